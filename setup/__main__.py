@@ -1,0 +1,37 @@
+"""Set up the environments: `python3 setup [airflow] [ml] [dev]`, or `python3 setup lock`.
+
+airflow  .venv/airflow from requirements.txt
+ml       .venv/ml from requirements-ml.txt, with a private C runtime where the system's is too old
+dev      requirements-dev.txt on top of the environments named
+lock     write the requirements files anew from pyproject.toml
+
+Only the standard library is needed. What is set up already costs a file comparison.
+"""
+
+import sys
+
+import environments
+from errors import SetupError
+
+
+def main(arguments: list[str]) -> int:
+    unknown = set(arguments) - {*environments.LOCKS, "lock"}
+    if unknown or not arguments:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        environments.check_machine()
+        if "lock" in arguments:
+            environments.lock()
+            return 0
+        for name in ("airflow", "ml"):
+            if name in arguments:
+                environments.install(name, with_dev="dev" in arguments)
+    except SetupError as error:
+        print(f"\nset-up stopped: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
