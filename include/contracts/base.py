@@ -1,0 +1,105 @@
+"""What every contract shares: immutable, strict about unknown keys, and saved so that a half file is never seen."""
+
+import difflib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class ContractError(ValueError):
+    """A contract's text is not valid; the message names the file, the key, the value and the nearest valid one."""
+
+
+class Contract(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def save(self, path: Path) -> Path:
+        """Write as JSON under its final name only when it is whole and on disk."""
+        write_atomically(path, (self.model_dump_json(indent=2) + "\n").encode())
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote. Raises FileNotFoundError, or ContractError with each bad key."""
+        return cls.parse(Path(path).read_bytes(), where=str(path))
+
+    @classmethod
+    def parse(cls, data: bytes | str | dict[str, Any], *, where: str) -> Self:
+        """Validate JSON text or plain data that came from `where`."""
+        try:
+            return cls.model_validate(data) if isinstance(data, dict) else cls.model_validate_json(data)
+        except ValidationError as error:
+            raise ContractError(explain(error, cls, where)) from None
+
+
+def explain(error: ValidationError, contract: type[BaseModel], where: str) -> str:
+    """Each problem of `error` in a line: the key, what was given, what is allowed, and the nearest valid name."""
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        line = f"  {key}: {problem['msg']} (given: {problem['input']!r})"
+        if problem["type"] == "extra_forbidden":
+            names = _names_at(contract, problem["loc"][:-1])
+            line = f"  {key}: there is no such key" + did_you_mean(str(problem["loc"][-1]), names)
+        elif problem["type"] == "literal_error":
+            allowed = [part.strip(" '") for part in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
+            line += did_you_mean(str(problem["input"]), allowed)
+        lines.append(line)
+    return f"{where} is not valid:\n" + "\n".join(lines)
+
+
+def did_you_mean(given: str, names: list[str]) -> str:
+    """The end of an error message: the nearest of `names`, or all of them."""
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; valid are: {', '.join(sorted(names))}"
+
+
+def _names_at(contract: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the section at `location`; a union's tag in the path selects the member."""
+    candidates: list[type[BaseModel]] = [contract]
+    for part in location:
+        following: list[type[BaseModel]] = []
+        for candidate in candidates:
+            field = candidate.model_fields.get(str(part))
+            if field is not None:
+                following += _models_in(field.annotation)
+            elif any(getattr(f, "default", None) == part for f in candidate.model_fields.values()):
+                following.append(candidate)
+        candidates = following or candidates
+    return sorted({name for candidate in candidates for name in candidate.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in getattr(annotation, "__args__", ()) for model in _models_in(inner)]
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path`: beside it, synced, then renamed over it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,181 @@
+"""A model's config.toml, validated when it is read. Both sides read it; the keys are explained where they stand."""
+
+import datetime as dt
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from include.contracts.base import Contract, ContractError, did_you_mean, explain
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Days = Annotated[int, Field(ge=1)]
+
+
+class FilesSource(Contract):
+    """Local files: CSV (plain, .gz or .zip) or TFRecord of tf.Example (plain or .gz), sliced by the time column."""
+
+    kind: Literal["files"] = "files"
+    path: str  # a file, a folder, or `package:NAME/PATH` for a file inside a wheel of the ML environment
+    connection: str = ""  # an Airflow connection whose path, when it exists, replaces `path`
+    ended_on: dt.date | None = None  # history that ended: a run without a date is as of this day, not of today
+
+
+class ComplaintsApiSource(Contract):
+    """The consumer complaint database's public search API: CSV by window of the date received."""
+
+    kind: Literal["complaints_api"] = "complaints_api"
+    url: str = "https://www.consumerfinance.gov/data-research/consumer-complaints/search/api/v1/"
+    connection: str = ""  # an Airflow connection whose host, when it exists, replaces `url`
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60
+    retries: Annotated[int, Field(ge=0)] = 5
+    ended_on: dt.date | None = None
+
+
+class Schedule(Contract):
+    cron: str = "0 3 * * *"
+    timezone: str = "UTC"
+
+
+class Label(Contract):
+    column: str
+    positive: list[str]  # the values that count as 1; every other recorded value is 0, a blank one is no label
+
+
+class Data(Contract):
+    """Columns are named as in the snapshot: the header in snake_case, unless `rename` says otherwise."""
+
+    id_columns: list[str]  # what makes a row the same row again; decides its side of the split. [] = the whole row
+    time_column: str
+    time_format: str = "%Y-%m-%d"  # strptime, or `epoch_s`, `epoch_ms`
+    label: Label
+    rename: dict[str, str] = {}  # header in the file -> column
+    ignore: list[str] = []  # columns kept in the snapshot and left out of the examples
+    look_back_days: Days = 90  # the window of a night ends at its as-of time and begins this long before
+    late_days: Annotated[int, Field(ge=0)] = 0  # rows appear this late: what is younger is not used yet
+    eval_percent: Annotated[int, Field(ge=1, le=50)] = 20
+
+
+class DataGate(Contract):
+    """What a night's data must be. Drift and skew thresholds stand in the curated schema, beside their feature."""
+
+    min_rows: Annotated[int, Field(ge=1)] = 1000
+    max_rejected_share: Share = 0.01  # rows that could not be read, of all rows
+    max_age_days: Annotated[float, Field(gt=0)] = 3  # the newest row, before the end of the window
+    min_label_share: Share = 0.5  # rows whose label is recorded, of all rows
+    min_rows_for_distance: Annotated[int, Field(ge=1)] = 200  # below this a drift or skew distance says nothing
+
+
+class Bound(Contract):
+    """One metric's bounds. `floor` and `max_drop` are for metrics where higher is better, the others where lower is."""
+
+    floor: float | None = None
+    ceiling: float | None = None
+    max_drop: float | None = None  # below the model in production, absolute
+    max_rise: float | None = None  # above the model in production, absolute
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> "Bound":
+        if (self.floor is not None or self.max_drop is not None) and (
+            self.ceiling is not None or self.max_rise is not None
+        ):
+            raise ValueError("a metric has a floor and max_drop, or a ceiling and max_rise, not a mix of both")
+        if all(value is None for value in (self.floor, self.ceiling, self.max_drop, self.max_rise)):
+            raise ValueError("give at least one of floor, ceiling, max_drop, max_rise: none means no verdict")
+        return self
+
+
+class ModelGate(Contract):
+    """What a night's model must be, on the whole and per slice, against figures and against production."""
+
+    metrics: dict[str, Bound]  # TFMA metric name (auc, auc_precision_recall, binary_crossentropy, …) -> its bounds
+    slices: list[str] = []  # columns; each value with at least min_slice_rows examples is judged by slice_metrics
+    slice_metrics: dict[str, Bound] = {}
+    min_slice_rows: Annotated[int, Field(ge=1)] = 100
+
+
+class Training(Contract):
+    steps: Annotated[int, Field(ge=1)] = 500
+    batch_size: Annotated[int, Field(ge=1)] = 512
+    hyperparameters: dict[str, int | float | str | bool] = {}  # read by the model's own code
+
+
+class Release(Contract):
+    keep: Annotated[int, Field(ge=2)] = 5  # versions in the serving volume; the one in use and its predecessor always
+
+
+class Retention(Contract):
+    snapshots: Annotated[int, Field(ge=1)] = 30  # those that an accepted or released run refers to stay anyway
+
+
+class ModelConfig(Contract):
+    name: str  # the folder's name
+    description: str
+    owner: str = "ml"
+    tags: list[str] = []
+    source: Annotated[FilesSource | ComplaintsApiSource, Field(discriminator="kind")]
+    schedule: Schedule = Schedule()
+    data: Data
+    data_gate: DataGate = DataGate()
+    model_gate: ModelGate
+    training: Training = Training()
+    release: Release = Release()
+    retention: Retention = Retention()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ValueError("a model's name is lower-case letters, digits and _, and begins with a letter")
+        return name
+
+    @property
+    def folder(self) -> Path:
+        return MODELS / self.name
+
+    def with_overrides(self, overrides: dict[str, Any]) -> "ModelConfig":
+        """This config with thresholds replaced for one run, e.g. {"data_gate.min_rows": 100}.
+
+        `drift.FEATURE` and `skew.FEATURE` are left to the schema's comparators. Raises ContractError.
+        """
+        data = self.model_dump()
+        for key, value in overrides.items():
+            section, _, rest = key.partition(".")
+            if section in ("drift", "skew") and rest:
+                continue
+            if section not in ("data_gate", "model_gate") or not rest:
+                raise ContractError(
+                    f"threshold {key!r}: only data_gate.…, model_gate.…, drift.FEATURE and skew.FEATURE can be "
+                    "overridden for a run" + did_you_mean(section, ["data_gate", "model_gate", "drift", "skew"])
+                )
+            place = data[section]
+            *path, last = rest.split(".")
+            for part in path:
+                place = place.setdefault(part, {})
+            place[last] = value
+        return ModelConfig.parse(data, where="the thresholds given for this run")
+
+
+def load_config(name: str, models: Path = MODELS) -> ModelConfig:
+    """Read and validate include/models/NAME/config.toml. Raises ContractError with every problem in it."""
+    path = models / name / "config.toml"
+    if not path.exists():
+        names = model_names(models)
+        raise ContractError(f"there is no model {name!r}: {path} does not exist" + did_you_mean(name, names))
+    try:
+        data = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ContractError(f"{path} is not TOML: {error}") from None
+    try:
+        return ModelConfig.model_validate({"name": name, **data})
+    except ValidationError as error:
+        raise ContractError(explain(error, ModelConfig, str(path))) from None
+
+
+def model_names(models: Path = MODELS) -> list[str]:
+    """The models there are: every folder with a config.toml."""
+    return sorted(path.parent.name for path in models.glob("*/config.toml"))

@@ -1,0 +1,111 @@
+"""One night: what was asked for, and what each step found. A night's folder holds one JSON file for each.
+
+request.json     Night         what is to be done, fixed before anything is done
+download.json    Download      the bodies that came
+snapshot.json    SnapshotRef   the snapshot that this night uses
+data_gate.json   GateResult
+model_gate.json  GateResult
+release.json     ReleaseRecord (include/contracts/release.py)
+verdict.json     Verdict       (include/contracts/verdict.py)
+<task>.error.json  StepError   why that task failed, when it did
+"""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AwareDatetime
+
+from include.contracts.base import Contract
+from include.contracts.config import ModelConfig, load_config
+from include.contracts.places import Places
+
+
+class Night(Contract):
+    """What one run is asked to do. Written once by the plan step; every later step reads this and nothing else."""
+
+    model: str
+    run_id: str  # the orchestrator's
+    trigger: Literal["scheduled", "manual", "backfill", "command"]
+    requested_by: str
+    as_of: AwareDatetime  # the window's end, exclusive: the night knows nothing later
+    window_start: AwareDatetime  # inclusive
+    release: bool  # may it release
+    train_steps: int
+    overrides: dict[str, Any] = {}  # thresholds for this run only, e.g. {"data_gate.min_rows": 100}
+    override_reason: str = ""
+    code_version: str  # git commit of the project, with `+changes` when the tree differs
+    production_version: int | None = None  # when the night was planned: the model gate's baseline
+    run_url: str = ""  # the run in the Airflow UI
+    planned_at: AwareDatetime
+
+    def folder(self, places: Places) -> Path:
+        return places.night(self.model, self.run_id)
+
+    def config(self) -> ModelConfig:
+        """The model's config with this night's overrides."""
+        return load_config(self.model).with_overrides(self.overrides)
+
+
+class StepError(Contract):
+    """Why a task failed, in its own words, for the verdict to quote."""
+
+    task: str
+    message: str
+    try_number: int
+    failed_at: AwareDatetime
+
+
+class DownloadedFile(Contract):
+    path: str  # absolute
+    bytes: int
+    sha256: str
+    origin: str  # the URL, or the path of a local file
+
+
+class Download(Contract):
+    """The bodies a source gave for the window. No file means that the source has nothing for it."""
+
+    kind: str
+    files: list[DownloadedFile]
+    window_start: AwareDatetime
+    window_end: AwareDatetime
+    fetched_at: AwareDatetime
+
+
+class SnapshotRef(Contract):
+    """The snapshot that a night uses. `rows` of 0 means NO_DATA."""
+
+    snapshot_id: str
+    path: str
+    rows: int
+    created: bool  # False: the same content was there already
+
+
+class Reason(Contract):
+    """One finding of a gate, with its figure and threshold; `held` findings close the gate, the others are said."""
+
+    check: str  # e.g. min_rows, label_share, schema, drift, skew, auc
+    subject: str  # feature, column, metric or slice it is about; "" for the data or model as a whole
+    figure: float | str | None
+    threshold: float | str | None
+    held: bool
+    message: str  # one sentence: what, against what
+    action: str = ""  # what to do about it
+
+
+class GateResult(Contract):
+    """A gate's decision, with every finding it made: a control that was missing is a finding too."""
+
+    gate: Literal["data", "model"]
+    passed: bool
+    reasons: list[Reason]
+    decided_at: AwareDatetime
+
+    @property
+    def held_for(self) -> list[Reason]:
+        return [reason for reason in self.reasons if reason.held]
+
+
+def utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

@@ -1,0 +1,35 @@
+"""The last word on a night, whatever happened."""
+
+from enum import StrEnum
+
+from pydantic import AwareDatetime
+
+from include.contracts.base import Contract
+from include.contracts.night import Reason
+
+
+class Outcome(StrEnum):
+    RELEASED = "RELEASED"  # a new version is in the serving volume
+    ACCEPTED = "ACCEPTED"  # data and model deserve it, and the run was not asked to release
+    HELD_DATA = "HELD_DATA"
+    HELD_MODEL = "HELD_MODEL"
+    NO_DATA = "NO_DATA"  # the source had no rows for the window
+    FAILED = "FAILED"  # a step broke
+
+
+class Verdict(Contract):
+    model: str
+    run_id: str
+    outcome: Outcome
+    summary: str  # one sentence a person on call can act on
+    reasons: list[Reason]  # why it was held, or what was noticed
+    failed_task: str = ""
+    error: str = ""
+    snapshot_id: str = ""
+    rows: int | None = None
+    version: int | None = None
+    metrics: dict[str, float] = {}
+    production_version: int | None = None
+    as_of: AwareDatetime | None = None
+    override_reason: str = ""
+    decided_at: AwareDatetime
