@@ -1,0 +1,9 @@
+"""Artifact types that TFX has no standard one for."""
+
+from tfx.types.artifact import Artifact
+
+
+class DataBlessing(Artifact):
+    """The data gate's decision: gate.json (GateResult), and a file named BLESSED or NOT_BLESSED."""
+
+    TYPE_NAME = "DataBlessing"

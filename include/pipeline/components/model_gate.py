@@ -1,0 +1,107 @@
+"""The model gate: absolute bounds, and the change against the model in production, overall and per slice."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import standard_artifacts
+
+from include.contracts.config import Bound, ModelConfig
+from include.contracts.evaluation import OVERALL, Evaluation
+from include.contracts.night import GateResult, Night, Reason, utc_now
+from include.pipeline.components.blessing import bless
+
+log = logging.getLogger("nightly")
+
+
+@component
+def ModelGate(
+    evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
+    blessing: OutputArtifact[standard_artifacts.ModelBlessing],
+    night_folder: Parameter[str],
+) -> None:
+    """Judge the night's model by the config's bounds and write model_gate.json.
+
+    :param night_folder: where request.json is
+    """
+    folder = Path(night_folder)
+    night = Night.load(folder / "request.json")
+    measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
+    reasons = list(judge(night.config(), measured))
+    passed = not any(reason.held for reason in reasons)
+    result = GateResult(gate="model", passed=passed, reasons=reasons, decided_at=utc_now())
+    result.save(folder / "model_gate.json")
+    bless(blessing, result, log)
+
+
+def judge(config: ModelConfig, measured: Evaluation) -> Iterator[Reason]:
+    """Every bound of the config against the figures measured."""
+    gate = config.model_gate
+    for metric, bound in gate.metrics.items():
+        yield from _judge_slice(metric, bound, OVERALL, measured)
+    for key, examples in sorted(measured.examples.items()):
+        if key == OVERALL:
+            continue
+        for metric, bound in gate.slice_metrics.items():
+            if examples >= gate.min_slice_rows:
+                yield from _judge_slice(metric, bound, key, measured)
+    if measured.production is None and any(
+        b.max_drop is not None or b.max_rise is not None for b in (*gate.metrics.values(), *gate.slice_metrics.values())
+    ):
+        yield Reason(
+            check="change",
+            subject="",
+            figure=None,
+            threshold=None,
+            held=False,
+            message="the change against production was not judged: no model is in production yet",
+        )
+
+
+def _judge_slice(metric: str, bound: Bound, key: str, measured: Evaluation) -> Iterator[Reason]:
+    where = f"{metric} of {key}" if key else metric
+    subject = key or "all examples"
+    figure = measured.candidate[key].get(metric)
+    if figure is None or figure != figure:  # NaN: TFMA could not compute it, e.g. AUC where only one class is present
+        yield Reason(
+            check=metric,
+            subject=subject,
+            figure=None,
+            threshold=bound.floor if bound.floor is not None else bound.ceiling,
+            held=key == OVERALL,
+            message=f"{where} could not be computed on {measured.examples[key]:,} examples",
+        )
+        return
+    if bound.floor is not None or bound.ceiling is not None:
+        threshold = bound.floor if bound.floor is not None else bound.ceiling
+        held = figure < bound.floor if bound.floor is not None else figure > bound.ceiling
+        yield Reason(
+            check=metric,
+            subject=subject,
+            figure=round(figure, 5),
+            threshold=threshold,
+            held=held,
+            message=f"{where} is {figure:.4f}; "
+            + (f"at least {threshold:g}" if bound.floor is not None else f"at most {threshold:g}")
+            + " is wanted",
+            action="The model learned too little: look at the training log, the label's share and the steps.",
+        )
+    allowed = bound.max_drop if bound.max_drop is not None else bound.max_rise
+    if allowed is None or measured.production is None or key not in measured.production:
+        return
+    production = measured.production[key].get(metric, float("nan"))
+    worse = production - figure if bound.max_drop is not None else figure - production
+    if worse != worse:
+        return
+    yield Reason(
+        check=f"{metric} against production",
+        subject=subject,
+        figure=round(figure - production, 5),
+        threshold=-allowed if bound.max_drop is not None else allowed,
+        held=worse > allowed,
+        message=f"{where} is {figure:.4f}, and {production:.4f} in production: "
+        f"{'worse' if worse > 0 else 'better'} by {abs(worse):.4f}; {allowed:g} worse is allowed",
+        action="The model in production is better on the same examples: it stays.",
+    )

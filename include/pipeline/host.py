@@ -1,0 +1,168 @@
+"""The warm host: imports TensorFlow and TFX once, then forks a child for each step.
+
+    python -m include.pipeline.host SOCKET
+
+Importing TFX takes 20 s on two cores; a fork takes milliseconds. The host imports libraries only: the project's
+and the user's own code is imported in the child, so that an edit holds from the next step on. It listens on a
+Unix socket in a folder that only its user can open, and ends by itself when nothing was asked of it for a while.
+
+A client sends one JSON line (`step`, `night`, `result`, `environment`) together with the file descriptor that the
+child's output goes to. It gets `started` back, then `exited STATUS`. When it hangs up, the child is ended.
+"""
+
+import contextlib
+import fcntl
+import gc
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import socketserver
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+IDLE_SECONDS = float(os.environ.get("NIGHTLY_HOST_IDLE_SECONDS", 900))
+GRACE_SECONDS = 5  # between asking a child to end and ending it
+PRELOADED = (
+    "pyarrow.parquet",
+    "tensorflow",
+    "tensorflow_data_validation",
+    "tensorflow_transform.beam",
+    "tensorflow_model_analysis",
+    "tfx.v1",
+    "tfx.orchestration.portable.launcher",
+    "tfx.orchestration.local.runner_utils",
+    "tfx.components.transform.executor",
+    "tfx.components.trainer.executor",
+    "tfx.components.evaluator.executor",
+    "tensorflow_serving.apis.prediction_log_pb2",
+)
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+log = logging.getLogger("nightly.host")
+
+
+class Host(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
+    """One process a request: the forked handler supervises the step's own process."""
+
+    max_children = 64
+    block_on_close = False
+    request_queue_size = 64
+    last_used = time.monotonic()
+
+    def service_actions(self) -> None:
+        super().service_actions()
+        if self.active_children:
+            self.last_used = time.monotonic()
+        elif time.monotonic() - self.last_used > IDLE_SECONDS:
+            log.info("idle for %.0f s, ending", IDLE_SECONDS)
+            raise SystemExit(0)
+
+    def handle_error(self, request: socket.socket, client_address: str) -> None:
+        log.error("a request failed", exc_info=sys.exc_info())
+
+
+class Handler(socketserver.BaseRequestHandler):
+    request: socket.socket
+
+    def handle(self) -> None:
+        message, (output, *_), _, _ = socket.recv_fds(self.request, 1 << 20, 1)
+        while not message.endswith(b"\n"):
+            message += self.request.recv(1 << 20)
+        request = json.loads(message)
+        child = os.fork()
+        if child == 0:
+            _become_worker(request, output, self.request)
+        os.close(output)
+        self.request.sendall(b"started\n")
+        status = _wait(child, self.request)
+        log.info("%s of %s ended with %s", request["step"], request["night"], status)
+        with contextlib.suppress(OSError):  # the client may have hung up
+            self.request.sendall(f"exited {status}\n".encode())
+
+
+def _become_worker(request: dict[str, object], output: int, connection: socket.socket) -> None:
+    """Never returns: this process is the step's from here on."""
+    status = 1
+    try:
+        os.setsid()  # a group of its own, so that whatever it starts ends with it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        connection.close()
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        os.chdir(ROOT)
+        from include.pipeline import worker
+
+        status = worker.run(request["step"], Path(request["night"]), Path(request["result"]))
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # the host's own exit handlers are not this process's
+
+
+def _wait(child: int, connection: socket.socket) -> int:
+    """The child's exit status (negative: the signal that ended it); ends its group when the client hangs up."""
+    process = os.pidfd_open(child)
+    poller = select.poll()
+    poller.register(process, select.POLLIN)
+    poller.register(connection, select.POLLIN | select.POLLRDHUP)
+    waiting = None
+    asked = False
+    while True:
+        ready = {descriptor for descriptor, _ in poller.poll(waiting)}
+        if process in ready:
+            _, status = os.waitpid(child, 0)
+            _end_group(child, signal.SIGKILL)  # nothing that it started outlives it
+            os.close(process)
+            return os.waitstatus_to_exitcode(status)
+        _end_group(child, signal.SIGKILL if asked else signal.SIGTERM)
+        if not asked:
+            poller.unregister(connection)
+            asked, waiting = True, GRACE_SECONDS * 1000
+
+
+def _end_group(leader: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def main(path: Path) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    with open(path.with_suffix(".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0  # another host is there, or on its way
+        os.set_inheritable(lock.fileno(), False)
+        began = time.monotonic()
+        for name in PRELOADED:
+            import_module(name)
+        gc.collect()
+        gc.freeze()  # keeps the children from copying the pages that the libraries' objects lie in
+        path.unlink(missing_ok=True)
+        # A socket's path is at most 107 characters; the folder's descriptor makes any folder short.
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.umask(0o177)
+        with Host(f"/proc/self/fd/{folder}/{path.name}", Handler) as server:
+            os.umask(0o022)
+            log.info("warm after %.1f s, listening on %s", time.monotonic() - began, path)
+            Host.last_used = time.monotonic()
+            try:
+                server.serve_forever()
+            finally:
+                path.unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,94 @@
+"""ML Metadata: where it is, and one process at a time in it where it is SQLite.
+
+SQLite's ML Metadata answers "database is locked" as soon as two processes write. TFX enters the Metadata object for
+short transactions only (before a node runs, and after), so that a file lock around each is all it takes.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from ml_metadata.proto import metadata_store_pb2
+from tfx.orchestration import metadata
+from tfx.orchestration.portable.mlmd import context_lib, execution_lib
+from tfx.proto.orchestration import pipeline_pb2
+
+from include.contracts.places import Places
+
+Artifact = metadata_store_pb2.Artifact
+Execution = metadata_store_pb2.Execution
+
+
+def connection_config(places: Places, model: str) -> metadata_store_pb2.ConnectionConfig:
+    """PostgreSQL where NIGHTLY_METADATA_DB names one (postgresql://user:password@host:port/name), else SQLite."""
+    url = os.environ.get("NIGHTLY_METADATA_DB", "")
+    if not url:
+        return metadata.sqlite_metadata_connection_config(str(places.metadata / f"{model}.sqlite"))
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres") or not parts.hostname:
+        raise ValueError(f"NIGHTLY_METADATA_DB is not of the form postgresql://user:password@host:port/name: {url!r}")
+    config = metadata_store_pb2.ConnectionConfig()
+    config.postgresql.host = parts.hostname
+    config.postgresql.port = str(parts.port or 5432)
+    config.postgresql.user = unquote(parts.username or "")
+    config.postgresql.password = unquote(parts.password or "")
+    config.postgresql.dbname = parts.path.lstrip("/")
+    return config
+
+
+class NightlyMetadata(metadata.Metadata):
+    """TFX's metadata handle for a model, entered by one process at a time where it is a SQLite file."""
+
+    def __init__(self, places: Places, model: str) -> None:
+        config = connection_config(places, model)
+        super().__init__(config)
+        self._lock_path = Path(config.sqlite.filename_uri + ".lock") if config.HasField("sqlite") else None
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        if self._lock_path and self._users == 0:
+            self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self._lock is not None and self._users == 0:
+            os.close(self._lock)
+            self._lock = None
+
+
+def outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> list[metadata_store_pb2.Artifact]:
+    """The live artifacts that `node` has in its run."""
+    executions = _executions(handle, node)
+    events = handle.store.get_events_by_execution_ids([e.id for e in executions]) if executions else []
+    ids = {event.artifact_id for event in events if event.type == metadata_store_pb2.Event.OUTPUT}
+    return [a for a in handle.store.get_artifacts_by_id(list(ids)) if a.state == Artifact.LIVE] if ids else []
+
+
+def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> None:
+    """Take earlier tries of `node` in its run out of sight, so that its consumers get the outputs of one try only."""
+    stale = outputs(handle, node)
+    for artifact in stale:
+        artifact.state = Artifact.ABANDONED
+    if stale:
+        handle.store.put_artifacts(stale)
+    unfinished = [e for e in _executions(handle, node) if e.last_known_state in (Execution.NEW, Execution.RUNNING)]
+    for execution in unfinished:  # a try that was killed
+        execution.last_known_state = Execution.CANCELED
+    if unfinished:
+        handle.store.put_executions(unfinished)
+
+
+def _executions(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> list[metadata_store_pb2.Execution]:
+    contexts = context_lib.prepare_contexts(metadata_handle=handle, node_contexts=node.contexts)
+    return execution_lib.get_executions_associated_with_all_contexts(handle, contexts)

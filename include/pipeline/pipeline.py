@@ -1,0 +1,138 @@
+"""The TFX pipeline of a model: one plain tfx.dsl.Pipeline, whichever runner runs it.
+
+Airflow runs one node of it a task (include/pipeline/runner.py). It also runs as it is under TFX's LocalDagRunner.
+"""
+
+import json
+from importlib import import_module
+from importlib.util import find_spec
+
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.types import standard_artifacts
+
+from include.contracts.baseline import last_accepted
+from include.contracts.config import ModelConfig
+from include.contracts.night import Night, SnapshotRef
+from include.contracts.places import Places
+from include.contracts.snapshot import SnapshotManifest
+from include.pipeline.components.data_gate import DataGate
+from include.pipeline.components.drift_skew import DriftSkewValidator
+from include.pipeline.components.evaluator import SideBySideEvaluator
+from include.pipeline.components.examples import SnapshotExampleGen
+from include.pipeline.components.infra_validator import CleanProcessInfraValidator
+from include.pipeline.components.model_gate import ModelGate
+from include.pipeline.components.release import Release
+from include.pipeline.components.statistics import InProcessStatisticsGen
+from include.pipeline.metadata import connection_config
+
+RUN_FN = "include.pipeline.modeling.training.run_fn"  # for every model that does not bring its own
+
+
+def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
+    """The night's pipeline: from its snapshot to its release. A node's id is the name of its Airflow task."""
+    config = night.config()
+    folder = str(night.folder(places))
+    snapshot = SnapshotRef.load(night.folder(places) / "snapshot.json")
+    manifest = SnapshotManifest.load(f"{snapshot.path}/manifest.json")
+    accepted = last_accepted(places.baselines, night)
+    baseline = str(accepted[1]) if accepted else ""
+    label = config.data.label
+    metrics = sorted({*config.model_gate.metrics, *config.model_gate.slice_metrics})
+    user_code = f"include.models.{config.name}"
+
+    examples = SnapshotExampleGen(
+        snapshot=snapshot.path,
+        columns="\n".join(name for name in manifest.columns if name not in config.data.ignore),
+        id_columns="\n".join(config.data.id_columns or manifest.columns),
+        label=label.column,
+        eval_percent=config.data.eval_percent,
+    ).with_id("examples")
+    statistics = InProcessStatisticsGen(examples=examples.outputs["examples"]).with_id("statistics")
+    schema = tfx.components.ImportSchemaGen(schema_file=str(config.folder / "schema.pbtxt")).with_id("schema")
+    example_validator = tfx.components.ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+    ).with_id("example_validator")
+    drift_skew = DriftSkewValidator(
+        statistics=statistics.outputs["statistics"],
+        schema=schema.outputs["schema"],
+        baseline=baseline,
+        thresholds=json.dumps(night.overrides, sort_keys=True),
+    ).with_id("drift_skew")
+    data_gate = DataGate(
+        statistics=statistics.outputs["statistics"],
+        anomalies=example_validator.outputs["anomalies"],
+        drift_skew=drift_skew.outputs["anomalies"],
+        night_folder=folder,
+        baseline=baseline,
+    ).with_id("data_gate")
+    transform = tfx.components.Transform(
+        examples=examples.outputs["examples"],
+        schema=schema.outputs["schema"],
+        preprocessing_fn=f"{user_code}.preprocessing.preprocessing_fn",
+        disable_statistics=True,  # nothing reads the statistics of the transformed examples
+        disable_analyzer_cache=True,
+    ).with_id("transform")
+    transform.add_upstream_node(data_gate)
+    trainer = tfx.components.Trainer(
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema.outputs["schema"],
+        run_fn=f"{user_code}.model.run_fn" if _brings_run_fn(config) else RUN_FN,
+        train_args=tfx.proto.TrainArgs(num_steps=night.train_steps),
+        eval_args=tfx.proto.EvalArgs(),
+        custom_config={
+            "model": config.name,
+            "batch_size": config.training.batch_size,
+            "hyperparameters": config.training.hyperparameters,
+        },
+    ).with_id("trainer")
+    production = _production_model(night, places)
+    evaluator = SideBySideEvaluator(
+        examples=examples.outputs["examples"],
+        model=trainer.outputs["model"],
+        label=label.column,
+        positive=json.dumps(label.positive),
+        metrics=json.dumps(metrics),
+        slices=json.dumps(config.model_gate.slices),
+        production_version=night.production_version or 0,
+        **({"baseline_model": production.outputs["result"]} if production else {}),
+    ).with_id("evaluator")
+    model_gate = ModelGate(evaluation=evaluator.outputs["evaluation"], night_folder=folder).with_id("model_gate")
+    infra_validator = CleanProcessInfraValidator(
+        model=trainer.outputs["model"], examples=examples.outputs["examples"]
+    ).with_id("infra_validator")
+    release = Release(
+        model=trainer.outputs["model"],
+        evaluation=evaluator.outputs["evaluation"],
+        data_blessing=data_gate.outputs["blessing"],
+        model_blessing=model_gate.outputs["blessing"],
+        infra_blessing=infra_validator.outputs["blessing"],
+        night_folder=folder,
+    ).with_id("release")
+
+    nodes: list[BaseNode] = [examples, statistics, schema, example_validator, drift_skew, data_gate, transform, trainer]
+    nodes += [*([production] if production else []), evaluator, model_gate, infra_validator, release]
+    return tfx.dsl.Pipeline(
+        pipeline_name=night.model,
+        pipeline_root=str(places.pipeline / night.model),
+        components=nodes,
+        metadata_connection_config=connection_config(places, night.model),
+        enable_cache=False,
+    )
+
+
+def _production_model(night: Night, places: Places) -> BaseNode | None:
+    """The version in production when the night was planned, as an artifact: the evaluator's baseline."""
+    if night.production_version is None:
+        return None
+    return tfx.dsl.Importer(
+        source_uri=str(places.serving / night.model / str(night.production_version)),
+        artifact_type=standard_artifacts.Model,
+        custom_properties={"version": night.production_version},
+    ).with_id("production_model")
+
+
+def _brings_run_fn(config: ModelConfig) -> bool:
+    module = f"include.models.{config.name}.model"
+    return find_spec(module) is not None and hasattr(import_module(module), "run_fn")

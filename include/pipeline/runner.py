@@ -1,0 +1,70 @@
+"""Run one node of a night's TFX pipeline, in this process, with ML Metadata as the record.
+
+A whole night without Airflow: include/pipeline/night.py.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.proto.orchestration import pipeline_pb2
+
+from include.contracts.base import did_you_mean
+from include.contracts.night import Night
+from include.contracts.places import Places
+from include.pipeline import metadata
+from include.pipeline.pipeline import create_pipeline
+
+log = logging.getLogger("nightly")
+
+IMPORTER = "tfx.dsl.components.common.importer.Importer"
+
+
+def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]:
+    """Run the node of the night's pipeline; returns what it wrote to the night's folder, or its outputs' places.
+
+    Raises ValueError for a node that the pipeline does not have, and whatever the node's executor raises.
+    """
+    night = Night.load(night_folder / "request.json")
+    pipeline = compiler.Compiler().compile(create_pipeline(night, places))
+    runtime_parameter_utils.substitute_runtime_parameter(
+        pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: night.run_id}
+    )
+    nodes = {entry.pipeline_node.node_info.id: entry.pipeline_node for entry in pipeline.nodes}
+    if node_id not in nodes:
+        raise ValueError(f"{night.model}'s pipeline has no node {node_id!r}" + did_you_mean(node_id, list(nodes)))
+    handle = metadata.NightlyMetadata(places, night.model)
+    for upstream in nodes[node_id].upstream_nodes:  # an import has no task of its own
+        if nodes[upstream].node_info.type.name == IMPORTER:
+            _launch(nodes[upstream], pipeline, handle)
+    written = night_folder / f"{node_id}.json"
+    written.unlink(missing_ok=True)
+    _launch(nodes[node_id], pipeline, handle)
+    if written.exists():
+        return json.loads(written.read_text())
+    with handle:
+        return {a.name or str(a.id): a.uri for a in metadata.outputs(handle, nodes[node_id])}
+
+
+def _launch(node: pipeline_pb2.PipelineNode, pipeline: pipeline_pb2.Pipeline, handle: metadata.NightlyMetadata) -> None:
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    with handle:
+        metadata.forget_outputs(handle, node)
+    done = launcher.Launcher(
+        pipeline_node=node,
+        mlmd_connection=handle,
+        pipeline_info=pipeline.pipeline_info,
+        pipeline_runtime_spec=pipeline.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
+    ).launch()
+    if done is None or (not done.output_dict and node.outputs.outputs):
+        wanted = ", ".join(sorted(node.upstream_nodes))
+        raise RuntimeError(
+            f"{node.node_info.id} found no inputs in this run: run {wanted} first, in the same run "
+            "(in Airflow: clear those tasks too)"
+        )

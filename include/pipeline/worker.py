@@ -1,0 +1,61 @@
+"""Run one step of a night: python -m include.pipeline.worker STEP NIGHT_FOLDER RESULT_FILE
+
+The process that an Airflow task starts, by itself or as a fork of the warm host. What it logs goes to standard
+error, a line each, as `LEVEL logger: message`; its result, or its error in one sentence, goes to RESULT_FILE.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from include.contracts.base import write_atomically
+from include.contracts.places import Places
+
+log = logging.getLogger("nightly")
+
+# Every other step is a node of the TFX pipeline.
+STEPS = {
+    "snapshot": "include.snapshots.step",
+}
+
+
+def step_function(step: str) -> Callable[[Path, Places], dict[str, Any]]:
+    """The function that runs `step`, imported now: it takes the night's folder and the places."""
+    if step in STEPS:
+        return import_module(STEPS[step]).run
+    runner = import_module("include.pipeline.runner")
+    return lambda night_folder, places: runner.run_node(step, night_folder, places)
+
+
+def run(step: str, night_folder: Path, result_file: Path) -> int:
+    """Run `step` and write what came of it; the exit status says whether it worked."""
+    set_up_logging()
+    began = time.monotonic()
+    try:
+        value = step_function(step)(night_folder, Places.from_environment())
+        result, status = {"value": value}, 0
+        log.info("%s took %.1f s", step, time.monotonic() - began)
+    except Exception as error:
+        log.exception("%s failed after %.1f s", step, time.monotonic() - began)
+        result, status = {"error": f"{type(error).__name__}: {error}"}, 1
+    write_atomically(result_file, json.dumps(result).encode())
+    return status
+
+
+def set_up_logging() -> None:
+    """One line a message, for whoever streams it; the libraries' own chatter only when it is asked for."""
+    level = os.environ.get("NIGHTLY_LOG_LEVEL", "INFO").upper()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
+    logging.getLogger("nightly").setLevel(level)
+    for noisy in ("absl", "tensorflow", "apache_beam", "root", "ml_metadata", "h5py", "urllib3", "google"):
+        logging.getLogger(noisy).setLevel(logging.WARNING if level != "DEBUG" else logging.DEBUG)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
