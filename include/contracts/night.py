@@ -42,6 +42,11 @@ class Night(Contract):
     def folder(self, places: Places) -> Path:
         return places.night(self.model, self.run_id)
 
+    @property
+    def window_end(self) -> dt.datetime:
+        """Exclusive: the as-of time, less the days in which rows still appear."""
+        return self.as_of - dt.timedelta(days=load_config(self.model).data.late_days)
+
     def config(self) -> ModelConfig:
         """The model's config with this night's overrides."""
         return load_config(self.model).with_overrides(self.overrides)

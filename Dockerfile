@@ -1,0 +1,51 @@
+# Airflow with this project, both environments exactly as their locks say:
+#
+#   docker build --build-arg CODE_VERSION="$(git rev-parse --short=12 HEAD)" --tag nightly-retrain .
+#
+# The base image's own Airflow is left alone and not used: the lock holds every package with its hash, and mixing the
+# two would give versions that were never tested together.
+# 50000 is the user `airflow` of the official image; by number, so that a cluster can see that it is not root.
+ARG BASE=apache/airflow:3.3.2-python3.12
+
+FROM ${BASE} AS environments
+USER 0
+RUN install --directory --owner=50000 --group=0 /opt/nightly /opt/project
+USER 50000
+WORKDIR /opt/project
+ENV NIGHTLY_VENVS=/opt/nightly UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1
+COPY setup/ setup/
+# Each environment after its own lock: a change to Airflow's does not build the ML side, 4 GB, again.
+COPY requirements-ml.txt ./
+# Debian 12 needs the private C runtime. A base with a new enough glibc does not; the folder is there all the same.
+RUN python3 setup ml && mkdir -p /opt/nightly/c-runtime
+COPY requirements.txt ./
+RUN python3 setup airflow
+
+FROM ${BASE}
+COPY --from=environments /opt/nightly/c-runtime /opt/nightly/c-runtime
+COPY --from=environments /opt/nightly/ml /opt/nightly/ml
+COPY --from=environments /opt/nightly/airflow /opt/nightly/airflow
+USER 0
+# A named volume takes owner and mode from the folder it is mounted on when it is new.
+RUN install --directory --owner=50000 --group=0 --mode=0775 /opt/airflow/var /opt/airflow/var/serving
+USER 50000
+WORKDIR /opt/airflow
+ENV PATH=/opt/nightly/airflow/bin:${PATH} \
+    VIRTUAL_ENV=/opt/nightly/airflow \
+    PYTHONPATH=/opt/airflow \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False \
+    AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE=False \
+    NIGHTLY_ML_PYTHON=/opt/nightly/ml/bin/python \
+    NIGHTLY_VAR=/opt/airflow/var
+COPY dags/ dags/
+COPY plugins/ plugins/
+COPY include/ include/
+ARG CODE_VERSION=unknown
+ENV NIGHTLY_CODE_VERSION=${CODE_VERSION}
+
+# Not the base's /entrypoint: it puts the system's libstdc++ into LD_PRELOAD, which TFDV in a child is too new for.
+ENTRYPOINT ["/usr/bin/dumb-init", "--"]
+# All of Airflow in one container, on SQLite. docker-compose.yaml runs each part by itself, with a check of its own.
+CMD ["airflow", "standalone"]
+HEALTHCHECK --start-period=120s --interval=30s --timeout=10s \
+    CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://localhost:8080/api/v2/monitor/health"]

@@ -1,0 +1,59 @@
+"""Look at a model's releases: `python -m include.release list MODEL | show MODEL VERSION | verify MODEL VERSION`.
+
+list    every version ever released: its state, when, by which run, from which snapshot
+show    one version's record, as JSON
+verify  hash one version's files on disk against its record
+"""
+
+import argparse
+import logging
+import sys
+
+from include.contracts.base import ContractError, did_you_mean
+from include.contracts.places import Places
+from include.release.store import ReleaseError, ReleaseStore
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m include.release", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("list", "show", "verify"):
+        command = commands.add_parser(name)
+        command.add_argument("model")
+        if name != "list":
+            command.add_argument("version", type=int)
+    given = parser.parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    places = Places.from_environment()
+    store = ReleaseStore(places.serving, places.releases, given.model)
+    try:
+        if not store.releases.is_dir() and not store.folder.is_dir():
+            released = [path.name for path in places.releases.glob("*/")]
+            advice = did_you_mean(given.model, released) if released else ""
+            raise ReleaseError(f"nothing was released for {given.model!r} in {places.releases}{advice}")
+        if given.command == "list":
+            show_all(store)
+        elif given.command == "show":
+            print(store.record(given.version).model_dump_json(indent=2))
+        else:
+            record = store.verify(given.version)
+            print(f"{record.path}: {len(record.files)} files, all as released")
+    except (ReleaseError, ContractError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def show_all(store: ReleaseStore) -> None:
+    production = store.production()
+    print(f"{'version':<12}{'state':<13}{'released (UTC)':<21}{'snapshot':<20}run")
+    for record in reversed(store.records()):
+        state = "production" if record.version == production else record.state
+        row = f"{record.version:<12}{state:<13}{record.released_at:%Y-%m-%d %H:%M:%S}  {record.snapshot_id[:18]:<20}"
+        print(row + record.run_id + (f"  ({record.why})" if record.why else ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""The container files, as far as they can be checked without a container engine."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import environments
+from include.contracts.config import ComplaintsApiSource
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE_TEXT = (ROOT / "docker-compose.yaml").read_text()
+COMPOSE = yaml.safe_load(COMPOSE_TEXT)
+SERVICES = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SETTINGS = yaml.safe_load((ROOT / "airflow_settings.yaml").read_text())["airflow"]
+VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(:[-?])?([^}]*)\}")
+SECRET = re.compile(r"PASSWORD$|SECRET|KEY$|CONN$|_DB$")
+AIRFLOW = environments.VENVS / "airflow"
+
+
+def tool(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a development tool that is installed beside this Python."""
+    name, *arguments = command
+    return subprocess.run([ROOT / ".venv/lint/bin" / name, *arguments], capture_output=True, text=True)
+
+
+def read_env() -> dict[str, tuple[str, str]]:
+    """.env.example: name -> (value, the comment above its paragraph)."""
+    found, comment = {}, ""
+    for line in (ROOT / ".env.example").read_text().splitlines():
+        if line.startswith("#"):
+            comment += line
+        elif "=" in line:
+            name, _, value = line.partition("=")
+            found[name] = (value, comment)
+        else:
+            comment = ""
+    return found
+
+
+def airflow_options() -> dict[str, dict[str, Any]]:
+    """Every section and key that the locked Airflow knows."""
+    template = next(AIRFLOW.glob("lib/python3*/site-packages/airflow/config_templates/config.yml"))
+    return {section: content["options"] for section, content in yaml.safe_load(template.read_text()).items()}
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions, as (name, arguments), with continued lines joined."""
+    text = re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.M).replace("\\\n", " ")
+    return [tuple(line.split(maxsplit=1)) for line in text.splitlines() if line.strip()]
+
+
+def arguments(name: str) -> list[str]:
+    return [given for found, given in instructions() if found == name]
+
+
+# docker-compose.yaml
+
+
+def test_compose_is_valid_by_the_compose_specification():
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "version" not in COMPOSE
+
+
+def test_every_variable_of_compose_is_explained_in_the_example_and_no_other():
+    used = {name for name, _, _ in VARIABLE.findall(COMPOSE_TEXT)}
+    explained = read_env()
+    assert used == set(explained)
+    assert all(comment for _, comment in explained.values())
+
+
+def test_what_has_no_default_is_required_by_name_and_the_others_default_to_the_example():
+    for name, operator, rest in VARIABLE.findall(COMPOSE_TEXT):
+        value, _ = read_env()[name]
+        assert (operator, rest) == ((":-", value) if value else (":?", "set it in .env")), name
+
+
+def test_secrets_come_from_the_environment_only():
+    seen = set()
+    for name, service in SERVICES.items():
+        for key, value in service.get("environment", {}).items():
+            if SECRET.search(key) and key != "POSTGRES_DB":
+                assert re.search(r"\$\{\w+:\?", str(value)), f"{name}: {key}"
+                seen.add(key)
+    assert len(seen) >= 7
+    assert not [line for line in DOCKERFILE.splitlines() if re.match(r"\s*(ENV|ARG).*(PASSWORD|SECRET|TOKEN)", line)]
+
+
+def test_airflow_settings_exist_in_this_airflow():
+    options = airflow_options()
+    text = COMPOSE_TEXT + DOCKERFILE
+    used = set(re.findall(r"\bAIRFLOW__([A-Z_]+?)__([A-Z_]+)\b", text))
+    assert len(used) >= 10
+    unknown = [key for key in used if key[1].lower() not in options.get(key[0].lower(), {})]
+    assert unknown == []
+
+
+def test_what_is_mounted_exists():
+    for name, service in SERVICES.items():
+        for mount in service.get("volumes", []):
+            source, target, *_ = mount.split(":")
+            if source.startswith("."):
+                assert (ROOT / source).exists(), f"{name}: {source}"
+                named = re.findall(rf"{target}/([\w./-]+)", " ".join(service["command"]))
+                missing = [file for file in named if not (ROOT / source / file).is_file()]
+                assert missing == [], f"{name} is told to read files that {source} does not hold"
+            else:
+                assert source in COMPOSE["volumes"], f"{name}: {source}"
+        for config in service.get("configs", []):
+            assert config["source"] in COMPOSE["configs"]
+
+
+def test_every_service_is_checked_and_waits_for_what_it_needs():
+    for name, service in SERVICES.items():
+        assert ("healthcheck" in service) == (name != "init"), name
+        for other, wait in service.get("depends_on", {}).items():
+            condition = "service_completed_successfully" if other == "init" else "service_healthy"
+            assert wait == {"condition": condition}, f"{name} waits for {other}"
+            assert other in SERVICES
+    parts = {"postgres", "init", "api-server", "scheduler", "dag-processor", "triggerer", "serving"}
+    assert set(SERVICES) == parts
+
+
+def test_releases_and_server_share_the_serving_volume():
+    airflow = [mount for mount in SERVICES["scheduler"]["volumes"] if mount.startswith("serving:")]
+    assert airflow == ["serving:/opt/airflow/var/serving"]  # <NIGHTLY_VAR>/serving
+    assert "ENV" in dict(instructions()) and "NIGHTLY_VAR=/opt/airflow/var" in " ".join(arguments("ENV"))
+    assert "serving:/models:ro" in SERVICES["serving"]["volumes"]
+
+
+def test_ports_are_open_to_this_machine_only():
+    assert all(port.startswith("127.0.0.1:") for service in SERVICES.values() for port in service.get("ports", []))
+
+
+def test_the_init_service_makes_the_database_the_log_in_and_a_folder_for_each_model(tmp_path):
+    shell, option, script = SERVICES["init"]["command"]
+    (tmp_path / "include").symlink_to(ROOT / "include")
+    password = 'correct "horse"'
+    environment = {
+        "PATH": f"{AIRFLOW / 'bin'}:{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": f"{tmp_path}/var/airflow/passwords.json",
+        "AIRFLOW_ADMIN_PASSWORD": password,
+        "NIGHTLY_VAR": f"{tmp_path}/var",
+    }
+
+    for _ in range(2):  # `docker compose up` runs it every time
+        command = [shell, option, script.replace("$$", "$")]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    models = sorted(config.parent.name for config in (ROOT / "include/models").glob("*/config.toml"))
+    folders = [tmp_path / "var/serving" / model for model in models]
+    assert models and sorted((tmp_path / "var/serving").iterdir()) == folders
+    assert all(folder.stat().st_mode & 0o777 == 0o755 for folder in folders)
+    passwords = tmp_path / "var/airflow/passwords.json"
+    assert json.loads(passwords.read_text()) == {"admin": password}
+    assert passwords.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "airflow.db").stat().st_size > 100_000
+
+
+# Dockerfile
+
+
+def test_the_dockerfile_is_clean_by_its_linter():
+    done = tool("hadolint", ROOT / "Dockerfile")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_base_image_is_the_locked_airflow_on_a_python_that_is_supported():
+    image = re.search(r"^ARG BASE=apache/airflow:([\d.]+)-python(\d+)\.(\d+)$", DOCKERFILE, re.M)
+    locked = re.search(r"^apache-airflow==([\d.]+)", (ROOT / "requirements.txt").read_text(), re.M)
+    assert image[1] == locked[1]
+    assert environments.PYTHONS[0] <= (int(image[2]), int(image[3])) <= environments.PYTHONS[1]
+
+
+def test_what_is_copied_exists_and_is_sent_to_the_engine():
+    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    sent = {pattern[1:] for pattern in patterns if pattern.startswith("!")}
+    copied = [words.split()[0].rstrip("/") for words in arguments("COPY") if not words.startswith("--from")]
+    assert set(copied) == sent and patterns[0] == "*"
+    assert all((ROOT / path).exists() for path in copied)
+    assert not any(fnmatch(path, pattern) for path in copied for pattern in patterns[1:] if pattern[0] != "!")
+
+
+def test_the_image_finds_both_environments_where_the_set_up_put_them():
+    told = dict(re.findall(r"(\w+)=(\S+)", " ".join(arguments("ENV"))))
+    venvs = told["NIGHTLY_VENVS"]
+    assert told["NIGHTLY_ML_PYTHON"] == f"{venvs}/ml/bin/python"
+    assert told["PATH"].startswith(f"{venvs}/airflow/bin:") and told["VIRTUAL_ENV"] == f"{venvs}/airflow"
+    # The private C runtime and the interpreters are found by absolute paths: what is copied must not move.
+    copied = [words.split()[1:] for words in arguments("COPY") if words.startswith("--from")]
+    assert copied == [[f"{venvs}/{name}"] * 2 for name in ("c-runtime", "ml", "airflow")]
+    assert {"python3 setup airflow", "python3 setup ml"} <= {run.split(" && ")[0] for run in arguments("RUN")}
+
+
+def test_the_container_runs_as_an_unprivileged_user_and_not_through_the_preloading_entrypoint():
+    assert arguments("USER")[-1] == "50000"
+    assert json.loads(arguments("ENTRYPOINT")[-1]) == ["/usr/bin/dumb-init", "--"]
+    assert "/entrypoint" not in arguments("ENTRYPOINT")[-1]
+
+
+# airflow_settings.yaml, LICENSE
+
+
+def test_airflow_settings_have_the_structure_that_the_astro_cli_reads():
+    # settings/types.go of the Astro CLI
+    fields = {
+        "connections": "conn_id conn_type conn_host conn_schema conn_login conn_password conn_port conn_uri conn_extra",
+        "pools": "pool_name pool_slot pool_description",
+        "variables": "variable_name variable_value",
+    }
+    assert set(SETTINGS) == set(fields)
+    for kind, names in fields.items():
+        for entry in SETTINGS[kind]:
+            assert set(entry) <= set(names.split()), entry
+    assert all(isinstance(pool["pool_slot"], int) for pool in SETTINGS["pools"])
+    assert not any(connection.get("conn_password") for connection in SETTINGS["connections"])
+
+
+def test_airflow_settings_hold_the_connections_and_the_pool_that_the_dags_use():
+    sources = [tomllib.loads(path.read_text())["source"] for path in (ROOT / "include/models").glob("*/config.toml")]
+    asked = {source["connection"] for source in sources if source["kind"] == "complaints_api"} - {""}
+    assert asked == {connection["conn_id"] for connection in SETTINGS["connections"]}
+    assert SETTINGS["connections"][0]["conn_host"] == ComplaintsApiSource().url
+
+    plugin = ast.parse((ROOT / "plugins/nightly_plugin.py").read_text())
+    made = next(
+        ast.literal_eval(line.value)
+        for line in plugin.body
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "(POOL, SLOTS)"
+    )
+    assert [(pool["pool_name"], pool["pool_slot"]) for pool in SETTINGS["pools"]] == [made]
+
+
+@pytest.mark.parametrize("words", ["Apache License", "Version 2.0, January 2004", "END OF TERMS AND CONDITIONS"])
+def test_the_licence_is_the_whole_apache_licence(words):
+    assert words in (ROOT / "LICENSE").read_text()
