@@ -1,0 +1,131 @@
+"""List a model's snapshots, or show one.
+
+python -m include.snapshots list MODEL [--json]
+python -m include.snapshots show MODEL SNAPSHOT [--rows N] [--json]
+"""
+
+import argparse
+import json
+import sys
+
+import pyarrow.parquet as pq
+
+from include.contracts.base import ContractError, did_you_mean
+from include.contracts.config import load_config, model_names
+from include.contracts.places import Places
+from include.contracts.snapshot import SnapshotManifest
+from include.snapshots.errors import SnapshotError
+from include.snapshots.store import SnapshotStore
+
+CELL = 40  # characters of a value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m include.snapshots", description="The snapshots of a model.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="every snapshot, the oldest first")
+    showing = commands.add_parser("show", help="one snapshot: its manifest and its first rows")
+    for command in (listing, showing):
+        command.add_argument("model")
+        command.add_argument("--json", action="store_true")
+    showing.add_argument("snapshot", help="its id, or the beginning of it")
+    showing.add_argument("--rows", type=int, default=5, metavar="N", help="how many rows to show (%(default)s)")
+    given = parser.parse_args(arguments)
+    try:
+        store = SnapshotStore(Places.from_environment().snapshots, given.model)
+        if not store.folder.is_dir():
+            _check_model(given.model)
+        return _list(store, given.json) if given.command == "list" else _show(store, given)
+    except (SnapshotError, ContractError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _check_model(model: str) -> None:
+    if model not in model_names():
+        raise ContractError(f"there is no model {model!r}" + did_you_mean(model, model_names()))
+    load_config(model)
+
+
+def _list(store: SnapshotStore, as_json: bool) -> int:
+    manifests = store.list()
+    if as_json:
+        print(json.dumps([manifest.model_dump(mode="json") for manifest in manifests], indent=2))
+    elif not manifests:
+        print(f"{store.model} has no snapshot yet.")
+    else:
+        header = ["SNAPSHOT", "CREATED", "ROWS", "FROM", "TO", "DUPLICATES", "REJECTED", "MB"]
+        _print_table(header, [_summary(manifest) for manifest in manifests], right={2, 5, 6, 7})
+    return 0
+
+
+def _summary(manifest: SnapshotManifest) -> list[str]:
+    return [
+        manifest.snapshot_id[:12],
+        f"{manifest.created_at:%Y-%m-%d %H:%M}",
+        f"{manifest.rows:,}",
+        f"{manifest.first_row:%Y-%m-%d}",
+        f"{manifest.last_row:%Y-%m-%d}",
+        f"{manifest.duplicate_rows:,}",
+        f"{manifest.rejected_rows:,}",
+        f"{sum(file.bytes for file in manifest.files) / 1e6:.1f}",
+    ]
+
+
+def _show(store: SnapshotStore, given: argparse.Namespace) -> int:
+    manifest = store.verify(given.snapshot)
+    if given.json:
+        print(manifest.model_dump_json(indent=2))
+        return 0
+    facts = {
+        "snapshot": manifest.snapshot_id,
+        "folder": str(store.path(manifest.snapshot_id)),
+        "rows": f"{manifest.rows:,} in {len(manifest.files)} files, each as its manifest says",
+        "first, last row": f"{manifest.first_row}, {manifest.last_row}",
+        "window": f"{manifest.window_start} to {manifest.window_end}",
+        "label": ", ".join(f"{value or 'blank'} {rows:,}" for value, rows in manifest.label_counts.items()) or "absent",
+        "duplicates": f"{manifest.duplicate_rows:,}",
+        "rejected": f"{manifest.rejected_rows:,}",
+        "made": f"{manifest.created_at} by code {manifest.code_version}",
+        "schema": manifest.schema_fingerprint,
+    }
+    _print_table([], [[key, value] for key, value in facts.items()])
+    for count in manifest.rejected:
+        print(f"  {count.rows:,} rows: {count.reason} {count.column}, e.g. {count.example!r}")
+    for origin in manifest.source:
+        print(f"  from {origin}")
+    rows = _first_rows(store, manifest, given.rows)
+    print()
+    _print_table(["COLUMN", "TYPE", *(f"ROW {n + 1}" for n in range(len(rows)))], _transposed(manifest, rows))
+    return 0
+
+
+def _first_rows(store: SnapshotStore, manifest: SnapshotManifest, count: int) -> list[dict]:
+    rows: list[dict] = []
+    for file in manifest.files:
+        for batch in pq.ParquetFile(store.path(manifest.snapshot_id) / file.name).iter_batches(batch_size=1024):
+            rows += batch.slice(0, count - len(rows)).to_pylist()
+            if len(rows) >= count:
+                return rows
+    return rows
+
+
+def _transposed(manifest: SnapshotManifest, rows: list[dict]) -> list[list[str]]:
+    return [[name, kind, *(_cell(row[name]) for row in rows)] for name, kind in manifest.columns.items()]
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else " ".join(str(value).split())
+    return text if len(text) <= CELL else text[: CELL - 1] + "…"
+
+
+def _print_table(header: list[str], rows: list[list[str]], right: set[int] = frozenset()) -> None:
+    lines = [header, *rows] if header else rows
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [f"{c:>{w}}" if n in right else f"{c:<{w}}" for n, (c, w) in enumerate(zip(line, widths, strict=True))]
+        print("  ".join(cells).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,323 @@
+"""Bodies as batches of text columns, whatever they were: CSV (plain, gzip, zip) or TFRecord of tf.Example.
+
+Every value is a string or null (a blank is null); typing them is the ingest's work, the same for all.
+"""
+
+import codecs
+import contextlib
+import csv
+import gzip
+import io
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from include.snapshots.errors import ColumnError, UnreadableBodyError
+from include.snapshots.rejects import Rejects
+from include.sources.files import csv_members, kind_of
+
+ROW = "__row"  # each batch's extra column: the record's number in its file, the header being 1
+BLOCK_BYTES = 16 << 20  # also the longest row
+RECORDS = 10_000
+
+# A byte that is not UTF-8 becomes one of 128 private characters, so that the CSV parser goes on and the row is found.
+_MARK = 0x10F700
+MARKED = "[\U0010f780-\U0010f7ff]"
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    return "".join(chr(_MARK + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("nightly.mark", _mark)
+
+
+def unmark(text: str) -> str:
+    """The marked bytes as \\xNN, for people."""
+    return re.sub(MARKED, lambda found: f"\\x{ord(found[0]) - _MARK:02x}", text)
+
+
+@dataclass
+class Body:
+    """One CSV or TFRecord stream: a file, or a member of an archive."""
+
+    name: str
+    kind: str
+    open: Callable[[], IO[bytes]]
+    headers: list[str]  # as in the file
+    marked: bool = False  # has a byte that is not UTF-8 been seen
+
+
+def bodies(path: Path) -> Iterator[Body]:
+    """The streams in a file, with their headers. Raises UnreadableBodyError or ColumnError."""
+    streams: list[tuple[str, Callable[[], IO[bytes]]]] = [(str(path), partial(path.open, "rb"))]
+    if path.suffix.lower() == ".gz":
+        streams = [(str(path), partial(gzip.open, path, "rb"))]
+    elif path.suffix.lower() == ".zip":
+        with _readable(str(path)), zipfile.ZipFile(path) as archive:
+            members = csv_members(archive)
+        streams = [(f"{path}:{member}", partial(_member, path, member)) for member in members]
+    kind = kind_of(path.name)
+    if kind is None:
+        raise UnreadableBodyError(f"{path} is neither CSV nor TFRecord by its name.")
+    for name, opened in streams:
+        with _readable(name):
+            headers = _csv_headers(name, opened) if kind == "csv" else _feature_names(name, opened)
+        yield Body(name, kind, opened, headers)
+
+
+def read(
+    body: Body, columns: dict[str, str], rejects: Rejects, is_row: Callable[[list[str]], bool]
+) -> Iterator[pa.RecordBatch]:
+    """The rows of `body` as strings, in batches; what is no row goes to `rejects`.
+
+    `columns` maps the body's headers to column names. `is_row` tells whether fields, in the body's order, are a row of
+    this body: it finds the rows that an unclosed quote has swallowed. Raises UnreadableBodyError.
+    """
+    with _readable(body.name):
+        if body.kind == "csv":
+            yield from _read_csv(body, columns, rejects, is_row)
+        else:
+            yield from _read_records(body, columns, rejects)
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UnreadableBodyError(f"{error.filename} is gone; run the download again.") from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise UnreadableBodyError(f"{name} cannot be read to its end: {error}") from error
+    except pa.ArrowInvalid as error:
+        hint = "; a quote is never closed, or a row is longer than 16 MiB" if "straddling" in str(error) else ""
+        raise UnreadableBodyError(f"{name} is not CSV{hint}: {error}") from error
+
+
+def _member(path: Path, member: str) -> IO[bytes]:
+    archive = zipfile.ZipFile(path)
+    opened = archive.open(member)
+    archive.close()  # stays open until its member is closed
+    return opened
+
+
+class _Utf8(io.RawIOBase):
+    """The bytes of `raw` as valid UTF-8, without a byte order mark and with a newline at the end."""
+
+    def __init__(self, raw: IO[bytes], body: Body | None = None) -> None:
+        self._raw = raw
+        self._body = body
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("nightly.mark")
+        self._left = memoryview(b"")
+        self._last = b"\n"
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while not self._left and not self._ended:
+            data = self._raw.read(1 << 20)
+            self._ended = not data
+            text = self._decoder.decode(data, final=self._ended)
+            if self._body and not self._body.marked and not text.isascii():
+                self._body.marked = re.search(MARKED, text) is not None
+            encoded = text.encode()
+            if self._ended and (encoded or self._last)[-1:] != b"\n":
+                encoded += b"\n"
+            self._last = encoded[-1:] or self._last
+            self._left = memoryview(encoded)
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
+
+
+def _csv_headers(name: str, opened: Callable[[], IO[bytes]]) -> list[str]:
+    with opened() as raw, io.TextIOWrapper(io.BufferedReader(_Utf8(raw)), "utf-8", newline="") as text:
+        headers = next((fields for fields in csv.reader(text) if fields), None)
+    if not headers:
+        raise UnreadableBodyError(f"{name} has no header line.")
+    twice = sorted({header for header in headers if headers.count(header) > 1})
+    if twice:
+        raise ColumnError(f"{name}: the header {twice[0]!r} is there twice; nothing tells the two apart.")
+    return headers
+
+
+def _read_csv(body: Body, columns: dict[str, str], rejects: Rejects, is_row) -> Iterator[pa.RecordBatch]:
+    names = [columns[header] for header in body.headers]
+    invalid: list[int] = []
+
+    def on_invalid(row: pa.csv.InvalidRow) -> str:
+        invalid.append(row.number)
+        first, *swallowed = row.text.split("\n")
+        value = f"{row.actual_columns} fields instead of {row.expected_columns}"
+        rejects.add("columns", "", file=body.name, row=row.number, value=value, text=unmark(first))
+        _reject_swallowed(body, swallowed, row.number, rejects, is_row)
+        return "skip"
+
+    with body.open() as raw, io.BufferedReader(_Utf8(raw, body)) as utf8:
+        reader = pa.csv.open_csv(
+            utf8,
+            pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),  # threads lose the rows' numbers
+            pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=on_invalid),
+            pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(body.headers, pa.string()),
+                check_utf8=False,  # it is
+                strings_can_be_null=True,
+                null_values=[""],
+            ),
+        )
+        number = 2
+        for batch in reader:
+            numbers = np.arange(number, number + batch.num_rows + len(invalid))
+            numbers = numbers[~np.isin(numbers, invalid)][: batch.num_rows]
+            if batch.num_rows:
+                number = int(numbers[-1]) + 1
+                invalid = [row for row in invalid if row >= number]
+            numbered = pa.RecordBatch.from_arrays([*batch.columns, pa.array(numbers, pa.int64())], [*names, ROW])
+            yield _without_swallowers(body, numbered, rejects, is_row)
+
+
+def _without_swallowers(body: Body, batch: pa.RecordBatch, rejects: Rejects, is_row) -> pa.RecordBatch:
+    """An unclosed quote makes one value of the rows up to the next quote: find and reject what is in there."""
+    commas = batch.num_columns - 2
+    good = np.ones(batch.num_rows, bool)
+    for name in batch.schema.names[:-1]:
+        column = batch.column(name)
+        if not pc.any(pc.match_substring(column, "\n")).as_py():
+            continue
+        suspects = pc.match_substring_regex(column, f"\n(?:[^\n,]*,){{{commas}}}").fill_null(False)
+        for index in np.flatnonzero(suspects.to_numpy(zero_copy_only=False) & good):
+            row = batch.slice(index, 1).to_pylist()[0]
+            number = row.pop(ROW)
+            first, *rest = row[name].split("\n")
+            if any(is_row(_fields(line)) for line in rest):
+                good[index] = False
+                text = unmark(as_csv(list((row | {name: first}).values())))
+                rejects.add("quote", name, file=body.name, row=number, value=unmark(first), text=text)
+                _reject_swallowed(body, rest, number, rejects, is_row)
+    return batch if good.all() else batch.filter(pa.array(good))
+
+
+def _reject_swallowed(body: Body, lines: list[str], row: int, rejects: Rejects, is_row) -> None:
+    for line in lines:
+        if is_row(_fields(line)):
+            value = "inside of a quote that is not closed"
+            rejects.add("quote", "", file=body.name, row=row, value=value, text=unmark(line))
+
+
+def _fields(line: str) -> list[str]:
+    return next(csv.reader([line.rstrip("\r")]), [])
+
+
+def as_csv(values: list[str | None]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
+
+
+def _records(name: str, opened: Callable[[], IO[bytes]]) -> Iterator[tuple[bytes, bool]]:
+    """Each record, and whether it is whole. The framing is length, its checksum, data, its checksum."""
+    with opened() as file:
+        while header := file.read(12):
+            if len(header) < 12 or _masked_crc(header[:8]) != struct.unpack("<I", header[8:])[0]:
+                raise UnreadableBodyError(f"{name} is not TFRecord, or is damaged beyond the record that ends there.")
+            (length,) = struct.unpack("<Q", header[:8])
+            data, footer = file.read(length), file.read(4)
+            if len(data) < length or len(footer) < 4:
+                raise UnreadableBodyError(f"{name} ends in the middle of a record; fetch it again.")
+            yield data, _masked_crc(data) == struct.unpack("<I", footer)[0]
+
+
+def _masked_crc(data: bytes) -> int:
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _examples(name: str, opened: Callable[[], IO[bytes]], rejects: Rejects | None) -> Iterator[pa.RecordBatch]:
+    """Batches of list columns, as tf.Example has them, and the records' numbers."""
+    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder  # 0.3 s, for this kind of body only
+
+    decoder = ExamplesToRecordBatchDecoder()
+
+    def decode(serialized: list[bytes], numbers: list[int]) -> Iterator[pa.RecordBatch]:
+        try:
+            batch = decoder.DecodeBatch(serialized)
+        except Exception as error:  # pybind11 gives RuntimeError or ValueError
+            if len(serialized) == 1:
+                if rejects:
+                    rejects.add("record", "", file=name, row=numbers[0], value=str(error), text=repr(serialized[0]))
+                return
+            half = len(serialized) // 2
+            yield from decode(serialized[:half], numbers[:half])
+            yield from decode(serialized[half:], numbers[half:])
+        else:
+            yield batch.append_column(ROW, pa.array(numbers, pa.int64()))
+
+    serialized, numbers = [], []
+    for number, (data, whole) in enumerate(_records(name, opened), start=1):
+        if whole:
+            serialized.append(data)
+            numbers.append(number)
+        elif rejects:
+            rejects.add("record", "", file=name, row=number, value="the checksum is wrong", text=repr(data))
+        if len(serialized) == RECORDS:
+            yield from decode(serialized, numbers)
+            serialized, numbers = [], []
+    if serialized:
+        yield from decode(serialized, numbers)
+
+
+def _feature_names(name: str, opened: Callable[[], IO[bytes]]) -> list[str]:
+    """Every feature of any example: a whole pass, since an example leaves out what it does not have."""
+    found: dict[str, None] = {}
+    for batch in _examples(name, opened, None):
+        found |= dict.fromkeys(batch.schema.names)
+    return [feature for feature in found if feature != ROW]
+
+
+def _read_records(body: Body, columns: dict[str, str], rejects: Rejects) -> Iterator[pa.RecordBatch]:
+    for batch in _examples(body.name, body.open, rejects):
+        single = pa.array(np.ones(batch.num_rows, bool))
+        for header in batch.schema.names[:-1]:
+            lengths = pc.list_value_length(batch.column(header)).fill_null(0)
+            several = pc.and_(pc.greater(lengths, 1), single)
+            for row in batch.filter(several).to_pylist():
+                value = f"{len(row[header])} values in {header}"
+                number = row.pop(ROW)
+                rejects.add("columns", columns[header], file=body.name, row=number, value=value, text=str(row))
+            single = pc.and_(single, pc.invert(several))
+        batch = batch.filter(single)
+        arrays = [_text(batch.column(header), body) for header in batch.schema.names[:-1]]
+        names = [columns[header] for header in batch.schema.names[:-1]]
+        yield pa.RecordBatch.from_arrays([*arrays, batch.column(ROW)], [*names, ROW])
+
+
+def _text(lists: pa.Array, body: Body) -> pa.StringArray:
+    """Lists of at most one value -> the values as text; empty ones and blanks are null."""
+    if pa.types.is_null(lists.type) or not len(lists):
+        return pa.nulls(len(lists), pa.string())
+    present = pc.greater(pc.list_value_length(lists).fill_null(0), 0)
+    places = pc.if_else(present, pc.subtract(pc.cumulative_sum(present.cast(pa.int64())), 1), None)
+    values = lists.filter(present).flatten()
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        try:
+            values = values.cast(pa.string())
+        except pa.ArrowInvalid:
+            body.marked = True
+            values = pa.array([value.decode("utf-8", "nightly.mark") for value in values.to_pylist()], pa.string())
+    values = values.cast(pa.string()).take(places)
+    return pc.if_else(pc.equal(values, ""), None, values)

@@ -1,0 +1,42 @@
+"""The night's snapshot step: request.json and download.json -> snapshot.json."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from include.contracts.base import ContractError
+from include.contracts.baseline import Baseline
+from include.contracts.night import Download, Night, SnapshotRef
+from include.contracts.places import Places
+from include.contracts.release import ReleaseRecord
+from include.contracts.verdict import Outcome, Verdict
+from include.snapshots.ingest import ingest
+from include.snapshots.store import SnapshotStore
+
+log = logging.getLogger("nightly")
+
+
+def run(night_folder: Path, places: Places) -> dict[str, Any]:
+    """Make the snapshot of the night in `night_folder`, remove the oldest ones; the SnapshotRef as plain data."""
+    night = Night.load(night_folder / "request.json")
+    config = night.config()
+    store = SnapshotStore(places.snapshots, night.model)
+    ref = ingest(config, night, Download.load(night_folder / "download.json"), store, folder=night_folder)
+    ref.save(night_folder / "snapshot.json")
+    try:
+        removed = store.retain(config.retention.snapshots, referred(places, night.model) | {ref.snapshot_id})
+        log.info("snapshots removed, beyond the last %s: %s", config.retention.snapshots, ", ".join(removed) or "none")
+    except (ContractError, FileNotFoundError) as error:
+        log.warning("no snapshot is removed while it is not known which are referred to: %s", error)
+    return ref.model_dump(mode="json")
+
+
+def referred(places: Places, model: str) -> set[str]:
+    """The snapshots that an accepted or released run refers to, or a night that has no verdict yet."""
+    ids = {ReleaseRecord.load(path).snapshot_id for path in (places.releases / model).glob("*.json")}
+    ids |= {Baseline.load(path).snapshot_id for path in (places.baselines / model).glob("[!.]*/baseline.json")}
+    for path in (places.nights / model).glob("*/snapshot.json"):
+        verdict = path.with_name("verdict.json")
+        if not verdict.exists() or Verdict.load(verdict).outcome in (Outcome.RELEASED, Outcome.ACCEPTED):
+            ids.add(SnapshotRef.load(path).snapshot_id)
+    return ids - {""}

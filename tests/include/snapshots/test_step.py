@@ -1,0 +1,124 @@
+"""The night's snapshot step on a real model, its retention, and the command line."""
+
+import json
+
+import pytest
+
+from include.contracts.baseline import Baseline
+from include.contracts.config import load_config
+from include.contracts.night import Night, SnapshotRef
+from include.contracts.places import Places
+from include.contracts.release import ReleaseRecord
+from include.contracts.verdict import Verdict
+from include.snapshots import step
+from include.snapshots.__main__ import main
+from include.snapshots.store import SnapshotStore
+from include.sources import fetch
+from tests.include.snapshots.conftest import utc
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    return Places.from_environment()
+
+
+def plan(places, run_id, as_of):
+    night = Night(
+        model="taxi",
+        run_id=run_id,
+        trigger="command",
+        requested_by="tests",
+        as_of=as_of,
+        window_start=as_of.replace(year=as_of.year - 1),
+        release=False,
+        train_steps=1,
+        code_version="abc",
+        planned_at=utc(2016, 3, 1),
+    )
+    folder = night.folder(places)
+    night.save(folder / "request.json")
+    window = {"window_start": night.window_start, "window_end": as_of}
+    fetch(load_config("taxi").source, **window, folder=folder).save(folder / "download.json")
+    return folder
+
+
+def test_a_night_gets_its_snapshot(places):
+    folder = plan(places, "night 1", utc(2015, 1, 1))
+    result = step.run(folder, places)
+    ref = SnapshotRef.load(folder / "snapshot.json")
+    assert result == ref.model_dump(mode="json")
+    assert ref.created
+    assert ref.rows > 3000
+    assert ref.path == str(places.snapshots / "taxi" / ref.snapshot_id)
+    assert step.run(folder, places) == result | {"created": False}
+
+
+def test_retention_spares_what_is_referred_to(places, monkeypatch):
+    retention = load_config("taxi").retention.model_copy(update={"snapshots": 1})
+    config = load_config("taxi").model_copy(update={"retention": retention})
+    monkeypatch.setattr(Night, "config", lambda night: config)
+    ids, folders = [], []
+    for month in range(1, 8):
+        folders.append(plan(places, f"night {month}", utc(2015, month, 1)))
+        ids.append(step.run(folders[-1], places)["snapshot_id"])
+    ReleaseRecord(
+        model="taxi",
+        version=1,
+        state="removed",
+        run_id="x",
+        snapshot_id=ids[0],
+        code_version="abc",
+        requested_by="tests",
+        metrics={},
+        files={},
+        path="",
+        previous_version=None,
+        released_at=utc(2016, 1, 1),
+    ).save(places.releases / "taxi/1.json")
+    Baseline(model="taxi", run_id="x", as_of=utc(2015, 1, 1), snapshot_id=ids[1], accepted_at=utc(2016, 1, 1)).save(
+        places.baselines / "taxi/20150201-x/baseline.json"
+    )
+    for number, outcome in {3: "ACCEPTED", 4: "HELD_DATA", 5: "FAILED"}.items():
+        verdict = Verdict(model="taxi", run_id="x", outcome=outcome, summary="", reasons=[], decided_at=utc(2016, 1, 1))
+        verdict.save(folders[number - 1] / "verdict.json")
+    # 1 released, 2 accepted before, 3 accepted, 4 held, 5 failed, 6 and 7 without a verdict yet
+    folder = plan(places, "night 8", utc(2015, 8, 1))
+    ids.append(step.run(folder, places)["snapshot_id"])
+    left = {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").list()}
+    assert left == set(ids) - {ids[3], ids[4]}
+
+
+def test_nothing_is_removed_while_a_record_cannot_be_read(places):
+    (places.releases / "taxi").mkdir(parents=True)
+    (places.releases / "taxi/1.json").write_text("{}")
+    assert step.run(plan(places, "night 1", utc(2015, 1, 1)), places)["rows"] > 0
+
+
+def test_the_command_lists_and_shows(places, capsys):
+    step.run(plan(places, "night 1", utc(2015, 1, 1)), places)
+    ref = step.run(plan(places, "night 2", utc(2015, 2, 1)), places)
+    assert main(["list", "taxi"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert listed[0].split() == ["SNAPSHOT", "CREATED", "ROWS", "FROM", "TO", "DUPLICATES", "REJECTED", "MB"]
+    assert listed[2].startswith(ref["snapshot_id"][:12])
+    assert f"{ref['rows']:,}" in listed[2]
+    assert main(["list", "taxi", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[1]["snapshot_id"] == ref["snapshot_id"]
+    assert main(["show", "taxi", ref["snapshot_id"][:8], "--rows", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert ref["snapshot_id"] in shown
+    assert "ROW 2" in shown
+    assert "ROW 3" not in shown
+    assert "big_tipper" in shown
+    assert main(["show", "taxi", ref["snapshot_id"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == ref["rows"]
+
+
+def test_the_commands_errors_say_what_there_is(places, capsys):
+    assert main(["list", "taxy"]) == 1
+    assert "did you mean 'taxi'?" in capsys.readouterr().err
+    assert main(["list", "taxi"]) == 0
+    assert "no snapshot yet" in capsys.readouterr().out
+    assert main(["show", "taxi", "abc"]) == 1
+    assert "there is none yet" in capsys.readouterr().err
