@@ -1,0 +1,305 @@
+"""Predict, Classify, Regress and MultiInference on a loaded version, with TensorFlow Serving's checks and texts."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    inference_pb2,
+    input_pb2,
+    model_pb2,
+    predict_pb2,
+    prediction_log_pb2,
+    regression_pb2,
+)
+
+from include.serving.errors import ServingError, invalid, precondition
+
+if TYPE_CHECKING:
+    from include.serving.servable import Servable
+
+CLASSIFY = "tensorflow/serving/classify"
+REGRESS = "tensorflow/serving/regress"
+
+Signature = meta_graph_pb2.SignatureDef
+
+
+def predict(
+    servable: "Servable", signature_name: str, inputs: dict[str, np.ndarray], output_filter: Iterable[str] = ()
+) -> dict[str, np.ndarray]:
+    """Outputs by alias: those in `output_filter`, or all."""
+    name = signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+    if name not in servable.signatures:
+        raise precondition(f'Serving signature key "{name}" not found.')
+    signature = servable.signatures[name]
+    given, expected = set(inputs), set(signature.inputs)
+    if given - expected or (expected - given) - set(signature.defaults):
+        raise invalid(
+            f"input size does not match signature: {len(given)}!={len(expected)} len({_set(given)}) != "
+            f"len({_set(expected)}). Sent extra: {_set(given - expected)}. "
+            f"Missing but required: {_set(expected - given)}."
+        )
+    feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
+    for alias in expected - given:
+        feeds[signature.inputs[alias].name] = tf.make_ndarray(signature.defaults[alias])
+    aliases = list(output_filter) or list(signature.outputs)
+    for alias in aliases:
+        if alias not in signature.outputs:
+            raise invalid(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{_set(signature.outputs)}."
+            )
+        if aliases.count(alias) > 1:
+            raise invalid(f"duplicate output tensor alias: {alias}")
+    tensors = servable.run(feeds, [signature.outputs[alias].name for alias in aliases], "Predict")
+    return {alias: tensors[signature.outputs[alias].name] for alias in aliases}
+
+
+def predict_response(servable: "Servable", request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+    inputs = {}
+    for alias, tensor in request.inputs.items():
+        try:
+            inputs[alias] = tf.make_ndarray(tensor)
+        except (ValueError, TypeError):
+            raise invalid(f"tensor parsing error: {alias}") from None
+    outputs = predict(servable, request.model_spec.signature_name, inputs, request.output_filter)
+    response = predict_pb2.PredictResponse(model_spec=_model_spec(servable, request.model_spec))
+    for alias, array in outputs.items():
+        response.outputs[alias].CopyFrom(to_proto(array))
+    return response
+
+
+def classification_response(
+    servable: "Servable", request: classification_pb2.ClassificationRequest
+) -> classification_pb2.ClassificationResponse:
+    signature = _example_signature(servable, request.model_spec.signature_name)
+    names = _classification_names(signature)
+    examples = _examples(servable, request.input)
+    tensors = servable.run({names.pop("inputs"): examples}, names.values(), "Classify")
+    return classification_pb2.ClassificationResponse(
+        model_spec=_model_spec(servable, request.model_spec),
+        result=_classifications(names, tensors, len(examples)),
+    )
+
+
+def regression_response(
+    servable: "Servable", request: regression_pb2.RegressionRequest
+) -> regression_pb2.RegressionResponse:
+    signature = _example_signature(servable, request.model_spec.signature_name)
+    names = _regression_names(signature)
+    examples = _examples(servable, request.input)
+    tensors = servable.run({names["inputs"]: examples}, [names["outputs"]], "Regress")
+    return regression_pb2.RegressionResponse(
+        model_spec=_model_spec(servable, request.model_spec),
+        result=_regressions(tensors[names["outputs"]], len(examples)),
+    )
+
+
+def multi_inference_response(
+    servable: "Servable", request: inference_pb2.MultiInferenceRequest
+) -> inference_pb2.MultiInferenceResponse:
+    """Several classifications and regressions of the same examples, in one run."""
+    tasks: dict[str, tuple[str, dict[str, str]]] = {}
+    for task in request.tasks:
+        if not task.model_spec.name:
+            raise invalid("Found ModelSpec with an empty model name.")
+        if task.model_spec.name != request.tasks[0].model_spec.name:
+            raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        name = task.model_spec.signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+        if name in tasks:
+            raise invalid(f"Duplicate evaluation of signature: {name}")
+        if name not in servable.signatures:
+            raise invalid(f"Requested signature not found in model graph: {name}")
+        if task.method_name == CLASSIFY:
+            names = _classification_names(servable.signatures[name])
+        elif task.method_name == REGRESS:
+            names = _regression_names(servable.signatures[name])
+        else:
+            raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+        tasks[name] = (task.method_name, names)
+    sources = {names.pop("inputs") for _, names in tasks.values()}
+    if len(sources) > 1:
+        raise invalid("Input tensor must be the same for all Signatures.")
+    examples = _examples(servable, request.input)
+    fetches = {tensor for _, names in tasks.values() for tensor in names.values()}
+    tensors = servable.run({sources.pop(): examples}, sorted(fetches), "MultiInference")
+    response = inference_pb2.MultiInferenceResponse()
+    for task, (method, names) in zip(request.tasks, tasks.values(), strict=True):
+        result = response.results.add(model_spec=_model_spec(servable, task.model_spec))
+        if method == CLASSIFY:
+            result.classification_result.CopyFrom(_classifications(names, tensors, len(examples)))
+        else:
+            result.regression_result.CopyFrom(_regressions(tensors[names["outputs"]], len(examples)))
+    return response
+
+
+def replay(servable: "Servable", record: prediction_log_pb2.PredictionLog) -> None:
+    """Run one warm-up record; its response is thrown away."""
+    kind = record.WhichOneof("log_type")
+    if kind == "predict_log":
+        predict_response(servable, record.predict_log.request)
+    elif kind == "classify_log":
+        classification_response(servable, record.classify_log.request)
+    elif kind == "regress_log":
+        regression_response(servable, record.regress_log.request)
+    elif kind == "multi_inference_log":
+        multi_inference_response(servable, record.multi_inference_log.request)
+    elif kind is not None:
+        raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
+
+
+def serialized_examples(source: input_pb2.Input) -> np.ndarray:
+    """Serialized tf.Examples, shape [n]. A context is put before each: parsing merges them."""
+    if source.WhichOneof("kind") == "example_list_with_context":
+        context = source.example_list_with_context.context.SerializeToString()
+        examples = [context + e.SerializeToString() for e in source.example_list_with_context.examples]
+    else:
+        examples = [example.SerializeToString() for example in source.example_list.examples]
+    if not examples:
+        raise invalid("Input is empty.")
+    return np.array(examples, dtype=object)
+
+
+_FIELDS = {
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.int32: "int_val",
+    tf.int16: "int_val",
+    tf.int8: "int_val",
+    tf.uint8: "int_val",
+    tf.int64: "int64_val",
+    tf.bool: "bool_val",
+    tf.string: "string_val",
+    tf.uint32: "uint32_val",
+    tf.uint64: "uint64_val",
+}
+
+
+def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
+    """As TensorFlow Serving sends it: values in the typed field that clients read, not in `tensor_content`."""
+    dtype = tf.as_dtype(array.dtype)
+    if dtype not in _FIELDS:
+        return tf.make_tensor_proto(array)
+    proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    proto.tensor_shape.SetInParent()
+    getattr(proto, _FIELDS[dtype]).extend(array.ravel().tolist())
+    return proto
+
+
+def _examples(servable: "Servable", source: input_pb2.Input) -> np.ndarray:
+    examples = serialized_examples(source)
+    servable.record_examples(len(examples))
+    return examples
+
+
+def _model_spec(servable: "Servable", requested: model_pb2.ModelSpec) -> model_pb2.ModelSpec:
+    name = requested.signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+    spec = model_pb2.ModelSpec(name=requested.name, signature_name=name)
+    spec.version.value = servable.version
+    return spec
+
+
+def _example_signature(servable: "Servable", name: str) -> Signature:
+    name = name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+    if name not in servable.signatures:
+        raise invalid(f"No signature was found with the name: {name}")
+    return servable.signatures[name]
+
+
+def _classification_names(signature: Signature) -> dict[str, str]:
+    """Tensor names of `inputs` and of `classes`, `scores` or both. TF2 exports have no method name to look at."""
+    if len(signature.inputs) != 1:
+        raise invalid("Expected one input Tensor.")
+    if len(signature.outputs) not in (1, 2):
+        raise invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    if "inputs" not in signature.inputs:
+        raise invalid(f"No classification inputs found in SignatureDef: {signature}")
+    outputs = {alias: signature.outputs[alias].name for alias in ("classes", "scores") if alias in signature.outputs}
+    if not outputs:
+        raise invalid(
+            'Expected classification signature outputs to contain at least one of "classes" or "scores". '
+            f"Signature was: {signature}"
+        )
+    return {"inputs": signature.inputs["inputs"].name, **outputs}
+
+
+def _regression_names(signature: Signature) -> dict[str, str]:
+    """Tensor names of `inputs` and `outputs`."""
+    if len(signature.inputs) != 1:
+        raise invalid("Expected one input Tensor.")
+    if len(signature.outputs) != 1:
+        raise invalid("Expected one output Tensor.")
+    if "inputs" not in signature.inputs:
+        raise invalid(f"No regression inputs found in SignatureDef: {signature}")
+    if "outputs" not in signature.outputs:
+        raise invalid(f"No regression outputs found in SignatureDef: {signature}")
+    return {"inputs": signature.inputs["inputs"].name, "outputs": signature.outputs["outputs"].name}
+
+
+def _classifications(
+    names: dict[str, str], tensors: dict[str, np.ndarray], examples: int
+) -> classification_pb2.ClassificationResult:
+    arrays = {}
+    for alias, dtype in (("classes", tf.string), ("scores", tf.float32)):
+        if alias not in names:
+            continue
+        array = arrays[alias] = tensors[names[alias]]
+        if array.ndim != 2:
+            raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
+        if tf.as_dtype(array.dtype) != dtype:
+            raise invalid(
+                f"Expected {alias} Tensor of {_enum(dtype)}. Got: {_enum(tf.as_dtype(array.dtype))}",
+            )
+        if len(array) != examples:
+            raise invalid(f"Expected {alias} output batch size of {examples}. Got: {len(array)}")
+    widths = [array.shape[1] for array in arrays.values()]
+    if len(set(widths)) > 1:
+        raise invalid(f"Tensors class and score should match in dim_size(1). Got {widths[0]} vs. {widths[1]}")
+    result = classification_pb2.ClassificationResult()
+    for row in range(examples):
+        classes = result.classifications.add().classes
+        for column in range(widths[0]):
+            one = classes.add()
+            if "classes" in arrays:
+                one.label = arrays["classes"][row, column].decode(errors="replace")
+            if "scores" in arrays:
+                one.score = arrays["scores"][row, column]
+    return result
+
+
+def _regressions(array: np.ndarray, examples: int) -> regression_pb2.RegressionResult:
+    if array.ndim != 1 and not (array.ndim == 2 and array.shape[1] == 1):
+        raise invalid(
+            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape(array)}"
+        )
+    if len(array) != examples:
+        raise invalid(f"Input batch size did not match output batch size: {examples} vs. {len(array)}")
+    if array.dtype != np.float32:
+        raise invalid(f"Expected output Tensor of DT_FLOAT.  Got: {_enum(tf.as_dtype(array.dtype))}")
+    return regression_pb2.RegressionResult(
+        regressions=[regression_pb2.Regression(value=value) for value in array.ravel().tolist()]
+    )
+
+
+def _shape(array: np.ndarray) -> str:
+    return "[" + ",".join(str(size) for size in array.shape) + "]"
+
+
+def type_name(dtype: tf.DType) -> str:
+    """As TensorFlow's C++ side names it."""
+    return {tf.float32: "float", tf.float64: "double", tf.float16: "half"}.get(dtype, dtype.name)
+
+
+def _enum(dtype: tf.DType) -> str:
+    return f"DT_{type_name(dtype).upper()}"
+
+
+def _set(names: Iterable[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"

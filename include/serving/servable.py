@@ -1,0 +1,168 @@
+"""One loaded version: a SavedModel in a session of its own, fed and fetched by tensor name.
+
+It is loaded into a graph session, as TensorFlow Serving does it, not with `tf.saved_model.load`: TF1 and TF2 exports,
+every signature with its method name, and partial outputs work the same way, and a call costs 30 µs instead of 250.
+"""
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Iterable
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+from include.serving import inference
+from include.serving.batching import BatchQueue, BatchScheduler, Run
+from include.serving.errors import ServingError, invalid, not_found
+from include.serving.monitoring import (
+    EXAMPLE_COUNT_TOTAL,
+    EXAMPLE_COUNTS,
+    LOAD_ATTEMPTS,
+    LOAD_LATENCY,
+    RUNTIME_LATENCY,
+    WARMUP_LATENCY,
+    Metrics,
+)
+
+log = logging.getLogger(__name__)
+
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+MAX_WARMUP_RECORDS = 1000
+
+
+class Servable:
+    """Load `path` and replay its warm-up requests; the version is ready when the constructor returns.
+
+    Raises ServingError with the code and text that the version's END status will show.
+    """
+
+    def __init__(
+        self, model: str, version: int, path: str, *, metrics: Metrics, batching: BatchScheduler | None, warmup: bool
+    ) -> None:
+        self.model = model
+        self.version = version
+        self._path = path
+        self._metrics = metrics
+        self._batching = batching
+        self._lock = threading.Lock()
+        self._direct: dict[tuple, Run] = {}
+        self._queues: dict[tuple, BatchQueue] = {}
+        started = time.monotonic()
+        try:
+            self._session, self.signatures = _load(path)
+        except ServingError:
+            metrics.count(LOAD_ATTEMPTS, model_path=path, status="fail")
+            raise
+        self._dtypes = {
+            info.name: tf.as_dtype(info.dtype)
+            for signature in self.signatures.values()
+            for info in signature.inputs.values()
+        }
+        metrics.count(LOAD_LATENCY, int((time.monotonic() - started) * 1e6), model_path=path)
+        metrics.count(LOAD_ATTEMPTS, model_path=path, status="success")
+        try:
+            if warmup:
+                self._warm_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, feeds: dict[str, np.ndarray], fetches: Iterable[str], api: str) -> dict[str, np.ndarray]:
+        """The tensors named in `fetches`, computed from `feeds`; through the batch queue if batching is on."""
+        names, outputs = tuple(sorted(feeds)), tuple(dict.fromkeys(fetches))
+        arrays = [feeds[name] for name in names]
+        for position, (name, array) in enumerate(zip(names, arrays, strict=True)):
+            given, expected = tf.as_dtype(array.dtype), self._dtypes[name]
+            if given != expected:
+                needed, got = inference.type_name(expected), inference.type_name(given)
+                raise invalid(f"Expects arg[{position}] to be {needed} but {got} is provided")
+        started = time.monotonic()
+        try:
+            values = self._runner(names, outputs)(*arrays)
+        except tf.errors.OpError as error:
+            raise ServingError.of(error) from None
+        elapsed = (time.monotonic() - started) * 1e6
+        self._metrics.observe(RUNTIME_LATENCY, elapsed, model_name=self.model, API=api, runtime="TF1")
+        return dict(zip(outputs, values, strict=True))
+
+    def record_examples(self, count: int) -> None:
+        self._metrics.observe(EXAMPLE_COUNTS, count, model=self.model)
+        self._metrics.count(EXAMPLE_COUNT_TOTAL, count, model=self.model)
+
+    def close(self) -> None:
+        """Free the session. No request may be running."""
+        for queue in self._queues.values():
+            queue.close()
+        self._queues.clear()
+        self._direct.clear()
+        self._session.close()
+        self._session = None
+        gc.collect()  # a graph is full of cycles; the modules themselves are frozen, so this is short
+
+    def _runner(self, names: tuple[str, ...], outputs: tuple[str, ...]) -> Run:
+        runners = self._direct if self._batching is None else self._queues
+        runner = runners.get((names, outputs))
+        if runner is None:
+            with self._lock:
+                if (names, outputs) not in self._direct:
+                    options = config_pb2.CallableOptions(feed=names, fetch=outputs)
+                    # Session.run and Session.make_callable resolve names in Python on every call: 180 µs for 30.
+                    self._direct[names, outputs] = self._session._make_callable_from_options(options)
+                if self._batching is not None and (names, outputs) not in self._queues:
+                    queue = self._batching.queue(list(names), self._direct[names, outputs])
+                    self._queues[names, outputs] = queue
+                runner = runners[names, outputs]
+        return runner
+
+    def _warm_up(self) -> None:
+        path = f"{self._path}/{WARMUP_FILE}"
+        if not tf.io.gfile.exists(path):
+            log.info("No warmup data file found at %s", path)
+            return
+        started, records = time.monotonic(), 0
+        try:
+            for record in tf.compat.v1.io.tf_record_iterator(path):
+                records += 1
+                if records > MAX_WARMUP_RECORDS:
+                    raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
+                inference.replay(self, prediction_log_pb2.PredictionLog.FromString(record))
+        except tf.errors.DataLossError as error:
+            text = f"{error.message}. Please verify your warmup data is in TFRecord format."
+            raise ServingError(grpc.StatusCode.DATA_LOSS, text) from None
+        elapsed = (time.monotonic() - started) * 1e6
+        self._metrics.observe(WARMUP_LATENCY, elapsed, model_path=self._path, status="OK")
+        log.info("Read %s warmup records from %s in %.0f ms", records, path, elapsed / 1e3)
+
+
+def _load(path: str) -> tuple[tf.compat.v1.Session, dict]:
+    """The session and the signatures by name."""
+    if not any(tf.io.gfile.exists(f"{path}/saved_model.{suffix}") for suffix in ("pb", "pbtxt")):
+        raise not_found(
+            f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}. Check that the "
+            "directory exists and that you have the right permissions for accessing it."
+        )
+    graph = tf.Graph()
+    session = tf.compat.v1.Session(graph=graph)
+    try:
+        with graph.as_default():
+            meta_graph = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], path)
+    except BaseException as error:
+        session.close()
+        if isinstance(error, RuntimeError) and "could not be found in SavedModel" in str(error):
+            raise not_found(
+                "Could not find meta graph def matching supplied tags: { serve }. To inspect available tag-sets in the "
+                "SavedModel, please use the SavedModel CLI: `saved_model_cli`"
+            ) from None
+        if isinstance(error, OSError):
+            raise ServingError(
+                grpc.StatusCode.DATA_LOSS, f"Can't parse {path}/saved_model.pb as binary proto"
+            ) from None
+        if isinstance(error, Exception):
+            raise ServingError.of(error) from error
+        raise
+    return session, dict(meta_graph.signature_def)
