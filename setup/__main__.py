@@ -1,8 +1,9 @@
-"""Set up the environments: `python3 setup [airflow] [ml] [dev]`, or `python3 setup lock`.
+"""Set up the environments: `python3 setup [airflow] [ml] [dev] [lint]`, or `python3 setup lock`.
 
 airflow  .venv/airflow from requirements.txt
 ml       .venv/ml from requirements-ml.txt, with a private C runtime where the system's is too old
-dev      requirements-dev.txt on top of the environments named
+dev      requirements-dev.txt on top of those two
+lint     .venv/lint from requirements-lint.txt
 lock     write the requirements files anew from pyproject.toml
 
 Only the standard library is needed. What is set up already costs a file comparison.
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> int:
         if "lock" in arguments:
             environments.lock()
             return 0
-        for name in ("airflow", "ml"):
+        for name in ("airflow", "ml", "lint"):
             if name in arguments:
                 environments.install(name, with_dev="dev" in arguments)
     except SetupError as error:

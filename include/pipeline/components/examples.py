@@ -91,6 +91,8 @@ def _as_features(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
     arrays = []
     for name in columns:
         values = batch.column(name)
+        if pa.types.is_timestamp(values.type):
+            values = values.cast(pa.timestamp("s", values.type.tz), safe=False)  # int64: Unix seconds
         values = values.cast(_feature_type(values.type))
         offsets = np.concatenate([[0], np.cumsum(pc.is_valid(values).to_numpy(zero_copy_only=False))])
         lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values.drop_null())
@@ -101,7 +103,7 @@ def _as_features(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
 
 def _feature_type(kind: pa.DataType) -> pa.DataType:
     """A tf.Example holds int64, float and bytes."""
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind):
         return pa.int64()
     if pa.types.is_floating(kind):
         return pa.float32()

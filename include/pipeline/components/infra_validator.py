@@ -1,7 +1,9 @@
-"""InfraValidator's role: the exported model is loaded in a clean process and answers raw examples."""
+"""InfraValidator's role: what would be released is loaded in a clean process, and answers raw examples."""
 
 import json
 import logging
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,10 +11,12 @@ from itertools import islice
 from pathlib import Path
 
 import tensorflow as tf
-from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
+
+from include.pipeline.modeling.samples import add_samples
 
 log = logging.getLogger("nightly")
 
@@ -29,20 +33,26 @@ def CleanProcessInfraValidator(
     model: InputArtifact[standard_artifacts.Model],
     examples: InputArtifact[standard_artifacts.Examples],
     blessing: OutputArtifact[standard_artifacts.InfraBlessing],
+    servable: OutputArtifact[standard_artifacts.Model],
+    model_name: Parameter[str],
 ) -> None:
-    """Ask the model for predictions of raw eval examples in a process with TensorFlow alone.
+    """Add warm-up requests and golden predictions to the model, and ask it in a process with TensorFlow alone.
 
-    Raises ModelNotServable, with the end of what the process said.
+    `servable` is the trained model with these files in assets.extra: the very files that are released. Raises
+    ModelNotServable, with the end of what the process said.
     """
     Path(blessing.uri).mkdir(parents=True, exist_ok=True)
-    files = sorted(Path(artifact_utils.get_split_uri([examples], "eval")).iterdir())
+    candidate = Path(path_utils.serving_model_path(servable.uri))
+    _link_tree(Path(path_utils.serving_model_path(model.uri)), candidate)
+    split = artifact_utils.get_split_uri([examples], "eval")
+    add_samples(str(candidate), f"{split}/*", model_name)
     with tempfile.TemporaryDirectory() as folder:
         sample, answers = Path(folder) / "sample.tfrecord", Path(folder) / "answers.json"
         with tf.io.TFRecordWriter(str(sample)) as writer:
-            for record in islice(tf.data.TFRecordDataset([str(file) for file in files]), EXAMPLES):
+            files = [str(file) for file in sorted(Path(split).iterdir())]
+            for record in islice(tf.data.TFRecordDataset(files), EXAMPLES):
                 writer.write(record.numpy())
-        exported = path_utils.serving_model_path(model.uri)
-        command = [sys.executable, "-m", "include.pipeline.probe", exported, sample, answers]
+        command = [sys.executable, "-m", "include.pipeline.probe", candidate, sample, answers]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -60,3 +70,9 @@ def CleanProcessInfraValidator(
         len(next(iter(said["answers"].values()))),
         ", ".join(said["signatures"]),
     )
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """The same files under another folder, without copying their content."""
+    shutil.rmtree(target, ignore_errors=True)  # of an earlier try
+    shutil.copytree(source, target, copy_function=os.link)

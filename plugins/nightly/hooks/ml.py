@@ -198,7 +198,9 @@ class MLHook:
 
 def _environment() -> dict[str, str]:
     """This process's environment for the ML side: its own Python path, and quiet native libraries."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONHOME")}
+    # The official Airflow image preloads the system's libstdc++, which is too old for TFDV.
+    left_out = ("VIRTUAL_ENV", "PYTHONHOME", "LD_PRELOAD")
+    environment = {key: value for key, value in os.environ.items() if key not in left_out}
     return {"TF_CPP_MIN_LOG_LEVEL": "2", **environment, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 

@@ -1,0 +1,33 @@
+# Two commands do everything: `make demo` runs consecutive nights through a real Airflow, `make test` runs the tests.
+# Each sets up what it needs. Another Python than the system's: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+AIRFLOW_PYTHON := .venv/airflow/bin/python
+ML_PYTHON := .venv/ml/bin/python
+
+.PHONY: demo test up setup lint bench lock clean
+
+demo: setup  ## nights of real taxi data through Airflow, some released, one held; offline
+	@$(AIRFLOW_PYTHON) -m local.demo
+
+up: setup  ## Airflow in the foreground, for a person
+	@$(AIRFLOW_PYTHON) -m local.up
+
+test: setup-dev lint  ## every test; both sides' summaries stand at the end
+	@bin/test
+
+lint: setup-dev
+	@.venv/lint/bin/ruff check .
+	@.venv/lint/bin/ruff format --check .
+
+setup:  ## both environments, from the locks
+	@$(PYTHON) setup airflow ml
+
+setup-dev:
+	@$(PYTHON) setup airflow ml dev lint
+
+lock:  ## write the requirements files anew from pyproject.toml; UPGRADE=1 takes newer versions
+	@$(PYTHON) setup lock
+
+clean:  ## all state; the environments stay
+	rm -rf var

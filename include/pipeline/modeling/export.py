@@ -1,0 +1,131 @@
+"""A trained model as a SavedModel that carries its transform, with named inputs and outputs.
+
+    signature        answers   inputs                outputs
+    serving_default  Predict   examples: string [n]  probability: float [n, 1]
+    raw_features     Predict   FEATURE: [n], each    probability: float [n, 1]
+    classify         Classify  inputs: string [n]    classes: string [n, 2], scores: float [n, 2]
+    regress          Regress   inputs: string [n]    outputs: float [n]
+
+Strings are serialized tf.Example. None needs the label. A feature that an example lacks is treated as in training; in
+`raw_features`, where every input is given, "" for a string, NaN for a float and MISSING_INT for an int mean missing.
+"""
+
+import logging
+
+import keras
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow.python.saved_model import fingerprinting_utils  # no public name writes a fingerprint
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+log = logging.getLogger("nightly")
+
+SERVING = "SERVING"  # the schema's environment without the label
+CLASSES = ["0", "1"]
+MISSING_INT = tf.int64.min
+
+
+class ExportError(ValueError):
+    """The model cannot be served as it is; the message says what to change."""
+
+
+def export(
+    model: keras.Model,
+    tf_transform_output: tft.TFTransformOutput,
+    schema: schema_pb2.Schema,
+    path: str,
+) -> None:
+    """Write `model`, a binary classifier with one output [batch, 1], as a SavedModel to `path`. Raises ExportError."""
+    if model.output_shape != (None, 1):
+        raise ExportError(
+            f"the model's output is {model.output_shape}, not (None, 1): end it in Dense(1, activation='sigmoid'), or "
+            "export it yourself in a run_fn in model.py"
+        )
+    served = Served(model, tf_transform_output, schema)
+    strings = tf.TensorSpec([None], tf.string)
+    signatures = {
+        "serving_default": served.predict.get_concrete_function(strings),
+        "raw_features": served.predict_raw.get_concrete_function(**raw_feature_specs(tf_transform_output, schema)),
+        "classify": served.classify.get_concrete_function(strings),
+        "regress": served.regress.get_concrete_function(strings),
+    }
+    tf.saved_model.save(served, path, signatures=signatures)
+    _set_method_names(path, {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"})
+    log.info("exported to %s with signatures %s", path, ", ".join(signatures))
+
+
+class Served(tf.Module):
+    """The transform and the model as one; only what serving needs is tracked, so no optimizer state is saved."""
+
+    def __init__(self, model, tf_transform_output, schema):
+        super().__init__()
+        self._model = model.__call__  # a plain function: the model itself is not tracked,
+        self._weights = [variable.value for variable in model.variables]  # its variables are
+        self._inputs = [tensor.name for tensor in model.inputs]
+        self._transform = tf_transform_output.transform_features_layer()
+        raw = tf_transform_output.raw_feature_spec()
+        self._spec = {name: raw[name] for name in serving_features(schema) if name in raw}
+
+    def score(self, raw: dict[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
+        transformed = self._transform(raw)
+        if missing := [name for name in self._inputs if name not in transformed]:
+            raise ExportError(f"{missing} are made from features that are not in the schema's {SERVING} environment")
+        return self._model({name: transformed[name] for name in self._inputs}, training=False)
+
+    @tf.function
+    def predict(self, examples):
+        return {"probability": self.score(tf.io.parse_example(examples, self._spec))}
+
+    @tf.function
+    def predict_raw(self, **features):
+        return {"probability": self.score({name: _present(value) for name, value in features.items()})}
+
+    @tf.function
+    def classify(self, inputs):
+        probability = self.score(tf.io.parse_example(inputs, self._spec))
+        classes = tf.tile(tf.constant([CLASSES]), [tf.shape(probability)[0], 1])
+        return {"classes": classes, "scores": tf.concat([1 - probability, probability], axis=1)}
+
+    @tf.function
+    def regress(self, inputs):
+        return {"outputs": tf.squeeze(self.score(tf.io.parse_example(inputs, self._spec)), axis=1)}
+
+
+def serving_features(schema: schema_pb2.Schema) -> list[str]:
+    """The names of the features that a request has: those of the SERVING environment."""
+    names = []
+    for feature in schema.feature:
+        environments = set(feature.in_environment) | set(schema.default_environment) - set(feature.not_in_environment)
+        if SERVING in environments:
+            names.append(feature.name)
+    return names
+
+
+def raw_feature_specs(
+    tf_transform_output: tft.TFTransformOutput, schema: schema_pb2.Schema
+) -> dict[str, tf.TensorSpec]:
+    """The inputs of `raw_features`: one vector per feature."""
+    spec = tf_transform_output.raw_feature_spec()
+    return {name: tf.TensorSpec([None], spec[name].dtype, name) for name in serving_features(schema) if name in spec}
+
+
+def _present(column: tf.Tensor) -> tf.SparseTensor:
+    """A vector as the transform takes it: sparse [batch, 1], without the values that mean missing."""
+    if column.dtype == tf.string:
+        present = column != ""
+    elif column.dtype.is_floating:
+        present = ~tf.math.is_nan(column)
+    else:
+        present = column != MISSING_INT
+    rows = tf.where(present)
+    indices = tf.concat([rows, tf.zeros_like(rows)], axis=1)
+    return tf.SparseTensor(indices, tf.boolean_mask(column, present), [tf.size(column, tf.int64), 1])
+
+
+def _set_method_names(path: str, names: dict[str, str]) -> None:
+    """TensorFlow Serving answers Classify and Regress only for these names; saving writes Predict's for all."""
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(path)
+    for signature, name in names.items():
+        updater.replace_method_name(signature, name, tags="serve")
+    updater.save()
+    fingerprinting_utils.write_fingerprint(path)  # it hashes saved_model.pb, which has just changed
