@@ -44,6 +44,25 @@ def accept(root: Path, baseline: Baseline, statistics: Path) -> Path:
     return target
 
 
+def withdraw_after(root: Path, model: str, run_id: str, snapshot_id: str) -> list[Baseline]:
+    """Forget what was accepted for later as-of times than this run's or, if that accepted nothing, this snapshot's.
+
+    The next night is then compared with what the run's model was trained on. Without a baseline of either, nothing is
+    known about the time, and all stay. Gives those withdrawn, oldest first.
+    """
+    found = [(Baseline.load(path), path.parent) for path in (root / model).glob("[0-9]*/baseline.json")]
+    own = [baseline for baseline, _ in found if baseline.run_id == run_id]
+    own = own or [baseline for baseline, _ in found if baseline.snapshot_id == snapshot_id]
+    if not own:
+        return []
+    last = max(baseline.as_of for baseline in own)
+    later = sorted((pair for pair in found if pair[0].as_of > last), key=lambda pair: pair[0].as_of)
+    for _, folder in later:
+        hidden = folder.rename(folder.with_name(f".withdrawn-{folder.name}"))  # gone at once, whole
+        shutil.rmtree(hidden)
+    return [baseline for baseline, _ in later]
+
+
 def withdraw(root: Path, model: str, run_id: str) -> None:
     """Forget what this run accepted earlier: it is being judged again."""
     for path in (root / model).glob("[0-9]*/baseline.json"):

@@ -59,6 +59,10 @@ class Data(Contract):
     late_days: Annotated[int, Field(ge=0)] = 0  # rows appear this late: what is younger is not used yet
     eval_percent: Annotated[int, Field(ge=1, le=50)] = 20
 
+    def window_start(self, as_of: dt.datetime, look_back_days: int | None = None) -> dt.datetime:
+        """Where the window of a night begins; it ends `late_days` before `as_of`."""
+        return as_of - dt.timedelta(days=self.late_days + (look_back_days or self.look_back_days))
+
 
 class DataGate(Contract):
     """What a night's data must be. Drift and skew thresholds stand in the curated schema, beside their feature."""
@@ -105,7 +109,12 @@ class Training(Contract):
 
 
 class Release(Contract):
+    """`timeout_seconds` and what follows are for a model server; where that is, NIGHTLY_SERVING_REST and …_GRPC say."""
+
     keep: Annotated[int, Field(ge=2)] = 5  # versions in the serving volume; the one in use and its predecessor always
+    timeout_seconds: Annotated[float, Field(gt=0)] = 180  # until the server says that a new version is AVAILABLE
+    tolerance: Annotated[float, Field(ge=0)] = 1e-5  # between its golden predictions and those made offline, absolute
+    latency_factor: Annotated[float, Field(ge=1)] = 3  # the new version's p99, of that of the version before
 
 
 class Retention(Contract):
@@ -156,6 +165,8 @@ class ModelConfig(Contract):
             *path, last = rest.split(".")
             for part in path:
                 place = place.setdefault(part, {})
+                if not isinstance(place, dict):
+                    raise ContractError(f"threshold {key!r}: {part} is a value and has nothing below it")
             place[last] = value
         return ModelConfig.parse(data, where="the thresholds given for this run")
 

@@ -7,12 +7,26 @@ from pydantic import AwareDatetime
 from include.contracts.base import Contract
 
 
+class Verification(Contract):
+    """What a model server answered for a version, before that was put into production."""
+
+    server: str  # the address that was asked
+    golden_examples: int  # asked over REST and over gRPC
+    largest_difference: float  # of a probability, from the prediction made offline
+    tolerance: float
+    p99_ms: float  # of single requests over gRPC
+    previous_p99_ms: float | None  # of the version before, in the same minutes; None where there was none
+    seconds: float  # from the first look until the version was AVAILABLE
+    verified_at: AwareDatetime
+
+
 class ReleaseRecord(Contract):
     """Kept for every version that was ever given a number, in <releases>/<model>/<version>.json."""
 
     model: str
     version: int  # Unix seconds
-    state: Literal["releasing", "released", "quarantined", "removed"]  # releasing: written ahead of the rename
+    # releasing: written ahead of the rename. verifying: it has its number, and the model server is being asked.
+    state: Literal["releasing", "verifying", "released", "quarantined", "removed"]
     run_id: str
     snapshot_id: str
     code_version: str
@@ -23,4 +37,24 @@ class ReleaseRecord(Contract):
     previous_version: int | None
     released_at: AwareDatetime
     why: str = ""  # of a quarantine or removal
+    server: str = ""  # the model server that must verify it; "": none was configured, only its files are verified
+    verification: Verification | None = None  # None until, or unless, a model server has verified it
     details: dict[str, Any] = {}
+
+
+class Rollback(Contract):
+    """A return to an earlier version: asked for, resolved before anything is done, and what came of it.
+
+    Kept in <releases>/<model>/rollbacks/<Unix seconds>.json.
+    """
+
+    model: str
+    version: int | None = None  # to go back to; None: the one before, until that is resolved
+    reason: str
+    requested_by: str
+    run_id: str = ""  # the orchestrator's; "" for a command
+    from_version: int | None = None
+    withdrawn: list[int] = []  # the versions that were newer: quarantined
+    baselines: list[str] = []  # the snapshots that are no controls for drift any more
+    server: str = ""  # the model server that confirmed it; "": none is configured
+    done_at: AwareDatetime | None = None

@@ -70,7 +70,10 @@ class Handler(socketserver.BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
-        message, (output, *_), _, _ = socket.recv_fds(self.request, 1 << 20, 1)
+        message, descriptors, _, _ = socket.recv_fds(self.request, 1 << 20, 1)
+        if not message:
+            return  # a client that only looked whether the host is there
+        (output,) = descriptors
         while not message.endswith(b"\n"):
             message += self.request.recv(1 << 20)
         request = json.loads(message)

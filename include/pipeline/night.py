@@ -12,6 +12,7 @@ import getpass
 import sys
 
 from include.contracts.base import ContractError
+from include.contracts.code import code_version
 from include.contracts.config import load_config
 from include.contracts.night import Night, utc_now
 from include.contracts.places import Places
@@ -40,10 +41,10 @@ def plan(arguments: argparse.Namespace, places: Places) -> Night:
         trigger="command",
         requested_by=getpass.getuser(),
         as_of=end,
-        window_start=end - dt.timedelta(days=config.data.look_back_days),
+        window_start=config.data.window_start(end),
         release=arguments.release,
         train_steps=arguments.train_steps or config.training.steps,
-        code_version="command",
+        code_version=code_version(),
         production_version=ReleaseStore(places.serving, places.releases, config.name).production(),
         planned_at=now,
     )
@@ -73,7 +74,7 @@ def main(words: list[str]) -> int:
         address=arguments.source,
         headers=None,
         window_start=night.window_start,
-        window_end=night.as_of,
+        window_end=night.window_end,
         folder=places.downloads / night.model / folder.name,
     )
     download.save(folder / "download.json")

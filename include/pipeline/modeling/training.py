@@ -22,7 +22,6 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from include.contracts.base import Contract, did_you_mean
 from include.pipeline.modeling.export import export
 from include.pipeline.modeling.inputs import evaluation_batches, training_batches
-from include.pipeline.modeling.samples import add_samples
 
 log = logging.getLogger("nightly")
 
@@ -38,7 +37,6 @@ class Settings(Contract):
     hyperparameters: dict[str, int | float | str | bool] = {}
     batch_size: int = 512
     seed: int = 0  # of the weights and of the order of the rows: the same snapshot trains the same model
-    raw_examples: str = ""  # pattern of raw eval examples for warm-up and golden predictions; "" leaves them to later
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -57,8 +55,6 @@ def run_fn(fn_args: FnArgs) -> None:
 
     train(model, fn_args, tf_transform_output, settings)
     export(model, tf_transform_output, schema, fn_args.serving_model_dir)
-    if settings.raw_examples:
-        add_samples(fn_args.serving_model_dir, settings.raw_examples, settings.model)
 
 
 def train(model: keras.Model, fn_args: FnArgs, tf_transform_output: tft.TFTransformOutput, settings: Settings) -> None:

@@ -7,9 +7,9 @@ import time
 from dataclasses import replace
 
 import pytest
-from nightly.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, MLStepFailed
 
 from include.contracts.places import Places
+from nightly.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, MLStepFailed
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,54 @@
+"""The network of "Building Machine Learning Pipelines" (Hapke, Nelson): categories and a convolution over the text."""
+
+import keras
+import tensorflow as tf
+
+from include.models.complaints.features import CATEGORIES, PADDING, TEXT
+from include.pipeline.modeling.inputs import keras_inputs
+
+WINDOW = 5  # words the convolution sees at a time
+
+
+def build_model(tf_transform_output, hyperparameters: dict) -> keras.Model:
+    """Inputs as preprocessing_fn gives them; output [batch, 1], the probability of a dispute."""
+    size = tf_transform_output.vocabulary_size_by_name
+    inputs = keras_inputs(tf_transform_output)
+
+    branches = [
+        keras.layers.Flatten()(
+            keras.layers.Embedding(size(name) + 1, hyperparameters["category_embedding"])(inputs[name])
+        )
+        for name in CATEGORIES
+    ]
+    # A row for each word of the vocabulary (at most the book's 10,000), one for unknown words, one for the padding.
+    words = keras.layers.Embedding(size(TEXT) + 2, hyperparameters["word_embedding"])(Trim()(inputs[TEXT]))
+    text = keras.layers.Conv1D(128, WINDOW, activation="relu")(words)
+    text = keras.layers.Dense(10, activation="relu")(keras.layers.GlobalMaxPooling1D()(text))
+
+    hidden = keras.layers.Concatenate()([*branches, text])
+    for units in (100, 50, 10):
+        hidden = keras.layers.Dense(units, activation="relu")(hidden)
+
+    model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(hidden))
+    model.compile(
+        optimizer=keras.optimizers.RMSprop(hyperparameters["learning_rate"]),
+        loss="binary_crossentropy",
+        metrics=[keras.metrics.AUC(name="auc")],
+    )
+    return model
+
+
+class Trim(keras.layers.Layer):
+    """[batch, TOKENS] to [batch, longest text + WINDOW]: the convolution is the most work, padding most of its input.
+
+    Every text is followed by a whole window of padding, so the maximum over windows is the same however far a batch is
+    padded: a prediction does not depend on the rows it is asked together with.
+    """
+
+    def call(self, tokens):
+        padded = tf.pad(tokens, [[0, 0], [0, WINDOW]], constant_values=PADDING)
+        longest = tf.reduce_max(tf.reduce_sum(tf.cast(tokens != PADDING, tf.int32), axis=1))
+        return padded[:, : longest + WINDOW]
+
+    def compute_output_shape(self, shape):
+        return (shape[0], None)

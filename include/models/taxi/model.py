@@ -1,0 +1,35 @@
+"""A wide and deep network: what each value says by itself, and what the values say together."""
+
+from itertools import accumulate
+
+import keras
+
+from include.models.taxi.features import AMOUNTS, BUCKETS, NUMBERS, PLACES, WORDS
+from include.pipeline.modeling.inputs import keras_inputs
+
+
+def build_model(tf_transform_output, hyperparameters: dict) -> keras.Model:
+    """Inputs as preprocessing_fn gives them; output [batch, 1], the probability of a tip above 20 % of the fare."""
+    sizes = {name: tf_transform_output.vocabulary_size_by_name(name) + 1 for name in WORDS}
+    sizes |= {name: highest + 1 for name, highest in NUMBERS.items()} | dict.fromkeys(PLACES, BUCKETS + 1)
+
+    # Every value of every feature has its own row in one table: one lookup instead of one a feature.
+    first_rows = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
+    inputs = keras_inputs(tf_transform_output)
+    rows = keras.layers.Concatenate()([inputs[name] + first for name, first in first_rows.items()])
+    table = sum(sizes.values())
+
+    wide = keras.layers.Embedding(table, 1)(rows)
+    deep = keras.layers.Flatten()(keras.layers.Embedding(table, hyperparameters["embedding"])(rows))
+    deep = keras.layers.Concatenate()([deep] + [inputs[name] for name in AMOUNTS])
+    for units in (hyperparameters["hidden_1"], hyperparameters["hidden_2"]):
+        deep = keras.layers.Dense(units, activation="relu")(deep)
+    logit = keras.layers.Dense(1)(keras.layers.Concatenate()([keras.layers.Flatten()(wide), deep]))
+
+    model = keras.Model(inputs, keras.layers.Activation("sigmoid")(logit))
+    model.compile(
+        optimizer=keras.optimizers.Adam(hyperparameters["learning_rate"]),
+        loss="binary_crossentropy",
+        metrics=[keras.metrics.AUC(name="auc")],
+    )
+    return model

@@ -1,0 +1,144 @@
+"""A whole Airflow on this machine, for `make up`, the demo and tests: own home, free ports, SQLite, LocalExecutor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from include.contracts.places import ROOT
+
+START_SECONDS = 180
+
+
+class AirflowDidNotStart(Exception):
+    """The message holds the end of Airflow's own log."""
+
+
+class LocalAirflow:
+    """Airflow's processes, its REST API and its command line, over one home.
+
+    :param home: AIRFLOW_HOME; database, logs and password are there
+    :param environment: more variables, e.g. NIGHTLY_VAR or AIRFLOW_CONN_…
+    :param port: of the UI and the API; 0 takes a free one
+    """
+
+    def __init__(self, home: Path, environment: dict[str, str] | None = None, port: int = 0) -> None:
+        self.home = home
+        self.port = port or _free_port()
+        self.url = f"http://localhost:{self.port}"
+        self.log = home / "airflow.log"
+        self.environment = {
+            **os.environ,
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
+            **(environment or {}),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._session = requests.Session()
+        self._session.trust_env = False  # it is on this machine: no proxy, no .netrc
+
+    @contextmanager
+    def running(self) -> Iterator[LocalAirflow]:
+        """Start Airflow and wait until it answers; stop all of it at the end."""
+        self.start()
+        try:
+            yield self
+        finally:
+            self.stop()
+
+    def start(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [ROOT / "bin/airflow", "standalone"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End every process, asking first."""
+        if self._process is None:
+            return
+        for number, seconds in ((signal.SIGINT, 20), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        self._process = None
+
+    def wait(self) -> None:
+        """Block until Airflow ends by itself or Ctrl-C."""
+        if self._process is not None:
+            self._process.wait()
+
+    def cli(self, *arguments: str, check: bool = True) -> str:
+        """Run `airflow ARGUMENTS` over this home; returns what it printed."""
+        done = subprocess.run(
+            [ROOT / "bin/airflow", *arguments], env=self.environment, capture_output=True, text=True, timeout=300
+        )
+        if check and done.returncode:
+            raise RuntimeError(f"airflow {' '.join(arguments)} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+        return done.stdout
+
+    def api(self, method: str, path: str, **arguments: Any) -> Any:
+        """Call the REST API, e.g. api("get", "dags"); returns the decoded answer. Raises requests.HTTPError."""
+        answer = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=60, **arguments)
+        if answer.status_code == 401:
+            self._log_in()
+            answer = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=60, **arguments)
+        if not answer.ok:
+            raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}", response=answer)
+        return answer.json() if answer.content else None
+
+    @property
+    def password(self) -> str:
+        """The admin's, which Airflow made at its first start."""
+        path = self.home / "simple_auth_manager_passwords.json.generated"
+        return str(json.loads(path.read_text())["admin"])
+
+    def _log_in(self) -> None:
+        answer = self._session.post(
+            f"{self.url}/auth/token", json={"username": "admin", "password": self.password}, timeout=60
+        )
+        answer.raise_for_status()
+        self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
+            with suppress(requests.RequestException, FileNotFoundError, KeyError, ValueError):
+                health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+                parts = ("metadatabase", "scheduler", "dag_processor")
+                if all(health[part]["status"] == "healthy" for part in parts) and self.api("get", "dags")["dags"]:
+                    return
+            time.sleep(0.5)
+        tail = self.log.read_text(errors="replace").splitlines()[-40:]
+        raise AirflowDidNotStart(f"Airflow did not start on {self.url}; {self.log} ends:\n" + "\n".join(tail))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

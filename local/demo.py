@@ -1,0 +1,226 @@
+"""The main job, offline and on real data: python -m local.demo
+
+Starts an Airflow of its own under var/demo and runs consecutive nights of Chicago taxi trips through its scheduler by
+`airflow backfill create`. Most nights release a model. Before one of them the source loses a column, and another
+lies after a jump in time, where people paid in other ways: both are held. At the end stand the nights with
+their verdicts, the versions on disk and a prediction of the last one; var/demo/summary.json holds the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from rich.console import Console
+from rich.table import Table
+
+from include.contracts.golden import GOLDEN, Golden
+from include.contracts.places import Places
+from include.contracts.release import ReleaseRecord
+from include.contracts.verdict import Outcome, Verdict
+from local.airflow import LocalAirflow
+from local.serving import ModelServer
+
+DAG = "taxi_retrain"
+TRIPS = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
+NIGHT_SECONDS = 300  # how long one night may take before the demo gives up
+
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Consecutive nights over the source in one state, and the verdict they must get."""
+
+    first: str  # logical date, inclusive
+    last: str
+    expected: Outcome
+    drop_column: str = ""
+    title: str = ""
+
+
+STORY = (
+    Chapter("2015-05-01", "2015-05-03", Outcome.RELEASED, title="three ordinary nights"),
+    Chapter("2015-05-04", "2015-05-04", Outcome.HELD_DATA, "payment_type", "the source loses its column payment_type"),
+    Chapter("2015-05-05", "2015-05-05", Outcome.RELEASED, title="the column is back"),
+    Chapter("2016-12-01", "2016-12-01", Outcome.HELD_DATA, title="a year and a half later: the trips have drifted"),
+)
+
+
+def main() -> int:
+    began = time.monotonic()
+    home = Places.from_environment().var / "demo"
+    shutil.rmtree(home, ignore_errors=True)
+    places = Places.from_environment()
+    trips = next((places.ml_python.parent.parent / "lib").glob(f"python3*/site-packages/{TRIPS}"))
+    source = home / "source" / "trips.csv"
+    source.parent.mkdir(parents=True)
+    environment = {
+        "NIGHTLY_VAR": str(home),
+        "NIGHTLY_RUN": str(places.run),  # the warm host of every other run on this machine serves here too
+        "AIRFLOW_CONN_TAXI_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(source)}}),
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # the nights of the story and no other
+    }
+    total = sum(len(_days(chapter)) for chapter in STORY)
+    console.print(f"[bold]nightly-retrain[/]: {total} nights of taxi trips, in {home}")
+    console.print("starting Airflow …")
+    with LocalAirflow(home / "airflow", environment).running() as airflow:
+        console.print(f"Airflow is up: {airflow.url} (admin / {airflow.password})")
+        airflow.api("patch", f"dags/{DAG}", json={"is_paused": False})
+        for chapter in STORY:
+            _write_source(trips, source, chapter.drop_column)
+            console.print(f"\n[bold]{chapter.first}[/] {chapter.title}")
+            airflow.cli(
+                *(
+                    "backfill",
+                    "create",
+                    "--dag-id",
+                    DAG,
+                    "--from-date",
+                    chapter.first,
+                    "--to-date",
+                    f"{chapter.last}T23:59",
+                ),
+                *("--max-active-runs", "1", "--dag-run-conf", json.dumps({"release": "yes"})),
+            )
+            _follow(airflow, chapter)
+        runs = airflow.api("get", f"dags/{DAG}/dagRuns", params={"order_by": "logical_date", "limit": 100})["dag_runs"]
+    nights = [_night(run, home) for run in runs]
+    summary = {
+        "ok": _as_it_should(nights),
+        "seconds": round(time.monotonic() - began, 1),
+        "nights": nights,
+        "releases": [r.model_dump(mode="json", exclude={"files"}) for r in _releases(home)],
+        "versions_on_disk": _versions(home),
+        "prediction": _predict(places, home),
+    }
+    (home / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    _show(summary, home)
+    return 0 if summary["ok"] else 1
+
+
+def _write_source(trips: Path, source: Path, drop_column: str) -> None:
+    """The real trips as they are, or without a column; replaced in one step."""
+    temporary = source.with_suffix(".new")
+    with trips.open(newline="") as rows, temporary.open("w", newline="") as out:
+        reader = csv.DictReader(rows)
+        columns = [name for name in reader.fieldnames or [] if name != drop_column]
+        writer = csv.DictWriter(out, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(reader)
+    temporary.replace(source)
+
+
+def _follow(airflow: LocalAirflow, chapter: Chapter) -> None:
+    """Tell each task as it ends, until every night of the chapter has ended."""
+    told: set[tuple[str, str, int]] = set()
+    wanted = list(_days(chapter))
+    deadline = time.monotonic() + NIGHT_SECONDS * len(wanted)
+    while time.monotonic() < deadline:
+        runs = airflow.api("get", f"dags/{DAG}/dagRuns", params={"limit": 100})["dag_runs"]
+        runs = sorted((r for r in runs if (r["logical_date"] or "")[:10] in wanted), key=lambda r: r["logical_date"])
+        for run in runs:
+            path = f"dags/{DAG}/dagRuns/{run['dag_run_id']}/taskInstances"
+            for task in airflow.api("get", path, params={"limit": 100})["task_instances"]:
+                key = (run["dag_run_id"], task["task_id"], task["try_number"])
+                if task["state"] in ("success", "failed", "skipped", "up_for_retry") and key not in told:
+                    told.add(key)
+                    if task["state"] != "skipped":
+                        line = f"{task['task_id']:<18} {task['state']:<9} {task['duration'] or 0:5.1f} s"
+                        console.print(f"  {run['logical_date'][:10]}  {line}")
+        if len(runs) == len(wanted) and all(run["state"] in ("success", "failed") for run in runs):
+            return
+        time.sleep(1)
+    raise TimeoutError(f"the nights {chapter.first} to {chapter.last} did not end; Airflow's log is {airflow.log}")
+
+
+def _days(chapter: Chapter) -> list[str]:
+    first, last = dt.date.fromisoformat(chapter.first), dt.date.fromisoformat(chapter.last)
+    return [str(first + dt.timedelta(days=n)) for n in range((last - first).days + 1)]
+
+
+def _night(run: dict[str, Any], home: Path) -> dict[str, Any]:
+    places = _places(home)
+    path = places.night("taxi", run["dag_run_id"]) / "verdict.json"
+    verdict = Verdict.load(path).model_dump(mode="json") if path.exists() else None
+    return {"date": run["logical_date"][:10], "state": run["state"], "seconds": run["duration"], "verdict": verdict}
+
+
+def _places(home: Path) -> Places:
+    os.environ["NIGHTLY_VAR"] = str(home)
+    return Places.from_environment()
+
+
+def _as_it_should(nights: list[dict[str, Any]]) -> bool:
+    expected = [(day, chapter.expected) for chapter in STORY for day in _days(chapter)]
+    return [(night["date"], (night["verdict"] or {}).get("outcome")) for night in nights] == expected
+
+
+def _releases(home: Path) -> list[ReleaseRecord]:
+    return [ReleaseRecord.load(path) for path in sorted((_places(home).releases / "taxi").glob("[0-9]*.json"))]
+
+
+def _versions(home: Path) -> list[int]:
+    return sorted(int(path.name) for path in (_places(home).serving / "taxi").glob("[0-9]*"))
+
+
+def _predict(places: Places, home: Path) -> dict[str, Any] | None:
+    """What the last version answers over REST, from a model server in a process of its own."""
+    versions = _versions(home)
+    if not versions:
+        return None
+    model = home / "serving" / "taxi"
+    golden = Golden.load(model / str(versions[-1]) / GOLDEN)
+    with ModelServer(places, home / "serving.log", model_name="taxi", model_base_path=model).running() as server:
+        answer = requests.post(
+            f"{server.url}/v1/models/taxi:predict",
+            json={"instances": [{"b64": example.example_base64} for example in golden.examples[:3]]},
+            timeout=60,
+        )
+        answer.raise_for_status()
+    return {
+        "version": versions[-1],
+        "asked": [example.features for example in golden.examples[:3]],
+        "answered": answer.json()["predictions"],
+        "offline": [example.probability for example in golden.examples[:3]],
+    }
+
+
+def _show(summary: dict[str, Any], home: Path) -> None:
+    table = Table(title="\nnights", title_justify="left")
+    for name in ("night", "verdict", "rows", "auc", "version", "seconds", "why"):
+        table.add_column(name, justify="right" if name in ("rows", "auc", "seconds") else "left", overflow="fold")
+    for night in summary["nights"]:
+        verdict = night["verdict"] or {"outcome": "none", "metrics": {}, "reasons": []}
+        held = [reason["message"] for reason in verdict["reasons"] if reason["held"]]
+        colour = {"RELEASED": "green", "FAILED": "red", "none": "red"}.get(verdict["outcome"], "yellow")
+        auc = verdict["metrics"].get("auc")
+        table.add_row(
+            night["date"],
+            f"[{colour}]{verdict['outcome']}[/]",
+            str(verdict.get("rows") or ""),
+            f"{auc:.3f}" if auc else "",
+            str(verdict.get("version") or ""),
+            f"{night['seconds'] or 0:.0f}",
+            "\n".join(held[:3]) + (f"\nand {len(held) - 3} more" if len(held) > 3 else ""),
+        )
+    console.print(table)
+    console.print(f"versions on disk: {', '.join(map(str, summary['versions_on_disk']))}  ({home}/serving/taxi)")
+    if summary["prediction"]:
+        shown = ", ".join(f"{float(value[0]):.4f}" for value in summary["prediction"]["answered"])
+        console.print(f"asked over REST, version {summary['prediction']['version']} answers {shown}")
+    ending = "[green]all as it should be[/]" if summary["ok"] else "[red]not as it should be[/]"
+    console.print(f"{ending}, {summary['seconds']:.0f} s; {home / 'summary.json'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

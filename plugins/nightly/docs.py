@@ -1,0 +1,91 @@
+"""What the Airflow UI says about the DAG and its tasks: what each does, and what to do when it fails."""
+
+DAG_DOC = """\
+### {config.description}
+
+Every night at `{config.schedule.cron}` ({config.schedule.timezone}): download the last
+{config.data.look_back_days} days, make an immutable snapshot, check it, train, judge the model against the one in
+production, and release it only when data and model deserve it.
+
+- **How it ended** stands in the run's note and in the task `verdict`: RELEASED, ACCEPTED (good, but not asked to
+  release), HELD_DATA, HELD_MODEL, NO_DATA or FAILED, with every reason, its figure and its threshold.
+- **A held night is green**: the gates did their work, and the version in production stays. Its note says why.
+- **Trigger** it with the form; left empty, it does what the schedule would do now.
+- **Backfill**: `airflow backfill create --dag-id {config.name}_retrain --from-date … --to-date … --max-active-runs 1`.
+  One run at a time, so that each night is compared with the one before. It trains and judges, and does not release
+  unless it is given `--dag-run-conf '{{"release": "yes"}}'`.
+- **Again**: clear any task, with what is downstream of it. A release is never made twice.
+
+Owner: {config.owner}. What it is made of: `include/models/{config.name}`.
+"""
+
+TASK_DOCS = {
+    "plan": """\
+Fixes what this run is asked to do (as-of time, window, train steps, thresholds) in the night's `request.json`.
+
+**If it fails**: the form's values or the model's config are not valid; the error names the key. Trigger again.""",
+    "download": """\
+Brings the rows of the window from the source, whole and checksummed, or not at all.
+
+**If it fails**: it has been tried four times. The source is down or refuses us: clear it when the source is back.""",
+    "snapshot": """\
+Makes an immutable, content-addressed snapshot; rows that cannot be read are kept aside with their reason.
+No rows at all: the rest is skipped and the verdict is NO_DATA.
+
+**If it fails**: too many rows could not be read, or the time column is not what the config says.""",
+    "examples": """\
+Turns the snapshot into training and evaluation examples, split by a hash of the row's id.
+
+**If it fails**: a column is missing or has another type; compare the snapshot's manifest with the model's config.""",
+    "schema": """\
+Publishes the model's curated schema: types, domains, environments, and the comparators for drift and skew.
+
+**If it fails**: `schema.pbtxt` of the model cannot be read.""",
+    "statistics": """\
+Computes TFDV's statistics of each split.
+
+**If it fails**: clear it; if it fails again, memory is the first suspect.""",
+    "example_validator": """\
+Compares the statistics with the schema and writes down the anomalies; the data gate judges them.
+
+**If it fails**: the statistics or the schema are missing; clear those with what is downstream.""",
+    "drift_skew": """\
+Measures drift against the last accepted snapshot and skew between the splits; the data gate judges them.
+
+**If it fails**: the accepted baseline cannot be read.""",
+    "data_gate": """\
+Decides whether the data deserves training. It logs every finding with figure and threshold; when it holds the night,
+the rest is skipped and production stays.
+
+**If it holds**: mend the source, or trigger the night again with a threshold replaced and a reason.""",
+    "transform": """\
+Applies the model's `preprocessing_fn` with TF Transform; the graph goes into the model, so serving does the same.
+
+**If it fails**: the error names the feature.""",
+    "trainer": """\
+Trains the model and exports it with the transform inside.
+
+**If it fails**: look for the loss in its log, then for memory.""",
+    "evaluator": """\
+Scores the new model and the one in production on the same examples, on the whole and per slice.
+
+**If it fails**: the version in production may not take today's examples any more.""",
+    "model_gate": """\
+Decides whether the model deserves release: absolute floors, and change against the version in production, per slice.
+
+**If it holds**: production stays. The table in its log says which metric, where, and by how much.""",
+    "infra_validator": """\
+Loads the exported model in a clean process and asks it raw examples, as a server would.
+
+**If it fails**: the model cannot be served; it is not released.""",
+    "release": """\
+Copies the model atomically into the volume that TensorFlow Serving watches, as a new version, and keeps a record.
+One at a time for each model. Skipped when the run is not asked to release.
+
+**If it fails**: the previous version stays; clear it to try again. A version is never released twice.""",
+    "verdict": """\
+Says what became of the night, whatever happened: see the run's note, or *Rendered Templates* here. It is red when a
+task failed, so that the run is.
+
+**If it fails**: mend the task that it names and clear that one with what is downstream.""",
+}

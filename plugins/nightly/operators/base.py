@@ -1,0 +1,69 @@
+"""What every task of a night shares: its folder, its request, and an error that the verdict can quote."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, DownstreamTasksSkipped
+
+from include.contracts.night import Night, StepError, utc_now
+from include.contracts.places import Places
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class NightOperator(BaseOperator):
+    """One task of a night.
+
+    :param model: the folder's name under include/models
+    :param run_id: the run whose folder holds the night's records; another run's id works on that night instead
+    """
+
+    template_fields = ("model", "run_id")
+
+    def __init__(self, *, model: str, run_id: str = "{{ run_id }}", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.run_id = run_id
+
+    @cached_property
+    def places(self) -> Places:
+        return Places.from_environment()
+
+    @property
+    def folder(self) -> Path:
+        return self.places.night(self.model, self.run_id)
+
+    def night(self) -> Night:
+        """What the plan task wrote. Raises FileNotFoundError, or ContractError."""
+        return Night.load(self.folder / "request.json")
+
+    def execute(self, context: Context) -> Any:
+        failure = self.folder / f"{self.task_id}.error.json"
+        failure.unlink(missing_ok=True)
+        try:
+            return self.perform(context)
+        except (AirflowSkipException, DownstreamTasksSkipped):
+            raise
+        except (Exception, AirflowTaskTimeout) as error:
+            StepError(
+                task=self.task_id,
+                message=self._message(error),
+                try_number=context["ti"].try_number,
+                failed_at=utc_now(),
+            ).save(failure)
+            raise
+
+    def perform(self, context: Context) -> Any:
+        """The task's work; what it returns is pushed to XCom."""
+        raise NotImplementedError
+
+    def _message(self, error: BaseException) -> str:
+        if isinstance(error, AirflowTaskTimeout):
+            return f"it was ended after {self.execution_timeout or dt.timedelta()}, the time it is allowed"
+        return str(error) or type(error).__name__

@@ -1,0 +1,103 @@
+"""Tasks that run one step in the ML environment, and those among them that can stop the night."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.skipmixin import SkipMixin
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from include.contracts.night import GateResult, SnapshotRef
+from nightly.card import table
+from nightly.hooks.ml import MLHook
+from nightly.operators.base import NightOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class MLStepOperator(NightOperator):
+    """Runs a step in the ML environment; its lines stream to the task's log, its result goes to XCom.
+
+    :param step: a step of include/pipeline; the task's own id unless given
+    """
+
+    template_fields = (*NightOperator.template_fields, "step")
+    ui_color = "#e8f0fe"
+
+    def __init__(self, *, step: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step = step or self.task_id
+
+    @cached_property
+    def hook(self) -> MLHook:
+        return MLHook()
+
+    def perform(self, context: Context) -> Any:
+        return self.hook.run(self.step, self.folder, self.log)
+
+    def on_kill(self) -> None:
+        self.hook.kill()
+
+
+class ShortCircuitStepOperator(MLStepOperator, SkipMixin):
+    """A step that can stop the night: what is downstream is skipped, except the verdict.
+
+    Only what is directly downstream is skipped here. The rest follows by its trigger rule, and the verdict's lets it
+    run. The decision stays in XCom, so that clearing a task behind a closed gate does not get around the gate.
+    """
+
+    inherits_from_skipmixin = True  # without it the scheduler does not look for that XCom
+
+    def perform(self, context: Context) -> Any:
+        result = super().perform(context)
+        if reason := self.reason_to_stop(result):
+            self.log.warning("%s; skipping what is downstream", reason)
+            context["ti"].xcom_push(key="return_value", value=result)  # skipping leaves without returning
+            self.skip(context["ti"], context["task"].get_direct_relatives(upstream=False))
+        return result
+
+    def reason_to_stop(self, result: dict[str, Any]) -> str:
+        """Why the night ends here, or "" to go on."""
+        raise NotImplementedError
+
+
+class SnapshotOperator(ShortCircuitStepOperator):
+    """Makes the night's snapshot; no rows, no night."""
+
+    def reason_to_stop(self, result: dict[str, Any]) -> str:
+        snapshot = SnapshotRef.parse(result, where="the snapshot step's result")
+        return "" if snapshot.rows else "the source has no rows for this window"
+
+
+class GateOperator(ShortCircuitStepOperator):
+    """A gate: logs each of its findings with figure and threshold, and lets the night go on only when it passed."""
+
+    ui_color = "#fdebd0"
+
+    def reason_to_stop(self, result: dict[str, Any]) -> str:
+        gate = GateResult.parse(result, where=f"the result of {self.step}")
+        for line in table(gate.reasons).splitlines():
+            self.log.info("%s", line)
+        self.log.info("the %s gate %s", gate.gate, "passed" if gate.passed else "held the night")
+        return "" if gate.passed else f"the {gate.gate} gate held the night for {len(gate.held_for)} reasons"
+
+
+class ReleaseOperator(MLStepOperator):
+    """Puts the model into the serving volume, when both gates let it and the run is asked to."""
+
+    def perform(self, context: Context) -> Any:
+        for name in ("data_gate", "model_gate"):
+            gate = GateResult.load(self.folder / f"{name}.json")
+            if not gate.passed:  # somebody has marked or cleared tasks by hand
+                raise AirflowFailException(
+                    f"the {gate.gate} gate held this night: it is not released. To release it nevertheless, trigger "
+                    "the night again with that threshold replaced, and a reason."
+                )
+        if not self.night().release:
+            raise AirflowSkipException(
+                "this run is not asked to release: data and model are accepted, production stays as it is. "
+                "Backfills do not release unless they are given release=yes."
+            )
+        return super().perform(context)

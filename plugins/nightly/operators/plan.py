@@ -1,0 +1,143 @@
+"""The first task: fixes what the night is asked to do, before anything is done."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.contracts.base import ContractError
+from include.contracts.code import code_version
+from include.contracts.config import ModelConfig, load_config
+from include.contracts.night import Night, utc_now
+from include.contracts.release import ReleaseRecord
+from include.release.store import ReleaseStore
+from nightly.hooks.ml import MLHook
+from nightly.operators.base import NightOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.types import DagRunProtocol
+
+Trigger = Literal["scheduled", "manual", "backfill"]
+
+
+class PlanOperator(NightOperator):
+    """Writes the run's request.json (contract Night) and begins to warm the ML environment.
+
+    Running it again plans again, unless the run has released already: then its request stands as it was.
+    """
+
+    def perform(self, context: Context) -> dict[str, Any]:
+        if self._released():
+            night = self.night()
+            self.log.info("this run has released already; its request of %s stands", night.planned_at)
+        else:
+            try:
+                night = self._plan(context)
+            except ContractError as error:
+                raise AirflowFailException(str(error)) from None  # asking again would give the same answer
+            night.save(self.folder / "request.json")
+        MLHook().start_host()  # warm by the time that the download has come
+        self.log.info(
+            "%s night of %s for %s: as of %s, from %s, %d train steps, %s; in production: %s; code %s",
+            night.trigger,
+            night.model,
+            night.requested_by,
+            night.as_of,
+            night.window_start,
+            night.train_steps,
+            "to be released" if night.release else "not to be released",
+            night.production_version or "nothing",
+            night.code_version,
+        )
+        for key, value in night.overrides.items():
+            self.log.warning("for this run only: %s = %s, because: %s", key, value, night.override_reason)
+        return night.model_dump(mode="json")
+
+    def _released(self) -> bool:
+        record = self.folder / "release.json"
+        return record.exists() and ReleaseRecord.load(record).state == "released"
+
+    def _plan(self, context: Context) -> Night:
+        ti = context["ti"]
+        return plan_night(
+            load_config(self.model),
+            context["dag_run"],
+            context["params"],
+            now=utc_now(),
+            code_version=code_version(),
+            production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).production(),
+            run_url=ti.log_url.partition("/tasks/")[0],
+        )
+
+
+def plan_night(
+    config: ModelConfig,
+    run: DagRunProtocol,
+    params: Mapping[str, Any],
+    *,
+    now: dt.datetime,
+    code_version: str,
+    production_version: int | None,
+    run_url: str,
+) -> Night:
+    """What `run` asks for. Raises ContractError for what cannot be asked."""
+    trigger = _trigger(run)
+    as_of = _as_of(config, run, trigger, params["as_of"], now)
+    overrides, reason = params["thresholds"] or {}, (params["reason"] or "").strip()
+    if overrides and not reason:
+        raise ContractError("thresholds are overridden for this run without a reason: say why in `reason`")
+    config.with_overrides(overrides)  # refuses what is not a threshold
+    return Night(
+        model=config.name,
+        run_id=run.run_id,
+        trigger=trigger,
+        requested_by=run.triggering_user_name or ("the schedule" if trigger == "scheduled" else trigger),
+        as_of=as_of,
+        window_start=config.data.window_start(as_of, params["look_back_days"]),
+        # A backfill retrains the past: it judges, and leaves what is in production alone unless asked to.
+        release=params["release"] == "yes" or (params["release"] == "auto" and trigger != "backfill"),
+        train_steps=params["train_steps"] or config.training.steps,
+        overrides=overrides,
+        override_reason=reason,
+        code_version=code_version,
+        production_version=production_version,
+        run_url=run_url,
+        planned_at=now,
+    )
+
+
+def _trigger(run: DagRunProtocol) -> Trigger:
+    """Runs that another DAG or an asset started are manual ones to us: nothing but the schedule is scheduled."""
+    kind = str(getattr(run.run_type, "value", run.run_type))
+    return kind if kind in ("scheduled", "backfill") else "manual"
+
+
+def _as_of(
+    config: ModelConfig, run: DagRunProtocol, trigger: Trigger, asked: str | None, now: dt.datetime
+) -> dt.datetime:
+    """What was asked for; else the end of the run's data interval; else, for a manual run, its date or now.
+
+    A manual run's data interval is the schedule's last one before now, whatever its date: it is of no use here.
+    """
+    if asked:
+        as_of = _parse(asked)
+        if as_of > now:
+            raise ContractError(f"as_of {asked} is in the future: the latest possible is now, {now:%Y-%m-%dT%H:%M}Z")
+        return as_of
+    if trigger != "manual" and run.data_interval_end:
+        return run.data_interval_end
+    as_of = min(run.logical_date or now, now)
+    ended_on = config.source.ended_on
+    return min(as_of, dt.datetime.combine(ended_on, dt.time(), dt.UTC)) if ended_on else as_of
+
+
+def _parse(text: str) -> dt.datetime:
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise ContractError(f"as_of {text!r} is no date; write 2016-03-01 or 2016-03-01T03:00:00+00:00") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

@@ -1,0 +1,149 @@
+"""The last task: says in one look what became of the night, whatever happened."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.sdk import TriggerRule
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.contracts.base import Contract
+from include.contracts.night import GateResult, Night, SnapshotRef, StepError, utc_now
+from include.contracts.release import ReleaseRecord
+from include.contracts.verdict import Outcome, Verdict
+from nightly.card import note, report
+from nightly.notifiers.verdict import VerdictNotifier
+from nightly.operators.base import NightOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+NOTE_KEY = "note"  # the XCom that becomes the run's note (nightly_plugin.py)
+Kind = TypeVar("Kind", bound=Contract)
+
+
+class VerdictOperator(NightOperator):
+    """Writes verdict.json (contract Verdict) and shows it: in the run's note, its rendered text, and the log.
+
+    A failed night fails here, so that the run is red. A held one does not: the gates did their work, and an alert
+    for broken runs must not ring for it. What tells it from a release in one look is the run's note and the row of
+    skipped tasks; whoever wants to be told sets up the notifier.
+    """
+
+    template_fields = (*NightOperator.template_fields, "verdict")
+    overwrite_rtif_after_execution = True  # the rendered text is known only then
+    ui_color = "#e6f4ea"
+
+    def __init__(self, *, verdict: str = "", **kwargs: Any) -> None:
+        super().__init__(trigger_rule=TriggerRule.ALL_DONE, **kwargs)
+        self.verdict = verdict
+
+    def execute(self, context: Context) -> None:
+        ti = context["ti"]
+        order = [task.task_id for task in self.dag.topological_sort() if task.task_id in self._upstream()]
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
+        verdict = decide(self.model, self.run_id, self.folder, {task: states.get(task) for task in order})
+        verdict.save(self.folder / "verdict.json")
+        self.verdict = report(verdict)
+        for line in self.verdict.splitlines():
+            self.log.info("%s", line)
+        ti.xcom_push(key=NOTE_KEY, value=note(verdict))
+        ti.xcom_push(key="return_value", value=verdict.model_dump(mode="json"))
+        if verdict.outcome not in (Outcome.RELEASED, Outcome.ACCEPTED):
+            self._notify(verdict, context)
+        if verdict.outcome is Outcome.FAILED:
+            raise AirflowFailException(verdict.summary)
+
+    def _upstream(self) -> set[str]:
+        return self.get_flat_relative_ids(upstream=True)
+
+    def _notify(self, verdict: Verdict, context: Context) -> None:
+        try:
+            VerdictNotifier(verdict, run_url=context["ti"].log_url.partition("/tasks/")[0])(context)
+        except Exception:  # whatever a mail server or a webhook does, the verdict stands
+            self.log.exception("the verdict could not be sent")
+
+
+def decide(model: str, run_id: str, folder: Path, states: Mapping[str, str | None]) -> Verdict:
+    """The verdict from the tasks' states, in the order they run, and from what those that succeeded found.
+
+    A record is read only when its task has succeeded: another may be left from before it was cleared.
+    """
+
+    def found(task: str, contract: type[Kind]) -> Kind | None:
+        file = folder / {"plan": "request"}.get(task, task)
+        path = file.with_suffix(".json")
+        return contract.load(path) if states.get(task) == "success" and path.exists() else None
+
+    night = found("plan", Night)
+    snapshot = found("snapshot", SnapshotRef)
+    data, model_gate = found("data_gate", GateResult), found("model_gate", GateResult)
+    release = found("release", ReleaseRecord)
+    failed_task, error = _first_failure(folder, states)
+    reasons = [*(data.reasons if data else []), *(model_gate.reasons if model_gate else [])]
+    stays = "nothing is in production yet"
+    if release:  # a gate was cleared after it
+        stays = f"version {release.version}, which this run released before, is still there"
+    elif night and night.production_version:
+        stays = f"version {night.production_version} stays in production"
+
+    if failed_task:
+        outcome, summary = Outcome.FAILED, f"{failed_task} failed: {_shorten(error)}"
+    elif snapshot and not snapshot.rows and night:
+        outcome = Outcome.NO_DATA
+        summary = f"the source has no rows from {night.window_start:%Y-%m-%d} to {night.window_end:%Y-%m-%d}; {stays}"
+    elif data and not data.passed:
+        outcome, summary = Outcome.HELD_DATA, f"the data gate held the night: {_held(data)}; {stays}"
+    elif model_gate and not model_gate.passed:
+        outcome, summary = Outcome.HELD_MODEL, f"the model gate held the night: {_held(model_gate)}; {stays}"
+    elif release:
+        outcome, summary = Outcome.RELEASED, f"version {release.version} of {model} is released"
+    elif night and not night.release and model_gate and model_gate.passed:
+        outcome = Outcome.ACCEPTED
+        summary = f"data and model deserve a release, and this run was not asked to; {stays}"
+    else:
+        failed_task = next((task for task, state in states.items() if state != "success"), "release")
+        outcome, error = Outcome.FAILED, f"its state is {states.get(failed_task)!r}, and no gate held the night"
+        summary = f"the night ended without a decision at {failed_task}: {error}"
+
+    return Verdict(
+        model=model,
+        run_id=run_id,
+        outcome=outcome,
+        summary=summary,
+        reasons=reasons,
+        failed_task=failed_task,
+        error=error,
+        snapshot_id=snapshot.snapshot_id if snapshot else "",
+        rows=snapshot.rows if snapshot else None,
+        version=release.version if release else None,
+        metrics=release.metrics if release else {},
+        production_version=release.version if release else night.production_version if night else None,
+        as_of=night.as_of if night else None,
+        override_reason=night.override_reason if night else "",
+        decided_at=utc_now(),
+    )
+
+
+def _first_failure(folder: Path, states: Mapping[str, str | None]) -> tuple[str, str]:
+    """The first failed task and its error; ("", "") when none failed."""
+    for task in (task for state in ("failed", "upstream_failed") for task in states if states[task] == state):
+        try:
+            return task, StepError.load(folder / f"{task}.error.json").message
+        except FileNotFoundError:
+            return task, "it left no message (it may have been killed); its log says more"
+    return "", ""
+
+
+def _held(gate: GateResult) -> str:
+    if len(gate.held_for) == 1:
+        return gate.held_for[0].message
+    names = dict.fromkeys(f"{reason.check} of {reason.subject}".removesuffix(" of ") for reason in gate.held_for)
+    return f"{len(gate.held_for)} reasons: {', '.join(names)}"
+
+
+def _shorten(text: str) -> str:
+    return textwrap.shorten(text, 300, placeholder=" …")

@@ -1,0 +1,132 @@
+"""The DAG of a night: one for every model, in the same order for all of them.
+
+A model's DAG is a file of three lines in dags/. Its docstring names Airflow because Airflow, left to its defaults,
+reads only files in which the words `dag` and `airflow` stand.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
+
+from include.contracts.config import ModelConfig, load_config
+from nightly.docs import DAG_DOC, TASK_DOCS
+from nightly.operators.download import DownloadOperator
+from nightly.operators.ml import GateOperator, MLStepOperator, ReleaseOperator, SnapshotOperator
+from nightly.operators.plan import PlanOperator
+from nightly.operators.verdict import VerdictOperator
+
+POOL = "ml"  # ML steps at a time, over all models; nightly_plugin.py makes it
+HISTORY = dt.datetime(2010, 1, 1, tzinfo=dt.UTC)  # backfills reach back to here; nothing is caught up by itself
+
+
+def retrain_dag(model: str) -> DAG:
+    """The nightly retrain of include/models/MODEL. Raises ContractError with every problem of its config."""
+    config = load_config(model)
+    with DAG(
+        dag_id=f"{model}_retrain",
+        description=config.description,
+        doc_md=DAG_DOC.format(config=config),
+        schedule=CronDataIntervalTimetable(config.schedule.cron, config.schedule.timezone),
+        start_date=HISTORY,
+        catchup=False,
+        max_active_runs=1,  # backfills have their own limit: what must be exclusive says so itself, below
+        params=params(config),
+        tags=["nightly", model, *(tag for tag in config.tags if tag not in ("nightly", model))],
+        default_args={
+            "model": model,
+            "owner": config.owner,
+            "retries": 1,
+            "retry_delay": dt.timedelta(seconds=30),
+            "retry_exponential_backoff": 2.0,
+            "max_retry_delay": dt.timedelta(minutes=30),
+            "execution_timeout": dt.timedelta(hours=1),
+        },
+    ) as dag:
+        plan = PlanOperator(**task("plan"), retries=0, execution_timeout=dt.timedelta(minutes=5))
+        download = DownloadOperator(**task("download"), retries=3, execution_timeout=dt.timedelta(hours=3))
+        snapshot = SnapshotOperator(**task("snapshot"), pool=POOL)
+        examples = MLStepOperator(**task("examples"), pool=POOL)
+        schema = MLStepOperator(**task("schema"), pool=POOL)
+        statistics = MLStepOperator(**task("statistics"), pool=POOL)
+        example_validator = MLStepOperator(**task("example_validator"), pool=POOL)
+        drift_skew = MLStepOperator(**task("drift_skew"), pool=POOL)
+        data_gate = GateOperator(**task("data_gate"), pool=POOL, retries=0)
+        transform = MLStepOperator(**task("transform"), pool=POOL, execution_timeout=dt.timedelta(hours=3))
+        trainer = MLStepOperator(**task("trainer"), pool=POOL, execution_timeout=dt.timedelta(hours=12))
+        evaluator = MLStepOperator(**task("evaluator"), pool=POOL, execution_timeout=dt.timedelta(hours=3))
+        model_gate = GateOperator(**task("model_gate"), pool=POOL, retries=0)
+        infra_validator = MLStepOperator(**task("infra_validator"), pool=POOL)
+        # One at a time over all runs of the model, nightly, manual and backfill: a pool of one slot for each model
+        # would do the same, but would have to be made by hand for a new model.
+        release = ReleaseOperator(**task("release"), pool=POOL, max_active_tis_per_dag=1)
+        verdict = VerdictOperator(**task("verdict"), retries=0, execution_timeout=dt.timedelta(minutes=5))
+
+        chain(plan, download, snapshot, examples, statistics, [example_validator, drift_skew], data_gate)
+        chain(snapshot, schema, [example_validator, drift_skew])
+        chain(data_gate, transform, trainer, evaluator, model_gate, release, verdict)
+        chain(trainer, infra_validator, release)
+    return dag
+
+
+def task(task_id: str) -> dict[str, Any]:
+    """A task's name and what a person reads about it."""
+    return {"task_id": task_id, "doc_md": TASK_DOCS[task_id]}
+
+
+def params(config: ModelConfig) -> dict[str, Param]:
+    """What a person can ask of one run, as the form shows it; left empty, the model's config decides."""
+    window, training, judging = "Data", "Training and release", "Thresholds for this run only"
+    return {
+        "as_of": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            title="As of",
+            section=window,
+            description="The night knows nothing later. Empty: the end of the data interval for scheduled and backfill "
+            "runs; for a manual run its logical date, or now, or the end of the history where it has ended. "
+            "UTC unless it says otherwise.",
+        ),
+        "look_back_days": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Look-back, days",
+            section=window,
+            description=f"How long before that the window begins. Empty: {config.data.look_back_days}.",
+        ),
+        "train_steps": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Train steps",
+            section=training,
+            description=f"Batches of {config.training.batch_size}. Empty: {config.training.steps}.",
+        ),
+        "release": Param(
+            "auto",
+            type="string",
+            enum=["auto", "yes", "no"],
+            title="Release",
+            section=training,
+            description="May the run release, if both gates pass? auto: scheduled and manual runs yes, backfills no.",
+        ),
+        "thresholds": Param(
+            {},
+            type=["null", "object"],
+            title="Thresholds",
+            section=judging,
+            description='For example {"data_gate.min_rows": 100, "model_gate.metrics.auc.floor": 0.6, '
+            '"drift.payment_type": 0.2}. They need a reason.',
+        ),
+        "reason": Param(
+            "",
+            type=["null", "string"],
+            title="Reason",
+            section=judging,
+            description="Why they are replaced; it stands in the verdict.",
+        ),
+    }

@@ -1,0 +1,23 @@
+"""Both environments' tests: all state goes to a temporary folder, named before Airflow is first imported."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = Path(tempfile.mkdtemp(prefix="nightly-tests-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+
+KEPT = ("NIGHTLY_ML_PYTHON", "NIGHTLY_VENVS")  # where the environments are
+for name in [name for name in os.environ if name.startswith(("AIRFLOW", "NIGHTLY_")) and name not in KEPT]:
+    del os.environ[name]
+os.environ |= {
+    "NIGHTLY_VAR": str(HOME / "var"),
+    "AIRFLOW_HOME": str(HOME / "airflow"),
+    "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "PYTHONPATH": str(ROOT),
+}

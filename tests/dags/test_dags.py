@@ -1,0 +1,186 @@
+"""The DAG files: they load, fast and without TensorFlow, and every task has what a person on call needs."""
+
+import datetime as dt
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import CronDataIntervalTimetable
+from airflow.utils.file import might_contain_dag
+
+from include.contracts.config import model_names
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "dags").glob("*.py"))
+MEASURE = """
+import json, sys, time, airflow.dag_processing.dagbag
+began = time.process_time()
+bag = airflow.dag_processing.dagbag.DagBag({file!r}, safe_mode=True)
+took = time.process_time() - began
+heavy = [name for name in ("tensorflow", "tfx", "pyarrow", "apache_beam", "numpy") if name in sys.modules]
+print(json.dumps(dict(took=took, heavy=heavy, dags=list(bag.dags), errors=list(bag.import_errors.values()))))
+"""
+
+
+@pytest.fixture(scope="module")
+def dags():
+    bag = DagBag(str(ROOT / "dags"))
+    assert bag.import_errors == {}
+    return bag.dags
+
+
+def parse(file: Path, **environment: str) -> dict[str, Any]:
+    """What a new process finds when it parses `file`."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE.format(file=str(file))],
+        env={**os.environ, **environment},
+        cwd=file.parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])  # Airflow logs on standard output too
+
+
+def test_every_model_has_its_dag(dags):
+    assert set(dags) == {f"{model}_retrain" for model in model_names()}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_dag_file_is_found_and_parses_in_under_half_a_second_without_tensorflow(file):
+    assert might_contain_dag(str(file), safe_mode=True)
+    found = parse(file)
+    assert (found["dags"], found["errors"], found["heavy"]) == ([file.stem], [], [])
+    assert found["took"] < 0.5
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_every_task_is_owned_documented_and_limited(dags, model):
+    dag = dags[f"{model}_retrain"]
+    assert dag.doc_md and dag.description and {"nightly", model} <= dag.tags
+    for task in dag.tasks:
+        assert task.owner and task.doc_md and task.execution_timeout, task.task_id
+        assert task.retries == 0 or task.retry_exponential_backoff, task.task_id
+    assert dag.get_task("download").retries == 3
+    assert dag.get_task("release").max_active_tis_per_dag == 1
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_the_schedule_has_a_true_data_interval_and_catches_nothing_up(dags, model):
+    dag = dags[f"{model}_retrain"]
+    assert isinstance(dag.timetable, CronDataIntervalTimetable)
+    assert dag.catchup is False and dag.max_active_runs == 1
+    assert dag.start_date <= dt.datetime(2012, 1, 1, tzinfo=dt.UTC)  # backfills reach the whole history
+
+
+def test_the_order_of_a_night(dags):
+    dag = dags["taxi_retrain"]
+    edges = {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}
+    assert edges == {
+        "plan": ["download"],
+        "download": ["snapshot"],
+        "snapshot": ["examples", "schema"],
+        "examples": ["statistics"],
+        "schema": ["drift_skew", "example_validator"],
+        "statistics": ["drift_skew", "example_validator"],
+        "example_validator": ["data_gate"],
+        "drift_skew": ["data_gate"],
+        "data_gate": ["transform"],
+        "transform": ["trainer"],
+        "trainer": ["evaluator"],
+        "evaluator": ["model_gate"],
+        "model_gate": ["infra_validator"],
+        "infra_validator": ["release"],
+        "release": ["verdict"],
+        "verdict": [],
+    }
+
+
+def test_the_scheduler_knows_which_tasks_can_close_the_way(dags):
+    """Only so does clearing a task behind a closed gate not get around the gate."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dags["taxi_retrain"]))
+    closing = {task.task_id for task in stored.tasks if task.inherits_from_skipmixin}
+    assert closing == {"snapshot", "data_gate", "model_gate"}
+    assert stored.get_task("verdict").trigger_rule == "all_done"
+
+
+def test_the_form_refuses_what_makes_no_sense(dags):
+    params = dags["taxi_retrain"].params
+    assert params["release"] == "auto" and params["as_of"] is None
+    for name, bad in {"release": "maybe", "train_steps": 0, "look_back_days": "ten", "thresholds": [1]}.items():
+        with pytest.raises(Exception, match=r"Invalid input|is not|minimum"):
+            params.get_param(name).resolve(bad)
+    for name in params:
+        assert params.get_param(name).description and params.get_param(name).schema["section"], name
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the project's Airflow side, to add a model to."""
+    for folder in ("dags", "plugins", "include"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def parse_in(project: Path, model: str) -> dict[str, Any]:
+    plugins = str(project / "plugins")
+    return parse(
+        project / f"dags/{model}_retrain.py",
+        PYTHONPATH=f"{project}{os.pathsep}{plugins}",
+        AIRFLOW__CORE__PLUGINS_FOLDER=plugins,
+        AIRFLOW__CORE__DAGS_FOLDER=str(project / "dags"),
+    )
+
+
+def test_a_third_model_is_a_folder_and_a_file_of_three_lines(project):
+    shutil.copytree(project / "include/models/taxi", project / "include/models/cabs")
+    text = (project / "dags/taxi_retrain.py").read_text()
+    assert len([line for line in text.splitlines() if line.strip()]) == 3
+    (project / "dags/cabs_retrain.py").write_text(text.replace("taxi", "cabs"))
+
+    found = parse_in(project, "cabs")
+    assert (found["dags"], found["errors"]) == (["cabs_retrain"], [])
+
+
+def test_an_invalid_config_is_an_import_error_that_names_the_key_and_the_nearest_valid_one(project):
+    config = project / "include/models/taxi/config.toml"
+    config.write_text(config.read_text().replace("min_rows =", "min_row =", 1))
+
+    found = parse_in(project, "taxi")
+    [error] = found["errors"]
+    assert "data_gate.min_row: there is no such key; did you mean 'min_rows'?" in error and "config.toml" in error
+
+
+def test_only_the_plugin_file_is_loaded_as_a_plugin():
+    from airflow import plugins_manager
+
+    plugins, errors = plugins_manager._get_plugins()
+    ours = [plugin for plugin in plugins if "nightly" in str(getattr(plugin, "source", ""))]
+    assert not errors and [plugin.name for plugin in ours] == ["nightly"]
+
+
+def test_the_documentation_names_every_task(dags):
+    from nightly.docs import TASK_DOCS
+
+    assert set(TASK_DOCS) == set(dags["taxi_retrain"].task_ids)
+    assert json.dumps(TASK_DOCS).count("**If it ") == len(TASK_DOCS)
+
+
+def test_the_pool_of_the_ml_steps_is_made_when_airflow_starts_and_keeps_the_size_a_person_gave_it(database, dags):
+    from airflow.jobs.job import Job
+    from airflow.models.pool import Pool
+
+    Job()  # what every component makes first when it starts
+    assert Pool.get_pool("ml").slots == 2
+    Pool.create_or_update_pool("ml", 5, "more cores", include_deferred=False)
+    Job()
+    assert Pool.get_pool("ml").slots == 5
+    assert {task.pool for task in dags["taxi_retrain"].tasks} <= {"ml", Pool.DEFAULT_POOL_NAME}

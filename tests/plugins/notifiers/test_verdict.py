@@ -1,0 +1,107 @@
+"""The notifier speaks to a real web server and a real mail server, and only when it is told to."""
+
+import json
+import socketserver
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from include.contracts.night import Reason, utc_now
+from include.contracts.verdict import Outcome, Verdict
+from nightly.notifiers.verdict import VerdictNotifier
+
+REASON = Reason(check="drift", subject="a<b", figure=0.3, threshold=0.1, held=True, message="a<b drifted by 0.3")
+VERDICT = Verdict(
+    model="taxi",
+    run_id="tonight",
+    outcome=Outcome.HELD_DATA,
+    summary="the data gate held the night",
+    reasons=[REASON],
+    decided_at=utc_now(),
+)
+NOTIFIER = {"verdict": VERDICT, "run_url": "http://airflow/dags/taxi_retrain/runs/tonight"}
+
+
+@contextmanager
+def serving(server):
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def webhook(monkeypatch):
+    """A web server that keeps what it is sent; yields the list of (headers, body)."""
+    received = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append((dict(self.headers), json.loads(body)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with serving(HTTPServer(("127.0.0.1", 0), Handler)) as port:
+        connection = {"conn_type": "http", "host": f"http://127.0.0.1:{port}/hook", "password": "a token"}
+        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_WEBHOOK", json.dumps(connection))
+        yield received
+
+
+@pytest.fixture
+def mail(monkeypatch):
+    """A mail server that keeps what it is sent; yields the list of messages."""
+    received = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.wfile.write(b"220 ready\r\n")
+            while line := self.rfile.readline():
+                word = line.split(None, 1)[0].upper() if line.strip() else b""
+                if word == b"DATA":
+                    self.wfile.write(b"354 go on\r\n")
+                    received.append(b"".join(iter(self.rfile.readline, b".\r\n")).decode())
+                self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
+
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)) as port:
+        extra = {"disable_ssl": True, "disable_tls": True, "from_email": "nightly@example.org"}
+        connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+        monkeypatch.setenv("AIRFLOW_VAR_NIGHTLY_NOTIFY_EMAIL", "mary@example.org, john@example.org")
+        yield received
+
+
+@pytest.fixture(autouse=True)
+def off(monkeypatch):
+    """Neither is there, unless a fixture says so; an empty one counts as none."""
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTLY_NOTIFY_EMAIL", "")
+
+
+def test_the_webhook_gets_the_reasons_as_text_and_the_verdict_as_json(webhook):
+    VerdictNotifier(**NOTIFIER).notify({})
+    [(headers, body)] = webhook
+    assert headers["Authorization"] == "Bearer a token"
+    assert "HELD_DATA: the data gate held the night" in body["text"] and "a<b drifted by 0.3" in body["text"]
+    assert body["text"].endswith(NOTIFIER["run_url"]) and body["verdict"]["reasons"][0]["figure"] == 0.3
+
+
+def test_mail_goes_to_every_address(webhook, mail):
+    VerdictNotifier(**NOTIFIER).notify({})
+    [message] = mail
+    assert "Subject: " in message and "mary@example.org, john@example.org" in message
+    assert webhook, "and to the webhook as well"
+
+
+def test_one_way_that_fails_does_not_close_the_other(mail, monkeypatch):
+    connection = json.dumps({"conn_type": "http", "host": "http://127.0.0.1:9/"})
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_WEBHOOK", connection)
+    with pytest.raises(ExceptionGroup, match="could not be sent"):
+        VerdictNotifier(**NOTIFIER).notify({})
+    assert len(mail) == 1

@@ -1,0 +1,103 @@
+"""What a run is asked to do, for each way it can be started."""
+
+import datetime as dt
+from types import SimpleNamespace
+
+import pytest
+
+from include.contracts.base import ContractError
+from include.contracts.config import load_config
+from nightly.operators.plan import plan_night
+
+UTC = dt.UTC
+NOW = dt.datetime(2026, 5, 5, 12, tzinfo=UTC)
+EMPTY = {"as_of": None, "look_back_days": None, "train_steps": None, "release": "auto", "thresholds": {}, "reason": ""}
+
+
+def plan(run_type="manual", *, model="taxi", logical_date=None, end=None, user=None, now=NOW, **params):
+    run = SimpleNamespace(
+        run_id="a run", run_type=run_type, logical_date=logical_date, data_interval_end=end, triggering_user_name=user
+    )
+    return plan_night(
+        load_config(model),
+        run,
+        {**EMPTY, **params},
+        now=now,
+        code_version="abc",
+        production_version=1480000000,
+        run_url="http://airflow/dags/taxi_retrain/runs/a",
+    )
+
+
+def test_a_scheduled_night_is_as_of_the_end_of_its_interval_and_releases():
+    night = plan(
+        "scheduled", logical_date=dt.datetime(2016, 1, 1, 3, tzinfo=UTC), end=dt.datetime(2016, 1, 2, 3, tzinfo=UTC)
+    )
+    assert night.as_of == dt.datetime(2016, 1, 2, 3, tzinfo=UTC)
+    assert night.window_start == night.as_of - dt.timedelta(days=365)
+    assert (night.trigger, night.requested_by, night.release) == ("scheduled", "the schedule", True)
+    assert night.production_version == 1480000000
+
+
+def test_a_backfill_does_not_release_unless_asked():
+    end = dt.datetime(2016, 1, 2, 3, tzinfo=UTC)
+    assert plan("backfill", end=end).release is False
+    assert plan("backfill", end=end, release="yes").release is True
+    assert plan("scheduled", end=end, release="no").release is False
+
+
+def test_a_manual_run_without_a_date_is_as_of_now_or_of_the_end_of_the_history():
+    assert plan().as_of == dt.datetime(2017, 1, 1, tzinfo=UTC)  # where the taxi trips end
+    before = dt.datetime(2015, 6, 1, tzinfo=UTC)
+    assert plan(now=before).as_of == before
+
+
+def test_a_manual_run_with_a_date_is_as_of_that_date_and_not_of_its_interval():
+    date = dt.datetime(2016, 5, 5, 10, tzinfo=UTC)
+    night = plan(logical_date=date, end=NOW, user="mary")
+    assert (night.as_of, night.trigger, night.requested_by) == (date, "manual", "mary")
+
+
+@pytest.mark.parametrize("kind", ["operator_triggered", "asset_triggered"])
+def test_a_run_that_something_else_started_is_a_manual_one(kind):
+    assert plan(kind).trigger == "manual"
+
+
+def test_a_date_without_a_zone_is_utc_and_one_with_a_zone_keeps_it():
+    assert plan(as_of="2016-01-02").as_of == dt.datetime(2016, 1, 2, tzinfo=UTC)
+    assert plan(as_of="2016-01-02T03:00:00+02:00").as_of == dt.datetime(2016, 1, 2, 1, tzinfo=UTC)
+
+
+def test_the_form_replaces_what_the_config_says():
+    night = plan(as_of="2016-01-31", look_back_days=30, train_steps=7)
+    assert (night.window_start, night.train_steps) == (dt.datetime(2016, 1, 1, tzinfo=UTC), 7)
+
+
+def test_late_rows_move_the_whole_window_back():
+    late = load_config("complaints").data.late_days
+    night = plan(model="complaints", as_of="2016-01-31", look_back_days=30)
+    assert night.window_end == night.as_of - dt.timedelta(days=late)
+    assert night.window_end - night.window_start == dt.timedelta(days=30)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"as_of": "2030-01-01"}, "in the future: the latest possible is now, 2026-05-05T12:00Z"),
+        ({"as_of": "soon"}, "'soon' is no date; write 2016-03-01"),
+        ({"thresholds": {"data_gate.min_rows": 5}}, "without a reason: say why"),
+        ({"thresholds": {"data_gate.min_rows": 5}, "reason": "  "}, "without a reason: say why"),
+        ({"thresholds": {"data_gate.min_row": 5}, "reason": "thin"}, "did you mean 'min_rows'?"),
+        ({"thresholds": {"training.steps": 5}, "reason": "thin"}, "only data_gate"),
+        ({"thresholds": {"data_gate.min_rows": -5}, "reason": "thin"}, "data_gate.min_rows: .*greater"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_with_what_to_do(params, message):
+    with pytest.raises(ContractError, match=message):
+        plan(**params)
+
+
+def test_thresholds_are_replaced_with_their_reason():
+    night = plan(as_of="2016-01-02", thresholds={"data_gate.min_rows": 5, "drift.payment_type": 0.3}, reason=" thin ")
+    assert night.config().data_gate.min_rows == 5
+    assert night.override_reason == "thin"

@@ -1,0 +1,92 @@
+"""The verdict from the states of a night's tasks and what they found."""
+
+import datetime as dt
+
+import pytest
+
+from include.contracts.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
+from include.contracts.verdict import Outcome
+from nightly.operators.verdict import decide
+
+TASKS = ["plan", "download", "snapshot", "data_gate", "trainer", "model_gate", "release"]
+HELD = Reason(check="drift", subject="company", figure=0.3, threshold=0.1, held=True, message="company drifted by 0.3")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A night that was not to release and found all well."""
+    as_of = dt.datetime(2016, 1, 2, tzinfo=dt.UTC)
+    Night(
+        model="taxi",
+        run_id="tonight",
+        trigger="manual",
+        requested_by="mary",
+        as_of=as_of,
+        window_start=as_of - dt.timedelta(days=9),
+        release=False,
+        train_steps=1,
+        code_version="abc",
+        production_version=1470000000,
+        planned_at=utc_now(),
+    ).save(tmp_path / "request.json")
+    SnapshotRef(snapshot_id="ab", path="/nowhere", rows=5, created=True).save(tmp_path / "snapshot.json")
+    for name in ("data", "model"):
+        save_gate(tmp_path, name)
+    return tmp_path
+
+
+def save_gate(folder, name, *reasons):
+    gate = GateResult(gate=name, passed=not reasons, reasons=list(reasons), decided_at=utc_now())
+    gate.save(folder / f"{name}_gate.json")
+
+
+def verdict(folder, **states):
+    return decide("taxi", "tonight", folder, {**dict.fromkeys(TASKS, "success"), "release": "skipped", **states})
+
+
+def test_a_good_night_that_was_not_to_release_is_accepted(folder):
+    found = verdict(folder)
+    assert found.outcome is Outcome.ACCEPTED and "version 1470000000 stays in production" in found.summary
+
+
+def test_a_held_night_says_why_and_what_stays(folder):
+    save_gate(folder, "data", HELD)
+    found = verdict(folder, trainer="skipped", model_gate="skipped")
+    assert found.outcome is Outcome.HELD_DATA and found.reasons == [HELD]
+    assert found.summary == (
+        "the data gate held the night: company drifted by 0.3; version 1470000000 stays in production"
+    )
+
+
+def test_a_record_of_a_task_that_did_not_succeed_this_time_counts_for_nothing(folder):
+    save_gate(folder, "model", HELD)  # left from before the trainer was cleared
+    found = verdict(folder, trainer="failed", model_gate="upstream_failed", release="upstream_failed")
+    assert (found.outcome, found.failed_task, found.reasons) == (Outcome.FAILED, "trainer", [])
+
+
+def test_the_first_failed_task_is_quoted(folder):
+    error = StepError(task="trainer", message="ValueError: no such\n  column", try_number=1, failed_at=utc_now())
+    error.save(folder / "trainer.error.json")
+    found = verdict(folder, trainer="failed", model_gate="upstream_failed", release="upstream_failed")
+    assert found.summary == "trainer failed: ValueError: no such column" and "\n" in found.error
+
+
+def test_a_killed_task_left_no_message_and_the_verdict_says_so(folder):
+    found = verdict(folder, trainer="failed", release="upstream_failed")
+    assert "left no message" in found.error
+
+
+def test_no_rows_are_no_data(folder):
+    SnapshotRef(snapshot_id="ab", path="/nowhere", rows=0, created=True).save(folder / "snapshot.json")
+    found = verdict(folder, **dict.fromkeys(["data_gate", "trainer", "model_gate"], "skipped"))
+    assert found.outcome is Outcome.NO_DATA and "from 2015-12-24 to 2016-01-02" in found.summary
+
+
+def test_a_night_that_failed_before_it_was_planned_has_a_verdict_too(tmp_path):
+    found = verdict(tmp_path, **dict.fromkeys(TASKS, "upstream_failed") | {"plan": "failed"})
+    assert (found.outcome, found.failed_task, found.as_of) == (Outcome.FAILED, "plan", None)
+
+
+def test_skipped_without_a_reason_is_no_success(folder):
+    found = verdict(folder, trainer="skipped", model_gate="skipped")
+    assert (found.outcome, found.failed_task) == (Outcome.FAILED, "trainer")
