@@ -79,19 +79,7 @@ def main() -> int:
         for chapter in STORY:
             _write_source(trips, source, chapter.drop_column)
             console.print(f"\n[bold]{chapter.first}[/] {chapter.title}")
-            airflow.cli(
-                *(
-                    "backfill",
-                    "create",
-                    "--dag-id",
-                    DAG,
-                    "--from-date",
-                    chapter.first,
-                    "--to-date",
-                    f"{chapter.last}T23:59",
-                ),
-                *("--max-active-runs", "1", "--dag-run-conf", json.dumps({"release": "yes"})),
-            )
+            _backfill(airflow, chapter)
             _follow(airflow, chapter)
         runs = airflow.api("get", f"dags/{DAG}/dagRuns", params={"order_by": "logical_date", "limit": 100})["dag_runs"]
     nights = [_night(run, home) for run in runs]
@@ -106,6 +94,13 @@ def main() -> int:
     (home / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _show(summary, home)
     return 0 if summary["ok"] else 1
+
+
+def _backfill(airflow: LocalAirflow, chapter: Chapter) -> None:
+    window = ["--from-date", chapter.first, "--to-date", f"{chapter.last}T23:59"]
+    one_after_the_other = ["--max-active-runs", "1"]
+    release = ["--dag-run-conf", json.dumps({"release": "yes"})]  # a backfill does not, unless it is asked to
+    airflow.cli("backfill", "create", "--dag-id", DAG, *window, *one_after_the_other, *release)
 
 
 def _write_source(trips: Path, source: Path, drop_column: str) -> None:

@@ -131,6 +131,7 @@ def _production_model(night: Night, places: Places) -> BaseNode | None:
         source_uri=str(places.serving / night.model / str(night.production_version)),
         artifact_type=standard_artifacts.Model,
         custom_properties={"version": night.production_version},
+        reimport=True,  # a retry takes the first try's artifact out of sight, and must not find it again
     ).with_id("production_model")
 
 

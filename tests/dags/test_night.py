@@ -77,7 +77,7 @@ def test_the_data_gate_skips_all_that_is_downstream_and_the_note_says_why(run_ni
 def test_the_model_gate_skips_the_release(run_night):
     _, note, states, folder = run_night({"model_gate": "hold"})
 
-    assert skipped(states) == {"infra_validator", "release"}
+    assert skipped(states) == {"release"}
     assert Verdict.load(folder / "verdict.json").outcome is Outcome.HELD_MODEL
     assert note.startswith("**🟠 HELD_MODEL")
 

@@ -1,0 +1,109 @@
+"""A real Airflow for the module's tests: scheduler, API server and DAG processor over SQLite, with the real ML side."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from include.contracts.places import Places
+from include.contracts.verdict import Verdict
+from local.airflow import LocalAirflow
+
+TRIPS = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
+ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
+
+
+class Nights:
+    """Start runs of one Airflow's DAGs, wait for them, and read what became of them."""
+
+    def __init__(self, airflow: LocalAirflow, var: Path) -> None:
+        self.airflow = airflow
+        self.var = var
+
+    def trigger(self, dag: str, **conf) -> str:
+        """A manual run without a date, as from the UI's button."""
+        run = self.airflow.api("post", f"dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
+        return run["dag_run_id"]
+
+    def backfill(self, dag: str, first: str, last: str, **conf) -> list[str]:
+        """`airflow backfill create`, one night after the other; the run ids, oldest first."""
+        there = {run["dag_run_id"] for run in self.runs(dag)}
+        window = ["--from-date", first, "--to-date", f"{last}T23:59", "--max-active-runs", "1"]
+        self.airflow.cli("backfill", "create", "--dag-id", dag, *window, "--dag-run-conf", json.dumps(conf))
+        new = [run for run in self.runs(dag) if run["dag_run_id"] not in there]
+        return [run["dag_run_id"] for run in sorted(new, key=lambda run: run["logical_date"])]
+
+    def runs(self, dag: str) -> list[dict]:
+        return self.airflow.api("get", f"dags/{dag}/dagRuns", params={"limit": 100})["dag_runs"]
+
+    def run(self, dag: str, run_id: str) -> dict:
+        return self.airflow.api("get", f"dags/{dag}/dagRuns/{run_id}")
+
+    def states(self, dag: str, run_id: str) -> dict[str, str]:
+        path = f"dags/{dag}/dagRuns/{run_id}/taskInstances"
+        tasks = self.airflow.api("get", path, params={"limit": 100})["task_instances"]
+        return {task["task_id"]: task["state"] for task in tasks}
+
+    def wait(self, dag: str, run_id: str, seconds: int = 420) -> dict[str, str]:
+        """The tasks' states at the run's end."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.run(dag, run_id)["state"] in ("success", "failed"):
+                return self.states(dag, run_id)
+            time.sleep(0.5)
+        raise TimeoutError(f"{run_id} did not end within {seconds} s: {self.states(dag, run_id)}")
+
+    def clear(self, dag: str, run_id: str, *tasks: str, downstream: bool = False) -> None:
+        """Clear tasks of a run, as the UI's button does."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": list(tasks), "only_failed": False}
+        body |= {"include_downstream": downstream, "reset_dag_runs": True}
+        self.airflow.api("post", f"dags/{dag}/clearTaskInstances", json=body)
+
+    def log(self, dag: str, run_id: str, task: str, attempt: int = 1) -> str:
+        path = f"dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/logs/{attempt}"
+        return json.dumps(self.airflow.api("get", path, params={"full_content": True}))
+
+    def folder(self, dag: str, run_id: str) -> Path:
+        return self.places.night(dag.removesuffix("_retrain"), run_id)
+
+    def verdict(self, dag: str, run_id: str) -> Verdict:
+        return Verdict.load(self.folder(dag, run_id) / "verdict.json")
+
+    def versions(self, model: str) -> list[int]:
+        return sorted(int(p.name) for p in (self.var / "serving" / model).glob("*") if p.name.isdecimal())
+
+    @property
+    def places(self) -> Places:
+        names = ("downloads", "snapshots", "nights", "baselines", "pipeline", "metadata", "serving", "releases", "run")
+        return Places(
+            var=self.var,
+            ml_python=Places.from_environment().ml_python,
+            **{name: self.var / name for name in names},
+        )
+
+
+@pytest.fixture(scope="session")
+def trips() -> Path:
+    """The real taxi trips inside the tfx wheel."""
+    return next((Places.from_environment().ml_python.parent.parent / "lib").glob(f"python3*/site-packages/{TRIPS}"))
+
+
+@pytest.fixture(scope="session")
+def nights(tmp_path_factory, trips):
+    var = tmp_path_factory.mktemp("var")
+    source = var / "source" / "trips.csv"
+    source.parent.mkdir()
+    source.write_bytes(trips.read_bytes())
+    environment = {
+        "NIGHTLY_VAR": str(var),
+        "NIGHTLY_RUN": str(var / "run"),
+        "AIRFLOW_CONN_TAXI_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(source)}}),
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
+        "NIGHTLY_HOST_IDLE_SECONDS": "60",
+    }
+    airflow = LocalAirflow(var / "airflow", environment)
+    with airflow.running():
+        for dag in ("taxi_retrain", "complaints_retrain"):
+            airflow.api("patch", f"dags/{dag}", json={"is_paused": False})
+        yield Nights(airflow, var)

@@ -1,0 +1,200 @@
+"""Nights of real taxi trips through a real scheduler: released, accepted, held, cleared, killed."""
+
+import contextlib
+import csv
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from include.contracts.night import GateResult
+from include.contracts.release import ReleaseRecord
+from include.contracts.verdict import Outcome
+from include.release.store import ReleaseStore
+
+DAG = "taxi_retrain"
+
+
+@pytest.fixture(scope="module")
+def released(nights):
+    """Two nights of a backfill that is asked to release: the first model, and one judged against it."""
+    runs = nights.backfill(DAG, "2015-05-01", "2015-05-02", release="yes")
+    for run in runs:
+        nights.wait(DAG, run)
+    return runs
+
+
+def test_a_backfill_that_is_asked_to_releases_each_night(nights, released):
+    verdicts = [nights.verdict(DAG, run) for run in released]
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.RELEASED] * 2, [v.summary for v in verdicts]
+    assert nights.versions("taxi") == [verdict.version for verdict in verdicts]
+    first, second = (nights.folder(DAG, run) for run in released)
+    assert any("no model is in production" in r.message for r in GateResult.load(first / "model_gate.json").reasons)
+    compared = [r.check for r in GateResult.load(second / "model_gate.json").reasons]
+    assert "auc against production" in compared
+    drift = {r.subject for r in GateResult.load(second / "data_gate.json").reasons if r.check == "drift"}
+    assert "payment_type" in drift, "the second night is compared with the first"
+
+
+def test_a_release_has_a_record_that_names_what_it_is_made_of(nights, released):
+    verdict = nights.verdict(DAG, released[1])
+    record = ReleaseRecord.load(nights.places.releases / "taxi" / f"{verdict.version}.json")
+    assert record.run_id == released[1]
+    assert record.snapshot_id == verdict.snapshot_id
+    assert record.metrics["auc"] > 0.85
+    assert record.previous_version == nights.verdict(DAG, released[0]).version
+    assert record.code_version
+    assert record.requested_by
+    ReleaseStore(nights.places.serving, nights.places.releases, "taxi").verify(record.version)
+
+
+def test_the_verdict_stands_in_the_runs_note(nights, released):
+    for _ in range(40):
+        if note := nights.run(DAG, released[1])["note"]:
+            break
+        time.sleep(0.5)
+    assert "RELEASED" in note
+    assert str(nights.verdict(DAG, released[1]).version) in note
+
+
+def test_a_steps_own_lines_stand_in_its_log(nights, released):
+    log = nights.log(DAG, released[0], "trainer")
+    assert "step 150 of 150" in log
+    assert "0000 00:00:" not in log, "native chatter does not belong into the story of the night"
+
+
+def test_a_middle_task_can_be_cleared_and_run_again(nights, released):
+    before = nights.versions("taxi")
+    nights.clear(DAG, released[0], "statistics")
+    assert set(nights.wait(DAG, released[0]).values()) == {"success"}
+    nights.clear(DAG, released[1], "evaluator", downstream=True)
+    assert set(nights.wait(DAG, released[1]).values()) == {"success"}
+    assert nights.versions("taxi") == before, "a retry of a released model does not make a second version"
+    assert nights.verdict(DAG, released[1]).outcome is Outcome.RELEASED
+
+
+def test_a_backfill_that_is_not_asked_to_trains_and_judges_and_does_not_release(nights, released):
+    before = nights.versions("taxi")
+    (run,) = nights.backfill(DAG, "2015-05-03", "2015-05-03")
+    states = nights.wait(DAG, run)
+    assert states["model_gate"] == "success"
+    assert states["release"] == "skipped"
+    assert nights.verdict(DAG, run).outcome is Outcome.ACCEPTED
+    assert nights.versions("taxi") == before
+
+
+def test_a_lost_column_holds_the_night_with_its_reason(nights, released, trips):
+    before = nights.versions("taxi")
+    source = nights.var / "source" / "trips.csv"
+    with trips.open(newline="") as rows, source.open("w", newline="") as out:
+        reader = csv.DictReader(rows)
+        writer = csv.DictWriter(
+            out, [c for c in reader.fieldnames if c not in ("payment_type", "company")], extrasaction="ignore"
+        )
+        writer.writeheader()
+        writer.writerows(reader)
+    try:
+        run = nights.trigger(DAG, as_of="2015-05-05T08:00:00Z", release="yes")
+        states = nights.wait(DAG, run)
+    finally:
+        source.write_bytes(trips.read_bytes())
+    assert nights.run(DAG, run)["state"] == "success"
+    assert states["data_gate"] == "success"
+    assert {task for task, state in states.items() if state == "skipped"} == {
+        *("transform", "trainer", "evaluator", "model_gate", "infra_validator", "release")
+    }
+    verdict = nights.verdict(DAG, run)
+    assert verdict.outcome is Outcome.HELD_DATA
+    assert {reason.subject for reason in verdict.reasons if reason.held} >= {"payment_type", "company"}
+    assert nights.versions("taxi") == before
+
+    nights.clear(DAG, run, "transform")
+    assert nights.wait(DAG, run)["transform"] == "skipped", "clearing what is behind a closed gate does not open it"
+
+    nights.clear(DAG, run, "download", downstream=True)
+    assert nights.wait(DAG, run)["release"] == "success", "the column is back"
+    assert nights.verdict(DAG, run).outcome is Outcome.RELEASED
+
+
+def test_a_run_can_replace_a_threshold_with_a_reason(nights, released):
+    run = nights.trigger(
+        DAG, as_of="2015-05-06", release="no", thresholds={"data_gate.min_rows": 1000000}, reason="to see it hold"
+    )
+    nights.wait(DAG, run)
+    verdict = nights.verdict(DAG, run)
+    assert verdict.outcome is Outcome.HELD_DATA
+    assert verdict.override_reason == "to see it hold"
+    (reason,) = [reason for reason in verdict.reasons if reason.held]
+    assert (reason.check, reason.threshold) == ("min_rows", 1000000)
+
+
+def test_a_window_without_rows_is_no_data(nights):
+    run = nights.trigger(DAG, as_of="2012-01-01")
+    states = nights.wait(DAG, run)
+    assert states["examples"] == "skipped"
+    assert nights.verdict(DAG, run).outcome is Outcome.NO_DATA
+
+
+def test_a_manual_trigger_without_a_date_takes_the_end_of_the_history(nights):
+    run = nights.trigger(DAG, release="no")
+    nights.wait(DAG, run)
+    verdict = nights.verdict(DAG, run)
+    assert f"{verdict.as_of:%Y-%m-%d}" == "2017-01-01"
+    assert verdict.rows > 500
+    assert verdict.outcome is not Outcome.FAILED, verdict.summary
+
+
+def test_a_request_that_makes_no_sense_fails_at_once_and_says_why(nights):
+    run = nights.trigger(DAG, as_of="2015-05-05", thresholds={"data_gate.min_row": 5}, reason="a typing error")
+    states = nights.wait(DAG, run)
+    assert states["plan"] == "failed"
+    assert nights.run(DAG, run)["state"] == "failed"
+    assert "did you mean 'min_rows'" in nights.verdict(DAG, run).error
+
+
+def test_a_release_killed_in_the_middle_leaves_one_whole_version(nights, released):
+    """The step's process is ended as soon as it writes into the serving volume; the task's retry mends the rest."""
+    before = nights.versions("taxi")
+    serving = nights.places.serving / "taxi"
+    killed, over = [], threading.Event()
+
+    def kill_at_the_first_sight_of_a_copy():
+        while not over.is_set():
+            if any(name.startswith(".staging-") for name in os.listdir(serving)):
+                for pid in _processes_with_a_file_below(serving):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        killed.append(pid)
+                if killed:
+                    return
+
+    watcher = threading.Thread(target=kill_at_the_first_sight_of_a_copy)
+    watcher.start()
+    try:
+        run = nights.trigger(DAG, as_of="2015-05-08", release="yes")
+        nights.wait(DAG, run)
+    finally:
+        over.set()
+        watcher.join()
+    assert killed, "the watcher saw no copy being made"
+    verdict = nights.verdict(DAG, run)
+    assert verdict.outcome is Outcome.RELEASED, verdict.summary
+    new = [version for version in nights.versions("taxi") if version not in before]
+    assert new == [verdict.version]
+    ReleaseStore(nights.places.serving, nights.places.releases, "taxi").verify(verdict.version)
+    assert not [name for name in os.listdir(serving) if name.startswith(".staging-")]
+
+
+def _processes_with_a_file_below(folder):
+    """Pids of the processes that have a file or folder below `folder` open, except this one."""
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
+        if pid == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith(str(folder)):
+                        yield pid
+                        break
