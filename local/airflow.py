@@ -112,6 +112,17 @@ class LocalAirflow:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}", response=answer)
         return answer.json() if answer.content else None
 
+    def backfill(self, dag: str, first: str, last: str, conf: dict[str, Any]) -> None:
+        """`airflow backfill create` for the days `first` to `last`, one run after the other.
+
+        Waits for an earlier backfill to be over: a DAG has one at a time, and the scheduler notices its end every 30 s.
+        """
+        while any(not b["completed_at"] for b in self.api("get", "backfills", params={"dag_id": dag})["backfills"]):
+            time.sleep(1)
+        window = ["--from-date", first, "--to-date", f"{last}T23:59"]
+        how = ["--max-active-runs", "1", "--dag-run-conf", json.dumps(conf)]
+        self.cli("backfill", "create", "--dag-id", dag, *window, *how)
+
     @property
     def password(self) -> str:
         """The admin's, which Airflow made at its first start."""

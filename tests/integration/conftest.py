@@ -29,8 +29,7 @@ class Nights:
     def backfill(self, dag: str, first: str, last: str, **conf) -> list[str]:
         """`airflow backfill create`, one night after the other; the run ids, oldest first."""
         there = {run["dag_run_id"] for run in self.runs(dag)}
-        window = ["--from-date", first, "--to-date", f"{last}T23:59", "--max-active-runs", "1"]
-        self.airflow.cli("backfill", "create", "--dag-id", dag, *window, "--dag-run-conf", json.dumps(conf))
+        self.airflow.backfill(dag, first, last, conf)
         new = [run for run in self.runs(dag) if run["dag_run_id"] not in there]
         return [run["dag_run_id"] for run in sorted(new, key=lambda run: run["logical_date"])]
 
