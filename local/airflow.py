@@ -34,7 +34,7 @@ class LocalAirflow:
 
     def __init__(self, home: Path, environment: dict[str, str] | None = None, port: int = 0) -> None:
         self.home = home
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"http://localhost:{self.port}"
         self.log = home / "airflow.log"
         self.environment = {
@@ -43,8 +43,8 @@ class LocalAirflow:
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             **(environment or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -149,7 +149,12 @@ class LocalAirflow:
         raise AirflowDidNotStart(f"Airflow did not start on {self.url}; {self.log} ends:\n" + "\n".join(tail))
 
 
-def _free_port() -> int:
+def free_port(preferred: int = 0) -> int:
+    """A port of this machine that nothing listens on; `preferred` if it is such a one."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -34,7 +34,7 @@ DAG = "taxi_retrain"
 TRIPS = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
 NIGHT_SECONDS = 300  # how long one night may take before the demo gives up
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # a log has no width of its own
 
 
 @dataclass(frozen=True)

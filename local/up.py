@@ -1,13 +1,14 @@
-"""Airflow in the foreground, for a person: python -m local.up [PORT]"""
+"""Airflow in the foreground, for a person: python -m local.up [PORT]; 8080, or a free one where that is taken."""
 
 import sys
 
 from include.contracts.places import Places
-from local.airflow import AirflowDidNotStart, LocalAirflow
+from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
 
 
 def main() -> int:
-    airflow = LocalAirflow(Places.from_environment().var / "airflow", port=int(sys.argv[1]) if sys.argv[1:] else 8080)
+    asked = int(sys.argv[1]) if sys.argv[1:] else 0
+    airflow = LocalAirflow(Places.from_environment().var / "airflow", port=asked or free_port(preferred=8080))
     print("starting Airflow …", flush=True)
     try:
         with airflow.running():

@@ -24,6 +24,7 @@ from include.pipeline.components.infra_validator import CleanProcessInfraValidat
 from include.pipeline.components.model_gate import ModelGate
 from include.pipeline.components.release import Release
 from include.pipeline.components.statistics import InProcessStatisticsGen
+from include.pipeline.components.transform import InProcessTransform
 from include.pipeline.metadata import connection_config
 
 PREPROCESSING_FN = "include.pipeline.modeling.transforming.preprocessing_fn"  # calls the model's own
@@ -66,14 +67,7 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
         night_folder=folder,
         baseline=baseline,
     ).with_id("data_gate")
-    transform = tfx.components.Transform(
-        examples=examples.outputs["examples"],
-        schema=schema.outputs["schema"],
-        preprocessing_fn=PREPROCESSING_FN,
-        custom_config={"model": config.name},
-        disable_statistics=True,  # nothing reads the statistics of the transformed examples
-        disable_analyzer_cache=True,
-    ).with_id("transform")
+    transform = _transform(config, examples, schema)
     transform.add_upstream_node(data_gate)
     trainer = tfx.components.Trainer(
         examples=transform.outputs["transformed_examples"],
@@ -121,6 +115,23 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
         metadata_connection_config=connection_config(places, night.model),
         enable_cache=False,
     )
+
+
+def _transform(config: ModelConfig, examples: BaseNode, schema: BaseNode) -> BaseNode:
+    """In this process, or TFX's own on a Beam runner: the same outputs."""
+    inputs = {"examples": examples.outputs["examples"], "schema": schema.outputs["schema"]}
+    custom_config = {"model": config.name}
+    if config.pipeline.engine == "in_process":
+        node = InProcessTransform(**inputs, preprocessing_fn=PREPROCESSING_FN, custom_config=json.dumps(custom_config))
+    else:
+        node = tfx.components.Transform(
+            **inputs,
+            preprocessing_fn=PREPROCESSING_FN,
+            custom_config=custom_config,
+            disable_statistics=True,  # nothing reads the statistics of the transformed examples
+            disable_analyzer_cache=True,
+        ).with_beam_pipeline_args(config.pipeline.beam_args)
+    return node.with_id("transform")
 
 
 def _production_model(night: Night, places: Places) -> BaseNode | None:

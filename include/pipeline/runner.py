@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.orchestration.portable import execution_publish_utils, launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from include.contracts.base import did_you_mean
@@ -50,11 +51,25 @@ def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]
         return {a.name or str(a.id): a.uri for a in metadata.outputs(handle, nodes[node_id])}
 
 
+class RepeatableLauncher(launcher.Launcher):
+    """TFX's launcher, except that a node which runs again in its run is a new execution.
+
+    TFX's own takes a node that has succeeded in the run for done, whatever has changed before it since.
+    """
+
+    def _register_or_reuse_execution(
+        self, metadata_handle: tfx_metadata.Metadata, contexts: list[Any], **inputs: Any
+    ) -> metadata.Execution:
+        return execution_publish_utils.register_execution(
+            metadata_handle, self._pipeline_node.node_info.type, contexts, **inputs
+        )
+
+
 def _launch(node: pipeline_pb2.PipelineNode, pipeline: pipeline_pb2.Pipeline, handle: metadata.NightlyMetadata) -> None:
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     with handle:
         metadata.forget_outputs(handle, node)
-    done = launcher.Launcher(
+    done = RepeatableLauncher(
         pipeline_node=node,
         mlmd_connection=handle,
         pipeline_info=pipeline.pipeline_info,

@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
-from include.models.complaints.features import CATEGORIES, PADDING, TEXT
 from include.pipeline.modeling.inputs import keras_inputs
+
+from .features import CATEGORIES, PADDING, TEXT
 
 WINDOW = 5  # words the convolution sees at a time
 

@@ -3,8 +3,9 @@
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from include.models.complaints.features import CATEGORIES, PADDING, RARE, TEXT, TOKENS, VOCABULARY
 from include.pipeline.modeling.transforming import dense
+
+from .features import CATEGORIES, PADDING, RARE, TEXT, TOKENS, VOCABULARY
 
 
 def preprocessing_fn(inputs):

@@ -4,8 +4,9 @@ from itertools import accumulate
 
 import keras
 
-from include.models.taxi.features import AMOUNTS, BUCKETS, NUMBERS, PLACES, WORDS
 from include.pipeline.modeling.inputs import keras_inputs
+
+from .features import AMOUNTS, BUCKETS, NUMBERS, PLACES, WORDS
 
 
 def build_model(tf_transform_output, hyperparameters: dict) -> keras.Model:

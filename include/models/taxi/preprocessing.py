@@ -3,8 +3,9 @@
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from include.models.taxi.features import AMOUNTS, BUCKETS, NUMBERS, PLACES, RARE, WORDS
 from include.pipeline.modeling.transforming import dense
+
+from .features import AMOUNTS, BUCKETS, NUMBERS, PLACES, RARE, WORDS
 
 
 def preprocessing_fn(inputs):

@@ -1,0 +1,161 @@
+"""One node of the pipeline at a time, with ML Metadata as the record; and the same pipeline under TFX's own runner."""
+
+import concurrent.futures
+import json
+import multiprocessing
+import subprocess
+
+import pytest
+from tfx import v1 as tfx
+from tfx.orchestration import metadata as tfx_metadata
+
+from include.contracts.config import load_config
+from include.contracts.night import GateResult, Night, SnapshotRef
+from include.contracts.places import ROOT, Places
+from include.contracts.release import ReleaseRecord
+from include.pipeline import night as nights
+from include.pipeline.metadata import NightlyMetadata, connection_config
+from include.pipeline.pipeline import create_pipeline
+from include.pipeline.runner import run_node
+from include.release.store import ReleaseStore
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, module_environment):
+    module_environment.setenv("NIGHTLY_VAR", str(tmp_path_factory.mktemp("var")))
+    return Places.from_environment()
+
+
+@pytest.fixture(scope="module")
+def module_environment():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def folder(places):
+    """A night of real taxi trips, run without Airflow up to its data gate."""
+    assert nights.main(["taxi", "--as-of", "2015-05-01", "--until", "data_gate"]) == 0
+    (folder,) = (places.nights / "taxi").iterdir()
+    return folder
+
+
+def test_a_night_runs_node_by_node_and_leaves_a_record_for_each_step(folder, places):
+    gate = GateResult.load(folder / "data_gate.json")
+    assert gate.passed, [reason.message for reason in gate.held_for]
+    assert {reason.check for reason in gate.reasons} >= {"min_rows", "max_age_days", "min_label_share", "drift", "skew"}
+    assert len(list((places.baselines / "taxi").glob("*/baseline.json"))) == 1
+
+
+def test_a_node_that_runs_again_leaves_one_output_for_its_consumers(folder, places):
+    for _ in range(3):
+        run_node("statistics", folder, places)
+    with NightlyMetadata(places, "taxi") as handle:
+        live = [a for a in handle.store.get_artifacts_by_type("ExampleStatistics") if a.state == a.LIVE]
+    assert len(live) == 1
+    assert run_node("example_validator", folder, places)
+
+
+def test_nights_that_run_at_once_do_not_meet_in_the_metadata(folder, places):
+    """Eight processes, which SQLite's ML Metadata by itself answers with "database is locked"."""
+    folders = []
+    for number in range(16):
+        night = Night.load(folder / "request.json").model_copy(update={"run_id": f"at-once-{number}"})
+        folders.append(night.save(night.folder(places) / "request.json").parent)
+        SnapshotRef.load(folder / "snapshot.json").save(folders[-1] / "snapshot.json")
+    with concurrent.futures.ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("fork")) as pool:
+        found = [pool.submit(run_node, "schema", each, places) for each in folders]
+        assert all(future.result() for future in found)
+
+
+def test_an_unknown_node_is_refused_with_the_nearest(folder, places):
+    with pytest.raises(ValueError, match="did you mean 'drift_skew'"):
+        run_node("drift_skw", folder, places)
+
+
+def test_a_node_whose_inputs_were_not_made_in_this_run_says_so(folder, places):
+    with pytest.raises(RuntimeError, match=r"evaluator found no inputs in this run: run .*trainer"):
+        run_node("evaluator", folder, places)
+
+
+def test_a_threshold_of_the_run_goes_before_the_schemas(folder, places):
+    night = Night.load(folder / "request.json")
+    strict = night.model_copy(update={"overrides": {"skew.payment_type": 0.0}, "override_reason": "to see it hold"})
+    strict.save(folder / "request.json")
+    try:
+        run_node("drift_skew", folder, places)
+        run_node("data_gate", folder, places)
+        (reason,) = GateResult.load(folder / "data_gate.json").held_for
+        assert (reason.check, reason.subject, reason.threshold) == ("skew", "payment_type", 0.0)
+        assert not list((places.baselines / "taxi").glob("*/baseline.json")), "what was accepted before is withdrawn"
+    finally:
+        night.save(folder / "request.json")
+        run_node("drift_skew", folder, places)
+        run_node("data_gate", folder, places)
+
+
+def test_the_same_pipeline_runs_under_tfxs_local_runner_and_releases(folder, places):
+    night = Night.load(folder / "request.json").model_copy(update={"run_id": "local", "release": True})
+    night.save(night.folder(places) / "request.json")
+    SnapshotRef.load(folder / "snapshot.json").save(night.folder(places) / "snapshot.json")
+    tfx.orchestration.LocalDagRunner().run(create_pipeline(night, places))
+    record = ReleaseRecord.load(night.folder(places) / "release.json")
+    assert record.metrics["auc"] > load_config("taxi").model_gate.metrics["auc"].floor
+    ReleaseStore(places.serving, places.releases, "taxi").verify(record.version)
+    with tfx_metadata.Metadata(connection_config(places, "taxi")) as handle:
+        (pushed,) = handle.store.get_artifacts_by_type("PushedModel")
+    assert pushed.custom_properties["pushed_version"].int_value == record.version
+
+
+def test_a_third_model_is_a_folder_and_a_file_of_three_lines(tmp_path):
+    """In a copy of the project: the folder copied from taxi, found by the pipeline and by Airflow's DAG bag."""
+    project = tmp_path / "project"
+    project.mkdir()
+    subprocess.run(["cp", "-r", *(ROOT / name for name in ("dags", "plugins", "include", "client", "bin")), project], check=True)
+    (project / ".venv").symlink_to(ROOT / ".venv")
+    model = project / "include/models/tips"
+    subprocess.run(["cp", "-r", project / "include/models/taxi", model], check=True)
+    (project / "dags/tips_retrain.py").write_text(
+        '"""The nightly retrain of tips, in Airflow."""\n'
+        "from nightly.retrain import retrain_dag\n"
+        'dag = retrain_dag("tips")\n'
+    )
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "NIGHTLY_VAR": str(tmp_path / "var")}
+    done = subprocess.run(
+        [project / "bin/night", "tips", "--as-of", "2015-05-01", "--until", "trainer", "--train-steps", "5"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list((tmp_path / "var/pipeline/tips/trainer/model").glob("*/Format-Serving/saved_model.pb"))
+    listed = subprocess.run(
+        [
+            *(ROOT / ".venv/airflow/bin/python", "-c"),
+            "import json; from airflow.dag_processing.dagbag import DagBag; import sys;"
+            "bag = DagBag(sys.argv[1]); print(json.dumps([sorted(bag.dags), bag.import_errors]))",
+            project / "dags",
+        ],
+        env={
+            **environment,
+            "AIRFLOW_HOME": str(tmp_path / "airflow"),
+            "PYTHONPATH": f"{project}:{project / 'plugins'}",
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        },
+        capture_output=True,
+        text=True,
+    )
+    found, errors = json.loads(listed.stdout.splitlines()[-1])
+    assert "tips_retrain" in found
+    assert not errors
+
+
+def test_the_command_without_airflow_says_what_is_wrong_with_a_request(capsys):
+    assert nights.main(["taxy"]) == 2
+    assert "did you mean 'taxi'" in capsys.readouterr().err
+
+
+def test_a_step_of_ones_own_is_named_by_its_import_path(tmp_path, places):
+    from include.pipeline.worker import step_function
+
+    assert step_function("tests.steps:speak")(tmp_path, places)["night"] == tmp_path.name
