@@ -25,6 +25,7 @@ LOCKS = {
     "lint": "requirements-lint.txt",
 }
 PROOFS = {"airflow": "import airflow", "ml": "import pyarrow, tensorflow_data_validation"}  # that an environment works
+BASE_PYTHON = str(Path(sys._base_executable).resolve())  # the same from inside an environment made of it
 PYTHONS = ((3, 11), (3, 13))  # TFX 1.21 and Airflow 3.3 both have wheels for these, and for no others
 ML_PLATFORM = "x86_64-manylinux_2_40"  # TFDV's wheel wants a newer glibc than it declares
 
@@ -62,7 +63,7 @@ def _install(venv: Path, lock: Path, stamp: Path, *, anew: bool) -> None:
     uv = _tool("uv")
     python = venv / "bin/python"
     if anew:
-        _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(venv)])
+        _run([uv, "venv", "--quiet", "--clear", "--python", BASE_PYTHON, str(venv)])
     # Bytecode is compiled once, here: TensorFlow's imports take twice as long without, and not every user may write it.
     command = [uv, "pip", "install", "--quiet", "--require-hashes", "--compile-bytecode", "--python", str(python)]
     if venv.name == "ml":
@@ -88,7 +89,7 @@ def lock() -> None:
 
 
 def _fingerprint(lock: Path) -> str:
-    parts = [platform.python_version(), platform.libc_ver()[1], sys.executable]
+    parts = [platform.python_version(), platform.libc_ver()[1], BASE_PYTHON]
     parts += [lock.read_text()]
     parts += [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
