@@ -81,11 +81,14 @@ class LocalAirflow:
         """End every process, asking first."""
         if self._process is None:
             return
-        for number, seconds in ((signal.SIGINT, 20), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
-            with suppress(ProcessLookupError):
+        for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+            deadline = time.monotonic() + seconds
+            with suppress(ProcessLookupError):  # raised once the whole group is gone
                 os.killpg(self._process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(seconds)
+                while time.monotonic() < deadline:
+                    self._process.poll()
+                    os.killpg(self._process.pid, 0)
+                    time.sleep(0.1)
         self._process = None
 
     def wait(self) -> None:

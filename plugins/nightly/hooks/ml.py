@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from include.contracts.places import ROOT, Places
 
 START_SECONDS = 180  # how long the host may take to import everything on a busy machine
+NATIVE = re.compile(r"[IWE]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ |WARNING: All log messages before absl::")
 LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)")
 
 
@@ -210,6 +211,9 @@ def _stream(descriptor: int, log: logging.Logger) -> None:
     with os.fdopen(descriptor, errors="replace") as lines:
         for line in lines:
             matched = LINE.match(line)
+            if NATIVE.match(line):  # what TensorFlow's C++ says about this machine is no part of the night's story
+                log.debug("%s", line.rstrip())
+                continue
             if matched:
                 level = logging.getLevelNamesMapping()[matched[1]]
             log.log(level, "%s", matched[3] if matched else line.rstrip())
