@@ -14,6 +14,8 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[int, Field(ge=1)]
+Factor = Annotated[float, Field(ge=1)]
+ControlName = Literal["last_accepted", "production", "same_weekday", "same_season"]
 
 
 class FilesSource(Contract):
@@ -65,13 +67,36 @@ class Data(Contract):
 
 
 class DataGate(Contract):
-    """What a night's data must be. Drift and skew thresholds stand in the curated schema, beside their feature."""
+    """What a night's data must be. Drift and skew thresholds stand in the curated schema, beside their feature.
+
+    docs/checks.md says what each is for, and how it was measured.
+    """
+
+    # What the night is compared with, and by how much the schema's drift thresholds grow for it: the further away a
+    # control is, the more has changed that is no fault. A control that is not named is not measured.
+    controls: dict[ControlName, Annotated[float, Field(gt=0)]] = {
+        "last_accepted": 1,
+        "production": 1.5,
+        "same_weekday": 1.5,  # four to eight weeks before
+        "same_season": 3,  # the year before
+    }
 
     min_rows: Annotated[int, Field(ge=1)] = 1000
     max_rejected_share: Share = 0.01  # rows that could not be read, of all rows
     max_age_days: Annotated[float, Field(gt=0)] = 3  # the newest row, before the end of the window
     min_label_share: Share = 0.5  # rows whose label is recorded, of all rows
     min_rows_for_distance: Annotated[int, Field(ge=1)] = 200  # below this a drift or skew distance says nothing
+    min_rows_for_value: Annotated[int, Field(ge=1)] = 100  # below this the label's share in one value's rows is chance
+    max_rows_factor: Factor = 2  # rows against the usual, the median of what was accepted last; either way
+    max_duplicate_share: Share = 0.02  # rows with an id that was there already, of all rows
+    max_missing_days: Annotated[int, Field(ge=0)] = 0  # days of the window without rows where such days have many
+    max_doubled_days: Annotated[int, Field(ge=0)] = 0  # days of the window with far more rows than such days have
+    max_label_change: Share = 0.05  # of the share of positive labels, against any control
+    max_label_change_by_value: Share = 0.25  # the same in the rows of one value of a feature
+    max_missing_change: Share = 0.05  # of a feature's share of missing values, against any control
+    max_unseen_share: Share = 0.05  # rows with a value that neither the control nor the schema's domain has
+    max_range_factor: Factor = 20  # the largest number, of the control's largest
+    max_scale_factor: Factor = 10  # the median number, against the control's; either way
 
 
 class Bound(Contract):
@@ -108,6 +133,29 @@ class Training(Contract):
     hyperparameters: dict[str, int | float | str | bool] = {}  # read by the model's own code
 
 
+class Pipeline(Contract):
+    """Where Transform runs. In process is faster up to what one machine can hold; Beam is for what it cannot."""
+
+    engine: Literal["in_process", "beam"] = "in_process"
+    beam_args: list[str] = []  # of a Beam pipeline, e.g. ["--runner=DataflowRunner", "--project=…"]
+
+    @model_validator(mode="after")
+    def _args_are_beams(self) -> "Pipeline":
+        if self.beam_args and self.engine != "beam":
+            raise ValueError('beam_args have no effect: set engine = "beam" too')
+        return self
+
+
+class Vertex(Contract):
+    """A release becomes a version of the Vertex AI model of the same name, and has its alias `default`."""
+
+    project: str
+    region: str
+    image: str  # of the serving container, e.g. us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest
+    endpoint: str = ""  # replaces https://REGION-aiplatform.googleapis.com; one of http:// is sent no credentials
+    timeout_seconds: Annotated[float, Field(gt=0)] = 1800  # until Vertex AI has the version
+
+
 class Release(Contract):
     """`timeout_seconds` and what follows are for a model server; where that is, NIGHTLY_SERVING_REST and …_GRPC say."""
 
@@ -115,10 +163,22 @@ class Release(Contract):
     timeout_seconds: Annotated[float, Field(gt=0)] = 180  # until the server says that a new version is AVAILABLE
     tolerance: Annotated[float, Field(ge=0)] = 1e-5  # between its golden predictions and those made offline, absolute
     latency_factor: Annotated[float, Field(ge=1)] = 3  # the new version's p99, of that of the version before
+    gcs: str = ""  # gs://BUCKET/PREFIX: every release is copied there too, below the model's name
+    vertex: Vertex | None = None  # and registered in Vertex AI, from there
+
+    @model_validator(mode="after")
+    def _targets_make_sense(self) -> "Release":
+        if self.gcs and not re.fullmatch(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^/#?*\[\]\s]+)*", self.gcs):
+            raise ValueError(f"release.gcs is {self.gcs!r}: give gs://BUCKET or gs://BUCKET/PREFIX, without a / at its end")
+        if self.vertex and not self.gcs:
+            raise ValueError("release.vertex reads the model from a bucket: set release.gcs too")
+        return self
 
 
 class Retention(Contract):
+    runs: Annotated[int, Field(ge=2)] = 14  # of these the pipeline's artifacts are kept, to run again from the middle
     snapshots: Annotated[int, Field(ge=1)] = 30  # those that an accepted or released run refers to stay anyway
+    baselines: Annotated[int, Field(ge=60)] = 400  # accepted statistics: a year of nights, for the same season
 
 
 class ModelConfig(Contract):
@@ -132,6 +192,7 @@ class ModelConfig(Contract):
     data_gate: DataGate = DataGate()
     model_gate: ModelGate
     training: Training = Training()
+    pipeline: Pipeline = Pipeline()
     release: Release = Release()
     retention: Retention = Retention()
 

@@ -17,7 +17,7 @@ from tfx.proto.orchestration import pipeline_pb2
 from include.contracts.base import did_you_mean
 from include.contracts.night import Night
 from include.contracts.places import Places
-from include.pipeline import metadata
+from include.pipeline import metadata, retention
 from include.pipeline.pipeline import create_pipeline
 
 log = logging.getLogger("nightly")
@@ -42,6 +42,9 @@ def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]
     for upstream in nodes[node_id].upstream_nodes:  # an import has no task of its own
         if nodes[upstream].node_info.type.name == IMPORTER:
             _launch(nodes[upstream], pipeline, handle)
+    if not nodes[node_id].upstream_nodes:
+        with handle:
+            retention.prune(handle, places.pipeline / night.model, night.config().retention.runs)
     written = night_folder / f"{node_id}.json"
     written.unlink(missing_ok=True)
     _launch(nodes[node_id], pipeline, handle)
