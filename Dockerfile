@@ -40,6 +40,8 @@ ENV PATH=/opt/nightly/airflow/bin:${PATH} \
 COPY dags/ dags/
 COPY plugins/ plugins/
 COPY include/ include/
+# The model server is asked with the project's own client.
+COPY client/ client/
 ARG CODE_VERSION=unknown
 ENV NIGHTLY_CODE_VERSION=${CODE_VERSION}
 

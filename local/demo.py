@@ -72,8 +72,11 @@ def main() -> int:
     }
     total = sum(len(_days(chapter)) for chapter in STORY)
     console.print(f"[bold]nightly-retrain[/]: {total} nights of taxi trips, in {home}")
-    console.print("starting Airflow …")
-    with LocalAirflow(home / "airflow", environment).running() as airflow:
+    console.print("starting the model server and Airflow …")
+    with (
+        ModelServer.of_releases(_places(home), home / "serving.log").running() as server,
+        LocalAirflow(home / "airflow", environment | server.environment).running() as airflow,
+    ):
         console.print(f"Airflow is up: {airflow.url} (admin / {airflow.password})")
         airflow.api("patch", f"dags/{DAG}", json={"is_paused": False})
         for chapter in STORY:
@@ -82,6 +85,7 @@ def main() -> int:
             airflow.backfill(DAG, chapter.first, chapter.last, {"release": "yes"})  # backfills do not by themselves
             _follow(airflow, chapter)
         runs = airflow.api("get", f"dags/{DAG}/dagRuns", params={"order_by": "logical_date", "limit": 100})["dag_runs"]
+        prediction = _predict(server, home)
     nights = [_night(run, home) for run in runs]
     summary = {
         "ok": _as_it_should(nights),
@@ -89,7 +93,7 @@ def main() -> int:
         "nights": nights,
         "releases": [r.model_dump(mode="json", exclude={"files"}) for r in _releases(home)],
         "versions_on_disk": _versions(home),
-        "prediction": _predict(places, home),
+        "prediction": prediction,
     }
     (home / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _show(summary, home)
@@ -144,8 +148,7 @@ def _night(run: dict[str, Any], home: Path) -> dict[str, Any]:
 
 
 def _places(home: Path) -> Places:
-    os.environ["NIGHTLY_VAR"] = str(home)
-    return Places.from_environment()
+    return Places.from_environment({**os.environ, "NIGHTLY_VAR": str(home)})
 
 
 def _as_it_should(nights: list[dict[str, Any]]) -> bool:
@@ -161,20 +164,18 @@ def _versions(home: Path) -> list[int]:
     return sorted(int(path.name) for path in (_places(home).serving / "taxi").glob("[0-9]*"))
 
 
-def _predict(places: Places, home: Path) -> dict[str, Any] | None:
-    """What the last version answers over REST, from a model server in a process of its own."""
+def _predict(server: ModelServer, home: Path) -> dict[str, Any] | None:
+    """What the last version answers over REST, from the model server, a process of its own."""
     versions = _versions(home)
     if not versions:
         return None
-    model = home / "serving" / "taxi"
-    golden = Golden.load(model / str(versions[-1]) / GOLDEN)
-    with ModelServer(places, home / "serving.log", model_name="taxi", model_base_path=model).running() as server:
-        answer = requests.post(
-            f"{server.url}/v1/models/taxi:predict",
-            json={"instances": [{"b64": example.example_base64} for example in golden.examples[:3]]},
-            timeout=60,
-        )
-        answer.raise_for_status()
+    golden = Golden.load(home / "serving" / "taxi" / str(versions[-1]) / GOLDEN)
+    answer = requests.post(
+        f"{server.url}/v1/models/taxi/labels/stable:predict",
+        json={"instances": [{"b64": example.example_base64} for example in golden.examples[:3]]},
+        timeout=60,
+    )
+    answer.raise_for_status()
     return {
         "version": versions[-1],
         "asked": [example.features for example in golden.examples[:3]],

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from include.contracts.places import ROOT, Places
+from include.serving import live
 
 START_SECONDS = 120
 READY = re.compile(r"ready grpc=(\S+) rest=(\S+)")
@@ -30,6 +31,26 @@ class ModelServer:
         self.flags = {"port": 0, "rest_api_port": 0, **flags}
         self.grpc = self.rest = ""  # host:port, once it is running
         self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def of_releases(cls, places: Places, log: Path, **flags: object) -> ModelServer:
+        """A server of everything that is released into the serving volume, with the project's own settings."""
+        settings = ROOT / "include/serving"
+        return cls(
+            places,
+            log,
+            model_config_file=live.write(places, str(places.serving)),
+            allow_version_labels_for_unavailable_models="true",
+            enable_batching="true",
+            batching_parameters_file=settings / "batching.config",
+            monitoring_config_file=settings / "monitoring.config",
+            **flags,
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a release where this server is."""
+        return {"NIGHTLY_SERVING_REST": self.rest, "NIGHTLY_SERVING_GRPC": self.grpc}
 
     @property
     def url(self) -> str:

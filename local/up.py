@@ -1,21 +1,30 @@
-"""Airflow in the foreground, for a person: python -m local.up [PORT]; 8080, or a free one where that is taken."""
+"""Airflow and a model server in the foreground, for a person: python -m local.up [PORT]
+
+Airflow is on PORT, or on 8080, or on a free port where that is taken; the model server on 8500 and 8501 likewise.
+"""
 
 import sys
 
 from include.contracts.places import Places
 from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
+from local.serving import ModelServer, ModelServerDidNotStart
 
 
 def main() -> int:
-    asked = int(sys.argv[1]) if sys.argv[1:] else 0
-    airflow = LocalAirflow(Places.from_environment().var / "airflow", port=asked or free_port(preferred=8080))
-    print("starting Airflow …", flush=True)
+    port = int(sys.argv[1]) if sys.argv[1:] else free_port(preferred=8080)
+    places = Places.from_environment()
+    ports = {"port": free_port(preferred=8500), "rest_api_port": free_port(preferred=8501)}
+    print("starting the model server and Airflow …", flush=True)
     try:
-        with airflow.running():
-            print(f"\n  Airflow   {airflow.url}\n  log in    admin / {airflow.password}\n  log       {airflow.log}")
-            print("\nCtrl-C stops it.", flush=True)
+        with (
+            ModelServer.of_releases(places, places.var / "serving.log", **ports).running() as server,
+            LocalAirflow(places.var / "airflow", server.environment, port).running() as airflow,
+        ):
+            print(f"\n  Airflow        {airflow.url}\n  log in         admin / {airflow.password}")
+            print(f"  model server   REST {server.rest}, gRPC {server.grpc}")
+            print(f"  logs           {airflow.log}, {server.log}\n\nCtrl-C stops it.", flush=True)
             airflow.wait()
-    except AirflowDidNotStart as error:
+    except (AirflowDidNotStart, ModelServerDidNotStart) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

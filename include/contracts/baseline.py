@@ -1,4 +1,4 @@
-"""The statistics of an accepted snapshot, which the next night's are compared with."""
+"""The statistics of accepted snapshots, which later nights' are compared with: their controls."""
 
 import shutil
 import tempfile
@@ -7,7 +7,13 @@ from pathlib import Path
 from pydantic import AwareDatetime
 
 from include.contracts.base import Contract, sync_folder
+from include.contracts.config import ControlName
 from include.contracts.night import Night
+from include.contracts.places import Places
+from include.contracts.release import ReleaseRecord
+
+SAME_WEEKDAY_WEEKS = range(4, 9)  # far enough for a slow drift to show, near enough for little else to have changed
+SAME_SEASON_DAYS = (364, 15)  # 52 weeks, and how far from it
 
 
 class Baseline(Contract):
@@ -18,13 +24,102 @@ class Baseline(Contract):
     as_of: AwareDatetime
     snapshot_id: str
     accepted_at: AwareDatetime
+    rows: int | None = None  # of the snapshot, as what follows; None in baselines of older versions
+    label_counts: dict[str, int] = {}
+    label_by_value: dict[str, dict[str, tuple[int, int]]] = {}  # feature -> value -> labelled and positive rows
 
 
-def last_accepted(root: Path, night: Night) -> tuple[Baseline, Path] | None:
-    """The latest accepted baseline from before this night's as-of time, whenever it was run; never the night's own."""
+class Control(Contract):
+    """What a night is compared with; or why there is nothing of that name."""
+
+    name: ControlName
+    factor: float  # on the schema's drift thresholds
+    folder: str = ""  # the baseline's; "" where there is none
+    baseline: Baseline | None = None
+    missing: str = ""  # why
+
+    @property
+    def title(self) -> str:
+        """As a person calls it."""
+        day = f" ({self.baseline.as_of:%Y-%m-%d})" if self.baseline else ""
+        return {
+            "last_accepted": f"the last accepted snapshot{day}",
+            "production": f"the snapshot of the model in production{day}",
+            "same_weekday": f"the same weekday weeks before{day}",
+            "same_season": f"the same season a year before{day}",
+        }[self.name]
+
+
+def controls_of(places: Places, night: Night, wanted: dict[ControlName, float]) -> list[Control]:
+    """Each control that the night's config names, found among what was accepted for earlier as-of times."""
+    earlier = _earlier(places.baselines, night)
+    found = []
+    for name, factor in wanted.items():
+        pair, missing = _FINDERS[name](earlier, night, places)
+        if pair is None:
+            found.append(Control(name=name, factor=factor, missing=missing))
+        else:
+            found.append(Control(name=name, factor=factor, folder=str(pair[1]), baseline=pair[0]))
+    return found
+
+
+def rows_accepted(root: Path, night: Night, count: int = 14) -> list[int]:
+    """The rows of the snapshots that were accepted last before this night's as-of time, the newest last."""
+    rows = [baseline.rows for baseline, _ in _earlier(root, night) if baseline.rows]
+    return rows[-count:]
+
+
+def _earlier(root: Path, night: Night) -> list[tuple[Baseline, Path]]:
+    """What was accepted for as-of times before this night's, whenever it was run; never the night's own. By time."""
     found = [(Baseline.load(path), path.parent) for path in (root / night.model).glob("[0-9]*/baseline.json")]
     earlier = [pair for pair in found if pair[0].as_of < night.as_of and pair[0].run_id != night.run_id]
-    return max(earlier, key=lambda pair: pair[0].as_of, default=None)
+    return sorted(earlier, key=lambda pair: pair[0].as_of)
+
+
+Found = tuple[tuple[Baseline, Path] | None, str]
+
+
+def _last_accepted(earlier: list[tuple[Baseline, Path]], night: Night, places: Places) -> Found:
+    return (earlier[-1] if earlier else None), "no snapshot from before this night has been accepted yet"
+
+
+def _production(earlier: list[tuple[Baseline, Path]], night: Night, places: Places) -> Found:
+    if night.production_version is None:
+        return None, "no model is in production yet"
+    try:
+        record = ReleaseRecord.load(places.releases / night.model / f"{night.production_version}.json")
+    except FileNotFoundError:
+        return None, f"version {night.production_version} in production has no release record"
+    same_run = [pair for pair in earlier if pair[0].run_id == record.run_id]
+    matching = same_run or [pair for pair in earlier if pair[0].snapshot_id == record.snapshot_id]
+    why = f"no statistics from before this night are kept of snapshot {record.snapshot_id[:12]}, which production is of"
+    return (matching[-1] if matching else None), why
+
+
+def _same_weekday(earlier: list[tuple[Baseline, Path]], night: Night, places: Places) -> Found:
+    wanted = {7 * weeks for weeks in SAME_WEEKDAY_WEEKS}
+    matching = [pair for pair in earlier if _days_before(pair[0], night) in wanted]
+    weeks = f"{SAME_WEEKDAY_WEEKS[0]} to {SAME_WEEKDAY_WEEKS[-1]} weeks before"
+    return (matching[-1] if matching else None), f"no snapshot of the same weekday has been accepted {weeks}"
+
+
+def _same_season(earlier: list[tuple[Baseline, Path]], night: Night, places: Places) -> Found:
+    year, room = SAME_SEASON_DAYS
+    near = [pair for pair in earlier if abs(_days_before(pair[0], night) - year) <= room]
+    nearest = min(near, key=lambda pair: abs(_days_before(pair[0], night) - year), default=None)
+    return nearest, "no snapshot has been accepted a year before, give or take two weeks"
+
+
+def _days_before(baseline: Baseline, night: Night) -> int:
+    return round((night.as_of - baseline.as_of).total_seconds() / 86_400)  # clocks change by an hour
+
+
+_FINDERS = {
+    "last_accepted": _last_accepted,
+    "production": _production,
+    "same_weekday": _same_weekday,
+    "same_season": _same_season,
+}
 
 
 def accept(root: Path, baseline: Baseline, statistics: Path) -> Path:
@@ -42,6 +137,14 @@ def accept(root: Path, baseline: Baseline, statistics: Path) -> Path:
     temporary.rename(target)
     sync_folder(folder)
     return target
+
+
+def retain(root: Path, model: str, keep: int, referred: set[str]) -> None:
+    """Remove all but the `keep` latest baselines by as-of time, and never one whose snapshot is in `referred`."""
+    found = [(Baseline.load(path), path.parent) for path in (root / model).glob("[0-9]*/baseline.json")]
+    for baseline, folder in sorted(found, key=lambda pair: pair[0].as_of)[:-keep]:
+        if baseline.snapshot_id not in referred:
+            shutil.rmtree(folder.rename(folder.with_name(f".removed-{folder.name}")))  # gone at once, whole
 
 
 def withdraw_after(root: Path, model: str, run_id: str, snapshot_id: str) -> list[Baseline]:

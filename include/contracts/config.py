@@ -169,7 +169,9 @@ class Release(Contract):
     @model_validator(mode="after")
     def _targets_make_sense(self) -> "Release":
         if self.gcs and not re.fullmatch(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^/#?*\[\]\s]+)*", self.gcs):
-            raise ValueError(f"release.gcs is {self.gcs!r}: give gs://BUCKET or gs://BUCKET/PREFIX, without a / at its end")
+            raise ValueError(
+                f"release.gcs is {self.gcs!r}: give gs://BUCKET or gs://BUCKET/PREFIX, without a / at its end"
+            )
         if self.vertex and not self.gcs:
             raise ValueError("release.vertex reads the model from a bucket: set release.gcs too")
         return self

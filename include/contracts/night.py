@@ -87,8 +87,20 @@ class SnapshotRef(Contract):
     created: bool  # False: the same content was there already
 
 
+class Contribution(Contract):
+    """A value, or a range of numbers, that contributes to a finding."""
+
+    value: str
+    rows: int  # that have it, in the examples or snapshot that the figure is of
+    share: float  # of all that have a value
+    control: float | None = None  # the same share in the control; None where it has no such value, or there is none
+
+
 class Reason(Contract):
-    """One finding of a gate, with its figure and threshold; `held` findings close the gate, the others are said."""
+    """One finding of a gate, with its figure and threshold; `held` findings close the gate, the others are said.
+
+    A check whose threshold stands in [data_gate] has its key as name: max_… is held above it, min_… below it.
+    """
 
     check: str  # e.g. min_rows, label_share, schema, drift, skew, auc
     subject: str  # feature, column, metric or slice it is about; "" for the data or model as a whole
@@ -97,6 +109,12 @@ class Reason(Contract):
     held: bool
     message: str  # one sentence: what, against what
     action: str = ""  # what to do about it
+    severity: Literal["", "info", "warning", "error"] = ""  # error holds, a warning is to be looked at
+    control: str = ""  # what it was measured against: last_accepted, production, same_weekday, same_season, …
+    sample: int | None = None  # rows that the figure rests on, where few of them say nothing
+    enough: int | None = None  # below this many it is not judged
+    values: list[Contribution] = []  # those that contribute most
+    rows: list[str] = []  # examples, as FILE:ROW of the snapshot, from 0
 
 
 class GateResult(Contract):

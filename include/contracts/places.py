@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,11 @@ class Places:
     ml_python: Path  # NIGHTLY_ML_PYTHON
 
     @classmethod
-    def from_environment(cls) -> "Places":
-        var = Path(os.environ.get("NIGHTLY_VAR", ROOT / "var")).absolute()
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Places":
+        var = Path(environment.get("NIGHTLY_VAR", ROOT / "var")).absolute()
 
         def place(name: str, default: Path) -> Path:
-            return Path(os.environ.get(f"NIGHTLY_{name.upper()}", default)).absolute()
+            return Path(environment.get(f"NIGHTLY_{name.upper()}", default)).absolute()
 
         names = ("downloads", "snapshots", "nights", "baselines", "pipeline")
         names += ("metadata", "serving", "releases", "run")

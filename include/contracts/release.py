@@ -42,6 +42,13 @@ class ReleaseRecord(Contract):
     details: dict[str, Any] = {}
 
 
+class Releases(Contract):
+    """What is released in a bucket (include/release/google_cloud/gcs.py), oldest first; the last is current."""
+
+    model: str
+    releases: list[ReleaseRecord]
+
+
 class Rollback(Contract):
     """A return to an earlier version: asked for, resolved before anything is done, and what came of it.
 

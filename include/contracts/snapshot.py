@@ -32,6 +32,7 @@ class SnapshotManifest(Contract):
     columns: dict[str, str]  # column -> string, int64, float or timestamp
     schema_fingerprint: str
     label_counts: dict[str, int]  # recorded values of the label column; "" counts the blank ones
+    rows_by_day: dict[str, int] = {}  # ISO date in UTC -> rows; a day without rows is not in it
     duplicate_rows: int  # rows with an id that was there already; the last one wins
     rejected: list[RejectedCount]
     files: list[SnapshotFile]

@@ -1,16 +1,23 @@
 """Look at a model's releases: `python -m include.release list MODEL | show MODEL VERSION | verify MODEL VERSION`.
+Or go back to an earlier one: `python -m include.release rollback MODEL VERSION|previous --reason "why"`.
 
-list    every version ever released: its state, when, by which run, from which snapshot
-show    one version's record, as JSON
-verify  hash one version's files on disk against its record
+list      every version ever released: its state, when, by which run, from which snapshot
+show      one version's record, as JSON
+verify    hash one version's files on disk against its record
+rollback  quarantine every version newer than the one given, and move the label `stable` to that first
 """
 
 import argparse
+import getpass
 import logging
 import sys
+import tempfile
+from pathlib import Path
 
 from include.contracts.base import ContractError, did_you_mean
 from include.contracts.places import Places
+from include.contracts.release import Rollback
+from include.release.rollback import REQUEST, parse_version, roll_back
 from include.release.store import ReleaseError, ReleaseStore
 
 
@@ -24,6 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("model")
         if name != "list":
             command.add_argument("version", type=int)
+    command = commands.add_parser("rollback")
+    command.add_argument("model")
+    command.add_argument("version", help="its number, or `previous`")
+    command.add_argument("--reason", required=True, help="stands in the record, and in that of each version taken back")
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     places = Places.from_environment()
@@ -35,6 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise ReleaseError(f"nothing was released for {given.model!r} in {places.releases}{advice}")
         if given.command == "list":
             show_all(store)
+        elif given.command == "rollback":
+            done = _roll_back(places, given)
+            withdrawn = ", ".join(map(str, done.withdrawn)) or "none"
+            server = f"confirmed by the server at {done.server}" if done.server else "no model server is configured"
+            print(f"{done.model} is at {done.version}, before {done.from_version}; quarantined: {withdrawn}; {server}")
         elif given.command == "show":
             print(store.record(given.version).model_dump_json(indent=2))
         else:
@@ -44,6 +60,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _roll_back(places: Places, given: argparse.Namespace) -> Rollback:
+    asked = Rollback(
+        model=given.model,
+        version=parse_version(given.version),
+        reason=given.reason,
+        requested_by=getpass.getuser(),
+    )
+    with tempfile.TemporaryDirectory(prefix="rollback-") as folder:
+        return roll_back(places, asked.save(Path(folder) / REQUEST))
 
 
 def show_all(store: ReleaseStore) -> None:

@@ -14,6 +14,10 @@ alone. So the model's folder itself appears in one rename too, with its first ve
 
 A process may die at any point. The record is written ahead of the rename (state `releasing`) and completed after it;
 whoever takes the lock next completes what was renamed, and clears away what was not.
+
+With a model server, what was renamed is first `verifying`: not in production before the server has answered for it.
+The lock is held meanwhile, so that whoever has it and finds a `verifying` version knows that its release died: a retry
+of that run verifies it again, any other takes it back.
 """
 
 import datetime as dt
@@ -27,15 +31,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from include.contracts.base import sync_folder
-from include.contracts.release import ReleaseRecord
+from include.contracts.release import ReleaseRecord, Verification
 
 LOG = logging.getLogger(__name__)
 
 UNIX_SECONDS = range(10**9, 10**10)  # 2001 to 2286; a 14-digit date would win against every one of them for ever
 SPARE_BYTES = 64 * 2**20  # left free beside the copy: the record, and the server's own files
+LIVE = ("verifying", "released")
 PARSES_AS_INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 
 
@@ -53,6 +58,29 @@ class DamagedError(ReleaseError):
 
 class SpaceError(ReleaseError):
     """The serving volume has no room for another version."""
+
+
+class ReleaseNotVerified(ReleaseError):
+    """The model server did not answer for a version as it should: it is quarantined, the one before stays."""
+
+
+class ServerNotReached(ReleaseError):
+    """The model server is configured and does not answer."""
+
+
+class ModelServer(Protocol):
+    """One model on a model server. include/serving/verify.py has the real one; the store needs no more of it."""
+
+    address: str
+
+    def check(self) -> None:
+        """Raises ServerNotReached."""
+
+    def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
+        """Raises ReleaseNotVerified."""
+
+    def serve(self, version: int | None, loadable: list[int]) -> None:
+        """Make `version` what stable clients get; None: the model has none. `loadable` is what the folder has."""
 
 
 class ReleaseStore:
@@ -101,6 +129,14 @@ class ReleaseStore:
                 f"{self.model} has no version {version} in {self.releases}; there are: {there}"
             ) from None
 
+    def find(self, version: int) -> Path:
+        """The folder of `version`'s files, quarantined or not. Raises ReleaseError when they are gone."""
+        for folder in (self._place(version), self._aside("quarantined", version)):
+            if folder.is_dir():
+                return folder
+        record = self.record(version)
+        raise ReleaseError(f"the files of {self.model} {version} are gone: it is {record.state} ({record.why})")
+
     def verify(self, version: int) -> ReleaseRecord:
         """Hash every file of `version` on disk. Raises DamagedError, naming what differs from the record."""
         record = self.record(version)
@@ -126,22 +162,30 @@ class ReleaseStore:
         code_version: str,
         requested_by: str,
         metrics: dict[str, float],
+        server: ModelServer | None = None,
         now: float | None = None,
     ) -> ReleaseRecord:
         """Make the SavedModel in `source` the newest version, and say so in a record.
 
-        A retry with the model that this run released already gives the same record, and no second version. `now` is
-        in Unix seconds; a clock that went backwards still gives a greater version. Raises ReleaseError.
+        A retry with the model that this run released already gives the same record, and no second version. With a
+        `server` the version is in production once that has verified it, and quarantined if it does not; a server that
+        does not answer is found out before anything is released. `now` is in Unix seconds; a clock that went backwards
+        still gives a greater version. Raises ReleaseError.
         """
         source = Path(source)
         if not (source / "saved_model.pb").is_file():
             raise ReleaseError(f"{source} is not an exported SavedModel: it has no saved_model.pb")
         files = hash_files(source)
         with self._lock():
+            if server is not None:
+                server.check()
             self._recover()
+            mine = next((r for r in self.records() if r.run_id == run_id and r.files == files), None)
             for record in self.records():
-                if record.run_id == run_id and record.files == files:
-                    return self._released_before(record)
+                if record.state == "verifying" and record != mine:
+                    self._take_back(record, "its release died before the model server had verified it", server)
+            if mine is not None:
+                return self._into_production(self._released_before(mine), server)
             self._check_volume()
             self._check_space(source, files)
             record = ReleaseRecord(
@@ -157,13 +201,48 @@ class ReleaseStore:
                 path=str(self._place(version)),
                 previous_version=self.production(),
                 released_at=dt.datetime.now(dt.UTC),
+                server=server.address if server else "",
             )
-            return self._publish(source, record)
+            return self._into_production(self._publish(source, record), server)
+
+    def note(self, version: int, details: dict[str, Any]) -> ReleaseRecord:
+        """Add to the details in the record of `version`."""
+        with self._lock():
+            record = self.record(version)
+            return self._save(record, details={**record.details, **details})
 
     def quarantine(self, version: int, why: str) -> ReleaseRecord:
         """Take `version` out of the server's sight, whatever it is; its files stay beside, to be looked at."""
         with self._lock():
             return self._withdraw(self.record(version), why)
+
+    def roll_back(self, to: int, why: str, *, server: ModelServer | None = None) -> list[int]:
+        """Make `to` the version in production by quarantining all newer ones; gives those, newest first.
+
+        The server's stable clients get `to` before anything newer goes away. If the server cannot be reached, it is
+        done on disk all the same, which the server reads when it is back, and ServerNotReached is raised at the end.
+        Raises ReleaseError, with nothing changed, for a version that is not there, damaged, or refused by the server.
+        """
+        with self._lock():
+            self._recover()
+            record = self.record(to)
+            if record.state != "released":
+                there = ", ".join(map(str, self.versions())) or "none"
+                raise ReleaseError(
+                    f"{self.model} {to} is {record.state} ({record.why or 'not in production'}): "
+                    f"it cannot be gone back to. Those that can: {there}"
+                )
+            self.verify(to)
+            not_reached = self._serve(to, server)
+            newer = [r for r in reversed(self.records()) if r.version > to and self._place(r.version).exists()]
+            for record in newer:
+                self._withdraw(record, why)
+            not_reached = not_reached or self._serve(to, server)
+            if not_reached:
+                raise ServerNotReached(
+                    f"{self.model} is rolled back to {to} on disk, and the server has not confirmed it: {not_reached}"
+                )
+            return [record.version for record in newer]
 
     def retain(self, keep: int) -> list[int]:
         """Remove all but the newest `keep` versions; gives those removed, oldest first.
@@ -219,19 +298,68 @@ class ReleaseStore:
                     LOG.error("%s", error)
             elif record.state == "releasing":
                 self._record_path(record.version).unlink()
-            elif record.state == "released" and not renamed and self._aside("quarantined", record.version).exists():
+            elif record.state in LIVE and not renamed and self._aside("quarantined", record.version).exists():
                 self._save(record, state="quarantined", why="the process that quarantined it died before it said why")
             elif record.state == "released" and not renamed and self._aside("removed", record.version).exists():
                 self._save(record, state="removed", why="older than the versions kept")
         for leftover in self.folder.glob("removed-*"):
             shutil.rmtree(leftover)
 
+    def _into_production(self, record: ReleaseRecord, server: ModelServer | None) -> ReleaseRecord:
+        """What is `verifying` becomes released, or quarantined."""
+        if record.state != "verifying":
+            return record
+        if server is None:
+            LOG.warning("no model server is configured any more: of %s only the files are verified", record.path)
+            return self._save(record, state="released", server="", released_at=dt.datetime.now(dt.UTC))
+        try:
+            self.verify(record.version)
+            verification = server.verify(record, self.production())
+            server.serve(record.version, self._loadable())
+        except Exception as error:
+            self._take_back(record, str(error), server)
+            raise
+        record = self._save(
+            record,
+            state="released",
+            server=server.address,
+            verification=verification,
+            released_at=dt.datetime.now(dt.UTC),
+        )
+        LOG.info("%s %s is in production, verified by the server at %s", self.model, record.version, server.address)
+        return record
+
+    def _take_back(self, record: ReleaseRecord, why: str, server: ModelServer | None) -> None:
+        """Quarantine a version that never was in production; first its clients go back to the one that is."""
+        try:
+            self._serve(self.production(), server)
+        except Exception as error:  # whatever the server says: the version must go
+            LOG.error("the labels of %s could not be restored: %s", self.model, error)
+        self._withdraw(record, why)
+
+    def _serve(self, version: int | None, server: ModelServer | None) -> ServerNotReached | None:
+        """Tell the server, if there is one; what it could not be told is in its configuration file all the same."""
+        try:
+            if server is not None:
+                server.serve(version, self._loadable())
+        except ServerNotReached as error:
+            LOG.error("%s", error)
+            return error
+        return None
+
+    def _loadable(self) -> list[int]:
+        """The versions that the server finds in the model's folder, whatever their records say."""
+        return sorted(int(name) for name in self._names() if re.fullmatch(r"\d+", name, re.ASCII))
+
     def _released_before(self, record: ReleaseRecord) -> ReleaseRecord:
-        if record.state != "released":
+        if record.state not in ("released", "verifying"):
             raise WithdrawnError(
                 f"run {record.run_id} released this very model as {self.model} {record.version}, which was then "
                 f"{record.state} ({record.why}); it is not released again. Train anew, or release it in a new run."
             )
+        if record.state == "verifying":
+            LOG.warning("verifying %s again: the release that began to do so died", record.path)
+            return record
         self.verify(record.version)
         LOG.info("%s %s was released by this run already", self.model, record.version)
         return record
@@ -302,8 +430,9 @@ class ReleaseStore:
         except DamagedError as error:
             self._withdraw(record, str(error))
             raise
-        record = self._save(record, state="released", released_at=dt.datetime.now(dt.UTC))
-        LOG.info("released %s %s in %s", self.model, record.version, record.path)
+        state = "verifying" if record.server else "released"
+        record = self._save(record, state=state, released_at=dt.datetime.now(dt.UTC))
+        LOG.info("%s %s %s in %s", state, self.model, record.version, record.path)
         return record
 
     def _withdraw(self, record: ReleaseRecord, why: str) -> ReleaseRecord:

@@ -49,7 +49,7 @@ def parse(file: Path, **environment: str) -> dict[str, Any]:
 
 
 def test_every_model_has_its_dag(dags):
-    assert set(dags) == {f"{model}_retrain" for model in model_names()}
+    assert set(dags) == {"rollback", *(f"{model}_retrain" for model in model_names())}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

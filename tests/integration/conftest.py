@@ -9,6 +9,7 @@ import pytest
 from include.contracts.places import Places
 from include.contracts.verdict import Verdict
 from local.airflow import LocalAirflow
+from local.serving import ModelServer
 
 TRIPS = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
@@ -17,8 +18,9 @@ ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 class Nights:
     """Start runs of one Airflow's DAGs, wait for them, and read what became of them."""
 
-    def __init__(self, airflow: LocalAirflow, var: Path) -> None:
+    def __init__(self, airflow: LocalAirflow, server: ModelServer, var: Path) -> None:
         self.airflow = airflow
+        self.server = server
         self.var = var
 
     def trigger(self, dag: str, **conf) -> str:
@@ -74,12 +76,7 @@ class Nights:
 
     @property
     def places(self) -> Places:
-        names = ("downloads", "snapshots", "nights", "baselines", "pipeline", "metadata", "serving", "releases", "run")
-        return Places(
-            var=self.var,
-            ml_python=Places.from_environment().ml_python,
-            **{name: self.var / name for name in names},
-        )
+        return Places.from_environment({"NIGHTLY_VAR": str(self.var)})
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +91,7 @@ def nights(tmp_path_factory, trips):
     source = var / "source" / "trips.csv"
     source.parent.mkdir()
     source.write_bytes(trips.read_bytes())
+    places = Places.from_environment({"NIGHTLY_VAR": str(var)})
     environment = {
         "NIGHTLY_VAR": str(var),
         "NIGHTLY_RUN": str(var / "run"),
@@ -101,8 +99,10 @@ def nights(tmp_path_factory, trips):
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
         "NIGHTLY_HOST_IDLE_SECONDS": "60",
     }
-    airflow = LocalAirflow(var / "airflow", environment)
-    with airflow.running():
+    with (
+        ModelServer.of_releases(places, var / "serving.log").running() as server,
+        LocalAirflow(var / "airflow", environment | server.environment).running() as airflow,
+    ):
         for dag in ("taxi_retrain", "complaints_retrain"):
             airflow.api("patch", f"dags/{dag}", json={"is_paused": False})
-        yield Nights(airflow, var)
+        yield Nights(airflow, server, var)

@@ -8,7 +8,9 @@ import threading
 import time
 
 import pytest
+import requests
 
+from include.contracts.golden import GOLDEN, Golden
 from include.contracts.night import GateResult
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome
@@ -48,6 +50,20 @@ def test_a_release_has_a_record_that_names_what_it_is_made_of(nights, released):
     assert record.code_version
     assert record.requested_by
     ReleaseStore(nights.places.serving, nights.places.releases, "taxi").verify(record.version)
+
+
+def test_a_release_is_verified_at_the_server_and_served_under_its_label(nights, released):
+    version = nights.verdict(DAG, released[1]).version
+    record = ReleaseRecord.load(nights.places.releases / "taxi" / f"{version}.json")
+    assert record.verification is not None
+    golden = Golden.load(nights.places.serving / "taxi" / str(version) / GOLDEN)
+    answer = requests.post(
+        f"{nights.server.url}/v1/models/taxi/labels/stable:predict",
+        json={"instances": [{"b64": example.example_base64} for example in golden.examples]},
+        timeout=60,
+    )
+    offline = [example.probability for example in golden.examples]
+    assert [value[0] for value in answer.json()["predictions"]] == pytest.approx(offline, abs=golden.tolerance)
 
 
 def test_the_verdict_stands_in_the_runs_note(nights, released):

@@ -14,6 +14,8 @@ from include.contracts.places import Places
 from include.pipeline.artifacts import DataBlessing
 from include.pipeline.components.blessing import is_blessed
 from include.release.store import ReleaseStore
+from include.release.targets import publish
+from include.serving.verify import ModelServer
 
 log = logging.getLogger("nightly")
 
@@ -34,7 +36,8 @@ def Release(
 ) -> None:
     """Copy the model into the serving volume under the next version, and write release.json (ReleaseRecord).
 
-    Unlike Pusher this fails, rather than succeed without pushing, when a gate did not bless the model.
+    Unlike Pusher this fails, rather than succeed without pushing, when a gate did not bless the model. Where a model
+    server is configured (include/serving/verify.py), the version is in production when that has verified it.
 
     :param night_folder: where request.json and snapshot.json are
     """
@@ -55,8 +58,12 @@ def Release(
         code_version=night.code_version,
         requested_by=night.requested_by,
         metrics=measured.candidate[OVERALL],
+        server=(server := ModelServer.from_environment(places, night.model, config.release)),
     )
+    if server is None:
+        log.warning("no model server is configured: of %s %s only the files are verified", night.model, record.version)
     record.save(folder / "release.json")
     pushed_model.set_string_custom_property("pushed_destination", record.path)
     pushed_model.set_int_custom_property("pushed_version", record.version)
     store.retain(config.release.keep)
+    publish(config, store, record).save(folder / "release.json")

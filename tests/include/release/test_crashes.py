@@ -1,5 +1,6 @@
 """What others see while versions are released, and what is left when the process that does it is killed."""
 
+import datetime as dt
 import itertools
 import os
 import shutil
@@ -18,6 +19,7 @@ import pytest
 
 import include.contracts.base
 import include.release.store
+from include.contracts.release import ReleaseRecord, Verification
 from include.release.store import ReleaseStore, WithdrawnError
 from tests.include.release.models import NOW, export, loadable, names, release, whole
 
@@ -155,6 +157,56 @@ def test_another_run_completes_the_release_that_died_after_its_rename(work):
         assert other.previous_version == (NOW if renamed else NOW - 100)
         completed += renamed
     assert completed
+
+
+class Server:
+    """Answers for every version; which one has the label `stable` it keeps in a file."""
+
+    address = "grpc://server"
+
+    def __init__(self, store: ReleaseStore) -> None:
+        self.stable = store.releases.parent / "stable"
+
+    def check(self) -> None:
+        pass
+
+    def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
+        figures = {"golden_examples": 1, "largest_difference": 0, "tolerance": 0, "p99_ms": 1, "seconds": 1}
+        now = dt.datetime.now(dt.UTC)
+        return Verification(server=self.address, previous_p99_ms=None, verified_at=now, **figures)
+
+    def serve(self, version: int | None, loadable: list[int]) -> None:
+        assert version is None or version in loadable, "a label of a version that is not there fails all its clients"
+        self.stable.write_text(str(version))
+
+
+def verified(store: ReleaseStore, source: Path, run_id: str = "run-1") -> ReleaseRecord:
+    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
+    return store.release(source, run_id=run_id, now=NOW, server=Server(store), **said)
+
+
+@pytest.mark.parametrize("again", ["run-1", "run-2"], ids=["retry", "another run"])
+def test_a_verified_release_killed_at_any_line_is_in_production_only_when_it_is_verified(work, again):
+    killed = unverified = 0
+    for store in deaths(lambda: work(1), lambda store: verified(store, work.source), every=5):
+        there = {record.version: record for record in store.records()}
+        production = store.production()
+        assert production == NOW - 100 or there[production].verification is not None
+        dead = [record.version for record in store.records() if record.state == "verifying"]
+        unverified += bool(dead)
+
+        record = verified(store, work.source, again)
+
+        assert store.production() == record.version and record.verification is not None
+        assert Server(store).stable.read_text() == str(record.version)
+        states = {r.version: r.state for r in store.records()}
+        if again == "run-1":
+            assert states == {NOW - 100: "released", record.version: "released"}
+        else:
+            assert all(states[version] == "quarantined" for version in dead if version != record.version)
+        assert "verifying" not in states.values()
+        killed += 1
+    assert killed > 30 and unverified > 2
 
 
 def test_a_quarantine_killed_at_any_line_is_completed_by_its_retry(work):

@@ -131,6 +131,7 @@ class Server:
         ports = re.fullmatch(r"ready grpc=(127\.0\.0\.1:\d+) rest=(127\.0\.0\.1:\d+)\n", line)
         assert ports, f"not ready: {line!r}\n{''.join(self.log)[-4000:]}"
         self.url = f"http://{ports[2]}"
+        self.grpc_address = ports[1]
         self.channel = grpc.insecure_channel(ports[1])
         self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)

@@ -1,0 +1,97 @@
+"""Production goes back to an earlier version. The command is `python -m include.release rollback`; Airflow's DAG
+`rollback` runs `step`.
+
+What was newer is quarantined, on disk: so it survives a restart of the server, and no retry releases it again. The
+version gone back to is then the one that the model gate compares with, and its snapshot's statistics are the last that
+drift is measured against.
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from include.contracts.baseline import withdraw_after
+from include.contracts.config import load_config
+from include.contracts.night import utc_now
+from include.contracts.places import Places
+from include.contracts.release import Rollback
+from include.release.store import LIVE, ReleaseError, ReleaseStore, ServerNotReached
+from include.release.targets import retire
+from include.serving.verify import ModelServer
+
+log = logging.getLogger("nightly")
+
+REQUEST = "rollback.json"  # in the run's folder
+
+
+def parse_version(text: str) -> int | None:
+    """A version as people give it; None for `previous`. Raises ReleaseError."""
+    if text.strip() == "previous":
+        return None
+    if not text.strip().isdecimal():
+        raise ReleaseError(f"{text!r} is no version: give its number, or `previous`")
+    return int(text)
+
+
+def step(night_folder: Path, places: Places) -> dict[str, Any]:
+    """Do what `rollback.json` in the folder asks for. Again, it completes what was begun, and goes no further back."""
+    return roll_back(places, night_folder / REQUEST).model_dump(mode="json")
+
+
+def roll_back(places: Places, request: Path) -> Rollback:
+    """Do what the file `request` (contract Rollback) asks for, and write there what came of it.
+
+    Raises ReleaseError, or ContractError for a model that is not there.
+    """
+    asked = Rollback.load(request)
+    if asked.done_at is not None:
+        log.info("%s was rolled back to %s already, at %s", asked.model, asked.version, asked.done_at)
+        return asked
+    if not asked.reason.strip():
+        raise ReleaseError(f"{asked.model} is not rolled back without a reason")
+    config = load_config(asked.model)
+    store = ReleaseStore(places.serving, places.releases, asked.model)
+    if asked.from_version is None:  # resolved once: `previous` means another version after half the work
+        asked = _resolved(asked, store)
+        asked.save(request)
+    server = ModelServer.from_environment(places, asked.model, config.release)
+    restored = store.record(asked.version)
+    why = f"rolled back to {asked.version} by {asked.requested_by}: {asked.reason}"
+    not_confirmed: ServerNotReached | None = None
+    try:
+        store.roll_back(asked.version, why, server=server)
+    except ServerNotReached as error:
+        not_confirmed = error
+    baselines = withdraw_after(places.baselines, asked.model, restored.run_id, restored.snapshot_id)
+    asked = asked.model_copy(update={"baselines": asked.baselines + [baseline.snapshot_id for baseline in baselines]})
+    asked.save(request)
+    retire(config, store)
+    if not_confirmed:  # another try asks the server again, and does no more on disk
+        raise not_confirmed
+    done = asked.model_copy(update={"server": server.address if server else "", "done_at": utc_now()})
+    done.save(places.releases / asked.model / "rollbacks" / f"{int(time.time())}.json")
+    done.save(request)
+    log.info("%s is rolled back from %s to %s: %s", done.model, done.from_version, done.version, done.reason)
+    return done
+
+
+def _resolved(asked: Rollback, store: ReleaseStore) -> Rollback:
+    versions = store.versions()
+    if not versions:
+        raise ReleaseError(f"{asked.model} has no version in production in {store.folder}: there is no way back")
+    if asked.version is None:
+        if len(versions) < 2:
+            raise ReleaseError(
+                f"{asked.model} {versions[0]} is the only version in {store.folder}: there is no previous one. "
+                "Quarantined ones are listed by `python -m include.release list`."
+            )
+        asked = asked.model_copy(update={"version": versions[-2]})
+    elif asked.version not in versions:
+        record = store.record(asked.version)  # raises for one that never was
+        there = ", ".join(map(str, versions))
+        raise ReleaseError(
+            f"{asked.model} {asked.version} is {record.state}: it cannot be gone back to, but {there} can"
+        )
+    newer = [record.version for record in store.records() if record.version > asked.version and record.state in LIVE]
+    return asked.model_copy(update={"from_version": versions[-1], "withdrawn": newer})

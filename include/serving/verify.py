@@ -1,0 +1,345 @@
+"""Whether a released version answers as it should, asked of the model server that clients ask.
+
+Where that is: NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC (host:port each), and NIGHTLY_SERVING_BASE_PATH for the
+serving volume as the server sees it, if it sees it elsewhere than we. Without them no server is configured, and of a
+release only the files are verified. TensorFlow Serving and the embedded server are asked by the same client.
+"""
+
+import base64
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from client.nightly_client import Client, ServingError
+from include.contracts.base import ContractError
+from include.contracts.config import Release
+from include.contracts.golden import GOLDEN, Golden
+from include.contracts.night import utc_now
+from include.contracts.places import Places
+from include.contracts.release import ReleaseRecord, Verification
+from include.release.store import ReleaseNotVerified, ServerNotReached
+from include.serving.live import LOADED, STABLE, LiveConfig
+
+log = logging.getLogger("nightly")
+
+POLL_SECONDS = 0.2
+CALL_SECONDS = 10.0
+REACH_SECONDS = 30.0  # how long a server that is being restarted is waited for
+LATENCY_REQUESTS = 200  # to each of the two versions in turn, so that both meet the same machine
+LATENCY_SECONDS = 20.0
+LATENCY_ROUNDS = 3  # a version is too slow if it is in each of them: others work on this machine too
+LATENCY_SLACK_MS = 5.0  # a difference below this is noise
+NOT_REACHED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+def base_path(places: Places) -> str:
+    """The serving volume as the server sees it."""
+    return os.environ.get("NIGHTLY_SERVING_BASE_PATH", "") or str(places.serving)
+
+
+class ModelServer:
+    """One model on the configured server, as the release store needs it.
+
+    :param rest: host:port
+    :param grpc: host:port
+    """
+
+    def __init__(self, model: str, rest: str, grpc: str, live: LiveConfig, config: Release) -> None:
+        self.model = model
+        self.live = live
+        self.config = config
+        self._rest = Client(f"http://{rest}", timeout=CALL_SECONDS)
+        self._grpc = Client(f"grpc://{grpc}", timeout=CALL_SECONDS)
+        self.address = self._grpc.address
+
+    @classmethod
+    def from_environment(cls, places: Places, model: str, config: Release) -> "ModelServer | None":
+        """None where no server is configured. Raises ContractError for half a configuration."""
+        rest, grpc = (os.environ.get(f"NIGHTLY_SERVING_{name}", "") for name in ("REST", "GRPC"))
+        if not rest and not grpc:
+            return None
+        if not (rest and grpc):
+            raise ContractError(
+                f"NIGHTLY_SERVING_REST is {rest!r} and NIGHTLY_SERVING_GRPC {grpc!r}: give both as host:port, or none"
+            )
+        return cls(model, rest, grpc, LiveConfig(places.serving, base_path(places)), config)
+
+    def check(self) -> None:
+        """Raises ServerNotReached when the server does not answer, or is not run from our configuration file."""
+        self._configured()
+        end = time.monotonic() + REACH_SECONDS
+        for client in (self._grpc, self._rest):
+            while (problem := _problem(client, self.model)) and time.monotonic() < end:
+                time.sleep(POLL_SECONDS)
+            if problem:
+                raise ServerNotReached(f"the model server does not answer at {client.address}: {problem}")
+
+    def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
+        """Wait for the version, compare its golden predictions, measure it. Raises ReleaseNotVerified."""
+        golden = read_golden(Path(record.path))
+        if not self._configured():
+            try:
+                self._apply(None, [record.version], seconds=REACH_SECONDS)
+            except ServerNotReached as error:
+                # A reload waits for a new model, with TensorFlow Serving for minutes: the version's status says more.
+                log.info("%s; looking at the version itself", error)
+        return verify_release(
+            self._rest,
+            self._grpc,
+            self.model,
+            record.version,
+            golden,
+            tolerance=self.config.tolerance,
+            previous=previous,
+            latency_factor=self.config.latency_factor,
+            timeout=self.config.timeout_seconds,
+        )
+
+    def serve(self, version: int | None, loadable: list[int]) -> None:
+        """Give `version` the label `stable`, in two steps: it is loaded first. None takes the model out.
+
+        Raises ReleaseNotVerified, with the label where it was, when the version does not load; ServerNotReached with
+        the label moved in the file alone, which the server reads at its next start.
+        """
+        configured = self._configured()
+        if version is None:
+            self._apply(None, loadable, served=False)
+            return
+        depth = sum(other >= version for other in loadable)
+        load = max(depth, LOADED)
+        try:
+            if depth > LOADED or not configured:
+                self._apply(None, loadable, load=load)
+            wait_until_available(self._grpc, self.model, version, self.config.timeout_seconds)
+        except ServerNotReached:
+            with self.live.changing(self.model, version, loadable, load=load):
+                raise
+        self._apply(version, loadable, load=load)
+        answers = self._answering(STABLE)
+        if answers != version:
+            raise ReleaseNotVerified(f"{STABLE} of {self.model} is {answers} after it was moved to {version}")
+        if depth == 1:  # nothing newer is left on disk: without a label it is this version that answers, soon
+            end = time.monotonic() + self.config.timeout_seconds
+            while (newest := self._answering(None)) != version:
+                if time.monotonic() > end:
+                    raise ReleaseNotVerified(
+                        f"{self.model} still answers with {newest}, not {version}, when asked without a label"
+                    )
+                time.sleep(POLL_SECONDS)
+        log.info("%s of %s is %s", STABLE, self.model, version)
+
+    def _configured(self) -> bool:
+        """Whether the server has the model. Raises ServerNotReached for a server that is not ours to configure."""
+        try:
+            return self.live.has(self.model)
+        except FileNotFoundError:
+            raise ServerNotReached(
+                f"{self.live.path} does not exist, so the server at {self.address} is not run from it, and moving a "
+                "label would drop all its models. Write the file with `python -m include.serving.live`, and start the "
+                "server with it as its --model_config_file."
+            ) from None
+
+    def _answering(self, label: str | None) -> int:
+        return self._ask(lambda: self._grpc.metadata(self.model, label=label).version)
+
+    def _apply(self, stable: int | None, loadable: list[int], seconds: float | None = None, **how) -> None:
+        """Change the model's part of the configuration, in the file and in the server."""
+        with self.live.changing(self.model, stable, loadable, **how) as text:
+            self._ask(lambda: self._grpc.reload_config(text, timeout=seconds or self.config.timeout_seconds))
+
+    def _ask(self, call: Callable):
+        try:
+            return call()
+        except ServingError as error:
+            if error.code in NOT_REACHED:
+                raise ServerNotReached(f"the model server at {self.address} does not answer: {error}") from None
+            raise ReleaseNotVerified(f"the model server at {self.address} refused, for {self.model}: {error}") from None
+
+
+def _problem(client: Client, model: str) -> str:
+    """Why the server cannot be asked about `model`; "" when it can, and be it to say that it does not know it."""
+    try:
+        client.status(model)
+    except ServingError as error:
+        return str(error) if error.code in NOT_REACHED else ""
+    return ""
+
+
+def read_golden(version: Path) -> Golden:
+    """The golden predictions in a version's folder. Raises ReleaseNotVerified."""
+    try:
+        return Golden.load(version / GOLDEN)
+    except FileNotFoundError:
+        raise ReleaseNotVerified(
+            f"{version} has no {GOLDEN} to compare the server's answers with: write it in run_fn, with "
+            "include.pipeline.modeling.samples.add_samples"
+        ) from None
+
+
+def verify_release(
+    rest: Client,
+    grpc: Client,
+    model: str,
+    version: int,
+    golden: Golden,
+    *,
+    tolerance: float,
+    previous: int | None = None,
+    latency_factor: float = math.inf,
+    timeout: float = 180,
+) -> Verification:
+    """Wait until the server has `version`, and compare what it answers with what its files answered offline.
+
+    :param previous: the version that its latency is compared with
+    :param latency_factor: the largest p99 allowed, of the previous version's
+    :param timeout: seconds until it must be AVAILABLE
+    :raises ReleaseNotVerified: with the server's own text, or the figures
+    """
+    began = time.monotonic()
+    wait_until_available(grpc, model, version, timeout)
+    _state_over_rest(rest, model, version)
+    seconds = time.monotonic() - began
+    log.info("%s %s is AVAILABLE after %.1f s", model, version, seconds)
+    differences = {}
+    for client in (rest, grpc):
+        differences[client.address] = largest_difference(client, model, version, golden)
+        if not differences[client.address] <= tolerance:  # NaN too
+            raise ReleaseNotVerified(
+                f"golden predictions of {model} {version} over {client.address} differ by "
+                f"{differences[client.address]:.3g} from those made offline; {tolerance:.3g} is allowed"
+            )
+    p99, previous_p99 = compare_latency(grpc, model, version, previous, golden, latency_factor)
+    verification = Verification(
+        server=grpc.address,
+        golden_examples=len(golden.examples),
+        largest_difference=max(differences.values()),
+        tolerance=tolerance,
+        p99_ms=round(p99, 3),
+        previous_p99_ms=None if previous_p99 is None else round(previous_p99, 3),
+        seconds=round(seconds, 2),
+        verified_at=utc_now(),
+    )
+    log.info(
+        "%s %s answers as offline (%d examples, largest difference %.2g); p99 %.1f ms, before %s",
+        model,
+        version,
+        verification.golden_examples,
+        verification.largest_difference,
+        p99,
+        "nothing" if previous_p99 is None else f"{previous_p99:.1f} ms",
+    )
+    return verification
+
+
+def wait_until_available(client: Client, model: str, version: int, timeout: float) -> None:
+    """Raises ReleaseNotVerified when the version failed to load or is not there in time, ServerNotReached."""
+    end = time.monotonic() + timeout
+    give_up = time.monotonic() + min(REACH_SECONDS, timeout / 2)
+    state = "not known to the server"
+    while time.monotonic() < end:
+        try:
+            found = client.status(model, version)[version]
+            state = found.state
+            if state == "AVAILABLE":
+                return
+            if state == "END" and found.error:
+                raise ReleaseNotVerified(f"the model server could not load {model} {version}: {found.error}")
+        except ServingError as error:
+            if error.code in NOT_REACHED and time.monotonic() > give_up:
+                raise ServerNotReached(f"the model server does not answer at {client.address}: {error}") from None
+            if error.code not in (*NOT_REACHED, "NOT_FOUND"):
+                raise ReleaseNotVerified(f"the model server refused, for {model} {version}: {error}") from None
+            reached = error.code == "NOT_FOUND"
+        else:
+            reached = True
+        if reached:
+            give_up = time.monotonic() + min(REACH_SECONDS, timeout / 2)
+        time.sleep(POLL_SECONDS)
+    raise ReleaseNotVerified(
+        f"{model} {version} is not AVAILABLE after {timeout:.0f} s, but {state}. Does the server watch this serving "
+        "volume, and load this version? release.timeout_seconds in the model's config.toml says how long to wait."
+    )
+
+
+def _state_over_rest(rest: Client, model: str, version: int) -> None:
+    try:
+        state = rest.status(model, version)[version].state
+    except ServingError as error:
+        raise ReleaseNotVerified(f"{model} {version} is AVAILABLE over gRPC, but over REST: {error}") from None
+    if state != "AVAILABLE":
+        raise ReleaseNotVerified(f"{model} {version} is AVAILABLE over gRPC, but {state} over REST: is it one server?")
+
+
+def largest_difference(client: Client, model: str, version: int, golden: Golden) -> float:
+    """Between the version's answers to the golden examples and theirs; NaN if any is. Raises ReleaseNotVerified."""
+    examples = [base64.b64decode(example.example_base64) for example in golden.examples]
+    try:
+        answers = client.predict(model, examples, signature=golden.signature, version=version).values
+    except ServingError as error:
+        raise ReleaseNotVerified(
+            f"{model} {version} does not answer the golden requests over {client.address}: {error}"
+        ) from None
+    differences = [
+        abs(_number(answer, golden.output) - example.probability)
+        for answer, example in zip(answers, golden.examples, strict=True)
+    ]
+    return math.nan if any(map(math.isnan, differences)) else max(differences)
+
+
+def _number(answer, output: str) -> float:
+    """The one value of a row's answer: itself, in a list of one, or under the output's name."""
+    value = answer.get(output) if isinstance(answer, dict) else answer
+    while isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    if not isinstance(value, (int, float)):
+        raise ReleaseNotVerified(f"the golden output {output!r} has not one number a row; the server says {answer!r}")
+    return value
+
+
+def compare_latency(
+    client: Client, model: str, version: int, previous: int | None, golden: Golden, factor: float
+) -> tuple[float, float | None]:
+    """The p99 of single golden requests, in ms, of both versions. Raises ReleaseNotVerified if the new is too slow."""
+    for round_ in range(1, LATENCY_ROUNDS + 1):
+        p99, previous_p99 = measure_latency(client, model, version, previous, golden)
+        if previous_p99 is None or p99 <= max(previous_p99 * factor, previous_p99 + LATENCY_SLACK_MS):
+            return p99, previous_p99
+        log.warning("p99 of %s %s is %.1f ms, before %.1f ms (round %d)", model, version, p99, previous_p99, round_)
+    raise ReleaseNotVerified(
+        f"{model} {version} is too slow: p99 {p99:.1f} ms, and {previous_p99:.1f} ms of {previous}, measured in turn "
+        f"{LATENCY_ROUNDS} times; release.latency_factor allows {factor:g} times as much"
+    )
+
+
+def measure_latency(
+    client: Client, model: str, version: int, previous: int | None, golden: Golden
+) -> tuple[float, float | None]:
+    """The p99 in ms of single requests to each version in turn; None for a previous one that is not loaded."""
+    examples = [base64.b64decode(example.example_base64) for example in golden.examples]
+    asked = [version, *([previous] if previous is not None else [])]
+    took: dict[int, list[float]] = {each: [] for each in asked}
+    end = time.monotonic() + LATENCY_SECONDS
+    for number in range(LATENCY_REQUESTS):
+        for each in list(took):
+            began = time.perf_counter()
+            try:
+                client.predict(model, [examples[number % len(examples)]], signature=golden.signature, version=each)
+            except ServingError as error:
+                if each == version:
+                    raise ReleaseNotVerified(f"{model} {version} failed in request {number}: {error}") from None
+                log.warning("%s %s is not compared with %s: %s", model, version, each, error)
+                del took[each]
+                continue
+            if number > 0:  # the first one also asks for the signature
+                took[each].append(time.perf_counter() - began)
+        if time.monotonic() > end:
+            break
+    figures = {each: _p99(seconds) * 1e3 for each, seconds in took.items() if seconds}
+    return figures.get(version, 0.0), figures.get(previous) if previous is not None else None
+
+
+def _p99(seconds: list[float]) -> float:
+    return sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]

@@ -1,0 +1,76 @@
+"""The rollback's form and run, through Airflow's task runner and the real step in the ML environment."""
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from include.contracts.places import Places
+from include.contracts.release import Rollback
+from include.release.store import ReleaseStore
+
+ROOT = Path(__file__).resolve().parents[2]
+NOW = 1_700_000_000
+
+
+@pytest.fixture
+def rollback(database):
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(str(ROOT / "dags" / "rollback.py")).dags["rollback"]
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> ReleaseStore:
+    """Two versions of taxi."""
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    monkeypatch.setenv("NIGHTLY_WARM", "0")
+    places = Places.from_environment()
+    if not places.ml_python.exists():
+        pytest.skip("the ML environment is not set up")
+    store = ReleaseStore(places.serving, places.releases, "taxi")
+    (tmp_path / "export").mkdir()
+    for i in range(2):
+        (tmp_path / "export" / "saved_model.pb").write_text(f"model {i}")
+        store.release(
+            tmp_path / "export",
+            run_id=f"run-{i}",
+            snapshot_id="5a17",
+            code_version="c0ffee",
+            requested_by="someone",
+            metrics={},
+            now=NOW + i,
+        )
+    return store
+
+
+def test_the_form_brings_the_version_before_back_and_records_who_and_why(rollback, store, tmp_path):
+    done = rollback.test(
+        run_conf={"model": "taxi", "version": "previous", "reason": "it says yes to all"},
+        logical_date=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    )
+
+    assert done.state == "success"
+    assert store.production() == NOW
+    assert "it says yes to all" in store.record(NOW + 1).why
+    [kept] = (tmp_path / "var/releases/taxi/rollbacks").glob("*.json")
+    record = Rollback.load(kept)
+    assert (record.version, record.from_version, record.withdrawn) == (NOW, NOW + 1, [NOW + 1])
+    assert record.requested_by and record.run_id == done.run_id
+
+
+def test_a_version_that_is_not_there_fails_and_says_which_there_are(rollback, store, tmp_path):
+    done = rollback.test(
+        run_conf={"model": "taxi", "version": "1600000000", "reason": "why not"},
+        logical_date=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+    )
+    assert done.state == "failed" and store.production() == NOW + 1
+    [error] = (tmp_path / "var/nights/taxi").glob("*/rollback.error.json")
+    assert f"there are: {NOW}, {NOW + 1}" in error.read_text()
+
+
+@pytest.mark.parametrize("bad", [{"version": "newest"}, {"reason": ""}, {"model": "taxy"}])
+def test_the_form_refuses_what_makes_no_sense(rollback, bad):
+    [(name, value)] = bad.items()
+    with pytest.raises(Exception, match="Failed validating"):
+        rollback.params.get_param(name).resolve(value)
