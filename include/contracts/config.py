@@ -72,8 +72,9 @@ class DataGate(Contract):
     docs/checks.md says what each is for, and how it was measured.
     """
 
-    # What the night is compared with, and by how much the schema's drift thresholds grow for it: the further away a
-    # control is, the more has changed that is no fault. A control that is not named is not measured.
+    # What the night is compared with, and by how much the thresholds of drift, and of every max_… figure against a
+    # control, grow for it: the further away one is, the more has changed that is no fault. What is not named is not
+    # measured.
     controls: dict[ControlName, Annotated[float, Field(gt=0)]] = {
         "last_accepted": 1,
         "production": 1.5,
@@ -91,11 +92,17 @@ class DataGate(Contract):
     max_duplicate_share: Share = 0.02  # rows with an id that was there already, of all rows
     max_missing_days: Annotated[int, Field(ge=0)] = 0  # days of the window without rows where such days have many
     max_doubled_days: Annotated[int, Field(ge=0)] = 0  # days of the window with far more rows than such days have
-    max_label_change: Share = 0.05  # of the share of positive labels, against any control
-    max_label_change_by_value: Share = 0.25  # the same in the rows of one value of a feature
-    max_missing_change: Share = 0.05  # of a feature's share of missing values, against any control
-    max_unseen_share: Share = 0.05  # rows with a value that neither the control nor the schema's domain has
-    max_range_factor: Factor = 20  # the largest number, of the control's largest
+    max_label_change: Annotated[float, Field(gt=0, le=1)] = 0.05  # of the share of positive labels, against any control
+    max_label_change_by_value: Annotated[float, Field(gt=0, le=1)] = (
+        0.25  # the same in the rows of one value of a feature
+    )
+    max_missing_change: Annotated[float, Field(gt=0, le=1)] = (
+        0.05  # of a feature's share of missing values, against any control
+    )
+    max_unseen_share: Annotated[float, Field(gt=0, le=1)] = (
+        0.05  # rows with a value that neither the control nor the schema's domain has
+    )
+    max_range_factor: Factor = 100  # the largest number, of the control's largest
     max_scale_factor: Factor = 10  # the median number, against the control's; either way
 
 

@@ -29,6 +29,7 @@ IDLE_SECONDS = float(os.environ.get("NIGHTLY_HOST_IDLE_SECONDS", 900))
 GRACE_SECONDS = 5  # between asking a child to end and ending it
 PRELOADED = (
     "pyarrow.parquet",
+    "pydantic",
     "tensorflow",
     "tensorflow_data_validation",
     "tensorflow_transform.beam",

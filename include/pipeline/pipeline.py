@@ -11,7 +11,7 @@ from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types import standard_artifacts
 
-from include.contracts.baseline import last_accepted
+from include.contracts.baseline import controls_of
 from include.contracts.config import ModelConfig
 from include.contracts.night import Night, SnapshotRef
 from include.contracts.places import Places
@@ -37,8 +37,7 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
     folder = str(night.folder(places))
     snapshot = SnapshotRef.load(night.folder(places) / "snapshot.json")
     manifest = SnapshotManifest.load(f"{snapshot.path}/manifest.json")
-    accepted = last_accepted(places.baselines, night)
-    baseline = str(accepted[1]) if accepted else ""
+    controls = controls_of(places, night, config.data_gate.controls)
     label = config.data.label
     metrics = sorted({*config.model_gate.metrics, *config.model_gate.slice_metrics})
 
@@ -57,15 +56,16 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
     drift_skew = DriftSkewValidator(
         statistics=statistics.outputs["statistics"],
         schema=schema.outputs["schema"],
-        baseline=baseline,
+        controls=json.dumps([control.model_dump(mode="json") for control in controls]),
         thresholds=json.dumps(night.overrides, sort_keys=True),
+        serving_statistics=_serving_statistics(night, places),
     ).with_id("drift_skew")
     data_gate = DataGate(
         statistics=statistics.outputs["statistics"],
+        schema=schema.outputs["schema"],
         anomalies=example_validator.outputs["anomalies"],
         drift_skew=drift_skew.outputs["anomalies"],
         night_folder=folder,
-        baseline=baseline,
     ).with_id("data_gate")
     transform = _transform(config, examples, schema)
     transform.add_upstream_node(data_gate)
@@ -132,6 +132,12 @@ def _transform(config: ModelConfig, examples: BaseNode, schema: BaseNode) -> Bas
             disable_analyzer_cache=True,
         ).with_beam_pipeline_args(config.pipeline.beam_args)
     return node.with_id("transform")
+
+
+def _serving_statistics(night: Night, places: Places) -> str:
+    """Statistics (Split-serving) of the requests that were logged, where somebody logs them; "" where nobody does."""
+    folder = places.var / "serving_logs" / night.model
+    return str(folder) if (folder / "Split-serving").is_dir() else ""
 
 
 def _production_model(night: Night, places: Places) -> BaseNode | None:

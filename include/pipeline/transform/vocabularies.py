@@ -1,0 +1,161 @@
+"""Vocabularies, from the tokens of each batch to the ordered file: TFT's VocabularyAccumulate, Merge, Prune and Write.
+
+A token is bytes, or an int where the input is numeric. Its indicator is what the vocabulary is ordered by: a count, a
+weight, or (mutual information with the label, frequency).
+"""
+
+import hashlib
+import heapq
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_transform import analyzer_nodes, analyzers, tf_utils
+from tensorflow_transform.beam import analyzer_impls
+
+log = logging.getLogger("nightly")
+
+Token = bytes | int
+Counts = list[tuple[Any, Token]]  # (indicator, token), as TFT sorts them
+Ordering = analyzers._VocabOrderingType
+INFORMATION = {Ordering.MUTUAL_INFORMATION: False, Ordering.WEIGHTED_MUTUAL_INFORMATION: True}  # -> weighted?
+LABEL_TOTALS = (tf_utils.GLOBAL_Y_COUNT_SENTINEL_STRING, tf_utils.GLOBAL_Y_COUNT_SENTINEL_INT)
+
+
+def known(operation: analyzer_nodes.VocabularyAccumulate) -> bool:
+    return operation.vocab_ordering_type in (*INFORMATION, Ordering.FREQUENCY, Ordering.WEIGHTED_FREQUENCY)
+
+
+class Tokens:
+    """What is known of each token: a count, a sum of weights, or the means of the label's values."""
+
+    def __init__(self, operation: analyzer_nodes.VocabularyAccumulate):
+        ordering = operation.vocab_ordering_type
+        if ordering in INFORMATION:
+            self.found: dict[Token, Any] = {}
+            self._means = _label_means(weighted=INFORMATION[ordering])
+            self._weighted = INFORMATION[ordering]
+            self.add = self._add_means
+        elif ordering == Ordering.WEIGHTED_FREQUENCY:
+            self.found = defaultdict(float)
+            self.add = self._add_weights
+        else:
+            self.found = Counter()
+            self.add = self._add_counts
+
+    def result(self) -> dict[Token, Any]:
+        return self.found
+
+    def _add_counts(self, values: tuple[np.ndarray, ...]) -> None:
+        self.found.update(values[0].tolist())
+
+    def _add_weights(self, values: tuple[np.ndarray, ...]) -> None:
+        tokens, weights = values
+        for token, weight in zip(tokens.tolist(), weights.tolist(), strict=True):
+            self.found[token] += weight
+
+    def _add_means(self, values: tuple[np.ndarray, ...]) -> None:
+        for token, means in analyzer_impls._flatten_to_key_and_means_accumulator_list(values, self._weighted):
+            known = self.found.get(token) or self._means.create_accumulator()
+            self.found[token] = self._means.add_input(known, means)
+
+
+def merge(operation: analyzer_nodes.VocabularyMerge, found: dict[Token, Any]) -> Counts:
+    """(indicator, token) of each token."""
+    if operation.vocab_ordering_type not in INFORMATION:
+        return [(count, token) for token, count in found.items()]
+    combiner = _label_means(weighted=INFORMATION[operation.vocab_ordering_type])
+    means = {token: combiner.extract_output(known) for token, known in found.items()}
+    totals = [means.pop(token) for token in LABEL_TOTALS if token in means]
+    if not means:
+        return []
+    least = operation.min_diff_from_avg
+    if least is None:
+        least = analyzers.calculate_recommended_min_diff_from_avg(totals[0].count * totals[0].weight)
+    counts = []
+    for item in means.items():
+        token, (information, _, frequency) = analyzer_impls._calculate_mutual_information_for_feature_value(
+            item, totals[0], operation.use_adjusted_mutual_info, least
+        )
+        counts.append(((information, frequency), token))
+    return counts
+
+
+def prune(operation: analyzer_nodes.VocabularyPrune, counts: Counts) -> Counts:
+    """Without the tokens below the thresholds; the first top_k, if there is one, in order."""
+    kept = _above(counts, operation.frequency_threshold, operation.informativeness_threshold, operation.input_dtype)
+    if operation.top_k is not None:
+        kept = analyzer_impls.maybe_add_empty_vocabulary_dummy(
+            heapq.nlargest(operation.top_k, kept), operation.input_dtype
+        )
+    if operation.key_fn:
+        covered = _above(
+            counts,
+            operation.coverage_frequency_threshold,
+            operation.coverage_informativeness_threshold,
+            operation.input_dtype,
+        )
+        kept = list({*kept, *_largest_per_key(covered, operation.key_fn, operation.coverage_top_k)})
+    return kept
+
+
+def order_and_write(
+    operation: analyzer_nodes.VocabularyOrderAndWrite, folder: Path, counts: Counts, reserved: Iterable[bytes] = ()
+) -> np.ndarray:
+    """The vocabulary's file in `folder`, a token a line, as the path that takes its place in the graph."""
+    reserved = list(reserved)
+    if not operation.input_is_sorted or reserved:
+        taken = set(reserved)
+        counts = [item for item in counts if item[1] not in taken]
+        if operation.fingerprint_shuffle:
+            counts.sort(key=lambda item: hashlib.sha1(item[1]).digest())
+        else:
+            counts.sort(reverse=True)
+        counts = [(-1, token) for token in reserved] + counts
+        counts = analyzer_impls.maybe_add_empty_vocabulary_dummy(counts, operation.input_dtype)
+    if operation.store_frequency:
+        lines = (analyzer_impls._count_and_token_to_bytes(count, token) for count, token in counts)
+    else:
+        lines = (tf.compat.as_bytes(token) for _, token in counts)
+    path = folder / operation.vocab_filename
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if operation.file_format == "tfrecord_gzip":
+        path = path.with_name(path.name + ".tfrecord.gz")
+        with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+            for line in lines:
+                writer.write(line)
+    else:
+        with path.open("wb") as file:
+            file.writelines(line + b"\n" for line in lines)
+    log.info("vocabulary %s: %d entries", operation.vocab_filename, len(counts))
+    return np.array(str(path))
+
+
+def _above(counts: Counts, frequency: float, information: float, dtype: str) -> Counts:
+    """The counts at or above both thresholds, each as (what it is ordered by, token as bytes)."""
+    kept = []
+    for indicator, token in counts:
+        order, count = indicator if isinstance(indicator, tuple) else (indicator, indicator)
+        informative = not isinstance(indicator, tuple) or order >= information
+        if (frequency <= 0 or count >= frequency) and (information == float("-inf") or informative):
+            kept.append((order, token if dtype == tf.string.name else tf.compat.as_bytes(str(token))))
+    return kept
+
+
+def _largest_per_key(counts: Counts, key_of: Callable[[bytes], Any], top_k: int | None) -> Counts:
+    if top_k is None:
+        return counts
+    by_key = defaultdict(list)
+    for item in counts:
+        by_key[key_of(item[1])].append(item)
+    return [item for items in by_key.values() for item in heapq.nlargest(top_k, items)]
+
+
+def _label_means(*, weighted: bool) -> analyzers.WeightedMeanAndVarCombiner:
+    return analyzers.WeightedMeanAndVarCombiner(
+        np.float32, output_shape=(None,), compute_variance=False, compute_weighted=weighted
+    )
