@@ -79,8 +79,9 @@ Loads the exported model in a clean process and asks it raw examples, as a serve
 
 **If it fails**: the model cannot be served; it is not released.""",
     "release": """\
-Copies the model atomically into the volume that TensorFlow Serving watches, as a new version, and keeps a record.
-One at a time for each model. Skipped when the run is not asked to release.
+Copies the model atomically into the volume that TensorFlow Serving watches, as a new version, and keeps a record. The
+server must then load it and answer golden examples as the model did offline; it gets the label `stable` for that, and
+is quarantined otherwise. One at a time for each model. Skipped when the run is not asked to release.
 
 **If it fails**: the previous version stays; clear it to try again. A version is never released twice.""",
     "verdict": """\
