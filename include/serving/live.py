@@ -19,6 +19,7 @@ every model in it has one.
 """
 
 import fcntl
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,11 @@ PLATFORM, LOADED = "tensorflow", 2  # as in include/serving/configure.py
 STABLE = "stable"
 
 Config = Any  # a ModelServerConfig of the client's own protos: no TensorFlow, in either environment
+
+
+def base_path(places: Places) -> str:
+    """The serving volume as the server sees it."""
+    return os.environ.get("NIGHTLY_SERVING_BASE_PATH", "") or str(places.serving)
 
 
 class LiveConfig:
@@ -119,8 +125,6 @@ def write(places: Places, base_path: str) -> Path:
 
 
 if __name__ == "__main__":
-    from include.serving.verify import base_path
-
     found = Places.from_environment()
     print(write(found, base_path(found)))
     sys.exit(0)

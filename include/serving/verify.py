@@ -21,7 +21,7 @@ from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord, Verification
 from include.release.store import ReleaseNotVerified, ServerNotReached
-from include.serving.live import LOADED, STABLE, LiveConfig
+from include.serving.live import LOADED, STABLE, LiveConfig, base_path
 
 log = logging.getLogger("nightly")
 
@@ -33,11 +33,6 @@ LATENCY_SECONDS = 20.0
 LATENCY_ROUNDS = 3  # a version is too slow if it is in each of them: others work on this machine too
 LATENCY_SLACK_MS = 5.0  # a difference below this is noise
 NOT_REACHED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-
-
-def base_path(places: Places) -> str:
-    """The serving volume as the server sees it."""
-    return os.environ.get("NIGHTLY_SERVING_BASE_PATH", "") or str(places.serving)
 
 
 class ModelServer:
