@@ -14,6 +14,7 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[int, Field(ge=1)]
+Change = Annotated[float, Field(gt=0, le=1)]
 Factor = Annotated[float, Field(ge=1)]
 ControlName = Literal["last_accepted", "production", "same_weekday", "same_season"]
 
@@ -81,7 +82,6 @@ class DataGate(Contract):
         "same_weekday": 1.5,  # four to eight weeks before
         "same_season": 3,  # the year before
     }
-
     min_rows: Annotated[int, Field(ge=1)] = 1000
     max_rejected_share: Share = 0.01  # rows that could not be read, of all rows
     max_age_days: Annotated[float, Field(gt=0)] = 3  # the newest row, before the end of the window
@@ -92,16 +92,10 @@ class DataGate(Contract):
     max_duplicate_share: Share = 0.02  # rows with an id that was there already, of all rows
     max_missing_days: Annotated[int, Field(ge=0)] = 0  # days of the window without rows where such days have many
     max_doubled_days: Annotated[int, Field(ge=0)] = 0  # days of the window with far more rows than such days have
-    max_label_change: Annotated[float, Field(gt=0, le=1)] = 0.05  # of the share of positive labels, against any control
-    max_label_change_by_value: Annotated[float, Field(gt=0, le=1)] = (
-        0.25  # the same in the rows of one value of a feature
-    )
-    max_missing_change: Annotated[float, Field(gt=0, le=1)] = (
-        0.05  # of a feature's share of missing values, against any control
-    )
-    max_unseen_share: Annotated[float, Field(gt=0, le=1)] = (
-        0.05  # rows with a value that neither the control nor the schema's domain has
-    )
+    max_label_change: Change = 0.05  # of the share of positive labels, against any control
+    max_label_change_by_value: Change = 0.25  # the same in the rows of one value of a feature
+    max_missing_change: Change = 0.05  # of a feature's share of missing values, against any control
+    max_unseen_share: Change = 0.05  # rows with a value that neither the control nor the schema's domain has
     max_range_factor: Factor = 100  # the largest number, of the control's largest
     max_scale_factor: Factor = 10  # the median number, against the control's; either way
 
@@ -159,7 +153,8 @@ class Vertex(Contract):
     project: str
     region: str
     image: str  # of the serving container, e.g. us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest
-    endpoint: str = ""  # replaces https://REGION-aiplatform.googleapis.com; one of http:// is sent no credentials
+    # Replaces https://REGION-aiplatform.googleapis.com; one of http:// is sent no credentials.
+    endpoint: Annotated[str, Field(pattern=r"^(https?://[^/]+)?$")] = ""
     timeout_seconds: Annotated[float, Field(gt=0)] = 1800  # until Vertex AI has the version
 
 
@@ -176,11 +171,9 @@ class Release(Contract):
     @model_validator(mode="after")
     def _targets_make_sense(self) -> "Release":
         if self.gcs and not re.fullmatch(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^/#?*\[\]\s]+)*", self.gcs):
-            raise ValueError(
-                f"release.gcs is {self.gcs!r}: give gs://BUCKET or gs://BUCKET/PREFIX, without a / at its end"
-            )
+            raise ValueError(f"gcs is {self.gcs!r}: give gs://BUCKET or gs://BUCKET/PREFIX, without a / at its end")
         if self.vertex and not self.gcs:
-            raise ValueError("release.vertex reads the model from a bucket: set release.gcs too")
+            raise ValueError("vertex reads the model from a bucket: set release.gcs too")
         return self
 
 

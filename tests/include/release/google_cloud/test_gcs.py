@@ -13,6 +13,8 @@ from google.api_core.exceptions import PreconditionFailed
 from google.cloud import storage
 
 import include.release.google_cloud.gcs
+import include.release.pull
+import include.release.store
 from include.release.google_cloud.gcs import GcsReleases, folder_name
 from include.release.pull import main, pull
 from include.release.store import DamagedError, ReleaseError
@@ -144,15 +146,35 @@ def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucke
         killed += 1
         there = GcsReleases(place, "taxi").releases()
         invisible += len(there) == 1
-        seen = pull(GcsReleases(place, "taxi"), tmp_path / "volume" / str(step))
-        assert seen.version == there[-1].version
-        assert whole(tmp_path / "volume" / str(step) / "taxi" / str(seen.version))
+        assert pull(GcsReleases(place, "taxi"), tmp_path / f"{step}").version == there[-1].version
+        assert whole(tmp_path / f"{step}/taxi/{there[-1].version}")
 
         work()
         assert [r.version for r in GcsReleases(place, "taxi").releases()] == [NOW, NOW + 1]
-        assert pull(GcsReleases(place, "taxi"), tmp_path / "volume" / str(step)).version == NOW + 1
-        assert loadable(tmp_path / "volume" / str(step) / "taxi") == [NOW, NOW + 1][-len(there) :] or len(there) == 1
+        assert pull(GcsReleases(place, "taxi"), tmp_path / f"{step}").version == NOW + 1
     assert killed > 20 and invisible > 15
+
+
+def test_a_pull_killed_anywhere_leaves_whole_versions_and_a_retry_completes_it(bucket, project, tmp_path, monkeypatch):
+    modules = (include.release.pull, include.release.store, shutil)
+    monkeypatch.setattr("tests.include.release.test_crashes.TRACED", {module.__file__ for module in modules})
+    killed = 0
+    for step in range(0, 10**6, 13):
+        volume, prefix = tmp_path / f"{step}", f"{bucket}/{step}"
+        gcs = GcsReleases(prefix, "taxi")
+        for version in (0, 1):
+            gcs.publish(project.release(version), project.store.find(NOW + version))
+            if version == 0:
+                pull(gcs, volume)
+        gcs.retire([project.store.record(NOW).model_copy(update={"state": "quarantined"})])
+        if not died_at(step, lambda prefix=prefix, volume=volume: pull(GcsReleases(prefix, "taxi"), volume)):
+            break
+        killed += 1
+        there = loadable(volume / "taxi")
+        assert there and all(whole(volume / f"taxi/{version}") for version in there)
+        pull(gcs, volume)
+        assert loadable(volume / "taxi") == [NOW + 1] and names(volume / ".pulled/taxi") == [".lock", f"{NOW + 1}.json"]
+    assert killed > 15
 
 
 def test_a_retry_takes_what_is_there_and_refuses_what_is_not_ours(bucket, project):
@@ -205,7 +227,6 @@ def test_a_server_on_the_volume_that_is_pulled_into_never_sees_a_half_version_or
         for i in range(8):
             put(project, bucket, i, kilobytes=128)
             pull(gcs, volume)
-            shutil.rmtree(volume / "taxi" / str(NOW + i - 1), ignore_errors=True) if i == 4 else None
     seen, broken, emptied, backwards, _ = saw
     assert (seen, broken, emptied, backwards) == (list(range(NOW, NOW + 8)), [], 0, 0)
     assert loadable(volume / "taxi") == [NOW + 6, NOW + 7]
@@ -218,9 +239,8 @@ def test_a_corrupted_object_is_found_and_what_is_served_stays(bucket, project, t
     put(project, bucket, 0)
     pull(gcs, tmp_path / "volume")
     record = put(project, bucket, 1)
-    blob = storage.Client().bucket(bucket.split("/")[2]).blob(
-        f"a/prefix/taxi/{folder_name(record)}/variables/variables.index"
-    )
+    name = f"a/prefix/taxi/{folder_name(record)}/variables/variables.index"
+    blob = storage.Client().bucket(bucket.split("/")[2]).blob(name)
     blob.delete() if how == "missing" else blob.upload_from_string(b"flipped")
     with pytest.raises(DamagedError, match=r"variables\.index"):
         pull(gcs, tmp_path / "volume")
