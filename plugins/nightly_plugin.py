@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
+from nightly.web.address import MOUNT, ROUTE
+from nightly.web.link import NightLink
+
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
 
@@ -56,6 +59,24 @@ def write_note(dag_run: DagRun) -> None:
     dag_run.note = (verdict + RULE + theirs)[:1000] if theirs else verdict
 
 
+async def page(scope: Any, receive: Any, send: Any) -> None:
+    """The page's application, imported at its first request: every process of Airflow's loads this file."""
+    from nightly.web.app import app
+
+    await app(scope, receive, send)
+
+
 class NightlyPlugin(AirflowPlugin):
     name = "nightly"
     listeners = [NightlyListener()]
+    fastapi_apps = [{"name": "Nights", "app": page, "url_prefix": MOUNT}]
+    external_views = [
+        {"name": "Nights", "href": f"{MOUNT[1:]}/", "destination": "nav", "url_route": ROUTE},
+        {
+            "name": "Night",
+            "href": f"{MOUNT[1:]}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "night",
+        },
+    ]
+    operator_extra_links = [NightLink()]

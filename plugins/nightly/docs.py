@@ -50,9 +50,9 @@ Compares the statistics with the schema and writes down the anomalies; the data 
 
 **If it fails**: the statistics or the schema are missing; clear those with what is downstream.""",
     "drift_skew": """\
-Measures drift against the last accepted snapshot and skew between the splits; the data gate judges them.
+Measures drift against each control of the config, and skew between the splits; the data gate judges them.
 
-**If it fails**: the accepted baseline cannot be read.""",
+**If it fails**: the statistics of a control cannot be read, or a comparator of the schema does not fit.""",
     "data_gate": """\
 Decides whether the data deserves training. It logs every finding with figure and threshold; when it holds the night,
 the rest is skipped and production stays.

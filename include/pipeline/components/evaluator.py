@@ -23,6 +23,8 @@ log = logging.getLogger("nightly")
 
 RAW = "__raw"
 CANDIDATE, PRODUCTION = "candidate", "production"
+BALANCE = "mean_label"  # the share of positive examples, told beside what was asked for
+OF_BOTH_CLASSES = {"auc", "auc_precision_recall"}  # without an answer where there is one class only
 SERVING_BATCH = 4096  # twice as fast as 1024; from here on only the memory grows
 Signature = tf.types.experimental.ConcreteFunction
 
@@ -53,19 +55,24 @@ def SideBySideEvaluator(
     models = {CANDIDATE: path_utils.serving_model_path(model.uri)}
     if baseline_model is not None:
         models[PRODUCTION] = baseline_model.uri
+    elif production_version:
+        raise ValueError(f"version {production_version} is in production and was not given to be compared with")
     signatures = {name: tf.saved_model.load(path).signatures["serving_default"] for name, path in models.items()}
     slice_columns = json.loads(slices)
     split = artifact_utils.get_split_uri([examples], "eval")
     scored = _scored(split, signatures, label, json.loads(positive), slice_columns)
     output = Path(evaluation.uri)
-    write_results(scored, list(models), json.loads(metrics), slice_columns, output)
+    write_results(scored, list(models), sorted({*json.loads(metrics), BALANCE}), slice_columns, output)
 
     several = len(models) > 1
     results = {name: tfma.load_eval_result(str(output), model_name=name if several else None) for name in models}
     measured = {name: _by_slice(result) for name, result in results.items()}
-    counts = {key: int(values.pop("example_count")) for key, values in measured[CANDIDATE].items()}
-    for values in measured.get(PRODUCTION, {}).values():
-        values.pop("example_count")
+    counts = {key: int(values["example_count"]) for key, values in measured[CANDIDATE].items()}
+    for values in (values for slices_of_one in measured.values() for values in slices_of_one.values()):
+        del values["example_count"]
+        if values[BALANCE] in (0, 1):
+            for name in OF_BOTH_CLASSES & values.keys():
+                del values[name]  # TFMA says 0 where there is no answer
     Evaluation(
         examples=counts,
         candidate=measured[CANDIDATE],

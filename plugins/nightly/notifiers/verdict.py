@@ -22,13 +22,15 @@ class VerdictNotifier(BaseNotifier):
     """Sends a verdict with its reasons wherever the connection `nightly_webhook` and the variable
     `nightly_notify_email` point; neither exists at first.
 
-    The webhook gets JSON: `text` for chat services, and the whole `verdict` for programs.
+    The webhook gets JSON: `text` for chat services, and the whole `verdict` for programs. The text ends with the
+    addresses of the night's page and of the run.
     """
 
-    def __init__(self, verdict: Verdict, run_url: str = "") -> None:
+    def __init__(self, verdict: Verdict, run_url: str = "", page_url: str = "") -> None:
         super().__init__()
         self.verdict = verdict
         self.run_url = run_url
+        self.page_url = page_url
 
     def notify(self, context: Context) -> None:
         failures = []
@@ -42,7 +44,8 @@ class VerdictNotifier(BaseNotifier):
 
     @property
     def text(self) -> str:
-        return f"{report(self.verdict)}\n\n{self.run_url}".rstrip()
+        links = [url for url in (self.page_url, self.run_url) if url]
+        return "\n".join([report(self.verdict), "", *links]).rstrip()
 
     def _post(self, context: Context) -> None:
         try:
@@ -53,7 +56,12 @@ class VerdictNotifier(BaseNotifier):
         port = f":{connection.port}" if connection.port else ""
         url = host if "://" in host else f"{connection.schema or 'https'}://{host}{port}"
         headers = {"Authorization": f"Bearer {connection.password}"} if connection.password else {}
-        body = {"text": self.text, "run_url": self.run_url, "verdict": self.verdict.model_dump(mode="json")}
+        body = {
+            "text": self.text,
+            "page_url": self.page_url,
+            "run_url": self.run_url,
+            "verdict": self.verdict.model_dump(mode="json"),
+        }
         requests.post(url, json=body, headers=headers, timeout=30).raise_for_status()
         self.log.info("the verdict went to the webhook %s", WEBHOOK)
 

@@ -17,6 +17,7 @@ from include.contracts.verdict import Outcome, Verdict
 from nightly.card import note, report
 from nightly.notifiers.verdict import VerdictNotifier
 from nightly.operators.base import NightOperator
+from nightly.web.address import night_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -62,7 +63,8 @@ class VerdictOperator(NightOperator):
 
     def _notify(self, verdict: Verdict, context: Context) -> None:
         try:
-            VerdictNotifier(verdict, run_url=context["ti"].log_url.partition("/tasks/")[0])(context)
+            run_url = context["ti"].log_url.partition("/tasks/")[0]
+            VerdictNotifier(verdict, run_url=run_url, page_url=night_url(self.model, self.run_id))(context)
         except Exception:  # whatever a mail server or a webhook does, the verdict stands
             self.log.exception("the verdict could not be sent")
 

@@ -21,7 +21,11 @@ VERDICT = Verdict(
     reasons=[REASON],
     decided_at=utc_now(),
 )
-NOTIFIER = {"verdict": VERDICT, "run_url": "http://airflow/dags/taxi_retrain/runs/tonight"}
+NOTIFIER = {
+    "verdict": VERDICT,
+    "run_url": "http://airflow/dags/taxi_retrain/runs/tonight",
+    "page_url": "http://airflow/plugin/nightly/nightly/taxi/nights/tonight",
+}
 
 
 @contextmanager
@@ -89,7 +93,8 @@ def test_the_webhook_gets_the_reasons_as_text_and_the_verdict_as_json(webhook):
     [(headers, body)] = webhook
     assert headers["Authorization"] == "Bearer a token"
     assert "HELD_DATA: the data gate held the night" in body["text"] and "a<b drifted by 0.3" in body["text"]
-    assert body["text"].endswith(NOTIFIER["run_url"]) and body["verdict"]["reasons"][0]["figure"] == 0.3
+    assert NOTIFIER["page_url"] in body["text"] and body["text"].endswith(NOTIFIER["run_url"])
+    assert body["verdict"]["reasons"][0]["figure"] == 0.3
 
 
 def test_mail_goes_to_every_address(webhook, mail):

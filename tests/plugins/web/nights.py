@@ -1,0 +1,172 @@
+"""Nights on disk, as the steps write them."""
+
+import datetime as dt
+from typing import Any
+
+from include.contracts.distributions import (
+    FILE,
+    Distance,
+    Distributions,
+    FeatureDistribution,
+    Histogram,
+    ValueShare,
+)
+from include.contracts.evaluation import Evaluation
+from include.contracts.night import Contribution, GateResult, Night, Reason, SnapshotRef
+from include.contracts.places import Places
+from include.contracts.release import ReleaseRecord, Rollback
+from include.contracts.snapshot import SnapshotManifest
+from include.contracts.verdict import Outcome, Verdict
+
+FIRST = dt.datetime(2016, 3, 1, 3, tzinfo=dt.UTC)
+EVIL = '<script>alert("1")</script>'
+
+
+def reason(**changes: Any) -> Reason:
+    given = {"check": "min_rows", "subject": "", "figure": 5000.0, "threshold": 600.0, "held": False}
+    return Reason(**{**given, "message": "the snapshot has 5,000 rows", **changes})
+
+
+def drift(figure: float, held: bool = False, control: str = "last_accepted") -> Reason:
+    return reason(
+        check="drift",
+        subject="payment_type",
+        figure=figure,
+        threshold=0.05,
+        held=held,
+        message=f"payment_type is {figure} away from {EVIL}",
+        action="Compare the two distributions.",
+        control=control,
+        values=[Contribution(value=EVIL, rows=12, share=0.4, control=0.1)] if held else [],
+        rows=["rows-00000-of-00001.parquet:7"] if held else [],
+    )
+
+
+def write_night(places: Places, day: int, outcome: Outcome, model: str = "taxi", **changes: Any) -> str:
+    """One night with all its records; its run id."""
+    as_of = FIRST + dt.timedelta(days=day)
+    run_id = f"scheduled__{as_of.isoformat()}"
+    held = outcome is Outcome.HELD_DATA
+    night = Night(
+        model=model,
+        run_id=run_id,
+        trigger="scheduled",
+        requested_by="the schedule",
+        as_of=as_of,
+        window_start=as_of - dt.timedelta(days=90),
+        release=True,
+        train_steps=10,
+        code_version="abc",
+        run_url=f"http://airflow/dags/{model}_retrain/runs/{run_id}",
+        planned_at=as_of,
+    )
+    folder = night.folder(places)
+    night.save(folder / "request.json")
+    reasons = [reason(), drift(0.3 if held else 0.01 + day / 1000, held), drift(0.02, control="production")]
+    reasons += [reason(check="skew", figure=None, threshold=None, message="skew was not measured")]
+    GateResult(gate="data", passed=not held, reasons=reasons, decided_at=as_of).save(folder / "data_gate.json")
+    SnapshotRef(snapshot_id="ab" * 16, path="/gone", rows=5000, created=True).save(folder / "snapshot.json")
+    distributions().save(folder / FILE)
+    if not held:
+        Evaluation(
+            examples={"": 900, f"state={EVIL}": 300},
+            candidate={"": {"auc": 0.71}, f"state={EVIL}": {"auc": 0.6}},
+            production={"": {"auc": 0.70}, f"state={EVIL}": {"auc": 0.65}},
+            production_version=1456700000,
+        ).save(folder / "evaluation.json")
+    Verdict(
+        **{
+            "model": model,
+            "run_id": run_id,
+            "outcome": outcome,
+            "summary": f"it was {outcome}",
+            "reasons": reasons,
+            "snapshot_id": "ab" * 16,
+            "rows": 5000,
+            "as_of": as_of,
+            "decided_at": as_of + dt.timedelta(minutes=3),
+            **changes,
+        }
+    ).save(folder / "verdict.json")
+    return folder.name
+
+
+def distributions() -> Distributions:
+    return Distributions(
+        examples_current=4000,
+        examples_control=4100,
+        control="the last accepted snapshot (2016-02-29)",
+        features=[
+            FeatureDistribution(
+                name="payment_type",
+                type="STRING",
+                missing_current=0.0,
+                missing_control=0.0,
+                drift=Distance(value=0.3, threshold=0.05, norm="L-infinity"),
+                distinct_current=3,
+                distinct_control=2,
+                values=[
+                    ValueShare(value="Cash", current=0.9, control=0.6),
+                    ValueShare(value=EVIL, current=0.1, control=0.0),
+                ],
+            ),
+            FeatureDistribution(
+                name="fare",
+                type="FLOAT",
+                missing_current=0.1,
+                missing_control=None,
+                histogram=Histogram(edges=[0, 5, 10, 90], current=[0.2, 0.6, 0.1], control=[0.3, 0.5, 0.2]),
+            ),
+            FeatureDistribution(name="gone", type="INT", missing_current=None, missing_control=0.0),
+        ],
+    )
+
+
+def write_release(places: Places, version: int, state: str = "released", model: str = "taxi") -> None:
+    ReleaseRecord(
+        model=model,
+        version=version,
+        state=state,
+        run_id=f"scheduled__{FIRST.isoformat()}",
+        snapshot_id="ab" * 16,
+        code_version="abc",
+        requested_by="the schedule",
+        metrics={"auc": 0.71},
+        files={"saved_model.pb": "00"},
+        path="/serving",
+        previous_version=None,
+        released_at=dt.datetime.fromtimestamp(version, dt.UTC),
+    ).save(places.releases / model / f"{version}.json")
+
+
+def write_rollback(places: Places, version: int, model: str = "taxi") -> None:
+    Rollback(
+        model=model,
+        version=version,
+        reason=f"worse {EVIL}",
+        requested_by="ann",
+        from_version=version + 1,
+        done_at=FIRST,
+    ).save(places.releases / model / "rollbacks" / f"{int(FIRST.timestamp())}.json")
+
+
+def write_snapshot(places: Places, model: str = "taxi") -> None:
+    SnapshotManifest(
+        snapshot_id="ab" * 16,
+        model=model,
+        rows=5000,
+        window_start=FIRST,
+        window_end=FIRST,
+        first_row=None,
+        last_row=None,
+        columns={EVIL: "string"},
+        schema_fingerprint="f",
+        label_counts={"1": 1000},
+        duplicate_rows=0,
+        rejected=[],
+        files=[],
+        source=["trips.csv"],
+        source_sha256=["00"],
+        code_version="abc",
+        created_at=FIRST,
+    ).save(places.snapshots / model / ("ab" * 16) / "manifest.json")

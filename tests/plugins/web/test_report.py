@@ -1,0 +1,27 @@
+"""A night as one file that needs no other."""
+
+import re
+
+from include.contracts.verdict import Outcome
+from nightly.web.report import main
+from tests.plugins.web.nights import EVIL, FIRST, write_night
+
+
+def test_the_report_holds_all_it_needs(places, tmp_path, capsys):
+    write_night(places, 0, Outcome.HELD_DATA)
+    out = tmp_path / "out/night.html"
+    assert main(["taxi", f"scheduled__{FIRST.isoformat()}", "--out", str(out)]) == 0
+    text = out.read_text()
+    assert "Why it was held" in text
+    assert "<script" not in text
+    assert EVIL not in text
+    assert not re.search(r'(src|href)="(?!#|http://airflow/)', text)
+    assert "HELD_DATA" in capsys.readouterr().out
+
+
+def test_an_unknown_model_or_run_is_an_error_in_words(places, tmp_path, capsys):
+    out = tmp_path / "night.html"
+    assert main(["../x", "y", "--out", str(out)]) == 1
+    assert main(["taxi", "../../x", "--out", str(out)]) == 1
+    assert not out.exists()
+    assert "no night of that name" in capsys.readouterr().err
