@@ -33,7 +33,7 @@ class Control(Contract):
     """What a night is compared with; or why there is nothing of that name."""
 
     name: ControlName
-    factor: float  # on the schema's drift thresholds
+    factor: float  # on the thresholds
     folder: str = ""  # the baseline's; "" where there is none
     baseline: Baseline | None = None
     missing: str = ""  # why

@@ -20,9 +20,10 @@ def beyond(check: str, figure: float, threshold: float) -> bool:
 
 def findings(places: Places, model: str) -> list[NightFindings]:
     """Every night that the data gate has judged, by as-of time and, for the same time, by when it was judged."""
-    found = []
-    for path in (places.nights / model).glob("*/data_gate.json"):
-        found.append(NightFindings(Night.load(path.with_name("request.json")), GateResult.load(path)))
+    found = [
+        NightFindings(Night.load(path.with_name("request.json")), GateResult.load(path))
+        for path in (places.nights / model).glob("*/data_gate.json")
+    ]
     return sorted(found, key=lambda one: (one.night.as_of, one.result.decided_at))
 
 

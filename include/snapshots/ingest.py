@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from include.contracts.base import did_you_mean
 from include.contracts.config import Data, ModelConfig
 from include.contracts.night import Download, Night, SnapshotRef
+from include.pipeline.schema import SchemaError, read_schema
 from include.snapshots.errors import ColumnError, SnapshotError, TooManyRejectedError, UnreadableBodyError
 from include.snapshots.readers import MARKED, ROW, Body, as_csv, bodies, read, unmark
 from include.snapshots.rejects import Rejects
@@ -133,11 +133,11 @@ def _columns(names: list[dict[str, str]], data: Data, schema: Path) -> dict[str,
 def _kinds(schema: Path) -> dict[str, str]:
     """The curated schema's features -> type names of a snapshot."""
     try:
-        features = text_format.Parse(schema.read_text(), schema_pb2.Schema()).feature
+        features = read_schema(schema).feature
     except FileNotFoundError:
         raise SnapshotError(f"the model has no curated schema: {schema} does not exist.") from None
-    except text_format.ParseError as error:
-        raise SnapshotError(f"{schema} is not a schema in text format: {error}") from None
+    except SchemaError as error:
+        raise SnapshotError(str(error)) from None
     kinds = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float"}
     return {feature.name: kinds.get(feature.type, "string") for feature in features}
 

@@ -177,6 +177,7 @@ class SnapshotBuilder:
             columns=self.columns,
             schema_fingerprint=hashlib.sha256(kinds).hexdigest()[:16],
             label_counts=label_counts,
+            rows_by_day=_rows_by_day(times[order]),
             duplicate_rows=self.rows - len(order),
             files=files,
             created_at=utc_now(),
@@ -245,6 +246,11 @@ def _last_of_each(ids: np.ndarray) -> np.ndarray:
     ordered = ids[order]
     is_last = np.append((ordered[1:] != ordered[:-1]).any(axis=1), True)
     return order[is_last]
+
+
+def _rows_by_day(times: np.ndarray) -> dict[str, int]:
+    days, counts = np.unique(times.astype("datetime64[us]").astype("datetime64[D]"), return_counts=True)
+    return {str(day): int(count) for day, count in zip(days, counts, strict=True)}
 
 
 def _as_time(microseconds: np.int64) -> Any:

@@ -1,11 +1,10 @@
-"""Drift against the last accepted snapshot, and skew between the splits, by TFDV's comparators in the schema."""
+"""Drift against each control, and skew between the splits and against serving, by TFDV's comparators in the schema."""
 
 import json
 import logging
 from pathlib import Path
 
 import tensorflow_data_validation as tfdv
-from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 from tfx.components.example_validator import executor as example_validator
 from tfx.components.statistics_gen import executor as statistics_gen
@@ -13,7 +12,14 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
+from include.contracts.base import write_atomically
+from include.contracts.baseline import Control
+from include.pipeline.schema import override_thresholds, read_schema, set_threshold, threshold_of
+
 log = logging.getLogger("nightly")
+
+CONTROLS = "controls"  # a folder beside the split's: controls.json, and Anomalies for each control
+SERVING = "serving"
 
 
 @component
@@ -21,58 +27,82 @@ def DriftSkewValidator(
     statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     schema: InputArtifact[standard_artifacts.Schema],
     anomalies: OutputArtifact[standard_artifacts.ExampleAnomalies],
-    baseline: Parameter[str],
+    controls: Parameter[str],
     thresholds: Parameter[str],
+    serving_statistics: Parameter[str],
 ) -> None:
     """Measure every drift and skew comparator of the schema on the train split.
 
-    Writes TFDV's Anomalies, whose drift_skew_info holds each distance with its threshold.
+    Writes TFDV's Anomalies, whose drift_skew_info holds each distance with its threshold. The split's has the skew
+    against the eval split and the drift against the first control, as TFDV itself has them; controls/<name> has the
+    drift against each control, and controls/serving the skew against logged requests.
 
-    :param baseline: the folder with the last accepted statistics; "" where there are none, and no drift is measured
+    :param controls: JSON, a list of Control
     :param thresholds: JSON {"drift.FEATURE" or "skew.FEATURE": threshold} in place of the schema's, for this run
+    :param serving_statistics: the folder with statistics of logged requests (Split-serving); "" where there are none
     """
     anomalies.split_names = artifact_utils.encode_split_names(["train"])
-    curated = read_schema(schema.uri)
-    _override(curated, json.loads(thresholds))
-    found = tfdv.validate_statistics(
-        read_statistics(statistics.uri, "train"),
-        curated,
-        environment="TRAINING",
-        previous_statistics=read_statistics(baseline, "train") if baseline else None,
-        serving_statistics=read_statistics(statistics.uri, "eval"),
+    curated = read_schema(Path(schema.uri))
+    override_thresholds(curated, json.loads(thresholds))
+    train, held_out = (read_statistics(statistics.uri, split) for split in ("train", "eval"))
+    compared = [Control.parse(one, where="the controls of this run") for one in json.loads(controls)]
+    write_atomically(Path(anomalies.uri) / CONTROLS / "controls.json", controls.encode())
+
+    first = next((one for one in compared if one.folder), None)
+    before = read_statistics(first.folder, "train") if first else None
+    skew = distances(train, curated, before=before, factor=first.factor if first else 1, beside=held_out)
+    _write(skew, Path(artifact_utils.get_split_uri([anomalies], "train")))
+    for one in compared:
+        if one.folder:
+            found = distances(train, curated, before=read_statistics(one.folder, "train"), factor=one.factor)
+            _write(found, Path(anomalies.uri) / CONTROLS / one.name)
+    if serving_statistics:
+        served = read_statistics(serving_statistics, SERVING)
+        _write(distances(train, curated, beside=served), Path(anomalies.uri) / CONTROLS / SERVING)
+
+
+def distances(
+    train: statistics_pb2.DatasetFeatureStatisticsList,
+    schema: schema_pb2.Schema,
+    *,
+    before: statistics_pb2.DatasetFeatureStatisticsList | None = None,
+    factor: float = 1,
+    beside: statistics_pb2.DatasetFeatureStatisticsList | None = None,
+) -> anomalies_pb2.Anomalies:
+    """TFDV's drift from `before` and skew against `beside`, the drift's thresholds multiplied by `factor`."""
+    if factor != 1:
+        scaled = schema_pb2.Schema()
+        scaled.CopyFrom(schema)
+        for feature in scaled.feature:
+            threshold = threshold_of(feature, "drift")
+            if threshold is not None:
+                set_threshold(feature, "drift", threshold * factor)
+        schema = scaled
+    return tfdv.validate_statistics(
+        train, schema, environment="TRAINING", previous_statistics=before, serving_statistics=beside
     )
+
+
+def _write(found: anomalies_pb2.Anomalies, folder: Path) -> None:
     for info in found.drift_skew_info:
         for kind, measurements in (("drift", info.drift_measurements), ("skew", info.skew_measurements)):
             for measured in measurements:
-                log.info("%s of %s: %.4f (threshold %.4f)", kind, _name(info), measured.value, measured.threshold)
-    folder = Path(artifact_utils.get_split_uri([anomalies], "train"))
+                name = ".".join(info.path.step)
+                log.info("%s: %s of %s: %.4f (%.4f)", folder.name, kind, name, measured.value, measured.threshold)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / example_validator.DEFAULT_FILE_NAME).write_bytes(found.SerializeToString())
 
 
-def _name(info: anomalies_pb2.DriftSkewInfo) -> str:
-    return ".".join(info.path.step)
+def read_controls(folder: str) -> list[Control]:
+    """What an anomalies artifact of this component was measured against."""
+    path = Path(folder) / CONTROLS / "controls.json"
+    return [Control.parse(one, where=str(path)) for one in json.loads(path.read_text())]
 
 
-def _override(schema: schema_pb2.Schema, thresholds: dict[str, float]) -> None:
-    for key, threshold in thresholds.items():
-        kind, _, name = key.partition(".")
-        if kind not in ("drift", "skew"):
-            continue
-        feature = next((f for f in schema.feature if f.name == name), None)
-        if feature is None or not feature.HasField(f"{kind}_comparator"):
-            having = sorted(f.name for f in schema.feature if f.HasField(f"{kind}_comparator"))
-            raise ValueError(f"threshold {key}: the schema has a {kind} comparator for {', '.join(having)} only")
-        comparator = getattr(feature, f"{kind}_comparator")
-        if comparator.HasField("jensen_shannon_divergence"):
-            comparator.jensen_shannon_divergence.threshold = threshold
-        else:
-            comparator.infinity_norm.threshold = threshold
-
-
-def read_schema(folder: str) -> schema_pb2.Schema:
-    """The schema artifact's schema.pbtxt."""
-    return text_format.Parse((Path(folder) / "schema.pbtxt").read_text(), schema_pb2.Schema())
+def read_distances(folder: str, control: str) -> anomalies_pb2.Anomalies | None:
+    """The distances to a control, or to `serving`; None where they were not measured."""
+    path = Path(folder) / CONTROLS / control / example_validator.DEFAULT_FILE_NAME
+    return anomalies_pb2.Anomalies.FromString(path.read_bytes()) if path.exists() else None
 
 
 def read_statistics(folder: str, split: str) -> statistics_pb2.DatasetFeatureStatisticsList:

@@ -29,6 +29,7 @@ def ModelGate(
     folder = Path(night_folder)
     night = Night.load(folder / "request.json")
     measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
+    measured.save(folder / "evaluation.json")  # every figure, for the night's page; the gate judges some of them
     reasons = list(judge(night.config(), measured))
     passed = not any(reason.held for reason in reasons)
     result = GateResult(gate="model", passed=passed, reasons=reasons, decided_at=utc_now())

@@ -1,17 +1,20 @@
 """Each outcome of the two gates, from real statistics and figures; every reason has its figure and threshold."""
 
 import datetime as dt
-from types import SimpleNamespace
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
+from include.contracts.baseline import Baseline, Control
 from include.contracts.config import ModelConfig
 from include.contracts.evaluation import Evaluation
 from include.contracts.night import Night
 from include.contracts.snapshot import RejectedCount, SnapshotManifest
-from include.pipeline.components import data_gate
+from include.pipeline.checks import distances, label, rows
+from include.pipeline.checks.evidence import Compared, Evidence, Measured, SnapshotRows
 from include.pipeline.components.model_gate import judge
 
 AS_OF = dt.datetime(2016, 3, 1, tzinfo=dt.UTC)
@@ -80,12 +83,32 @@ def held(reasons):
     return {reason.check: reason for reason in reasons if reason.held}
 
 
+def evidence(config, found=None, *, train=("a",) * 300, held_out=("a",) * 300, compared=()):
+    return Evidence(
+        config=config,
+        night=night(),
+        manifest=found or manifest(),
+        schema=schema_pb2.Schema(),
+        rows=SnapshotRows(Path("no snapshot")),
+        train=statistics(train),
+        eval=statistics(held_out),
+        anomalies={},
+        skew=anomalies_pb2.Anomalies(),
+        compared=list(compared),
+    )
+
+
+def about_rows_and_label(config, found):
+    checks = (rows.volume, rows.freshness, rows.rejected, label.recorded)
+    return [reason for check in checks for reason in check(evidence(config, found))]
+
+
 def rows_and_label(config, found):
-    return held([*data_gate._about_rows(config, night(), found), *data_gate._about_label(config, found)])
+    return held(about_rows_and_label(config, found))
 
 
 def test_good_data_is_not_held_and_its_figures_are_said(config):
-    reasons = [*data_gate._about_rows(config, night(), manifest()), *data_gate._about_label(config, manifest())]
+    reasons = about_rows_and_label(config, manifest())
     assert not held(reasons)
     assert {r.check: r.figure for r in reasons} == {"min_rows": 5000, "max_age_days": 0.04, "min_label_share": 1.0}
 
@@ -118,48 +141,52 @@ def test_every_reason_is_given_not_only_the_first(config):
     assert set(rows_and_label(config, bad)) == {"min_rows", "max_age_days", "constant_label"}
 
 
-def statistics(folder, **splits):
-    for split, values in splits.items():
-        import pandas as pd
-
-        found = tfdv.generate_statistics_from_dataframe(pd.DataFrame({"pay": values}))
-        path = folder / f"Split-{split}" / "FeatureStats.pb"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(found.SerializeToString())
-    return SimpleNamespace(uri=str(folder))
+def statistics(values):
+    return Measured.of(tfdv.generate_statistics_from_dataframe(pd.DataFrame({"pay": list(values)})))
 
 
-def measured(value, threshold=0.1):
-    anomalies = anomalies_pb2.Anomalies()
-    info = anomalies.drift_skew_info.add()
+def control(value=None, threshold=0.1, train=("a",) * 300):
+    """The last accepted snapshot, `value` away; none where that is None."""
+    if value is None:
+        return Compared(Control(name="last_accepted", factor=1, missing="nothing has been accepted yet"))
+    measured = anomalies_pb2.Anomalies()
+    info = measured.drift_skew_info.add()
     info.path.step.append("pay")
     info.drift_measurements.add(type=1, value=value, threshold=threshold)
-    return anomalies
-
-
-def test_a_drift_beyond_its_threshold_holds_and_exactly_at_it_does_not(config, tmp_path):
-    from include.contracts.baseline import Baseline
-
     before = Baseline(model="mine", run_id="b", as_of=AS_OF - dt.timedelta(days=1), snapshot_id="p", accepted_at=AS_OF)
-    stats = statistics(tmp_path, train=["a"] * 300, eval=["a"] * 300)
-    beyond = held(data_gate._about_distances(config, stats, measured(0.3), before))
+    return Compared(Control(name="last_accepted", factor=1, folder="f", baseline=before), statistics(train), measured)
+
+
+def test_a_drift_beyond_its_threshold_holds_and_exactly_at_it_does_not(config):
+    beyond = held(distances.drift(evidence(config, compared=[control(0.3, train=["b"] * 300)])))
     assert beyond["drift"].subject == "pay"
     assert (beyond["drift"].figure, beyond["drift"].threshold) == (0.3, 0.1)
     assert "2016-02-29" in beyond["drift"].message
-    assert not held(data_gate._about_distances(config, stats, measured(0.1), before))
+    assert [(v.value, v.rows, v.share, v.control) for v in beyond["drift"].values] == [
+        ("a", 300, 1.0, None),
+        ("b", 0, 0.0, 1.0),
+    ]
+    assert not held(distances.drift(evidence(config, compared=[control(0.1)])))
 
 
-def test_too_few_rows_say_nothing_about_a_distance(config, tmp_path):
-    stats = statistics(tmp_path, train=["a"] * 300, eval=["a"] * 20)
-    reasons = list(data_gate._about_distances(config, stats, measured(0.3), None))
+@pytest.mark.parametrize("few", ["eval", "control"])
+def test_too_few_rows_say_nothing_about_a_distance(config, few):
+    """Nor does a small control."""
+    small = ["a"] * 20
+    found = evidence(config, compared=[control(0.3, train=small)])
+    if few == "eval":
+        found = evidence(config, held_out=small, compared=[control(0.3)])
+    reasons = list(distances.drift(found))
     assert not held(reasons)
     assert any("not judged" in r.message for r in reasons)
 
 
-def test_a_missing_control_is_said(config, tmp_path):
-    stats = statistics(tmp_path, train=["a"] * 300, eval=["a"] * 300)
-    reasons = list(data_gate._about_distances(config, stats, anomalies_pb2.Anomalies(), None))
-    assert "drift was not measured" in reasons[0].message
+def test_a_missing_control_is_said(config):
+    (reason,) = distances.drift(evidence(config, compared=[control()]))
+    assert reason.message == (
+        "drift against the last accepted snapshot was not measured: nothing has been accepted yet"
+    )
+    assert (reason.held, reason.severity) == (False, "warning")
 
 
 def evaluation(production=None, **changes):

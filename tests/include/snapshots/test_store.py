@@ -87,6 +87,8 @@ def test_the_last_row_of_an_id_stays(store):
     rows = rows_of(store, manifest)
     assert [(row["id"], row["text"]) for row in rows] == [(1, "old"), (2, "new"), (3, "new")]
     assert manifest.duplicate_rows == 1
+    assert sum(manifest.rows_by_day.values()) == 3
+    assert set(manifest.rows_by_day) == {str(row["day"].date()) for row in rows}
 
 
 def test_creators_of_the_same_content_at_once_all_succeed(store):

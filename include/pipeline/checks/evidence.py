@@ -1,0 +1,203 @@
+"""What the checks look at, and how they say what they found."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+
+from include.contracts.baseline import Control
+from include.contracts.config import DataGate, ModelConfig
+from include.contracts.findings import beyond
+from include.contracts.night import Contribution, Night, Reason
+from include.contracts.snapshot import SnapshotManifest
+
+Features = dict[str, statistics_pb2.FeatureNameStatistics]
+EXAMPLES = 3  # rows that a finding refers to
+CONTRIBUTIONS = 3  # values that it names
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Statistics of a split, or of a control's, by feature."""
+
+    examples: int
+    features: Features
+
+    @classmethod
+    def of(cls, statistics: statistics_pb2.DatasetFeatureStatisticsList) -> "Measured":
+        dataset = statistics.datasets[0]
+        return cls(int(dataset.num_examples), {".".join(f.path.step) or f.name: f for f in dataset.features})
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A control with its statistics and TFDV's distances to it; both None where there is no such control."""
+
+    control: Control
+    train: Measured | None = None
+    distances: anomalies_pb2.Anomalies | None = None
+
+
+@dataclass(frozen=True)
+class SnapshotRows:
+    """The rows of a snapshot, for examples by reference and for what statistics do not hold."""
+
+    folder: Path
+
+    def examples(self, column: str, test: Callable[[pa.Array], pa.Array]) -> list[str]:
+        """The first rows where `test` of the column is true, as FILE:ROW."""
+        found: list[str] = []
+        for path in sorted(self.folder.glob("rows-*.parquet")):
+            file = pq.ParquetFile(path)
+            if column not in file.schema_arrow.names:
+                return []
+            mask = test(file.read(columns=[column]).column(0).combine_chunks())
+            positions = pc.indices_nonzero(mask.fill_null(False))
+            found += [f"{path.name}:{row}" for row in positions.slice(0, EXAMPLES - len(found)).to_pylist()]
+            if len(found) >= EXAMPLES:
+                break
+        return found
+
+    def having(self, column: str, values: list[str]) -> list[str]:
+        """Rows with one of `values`."""
+        return self.examples(column, lambda array: pc.is_in(array.cast(pa.string()), pa.array(values, pa.string())))
+
+    def between(self, column: str, low: float, high: float) -> list[str]:
+        """Rows with low <= number <= high."""
+        return self.examples(column, lambda array: pc.and_(pc.greater_equal(array, low), pc.less_equal(array, high)))
+
+    def missing(self, column: str) -> list[str]:
+        return self.examples(column, lambda array: array.is_null())
+
+    def label_by_value(
+        self, features: list[str], label: str, positive: list[str]
+    ) -> dict[str, dict[str, tuple[int, int]]]:
+        """feature -> value -> its labelled and its positive rows; of each feature the 50 most frequent values."""
+        found: dict[str, dict[str, tuple[int, int]]] = {}
+        for path in sorted(self.folder.glob("rows-*.parquet")):  # a shard at a time: memory does not grow with them
+            file = pq.ParquetFile(path)
+            if label not in file.schema_arrow.names:
+                return {}
+            present = [name for name in features if name in file.schema_arrow.names and name != label]
+            table = file.read(columns=[*present, label])
+            table = table.filter(table.column(label).is_valid())
+            is_positive = pc.is_in(table.column(label).cast(pa.string()), pa.array(positive, pa.string()))
+            table = table.append_column("is positive", is_positive.cast(pa.int64()))
+            for name in present:
+                counts = found.setdefault(name, {})
+                groups = table.group_by(name).aggregate([("is positive", "count"), ("is positive", "sum")]).to_pylist()
+                for group in groups:
+                    if group[name] is not None:
+                        rows, positives = counts.get(str(group[name]), (0, 0))
+                        new = rows + group["is positive_count"], positives + group["is positive_sum"]
+                        counts[str(group[name])] = new
+        return {
+            name: dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0]))[:50])
+            for name, counts in found.items()
+        }
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of a night's data when its gate decides."""
+
+    config: ModelConfig
+    night: Night
+    manifest: SnapshotManifest
+    schema: schema_pb2.Schema
+    rows: SnapshotRows
+    train: Measured
+    eval: Measured
+    anomalies: dict[str, anomalies_pb2.Anomalies]  # split -> what ExampleValidator found
+    skew: anomalies_pb2.Anomalies  # train against eval
+    compared: list[Compared] = field(default_factory=list)
+    serving: anomalies_pb2.Anomalies | None = None  # training against logged requests; None: not measured
+    serving_missing: str = "no requests to the model are logged"  # why it was not
+    rows_accepted: list[int] = field(default_factory=list)  # of the last accepted snapshots
+
+    @property
+    def gate(self) -> DataGate:
+        return self.config.data_gate
+
+    @property
+    def present(self) -> list[Compared]:
+        return [one for one in self.compared if one.train is not None]
+
+    def allowed(self, key: str, control: Control) -> float:
+        """The threshold `key` of [data_gate] for what is measured against `control`."""
+        return getattr(self.gate, key) * control.factor
+
+    @cached_property
+    def label_by_value(self) -> dict[str, dict[str, tuple[int, int]]]:
+        label = self.config.data.label
+        text = [name for name, stats in self.train.features.items() if stats.HasField("string_stats")]
+        return self.rows.label_by_value(text, label.column, label.positive)
+
+
+def finding(
+    check: str,
+    subject: str,
+    figure: float,
+    threshold: float,
+    message: str,
+    *,
+    action: str,
+    control: str = "",
+    sample: int | None = None,
+    enough: int | None = None,
+    values: Iterable[Contribution] = (),
+    rows: Callable[[], list[str]] = list,
+) -> Reason:
+    """A figure against its threshold; held strictly beyond it, and said only where too few rows stand behind it.
+
+    :param rows: gives examples by reference; asked only where the threshold is broken
+    """
+    broken = beyond(check, figure, threshold)
+    judged = sample is None or enough is None or sample >= enough
+    if broken and not judged:
+        message += f" (not judged: it rests on {sample:,} rows, and fewer than {enough:,} say nothing)"
+    return Reason(
+        check=check,
+        subject=subject,
+        figure=_rounded(figure),
+        threshold=_rounded(threshold),
+        held=broken and judged,
+        message=message,
+        action=action,
+        severity=("error" if judged else "warning") if broken else "info",
+        control=control,
+        sample=sample,
+        enough=enough,
+        values=list(values),
+        rows=rows() if broken else [],
+    )
+
+
+def not_measured(check: str, why: str, *, subject: str = "", control: str = "", title: str = "") -> Reason:
+    """What could not be looked at, so that nobody takes it for good."""
+    against = f" against {title}" if title else ""
+    return Reason(
+        check=check,
+        subject=subject,
+        figure=None,
+        threshold=None,
+        held=False,
+        severity="warning",
+        control=control,
+        message=f"{check}{against} was not measured: {why}",
+    )
+
+
+def worst(findings: Iterable[Reason]) -> list[Reason]:
+    """Of the same finding against several controls the one that is furthest from its threshold; none of none."""
+    found = list(findings)
+    return [max(found, key=lambda reason: (reason.held, reason.figure / reason.threshold))] if found else []
+
+
+def _rounded(number: float) -> float:
+    return number if isinstance(number, int) else float(f"{number:.6g}")
