@@ -171,22 +171,19 @@ def test_a_request_that_makes_no_sense_fails_at_once_and_says_why(nights):
 
 
 def test_a_release_killed_in_the_middle_leaves_one_whole_version(nights, released):
-    """The step's process is ended as soon as it writes into the serving volume; the task's retry mends the rest."""
+    """The step's process is ended as soon as it holds the model's lock; the task's retry mends the rest."""
     before = nights.versions("taxi")
-    serving = nights.places.serving / "taxi"
+    lock = nights.places.releases / "taxi" / ".lock"
     killed, over = [], threading.Event()
 
-    def kill_at_the_first_sight_of_a_copy():
-        while not over.is_set():
-            if any(name.startswith(".staging-") for name in os.listdir(serving)):
-                for pid in _processes_with_a_file_below(serving):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                        killed.append(pid)
-                if killed:
-                    return
+    def kill_whoever_takes_the_lock():
+        while not over.is_set() and not killed:
+            for pid in _processes_that_have_open(lock):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
 
-    watcher = threading.Thread(target=kill_at_the_first_sight_of_a_copy)
+    watcher = threading.Thread(target=kill_whoever_takes_the_lock)
     watcher.start()
     try:
         run = nights.trigger(DAG, as_of="2015-05-08", release="yes")
@@ -194,23 +191,23 @@ def test_a_release_killed_in_the_middle_leaves_one_whole_version(nights, release
     finally:
         over.set()
         watcher.join()
-    assert killed, "the watcher saw no copy being made"
+    assert killed, "the watcher saw nobody take the lock"
     verdict = nights.verdict(DAG, run)
     assert verdict.outcome is Outcome.RELEASED, verdict.summary
     new = [version for version in nights.versions("taxi") if version not in before]
     assert new == [verdict.version]
     ReleaseStore(nights.places.serving, nights.places.releases, "taxi").verify(verdict.version)
-    assert not [name for name in os.listdir(serving) if name.startswith(".staging-")]
+    assert not [name for name in os.listdir(nights.places.serving / "taxi") if name.startswith(".staging-")]
 
 
-def _processes_with_a_file_below(folder):
-    """Pids of the processes that have a file or folder below `folder` open, except this one."""
+def _processes_that_have_open(path):
+    """Pids of the processes that have `path` open, except this one."""
     for pid in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
         if pid == os.getpid():
             continue
         with contextlib.suppress(OSError):
             for descriptor in os.listdir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
-                    if os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith(str(folder)):
+                    if os.readlink(f"/proc/{pid}/fd/{descriptor}") == str(path):
                         yield pid
                         break
