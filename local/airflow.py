@@ -128,7 +128,7 @@ class LocalAirflow:
             try:
                 self.cli("backfill", "create", "--dag-id", dag, *window, *how)
             except RuntimeError as error:
-                # SQLite refuses a writer whose view is stale, at once. Days that were made already are left out next time.
+                # SQLite refuses a writer whose view is stale, at once. Days that were made are left out next time.
                 if "database is locked" not in str(error) or not left:
                     raise
             else:
