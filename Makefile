@@ -5,7 +5,7 @@ PYTHON ?= python3
 AIRFLOW_PYTHON := .venv/airflow/bin/python
 ML_PYTHON := .venv/ml/bin/python
 
-.PHONY: demo test up setup lint bench lock clean
+.PHONY: demo test up setup setup-dev lint lock clean
 
 demo: setup  ## nights of real taxi data through Airflow, some released, one held; offline
 	@$(AIRFLOW_PYTHON) -m local.demo
