@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import requests
 
 from include.contracts.places import ROOT
+from local.child import Child
 
 START_SECONDS = 180
 
@@ -47,7 +47,7 @@ class LocalAirflow:
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             **(environment or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._session = requests.Session()
         self._session.trust_env = False  # it is on this machine: no proxy, no .netrc
 
@@ -61,40 +61,22 @@ class LocalAirflow:
             self.stop()
 
     def start(self) -> None:
-        self.home.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [ROOT / "bin/airflow", "standalone"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self.environment,
-                start_new_session=True,
-            )
+        self._child = Child([str(ROOT / "bin/airflow"), "standalone"], self.log, self.environment)
         try:
-            self._wait_until_ready()
+            self._wait_until_ready(self._child)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """End every process, asking first."""
-        if self._process is None:
-            return
-        for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
-            deadline = time.monotonic() + seconds
-            with suppress(ProcessLookupError):  # raised once the whole group is gone
-                os.killpg(self._process.pid, number)
-                while time.monotonic() < deadline:
-                    self._process.poll()
-                    os.killpg(self._process.pid, 0)
-                    time.sleep(0.1)
-        self._process = None
+        if self._child is not None:
+            self._child.stop()
 
     def wait(self) -> None:
         """Block until Airflow ends by itself or Ctrl-C."""
-        if self._process is not None:
-            self._process.wait()
+        if self._child is not None:
+            self._child.wait()
 
     def cli(self, *arguments: str, check: bool = True) -> str:
         """Run `airflow ARGUMENTS` over this home; returns what it printed."""
@@ -147,17 +129,17 @@ class LocalAirflow:
         answer.raise_for_status()
         self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, child: Child) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
+        while time.monotonic() < deadline and child.running:
             with suppress(requests.RequestException, FileNotFoundError, KeyError, ValueError):
                 health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
                 parts = ("metadatabase", "scheduler", "dag_processor")
                 if all(health[part]["status"] == "healthy" for part in parts) and self.api("get", "dags")["dags"]:
                     return
             time.sleep(0.5)
-        tail = self.log.read_text(errors="replace").splitlines()[-40:]
-        raise AirflowDidNotStart(f"Airflow did not start on {self.url}; {self.log} ends:\n" + "\n".join(tail))
+        tail = child.last_lines(40)
+        raise AirflowDidNotStart(f"Airflow did not start on {self.url}; {self.log} ends:\n{tail}")
 
 
 def free_port(preferred: int = 0) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 
 from include.contracts.places import ROOT, Places
 from include.serving import live
+from local.child import Child
 
 START_SECONDS = 120
 READY = re.compile(r"ready grpc=(\S+) rest=(\S+)")
@@ -30,7 +29,7 @@ class ModelServer:
         self.log = log
         self.flags = {"port": 0, "rest_api_port": 0, **flags}
         self.grpc = self.rest = ""  # host:port, once it is running
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
 
     @classmethod
     def of_releases(cls, places: Places, log: Path, **flags: object) -> ModelServer:
@@ -66,38 +65,20 @@ class ModelServer:
 
     def start(self) -> None:
         """Start it and wait for the line that tells its ports."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
         command = [str(self.places.ml_python), "-m", "include.serving.server"]
         command += [f"--{name}={value}" for name, value in self.flags.items()]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
-                start_new_session=True,
-            )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        self._child = Child(command, self.log, environment)
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and self._child.running:
             if found := READY.search(self.log.read_text(errors="replace")):
                 self.grpc, self.rest = found.groups()
                 return
             time.sleep(0.2)
         self.stop()
-        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
-        raise ModelServerDidNotStart(f"the model server did not start; {self.log} ends:\n{tail}")
+        raise ModelServerDidNotStart(f"the model server did not start; {self.log} ends:\n{self._child.last_lines(20)}")
 
     def stop(self) -> None:
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGTERM)
-            try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
-        self._process = None
+        if self._child is not None:
+            self._child.stop()

@@ -1,0 +1,68 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from include.contracts.places import ROOT
+from local.child import Child
+
+FAMILY = ["bash", "-c", "sleep 600 & echo $! $$; wait"]
+STUBBORN = ["bash", "-c", "trap '' TERM; sleep 600 & echo $! $$; while true; do wait; done"]
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from local.child import Child
+Child(sys.argv[2:], Path(sys.argv[1]), {"PATH": "/usr/bin:/bin"})
+time.sleep(600)
+"""
+
+
+def pids(log: Path) -> list[int]:
+    """The two that FAMILY tells of."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if log.exists() and len(words := log.read_text().split()) == 2:
+            return [int(word) for word in words]
+        time.sleep(0.05)
+    raise AssertionError("the command did not start")
+
+
+def gone(family: list[int]) -> bool:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in family):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("command", [FAMILY, STUBBORN], ids=["that ends when asked", "that must be made to"])
+def test_stop_ends_all_that_the_command_has_started(tmp_path, command):
+    child = Child(command, tmp_path / "log", dict(os.environ))
+    family = pids(tmp_path / "log")
+    assert child.running
+    child.stop()
+    assert gone(family)
+    assert not child.running
+
+
+def test_all_of_it_ends_when_the_one_who_started_it_is_killed(tmp_path):
+    log = tmp_path / "log"
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(log), *FAMILY], cwd=ROOT)
+    family = pids(log)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    assert gone(family)
+
+
+def test_a_command_that_ends_by_itself_gives_its_code_and_leaves_nothing(tmp_path):
+    child = Child(["bash", "-c", "sleep 600 & echo $! $$; exit 3"], tmp_path / "log", dict(os.environ))
+    assert child.wait() == 3
+    assert gone(pids(tmp_path / "log"))
+    child.stop()
