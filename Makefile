@@ -5,7 +5,7 @@ PYTHON ?= python3
 AIRFLOW_PYTHON := .venv/airflow/bin/python
 ML_PYTHON := .venv/ml/bin/python
 
-.PHONY: demo test up setup setup-dev lint lock clean
+.PHONY: demo test up bench setup setup-dev lint lock clean
 
 demo: setup  ## nights of real taxi data through Airflow, some released, one held; offline
 	@$(AIRFLOW_PYTHON) -m local.demo
@@ -15,6 +15,9 @@ up: setup  ## Airflow in the foreground, for a person
 
 test: setup-dev lint  ## every test; both sides' summaries stand at the end
 	@bin/test
+
+bench: setup-dev  ## measure it beside TFX (75 minutes); some: make bench ARGS="training start"; small: ARGS=--quick
+	@$(ML_PYTHON) -m benchmarks $(ARGS)
 
 lint: setup-dev
 	@.venv/lint/bin/ruff check .

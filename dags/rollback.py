@@ -13,8 +13,8 @@ Takes a released model back: the version given is in production again, every new
 - **Where the model server is configured** the label `stable` moves first, so that no request fails; then the newer
   versions leave the serving volume, and a restart of the server does not bring them back.
 - **The next night** is compared with the version gone back to: its model by the model gate, its data by drift.
-- **What was taken back** is not released again by a retry of its run. A later night releases a new version as usual:
-  pause the model's DAG to keep it from that.
+- **What was taken back** is not released again, neither by a retry of its run nor by a later night of the same data. A
+  night of other data releases a new version as usual: pause the model's DAG to keep it from that.
 - **Which versions there are**: `python -m include.release list MODEL`.
 """
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from include.contracts.places import ROOT, Places
-from include.serving import live
+from include.serving import configure
 from local.child import Child
 
 START_SECONDS = 120
@@ -34,15 +34,16 @@ class ModelServer:
     @classmethod
     def of_releases(cls, places: Places, log: Path, **flags: object) -> ModelServer:
         """A server of everything that is released into the serving volume, with the project's own settings."""
-        settings = ROOT / "include/serving"
+        models, batching, monitoring = configure.write(places, str(places.serving))
         return cls(
             places,
             log,
-            model_config_file=live.write(places, str(places.serving)),
+            model_config_file=models,
             allow_version_labels_for_unavailable_models="true",
+            max_num_load_retries=0,  # a version that does not load is said so at once
             enable_batching="true",
-            batching_parameters_file=settings / "batching.config",
-            monitoring_config_file=settings / "monitoring.config",
+            batching_parameters_file=batching,
+            monitoring_config_file=monitoring,
             **flags,
         )
 

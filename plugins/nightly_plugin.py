@@ -43,19 +43,22 @@ class NightlyListener:
 
 
 def write_note(dag_run: DagRun) -> None:
-    """The verdict as the run's note, which the list of runs and the run's page show; a person's own note stays."""
+    """What the run's tasks say of it as its note, which the list of runs shows; a person's own note stays.
+
+    A night's verdict is one such text; the DAG `canary` has one for each model.
+    """
     from airflow.models.xcom import XComModel
     from sqlalchemy.orm import object_session
 
     session = object_session(dag_run)
-    query = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, task_ids="verdict", key="note", limit=1)
-    found = session.scalar(query) if session else None
-    if found is None:
+    query = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, key="note")
+    found = session.scalars(query).all() if session else []
+    if not found:
         return
     theirs = (dag_run.note or "").rpartition(RULE)[2]
     if theirs.startswith("**"):  # only an earlier verdict
         theirs = ""
-    verdict = XComModel.deserialize_value(found)
+    verdict = "\n\n".join(sorted(XComModel.deserialize_value(said) for said in found))
     dag_run.note = (verdict + RULE + theirs)[:1000] if theirs else verdict
 
 

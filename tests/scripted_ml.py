@@ -2,12 +2,13 @@
 """Stands where the ML environment's Python does, and finds what NIGHTLY_TEST_SCRIPT says, so that a test can have
 each outcome at will. It speaks the worker's protocol: -m include.pipeline.worker STEP NIGHT_FOLDER RESULT_FILE
 
-NIGHTLY_TEST_SCRIPT is JSON, step -> "hold" (a gate), "empty" (the snapshot), "fail", or "hang".
+NIGHTLY_TEST_SCRIPT is JSON, step -> "hold" (a gate), "empty" (the snapshot), "fail", "die", or "hang".
 """
 
 import datetime as dt
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ if how == "hang":
     child = subprocess.Popen(["sleep", "600"])
     (night / "pids").write_text(f"{os.getpid()} {child.pid}")
     time.sleep(600)
+if how == "die":
+    os.kill(os.getpid(), signal.SIGKILL)
 if how == "fail":
     result.write_text(json.dumps({"error": f"ValueError: {step} met a column it does not know"}))
     sys.exit(1)

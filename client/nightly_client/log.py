@@ -116,15 +116,24 @@ class PredictionLog:
         return common
 
     def _features(self, row: Any) -> Record:
-        """The request's features, without those to remove, and with the hashes of those to hash."""
+        """The request's features, without those to remove, and with the hashes of those to hash; and which these are,
+        so that whoever reads the log does not take them for missing, or for values."""
         found: Record = {}
+        removed, hashed = set(), set()
         for name, value in row.items() if isinstance(row, dict) else [("input", row)]:
             opened = _opened(value)
             for key, inner in opened.items() if opened is not None else [(name, _flat(value))]:
-                if key in self._remove or name in self._remove or not inner:
+                if not inner:
                     continue
-                found[key] = [self._hashed(v) for v in inner] if self._hash & {key, name} else inner
-        return found
+                if self._remove & {key, name}:
+                    removed.add(key)
+                elif self._hash & {key, name}:
+                    hashed.add(key)
+                    found[key] = [self._hashed(v) for v in inner]
+                else:
+                    found[key] = inner
+        said = {"serving/removed": sorted(removed), "serving/hashed": sorted(hashed)}
+        return found | {name: names for name, names in said.items() if names}
 
     def _hashed(self, value: Value) -> str:
         data = value if isinstance(value, bytes) else str(value).encode()
@@ -182,10 +191,11 @@ def read_tfrecord(path: str | Path) -> Iterator[Record]:
     """The records of a file that was logged as TFRecord. Raises ValueError where it is damaged."""
     with open(path, "rb") as file:
         while header := file.read(12):
-            length, check = struct.unpack("<QI", header)
-            data, data_check = file.read(length), file.read(4)
-            if check != _masked(header[:8]) or data_check != struct.pack("<I", _masked(data)):
-                raise ValueError(f"{path} is damaged before byte {file.tell()}")
+            begin, data, check = file.tell() - len(header), b"", b""
+            if header[8:] == struct.pack("<I", _masked(header[:8])):  # or its length may be anything
+                data, check = file.read(struct.unpack("<Q", header[:8])[0]), file.read(4)
+            if check != struct.pack("<I", _masked(data)):
+                raise ValueError(f"{path} is damaged in the record at byte {begin}")
             yield protos.features(protos.Example.FromString(data))
 
 

@@ -144,14 +144,18 @@ def _camel(name: str) -> str:
 
 
 _POOL = descriptor_pool.DescriptorPool()
-for _known in (any_pb2, wrappers_pb2):
-    _POOL.AddSerializedFile(_known.DESCRIPTOR.serialized_pb)
-_POOL.AddSerializedFile(_file(TEXT).SerializeToString())
+_FILES = [any_pb2.DESCRIPTOR.serialized_pb, wrappers_pb2.DESCRIPTOR.serialized_pb, _file(TEXT).SerializeToString()]
+for _serialized in _FILES:
+    _POOL.AddSerializedFile(_serialized)
+# Kept for good, those of fields too: protobuf itself refers to them weakly, and would make them anew at each call.
+_CLASSES = message_factory.GetMessageClassesForFiles(
+    [descriptor_pb2.FileDescriptorProto.FromString(serialized).name for serialized in _FILES], _POOL
+)
 
 
 def message(name: str) -> Any:
-    """The class of a message in the text above."""
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+    """The class of a message in the text above. Raises KeyError for one that is not there."""
+    return _CLASSES[f"{PACKAGE}.{name}"]
 
 
 def enum(name: str) -> dict[str, int]:

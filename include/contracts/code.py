@@ -1,9 +1,17 @@
-"""Which code ran: for the records of a night."""
+"""Which code ran: for the records of a night, and to know whether the same code would run again."""
 
+import ast
+import hashlib
 import os
+import re
 import subprocess
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from pathlib import Path
 
 from include.contracts.places import ROOT
+
+NAME = re.compile(r"include(\.\w+)+")  # a module of the project, or something in one
 
 
 def code_version() -> str:
@@ -20,3 +28,40 @@ def code_version() -> str:
 def _git(*words: str) -> str:
     done = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=True, timeout=30)
     return done.stdout.strip()
+
+
+def sources_of(names: Iterable[str], root: Path = ROOT) -> dict[str, str]:
+    """Path -> sha256 of every source file of the project that running `names` (package.module.function) can reach.
+
+    What a file imports is reached, and what it names in a string, since modules are also imported, or run, by name.
+    Names outside of the project are left out.
+    """
+    found: dict[str, str] = {}
+    waiting = list(names)
+    while waiting:
+        if not NAME.fullmatch(name := waiting.pop()):
+            continue
+        for part in accumulate(name.split("."), "{}/{}".format):  # a module, and the packages that it is in
+            for path in (root / f"{part}.py", root / part / "__init__.py"):
+                key = path.relative_to(root).as_posix()
+                if key not in found and path.is_file():
+                    source = path.read_bytes()
+                    found[key] = hashlib.sha256(source).hexdigest()
+                    waiting += _names_in(source, path.relative_to(root).parent.parts)
+    return dict(sorted(found.items()))
+
+
+def _names_in(source: bytes, package: tuple[str, ...]) -> Iterator[str]:
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # whoever runs it says so better
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*parents, *filter(None, [node.module])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value

@@ -98,6 +98,14 @@ class DataGate(Contract):
     max_unseen_share: Change = 0.05  # rows with a value that neither the control nor the schema's domain has
     max_range_factor: Factor = 100  # the largest number, of the control's largest
     max_scale_factor: Factor = 10  # the median number, against the control's; either way
+    serving_days: Annotated[int, Field(ge=0)] = 30  # of logged requests that training is compared with; 0: none
+
+
+class SchemaReviewing(Contract):
+    """A night that only a change of the schema would let go on waits for a person; a backfill never does."""
+
+    # So long, and then it is held. The next night starts when this one has ended: keep it below the schedule's pace.
+    hours: Annotated[float, Field(ge=0)] = 12  # 0: no night waits; proposals are recorded all the same
 
 
 class Bound(Contract):
@@ -135,10 +143,11 @@ class Training(Contract):
 
 
 class Pipeline(Contract):
-    """Where Transform runs. In process is faster up to what one machine can hold; Beam is for what it cannot."""
+    """Where what grows with the rows runs. Beam is for what one machine cannot hold; below that it is slower."""
 
+    reuse: bool = True  # an earlier night's work, where data, code and config are the same (include/pipeline/reuse.py)
     engine: Literal["in_process", "beam"] = "in_process"
-    beam_args: list[str] = []  # of a Beam pipeline, e.g. ["--runner=DataflowRunner", "--project=…"]
+    beam_args: list[str] = []  # Beam's own options, e.g. ["--runner=FlinkRunner", "--flink_master=…"]; checked by plan
 
     @model_validator(mode="after")
     def _args_are_beams(self) -> "Pipeline":
@@ -158,6 +167,25 @@ class Vertex(Contract):
     timeout_seconds: Annotated[float, Field(gt=0)] = 1800  # until Vertex AI has the version
 
 
+class Canary(Contract):
+    """A release goes to a share of the callers first, and is compared with the version in production by what they ask.
+
+    How it is decided: docs/operations.md. What is compared is the mean Brier score, (probability - label)^2, 0 to 1.
+    """
+
+    # Of the callers. Clients divide them, so they must be given the same: Canary(share=...) of the client library.
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    # The smallest difference that matters. A canary that is surely less than this worse is promoted. Half of it needs
+    # four times the labels.
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05  # of a wrong end, over all the nights that are looked at
+    min_labelled: Annotated[int, Field(ge=100)] = 500  # predictions with a label on each side, before any decision
+    max_days: Days = 14  # a comparison that has not decided by then ends
+    undecided: Literal["stop", "promote"] = "stop"  # like this
+    # Where labels come from later: rows of later snapshots by their id_columns, files in var/feedback/MODEL, or both.
+    labels: Annotated[list[Literal["snapshots", "feedback"]], Field(min_length=1)] = ["snapshots", "feedback"]
+
+
 class Release(Contract):
     """`timeout_seconds` and what follows are for a model server; where that is, NIGHTLY_SERVING_REST and …_GRPC say."""
 
@@ -167,6 +195,7 @@ class Release(Contract):
     latency_factor: Annotated[float, Field(ge=1)] = 3  # the new version's p99, of that of the version before
     gcs: str = ""  # gs://BUCKET/PREFIX: every release is copied there too, below the model's name
     vertex: Vertex | None = None  # and registered in Vertex AI, from there
+    canary: Canary | None = None  # without it a release goes to all callers at once
 
     @model_validator(mode="after")
     def _targets_make_sense(self) -> "Release":
@@ -192,6 +221,7 @@ class ModelConfig(Contract):
     schedule: Schedule = Schedule()
     data: Data
     data_gate: DataGate = DataGate()
+    schema_review: SchemaReviewing = SchemaReviewing()
     model_gate: ModelGate
     training: Training = Training()
     pipeline: Pipeline = Pipeline()
@@ -204,6 +234,16 @@ class ModelConfig(Contract):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise ValueError("a model's name is lower-case letters, digits and _, and begins with a letter")
         return name
+
+    @model_validator(mode="after")
+    def _labels_can_be_joined(self) -> "ModelConfig":
+        canary = self.release.canary
+        if canary and "snapshots" in canary.labels and not self.data.id_columns:
+            raise ValueError(
+                "release.canary.labels has `snapshots`, and data.id_columns is empty: without an id no row of a "
+                'snapshot can be joined to a logged prediction. Name the id\'s columns, or set labels = ["feedback"]'
+            )
+        return self
 
     @property
     def folder(self) -> Path:

@@ -3,6 +3,7 @@
 from include.contracts.base import Contract
 
 FILE = "distributions.json"  # in the night's folder
+SERVING_FILE = "serving_distributions.json"  # the same of logged requests and the training rows of the same days
 
 
 class Distance(Contract):
@@ -48,7 +49,8 @@ class FeatureDistribution(Contract):
 
 
 class Distributions(Contract):
-    """The train split of a night (current) and of the last accepted snapshot before it (control)."""
+    """The train split of a night (current) and of the last accepted snapshot before it (control); or, in SERVING_FILE,
+    requests to production (current) and training rows (control)."""
 
     examples_current: int
     examples_control: int | None  # None: no snapshot had been accepted before

@@ -7,7 +7,9 @@ data_gate.json   GateResult
 model_gate.json  GateResult
 release.json     ReleaseRecord (include/contracts/release.py)
 verdict.json     Verdict       (include/contracts/verdict.py)
+schema_*.json    a proposed change of the schema, and the answer (include/contracts/schema.py)
 <task>.error.json  StepError   why that task failed, when it did
+<task>.reuse.json  Reuse       whether it took over earlier work (include/contracts/reuse.py)
 """
 
 import datetime as dt
@@ -22,7 +24,7 @@ from include.contracts.places import Places
 
 
 class Night(Contract):
-    """What one run is asked to do. Written once by the plan step; every later step reads this and nothing else."""
+    """What one run is asked to do. Written by the plan step; every later step reads this and nothing else."""
 
     model: str
     run_id: str  # the orchestrator's
@@ -32,10 +34,13 @@ class Night(Contract):
     window_start: AwareDatetime  # inclusive
     release: bool  # may it release
     train_steps: int
+    fresh: bool = False  # compute everything anew, whatever an earlier night has done already
     overrides: dict[str, Any] = {}  # thresholds for this run only, e.g. {"data_gate.min_rows": 100}
     override_reason: str = ""
     code_version: str  # git commit of the project, with `+changes` when the tree differs
     production_version: int | None = None  # when the night was planned: the model gate's baseline
+    schema_version: int = 0  # of include/schemas/store.py; an approved schema review moves it on. 0: the curated one
+    schema_note: str = ""  # who approved it and why, or what the curated one has superseded
     run_url: str = ""  # the run in the Airflow UI
     planned_at: AwareDatetime
 

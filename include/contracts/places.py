@@ -22,6 +22,9 @@ class Places:
     metadata: Path  # NIGHTLY_METADATA: <model>.sqlite
     serving: Path  # NIGHTLY_SERVING: <model>/<version>/, the volume TensorFlow Serving watches
     releases: Path  # NIGHTLY_RELEASES: <model>/<version>.json
+    predictions: Path  # NIGHTLY_PREDICTIONS: <model>/ what clients log of requests and answers
+    feedback: Path  # NIGHTLY_FEEDBACK: <model>/ labels that became known later, as files
+    schemas: Path  # NIGHTLY_SCHEMAS: <model>/<version>.pbtxt, approved on top of the curated schema
     run: Path  # NIGHTLY_RUN: sockets and locks
     ml_python: Path  # NIGHTLY_ML_PYTHON
 
@@ -33,7 +36,7 @@ class Places:
             return Path(environment.get(f"NIGHTLY_{name.upper()}", default)).absolute()
 
         names = ("downloads", "snapshots", "nights", "baselines", "pipeline")
-        names += ("metadata", "serving", "releases", "run")
+        names += ("metadata", "serving", "releases", "predictions", "feedback", "schemas", "run")
         folders = {name: place(name, var / name) for name in names}
         return cls(var=var, ml_python=place("ml_python", ROOT / ".venv/ml/bin/python"), **folders)
 

@@ -26,7 +26,8 @@ class ReleaseRecord(Contract):
     model: str
     version: int  # Unix seconds
     # releasing: written ahead of the rename. verifying: it has its number, and the model server is being asked.
-    state: Literal["releasing", "verifying", "released", "quarantined", "removed"]
+    # canary: verified, and served to the callers of the label `canary` only. released: in production, or was.
+    state: Literal["releasing", "verifying", "canary", "released", "quarantined", "removed"]
     run_id: str
     snapshot_id: str
     code_version: str
@@ -35,11 +36,24 @@ class ReleaseRecord(Contract):
     files: dict[str, str]  # path inside the version -> sha256
     path: str
     previous_version: int | None
-    released_at: AwareDatetime
+    released_at: AwareDatetime  # of a canary: when it got that label, until it is promoted
     why: str = ""  # of a quarantine or removal
     server: str = ""  # the model server that must verify it; "": none was configured, only its files are verified
     verification: Verification | None = None  # None until, or unless, a model server has verified it
+    canary_share: float | None = None  # of the callers, that it goes to first; None: it goes to all at once
+    canary_since: AwareDatetime | None = None
     details: dict[str, Any] = {}
+
+
+NOT_RELEASED = "not_released.json"
+
+
+class NotReleased(Contract):
+    """Why a night that both gates let through makes no release; not_released.json in its folder."""
+
+    reason: str  # as part of a sentence
+    withdrawn: int | None = None  # its model is this version, which was taken back: the night is held
+    decided_at: AwareDatetime
 
 
 class Releases(Contract):

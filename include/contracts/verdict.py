@@ -32,4 +32,16 @@ class Verdict(Contract):
     production_version: int | None = None
     as_of: AwareDatetime | None = None
     override_reason: str = ""
+    reused: dict[str, str] = {}  # task -> the run whose work it took over
+    schema_version: int = 0  # that the data was judged by; 0 is the curated one
+    schema_note: str = ""  # who approved it and why, or what the curated one has superseded
+    schema_review: str = ""  # what a person answered to a proposed schema change, in one sentence
     decided_at: AwareDatetime
+
+    @property
+    def reused_runs(self) -> dict[str, list[str]]:
+        """Each run whose work was taken over -> the tasks that did."""
+        runs: dict[str, list[str]] = {}
+        for task, run in self.reused.items():
+            runs.setdefault(run, []).append(task)
+        return runs

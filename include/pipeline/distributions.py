@@ -9,13 +9,22 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from include.contracts.distributions import (
     FILE,
+    SERVING_FILE,
     Distance,
     Distributions,
     FeatureDistribution,
     Histogram,
     ValueShare,
 )
-from include.pipeline.components.drift_skew import read_anomalies, read_controls, read_distances, read_statistics
+from include.pipeline.components.drift_skew import (
+    SERVING,
+    TRAINING,
+    read_anomalies,
+    read_controls,
+    read_distances,
+    read_statistics,
+)
+from include.pipeline.requests import read_requests
 
 CONTROL = "last_accepted"
 TOP = 10  # categories shown of each feature
@@ -41,6 +50,22 @@ def write_distributions(folder: Path, statistics: str, drift_skew: str) -> Path:
         skew=read_anomalies(drift_skew, "train"),
         control=last.title if last else "",
     ).save(folder / FILE)
+
+
+def write_serving_distributions(folder: Path, requests: str, drift_skew: str) -> None:
+    """The same of logged requests beside the training rows of their days, where there are any.
+
+    :param requests: what the DriftSkewValidator wrote of them
+    """
+    (folder / SERVING_FILE).unlink(missing_ok=True)
+    about = read_requests(Path(requests))
+    if not about.missing:
+        found(
+            read_statistics(requests, SERVING),
+            read_statistics(requests, TRAINING),
+            skew=read_distances(drift_skew, SERVING),
+            control=f"the training rows of the same days, since {about.rows_start:%Y-%m-%d}",
+        ).save(folder / SERVING_FILE)
 
 
 def found(

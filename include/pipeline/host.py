@@ -28,8 +28,19 @@ from pathlib import Path
 IDLE_SECONDS = float(os.environ.get("NIGHTLY_HOST_IDLE_SECONDS", 900))
 GRACE_SECONDS = 5  # between asking a child to end and ending it
 PRELOADED = (
+    "pyarrow.csv",
+    "pyarrow.dataset",
     "pyarrow.parquet",
-    "pydantic",
+    "pydantic.functional_validators",  # pydantic by itself imports its parts when they are asked for
+    "pydantic.json_schema",
+    "pydantic.main",
+    "pydantic.plugin._schema_validator",
+    "pydantic.types",
+    "google_crc32c",
+    "setuptools",  # TFX, when the first artifact is made
+    "tomllib",
+    "apache_beam.runners.portability.portable_runner",
+    "apache_beam.runners.worker.worker_pool_main",
     "tensorflow",
     "tensorflow_data_validation",
     "tensorflow_transform.beam",

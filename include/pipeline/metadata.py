@@ -1,11 +1,14 @@
-"""ML Metadata: where it is, and one process at a time in it where it is SQLite.
+"""ML Metadata: where it is, and one process at a time in it.
 
-SQLite's ML Metadata answers "database is locked" as soon as two processes write. TFX enters the Metadata object for
-short transactions only (before a node runs, and after), so that a file lock around each is all it takes.
+SQLite's ML Metadata answers "database is locked" as soon as two processes write. PostgreSQL's lets both in, and then
+has a type twice that both registered at once, since nothing there makes a type's name unique: artifacts of the second
+are not found by the name. TFX enters the Metadata object for short transactions only (before a node runs, and after),
+so that a file lock around each is all it takes.
 """
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,28 +31,32 @@ def connection_config(places: Places, model: str) -> metadata_store_pb2.Connecti
     if not url:
         return metadata.sqlite_metadata_connection_config(str(places.metadata / f"{model}.sqlite"))
     parts = urlsplit(url)
-    if parts.scheme not in ("postgresql", "postgres") or not parts.hostname:
-        raise ValueError(f"NIGHTLY_METADATA_DB is not of the form postgresql://user:password@host:port/name: {url!r}")
+    name = parts.path.lstrip("/")
+    if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not name:
+        found = f"scheme {parts.scheme!r}, host {parts.hostname!r}, {'a' if name else 'no'} name"  # no password
+        raise ValueError(f"NIGHTLY_METADATA_DB is not of the form postgresql://user:password@host:port/name: {found}")
     config = metadata_store_pb2.ConnectionConfig()
     config.postgresql.host = parts.hostname
     config.postgresql.port = str(parts.port or 5432)
     config.postgresql.user = unquote(parts.username or "")
     config.postgresql.password = unquote(parts.password or "")
-    config.postgresql.dbname = parts.path.lstrip("/")
+    config.postgresql.dbname = name
     return config
 
 
 class NightlyMetadata(metadata.Metadata):
-    """TFX's metadata handle for a model, entered by one process at a time where it is a SQLite file."""
+    """TFX's metadata handle for a model, entered by one process at a time: of this model, or in PostgreSQL of all."""
 
     def __init__(self, places: Places, model: str) -> None:
         config = connection_config(places, model)
         super().__init__(config)
-        self._lock_path = Path(config.sqlite.filename_uri + ".lock") if config.HasField("sqlite") else None
+        sqlite = config.HasField("sqlite")
+        self._lock_path = Path(config.sqlite.filename_uri + ".lock") if sqlite else places.run / "metadata.lock"
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
-        if self._lock_path and self._users == 0:
+        if self._users == 0:
+            self._lock_path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         super().__enter__()
@@ -75,8 +82,11 @@ def outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> list[me
     return [a for a in handle.store.get_artifacts_by_id(list(ids)) if a.state == Artifact.LIVE] if ids else []
 
 
-def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> None:
-    """Take earlier tries of `node` in its run out of sight, so that its consumers get the outputs of one try only."""
+def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, root: Path) -> None:
+    """Take earlier tries of `node` in its run out of sight, so that its consumers get the outputs of one try only.
+
+    :param root: the pipeline's folder; what a killed try had begun there goes too
+    """
     stale = outputs(handle, node)
     for artifact in stale:
         artifact.state = Artifact.ABANDONED
@@ -85,6 +95,8 @@ def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> 
     unfinished = [e for e in _executions(handle, node) if e.last_known_state in (Execution.NEW, Execution.RUNNING)]
     for execution in unfinished:  # a try that was killed
         execution.last_known_state = Execution.CANCELED
+        for begun in (root / node.node_info.id).glob(f"*/{execution.id}"):
+            shutil.rmtree(begun, ignore_errors=True)
     if unfinished:
         handle.store.put_executions(unfinished)
 

@@ -35,10 +35,12 @@ from tensorflow_model_analysis.utils import config_util
 from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
 
 from include.contracts.base import did_you_mean
+from include.pipeline.beam import Options, pipeline
 
 log = logging.getLogger("nightly")
 
 LABEL = "label"
+NO_EXAMPLES = "the eval split has no labelled examples to judge the model by"
 
 
 class Scored(NamedTuple):
@@ -70,10 +72,30 @@ def write_results(
         tfma.analyze_raw_data(_frame(batches), config, output_path=str(output))
     else:
         _write(_in_process(batches, computations, slices), output)
-    run = config_pb2.EvalRun(
-        eval_config=config, version=tfma_version.VERSION, model_locations={s.name: "" for s in config.model_specs}
+    _write_run(config, output)
+
+
+def write_results_on_beam(
+    rows: beam.PTransform, models: list[str], metrics: list[str], slices: list[str], output: Path, options: Options
+) -> None:
+    """The same by TFMA's own pipeline, over `rows` of as_rows. Files and figures are as write_results has them."""
+    config = eval_config(models, metrics, slices)
+    with pipeline(options) as begin:
+        analyze = tfma.ExtractEvaluateAndWriteResults(eval_config=config, output_path=str(output))
+        _ = begin | rows | analyze
+    if not any(tfma.load_metrics(str(output))):
+        raise ValueError(NO_EXAMPLES)
+    _write_run(config, output)
+
+
+def as_rows(batch: Scored) -> pa.RecordBatch:
+    """A batch of examples as TFMA's extractors take it: each column lists of one."""
+    columns = {LABEL: pa.array(batch.labels)} | {name: pa.array(scores) for name, scores in batch.scores.items()}
+    columns |= batch.columns
+    offsets = pa.array(np.arange(len(batch.labels) + 1, dtype=np.int32))
+    return pa.RecordBatch.from_pydict(
+        {name: pa.ListArray.from_arrays(offsets, values) for name, values in columns.items()}
     )
-    (output / "eval_config.json").write_text(json_format.MessageToJson(run))
 
 
 def eval_config(models: list[str], metrics: list[str], slices: list[str]) -> config_pb2.EvalConfig:
@@ -108,19 +130,23 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
+def checked(batch: Scored) -> Scored:
+    """The batch. Raises ValueError for NaN."""
+    for model, scores in batch.scores.items():
+        if np.isnan(scores).any():
+            raise ValueError(f"the {model} model answers {np.isnan(scores).sum()} examples with NaN")
+    return batch
+
+
 def _checked(batches: Iterator[Scored]) -> Iterator[Scored]:
     """The batches that have rows. Raises ValueError for NaN, and where there is none."""
     some = False
     for batch in batches:
-        if not len(batch.labels):
-            continue
-        for model, scores in batch.scores.items():
-            if np.isnan(scores).any():
-                raise ValueError(f"the {model} model answers {np.isnan(scores).sum()} examples with NaN")
-        some = True
-        yield batch
+        if len(batch.labels):
+            some = True
+            yield checked(batch)
     if not some:
-        raise ValueError("the eval split has no labelled examples to judge the model by")
+        raise ValueError(NO_EXAMPLES)
 
 
 def _slices(batch: Scored, columns: list[str]) -> Iterator[tuple[tuple, slice | np.ndarray]]:
@@ -169,6 +195,13 @@ def _write(slices: dict[tuple, metric_types.MetricsDict], output: Path) -> None:
     with tf.io.TFRecordWriter(str(output / "metrics-00000-of-00001.tfrecord")) as writer:
         for item in slices.items():
             writer.write(tfma_writer.convert_slice_metrics_to_proto(item, None).SerializeToString())
+
+
+def _write_run(config: config_pb2.EvalConfig, output: Path) -> None:
+    run = config_pb2.EvalRun(
+        eval_config=config, version=tfma_version.VERSION, model_locations={s.name: "" for s in config.model_specs}
+    )
+    (output / "eval_config.json").write_text(json_format.MessageToJson(run))
 
 
 def _frame(batches: Iterator[Scored]) -> pd.DataFrame:

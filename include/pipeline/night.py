@@ -1,6 +1,6 @@
 """A whole night without Airflow, for notebooks and debugging:
 
-    python -m include.pipeline.night MODEL [--as-of 2016-03-01] [--release] [--train-steps N] [--source PATH_OR_URL]
+    python -m include.pipeline.night MODEL [--as-of 2016-03-01] [--release] [--train-steps N] [--fresh] [--source …]
 
 The same steps in the same order in one process, stopping where a gate holds the night. `--until STEP` stops after
 a step; what each found lies in the night's folder, and the pipeline's artifacts in ML Metadata as from Airflow.
@@ -18,6 +18,7 @@ from include.contracts.night import Night, utc_now
 from include.contracts.places import Places
 from include.pipeline import worker
 from include.release.store import ReleaseStore
+from include.schemas.store import SchemaStore
 from include.sources import fetch
 
 STEPS = [
@@ -34,7 +35,7 @@ def plan(arguments: argparse.Namespace, places: Places) -> Night:
         end = end.replace(tzinfo=dt.UTC)
     if not arguments.as_of and config.source.ended_on:
         end = min(end, dt.datetime.combine(config.source.ended_on, dt.time(), dt.UTC))
-    now = utc_now()
+    now, schemas = utc_now(), SchemaStore(places, config.name)
     night = Night(
         model=config.name,
         run_id=f"command__{now:%Y%m%dT%H%M%S}",
@@ -44,12 +45,19 @@ def plan(arguments: argparse.Namespace, places: Places) -> Night:
         window_start=config.data.window_start(end),
         release=arguments.release,
         train_steps=arguments.train_steps or config.training.steps,
+        fresh=arguments.fresh,
         code_version=code_version(),
-        production_version=ReleaseStore(places.serving, places.releases, config.name).production(),
+        production_version=_store(places, config.name).production(),
+        schema_version=schemas.current(),
+        schema_note=schemas.note(schemas.current()),
         planned_at=now,
     )
     night.save(night.folder(places) / "request.json")
     return night
+
+
+def _store(places: Places, model: str) -> ReleaseStore:
+    return ReleaseStore(places.serving, places.releases, model)
 
 
 def main(words: list[str]) -> int:
@@ -58,6 +66,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--as-of", help="end of the window, ISO 8601, UTC unless it says otherwise (default: now)")
     parser.add_argument("--release", action="store_true", help="release the model if both gates pass")
     parser.add_argument("--train-steps", type=int)
+    parser.add_argument("--fresh", action="store_true", help="compute everything anew, reusing no earlier work")
     parser.add_argument("--source", help="another path or URL than the config's")
     parser.add_argument("--until", choices=STEPS, help="stop after this step")
     arguments = parser.parse_args(words)
@@ -65,10 +74,12 @@ def main(words: list[str]) -> int:
     places = Places.from_environment()
     try:
         night = plan(arguments, places)
+        folder = night.folder(places)
+        if night.config().pipeline.engine == "beam":
+            worker.step_function("include.pipeline.beam:check")(folder, places)
     except ContractError as error:
         print(error, file=sys.stderr)
         return 2
-    folder = night.folder(places)
     download = fetch(
         load_config(night.model).source,
         address=arguments.source,
@@ -79,6 +90,9 @@ def main(words: list[str]) -> int:
     )
     download.save(folder / "download.json")
     for step in STEPS if night.release else STEPS[:-1]:
+        if step == "release" and (waits_for := _store(places, night.model).waits_for(night.run_id)):
+            print(f"ACCEPTED, not released: {waits_for}")
+            break
         found = worker.step_function(step)(folder, places)
         if step == "snapshot" and not found["rows"]:
             print(f"NO_DATA: {night.model} has no rows before {night.as_of:%Y-%m-%d %H:%M}")

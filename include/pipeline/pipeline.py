@@ -24,8 +24,9 @@ from include.pipeline.components.infra_validator import CleanProcessInfraValidat
 from include.pipeline.components.model_gate import ModelGate
 from include.pipeline.components.release import Release
 from include.pipeline.components.statistics import InProcessStatisticsGen
-from include.pipeline.components.transform import InProcessTransform
+from include.pipeline.components.transform import BeamTransform, InProcessTransform
 from include.pipeline.metadata import connection_config
+from include.schemas.store import SchemaStore
 
 PREPROCESSING_FN = "include.pipeline.modeling.transforming.preprocessing_fn"  # calls the model's own
 RUN_FN = "include.pipeline.modeling.training.run_fn"  # for every model that does not bring its own
@@ -39,7 +40,9 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
     manifest = SnapshotManifest.load(f"{snapshot.path}/manifest.json")
     controls = controls_of(places, night, config.data_gate.controls)
     label = config.data.label
+    schema_file = SchemaStore(places, night.model).path(night.schema_version)
     metrics = sorted({*config.model_gate.metrics, *config.model_gate.slice_metrics})
+    beam_args = json.dumps(config.pipeline.beam_args) if config.pipeline.engine == "beam" else ""
 
     examples = SnapshotExampleGen(
         snapshot=snapshot.path,
@@ -47,9 +50,12 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
         id_columns="\n".join(config.data.id_columns or manifest.columns),
         label=label.column,
         eval_percent=config.data.eval_percent,
+        beam_args=beam_args,
     ).with_id("examples")
-    statistics = InProcessStatisticsGen(examples=examples.outputs["examples"]).with_id("statistics")
-    schema = tfx.components.ImportSchemaGen(schema_file=str(config.folder / "schema.pbtxt")).with_id("schema")
+    statistics = InProcessStatisticsGen(examples=examples.outputs["examples"], beam_args=beam_args).with_id(
+        "statistics"
+    )
+    schema = tfx.components.ImportSchemaGen(schema_file=str(schema_file)).with_id("schema")
     example_validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     ).with_id("example_validator")
@@ -58,13 +64,15 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
         schema=schema.outputs["schema"],
         controls=json.dumps([control.model_dump(mode="json") for control in controls]),
         thresholds=json.dumps(night.overrides, sort_keys=True),
-        serving_statistics=_serving_statistics(night, places),
+        predictions=str(places.predictions / night.model),
+        night_folder=folder,
     ).with_id("drift_skew")
     data_gate = DataGate(
         statistics=statistics.outputs["statistics"],
         schema=schema.outputs["schema"],
         anomalies=example_validator.outputs["anomalies"],
         drift_skew=drift_skew.outputs["anomalies"],
+        requests=drift_skew.outputs["requests"],
         night_folder=folder,
     ).with_id("data_gate")
     transform = _transform(config, examples, schema)
@@ -91,6 +99,7 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
         metrics=json.dumps(metrics),
         slices=json.dumps(config.model_gate.slices),
         production_version=night.production_version or 0,
+        beam_args=beam_args,
         **({"baseline_model": production.outputs["result"]} if production else {}),
     ).with_id("evaluator")
     model_gate = ModelGate(evaluation=evaluator.outputs["evaluation"], night_folder=folder).with_id("model_gate")
@@ -124,7 +133,7 @@ def _transform(config: ModelConfig, examples: BaseNode, schema: BaseNode) -> Bas
     if config.pipeline.engine == "in_process":
         node = InProcessTransform(**inputs, preprocessing_fn=PREPROCESSING_FN, custom_config=json.dumps(custom_config))
     else:
-        node = tfx.components.Transform(
+        node = BeamTransform(
             **inputs,
             preprocessing_fn=PREPROCESSING_FN,
             custom_config=custom_config,
@@ -132,12 +141,6 @@ def _transform(config: ModelConfig, examples: BaseNode, schema: BaseNode) -> Bas
             disable_analyzer_cache=True,
         ).with_beam_pipeline_args(config.pipeline.beam_args)
     return node.with_id("transform")
-
-
-def _serving_statistics(night: Night, places: Places) -> str:
-    """Statistics (Split-serving) of the requests that were logged, where somebody logs them; "" where nobody does."""
-    folder = places.var / "serving_logs" / night.model
-    return str(folder) if (folder / "Split-serving").is_dir() else ""
 
 
 def _production_model(night: Night, places: Places) -> BaseNode | None:

@@ -20,7 +20,8 @@ from include.contracts.config import ControlName, ModelConfig, load_config
 from include.contracts.findings import NightFindings, beyond, findings
 from include.contracts.night import Reason
 from include.contracts.places import Places
-from include.pipeline.schema import SchemaError, override_thresholds, read_schema, threshold_of
+from include.pipeline.schema import SchemaError, comparators, override_thresholds, read_schema
+from include.schemas.store import SchemaStore, SchemaVersionError
 
 QUANTILE = 0.99  # of the figures of nights that passed
 MARGIN = 1.25  # on that: history is short, and the next night may be a little more unusual than any before
@@ -40,14 +41,10 @@ class Thresholds:
     def of(cls, model: str, proposed: dict[str, float]) -> "Thresholds":
         """Raises ContractError and SchemaError, with the nearest valid name."""
         config = load_config(model).with_overrides(proposed)
-        schema = read_schema(config.folder)
+        schemas = SchemaStore(Places.from_environment(), model)
+        schema = read_schema(schemas.path(schemas.current()))
         override_thresholds(schema, proposed)
-        known = {
-            f"{kind}.{feature.name}": threshold_of(feature, kind)
-            for feature in schema.feature
-            for kind in ("drift", "skew")
-        }
-        return cls(config, {key: threshold for key, threshold in known.items() if threshold is not None})
+        return cls(config, comparators(schema))
 
     def base(self, key: str) -> float | None:
         """The threshold `key` (as in --set) for the nearest control."""
@@ -139,7 +136,7 @@ def main(words: list[str]) -> int:
     try:
         thresholds = Thresholds.of(given.model, dict(_setting(text) for text in given.set))
         nights = findings(Places.from_environment(), given.model)
-    except (ContractError, SchemaError) as error:
+    except (ContractError, SchemaError, SchemaVersionError) as error:
         print(error, file=sys.stderr)
         return 2
     if not nights:

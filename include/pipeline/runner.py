@@ -17,8 +17,10 @@ from tfx.proto.orchestration import pipeline_pb2
 from include.contracts.base import did_you_mean
 from include.contracts.night import Night
 from include.contracts.places import Places
+from include.contracts.reuse import REUSE, Reuse
 from include.pipeline import metadata, retention
 from include.pipeline.pipeline import create_pipeline
+from include.pipeline.reuse import REUSABLE, Work
 
 log = logging.getLogger("nightly")
 
@@ -41,13 +43,16 @@ def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]
     handle = metadata.NightlyMetadata(places, night.model)
     for upstream in nodes[node_id].upstream_nodes:  # an import has no task of its own
         if nodes[upstream].node_info.type.name == IMPORTER:
-            _launch(nodes[upstream], pipeline, handle)
+            _launch(nodes[upstream], pipeline, handle, night)
     if not nodes[node_id].upstream_nodes:
         with handle:
             retention.prune(handle, places.pipeline / night.model, night.config().retention.runs)
-    written = night_folder / f"{node_id}.json"
+    written, said = night_folder / f"{node_id}.json", night_folder / REUSE.format(node_id)
     written.unlink(missing_ok=True)
-    _launch(nodes[node_id], pipeline, handle)
+    said.unlink(missing_ok=True)
+    reuse = _launch(nodes[node_id], pipeline, handle, night)
+    if reuse:
+        reuse.save(said)
     if written.exists():
         return json.loads(written.read_text())
     with handle:
@@ -68,16 +73,28 @@ class RepeatableLauncher(launcher.Launcher):
         )
 
 
-def _launch(node: pipeline_pb2.PipelineNode, pipeline: pipeline_pb2.Pipeline, handle: metadata.NightlyMetadata) -> None:
+def _launch(
+    node: pipeline_pb2.PipelineNode, pipeline: pipeline_pb2.Pipeline, handle: metadata.NightlyMetadata, night: Night
+) -> Reuse | None:
+    """Run the node, unless an earlier run's work can be taken over; says which, for a node of which that is asked."""
     deployment = runner_utils.extract_local_deployment_config(pipeline)
+    executor = runner_utils.extract_executor_spec(deployment, node.node_info.id)
     with handle:
-        metadata.forget_outputs(handle, node)
+        metadata.forget_outputs(handle, node, Path(pipeline.runtime_spec.pipeline_root.field_value.string_value))
+    spared = node.node_info.id in REUSABLE and night.config().pipeline.reuse
+    work = Work(handle, node, pipeline, executor, night) if spared else None
+    reuse = work.take_over() if work else None
+    if reuse and reuse.run_id:
+        log.info("reused: %s", reuse.reason)
+        return reuse
+    if reuse:
+        log.info("computed: %s", reuse.reason)
     done = RepeatableLauncher(
         pipeline_node=node,
         mlmd_connection=handle,
         pipeline_info=pipeline.pipeline_info,
         pipeline_runtime_spec=pipeline.runtime_spec,
-        executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
+        executor_spec=executor,
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
     ).launch()
     if done is None or (not done.output_dict and node.outputs.outputs):
@@ -86,3 +103,6 @@ def _launch(node: pipeline_pb2.PipelineNode, pipeline: pipeline_pb2.Pipeline, ha
             f"{node.node_info.id} found no inputs in this run: run {wanted} first, in the same run "
             "(in Airflow: clear those tasks too)"
         )
+    if work:
+        work.remember(done.execution_id, done.output_dict)
+    return reuse

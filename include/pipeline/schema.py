@@ -16,13 +16,18 @@ def read_schema(path: Path) -> schema_pb2.Schema:
     """The schema in text format at `path`, or in schema.pbtxt of that folder. Raises FileNotFoundError, SchemaError."""
     path = Path(path)
     path = path / "schema.pbtxt" if path.is_dir() else path
+    return parse_schema(path.read_text(), where=str(path))
+
+
+def parse_schema(text: str, *, where: str) -> schema_pb2.Schema:
+    """The schema in text format that came from `where`. Raises SchemaError."""
     try:
-        schema = text_format.Parse(path.read_text(), schema_pb2.Schema())
+        schema = text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
-        raise SchemaError(f"{path} is not a schema in text format: {error}") from None
+        raise SchemaError(f"{where} is not a schema in text format: {error}") from None
     wrong = [problem for feature in schema.feature for problem in _misfits(feature)]
     if wrong:
-        raise SchemaError(f"{path}: a comparator does not fit its feature:\n" + "\n".join(f"  {w}" for w in wrong))
+        raise SchemaError(f"{where}: a comparator does not fit its feature:\n" + "\n".join(f"  {w}" for w in wrong))
     return schema
 
 
@@ -58,6 +63,12 @@ def threshold_of(feature: schema_pb2.Feature, kind: str) -> float | None:
     comparator = getattr(feature, f"{kind}_comparator")
     norm = "infinity_norm" if comparator.HasField("infinity_norm") else "jensen_shannon_divergence"
     return getattr(comparator, norm).threshold
+
+
+def comparators(schema: schema_pb2.Schema) -> dict[str, float]:
+    """Every comparator's threshold, as "drift.FEATURE" and "skew.FEATURE"."""
+    known = {f"{kind}.{feature.name}": threshold_of(feature, kind) for feature in schema.feature for kind in KINDS}
+    return {key: threshold for key, threshold in known.items() if threshold is not None}
 
 
 def set_threshold(feature: schema_pb2.Feature, kind: str, threshold: float) -> None:

@@ -1,10 +1,12 @@
 """Look at a model's releases: `python -m include.release list MODEL | show MODEL VERSION | verify MODEL VERSION`.
 Or go back to an earlier one: `python -m include.release rollback MODEL VERSION|previous --reason "why"`.
+Or see how the canary compares, or end that: `python -m include.release canary MODEL [promote|stop --reason "why"]`.
 
 list      every version ever released: its state, when, by which run, from which snapshot
 show      one version's record, as JSON
 verify    hash one version's files on disk against its record
 rollback  quarantine every version newer than the one given, and move the label `stable` to that first
+canary    compare it with production by the labels known now (status; changes nothing), or decide before that is clear
 """
 
 import argparse
@@ -14,9 +16,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from include.canary.decide import compare, decide
+from include.canary.labels import FeedbackError
+from include.canary.report import report
 from include.contracts.base import ContractError, did_you_mean
+from include.contracts.canary import CanaryRequest, Comparison
 from include.contracts.places import Places
 from include.contracts.release import Rollback
+from include.predictions.log import DamagedLogError
 from include.release.rollback import REQUEST, parse_version, roll_back
 from include.release.store import ReleaseError, ReleaseStore
 
@@ -35,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("model")
     command.add_argument("version", help="its number, or `previous`")
     command.add_argument("--reason", required=True, help="stands in the record, and in that of each version taken back")
+    command = commands.add_parser("canary")
+    command.add_argument("model")
+    command.add_argument("action", nargs="?", choices=("status", "promote", "stop"), default="status")
+    command.add_argument("--reason", default="", help="stands in the records; needed to promote or stop")
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     places = Places.from_environment()
@@ -51,12 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
             withdrawn = ", ".join(map(str, done.withdrawn)) or "none"
             server = f"confirmed by the server at {done.server}" if done.server else "no model server is configured"
             print(f"{done.model} is at {done.version}, before {done.from_version}; quarantined: {withdrawn}; {server}")
+        elif given.command == "canary":
+            print(_canary(places, given))
         elif given.command == "show":
             print(store.record(given.version).model_dump_json(indent=2))
         else:
             record = store.verify(given.version)
             print(f"{record.path}: {len(record.files)} files, all as released")
-    except (ReleaseError, ContractError) as error:
+    except (ReleaseError, ContractError, DamagedLogError, FeedbackError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -71,6 +84,15 @@ def _roll_back(places: Places, given: argparse.Namespace) -> Rollback:
     )
     with tempfile.TemporaryDirectory(prefix="rollback-") as folder:
         return roll_back(places, asked.save(Path(folder) / REQUEST))
+
+
+def _canary(places: Places, given: argparse.Namespace) -> str:
+    found = compare(places, given.model)
+    if given.action == "status":
+        kept = {comparison.version: comparison for comparison in Comparison.all(places, given.model)}
+        return report(given.model, kept.get(found.canary.version) if found else None, found)
+    asked = CanaryRequest(model=given.model, decision=given.action, reason=given.reason, requested_by=getpass.getuser())
+    return report(given.model, decide(places, asked, found), found)
 
 
 def show_all(store: ReleaseStore) -> None:

@@ -1,9 +1,9 @@
 """Production goes back to an earlier version. The command is `python -m include.release rollback`; Airflow's DAG
 `rollback` runs `step`.
 
-What was newer is quarantined, on disk: so it survives a restart of the server, and no retry releases it again. The
-version gone back to is then the one that the model gate compares with, and its snapshot's statistics are the last that
-drift is measured against.
+What was newer, be it a canary, is quarantined, on disk: so it survives a restart of the server, and no retry releases
+it again. The version gone back to is then the one that the model gate compares with, and its snapshot's statistics are
+the last that drift is measured against.
 """
 
 import logging
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from include.contracts.baseline import withdraw_after
+from include.contracts.canary import Comparison
 from include.contracts.config import load_config
 from include.contracts.night import utc_now
 from include.contracts.places import Places
@@ -66,6 +67,11 @@ def roll_back(places: Places, request: Path) -> Rollback:
     baselines = withdraw_after(places.baselines, asked.model, restored.run_id, restored.snapshot_id)
     asked = asked.model_copy(update={"baselines": asked.baselines + [baseline.snapshot_id for baseline in baselines]})
     asked.save(request)
+    for comparison in Comparison.all(places, asked.model):
+        if comparison.version in asked.withdrawn and not comparison.decision:
+            end = {"decision": "stop", "reason": why, "decided_by": asked.requested_by}
+            ended = {"decided_at": utc_now(), "done_at": utc_now()}
+            comparison.model_copy(update=end | ended).keep(places)
     retire(config, store)
     if not_confirmed:  # another try asks the server again, and does no more on disk
         raise not_confirmed

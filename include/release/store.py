@@ -18,6 +18,9 @@ whoever takes the lock next completes what was renamed, and clears away what was
 With a model server, what was renamed is first `verifying`: not in production before the server has answered for it.
 The lock is held meanwhile, so that whoever has it and finds a `verifying` version knows that its release died: a retry
 of that run verifies it again, any other takes it back.
+
+A version may be verified to be the `canary`: its callers get it, and the one in production stays what it is until the
+canary is promoted or stopped. There is one at most, it is the newest version, and nothing else is released meanwhile.
 """
 
 import datetime as dt
@@ -40,7 +43,7 @@ LOG = logging.getLogger(__name__)
 
 UNIX_SECONDS = range(10**9, 10**10)  # 2001 to 2286; a 14-digit date would win against every one of them for ever
 SPARE_BYTES = 64 * 2**20  # left free beside the copy: the record, and the server's own files
-LIVE = ("verifying", "released")
+LIVE = ("verifying", "canary", "released")
 PARSES_AS_INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 
 
@@ -58,6 +61,10 @@ class DamagedError(ReleaseError):
 
 class SpaceError(ReleaseError):
     """The serving volume has no room for another version."""
+
+
+class CanaryRunning(ReleaseError):
+    """A canary is being compared with the version in production: until that ends, nothing else is released."""
 
 
 class ReleaseNotVerified(ReleaseError):
@@ -79,8 +86,11 @@ class ModelServer(Protocol):
     def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
         """Raises ReleaseNotVerified."""
 
-    def serve(self, version: int | None, loadable: list[int]) -> None:
-        """Make `version` what stable clients get; None: the model has none. `loadable` is what the folder has."""
+    def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
+        """Make `version` what stable clients get; None: the model has none. `loadable` is what the folder has.
+
+        `canary` is what the callers of that label get; None: the label goes.
+        """
 
 
 class ReleaseStore:
@@ -95,8 +105,23 @@ class ReleaseStore:
     # What is there
 
     def production(self) -> int | None:
-        """The version that the server takes: the newest released one on disk. None before the first release."""
+        """What stable clients get: the newest released version on disk. None before the first release."""
         return max(self.versions(), default=None)
+
+    def canary(self) -> ReleaseRecord | None:
+        """The version that is being compared with the one in production, if there is one."""
+        found = [r for r in self.records() if r.state == "canary" and self._place(r.version).is_dir()]
+        return found[-1] if found else None
+
+    def waits_for(self, run_id: str) -> str:
+        """The canary that a release of this run would have to wait for, as part of a sentence; "" if there is none."""
+        canary = self.canary()
+        if canary is None or canary.run_id == run_id:
+            return ""
+        return (
+            f"canary {canary.version} is being compared with production since {canary.canary_since:%Y-%m-%d %H:%M} UTC "
+            f"(bin/releases canary {self.model})"
+        )
 
     def versions(self) -> list[int]:
         """Released versions on disk, oldest first. What has a number and no record is reported, and left out."""
@@ -163,14 +188,16 @@ class ReleaseStore:
         requested_by: str,
         metrics: dict[str, float],
         server: ModelServer | None = None,
+        canary_share: float | None = None,
         now: float | None = None,
     ) -> ReleaseRecord:
         """Make the SavedModel in `source` the newest version, and say so in a record.
 
         A retry with the model that this run released already gives the same record, and no second version. With a
         `server` the version is in production once that has verified it, and quarantined if it does not; a server that
-        does not answer is found out before anything is released. `now` is in Unix seconds; a clock that went backwards
-        still gives a greater version. Raises ReleaseError.
+        does not answer is found out before anything is released. With a `canary_share` of the callers, it becomes the
+        canary of the version in production, if there is one. `now` is in Unix seconds; a clock that went backwards
+        still gives a greater version. Raises ReleaseError, and CanaryRunning while another run's version is the canary.
         """
         source = Path(source)
         if not (source / "saved_model.pb").is_file():
@@ -186,6 +213,15 @@ class ReleaseStore:
                     self._take_back(record, "its release died before the model server had verified it", server)
             if mine is not None:
                 return self._into_production(self._released_before(mine), server)
+            if waits_for := self.waits_for(run_id):
+                raise CanaryRunning(f"{self.model} is not released: {waits_for}")
+            production = self.production()
+            if canary_share is not None and production is not None and server is None:
+                raise ReleaseError(
+                    f"{self.model} has [release.canary] and no model server is configured: without labels, every "
+                    "caller would get the canary. Set NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC, or take the "
+                    "section out."
+                )
             self._check_volume()
             self._check_space(source, files)
             record = ReleaseRecord(
@@ -199,9 +235,10 @@ class ReleaseStore:
                 metrics=metrics,
                 files=files,
                 path=str(self._place(version)),
-                previous_version=self.production(),
+                previous_version=production,
                 released_at=dt.datetime.now(dt.UTC),
                 server=server.address if server else "",
+                canary_share=canary_share if production is not None else None,
             )
             return self._into_production(self._publish(source, record), server)
 
@@ -215,6 +252,46 @@ class ReleaseStore:
         """Take `version` out of the server's sight, whatever it is; its files stay beside, to be looked at."""
         with self._lock():
             return self._withdraw(self.record(version), why)
+
+    def promote(self, version: int, *, server: ModelServer) -> ReleaseRecord:
+        """Put the canary `version` into production: the label `stable` moves to it, `canary` goes.
+
+        Again, it completes what was begun. Raises ReleaseError, with the record as it was.
+        """
+        with self._lock():
+            self._recover()
+            record = self.record(version)
+            if record.state == "released" and version == self.production():
+                return record
+            if record.state != "canary":
+                raise ReleaseError(
+                    f"{self.model} {version} is {record.state} ({record.why or 'no canary'}): it is not promoted"
+                )
+            self.verify(version)
+            server.serve(version, self._loadable())
+            record = self._save(record, state="released", released_at=dt.datetime.now(dt.UTC))
+            LOG.info("%s %s was the canary, and is in production", self.model, version)
+            return record
+
+    def stop(self, version: int, why: str, *, server: ModelServer | None) -> ReleaseRecord:
+        """Quarantine the canary `version`; its callers get the version in production before it goes away.
+
+        Again, it completes what was begun. If the server cannot be reached, it is done on disk all the same, and
+        ServerNotReached is raised at the end. Raises ReleaseError for a version that is no canary.
+        """
+        with self._lock():
+            record = self.record(version)  # as it was: of a stop that died, recovery does not know why it began
+            self._recover()
+            if record.state not in ("canary", "quarantined"):
+                raise ReleaseError(f"{self.model} {version} is {record.state}, and no canary: it is not stopped")
+            not_reached = self._serve(self.production(), server)
+            record = self._withdraw(record, why)
+            if not_reached:
+                raise ServerNotReached(
+                    f"the canary {self.model} {version} is quarantined on disk, and the server has not confirmed it: "
+                    f"{not_reached}"
+                )
+            return record
 
     def roll_back(self, to: int, why: str, *, server: ModelServer | None = None) -> list[int]:
         """Make `to` the version in production by quarantining all newer ones; gives those, newest first.
@@ -306,27 +383,36 @@ class ReleaseStore:
             shutil.rmtree(leftover)
 
     def _into_production(self, record: ReleaseRecord, server: ModelServer | None) -> ReleaseRecord:
-        """What is `verifying` becomes released, or quarantined."""
+        """What is `verifying` becomes released, or the canary, or quarantined."""
         if record.state != "verifying":
             return record
+        to_canary = record.canary_share is not None
+        if server is None and to_canary:
+            raise ReleaseError(f"{record.path} is to be the canary, and no model server is configured any more")
         if server is None:
             LOG.warning("no model server is configured any more: of %s only the files are verified", record.path)
             return self._save(record, state="released", server="", released_at=dt.datetime.now(dt.UTC))
         try:
             self.verify(record.version)
             verification = server.verify(record, self.production())
-            server.serve(record.version, self._loadable())
+            if to_canary:
+                server.serve(self.production(), self._loadable(), record.version)
+            else:
+                server.serve(record.version, self._loadable())
         except Exception as error:
             self._take_back(record, str(error), server)
             raise
+        now = dt.datetime.now(dt.UTC)
         record = self._save(
             record,
-            state="released",
+            state="canary" if to_canary else "released",
             server=server.address,
             verification=verification,
-            released_at=dt.datetime.now(dt.UTC),
+            released_at=now,
+            canary_since=now if to_canary else None,
         )
-        LOG.info("%s %s is in production, verified by the server at %s", self.model, record.version, server.address)
+        what = "the canary" if to_canary else "in production"
+        LOG.info("%s %s is %s, verified by the server at %s", self.model, record.version, what, server.address)
         return record
 
     def _take_back(self, record: ReleaseRecord, why: str, server: ModelServer | None) -> None:
@@ -352,7 +438,7 @@ class ReleaseStore:
         return sorted(int(name) for name in self._names() if re.fullmatch(r"\d+", name, re.ASCII))
 
     def _released_before(self, record: ReleaseRecord) -> ReleaseRecord:
-        if record.state not in ("released", "verifying"):
+        if record.state not in LIVE:
             raise WithdrawnError(
                 f"run {record.run_id} released this very model as {self.model} {record.version}, which was then "
                 f"{record.state} ({record.why}); it is not released again. Train anew, or release it in a new run."
@@ -361,7 +447,7 @@ class ReleaseStore:
             LOG.warning("verifying %s again: the release that began to do so died", record.path)
             return record
         self.verify(record.version)
-        LOG.info("%s %s was released by this run already", self.model, record.version)
+        LOG.info("%s %s was released by this run already (%s)", self.model, record.version, record.state)
         return record
 
     def _check_volume(self) -> None:

@@ -4,6 +4,7 @@ The rules are those of TensorFlow's shared batch scheduler and TensorFlow Servin
 when it is full or its first request has waited for the timeout; a fixed number of threads serves the queues in turn.
 """
 
+import math
 import os
 import threading
 import time
@@ -16,7 +17,7 @@ import grpc
 import numpy as np
 
 from include.serving.config import BatchingParameters
-from include.serving.errors import ServingError, invalid, precondition
+from include.serving.errors import ServingError, exceeded, invalid, precondition
 from include.serving.monitoring import BATCH_SIZE, QUEUING_LATENCY, Metrics
 
 Run = Callable[..., list[np.ndarray]]
@@ -64,17 +65,19 @@ class BatchScheduler:
                 while (ready := self._next()) is None:
                     self.changed.wait(self._seconds_to_wait())
             queue, batch = ready
-            now = time.monotonic()
-            for task in batch.tasks:
-                pool = self.parameters.thread_pool_name
+            now, pool = time.monotonic(), self.parameters.thread_pool_name
+            tasks = [
+                task for task in batch.tasks if task.result.set_running_or_notify_cancel()
+            ]  # not past its deadline
+            for task in tasks:
                 self._metrics.observe(QUEUING_LATENCY, (now - task.enqueued) * 1e6, thread_pool_name=pool)
             try:
-                results = queue.process(batch)
+                results = queue.process(tasks) if tasks else []
             except Exception as error:
-                for task in batch.tasks:
+                for task in tasks:
                     task.result.set_exception(ServingError.of(error))
             else:
-                for task, outputs in zip(batch.tasks, results, strict=True):
+                for task, outputs in zip(tasks, results, strict=True):
                     task.result.set_result(outputs)
 
     def _next(self) -> "tuple[BatchQueue, _Batch] | None":
@@ -87,8 +90,8 @@ class BatchScheduler:
         return None
 
     def _seconds_to_wait(self) -> float | None:
-        deadline = min((queue.deadline() for queue in self._queues), default=float("inf"))
-        return None if deadline == float("inf") else max(deadline - time.monotonic(), 0)
+        deadline = min((queue.deadline() for queue in self._queues), default=math.inf)
+        return None if deadline == math.inf else max(deadline - time.monotonic(), 0)
 
     def observe_size(self, rows: int) -> None:
         self._metrics.observe(BATCH_SIZE, rows)
@@ -109,14 +112,17 @@ class BatchQueue:
     def deadline(self) -> float:
         """When the first batch may run: at once if it is full or another one follows it."""
         if not self.batches:
-            return float("inf")
+            return math.inf
         first, parameters = self.batches[0], self._scheduler.parameters
         if len(self.batches) > 1 or first.rows >= parameters.max_batch_size:
             return 0
         return first.tasks[0].enqueued + parameters.batch_timeout_micros / 1e6
 
-    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        """Run `inputs` within a batch; waits for the result. Raises ServingError."""
+    def __call__(self, inputs: list[np.ndarray], deadline: float) -> list[np.ndarray]:
+        """Run `inputs` within a batch; waits for the result until `deadline`, of the monotonic clock.
+
+        What has not begun by then is never computed. Raises ServingError.
+        """
         parameters = self._scheduler.parameters
         if not inputs:
             raise invalid("Batching Run() must have at least one input tensor")
@@ -127,7 +133,7 @@ class BatchQueue:
             raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
         if rows > parameters.max_batch_size:
             raise invalid(f"Task size {rows} is larger than maximum input batch size {parameters.max_batch_size}")
-        task = _Task(list(inputs), rows)
+        task = _Task(inputs, rows)
         with self._scheduler.changed:
             if not self.batches or self.batches[-1].rows + rows > parameters.max_batch_size:
                 if len(self.batches) >= parameters.max_enqueued_batches:
@@ -139,16 +145,24 @@ class BatchQueue:
             self.batches[-1].tasks.append(task)
             self.batches[-1].rows += rows
             self._scheduler.changed.notify()
-        return task.result.result()
+        try:
+            return task.result.result(min(max(deadline - time.monotonic(), 0), threading.TIMEOUT_MAX))
+        except TimeoutError:
+            if task.result.cancel():
+                raise ServingError(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
+                ) from None
+            raise exceeded("Timed out waiting for notification") from None
 
-    def process(self, batch: _Batch) -> list[list[np.ndarray]]:
+    def process(self, tasks: list[_Task]) -> list[list[np.ndarray]]:
         """Each task's outputs, in order."""
         parameters = self._scheduler.parameters
-        size = next((size for size in parameters.allowed_batch_sizes if size >= batch.rows), batch.rows)
+        rows = sum(task.rows for task in tasks)
+        size = next((size for size in parameters.allowed_batch_sizes if size >= rows), rows)
         self._scheduler.observe_size(size)
         merged = []
         for position, name in enumerate(self._names):
-            arrays = [task.inputs[position] for task in batch.tasks]
+            arrays = [task.inputs[position] for task in tasks]
             if len({array.shape[1:] for array in arrays}) > 1:
                 if not parameters.pad_variable_length_inputs:
                     raise precondition(
@@ -157,8 +171,8 @@ class BatchQueue:
                         "have equal dimensions starting with the first dim."
                     )
                 arrays = _pad(arrays, name)
-            if size > batch.rows:  # any valid row will do: its result is thrown away
-                arrays.append(np.repeat(arrays[-1][:1], size - batch.rows, axis=0))
+            if size > rows:  # any valid row will do: its result is thrown away
+                arrays.append(np.repeat(arrays[-1][:1], size - rows, axis=0))
             merged.append(np.concatenate(arrays) if len(arrays) > 1 else arrays[0])
         outputs = self._run(*merged)
         for output in outputs:
@@ -170,7 +184,7 @@ class BatchQueue:
                     "input tensors"
                 )
         results, start = [], 0
-        for task in batch.tasks:
+        for task in tasks:
             results.append([output[start : start + task.rows] for output in outputs])
             start += task.rows
         return results

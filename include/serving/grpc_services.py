@@ -1,6 +1,7 @@
 """PredictionService and ModelService, on the stubs of tensorflow-serving-api."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,12 +84,14 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
     def _answer(self, context, api: str, addressed, request, infer: Callable):
         """`addressed` carries the ModelSpec."""
         started, name, status = time.monotonic(), addressed.model_spec.name, grpc.StatusCode.OK
+        remaining = context.time_remaining()
+        deadline = math.inf if remaining is None else started + remaining
         with _aborting(context):
             try:
                 if not addressed.HasField("model_spec"):
                     raise invalid("Missing ModelSpec")
                 with self._manager.serving(addressed.model_spec) as servable:
-                    response = infer(servable, request)
+                    response = infer(servable, request, deadline)
             except Exception as error:
                 status = ServingError.of(error).code
                 raise

@@ -1,7 +1,7 @@
 """Predict, Classify, Regress and MultiInference on a loaded version, with TensorFlow Serving's checks and texts."""
 
+import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -14,14 +14,12 @@ from tensorflow_serving.apis import (
     input_pb2,
     model_pb2,
     predict_pb2,
-    prediction_log_pb2,
     regression_pb2,
 )
 
+from include.serving.dtypes import type_name
 from include.serving.errors import ServingError, invalid, precondition
-
-if TYPE_CHECKING:
-    from include.serving.servable import Servable
+from include.serving.servable import Servable
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
@@ -30,9 +28,13 @@ Signature = meta_graph_pb2.SignatureDef
 
 
 def predict(
-    servable: "Servable", signature_name: str, inputs: dict[str, np.ndarray], output_filter: Iterable[str] = ()
+    servable: Servable,
+    signature_name: str,
+    inputs: dict[str, np.ndarray],
+    output_filter: Iterable[str] = (),
+    deadline: float = math.inf,
 ) -> dict[str, np.ndarray]:
-    """Outputs by alias: those in `output_filter`, or all."""
+    """Outputs by alias: those in `output_filter`, or all. `deadline`: as for Servable.run, here and below."""
     name = signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
     if name not in servable.signatures:
         raise precondition(f'Serving signature key "{name}" not found.')
@@ -56,18 +58,20 @@ def predict(
             )
         if aliases.count(alias) > 1:
             raise invalid(f"duplicate output tensor alias: {alias}")
-    tensors = servable.run(feeds, [signature.outputs[alias].name for alias in aliases], "Predict")
+    tensors = servable.run(feeds, [signature.outputs[alias].name for alias in aliases], "Predict", deadline)
     return {alias: tensors[signature.outputs[alias].name] for alias in aliases}
 
 
-def predict_response(servable: "Servable", request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+def predict_response(
+    servable: Servable, request: predict_pb2.PredictRequest, deadline: float = math.inf
+) -> predict_pb2.PredictResponse:
     inputs = {}
     for alias, tensor in request.inputs.items():
         try:
             inputs[alias] = tf.make_ndarray(tensor)
         except (ValueError, TypeError):
             raise invalid(f"tensor parsing error: {alias}") from None
-    outputs = predict(servable, request.model_spec.signature_name, inputs, request.output_filter)
+    outputs = predict(servable, request.model_spec.signature_name, inputs, request.output_filter, deadline)
     response = predict_pb2.PredictResponse(model_spec=_model_spec(servable, request.model_spec))
     for alias, array in outputs.items():
         response.outputs[alias].CopyFrom(to_proto(array))
@@ -75,12 +79,12 @@ def predict_response(servable: "Servable", request: predict_pb2.PredictRequest) 
 
 
 def classification_response(
-    servable: "Servable", request: classification_pb2.ClassificationRequest
+    servable: Servable, request: classification_pb2.ClassificationRequest, deadline: float = math.inf
 ) -> classification_pb2.ClassificationResponse:
     signature = _example_signature(servable, request.model_spec.signature_name)
     names = _classification_names(signature)
     examples = _examples(servable, request.input)
-    tensors = servable.run({names.pop("inputs"): examples}, names.values(), "Classify")
+    tensors = servable.run({names.pop("inputs"): examples}, names.values(), "Classify", deadline)
     return classification_pb2.ClassificationResponse(
         model_spec=_model_spec(servable, request.model_spec),
         result=_classifications(names, tensors, len(examples)),
@@ -88,12 +92,12 @@ def classification_response(
 
 
 def regression_response(
-    servable: "Servable", request: regression_pb2.RegressionRequest
+    servable: Servable, request: regression_pb2.RegressionRequest, deadline: float = math.inf
 ) -> regression_pb2.RegressionResponse:
     signature = _example_signature(servable, request.model_spec.signature_name)
     names = _regression_names(signature)
     examples = _examples(servable, request.input)
-    tensors = servable.run({names["inputs"]: examples}, [names["outputs"]], "Regress")
+    tensors = servable.run({names["inputs"]: examples}, [names["outputs"]], "Regress", deadline)
     return regression_pb2.RegressionResponse(
         model_spec=_model_spec(servable, request.model_spec),
         result=_regressions(tensors[names["outputs"]], len(examples)),
@@ -101,7 +105,7 @@ def regression_response(
 
 
 def multi_inference_response(
-    servable: "Servable", request: inference_pb2.MultiInferenceRequest
+    servable: Servable, request: inference_pb2.MultiInferenceRequest, deadline: float = math.inf
 ) -> inference_pb2.MultiInferenceResponse:
     """Several classifications and regressions of the same examples, in one run."""
     tasks: dict[str, tuple[str, dict[str, str]]] = {}
@@ -127,7 +131,7 @@ def multi_inference_response(
         raise invalid("Input tensor must be the same for all Signatures.")
     examples = _examples(servable, request.input)
     fetches = {tensor for _, names in tasks.values() for tensor in names.values()}
-    tensors = servable.run({sources.pop(): examples}, sorted(fetches), "MultiInference")
+    tensors = servable.run({sources.pop(): examples}, sorted(fetches), "MultiInference", deadline)
     response = inference_pb2.MultiInferenceResponse()
     for task, (method, names) in zip(request.tasks, tasks.values(), strict=True):
         result = response.results.add(model_spec=_model_spec(servable, task.model_spec))
@@ -136,21 +140,6 @@ def multi_inference_response(
         else:
             result.regression_result.CopyFrom(_regressions(tensors[names["outputs"]], len(examples)))
     return response
-
-
-def replay(servable: "Servable", record: prediction_log_pb2.PredictionLog) -> None:
-    """Run one warm-up record; its response is thrown away."""
-    kind = record.WhichOneof("log_type")
-    if kind == "predict_log":
-        predict_response(servable, record.predict_log.request)
-    elif kind == "classify_log":
-        classification_response(servable, record.classify_log.request)
-    elif kind == "regress_log":
-        regression_response(servable, record.regress_log.request)
-    elif kind == "multi_inference_log":
-        multi_inference_response(servable, record.multi_inference_log.request)
-    elif kind is not None:
-        raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
 
 
 def serialized_examples(source: input_pb2.Input) -> np.ndarray:
@@ -193,20 +182,20 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     return proto
 
 
-def _examples(servable: "Servable", source: input_pb2.Input) -> np.ndarray:
+def _examples(servable: Servable, source: input_pb2.Input) -> np.ndarray:
     examples = serialized_examples(source)
     servable.record_examples(len(examples))
     return examples
 
 
-def _model_spec(servable: "Servable", requested: model_pb2.ModelSpec) -> model_pb2.ModelSpec:
+def _model_spec(servable: Servable, requested: model_pb2.ModelSpec) -> model_pb2.ModelSpec:
     name = requested.signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
     spec = model_pb2.ModelSpec(name=requested.name, signature_name=name)
     spec.version.value = servable.version
     return spec
 
 
-def _example_signature(servable: "Servable", name: str) -> Signature:
+def _example_signature(servable: Servable, name: str) -> Signature:
     name = name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
     if name not in servable.signatures:
         raise invalid(f"No signature was found with the name: {name}")
@@ -290,11 +279,6 @@ def _regressions(array: np.ndarray, examples: int) -> regression_pb2.RegressionR
 
 def _shape(array: np.ndarray) -> str:
     return "[" + ",".join(str(size) for size in array.shape) + "]"
-
-
-def type_name(dtype: tf.DType) -> str:
-    """As TensorFlow's C++ side names it."""
-    return {tf.float32: "float", tf.float64: "double", tf.float16: "half"}.get(dtype, dtype.name)
 
 
 def _enum(dtype: tf.DType) -> str:

@@ -104,22 +104,22 @@ def ask(folder: Path, record: ReleaseRecord, request: Path | None) -> list[str]:
     """What the version answers to `request`, or to its golden examples, in lines. Raises ServingError, OSError."""
     import tensorflow as tf
 
-    from include.serving import inference, json_tensors
+    from include.serving import inference, json_requests, json_responses
     from include.serving.monitoring import Metrics
     from include.serving.servable import Servable
 
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
-    servable = Servable(record.model, record.version, str(folder), metrics=Metrics(), batching=None, warmup=False)
+    servable = Servable(record.model, record.version, str(folder), metrics=Metrics(), batching=None)
 
     def answer(document: dict) -> str:
         name = document.get("signature_name") or "serving_default"
         if name not in servable.signatures:
             raise ReleaseError(f"there is no signature {name!r}; there are: {', '.join(sorted(servable.signatures))}")
-        inputs, rows = json_tensors.predict_inputs(document, servable.signatures[name].inputs)
-        return json_tensors.predictions(inference.predict(servable, name, inputs), rows)
+        inputs, rows = json_requests.predict_inputs(document, servable.signatures[name].inputs)
+        return json_responses.predictions(inference.predict(servable, name, inputs), rows)
 
     if request is not None:
-        return ["", answer(json_tensors.parse(request.read_bytes()))]
+        return ["", answer(json_requests.parse(request.read_bytes()))]
     golden = Golden.load(folder / GOLDEN)
     document = {
         "signature_name": golden.signature,

@@ -2,11 +2,13 @@
 
     python -m include.serving.live      write it as the release records say: before the server's first start
 
-This one file is the record of which models are served, and which version has the label `stable`. TensorFlow Serving
-reads its --model_config_file at the start and at each --model_config_file_poll_wait_seconds, and then takes it as it
-is; a reload by gRPC replaces the whole configuration as well, at once, but is not written to the file, and lasts until
-the next poll or restart. So every change here is both: the file first, and then the very same text by gRPC. Whichever
-the server heard last, it has the same configuration, and nothing has to wait for a poll.
+This one file is the record of which models are served, and which versions have the labels `stable` and, while one is
+compared with it, `canary`. A request that names neither a version nor a label goes to the newest version that is
+loaded, and that is the canary: clients give a label. TensorFlow Serving reads its --model_config_file at the start and
+at each --model_config_file_poll_wait_seconds, and then takes it as it is; a reload by gRPC replaces the whole
+configuration as well, at once, but is not written to the file, and lasts until the next poll or restart. So every
+change here is both: the file first, and then the very same text by gRPC. Whichever the server heard last, it has the
+same configuration, and nothing has to wait for a poll.
 
 Start the server, TensorFlow Serving or ours, with
 
@@ -21,7 +23,7 @@ every model in it has one.
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ FILE = "models.config"
 HEADER = "# Written by each release and rollback, which also tell the running server: change it with care.\n"
 EMPTY = HEADER + "model_config_list {\n}\n"
 PLATFORM, LOADED = "tensorflow", 2  # as in include/serving/configure.py
-STABLE = "stable"
+STABLE, CANARY = "stable", "canary"
 
 Config = Any  # a ModelServerConfig of the client's own protos: no TensorFlow, in either environment
 
@@ -67,13 +69,19 @@ class LiveConfig:
 
     @contextmanager
     def changing(
-        self, model: str, stable: int | None, loadable: list[int], *, load: int = LOADED, served: bool = True
+        self,
+        model: str,
+        labels: Mapping[str, int | None],
+        loadable: list[int],
+        *,
+        load: int = LOADED,
+        served: bool = True,
     ) -> Iterator[str]:
         """Write the model's part anew and give the new text; what was there is written back when it is refused.
 
         Labels of versions that will not be loaded are dropped: the server would refuse all of it.
 
-        :param stable: the version that gets the label; None leaves it where it is
+        :param labels: the version that gets each label; None takes it away, one that is not named stays where it is
         :param loadable: the versions in the model's folder
         :param load: how many of them, the newest first, the server shall have loaded
         :param served: False takes the model out
@@ -82,7 +90,7 @@ class LiveConfig:
         with open(self.path.with_name(f".{FILE}.lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two models may be released at a time
             before = self.path.read_text() if self.path.exists() else EMPTY
-            text = self._changed(before, model, stable, sorted(loadable)[-load:], load, served)
+            text = self._changed(before, model, labels, sorted(loadable)[-load:], load, served)
             write_atomically(self.path, text.encode())
             try:
                 yield text
@@ -90,7 +98,9 @@ class LiveConfig:
                 write_atomically(self.path, before.encode())
                 raise
 
-    def _changed(self, before: str, model: str, stable: int | None, loaded: list[int], load: int, served: bool) -> str:
+    def _changed(
+        self, before: str, model: str, moved: Mapping[str, int | None], loaded: list[int], load: int, served: bool
+    ) -> str:
         config = text_format.Parse(before, message("ModelServerConfig")())
         config.model_config_list.SetInParent()
         entries = config.model_config_list.config
@@ -101,10 +111,9 @@ class LiveConfig:
         if served:
             entry = entries.add(name=model, base_path=f"{self.base_path}/{model}", model_platform=PLATFORM)
             entry.model_version_policy.latest.num_versions = load
-            if stable is not None:
-                labels[STABLE] = stable
-            for label, version in labels.items():
-                entry.version_labels[label] = version
+            for label, version in {**labels, **moved}.items():
+                if version is not None:
+                    entry.version_labels[label] = version
         return HEADER + text_format.MessageToString(config)
 
 
@@ -118,8 +127,10 @@ def write(places: Places, base_path: str) -> Path:
         write_atomically(live.path, EMPTY.encode())
     for model in sorted(known):
         store = ReleaseStore(places.serving, places.releases, model)
-        production = store.production()
-        with live.changing(model, production, store.versions(), served=production is not None):
+        production, canary = store.production(), store.canary()
+        labels = {STABLE: production, CANARY: canary.version if canary else None}
+        loadable = store.versions() + ([canary.version] if canary else [])
+        with live.changing(model, labels, loadable, served=production is not None):
             pass
     return live.path
 

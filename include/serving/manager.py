@@ -7,7 +7,9 @@ version is available, or none is wanted. So a hot swap always has a version to a
 
 import enum
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ class State(enum.IntEnum):
     """As in get_model_status.proto."""
 
     START = 10  # aspired, waits for its turn
-    LOADING = 20  # also while its warm-up requests are replayed
+    LOADING = 20  # also while its warm-up requests are replayed, and while it waits to be tried again
     AVAILABLE = 30
     UNLOADING = 40  # takes no new requests, ends those in flight
     END = 50  # unloaded, or failed to load: then with the error
@@ -44,17 +46,28 @@ class Version:
     error: ServingError | None = None
     servable: Servable | None = None
     in_flight: int = 0
+    failures: int = 0
+    retry_at: float | None = None  # while it waits for that
 
     def __str__(self) -> str:
         return f"{{name: {self.model} version: {self.number}}}"
 
 
 class Manager:
-    """Thread-safe. `labels_for_unavailable` lets a new label point at a version that is not loaded yet."""
+    """Thread-safe.
 
-    def __init__(self, load: Load, *, labels_for_unavailable: bool = False) -> None:
+    :param labels_for_unavailable: a new label may point at a version that is not loaded yet
+    :param retries: how often a version that does not load is tried again, while it is aspired
+    :param retry_seconds: the pause before each retry; other versions come and go meanwhile
+    """
+
+    def __init__(
+        self, load: Load, *, labels_for_unavailable: bool = False, retries: int = 0, retry_seconds: float = 0
+    ) -> None:
         self._load = load
         self._labels_for_unavailable = labels_for_unavailable
+        self._retries = retries
+        self._retry_seconds = max(retry_seconds, 0)
         self._reloading = threading.Lock()
         self._changed = threading.Condition()  # guards all below
         self._config: model_server_config_pb2.ModelServerConfig | None = None
@@ -202,8 +215,8 @@ class Manager:
             for number, version in versions.items():
                 if version.state is not State.UNLOADING:
                     was, version.aspired = version.aspired, number in found
-                    if version.state is State.START and not version.aspired:
-                        version.state = State.END
+                    if not version.aspired and (version.state is State.START or version.retry_at is not None):
+                        version.state, version.retry_at = State.END, None
                     elif version.state is State.END and version.aspired and not was:
                         versions[number] = Version(model, number, found[number])
             for number, path in found.items():
@@ -215,7 +228,7 @@ class Manager:
             with self._changed:
                 self._aspire()
                 while not self._stopping and (action := self._next_action()) is None:
-                    self._changed.wait()
+                    self._changed.wait(self._seconds_to_retry())
                 if self._stopping:
                     return
             step, version = action
@@ -230,26 +243,38 @@ class Manager:
             replaced = any(version.state is State.AVAILABLE for version in aspired)
             if leaving and (not aspired or replaced or len(leaving) > 1):
                 unloads.append(min(leaving, key=lambda version: version.number))
-            new = [version for version in aspired if version.state is State.START]
+            new = [v for v in aspired if v.state is State.START or (v.retry_at or math.inf) <= time.monotonic()]
             if new:
                 loads.append(max(new, key=lambda version: version.number))
         if unloads:
             return self._unload_version, unloads[0]
         return (self._load_version, loads[0]) if loads else None
 
+    def _seconds_to_retry(self) -> float | None:
+        waiting = [v.retry_at for versions in self._versions.values() for v in versions.values() if v.retry_at]
+        return max(min(waiting) - time.monotonic(), 0) if waiting else None
+
     def _load_version(self, version: Version) -> None:
         self._enter(version, State.LOADING)
         try:
             servable = self._load(version.model, version.number, version.path)
         except Exception as error:
-            version.error = ServingError.of(error)
-            self._enter(version, State.END)
-            log.error(
-                "Servable %s cannot be loaded: %s", version, version.error, exc_info=log.isEnabledFor(logging.DEBUG)
-            )
+            failure = ServingError.of(error)
+            log.error("Servable %s cannot be loaded: %s", version, failure, exc_info=log.isEnabledFor(logging.DEBUG))
+            self._failed(version, failure)
         else:
             version.servable = servable
             self._enter(version, State.AVAILABLE)
+
+    def _failed(self, version: Version, failure: ServingError) -> None:
+        version.failures += 1
+        if version.failures <= self._retries and version.aspired:
+            log.info("Servable %s is tried again in %g s (%s)", version, self._retry_seconds, version.failures)
+            with self._changed:
+                version.retry_at = time.monotonic() + self._retry_seconds
+        else:
+            version.error = failure
+            self._enter(version, State.END)
 
     def _unload_version(self, version: Version) -> None:
         self._enter(version, State.UNLOADING)
@@ -261,7 +286,7 @@ class Manager:
 
     def _enter(self, version: Version, state: State) -> None:
         with self._changed:
-            version.state = state
+            version.state, version.retry_at = state, None
             self._changed.notify_all()
         log.info("Servable %s is %s", version, state.name)
 

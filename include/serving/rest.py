@@ -15,12 +15,14 @@ from aiohttp import web
 from google.protobuf import json_format
 from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, model_pb2, regression_pb2
 
-from include.serving import inference, json_tensors
+from include.serving import inference, json_requests, json_responses
 from include.serving.errors import ServingError, invalid
 from include.serving.manager import Manager
 from include.serving.monitoring import REQUEST_COUNT, REQUEST_LATENCY, Metrics
 
 log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 0.1  # in which the thread itself says what its request was waiting for when its time was up
 
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICTION = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
@@ -44,8 +46,13 @@ _HTTP_STATUS = {
 }  # all others: 500
 
 
-def application(manager: Manager, metrics: Metrics, threads: Executor, prometheus_path: str) -> web.Application:
-    """Requests are read and answered on the event loop, and worked on in `threads`."""
+def application(
+    manager: Manager, metrics: Metrics, threads: Executor, prometheus_path: str, *, timeout: float, max_body_bytes: int
+) -> web.Application:
+    """Requests are read and answered on the event loop, and worked on in `threads`.
+
+    :param timeout: seconds for the work on a request, the wait for a thread included
+    """
 
     async def answer(request: web.Request) -> web.Response:
         path = request.rel_url.raw_path
@@ -53,33 +60,44 @@ def application(manager: Manager, metrics: Metrics, threads: Executor, prometheu
             return web.Response(text=metrics.page())
         if not path.lower().startswith("/v1/"):
             return web.Response(status=404)
-        body = await request.read()
-        work = asyncio.get_running_loop().run_in_executor(threads, process, request.method, path, body)
-        status, text = await work
-        return web.Response(status=status, text=text, content_type="application/json")
-
-    def process(method: str, path: str, body: bytes) -> tuple[int, str]:
         try:
-            return 200, _process(manager, metrics, method, path, body)
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return failed(413, f"The body is larger than {max_body_bytes} bytes")
+        deadline = time.monotonic() + timeout
+        work = asyncio.get_running_loop().run_in_executor(threads, process, request.method, path, body, deadline)
+        try:
+            # A run cannot be stopped: it goes on in its thread. What still waits for a thread is never begun.
+            return await asyncio.wait_for(work, timeout + GRACE_SECONDS)
+        except TimeoutError:
+            return failed(504, "Timed out waiting for notification")
+
+    def process(method: str, path: str, body: bytes, deadline: float) -> web.Response:
+        try:
+            text = _process(manager, metrics, method, path, body, deadline)
         except Exception as error:
             if not isinstance(error, ServingError):
                 log.exception("%s %s", method, path)
             failure = ServingError.of(error)
-            text = json.dumps({"error": failure.message}, indent=4, ensure_ascii=False)
-            return _HTTP_STATUS.get(failure.code, 500), text
+            return failed(_HTTP_STATUS.get(failure.code, 500), failure.message)
+        return web.Response(text=text, content_type="application/json")
 
-    app = web.Application(client_max_size=2**31 - 1)  # gRPC's limit in TensorFlow Serving
+    def failed(status: int, message: str) -> web.Response:
+        text = json.dumps({"error": message}, indent=4, ensure_ascii=False)
+        return web.Response(status=status, text=text, content_type="application/json")
+
+    app = web.Application(client_max_size=max_body_bytes)
     app.router.add_route("*", "/{path:.*}", answer)
     return app
 
 
-def _process(manager: Manager, metrics: Metrics, method: str, path: str, body: bytes) -> str:
+def _process(manager: Manager, metrics: Metrics, method: str, path: str, body: bytes, deadline: float) -> str:
     if method == "POST" and (match := _PREDICTION.fullmatch(path)):
         api = match["method"].lower()
         started = time.monotonic()
         spec, status = _model_spec(match), grpc.StatusCode.OK
         try:
-            text = _PREDICTIONS[api](manager, spec, body)
+            text = _PREDICTIONS[api](manager, spec, body, deadline)
         except Exception as error:
             status = ServingError.of(error).code
             raise
@@ -108,36 +126,36 @@ def _model_spec(match: re.Match) -> model_pb2.ModelSpec:
     return spec
 
 
-def _predict(manager: Manager, spec: model_pb2.ModelSpec, body: bytes) -> str:
-    document = json_tensors.parse(body)
+def _predict(manager: Manager, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
+    document = json_requests.parse(body)
     name = document.get("signature_name") or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
     with manager.serving(spec) as servable:
         if name not in servable.signatures:
             raise invalid(f'Serving signature name: "{name}" not found in signature def')
-        inputs, rows = json_tensors.predict_inputs(document, servable.signatures[name].inputs)
-        outputs = inference.predict(servable, name, inputs)
-    return json_tensors.predictions(outputs, rows)
+        inputs, rows = json_requests.predict_inputs(document, servable.signatures[name].inputs)
+        outputs = inference.predict(servable, name, inputs, deadline=deadline)
+    return json_responses.predictions(outputs, rows)
 
 
-def _classify(manager: Manager, spec: model_pb2.ModelSpec, body: bytes) -> str:
-    document = json_tensors.parse(body)
+def _classify(manager: Manager, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
+    document = json_requests.parse(body)
     spec.signature_name = document.get("signature_name", "")
-    request = classification_pb2.ClassificationRequest(model_spec=spec, input=json_tensors.examples(document))
+    request = classification_pb2.ClassificationRequest(model_spec=spec, input=json_requests.examples(document))
     with manager.serving(spec) as servable:
-        response = inference.classification_response(servable, request)
-    return json_tensors.classifications(response.result)
+        response = inference.classification_response(servable, request, deadline)
+    return json_responses.classifications(response.result)
 
 
-def _regress(manager: Manager, spec: model_pb2.ModelSpec, body: bytes) -> str:
-    document = json_tensors.parse(body)
+def _regress(manager: Manager, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
+    document = json_requests.parse(body)
     spec.signature_name = document.get("signature_name", "")
-    request = regression_pb2.RegressionRequest(model_spec=spec, input=json_tensors.examples(document))
+    request = regression_pb2.RegressionRequest(model_spec=spec, input=json_requests.examples(document))
     with manager.serving(spec) as servable:
-        response = inference.regression_response(servable, request)
-    return json_tensors.regressions(response.result)
+        response = inference.regression_response(servable, request, deadline)
+    return json_responses.regressions(response.result)
 
 
-_PREDICTIONS: dict[str, Callable[[Manager, model_pb2.ModelSpec, bytes], str]] = {
+_PREDICTIONS: dict[str, Callable[[Manager, model_pb2.ModelSpec, bytes, float], str]] = {
     "predict": _predict,
     "classify": _classify,
     "regress": _regress,

@@ -5,7 +5,7 @@ every signature with its method name, and partial outputs work the same way, and
 """
 
 import gc
-import logging
+import math
 import threading
 import time
 from collections.abc import Iterable
@@ -14,47 +14,42 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
-from tensorflow_serving.apis import prediction_log_pb2
 
-from include.serving import inference
 from include.serving.batching import BatchQueue, BatchScheduler, Run
-from include.serving.errors import ServingError, invalid, not_found
+from include.serving.dtypes import type_name
+from include.serving.errors import ServingError, exceeded, invalid, not_found
 from include.serving.monitoring import (
     EXAMPLE_COUNT_TOTAL,
     EXAMPLE_COUNTS,
     LOAD_ATTEMPTS,
     LOAD_LATENCY,
     RUNTIME_LATENCY,
-    WARMUP_LATENCY,
     Metrics,
 )
 
-log = logging.getLogger(__name__)
-
-WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
-MAX_WARMUP_RECORDS = 1000
-
 
 class Servable:
-    """Load `path` and replay its warm-up requests; the version is ready when the constructor returns.
-
-    Raises ServingError with the code and text that the version's END status will show.
-    """
+    """Loads `path`. Raises ServingError with the code and text that the version's END status will show."""
 
     def __init__(
-        self, model: str, version: int, path: str, *, metrics: Metrics, batching: BatchScheduler | None, warmup: bool
+        self,
+        model: str,
+        version: int,
+        path: str,
+        *,
+        metrics: Metrics,
+        batching: BatchScheduler | None,
+        session: tf.compat.v1.ConfigProto | None = None,
     ) -> None:
         self.model = model
         self.version = version
-        self._path = path
         self._metrics = metrics
         self._batching = batching
         self._lock = threading.Lock()
-        self._direct: dict[tuple, Run] = {}
-        self._queues: dict[tuple, BatchQueue] = {}
+        self._runners: dict[tuple, tuple[Run, BatchQueue | None]] = {}
         started = time.monotonic()
         try:
-            self._session, self.signatures = _load(path)
+            self._session, self.signatures = _load(path, session)
         except ServingError:
             metrics.count(LOAD_ATTEMPTS, model_path=path, status="fail")
             raise
@@ -65,25 +60,27 @@ class Servable:
         }
         metrics.count(LOAD_LATENCY, int((time.monotonic() - started) * 1e6), model_path=path)
         metrics.count(LOAD_ATTEMPTS, model_path=path, status="success")
-        try:
-            if warmup:
-                self._warm_up()
-        except BaseException:
-            self.close()
-            raise
 
-    def run(self, feeds: dict[str, np.ndarray], fetches: Iterable[str], api: str) -> dict[str, np.ndarray]:
-        """The tensors named in `fetches`, computed from `feeds`; through the batch queue if batching is on."""
+    def run(
+        self, feeds: dict[str, np.ndarray], fetches: Iterable[str], api: str, deadline: float = math.inf
+    ) -> dict[str, np.ndarray]:
+        """The tensors named in `fetches`, computed from `feeds`; through the batch queue if batching is on.
+
+        A run that has begun cannot be stopped; none begins after `deadline`, of the monotonic clock.
+        """
         names, outputs = tuple(sorted(feeds)), tuple(dict.fromkeys(fetches))
         arrays = [feeds[name] for name in names]
         for position, (name, array) in enumerate(zip(names, arrays, strict=True)):
             given, expected = tf.as_dtype(array.dtype), self._dtypes[name]
             if given != expected:
-                needed, got = inference.type_name(expected), inference.type_name(given)
+                needed, got = type_name(expected), type_name(given)
                 raise invalid(f"Expects arg[{position}] to be {needed} but {got} is provided")
         started = time.monotonic()
+        if started >= deadline:
+            raise exceeded("Timed out waiting for notification")
+        direct, queue = self._runner(names, outputs)
         try:
-            values = self._runner(names, outputs)(*arrays)
+            values = direct(*arrays) if queue is None else queue(arrays, deadline)
         except tf.errors.OpError as error:
             raise ServingError.of(error) from None
         elapsed = (time.monotonic() - started) * 1e6
@@ -96,50 +93,29 @@ class Servable:
 
     def close(self) -> None:
         """Free the session. No request may be running."""
-        for queue in self._queues.values():
-            queue.close()
-        self._queues.clear()
-        self._direct.clear()
+        for _, queue in self._runners.values():
+            if queue is not None:
+                queue.close()
+        self._runners.clear()
         self._session.close()
         self._session = None
         gc.collect()  # a graph is full of cycles; the modules themselves are frozen, so this is short
 
-    def _runner(self, names: tuple[str, ...], outputs: tuple[str, ...]) -> Run:
-        runners = self._direct if self._batching is None else self._queues
-        runner = runners.get((names, outputs))
+    def _runner(self, names: tuple[str, ...], outputs: tuple[str, ...]) -> tuple[Run, BatchQueue | None]:
+        runner = self._runners.get((names, outputs))
         if runner is None:
             with self._lock:
-                if (names, outputs) not in self._direct:
+                runner = self._runners.get((names, outputs))
+                if runner is None:
                     options = config_pb2.CallableOptions(feed=names, fetch=outputs)
                     # Session.run and Session.make_callable resolve names in Python on every call: 180 µs for 30.
-                    self._direct[names, outputs] = self._session._make_callable_from_options(options)
-                if self._batching is not None and (names, outputs) not in self._queues:
-                    queue = self._batching.queue(list(names), self._direct[names, outputs])
-                    self._queues[names, outputs] = queue
-                runner = runners[names, outputs]
+                    direct = self._session._make_callable_from_options(options)
+                    queue = None if self._batching is None else self._batching.queue(list(names), direct)
+                    runner = self._runners[names, outputs] = direct, queue
         return runner
 
-    def _warm_up(self) -> None:
-        path = f"{self._path}/{WARMUP_FILE}"
-        if not tf.io.gfile.exists(path):
-            log.info("No warmup data file found at %s", path)
-            return
-        started, records = time.monotonic(), 0
-        try:
-            for record in tf.compat.v1.io.tf_record_iterator(path):
-                records += 1
-                if records > MAX_WARMUP_RECORDS:
-                    raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
-                inference.replay(self, prediction_log_pb2.PredictionLog.FromString(record))
-        except tf.errors.DataLossError as error:
-            text = f"{error.message}. Please verify your warmup data is in TFRecord format."
-            raise ServingError(grpc.StatusCode.DATA_LOSS, text) from None
-        elapsed = (time.monotonic() - started) * 1e6
-        self._metrics.observe(WARMUP_LATENCY, elapsed, model_path=self._path, status="OK")
-        log.info("Read %s warmup records from %s in %.0f ms", records, path, elapsed / 1e3)
 
-
-def _load(path: str) -> tuple[tf.compat.v1.Session, dict]:
+def _load(path: str, config: tf.compat.v1.ConfigProto | None) -> tuple[tf.compat.v1.Session, dict]:
     """The session and the signatures by name."""
     if not any(tf.io.gfile.exists(f"{path}/saved_model.{suffix}") for suffix in ("pb", "pbtxt")):
         raise not_found(
@@ -147,7 +123,7 @@ def _load(path: str) -> tuple[tf.compat.v1.Session, dict]:
             "directory exists and that you have the right permissions for accessing it."
         )
     graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph)
+    session = tf.compat.v1.Session(graph=graph, config=config)
     try:
         with graph.as_default():
             meta_graph = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], path)

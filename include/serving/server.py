@@ -1,8 +1,8 @@
 """A model server that speaks TensorFlow Serving's protocol, for machines without Docker.
 
-    python -m include.serving.server --port 8500 --rest_api_port 8501 --model_config_file include/serving/models.config
+    python -m include.serving.server --port=8500 --rest_api_port=8501 --model_config_file=var/serving/models.config
 
-The flags are those of tensorflow_model_server; `--bind_address` is added. It prints one line when it serves:
+The flags are those of tensorflow_model_server (flags.py). It prints one line when it serves:
 
     ready grpc=127.0.0.1:8500 rest=127.0.0.1:8501
 """
@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import gc
 import logging
-import os
 import signal
 import sys
 import threading
@@ -22,57 +21,22 @@ import grpc
 
 from include.serving import config
 from include.serving.errors import ServingError
+from include.serving.flags import parse_flags
+
+MAX_MESSAGE_BYTES = 2**31 - 1  # over gRPC and REST alike: what TensorFlow Serving sets, and a protobuf can be
 
 log = logging.getLogger("include.serving")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    flags = parse_flags(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    flags = parse_flags(arguments)
     try:
         _serve(flags)
     except (ServingError, OSError) as error:
         print(f"Failed to start server. Error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m include.serving.server", description=__doc__.partition("\n")[0])
-    many = 4 * (os.cpu_count() or 1)
-
-    def flag(name: str, default, text: str) -> None:
-        if isinstance(default, bool):  # --name, --name=true and --name=false, as in tensorflow_model_server
-            parser.add_argument(f"--{name}", type=_boolean, nargs="?", const=True, default=default, help=text)
-        else:
-            parser.add_argument(f"--{name}", type=str if default is None else type(default), default=default, help=text)
-
-    flag("port", 8500, "gRPC; 0 takes a free port")
-    parser.add_argument("--rest_api_port", type=int, help="REST; 0 takes a free port, without it there is no REST")
-    flag("bind_address", "127.0.0.1", "the address of both ports; 0.0.0.0 lets other machines in")
-    flag("model_name", "default", "with --model_base_path")
-    flag("model_base_path", "", "a folder of version folders, for one model without a configuration file")
-    flag("model_config_file", "", "ModelServerConfig; replaces --model_name and --model_base_path")
-    flag("model_config_file_poll_wait_seconds", 0, "read the file again this often; 0 is never")
-    flag("file_system_poll_wait_seconds", 1, "look for versions this often; 0 is once")
-    flag("enable_batching", False, "run concurrent requests together")
-    flag("batching_parameters_file", "", "BatchingParameters")
-    flag("monitoring_config_file", "", "MonitoringConfig")
-    flag("allow_version_labels_for_unavailable_models", False, "a new label may point at a version not yet loaded")
-    flag("enable_model_warmup", True, "replay assets.extra/tf_serving_warmup_requests before a version is available")
-    flag("rest_api_num_threads", 0, f"{many}, or 64 with batching")
-    flag("grpc_max_threads", 0, f"{many}, or 64 with batching")
-    flag("grpc_channel_arguments", "", "key=value,…")
-    flags = parser.parse_args(arguments)
-    if bool(flags.model_config_file) == bool(flags.model_base_path):
-        parser.error("give --model_config_file, or --model_base_path with --model_name")
-    if flags.batching_parameters_file and not flags.enable_batching:
-        parser.error("--batching_parameters_file needs --enable_batching")
-    # With batching a thread waits while its request does: there must be as many as rows that shall run together.
-    threads = 64 if flags.enable_batching else many
-    flags.rest_api_num_threads = flags.rest_api_num_threads or threads
-    flags.grpc_max_threads = flags.grpc_max_threads or threads
-    return flags
 
 
 def _serve(flags: argparse.Namespace) -> None:
@@ -93,16 +57,34 @@ def _serve(flags: argparse.Namespace) -> None:
     from include.serving.manager import Manager
     from include.serving.monitoring import Metrics
     from include.serving.servable import Servable
+    from include.serving.warmup import warm_up
 
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # deprecations of the session that we want
     gc.freeze()  # a collection after an unload need not look through all of TensorFlow
     metrics = Metrics()
     batching = BatchScheduler(parameters, metrics) if flags.enable_batching else None
+    session = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism or flags.tensorflow_session_parallelism,
+        inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism or flags.tensorflow_session_parallelism,
+        gpu_options={"per_process_gpu_memory_fraction": flags.per_process_gpu_memory_fraction},
+    )
 
     def load(model: str, version: int, path: str) -> Servable:
-        return Servable(model, version, path, metrics=metrics, batching=batching, warmup=flags.enable_model_warmup)
+        servable = Servable(model, version, path, session=session, metrics=metrics, batching=batching)
+        try:
+            if flags.enable_model_warmup:
+                warm_up(servable, path, metrics)
+        except BaseException:
+            servable.close()
+            raise
+        return servable
 
-    manager = Manager(load, labels_for_unavailable=flags.allow_version_labels_for_unavailable_models)
+    manager = Manager(
+        load,
+        labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
+        retries=flags.max_num_load_retries,
+        retry_seconds=flags.load_retry_interval_micros / 1e6,
+    )
     manager.reload(models)
     if flags.file_system_poll_wait_seconds > 0:
         _every(flags.file_system_poll_wait_seconds, manager.poll, "file-system-poll")
@@ -112,22 +94,30 @@ def _serve(flags: argparse.Namespace) -> None:
             lambda: manager.reload(config.read_model_config(flags.model_config_file)),
             "config-file-poll",
         )
-    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    for pair in filter(None, flags.grpc_channel_arguments.split(",")):
-        key, _, value = pair.partition("=")
-        options.append((key, int(value) if value.lstrip("-").isdigit() else value))
-    server = grpc.server(ThreadPoolExecutor(flags.grpc_max_threads, "grpc"), options=options)
+    options = {
+        "grpc.so_reuseport": 0,
+        "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+        "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+        **dict(flags.grpc_channel_arguments),
+    }
+    server = grpc.server(ThreadPoolExecutor(flags.grpc_max_threads, "grpc"), options=list(options.items()))
     grpc_services.register(server, manager, metrics)
-    try:
-        port = server.add_insecure_port(f"{flags.bind_address}:{flags.port}")
-    except RuntimeError as error:
-        raise OSError(f"cannot listen for gRPC on {flags.bind_address}:{flags.port}: {error}") from None
+    port = _listen(server, f"{flags.bind_address}:{flags.port}")
+    if flags.grpc_socket_path:
+        _listen(server, f"unix:{flags.grpc_socket_path}")
     server.start()
     try:
         asyncio.run(_run(flags, port, manager, metrics, prometheus_path))
     finally:
         server.stop(grace=5).wait()
         manager.stop()
+
+
+def _listen(server: grpc.Server, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen for gRPC on {address}: {error}") from None
 
 
 async def _run(flags: argparse.Namespace, grpc_port: int, manager, metrics, prometheus_path: str) -> None:
@@ -143,7 +133,14 @@ async def _run(flags: argparse.Namespace, grpc_port: int, manager, metrics, prom
     runner = None
     if flags.rest_api_port is not None:
         threads = ThreadPoolExecutor(flags.rest_api_num_threads, "rest")
-        app = rest.application(manager, metrics, threads, prometheus_path)
+        app = rest.application(
+            manager,
+            metrics,
+            threads,
+            prometheus_path,
+            timeout=flags.rest_api_timeout_in_ms / 1e3,
+            max_body_bytes=MAX_MESSAGE_BYTES,
+        )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
         await runner.setup()
         await web.TCPSite(runner, flags.bind_address, flags.rest_api_port).start()
@@ -166,12 +163,6 @@ def _every(seconds: float, do: Callable[[], None], name: str) -> None:
                 log.exception("%s", name)
 
     threading.Thread(target=loop, name=name, daemon=True).start()
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not true or false")
-    return text.lower() in ("true", "1")
 
 
 if __name__ == "__main__":

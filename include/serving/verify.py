@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from client.nightly_client import Client, ServingError
@@ -21,7 +21,7 @@ from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord, Verification
 from include.release.store import ReleaseNotVerified, ServerNotReached
-from include.serving.live import LOADED, STABLE, LiveConfig, base_path
+from include.serving.live import CANARY, LOADED, STABLE, LiveConfig, base_path
 
 log = logging.getLogger("nightly")
 
@@ -77,7 +77,7 @@ class ModelServer:
         golden = read_golden(Path(record.path))
         if not self._configured():
             try:
-                self._apply(None, [record.version], seconds=REACH_SECONDS)
+                self._apply({}, [record.version], seconds=REACH_SECONDS)
             except ServerNotReached as error:
                 # A reload waits for a new model, with TensorFlow Serving for minutes: the version's status says more.
                 log.info("%s; looking at the version itself", error)
@@ -93,29 +93,31 @@ class ModelServer:
             timeout=self.config.timeout_seconds,
         )
 
-    def serve(self, version: int | None, loadable: list[int]) -> None:
+    def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         """Give `version` the label `stable`, in two steps: it is loaded first. None takes the model out.
 
-        Raises ReleaseNotVerified, with the label where it was, when the version does not load; ServerNotReached with
-        the label moved in the file alone, which the server reads at its next start.
+        `canary` gets the label of that name; None takes the label away. Raises ReleaseNotVerified, with the labels
+        where they were, when the version does not load; ServerNotReached with the labels moved in the file alone, which
+        the server reads at its next start.
         """
         configured = self._configured()
         if version is None:
-            self._apply(None, loadable, served=False)
+            self._apply({}, loadable, served=False)
             return
+        labels = {STABLE: version, CANARY: canary}
         depth = sum(other >= version for other in loadable)
         load = max(depth, LOADED)
         try:
             if depth > LOADED or not configured:
-                self._apply(None, loadable, load=load)
+                self._apply({}, loadable, load=load)
             wait_until_available(self._grpc, self.model, version, self.config.timeout_seconds)
         except ServerNotReached:
-            with self.live.changing(self.model, version, loadable, load=load):
+            with self.live.changing(self.model, labels, loadable, load=load):
                 raise
-        self._apply(version, loadable, load=load)
-        answers = self._answering(STABLE)
-        if answers != version:
-            raise ReleaseNotVerified(f"{STABLE} of {self.model} is {answers} after it was moved to {version}")
+        self._apply(labels, loadable, load=load)
+        for label, wanted in labels.items():
+            if wanted is not None and (answers := self._answering(label)) != wanted:
+                raise ReleaseNotVerified(f"{label} of {self.model} is {answers} after it was moved to {wanted}")
         if depth == 1:  # nothing newer is left on disk: without a label it is this version that answers, soon
             end = time.monotonic() + self.config.timeout_seconds
             while (newest := self._answering(None)) != version:
@@ -124,7 +126,7 @@ class ModelServer:
                         f"{self.model} still answers with {newest}, not {version}, when asked without a label"
                     )
                 time.sleep(POLL_SECONDS)
-        log.info("%s of %s is %s", STABLE, self.model, version)
+        log.info("%s of %s is %s%s", STABLE, self.model, version, f", {CANARY} {canary}" if canary else "")
 
     def _configured(self) -> bool:
         """Whether the server has the model. Raises ServerNotReached for a server that is not ours to configure."""
@@ -140,9 +142,11 @@ class ModelServer:
     def _answering(self, label: str | None) -> int:
         return self._ask(lambda: self._grpc.metadata(self.model, label=label).version)
 
-    def _apply(self, stable: int | None, loadable: list[int], seconds: float | None = None, **how) -> None:
+    def _apply(
+        self, labels: Mapping[str, int | None], loadable: list[int], seconds: float | None = None, **how
+    ) -> None:
         """Change the model's part of the configuration, in the file and in the server."""
-        with self.live.changing(self.model, stable, loadable, **how) as text:
+        with self.live.changing(self.model, labels, loadable, **how) as text:
             self._ask(lambda: self._grpc.reload_config(text, timeout=seconds or self.config.timeout_seconds))
 
     def _ask(self, call: Callable):

@@ -16,8 +16,7 @@ from include.contracts.places import Places
 from include.contracts.snapshot import SnapshotManifest
 from include.snapshots.errors import SnapshotError
 from include.snapshots.store import SnapshotStore
-
-CELL = 40  # characters of a value
+from include.tables import cell, print_table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +54,7 @@ def _list(store: SnapshotStore, as_json: bool) -> int:
         print(f"{store.model} has no snapshot yet.")
     else:
         header = ["SNAPSHOT", "CREATED", "ROWS", "FROM", "TO", "DUPLICATES", "REJECTED", "MB"]
-        _print_table(header, [_summary(manifest) for manifest in manifests], right={2, 5, 6, 7})
+        print_table(header, [_summary(manifest) for manifest in manifests], right={2, 5, 6, 7})
     return 0
 
 
@@ -89,14 +88,14 @@ def _show(store: SnapshotStore, given: argparse.Namespace) -> int:
         "made": f"{manifest.created_at} by code {manifest.code_version}",
         "schema": manifest.schema_fingerprint,
     }
-    _print_table([], [[key, value] for key, value in facts.items()])
+    print_table([], [[key, value] for key, value in facts.items()])
     for count in manifest.rejected:
         print(f"  {count.rows:,} rows: {count.reason} {count.column}, e.g. {count.example!r}")
     for origin in manifest.source:
         print(f"  from {origin}")
     rows = _first_rows(store, manifest, given.rows)
     print()
-    _print_table(["COLUMN", "TYPE", *(f"ROW {n + 1}" for n in range(len(rows)))], _transposed(manifest, rows))
+    print_table(["COLUMN", "TYPE", *(f"ROW {n + 1}" for n in range(len(rows)))], _transposed(manifest, rows))
     return 0
 
 
@@ -111,20 +110,7 @@ def _first_rows(store: SnapshotStore, manifest: SnapshotManifest, count: int) ->
 
 
 def _transposed(manifest: SnapshotManifest, rows: list[dict]) -> list[list[str]]:
-    return [[name, kind, *(_cell(row[name]) for row in rows)] for name, kind in manifest.columns.items()]
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else " ".join(str(value).split())
-    return text if len(text) <= CELL else text[: CELL - 1] + "…"
-
-
-def _print_table(header: list[str], rows: list[list[str]], right: set[int] = frozenset()) -> None:
-    lines = [header, *rows] if header else rows
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = [f"{c:>{w}}" if n in right else f"{c:<{w}}" for n, (c, w) in enumerate(zip(line, widths, strict=True))]
-        print("  ".join(cells).rstrip())
+    return [[name, kind, *(cell(row[name]) for row in rows)] for name, kind in manifest.columns.items()]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,14 @@ class ColumnError(SnapshotError):
 
 
 class TooManyRejectedError(SnapshotError):
-    """More bad rows than the model's config allows."""
+    """More bad rows than the model's config allows.
+
+    :param retyped: columns that are not bad but of another type than was expected, with that type
+    """
+
+    def __init__(self, message: str, retyped: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.retyped = retyped or {}
 
 
 class SnapshotNotFoundError(SnapshotError):

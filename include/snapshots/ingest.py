@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from include.contracts.base import did_you_mean
@@ -44,7 +45,8 @@ def ingest(
     """Make the snapshot of `night` from the bodies of `download`.
 
     Its rows are those with window_start <= time < as_of - late_days, where a date is its midnight in UTC. Types come
-    from the curated `schema` (by default the model's own); a column that is not in it stays a string. Bad rows are in
+    from `schema` (by default the model's curated one); a column that is not in it stays a string, and one that has come
+    as another type throughout is kept as it came, for the data gate to judge. Bad rows are in
     `folder`/rejected.parquet afterwards, whether a snapshot came of it or not. No row in the window is rows=0 and no
     snapshot. Raises SnapshotError.
     """
@@ -56,12 +58,35 @@ def ingest(
         return SnapshotRef(snapshot_id="", path="", rows=0, created=False)
     names = [column_names(body, data.rename) for body in streams]
     columns = _columns(names, data, schema or config.folder / "schema.pbtxt")
+    named = list(zip(streams, names, strict=True))
+    while True:
+        try:
+            return _ingest(config, night, download, store, window, named, columns, folder)
+        except TooManyRejectedError as error:
+            if not error.retyped:
+                raise
+            log.warning("of another type than in the schema, and kept as they came: %s", error.retyped)
+            columns |= error.retyped
+
+
+def _ingest(
+    config: ModelConfig,
+    night: Night,
+    download: Download,
+    store: SnapshotStore,
+    window: tuple[dt.datetime, dt.datetime],
+    streams: list[tuple[Body, dict[str, str]]],
+    columns: dict[str, str],
+    folder: Path,
+) -> SnapshotRef:
+    """One reading of the bodies, each with its columns' names, as `columns`: name -> type."""
+    data = config.data
     with (
         Rejects(folder / "rejected.parquet") as rejects,
         store.build(columns, time_column=data.time_column, id_columns=data.id_columns) as builder,
     ):
         total, outside = 0, 0
-        for body, renamed in zip(streams, names, strict=True):
+        for body, renamed in streams:
             for batch in read(body, renamed, rejects, _row_test(body, renamed, data)):
                 total += batch.num_rows
                 cleaned, left_out = _clean(batch, body, columns, data, window, rejects)
@@ -74,7 +99,7 @@ def ingest(
         )
         for count in rejects.counts():
             log.warning("%s rows rejected: %s %s, e.g. %r", count.rows, count.reason, count.column, count.example)
-        _check_share(config, rejects, builder.rows)
+        _check_share(config, rejects, builder.rows, columns)
         if not builder.rows:
             return SnapshotRef(snapshot_id="", path="", rows=0, created=False)
         manifest, created = builder.finish(
@@ -289,7 +314,7 @@ def _row_test(body: Body, renamed: dict[str, str], data: Data):
     return is_row
 
 
-def _check_share(config: ModelConfig, rejects: Rejects, rows: int) -> None:
+def _check_share(config: ModelConfig, rejects: Rejects, rows: int, columns: dict[str, str]) -> None:
     limit = config.data_gate.max_rejected_share
     share = rejects.rows / (rejects.rows + rows) if rejects.rows else 0.0
     if share > limit:
@@ -298,5 +323,23 @@ def _check_share(config: ModelConfig, rejects: Rejects, rows: int) -> None:
         raise TooManyRejectedError(
             f"{rejects.rows:,} of {rejects.rows + rows:,} rows could not be read: {share:.2%}, above "
             f"data_gate.max_rejected_share of {limit:.2%}. Most often ({worst.rows:,} rows) the fault is "
-            f"{worst.reason!r}{where}, e.g. {worst.example!r}. All of them are in {rejects.path}, each with its reason."
+            f"{worst.reason!r}{where}, e.g. {worst.example!r}. All are in {rejects.path}, each with its reason.",
+            retyped=_retyped(rejects, rows, columns),
         )
+
+
+def _retyped(rejects: Rejects, rows: int, columns: dict[str, str]) -> dict[str, str]:
+    """Columns of another type than they should be, with that type: whole numbers of which some have fractions, and no
+    other fault; and text where most rows should have a number. A few that are no numbers are faults of those rows.
+    """
+    found = {}
+    for count in rejects.counts():
+        if count.reason != "number":
+            continue
+        of_column = (pc.field("reason") == "number") & (pc.field("column") == count.column)
+        values = pq.read_table(rejects.path, columns=["value"], filters=of_column).column("value").combine_chunks()
+        if columns[count.column] == "int64" and not pc.any(parse_numbers(values.unique(), pa.float64())[1]).as_py():
+            found[count.column] = "float"
+        elif 2 * count.rows > rows + rejects.rows:
+            found[count.column] = "string"
+    return found

@@ -78,6 +78,13 @@ def bodies(path: Path) -> Iterator[Body]:
         yield Body(name, kind, opened, headers)
 
 
+def csv_body(name: str, opened: Callable[[], IO[bytes]]) -> Body:
+    """A CSV stream that is no local file; gzip where its name ends so. Raises UnreadableBodyError or ColumnError."""
+    unpacked = (lambda: gzip.GzipFile(fileobj=opened())) if name.lower().endswith(".gz") else opened
+    with _readable(name):
+        return Body(name, "csv", unpacked, _csv_headers(name, unpacked))
+
+
 def read(
     body: Body, columns: dict[str, str], rejects: Rejects, is_row: Callable[[list[str]], bool]
 ) -> Iterator[pa.RecordBatch]:

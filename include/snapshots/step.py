@@ -10,6 +10,7 @@ from include.contracts.night import Download, Night, SnapshotRef
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome, Verdict
+from include.schemas.store import SchemaStore
 from include.snapshots.ingest import ingest
 from include.snapshots.store import SnapshotStore
 
@@ -21,7 +22,9 @@ def run(night_folder: Path, places: Places) -> dict[str, Any]:
     night = Night.load(night_folder / "request.json")
     config = night.config()
     store = SnapshotStore(places.snapshots, night.model)
-    ref = ingest(config, night, Download.load(night_folder / "download.json"), store, folder=night_folder)
+    schema = SchemaStore(places, night.model).path(night.schema_version)
+    download = Download.load(night_folder / "download.json")
+    ref = ingest(config, night, download, store, folder=night_folder, schema=schema)
     ref.save(night_folder / "snapshot.json")
     try:
         removed = store.retain(config.retention.snapshots, referred(places, night.model) | {ref.snapshot_id})

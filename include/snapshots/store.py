@@ -154,12 +154,12 @@ class SnapshotBuilder:
         `details` are the manifest's fields that only the caller knows.
         """
         self._spill.close()
-        hashes, times = np.concatenate(self._rows), np.concatenate(self._times)
-        order = _last_of_each(np.concatenate(self._ids) if self.id_columns else hashes)
+        hashes, times = _joined(self._rows), _joined(self._times)
+        order = _last_of_each(_joined(self._ids) if self.id_columns else hashes)
         order = order[np.lexsort((hashes[order, 1], hashes[order, 0], times[order]))]
         kinds = json.dumps(self.columns, sort_keys=True).encode()
         content = hashlib.sha256(kinds)
-        content.update(hashes[order].tobytes())
+        content.update(hashes[order])
         snapshot_id = content.hexdigest()[:32]
         target = self.store.path(snapshot_id)
         if target.exists():
@@ -197,7 +197,8 @@ class SnapshotBuilder:
     def _write_shards(self, folder: Path, order: np.ndarray, label: str) -> tuple[list[SnapshotFile], dict[str, int]]:
         count = -(-len(order) // SHARD_ROWS)
         files, labels = [], Counter()
-        with pa.memory_map(str(self._folder / "rows.arrow")) as spill, pa.ipc.open_file(spill) as reader:
+        # Read, not mapped: every shard has rows from everywhere, and mapped pages stay this process's.
+        with pa.OSFile(str(self._folder / "rows.arrow")) as spill, pa.ipc.open_file(spill) as reader:
             for shard in range(count):
                 table = self._take(reader, order[shard * SHARD_ROWS : (shard + 1) * SHARD_ROWS])
                 path = folder / f"rows-{shard:05d}-of-{count:05d}.parquet"
@@ -238,6 +239,13 @@ def _hashes(batch: pa.RecordBatch, columns: list[str]) -> np.ndarray:
     joined = pc.binary_join_element_wise(*texts, "\x1f").cast(pa.binary())  # ASCII's record and unit separators
     digests = b"".join([hashlib.blake2b(row, digest_size=16).digest() for row in joined.to_pylist()])
     return np.frombuffer(digests, np.uint64).reshape(-1, 2)
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """One array of `parts`, which are empty afterwards: there are never two copies of more than one."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 def _last_of_each(ids: np.ndarray) -> np.ndarray:

@@ -45,7 +45,9 @@ def report(verdict: Verdict) -> str:
         "version": verdict.version,
         "in production": verdict.production_version or "nothing yet",
         "metrics": ", ".join(f"{name} {value:.4g}" for name, value in sorted(verdict.metrics.items())),
+        "reused": "; ".join(f"{', '.join(tasks)} of {run}" for run, tasks in verdict.reused_runs.items()),
         "overridden": f"thresholds of this run, because: {verdict.override_reason}" if verdict.override_reason else "",
+        "schema": verdict.schema_note,
         "failed task": verdict.failed_task,
         "error": verdict.error,
     }
@@ -69,7 +71,7 @@ def note(verdict: Verdict) -> str:
 
 def _row(reason: Reason) -> tuple[str, ...]:
     held = "HELD" if reason.held else "ok" if reason.figure is not None else "-"
-    return held, reason.check, reason.subject, _figure(reason.figure), _figure(reason.threshold)
+    return held, reason.check, reason.subject, figure(reason.figure), figure(reason.threshold)
 
 
 def _fact(name: str, value: str) -> list[str]:
@@ -81,7 +83,8 @@ def _wrapped(text: str, indent: int) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
 
 
-def _figure(value: float | str | None) -> str:
+def figure(value: float | str | None) -> str:
+    """As a person reads it."""
     if value is None:
         return "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -58,6 +58,16 @@ Decides whether the data deserves training. It logs every finding with figure an
 the rest is skipped and production stays.
 
 **If it holds**: mend the source, or trigger the night again with a threshold replaced and a reason.""",
+    "schema_review": """\
+When the data gate held the night for nothing but what a change of the schema would lift, this shows the change and
+waits for a person: *Required Actions*. Approved, a new version of the schema is written. It is skipped in all other
+nights, and in backfills.
+
+**If it waits**: approve with a reason what is right; reject what is not. Without an answer the night stays held.""",
+    "data_gate_again": """\
+After an approved change of the schema: reads the data and decides again, by the new version.
+
+**If it holds**: the change was not all that was wrong; its log says what is left.""",
     "transform": """\
 Applies the model's `preprocessing_fn` with TF Transform; the graph goes into the model, so serving does the same.
 

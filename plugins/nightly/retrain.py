@@ -9,13 +9,14 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TriggerRule, chain
 
 from include.contracts.config import ModelConfig, load_config
 from nightly.docs import DAG_DOC, TASK_DOCS
 from nightly.operators.download import DownloadOperator
 from nightly.operators.ml import GateOperator, MLStepOperator, ReleaseOperator, SnapshotOperator
 from nightly.operators.plan import PlanOperator
+from nightly.operators.review import DataGateOperator, SchemaReviewOperator
 from nightly.operators.verdict import VerdictOperator
 
 POOL = "ml"  # ML steps at a time, over all models; nightly_plugin.py makes it
@@ -53,8 +54,17 @@ def retrain_dag(model: str) -> DAG:
         statistics = MLStepOperator(**task("statistics"), pool=POOL)
         example_validator = MLStepOperator(**task("example_validator"), pool=POOL)
         drift_skew = MLStepOperator(**task("drift_skew"), pool=POOL)
-        data_gate = GateOperator(**task("data_gate"), pool=POOL, retries=0)
-        transform = MLStepOperator(**task("transform"), pool=POOL, execution_timeout=dt.timedelta(hours=3))
+        data_gate = DataGateOperator(**task("data_gate"), pool=POOL, retries=0)
+        schema_review = SchemaReviewOperator(
+            **task("schema_review"), hours=config.schema_review.hours, retries=3, retry_delay=dt.timedelta(seconds=1)
+        )
+        data_gate_again = GateOperator(**task("data_gate_again"), pool=POOL, retries=0)
+        transform = MLStepOperator(
+            **task("transform"),
+            pool=POOL,
+            execution_timeout=dt.timedelta(hours=3),
+            trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,  # the review is skipped in most nights
+        )
         trainer = MLStepOperator(**task("trainer"), pool=POOL, execution_timeout=dt.timedelta(hours=12))
         evaluator = MLStepOperator(**task("evaluator"), pool=POOL, execution_timeout=dt.timedelta(hours=3))
         model_gate = GateOperator(**task("model_gate"), pool=POOL, retries=0)
@@ -66,7 +76,10 @@ def retrain_dag(model: str) -> DAG:
 
         chain(plan, download, snapshot, examples, statistics, [example_validator, drift_skew], data_gate)
         chain(snapshot, schema, [example_validator, drift_skew])
-        chain(data_gate, transform, trainer, evaluator, model_gate, release, verdict)
+        chain(data_gate, schema_review, data_gate_again)
+        # Each of the three can close the way: a task only stays skipped for what is directly before it.
+        chain([data_gate, schema_review, data_gate_again], transform)
+        chain(transform, trainer, evaluator, model_gate, release, verdict)
         chain(trainer, infra_validator, release)
     return dag
 
@@ -105,6 +118,13 @@ def params(config: ModelConfig) -> dict[str, Param]:
             title="Train steps",
             section=training,
             description=f"Batches of {config.training.batch_size}. Empty: {config.training.steps}.",
+        ),
+        "fresh": Param(
+            False,
+            type="boolean",
+            title="Compute everything anew",
+            section=training,
+            description="Otherwise an earlier night's work is reused where data, code and config are the same.",
         ),
         "release": Param(
             "auto",

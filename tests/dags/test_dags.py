@@ -49,7 +49,7 @@ def parse(file: Path, **environment: str) -> dict[str, Any]:
 
 
 def test_every_model_has_its_dag(dags):
-    assert set(dags) == {"rollback", *(f"{model}_retrain" for model in model_names())}
+    assert set(dags) == {"canary", "rollback", *(f"{model}_retrain" for model in model_names())}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -91,7 +91,9 @@ def test_the_order_of_a_night(dags):
         "statistics": ["drift_skew", "example_validator"],
         "example_validator": ["data_gate"],
         "drift_skew": ["data_gate"],
-        "data_gate": ["transform"],
+        "data_gate": ["schema_review", "transform"],
+        "schema_review": ["data_gate_again", "transform"],
+        "data_gate_again": ["transform"],
         "transform": ["trainer"],
         "trainer": ["evaluator", "infra_validator"],
         "evaluator": ["model_gate"],
@@ -108,7 +110,7 @@ def test_the_scheduler_knows_which_tasks_can_close_the_way(dags):
 
     stored = DagSerialization.from_dict(DagSerialization.to_dict(dags["taxi_retrain"]))
     closing = {task.task_id for task in stored.tasks if task.inherits_from_skipmixin}
-    assert closing == {"snapshot", "data_gate", "model_gate"}
+    assert closing == {"snapshot", "data_gate", "schema_review", "data_gate_again", "model_gate"}
     assert stored.get_task("verdict").trigger_rule == "all_done"
 
 

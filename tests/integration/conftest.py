@@ -18,7 +18,7 @@ ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 class Nights:
     """Start runs of one Airflow's DAGs, wait for them, and read what became of them."""
 
-    def __init__(self, airflow: LocalAirflow, server: ModelServer, var: Path) -> None:
+    def __init__(self, airflow: LocalAirflow, var: Path, server: ModelServer | None = None) -> None:
         self.airflow = airflow
         self.server = server
         self.var = var
@@ -86,18 +86,22 @@ def trips() -> Path:
 
 
 @pytest.fixture(scope="session")
-def nights(tmp_path_factory, trips):
+def warm(tmp_path_factory) -> dict[str, str]:
+    """One warm host for every Airflow of the tests."""
+    return {"NIGHTLY_RUN": str(tmp_path_factory.mktemp("run")), "NIGHTLY_HOST_IDLE_SECONDS": "60"}
+
+
+@pytest.fixture(scope="session")
+def nights(tmp_path_factory, trips, warm):
     var = tmp_path_factory.mktemp("var")
     source = var / "source" / "trips.csv"
     source.parent.mkdir()
     source.write_bytes(trips.read_bytes())
     places = Places.from_environment({"NIGHTLY_VAR": str(var)})
-    environment = {
+    environment = warm | {
         "NIGHTLY_VAR": str(var),
-        "NIGHTLY_RUN": str(var / "run"),
         "AIRFLOW_CONN_TAXI_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(source)}}),
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
-        "NIGHTLY_HOST_IDLE_SECONDS": "60",
     }
     with (
         ModelServer.of_releases(places, var / "serving.log").running() as server,
@@ -105,4 +109,4 @@ def nights(tmp_path_factory, trips):
     ):
         for dag in ("taxi_retrain", "complaints_retrain"):
             airflow.api("patch", f"dags/{dag}", json={"is_paused": False})
-        yield Nights(airflow, server, var)
+        yield Nights(airflow, var, server)

@@ -5,20 +5,26 @@ import json
 import os
 import re
 import subprocess
+import threading
 import tomllib
+from dataclasses import fields
 from fnmatch import fnmatch
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 import environments
 from include.contracts.config import ComplaintsApiSource
+from include.contracts.places import Places
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE_TEXT = (ROOT / "docker-compose.yaml").read_text()
 COMPOSE = yaml.safe_load(COMPOSE_TEXT)
+GPU_TEXT = (ROOT / "docker-compose.gpu.yaml").read_text()
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SETTINGS = yaml.safe_load((ROOT / "airflow_settings.yaml").read_text())["airflow"]
@@ -67,20 +73,21 @@ def arguments(name: str) -> list[str]:
 
 
 def test_compose_is_valid_by_the_compose_specification():
-    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yaml")
+    files = [ROOT / "docker-compose.yaml", ROOT / "docker-compose.gpu.yaml"]
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "version" not in COMPOSE
 
 
 def test_every_variable_of_compose_is_explained_in_the_example_and_no_other():
-    used = {name for name, _, _ in VARIABLE.findall(COMPOSE_TEXT)}
+    used = {name for name, _, _ in VARIABLE.findall(COMPOSE_TEXT + GPU_TEXT)}
     explained = read_env()
     assert used == set(explained)
     assert all(comment for _, comment in explained.values())
 
 
 def test_what_has_no_default_is_required_by_name_and_the_others_default_to_the_example():
-    for name, operator, rest in VARIABLE.findall(COMPOSE_TEXT):
+    for name, operator, rest in VARIABLE.findall(COMPOSE_TEXT + GPU_TEXT):
         value, _ = read_env()[name]
         assert (operator, rest) == ((":-", value) if value else (":?", "set it in .env")), name
 
@@ -138,6 +145,70 @@ def test_releases_and_server_share_the_serving_volume():
     assert "serving:/models:ro" in SERVICES["serving"]["volumes"]
 
 
+def test_every_part_of_airflow_has_all_state_on_the_same_volumes():
+    (var,) = re.findall(r"NIGHTLY_VAR=(\S+)", " ".join(arguments("ENV")))
+    for name in ("init", "api-server", "scheduler", "dag-processor", "triggerer"):
+        assert SERVICES[name]["volumes"] == [f"var:{var}", f"serving:{var}/serving"], name
+        places = Places.from_environment({"NIGHTLY_VAR": var, **SERVICES[name]["environment"]})
+        written = {place.name: getattr(places, place.name) for place in fields(Places) if place.name != "ml_python"}
+        assert [place for place, path in written.items() if not path.is_relative_to(var)] == []
+
+
+@pytest.mark.parametrize("setting", ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "NIGHTLY_METADATA_DB"])
+def test_databases_are_those_that_the_postgresql_service_makes(setting):
+    made = SERVICES["postgres"]["environment"]
+    databases = {made["POSTGRES_DB"], *re.findall(r"CREATE DATABASE (\w+)", str(COMPOSE["configs"]))}
+    for name in ("init", "api-server", "scheduler", "dag-processor", "triggerer"):
+        url = re.sub(r"\$\{\w+[^}]*\}", "secret", SERVICES[name]["environment"][setting])
+        parts = urlsplit(url)
+        assert (parts.username, parts.hostname, parts.port) == (made["POSTGRES_USER"], "postgres", 5432)
+        assert parts.path[1:] in databases
+
+
+def test_the_gpu_file_changes_the_model_server_alone_to_the_same_version_with_a_gpu():
+    changed = yaml.safe_load(GPU_TEXT)["services"]
+    assert set(changed) == {"serving"}
+    assert changed["serving"]["image"] == SERVICES["serving"]["image"] + "-gpu"
+    (device,) = changed["serving"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"] and device["driver"] == "nvidia"
+
+
+class Answer(BaseHTTPRequestHandler):
+    """The page of the model server's metrics, with a status of our choice."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status if self.path == "/monitoring/prometheus/metrics" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (500, False), (None, False)])
+def test_the_model_server_is_healthy_when_its_rest_port_answers(status, healthy):
+    program, option, script = SERVICES["serving"]["healthcheck"]["test"][1:]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Answers", (Answer,), {"status": status}))
+    if status is None:
+        server.server_close()  # nobody listens
+    else:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    script = script.replace("$$", "$").replace("8501", str(server.server_port))
+    done = subprocess.run([program, option, script], capture_output=True, timeout=30)
+    if status is not None:
+        server.shutdown()
+        server.server_close()
+    assert (done.returncode == 0) == healthy
+
+
+def test_the_model_servers_command_line_is_understood_by_the_embedded_server_too():
+    script = "import json, sys; from include.serving.flags import parse_flags; parse_flags(json.loads(sys.argv[1]))"
+    command = [environments.VENVS / "ml/bin/python", "-c", script, json.dumps(SERVICES["serving"]["command"])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_ports_are_open_to_this_machine_only():
     assert all(port.startswith("127.0.0.1:") for service in SERVICES.values() for port in service.get("ports", []))
 
@@ -162,7 +233,10 @@ def test_the_init_service_makes_the_database_the_log_in_and_the_servers_configur
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    assert "model_config_list" in (tmp_path / "var/serving/models.config").read_text()
+    serving = tmp_path / "var/serving"
+    assert "model_config_list" in (serving / "models.config").read_text()
+    named = re.findall(r"/models/([\w.]+)", " ".join(SERVICES["serving"]["command"]))
+    assert sorted(path.name for path in serving.glob("*.config")) == sorted(named)
     passwords = tmp_path / "var/airflow/passwords.json"
     assert json.loads(passwords.read_text()) == {"admin": password}
     assert passwords.stat().st_mode & 0o777 == 0o600

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from include.contracts.night import Reason
-from include.pipeline.checks import categories, days, distances, label, numbers, presence, rows, schema
+from include.pipeline.checks import categories, days, distances, label, numbers, presence, rows, schema, serving
 from include.pipeline.checks.evidence import Evidence, not_measured
 
 CHECKS = (
     *(rows.volume, rows.freshness, rows.rejected, rows.duplicates, rows.usual_volume, days.check),
-    *(label.recorded, label.balance, schema.check, distances.drift, distances.skew, distances.serving_skew),
+    *(label.recorded, label.balance, schema.check, distances.drift, distances.skew, serving.check),
 )
 AGAINST_CONTROLS = {  # by the name of their findings
     "max_label_change_by_value": label.balance_by_value,

@@ -57,8 +57,17 @@ def unusual_days(manifest: SnapshotManifest) -> tuple[list[tuple[dt.date, int, f
         usual = statistics.median(others)
         empty = sum(other < EMPTY * usual for other in others)
         spread = max(usual**0.5, 1.5 * statistics.median(abs(other - usual) for other in others))
-        if rows < EMPTY * usual and empty <= 1:  # where such days are empty now and then, one more is no news
+        # Where such days are empty now and then, one more is no news.
+        if rows < EMPTY * usual and empty <= 1 and not _fallen(counts, day):
             missing.append((day, rows, usual))
         elif rows > MANY * usual and rows - usual > 6 * spread:
             doubled.append((day, rows, usual))
     return missing, doubled
+
+
+def _fallen(counts: dict[dt.date, int], day: dt.date) -> bool:
+    """Whether the days of the week after `day` that have rows have under half as many as four weeks earlier: then the
+    source has fallen, overnight, and an empty day is likely. The days by its other side would show it weeks later.
+    """
+    after = [day + dt.timedelta(days=n) for n in range(1, 8) if counts.get(day + dt.timedelta(days=n))]
+    return 2 * sum(counts[d] for d in after) < sum(counts.get(d - dt.timedelta(weeks=WEEKS), 0) for d in after)

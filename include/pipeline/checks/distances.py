@@ -1,4 +1,4 @@
-"""Drift against each control, skew between the splits, and skew of training against serving, by TFDV's distances."""
+"""Drift against each control, and skew between the splits, by TFDV's distances."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,8 +7,6 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from include.contracts.night import Contribution, Reason
 from include.pipeline.checks.evidence import CONTRIBUTIONS, Evidence, Measured, finding, not_measured
 from include.pipeline.checks.schema import counts
-
-REQUESTS = "the requests that production answered"
 
 
 def drift(evidence: Evidence) -> Iterator[Reason]:
@@ -35,13 +33,14 @@ def skew(evidence: Evidence) -> Iterator[Reason]:
             yield _judged(evidence, "skew", _name(info), distance, evidence.eval, "the eval split", "eval")
 
 
-def serving_skew(evidence: Evidence) -> Iterator[Reason]:
-    if evidence.serving is None:
-        yield not_measured("skew", evidence.serving_missing, control="serving", title=REQUESTS)
-        return
-    for info in evidence.serving.drift_skew_info:
-        for distance in info.skew_measurements:
-            yield _judged(evidence, "skew", _name(info), distance, None, REQUESTS, "serving")
+def contributions(
+    now: statistics_pb2.FeatureNameStatistics, before: statistics_pb2.FeatureNameStatistics
+) -> list[Contribution]:
+    """The values, or ranges of a number, whose shares differ most; none where the two are of different kinds."""
+    if now.WhichOneof("stats") != before.WhichOneof("stats"):
+        return []
+    found = _categorical(now, before) if now.HasField("string_stats") else _numeric(now, before)[0]
+    return sorted(found, key=lambda value: -abs(value.share - (value.control or 0.0)))[:CONTRIBUTIONS]
 
 
 def _judged(
@@ -49,18 +48,15 @@ def _judged(
     kind: str,
     feature: str,
     distance: anomalies_pb2.DriftSkewInfo.Measurement,
-    control: Measured | None,
+    control: Measured,
     title: str,
     name: str,
 ) -> Reason:
-    smallest = min(evidence.train.examples, evidence.eval.examples if control is None else control.examples)
+    smallest = min(evidence.train.examples, control.examples)
     if kind == "drift":
         smallest = min(smallest, evidence.eval.examples)
     values, rows = _contributions(evidence, feature, control)
-    most = "; ".join(
-        f"{value.value}: {value.share:.1%}" + (f" ({value.control:.1%})" if value.control is not None else " (new)")
-        for value in values[:2]
-    )
+    most = named(values)
     return finding(
         *(kind, feature, distance.value, distance.threshold),
         f"{feature} is {distance.value:.3f} away from {title}; {distance.threshold:.3f} is allowed"
@@ -75,27 +71,39 @@ def _judged(
     )
 
 
+def named(values: list[Contribution]) -> str:
+    """The two values that contribute most, each with its share and the control's."""
+    return "; ".join(
+        f"{value.value}: {value.share:.1%}" + (f" ({value.control:.1%})" if value.control is not None else " (new)")
+        for value in values[:2]
+    )
+
+
 def _name(info: anomalies_pb2.DriftSkewInfo) -> str:
     return ".".join(info.path.step)
 
 
 def _contributions(
-    evidence: Evidence, feature: str, control: Measured | None
+    evidence: Evidence, feature: str, control: Measured
 ) -> tuple[list[Contribution], Callable[[], list[str]]]:
     """The values or ranges whose shares differ most, and rows that have the one that grew most."""
-    now = evidence.train.features.get(feature)
-    before = control.features.get(feature) if control else None
-    if now is None or before is None or now.WhichOneof("stats") != before.WhichOneof("stats"):
-        return [], list
-    if now.HasField("string_stats"):
-        found = _categorical(now, before)
-        grown = max(found, key=lambda value: value.share - (value.control or 0.0), default=None)
-        return found[:CONTRIBUTIONS], lambda: evidence.rows.having(feature, [grown.value]) if grown else []
-    found, ranges = _numeric(now, before)
+    found, ranges = differences(evidence.train.features.get(feature), control.features.get(feature))
     grown = max(range(len(found)), key=lambda n: found[n].share - (found[n].control or 0.0), default=None)
-    order = sorted(range(len(found)), key=lambda n: -abs(found[n].share - (found[n].control or 0.0)))
-    rows = (lambda: evidence.rows.between(feature, *ranges[grown])) if grown is not None else list
-    return [found[n] for n in order[:CONTRIBUTIONS]], rows
+    most = sorted(found, key=lambda value: -abs(value.share - (value.control or 0.0)))[:CONTRIBUTIONS]
+    if grown is None:
+        return most, list
+    if ranges:
+        return most, lambda: evidence.rows.between(feature, *ranges[grown])
+    return most, lambda: evidence.rows.having(feature, [found[grown].value])
+
+
+def differences(
+    now: statistics_pb2.FeatureNameStatistics | None, before: statistics_pb2.FeatureNameStatistics | None
+) -> tuple[list[Contribution], list[tuple[float, float]]]:
+    """The shares on both sides: of a text feature's values, or of ranges of a number, with these ranges."""
+    if now is None or before is None or now.WhichOneof("stats") != before.WhichOneof("stats"):
+        return [], []
+    return (_categorical(now, before), []) if now.HasField("string_stats") else _numeric(now, before)
 
 
 def _categorical(

@@ -15,10 +15,12 @@ from include.contracts.config import DataGate, ModelConfig
 from include.contracts.findings import beyond
 from include.contracts.night import Contribution, Night, Reason
 from include.contracts.snapshot import SnapshotManifest
+from include.pipeline.requests import Requests
 
 Features = dict[str, statistics_pb2.FeatureNameStatistics]
 EXAMPLES = 3  # rows that a finding refers to
 CONTRIBUTIONS = 3  # values that it names
+VALUES = 50  # of each feature, the most frequent ones, whose labels are counted
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,16 @@ class Compared:
 
     control: Control
     train: Measured | None = None
+    distances: anomalies_pb2.Anomalies | None = None
+
+
+@dataclass(frozen=True)
+class Served:
+    """Logged requests beside the training rows of the same days; `about` says why where there is nothing else."""
+
+    about: Requests
+    requests: Measured | None = None
+    training: Measured | None = None
     distances: anomalies_pb2.Anomalies | None = None
 
 
@@ -75,29 +87,31 @@ class SnapshotRows:
         return self.examples(column, lambda array: array.is_null())
 
     def label_by_value(
-        self, features: list[str], label: str, positive: list[str]
+        self, values: dict[str, list[str]], label: str, positive: list[str]
     ) -> dict[str, dict[str, tuple[int, int]]]:
-        """feature -> value -> its labelled and its positive rows; of each feature the 50 most frequent values."""
+        """feature -> value -> its labelled and its positive rows, of the features' `values`; the most frequent first.
+
+        Nothing else is counted: a free text has as many values as rows.
+        """
         found: dict[str, dict[str, tuple[int, int]]] = {}
         for path in sorted(self.folder.glob("rows-*.parquet")):  # a shard at a time: memory does not grow with them
             file = pq.ParquetFile(path)
             if label not in file.schema_arrow.names:
                 return {}
-            present = [name for name in features if name in file.schema_arrow.names and name != label]
-            table = file.read(columns=[*present, label])
-            table = table.filter(table.column(label).is_valid())
-            is_positive = pc.is_in(table.column(label).cast(pa.string()), pa.array(positive, pa.string()))
-            table = table.append_column("is positive", is_positive.cast(pa.int64()))
-            for name in present:
+            for name in (name for name in values if name in file.schema_arrow.names and name != label):
+                table = file.read(columns=[name, label])
+                table = table.set_column(table.schema.get_field_index(name), name, table.column(name).cast(pa.string()))
+                wanted = pc.is_in(table.column(name), pa.array(values[name], pa.string()))
+                table = table.filter(pc.and_(table.column(label).is_valid(), wanted))
+                is_positive = pc.is_in(table.column(label).cast(pa.string()), pa.array(positive, pa.string()))
+                table = table.append_column("is positive", is_positive.cast(pa.int64()))
                 counts = found.setdefault(name, {})
-                groups = table.group_by(name).aggregate([("is positive", "count"), ("is positive", "sum")]).to_pylist()
-                for group in groups:
-                    if group[name] is not None:
-                        rows, positives = counts.get(str(group[name]), (0, 0))
-                        new = rows + group["is positive_count"], positives + group["is positive_sum"]
-                        counts[str(group[name])] = new
+                groups = table.group_by(name).aggregate([("is positive", "count"), ("is positive", "sum")])
+                for group in groups.to_pylist():
+                    rows, positives = counts.get(group[name], (0, 0))
+                    counts[group[name]] = rows + group["is positive_count"], positives + group["is positive_sum"]
         return {
-            name: dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0]))[:50])
+            name: dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0])))
             for name, counts in found.items()
         }
 
@@ -116,8 +130,7 @@ class Evidence:
     anomalies: dict[str, anomalies_pb2.Anomalies]  # split -> what ExampleValidator found
     skew: anomalies_pb2.Anomalies  # train against eval
     compared: list[Compared] = field(default_factory=list)
-    serving: anomalies_pb2.Anomalies | None = None  # training against logged requests; None: not measured
-    serving_missing: str = "no requests to the model are logged"  # why it was not
+    serving: Served | None = None
     rows_accepted: list[int] = field(default_factory=list)  # of the last accepted snapshots
 
     @property
@@ -135,8 +148,12 @@ class Evidence:
     @cached_property
     def label_by_value(self) -> dict[str, dict[str, tuple[int, int]]]:
         label = self.config.data.label
-        text = [name for name, stats in self.train.features.items() if stats.HasField("string_stats")]
-        return self.rows.label_by_value(text, label.column, label.positive)
+        frequent = {
+            name: [bucket.label for bucket in stats.string_stats.rank_histogram.buckets[:VALUES]]
+            for name, stats in self.train.features.items()
+            if stats.HasField("string_stats")
+        }
+        return self.rows.label_by_value(frequent, label.column, label.positive)
 
 
 def finding(

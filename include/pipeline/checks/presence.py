@@ -17,7 +17,7 @@ def missing(evidence: Evidence) -> Iterator[Reason]:
         for one in evidence.present:
             if feature not in one.train.features:
                 continue
-            now, control = _missing_share(evidence.train, feature), _missing_share(one.train, feature)
+            now, control = missing_share(evidence.train, feature), missing_share(one.train, feature)
             allowed = evidence.allowed("max_missing_change", one.control)
             found.append(
                 finding(
@@ -77,7 +77,10 @@ def constant_value(stats: statistics_pb2.FeatureNameStatistics) -> str | None:
     return None
 
 
-def _missing_share(measured: Measured, feature: str) -> float:
+def missing_share(measured: Measured, feature: str) -> float:
+    """Of the examples; all of them where there is no such feature."""
+    if feature not in measured.features:
+        return 1.0
     return 1 - common(measured.features[feature]).num_non_missing / measured.examples if measured.examples else 0.0
 
 

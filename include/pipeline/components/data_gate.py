@@ -11,23 +11,30 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
 from include.contracts.baseline import Baseline, accept, retain, rows_accepted, withdraw
+from include.contracts.code import code_version
 from include.contracts.night import GateResult, Night, SnapshotRef, utc_now
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
+from include.contracts.schema import PROPOSAL
 from include.contracts.snapshot import SnapshotManifest
+from include.contracts.thresholds import FILE as THRESHOLDS
+from include.contracts.thresholds import ThresholdsUsed
 from include.pipeline.artifacts import DataBlessing
 from include.pipeline.checks import judge
-from include.pipeline.checks.evidence import Compared, Evidence, Measured, SnapshotRows
+from include.pipeline.checks.evidence import Compared, Evidence, Measured, Served, SnapshotRows
 from include.pipeline.components.blessing import bless
 from include.pipeline.components.drift_skew import (
     SERVING,
+    TRAINING,
     read_anomalies,
     read_controls,
     read_distances,
     read_statistics,
 )
-from include.pipeline.distributions import write_distributions
-from include.pipeline.schema import read_schema
+from include.pipeline.distributions import write_distributions, write_serving_distributions
+from include.pipeline.requests import read_requests
+from include.pipeline.schema import comparators, override_thresholds, read_schema
+from include.pipeline.schema_evolution import propose
 
 log = logging.getLogger("nightly")
 
@@ -38,12 +45,16 @@ def DataGate(
     schema: InputArtifact[standard_artifacts.Schema],
     anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
     drift_skew: InputArtifact[standard_artifacts.ExampleAnomalies],
+    requests: InputArtifact[standard_artifacts.ExampleStatistics],
     blessing: OutputArtifact[DataBlessing],
     night_folder: Parameter[str],
 ) -> None:
-    """Judge the night's data, write data_gate.json, and make the statistics a control of later nights if they pass.
+    """Judge the night's data, and make the statistics a control of later nights if they pass.
+
+    Writes data_gate.json, and thresholds.json: what it and the model gate judge by.
 
     :param drift_skew: of the DriftSkewValidator, which says what it measured against
+    :param requests: of the same, what production was asked
     :param night_folder: where request.json and snapshot.json are
     """
     folder, places = Path(night_folder), Places.from_environment()
@@ -72,16 +83,33 @@ def DataGate(
             )
             for control in controls
         ],
-        serving=read_distances(drift_skew.uri, SERVING),
+        serving=_served(requests.uri, drift_skew.uri),
         rows_accepted=rows_accepted(places.baselines, night),
     )
+    used = read_schema(Path(schema.uri))
+    override_thresholds(used, night.overrides)
+    ThresholdsUsed.of(
+        evidence.config,
+        comparators(used),
+        replaced=list(night.overrides),
+        schema_version=night.schema_version,
+        schema_text=(Path(schema.uri) / "schema.pbtxt").read_text(),
+        code_version=code_version(),
+    ).save(folder / THRESHOLDS)
     reasons = list(judge(evidence))
     result = GateResult(gate="data", passed=not any(r.held for r in reasons), reasons=reasons, decided_at=utc_now())
     result.save(folder / "data_gate.json")
+    (folder / PROPOSAL).unlink(missing_ok=True)
     bless(blessing, result, log)
     write_distributions(folder, statistics.uri, drift_skew.uri)
+    write_serving_distributions(folder, requests.uri, drift_skew.uri)
     if not result.passed:
         withdraw(places.baselines, night.model, night.run_id)
+        measured = {split: read_statistics(statistics.uri, split) for split in evidence.anomalies}
+        proposal = propose(evidence, measured, (Path(schema.uri) / "schema.pbtxt").read_text())
+        if proposal:
+            proposal.save(folder / PROPOSAL)
+            log.info("a change of the schema is proposed:\n%s", proposal.diff)
         return
     accepted = Baseline(
         model=night.model,
@@ -95,5 +123,13 @@ def DataGate(
     )
     accept(places.baselines, accepted, Path(statistics.uri))
     records = [ReleaseRecord.load(path) for path in (places.releases / night.model).glob("*.json")]
-    released = {record.snapshot_id for record in records if record.state in ("released", "verifying")}
+    released = {record.snapshot_id for record in records if record.state in ("released", "canary", "verifying")}
     retain(places.baselines, night.model, evidence.config.retention.baselines, released)
+
+
+def _served(requests: str, drift_skew: str) -> Served:
+    about = read_requests(Path(requests))
+    if about.missing:
+        return Served(about)
+    sides = (Measured.of(read_statistics(requests, split)) for split in (SERVING, TRAINING))
+    return Served(about, *sides, read_distances(drift_skew, SERVING))

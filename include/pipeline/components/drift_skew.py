@@ -14,12 +14,15 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from include.contracts.base import write_atomically
 from include.contracts.baseline import Control
+from include.contracts.night import Night, SnapshotRef
+from include.pipeline.requests import FILE as REQUESTS
+from include.pipeline.requests import compare
 from include.pipeline.schema import override_thresholds, read_schema, set_threshold, threshold_of
 
 log = logging.getLogger("nightly")
 
 CONTROLS = "controls"  # a folder beside the split's: controls.json, and Anomalies for each control
-SERVING = "serving"
+SERVING, TRAINING = "serving", "training"  # splits of the requests, and of the rows that they are compared with
 
 
 @component
@@ -27,19 +30,24 @@ def DriftSkewValidator(
     statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     schema: InputArtifact[standard_artifacts.Schema],
     anomalies: OutputArtifact[standard_artifacts.ExampleAnomalies],
+    requests: OutputArtifact[standard_artifacts.ExampleStatistics],
     controls: Parameter[str],
     thresholds: Parameter[str],
-    serving_statistics: Parameter[str],
+    predictions: Parameter[str],
+    night_folder: Parameter[str],
 ) -> None:
     """Measure every drift and skew comparator of the schema on the train split.
 
     Writes TFDV's Anomalies, whose drift_skew_info holds each distance with its threshold. The split's has the skew
     against the eval split and the drift against the first control, as TFDV itself has them; controls/<name> has the
-    drift against each control, and controls/serving the skew against logged requests.
+    drift against each control. `requests` has the statistics of logged requests (Split-serving) and of the training
+    rows of the same days (Split-training), and controls/serving the skew between them; where there are no requests, it
+    says why and has no split.
 
     :param controls: JSON, a list of Control
     :param thresholds: JSON {"drift.FEATURE" or "skew.FEATURE": threshold} in place of the schema's, for this run
-    :param serving_statistics: the folder with statistics of logged requests (Split-serving); "" where there are none
+    :param predictions: where clients log what they ask
+    :param night_folder: where request.json and snapshot.json are
     """
     anomalies.split_names = artifact_utils.encode_split_names(["train"])
     curated = read_schema(Path(schema.uri))
@@ -56,9 +64,19 @@ def DriftSkewValidator(
         if one.folder:
             found = distances(train, curated, before=read_statistics(one.folder, "train"), factor=one.factor)
             _write(found, Path(anomalies.uri) / CONTROLS / one.name)
-    if serving_statistics:
-        served = read_statistics(serving_statistics, SERVING)
-        _write(distances(train, curated, beside=served), Path(anomalies.uri) / CONTROLS / SERVING)
+
+    night = Night.load(Path(night_folder) / "request.json")
+    snapshot = SnapshotRef.load(Path(night_folder) / "snapshot.json")
+    about, served, trained = compare(night, curated, Path(predictions), Path(snapshot.path))
+    about.save(Path(requests.uri) / REQUESTS)
+    sides = {SERVING: served, TRAINING: trained} if not about.missing else {}
+    requests.split_names = artifact_utils.encode_split_names(list(sides))
+    for split, found in sides.items():
+        write_statistics(requests.uri, split, found)
+    if sides:
+        _write(distances(trained, curated, beside=served), Path(anomalies.uri) / CONTROLS / SERVING)
+    else:
+        log.info("serving: %s", about.missing)
 
 
 def distances(
@@ -109,6 +127,12 @@ def read_statistics(folder: str, split: str) -> statistics_pb2.DatasetFeatureSta
     """One split of a statistics artifact, or of a baseline."""
     path = Path(folder) / f"Split-{split}" / statistics_gen.DEFAULT_FILE_NAME
     return statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes())
+
+
+def write_statistics(folder: str, split: str, found: statistics_pb2.DatasetFeatureStatisticsList) -> None:
+    path = Path(folder) / f"Split-{split}" / statistics_gen.DEFAULT_FILE_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(found.SerializeToString())
 
 
 def read_anomalies(folder: str, split: str) -> anomalies_pb2.Anomalies:

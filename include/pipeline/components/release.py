@@ -9,11 +9,12 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from include.contracts.evaluation import OVERALL, Evaluation
-from include.contracts.night import Night, SnapshotRef
+from include.contracts.night import Night, SnapshotRef, utc_now
 from include.contracts.places import Places
+from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from include.pipeline.artifacts import DataBlessing
 from include.pipeline.components.blessing import is_blessed
-from include.release.store import ReleaseStore
+from include.release.store import DamagedError, ReleaseStore, hash_files
 from include.release.targets import publish
 from include.serving.verify import ModelServer
 
@@ -37,7 +38,8 @@ def Release(
     """Copy the model into the serving volume under the next version, and write release.json (ReleaseRecord).
 
     Unlike Pusher this fails, rather than succeed without pushing, when a gate did not bless the model. Where a model
-    server is configured (include/serving/verify.py), the version is in production when that has verified it.
+    server is configured (include/serving/verify.py), the version is in production when that has verified it. A model
+    that an earlier run has released, and this one reuses, is no new version: not_released.json says so.
 
     :param night_folder: where request.json and snapshot.json are
     """
@@ -51,14 +53,20 @@ def Release(
     places = Places.from_environment()
     config = night.config()
     store = ReleaseStore(places.serving, places.releases, night.model)
+    source = Path(path_utils.serving_model_path(model.uri))
+    if not_released := known(store, source, night.run_id):
+        log.warning("nothing is released: %s", not_released.reason)
+        not_released.save(folder / NOT_RELEASED)
+        return
     record = store.release(
-        Path(path_utils.serving_model_path(model.uri)),
+        source,
         run_id=night.run_id,
         snapshot_id=SnapshotRef.load(folder / "snapshot.json").snapshot_id,
         code_version=night.code_version,
         requested_by=night.requested_by,
         metrics=measured.candidate[OVERALL],
         server=(server := ModelServer.from_environment(places, night.model, config.release)),
+        canary_share=config.release.canary.share if config.release.canary else None,
     )
     if server is None:
         log.warning("no model server is configured: of %s %s only the files are verified", night.model, record.version)
@@ -66,4 +74,35 @@ def Release(
     pushed_model.set_string_custom_property("pushed_destination", record.path)
     pushed_model.set_int_custom_property("pushed_version", record.version)
     store.retain(config.release.keep)
-    publish(config, store, record).save(folder / "release.json")
+    if record.state != "canary":  # which goes further when it is promoted
+        publish(config, store, record).save(folder / "release.json")
+
+
+def known(store: ReleaseStore, source: Path, run_id: str) -> NotReleased | None:
+    """Why the files in `source` are no new version: they are the one in production, or one that was taken back.
+
+    So a night in which nothing changed releases nothing again, above all not what somebody rolled back. What this very
+    run released is left to the store, which knows what a retry may do.
+    """
+    files = hash_files(source)
+    same = [record for record in reversed(store.records()) if record.files == files]
+    if any(record.run_id == run_id for record in same):
+        return None
+    production = store.production()
+    if current := next((record for record in same if record.version == production), None):
+        try:
+            store.verify(current.version)
+        except DamagedError as error:
+            log.error("%s", error)
+            return None  # a whole copy of it is what production needs
+        reason = f"nothing has changed since {current.run_id}, which released this very model"
+        return NotReleased(reason=reason, decided_at=utc_now())
+    if bad := next(filter(_taken_back, same), None):
+        reason = f"this very model is version {bad.version}, which was taken back ({bad.why})"
+        return NotReleased(reason=reason, withdrawn=bad.version, decided_at=utc_now())
+    return None
+
+
+def _taken_back(record: ReleaseRecord) -> bool:
+    """By a rollback, or by the verification; not merely removed for its age."""
+    return record.state == "quarantined" or (record.state == "removed" and record.why.startswith("quarantined"))

@@ -1,5 +1,6 @@
-"""TFDV statistics in this process, batch by batch, without Beam: the same figures as StatisticsGen's."""
+"""TFDV statistics: in this process, batch by batch, the same figures as StatisticsGen's; or on Beam, by TFDV itself."""
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,46 +10,69 @@ import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.components.statistics_gen import executor as statistics_gen
-from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 from tfx_bsl.tfxio import dataset_options, tf_example_record
 
+from include.pipeline.beam import pipeline, pipeline_options
+from include.pipeline.value_counts import ExactValueCounts
+
 log = logging.getLogger("nightly")
 
 BATCH_ROWS = 32_768
+FILE = statistics_gen.DEFAULT_FILE_NAME
 
 
 @component
 def InProcessStatisticsGen(
     examples: InputArtifact[standard_artifacts.Examples],
     statistics: OutputArtifact[standard_artifacts.ExampleStatistics],
+    beam_args: Parameter[str] = "",
 ) -> None:
-    """Statistics of each split of `examples`, as StatisticsGen writes them (FeatureStats.pb a split)."""
+    """Statistics of each split of `examples`, as StatisticsGen writes them (FeatureStats.pb a split).
+
+    :param beam_args: JSON list of a Beam pipeline's options, to run on Beam; "": in this process
+    """
     splits = artifact_utils.decode_split_names(examples.split_names)
     statistics.split_names = artifact_utils.encode_split_names(splits)
     statistics.span = examples.span
-    for split in splits:
-        found = statistics_of(record_batches(artifact_utils.get_split_uri([examples], split)))
-        folder = Path(artifact_utils.get_split_uri([statistics], split))
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / statistics_gen.DEFAULT_FILE_NAME).write_bytes(found.SerializeToString())
-        dataset = found.datasets[0]
+    inputs = {split: artifact_utils.get_split_uri([examples], split) for split in splits}
+    outputs = {split: Path(artifact_utils.get_split_uri([statistics], split)) / FILE for split in splits}
+    for output in outputs.values():
+        output.parent.mkdir(parents=True, exist_ok=True)
+    if beam_args:
+        with pipeline(pipeline_options(json.loads(beam_args))) as begin:
+            for split, output in outputs.items():
+                rows = begin | f"read {split}" >> reader(inputs[split]).BeamSource()
+                found = rows | f"measure {split}" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
+                _ = found | f"write {split}" >> tfdv.WriteStatisticsToBinaryFile(str(output))
+    else:
+        for split, output in outputs.items():
+            output.write_bytes(statistics_of(record_batches(inputs[split])).SerializeToString())
+    for split, output in outputs.items():
+        (dataset,) = tfdv.load_stats_binary(str(output)).datasets
         log.info("%s: %d examples, %d features", split, dataset.num_examples, len(dataset.features))
+
+
+def reader(split_uri: str, raw_record_column: str | None = None) -> tf_example_record.TFExampleRecord:
+    """What reads the split's examples, here or on Beam."""
+    return tf_example_record.TFExampleRecord(
+        str(Path(split_uri) / "*"), telemetry_descriptors=["nightly"], raw_record_column_name=raw_record_column
+    )
 
 
 def record_batches(split_uri: str, raw_record_column: str | None = None) -> Iterator[pa.RecordBatch]:
     """The split's examples as Arrow, a bounded batch at a time; nothing where the split is empty."""
-    reader = tf_example_record.TFExampleRecord(
-        str(Path(split_uri) / "*"), telemetry_descriptors=["nightly"], raw_record_column_name=raw_record_column
-    )
     options = dataset_options.RecordBatchesOptions(batch_size=BATCH_ROWS, num_epochs=1, shuffle=False)
-    return reader.RecordBatches(options)
+    return reader(split_uri, raw_record_column).RecordBatches(options)
 
 
 def statistics_of(batches: Iterator[pa.RecordBatch]) -> statistics_pb2.DatasetFeatureStatisticsList:
     """TFDV's statistics of a stream of batches (each column a list array), in memory that does not grow with it."""
-    generators = stats_impl.get_generators(tfdv.StatsOptions(), in_memory=True)
+    options = tfdv.StatsOptions()
+    basic, _ = stats_impl.get_generators(options, in_memory=True)  # the other one estimates by sketches
+    generators = [basic, ExactValueCounts(options)]
     accumulators = [generator.create_accumulator() for generator in generators]
     for batch in batches:
         accumulators = [

@@ -1,4 +1,4 @@
-"""TF Transform in this process: the same vocabularies, transform and examples as TFX's Transform, without Beam."""
+"""TF Transform in this process: the same vocabularies, transform and examples as TFX's Transform, which is for Beam."""
 
 import functools
 import inspect
@@ -9,11 +9,15 @@ from importlib import import_module
 from pathlib import Path
 
 import tensorflow_transform as tft
+from tfx.components.transform import component as tfx_transform
+from tfx.components.transform import executor as tfx_executor
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
+from include.pipeline.beam import pipeline, pipeline_options
 from include.pipeline.transform.engine import Transformer, write_transform_graph
 
 log = logging.getLogger("nightly")
@@ -54,3 +58,19 @@ def InProcessTransform(
         path = Path(artifact_utils.get_split_uri([transformed_examples], split)) / FILE_NAME
         rows = transformer.write(artifact_utils.get_split_uri([examples], split), path)
         log.info("%s: %d examples transformed in %.1f s", split, rows, time.monotonic() - began)
+
+
+class BeamTransformExecutor(tfx_executor.Executor):
+    """TFX's, except that it does not pack TFX up for the workers: they have it, with the rest of the project."""
+
+    def __init__(self, context: tfx_executor.Executor.Context) -> None:
+        options = pipeline_options(context.beam_pipeline_args)
+        context.beam_pipeline_args = []
+        context.make_beam_pipeline_fn = lambda: pipeline(options)
+        super().__init__(context)
+
+
+class BeamTransform(tfx_transform.Transform):
+    """TFX's Transform on the Beam runner that its beam_pipeline_args name."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(BeamTransformExecutor)

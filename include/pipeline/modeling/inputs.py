@@ -8,9 +8,11 @@ import tensorflow_transform as tft
 
 from include.pipeline.modeling.transforming import LABEL
 
-SHUFFLE_ROWS = 100_000
-CACHE_BYTES = 64 * 2**20  # files up to this size on disk are read and unzipped once, and kept in memory
+SHUFFLE_ROWS = 65_536  # shuffled as a block of columns: row by row, a shuffle buffer costs more than all the rest
+CACHE_BYTES = 64 * 2**20  # files up to this size on disk are read and parsed once, and kept in memory
 PARSE_ROWS = 1024  # parsing many rows at a time costs a fraction of parsing each alone
+
+Rows = tuple[dict[str, tf.Tensor], tf.Tensor]  # features by name, and labels, int64 [rows, 1]
 
 
 class NoRowsError(ValueError):
@@ -33,12 +35,20 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Endless, shuffled batches of exactly `batch_size` labelled rows: ({name: [batch, …]}, int64 [batch, 1])."""
     paths = _paths(patterns)
-    records = _records(paths)
-    _require_labelled(records, tf_transform_output, paths)
+    rows = _rows(paths, tf_transform_output)
+    _require_labelled(rows, paths)
+    blocks = rows.rebatch(SHUFFLE_ROWS)
     if sum(tf.io.gfile.stat(path).length for path in paths) <= CACHE_BYTES:
-        records = records.cache()
-    records = records.shuffle(SHUFFLE_ROWS, seed=seed).repeat()
-    return _labelled(records, tf_transform_output).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+        blocks = blocks.cache()
+
+    def shuffled(number: tf.Tensor, block: Rows) -> Rows:
+        order = tf.random.experimental.stateless_shuffle(_labelled(block), seed=[seed, number])
+        return tf.nest.map_structure(lambda column: tf.gather(column, order), block)
+
+    options = tf.data.Options()
+    options.experimental_warm_start = True  # the first block is read while Keras traces the training step
+    numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(), blocks.repeat())
+    return numbered.map(shuffled).rebatch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def evaluation_batches(
@@ -46,34 +56,39 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """Every labelled row once, in the order of the files; batches as in training, the last one shorter."""
     paths = _paths(patterns)
-    records = _records(paths)
-    _require_labelled(records, tf_transform_output, paths)
-    return _labelled(records, tf_transform_output).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+    rows = _rows(paths, tf_transform_output)
+    _require_labelled(rows, paths)
+
+    def labelled(*block: Rows) -> Rows:
+        kept = _labelled(block)
+        return tf.nest.map_structure(lambda column: tf.gather(column, kept), block)
+
+    return rows.map(labelled).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def _labelled(records: tf.data.Dataset, tf_transform_output: tft.TFTransformOutput) -> tf.data.Dataset:
+def _rows(paths: list[str], tf_transform_output: tft.TFTransformOutput) -> tf.data.Dataset:
+    """Every row, in the order of the files, PARSE_ROWS at a time."""
     spec = _feature_spec(tf_transform_output)
 
-    def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    def parse(serialized: tf.Tensor) -> Rows:
         features = tf.io.parse_example(serialized, spec)
-        label = features.pop(LABEL)
-        recorded = label[:, 0] >= 0
-        kept = {name: tf.boolean_mask(feature, recorded) for name, feature in features.items()}
-        return kept, tf.boolean_mask(label, recorded)
+        return features, features.pop(LABEL)
 
+    records = tf.data.TFRecordDataset(paths, compression_type="GZIP" if paths[0].endswith(".gz") else "")
     return records.batch(PARSE_ROWS).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _require_labelled(records: tf.data.Dataset, tf_transform_output: tft.TFTransformOutput, paths: list[str]) -> None:
+def _labelled(block: Rows) -> tf.Tensor:
+    """The places of the rows that have a label."""
+    return tf.where(block[1][:, 0] >= 0)[:, 0]
+
+
+def _require_labelled(rows: tf.data.Dataset, paths: list[str]) -> None:
     """Repeating a dataset without rows would wait for ever."""
-    for _, label in _labelled(records, tf_transform_output):
-        if len(label):
+    for block in rows:
+        if len(_labelled(block)):
             return
     raise NoRowsError(f"no row with a label in {paths}: the data gate's min_rows and min_label_share should stop this")
-
-
-def _records(paths: list[str]) -> tf.data.Dataset:
-    return tf.data.TFRecordDataset(paths, compression_type="GZIP" if paths[0].endswith(".gz") else "")
 
 
 def _paths(patterns: Iterable[str]) -> list[str]:

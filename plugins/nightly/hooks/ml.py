@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from include.contracts.places import ROOT, Places
 
 START_SECONDS = 180  # how long the host may take to import everything on a busy machine
-NATIVE = re.compile(r"[IWE]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ |WARNING: All log messages before absl::")
+NATIVE = re.compile(r"[IWE]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ |WARNING: (All log messages|Logging) before (absl::|Init)")
 LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,10 +45,14 @@ class NightOperator(BaseOperator):
         return Night.load(self.folder / "request.json")
 
     def execute(self, context: Context) -> Any:
+        return self.recorded(self.perform, context)
+
+    def recorded(self, work: Callable[[Context], Any], context: Context) -> Any:
+        """Do `work`; its error stands in the night's folder, for the verdict to quote."""
         failure = self.folder / f"{self.task_id}.error.json"
         failure.unlink(missing_ok=True)
         try:
-            return self.perform(context)
+            return work(context)
         except (AirflowSkipException, DownstreamTasksSkipped):
             raise
         except (Exception, AirflowTaskTimeout) as error:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.skipmixin import SkipMixin
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from include.contracts.night import GateResult, SnapshotRef
+from include.contracts.night import GateResult, SnapshotRef, utc_now
+from include.contracts.release import NOT_RELEASED, NotReleased
+from include.release.store import ReleaseStore
 from nightly.card import table
 from nightly.hooks.ml import MLHook
 from nightly.operators.base import NightOperator
@@ -54,9 +56,14 @@ class ShortCircuitStepOperator(MLStepOperator, SkipMixin):
         result = super().perform(context)
         if reason := self.reason_to_stop(result):
             self.log.warning("%s; skipping what is downstream", reason)
+        if skipped := self.left_out(context, stop=bool(reason)):
             context["ti"].xcom_push(key="return_value", value=result)  # skipping leaves without returning
-            self.skip(context["ti"], context["task"].get_direct_relatives(upstream=False))
+            self.skip(context["ti"], skipped)
         return result
+
+    def left_out(self, context: Context, stop: bool) -> list[Any]:
+        """What of that which is directly downstream is skipped."""
+        return list(context["task"].get_direct_relatives(upstream=False)) if stop else []
 
     def reason_to_stop(self, result: dict[str, Any]) -> str:
         """Why the night ends here, or "" to go on."""
@@ -88,6 +95,8 @@ class ReleaseOperator(MLStepOperator):
     """Puts the model into the serving volume, when both gates let it and the run is asked to."""
 
     def perform(self, context: Context) -> Any:
+        not_released = self.folder / NOT_RELEASED
+        not_released.unlink(missing_ok=True)
         for name in ("data_gate", "model_gate"):
             gate = GateResult.load(self.folder / f"{name}.json")
             if not gate.passed:  # somebody has marked or cleared tasks by hand
@@ -100,4 +109,11 @@ class ReleaseOperator(MLStepOperator):
                 "this run is not asked to release: data and model are accepted, production stays as it is. "
                 "Backfills do not release unless they are given release=yes."
             )
-        return super().perform(context)
+        store = ReleaseStore(self.places.serving, self.places.releases, self.model)
+        if waits_for := store.waits_for(self.night().run_id):
+            NotReleased(reason=waits_for, decided_at=utc_now()).save(not_released)
+            raise AirflowSkipException(f"data and model are accepted, and nothing is released: {waits_for}")
+        result = super().perform(context)
+        if not_released.exists():  # it is a version already
+            raise AirflowSkipException(f"nothing is released: {NotReleased.load(not_released).reason}")
+        return result

@@ -13,14 +13,17 @@ from include.contracts.code import code_version
 from include.contracts.config import ModelConfig, load_config
 from include.contracts.night import Night, utc_now
 from include.contracts.release import ReleaseRecord
+from include.contracts.schema import PROPOSAL, REVIEW
 from include.release.store import ReleaseStore
-from nightly.hooks.ml import MLHook
+from include.schemas.store import SchemaStore
+from nightly.hooks.ml import MLHook, MLStepFailed
 from nightly.operators.base import NightOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import DagRunProtocol
 
+BEAM_CHECK = "include.pipeline.beam:check"  # so that a wrong option stops the night here, and not in an hour
 Trigger = Literal["scheduled", "manual", "backfill"]
 
 
@@ -40,7 +43,15 @@ class PlanOperator(NightOperator):
             except ContractError as error:
                 raise AirflowFailException(str(error)) from None  # asking again would give the same answer
             night.save(self.folder / "request.json")
-        MLHook().start_host()  # warm by the time that the download has come
+            for left in (PROPOSAL, REVIEW):  # by an earlier try, whose data may have been others
+                (self.folder / left).unlink(missing_ok=True)
+        hook = MLHook()
+        hook.start_host()  # warm by the time that the download has come
+        if night.config().pipeline.engine == "beam":
+            try:
+                hook.run(BEAM_CHECK, self.folder, self.log)
+            except MLStepFailed as error:
+                raise AirflowFailException(str(error)) from None
         self.log.info(
             "%s night of %s for %s: as of %s, from %s, %d train steps, %s; in production: %s; code %s",
             night.trigger,
@@ -53,16 +64,19 @@ class PlanOperator(NightOperator):
             night.production_version or "nothing",
             night.code_version,
         )
+        if night.schema_note:
+            self.log.info("schema: %s", night.schema_note)
         for key, value in night.overrides.items():
             self.log.warning("for this run only: %s = %s, because: %s", key, value, night.override_reason)
         return night.model_dump(mode="json")
 
     def _released(self) -> bool:
         record = self.folder / "release.json"
-        return record.exists() and ReleaseRecord.load(record).state == "released"
+        return record.exists() and ReleaseRecord.load(record).state in ("released", "canary")
 
     def _plan(self, context: Context) -> Night:
-        ti = context["ti"]
+        ti, schemas = context["ti"], SchemaStore(self.places, self.model)
+        schema_version = schemas.current()
         return plan_night(
             load_config(self.model),
             context["dag_run"],
@@ -70,6 +84,8 @@ class PlanOperator(NightOperator):
             now=utc_now(),
             code_version=code_version(),
             production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).production(),
+            schema_version=schema_version,
+            schema_note=schemas.note(schema_version),
             run_url=ti.log_url.partition("/tasks/")[0],
         )
 
@@ -82,6 +98,8 @@ def plan_night(
     now: dt.datetime,
     code_version: str,
     production_version: int | None,
+    schema_version: int = 0,
+    schema_note: str = "",
     run_url: str,
 ) -> Night:
     """What `run` asks for. Raises ContractError for what cannot be asked."""
@@ -101,10 +119,13 @@ def plan_night(
         # A backfill retrains the past: it judges, and leaves what is in production alone unless asked to.
         release=params["release"] == "yes" or (params["release"] == "auto" and trigger != "backfill"),
         train_steps=params["train_steps"] or config.training.steps,
+        fresh=params["fresh"],
         overrides=overrides,
         override_reason=reason,
         code_version=code_version,
         production_version=production_version,
+        schema_version=schema_version,
+        schema_note=schema_note,
         run_url=run_url,
         planned_at=now,
     )

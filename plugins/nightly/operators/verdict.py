@@ -11,12 +11,15 @@ from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.contracts.base import Contract
-from include.contracts.night import GateResult, Night, SnapshotRef, StepError, utc_now
-from include.contracts.release import ReleaseRecord
+from include.contracts.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
+from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord
+from include.contracts.reuse import REUSE, Reuse
+from include.contracts.schema import SchemaReview
 from include.contracts.verdict import Outcome, Verdict
 from nightly.card import note, report
 from nightly.notifiers.verdict import VerdictNotifier
 from nightly.operators.base import NightOperator
+from nightly.operators.review import TASKS as REVIEW_TASKS
 from nightly.web.address import night_url
 
 if TYPE_CHECKING:
@@ -83,7 +86,9 @@ def decide(model: str, run_id: str, folder: Path, states: Mapping[str, str | Non
     night = found("plan", Night)
     snapshot = found("snapshot", SnapshotRef)
     data, model_gate = found("data_gate", GateResult), found("model_gate", GateResult)
-    release = found("release", ReleaseRecord)
+    review = found("schema_review", SchemaReview)
+    release, not_released = found("release", ReleaseRecord), _not_released(folder, states)
+    in_production = release.version if release and release.state != "canary" else None
     failed_task, error = _first_failure(folder, states)
     reasons = [*(data.reasons if data else []), *(model_gate.reasons if model_gate else [])]
     stays = "nothing is in production yet"
@@ -98,16 +103,28 @@ def decide(model: str, run_id: str, folder: Path, states: Mapping[str, str | Non
         outcome = Outcome.NO_DATA
         summary = f"the source has no rows from {night.window_start:%Y-%m-%d} to {night.window_end:%Y-%m-%d}; {stays}"
     elif data and not data.passed:
-        outcome, summary = Outcome.HELD_DATA, f"the data gate held the night: {_held(data)}; {stays}"
+        answered = f"; {review.sentence}" if review and review.decision != "approved" else ""
+        outcome, summary = Outcome.HELD_DATA, f"the data gate held the night: {_held(data)}{answered}; {stays}"
     elif model_gate and not model_gate.passed:
         outcome, summary = Outcome.HELD_MODEL, f"the model gate held the night: {_held(model_gate)}; {stays}"
+    elif release and release.state == "canary":
+        outcome = Outcome.RELEASED
+        share, stays = f"{100 * release.canary_share:g} % of the callers", f"version {release.previous_version} stays"
+        summary = f"version {release.version} of {model} is the canary, for {share}; {stays} in production meanwhile"
     elif release:
         outcome, summary = Outcome.RELEASED, f"version {release.version} of {model} is released"
+    elif model_gate and not_released and not_released.withdrawn:
+        outcome, summary = Outcome.HELD_MODEL, f"{not_released.reason}: it is not released again; {stays}"
+        reasons.append(_held_back(not_released))
+    elif model_gate and model_gate.passed and not_released:
+        outcome = Outcome.ACCEPTED
+        summary = f"data and model deserve a release, and {not_released.reason}; {stays}"
     elif night and not night.release and model_gate and model_gate.passed:
         outcome = Outcome.ACCEPTED
         summary = f"data and model deserve a release, and this run was not asked to; {stays}"
     else:
-        failed_task = next((task for task, state in states.items() if state != "success"), "release")
+        not_done = (task for task, state in states.items() if state != "success" and task not in REVIEW_TASKS)
+        failed_task = next(not_done, "release")
         outcome, error = Outcome.FAILED, f"its state is {states.get(failed_task)!r}, and no gate held the night"
         summary = f"the night ended without a decision at {failed_task}: {error}"
 
@@ -123,11 +140,41 @@ def decide(model: str, run_id: str, folder: Path, states: Mapping[str, str | Non
         rows=snapshot.rows if snapshot else None,
         version=release.version if release else None,
         metrics=release.metrics if release else {},
-        production_version=release.version if release else night.production_version if night else None,
+        production_version=in_production or (night.production_version if night else None),
         as_of=night.as_of if night else None,
         override_reason=night.override_reason if night else "",
+        schema_version=night.schema_version if night else 0,
+        schema_note=night.schema_note if night else "",
+        schema_review=review.sentence if review else "",
+        reused=_reused(folder, states),
         decided_at=utc_now(),
     )
+
+
+def _not_released(folder: Path, states: Mapping[str, str | None]) -> NotReleased | None:
+    """Why the release was skipped, where that was not because nobody asked for it."""
+    path = folder / NOT_RELEASED
+    return NotReleased.load(path) if states.get("release") == "skipped" and path.exists() else None
+
+
+def _held_back(not_released: NotReleased) -> Reason:
+    return Reason(
+        check="withdrawn",
+        subject=f"version {not_released.withdrawn}",
+        figure=None,
+        threshold=None,
+        held=True,
+        message=not_released.reason,
+        action="Data, code and config are those of that version. New data trains anew by itself; to train on the same, "
+        "trigger the night with `fresh`.",
+    )
+
+
+def _reused(folder: Path, states: Mapping[str, str | None]) -> dict[str, str]:
+    """The tasks that took over earlier work, in the order they run, and whose."""
+    paths = {task: folder / REUSE.format(task) for task in states if states[task] == "success"}
+    said = {task: Reuse.load(path).run_id for task, path in paths.items() if path.exists()}
+    return {task: run for task, run in said.items() if run}
 
 
 def _first_failure(folder: Path, states: Mapping[str, str | None]) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from include.contracts.canary import Look
 from include.contracts.distributions import Histogram
 from nightly.web.records import Point
 
@@ -78,6 +79,50 @@ def timeline(points: Sequence[Point], label: str) -> Markup:
     if len(points) > 1:
         parts.append(_text(WIDTH - RIGHT, HEIGHT - 4, f"{now.as_of:%Y-%m-%d}", "end"))
     return _svg(parts, f"{label}: {number(now.value)}{limit}; {len(points)} nights, highest {_highest(points)}")
+
+
+def differences(looks: Sequence[Look], label: str) -> Markup:
+    """A canary's difference from production at each look, with its interval, zero, and the margin as a dashed line.
+
+    The last interval sets the scale: the first ones are wide, and would leave nothing to be seen of the later ones.
+    """
+    now = looks[-1]
+    ends = [0.0, now.low, now.high, now.difference, now.margin]
+    spare = (max(ends) - min(ends)) * 0.25 or 1.0
+    lowest, highest = min(ends) - spare, max(ends) + spare
+    first, last = looks[0].at.timestamp(), now.at.timestamp()
+
+    def x(look: Look) -> float:
+        share = (look.at.timestamp() - first) / (last - first) if last > first else 0.5
+        return LEFT + 8 + share * (WIDTH - LEFT - RIGHT - 16)
+
+    def y(value: float) -> float:
+        return TOP + (highest - value) / (highest - lowest) * (HEIGHT - TOP - BOTTOM)
+
+    parts = [
+        _line(LEFT, y(value), WIDTH - RIGHT, y(value), kind) for value, kind in ((0, "zero"), (now.margin, "limit"))
+    ]
+    for look in looks:
+        low, high = max(look.low, lowest), min(look.high, highest)
+        marks = [_line(x(look), y(low), x(look), y(high), "interval")] if low < high else []
+        ended = [value for value in (look.low, look.high) if lowest <= value <= highest]  # others go on beyond the plot
+        marks += [_line(x(look) - 3, y(value), x(look) + 3, y(value), "interval") for value in ended]
+        if lowest <= look.difference <= highest:
+            marks.append(
+                Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(x(look), y(look.difference))
+            )
+        told = (
+            f"{look.at:%Y-%m-%d %H:%M}: {_interval(look)}; {look.canary.labelled:,} labelled predictions of the canary"
+        )
+        parts.append(Markup("<g><title>{}</title>{}</g>").format(told, Markup("").join(marks)))
+    parts.append(_text(LEFT, HEIGHT - 4, f"{looks[0].at:%Y-%m-%d}", "start"))
+    if len(looks) > 1:
+        parts.append(_text(WIDTH - RIGHT, HEIGHT - 4, f"{now.at:%Y-%m-%d}", "end"))
+    return _svg(parts, f"{label}: {_interval(now)}; {now.margin:g} would matter; {len(looks)} looks")
+
+
+def _interval(look: Look) -> str:
+    return f"{look.difference:+.4f}, from {look.low:+.4f} to {look.high:+.4f}"
 
 
 def histogram(found: Histogram, name: str, with_control: bool) -> Markup:

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from include.contracts.base import Contract, ContractError
+from include.contracts.canary import Comparison, Look
 from include.contracts.config import load_config, model_names
 from include.contracts.distributions import FILE as DISTRIBUTIONS
-from include.contracts.distributions import Distributions
+from include.contracts.distributions import SERVING_FILE, Distributions
 from include.contracts.evaluation import Evaluation
 from include.contracts.night import GateResult, Night, Reason, SnapshotRef, StepError
 from include.contracts.places import Places
-from include.contracts.release import ReleaseRecord, Rollback
+from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord, Rollback
+from include.contracts.schema import PROPOSAL, REVIEW, SchemaProposal, SchemaReview
 from include.contracts.snapshot import SnapshotManifest
+from include.contracts.thresholds import FILE as THRESHOLDS
+from include.contracts.thresholds import ThresholdsUsed
 from include.contracts.verdict import Verdict
 
 MODEL = re.compile(r"[a-z][a-z0-9_]*")
@@ -69,6 +73,43 @@ class Point:
 
 
 @dataclass
+class Canary:
+    """A version that went to a share of the callers first. Either record may be missing: a look has not been yet, or
+    what there was cannot be read."""
+
+    version: int
+    release: ReleaseRecord | None
+    comparison: Comparison | None
+
+    @property
+    def live(self) -> bool:
+        return self.release is not None and self.release.state == "canary"
+
+    @property
+    def stable(self) -> int | None:
+        """What it is compared with."""
+        return self.comparison.stable if self.comparison else self.release.previous_version
+
+    @property
+    def share(self) -> float | None:
+        return self.comparison.share if self.comparison else self.release.canary_share
+
+    @property
+    def since(self) -> dt.datetime | None:
+        return self.comparison.since if self.comparison else self.release.canary_since
+
+    @property
+    def looks(self) -> list[Look]:
+        """Those that found a difference, oldest first."""
+        looks = self.comparison.looks if self.comparison else []
+        return [look for look in looks if None not in (look.difference, look.low, look.high)]
+
+    @property
+    def last(self) -> Look | None:
+        return self.comparison.looks[-1] if self.comparison and self.comparison.looks else None
+
+
+@dataclass
 class NightDetails:
     """All that a night's folder holds."""
 
@@ -77,9 +118,16 @@ class NightDetails:
     model_gate: GateResult | None
     snapshot: SnapshotRef | None
     release: ReleaseRecord | None
+    not_released: NotReleased | None
+    canary: Canary | None  # what became of this night's release, where it was one
     evaluation: Evaluation | None
     distributions: Distributions | None
+    serving: Distributions | None  # logged requests beside training
+    thresholds: ThresholdsUsed | None
+    judged_before: tuple[NightRecord, ThresholdsUsed] | None  # the last night before it whose thresholds are known
     errors: list[StepError]
+    proposal: SchemaProposal | None
+    review: SchemaReview | None
     drift: dict[str, dict[str, list[Point]]]  # feature -> control -> oldest first
 
     @property
@@ -99,11 +147,17 @@ class ModelRecord:
     nights: list[NightRecord]
     releases: list[ReleaseRecord]
     rollbacks: list[Rollback]
+    canaries: list[Canary]  # newest first
     problems: list[str]
 
     @property
     def production(self) -> ReleaseRecord | None:
         return next((record for record in self.releases if record.state == "released"), None)
+
+    @property
+    def canary(self) -> Canary | None:
+        """The one that is being compared with production."""
+        return next((canary for canary in self.canaries if canary.live), None)
 
     @property
     def production_since(self) -> dt.datetime | None:
@@ -136,6 +190,7 @@ class Records:
         problems: list[str] = []
         releases = self.places.releases / self._known(name)
         found = [_read(ReleaseRecord, path, problems) for path in releases.glob("[0-9]*.json")]
+        compared = [_read(Comparison, path, problems) for path in (releases / "canaries").glob("[0-9]*.json")]
         rollbacks = [_read(Rollback, path, problems) for path in (releases / "rollbacks").glob("*.json")]
         try:
             description = load_config(name).description
@@ -148,6 +203,7 @@ class Records:
             nights=self.nights(name),
             releases=sorted(filter(None, found), key=lambda record: -record.version),
             rollbacks=sorted(filter(None, rollbacks), key=lambda r: r.done_at.timestamp() if r.done_at else 0)[::-1],
+            canaries=_canaries(filter(None, found), filter(None, compared)),
             problems=problems,
         )
 
@@ -165,15 +221,23 @@ class Records:
             raise NotFound(f"{model} has no night of that name: its run has not begun, or never was. Latest: {latest}.")
         record = self._night(model, folder)
         errors = [_read(StepError, path, record.problems) for path in sorted(folder.glob("*.error.json"))]
+        release = _read(ReleaseRecord, folder / "release.json", record.problems)
         return NightDetails(
             record=record,
             data_gate=_read(GateResult, folder / "data_gate.json", record.problems),
             model_gate=_read(GateResult, folder / "model_gate.json", record.problems),
             snapshot=_read(SnapshotRef, folder / "snapshot.json", record.problems),
-            release=_read(ReleaseRecord, folder / "release.json", record.problems),
+            release=release,
+            not_released=_read(NotReleased, folder / NOT_RELEASED, record.problems),
+            canary=self._canary(model, release, record.problems),
             evaluation=_read(Evaluation, folder / "evaluation.json", record.problems),
             distributions=_read(Distributions, folder / DISTRIBUTIONS, record.problems),
+            thresholds=_read(ThresholdsUsed, folder / THRESHOLDS, record.problems),
+            judged_before=self._judged_before(record),
+            serving=_read(Distributions, folder / SERVING_FILE, record.problems),
             errors=[error for error in errors if error],
+            proposal=_read(SchemaProposal, folder / PROPOSAL, record.problems),
+            review=_read(SchemaReview, folder / REVIEW, record.problems),
             drift=self._drift(record),
         )
 
@@ -207,6 +271,22 @@ class Records:
         record.verdict = _read(Verdict, folder / "verdict.json", record.problems)
         return record
 
+    def _canary(self, model: str, release: ReleaseRecord | None, problems: list[str]) -> Canary | None:
+        if release is None or release.canary_share is None:
+            return None
+        releases = self.places.releases / model
+        now = _read(ReleaseRecord, releases / f"{release.version}.json", problems)
+        path = Comparison.path(self.places, model, release.version)
+        return Canary(release.version, now or release, _read(Comparison, path, problems))
+
+    def _judged_before(self, current: NightRecord) -> tuple[NightRecord, ThresholdsUsed] | None:
+        for record in self.nights(current.model):  # newest first
+            if _order(record) < _order(current):
+                path = self.places.nights / current.model / record.name / THRESHOLDS
+                if used := _read(ThresholdsUsed, path, []):
+                    return record, used
+        return None
+
     def _drift(self, current: NightRecord) -> dict[str, dict[str, list[Point]]]:
         """Each feature's distances in this night and in those before it, one night an as-of time."""
         if current.as_of is None:
@@ -228,6 +308,14 @@ class Records:
                         point
                     )
         return series
+
+
+def _canaries(releases: Iterable[ReleaseRecord], comparisons: Iterable[Comparison]) -> list[Canary]:
+    """Newest first."""
+    released = {record.version: record for record in releases}
+    compared = {comparison.version: comparison for comparison in comparisons}
+    versions = compared.keys() | {version for version, record in released.items() if record.canary_share is not None}
+    return [Canary(version, released.get(version), compared.get(version)) for version in sorted(versions)[::-1]]
 
 
 def _order(record: NightRecord) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import base64
 import calendar
 import datetime as dt
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,11 +19,13 @@ from include.contracts.distributions import FeatureDistribution
 from include.contracts.night import Reason
 from include.contracts.verdict import Outcome
 from nightly.web import plots
-from nightly.web.records import ModelRecord, NightDetails, NightRecord, Point
+from nightly.web.records import Canary, ModelRecord, NightDetails, NightRecord, Point
 
 HERE = Path(__file__).parent
 PAGE = 50  # nights a page of the list
 MONTHS = 12  # of the calendar
+CANARIES = 12  # ended ones, with their plots
+SERVING = "serving"  # the control of findings about requests to production
 FEATURES = 8  # drawn at once; the rest, all within their thresholds, are folded
 # What a person reads for each outcome: a word, and a sign beside it, so that colour is never all there is.
 SIGNS = {
@@ -34,6 +36,14 @@ SIGNS = {
     Outcome.NO_DATA: ("–", "No data", "quiet"),
     Outcome.FAILED: ("✕", "Failed", "bad"),
     "": ("…", "No verdict", "quiet"),
+}
+
+# The same for a canary: how it stands, or how it ended.
+CANARY_SIGNS = {
+    "promote": ("✓", "Promoted", "ok"),
+    "stop": ("!", "Stopped", "held"),
+    "wait": ("…", "Being compared", "info"),
+    "": ("–", "Ended", "quiet"),
 }
 
 
@@ -88,8 +98,14 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"figure": plots.number, "percent": plots.percent, "moment": moment, "when": version_time}
-    made.globals |= {"plots": plots, "signs": SIGNS}
+    made.filters |= {
+        "figure": plots.number,
+        "percent": plots.percent,
+        "moment": moment,
+        "when": version_time,
+        "canary": canary_says,
+    }
+    made.globals |= {"plots": plots, "signs": SIGNS, "canary_signs": CANARY_SIGNS}
     return made
 
 
@@ -117,13 +133,15 @@ def night(details: NightDetails) -> dict[str, Any]:
         "record": details.record,
         "night": details.record.night,
         "verdict": details.record.verdict,
-        "held": [reason for reason in reasons if reason.held],
+        "held": _by_subject(reason for reason in reasons if reason.held),
         "noticed": [reason for reason in reasons if not reason.held and _notable(reason)],
         "passed": [reason for reason in reasons if not reason.held and not _notable(reason)],
         "metrics": _metrics(details),
         "cards": cards[:shown],
         "more_cards": cards[shown:],
         "card_names": {card.name for card in cards},
+        "threshold_changes": threshold_changes(details),
+        "serving_cards": _serving_cards(details),
     }
 
 
@@ -137,6 +155,8 @@ def model(record: ModelRecord, number: int) -> dict[str, Any]:
         "number": number,
         "pages": pages,
         "months": months(record.nights),
+        "compared": {canary.version: canary_says(canary) for canary in record.canaries if not canary.live},
+        "ended_canaries": [canary for canary in record.canaries if not canary.live][:CANARIES],
     }
 
 
@@ -174,6 +194,34 @@ def version_time(version: int) -> str:
         return "–"
 
 
+def canary_says(found: Canary) -> tuple[str, str]:
+    """How a canary stands, as a key of CANARY_SIGNS, and the last decision in one sentence."""
+    comparison, release = found.comparison, found.release
+    if comparison and comparison.decision:
+        by = f" (decided by {comparison.decided_by})" if comparison.decided_by != "the comparison" else ""
+        open_end = "" if comparison.done_at else "; not carried out to its end yet: the next look completes it"
+        return comparison.decision, f"{comparison.reason}{by}{open_end}"
+    if found.live:
+        return "wait", found.last.reason if found.last else "no look at it is recorded yet"
+    why = (
+        f"it is {release.state}" + (f": {release.why}" if release.why else "") if release else "its release is unknown"
+    )
+    return "", f"the comparison did not decide; {why}"
+
+
+def threshold_changes(details: NightDetails) -> str:
+    """What a night was judged by, against the night before it, in one sentence; "" where it is not known."""
+    if details.thresholds is None:
+        return ""
+    if details.judged_before is None:
+        return "no night before it is known to compare with"
+    before, used = details.judged_before
+    changes = details.thresholds.changes_since(used)
+    if not changes:
+        return f"the same as in the night of {before.title}"
+    return f"changed since the night of {before.title}: {'; '.join(changes)}"
+
+
 def _cards(details: NightDetails) -> list[FeatureCard]:
     found = {feature.name: feature for feature in (details.distributions.features if details.distributions else [])}
     now = details.record.name
@@ -187,9 +235,25 @@ def _cards(details: NightDetails) -> list[FeatureCard]:
     }
     names = found.keys() | {name for name, series in drift.items() if series}
     return [
-        FeatureCard(name, found.get(name), drift.get(name, {}), [r for r in details.reasons if r.subject == name])
+        FeatureCard(
+            name,
+            found.get(name),
+            drift.get(name, {}),
+            [r for r in details.reasons if r.subject == name and r.control != SERVING],
+        )
         for name in sorted(names)
     ]
+
+
+def _serving_cards(details: NightDetails) -> list[FeatureCard]:
+    """Requests beside training: held first, then by name."""
+    reasons = [reason for reason in details.reasons if reason.control == SERVING]
+    cards = [
+        FeatureCard(found.name, found, {}, [reason for reason in reasons if reason.subject == found.name])
+        for found in (details.serving.features if details.serving else [])
+        if found.missing_current is not None  # not the label, and nothing that was not compared
+    ]
+    return sorted(cards, key=lambda card: not card.held)
 
 
 def _metrics(details: NightDetails) -> list[Metric]:
@@ -216,6 +280,13 @@ def _metrics(details: NightDetails) -> list[Metric]:
             production = (evaluation.production or {}).get(key, {}).get(name)
             bound, change = said.get((name, subject)), said.get((f"{name} against production", subject))
             found.append(Metric(name, key, evaluation.examples.get(key), value, production, bound, change))
+    return found
+
+
+def _by_subject(reasons: Iterable[Reason]) -> dict[str, list[Reason]]:
+    found: dict[str, list[Reason]] = {}
+    for reason in reasons:
+        found.setdefault(reason.subject, []).append(reason)
     return found
 
 

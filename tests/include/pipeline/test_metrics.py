@@ -1,12 +1,22 @@
 """The metrics computed batch by batch are TFMA's own, overall and in every slice."""
 
+import apache_beam as beam
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 import tensorflow_model_analysis as tfma
 
-from include.pipeline.metrics import LABEL, Scored, eval_config, metric_class, write_results
+from include.pipeline.beam import pipeline_options
+from include.pipeline.metrics import (
+    LABEL,
+    Scored,
+    as_rows,
+    eval_config,
+    metric_class,
+    write_results,
+    write_results_on_beam,
+)
 
 METRICS = [
     *("auc", "auc_precision_recall", "binary_crossentropy", "binary_accuracy", "precision", "recall", "f1_score"),
@@ -98,3 +108,18 @@ def test_no_examples_and_no_such_metric_are_said(frame, tmp_path):
         write_results(iter([]), MODELS, METRICS, [], tmp_path)
     with pytest.raises(ValueError, match="did you mean 'auc_precision_recall'"):
         metric_class("auc_precision_recal")
+
+
+def test_on_beam_the_results_of_both_models_are_the_same(frame, tmp_path):
+    write_results(batches(frame), MODELS, METRICS, ["product"], tmp_path / "here")
+    rows = beam.Create([as_rows(batch) for batch in batches(frame)])
+    write_results_on_beam(rows, MODELS, METRICS, ["product"], tmp_path / "there", pipeline_options([]))
+    for model in MODELS:
+        here, there = (tfma.load_eval_result(str(tmp_path / place), model_name=model) for place in ("here", "there"))
+        assert figures(there) == pytest.approx(figures(here), abs=1e-6, nan_ok=True)
+    assert (tmp_path / "there/eval_config.json").read_text() == (tmp_path / "here/eval_config.json").read_text()
+
+
+def test_on_beam_no_example_at_all_is_an_error_too(tmp_path):
+    with pytest.raises(ValueError, match="no labelled examples"):
+        write_results_on_beam(beam.Create([]), MODELS, METRICS, [], tmp_path, pipeline_options([]))

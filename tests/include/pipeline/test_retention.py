@@ -32,13 +32,26 @@ def run_with_an_artifact(handle, name, uri):
 def test_the_newest_runs_keep_theirs_and_what_lies_elsewhere_stays(places, tmp_path):
     root = places.pipeline / "taxi"
     with NightlyMetadata(places, "taxi") as handle:
-        for number in range(5):
+        for number in range(6):
             run_with_an_artifact(handle, f"night-{number}", root / "examples/examples" / str(number))
-        run_with_an_artifact(handle, "night-5", tmp_path / "serving/taxi/17")
+        run_with_an_artifact(handle, "night-0", tmp_path / "serving/taxi/17")
         assert prune(handle, root, keep=2) == 4
         assert prune(handle, root, keep=2) == 0
-        assert sorted(p.name for p in (root / "examples/examples").iterdir()) == ["4"]
+        assert sorted(p.name for p in (root / "examples/examples").iterdir()) == ["4", "5"]
         assert prune(handle, root, keep=1) == 1
         assert (tmp_path / "serving/taxi/17/payload").exists()
         gone = [a for a in handle.store.get_artifacts() if a.state == Artifact.DELETED]
     assert len(gone) == 5
+
+
+def test_the_runs_of_another_model_in_the_same_database_are_not_counted_and_keep_theirs(places):
+    taxi, complaints = (places.pipeline / model / "examples/examples" for model in ("taxi", "complaints"))
+    with NightlyMetadata(places, "taxi") as handle:
+        for number in range(3):
+            run_with_an_artifact(handle, f"night-{number}", taxi / str(number))
+            run_with_an_artifact(handle, f"night-{number}", complaints / str(number))
+        for number in range(3, 6):
+            run_with_an_artifact(handle, f"night-{number}", complaints / str(number))
+        assert prune(handle, places.pipeline / "taxi", keep=2) == 1
+    assert sorted(path.name for path in taxi.iterdir()) == ["1", "2"]
+    assert len(list(complaints.iterdir())) == 6

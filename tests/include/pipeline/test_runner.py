@@ -13,6 +13,7 @@ from include.contracts.config import load_config
 from include.contracts.night import GateResult, Night, SnapshotRef
 from include.contracts.places import ROOT, Places
 from include.contracts.release import ReleaseRecord
+from include.contracts.thresholds import ThresholdsUsed
 from include.pipeline import night as nights
 from include.pipeline.metadata import NightlyMetadata, connection_config
 from include.pipeline.pipeline import create_pipeline
@@ -45,13 +46,18 @@ def test_a_night_runs_node_by_node_and_leaves_a_record_for_each_step(folder, pla
     assert gate.passed, [reason.message for reason in gate.held_for]
     assert {reason.check for reason in gate.reasons} >= {"min_rows", "max_age_days", "min_label_share", "drift", "skew"}
     assert len(list((places.baselines / "taxi").glob("*/baseline.json"))) == 1
+    (serving,) = (reason for reason in gate.reasons if reason.control == "serving")
+    assert "not measured: no requests to taxi from 2015-01-31 to 2015-05-01 are logged" in serving.message
+    used = ThresholdsUsed.load(folder / "thresholds.json")
+    assert used.values["data_gate.min_rows"] == 600 and used.values["skew.fare"] == 0.3
 
 
 def test_a_node_that_runs_again_leaves_one_output_for_its_consumers(folder, places):
     for _ in range(3):
         run_node("statistics", folder, places)
     with NightlyMetadata(places, "taxi") as handle:
-        live = [a for a in handle.store.get_artifacts_by_type("ExampleStatistics") if a.state == a.LIVE]
+        found = [a for a in handle.store.get_artifacts_by_type("ExampleStatistics") if "/taxi/statistics/" in a.uri]
+        live = [a for a in found if a.state == a.LIVE]
     assert len(live) == 1
     assert run_node("example_validator", folder, places)
 

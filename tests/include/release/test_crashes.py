@@ -20,7 +20,7 @@ import pytest
 import include.contracts.base
 import include.release.store
 from include.contracts.release import ReleaseRecord, Verification
-from include.release.store import ReleaseStore, WithdrawnError
+from include.release.store import CanaryRunning, ReleaseStore, WithdrawnError
 from tests.include.release.models import NOW, export, loadable, names, release, whole
 
 TRACED = {include.release.store.__file__, include.contracts.base.__file__, shutil.__file__}
@@ -160,12 +160,13 @@ def test_another_run_completes_the_release_that_died_after_its_rename(work):
 
 
 class Server:
-    """Answers for every version; which one has the label `stable` it keeps in a file."""
+    """Answers for every version; which ones have the labels `stable` and `canary` it keeps in files."""
 
     address = "grpc://server"
 
     def __init__(self, store: ReleaseStore) -> None:
         self.stable = store.releases.parent / "stable"
+        self.canary = store.releases.parent / "canary"
 
     def check(self) -> None:
         pass
@@ -175,14 +176,16 @@ class Server:
         now = dt.datetime.now(dt.UTC)
         return Verification(server=self.address, previous_p99_ms=None, verified_at=now, **figures)
 
-    def serve(self, version: int | None, loadable: list[int]) -> None:
-        assert version is None or version in loadable, "a label of a version that is not there fails all its clients"
+    def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
+        for labelled in (version, canary):
+            assert labelled in (None, *loadable), "a label of a version that is not there fails all its clients"
         self.stable.write_text(str(version))
+        self.canary.write_text(str(canary))
 
 
-def verified(store: ReleaseStore, source: Path, run_id: str = "run-1") -> ReleaseRecord:
+def verified(store: ReleaseStore, source: Path, run_id: str = "run-1", share: float | None = None) -> ReleaseRecord:
     said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
-    return store.release(source, run_id=run_id, now=NOW, server=Server(store), **said)
+    return store.release(source, run_id=run_id, now=NOW, server=Server(store), canary_share=share, **said)
 
 
 @pytest.mark.parametrize("again", ["run-1", "run-2"], ids=["retry", "another run"])
@@ -207,6 +210,63 @@ def test_a_verified_release_killed_at_any_line_is_in_production_only_when_it_is_
         assert "verifying" not in states.values()
         killed += 1
     assert killed > 30 and unverified > 2
+
+
+@pytest.mark.parametrize("again", ["run-1", "run-2"], ids=["retry", "another run"])
+def test_a_canary_killed_at_any_line_is_the_canary_by_its_retry_and_production_never_moves(work, again):
+    killed = canaries = 0
+    stable = NOW - 100
+    for store in deaths(lambda: work(1), lambda store: verified(store, work.source, share=0.1), every=5):
+        assert store.production() == stable
+        was = store.canary()
+        canaries += was is not None
+
+        if again == "run-2" and was is not None:
+            with pytest.raises(CanaryRunning):
+                verified(store, work.source, again, 0.1)
+            record = was
+        else:
+            record = verified(store, work.source, again, 0.1)
+
+        assert store.canary() == record and record.state == "canary" and record.previous_version == stable
+        assert store.production() == stable
+        if Server(store).stable.exists():
+            assert (Server(store).stable.read_text(), Server(store).canary.read_text()) == (
+                str(stable),
+                str(record.version),
+            )
+        assert [r.state for r in store.records() if r.state in ("canary", "verifying")] == ["canary"]
+        killed += 1
+    assert killed > 30
+
+
+@pytest.mark.parametrize("end", ["promote", "stop"])
+def test_the_end_of_a_canary_killed_at_any_line_is_completed_by_its_retry(work, end):
+    killed = 0
+
+    def new() -> ReleaseStore:
+        store = work(2)
+        verified(store, work.source, share=0.1)
+        return store
+
+    def act(store: ReleaseStore) -> ReleaseRecord:
+        server = Server(store)
+        return store.promote(NOW, server=server) if end == "promote" else store.stop(NOW, "worse", server=server)
+
+    for store in deaths(new, act, every=2):
+        assert store.production() in ((NOW - 99, NOW) if end == "promote" else (NOW - 99,))
+        record = act(store)
+        assert act(store) == record, "a second time changes nothing"
+        server = Server(store)
+        stable = NOW if end == "promote" else NOW - 99
+        assert (server.stable.read_text(), server.canary.read_text()) == (str(stable), "None")
+        assert store.canary() is None and store.production() == stable
+        assert record.state == ("released" if end == "promote" else "quarantined")
+        if end == "stop":
+            with pytest.raises(WithdrawnError, match="worse"):
+                verified(store, work.source, share=0.1)
+        killed += 1
+    assert killed > 20
 
 
 def test_a_quarantine_killed_at_any_line_is_completed_by_its_retry(work):

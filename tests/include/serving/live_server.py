@@ -93,7 +93,9 @@ class LiveServer:
     def store(self, name: str) -> ReleaseStore:
         return ReleaseStore(self.places.serving, self.places.releases, name)
 
-    def release(self, name: str, source: Path, run_id: str = "run", **config: float) -> ReleaseRecord:
+    def release(
+        self, name: str, source: Path, run_id: str = "run", canary_share: float | None = None, **config: float
+    ) -> ReleaseRecord:
         """Released as the pipeline does it, verified by this server."""
         server = ModelServer.from_environment(self.places, name, Release(**{"timeout_seconds": 30, **config}))
         return self.store(name).release(
@@ -104,6 +106,7 @@ class LiveServer:
             requested_by="someone",
             metrics={"auc": 0.7},
             server=server,
+            canary_share=canary_share,
         )
 
     def answer(self, name: str, label: str | None = None, x: float = 0.0) -> tuple[float, int]:

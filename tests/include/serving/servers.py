@@ -116,7 +116,8 @@ class Server:
     """A server process and what speaks to it."""
 
     def __init__(self, *flags: str) -> None:
-        command = [sys.executable, "-m", "include.serving.server", "--port=0", "--rest_api_port=0", *flags]
+        command = [sys.executable, "-m", "include.serving.server", "--port=0", "--rest_api_port=0"]
+        command += ["--max_num_load_retries=0", *flags]  # unless the flags say otherwise
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
         )

@@ -1,45 +1,60 @@
-"""The configuration files of the tree: read back by the server's own readers, and in step with the models."""
+"""What the model server is configured by, written from the release records, and read back by the server's readers."""
 
-from google.protobuf import text_format
+from pathlib import Path
+
+import pytest
 
 from include.contracts.config import model_names
+from include.contracts.places import Places
+from include.release.store import ReleaseStore
 from include.serving import config, configure
+from tests.include.release.models import NOW, export, release
 
 
-def test_the_files_in_the_tree_are_in_step_with_the_models():
-    for name, text in configure.files(model_names()).items():
-        path = configure.Path(configure.__file__).parent / name
-        assert path.read_text() == text, f"{path} is not up to date: run `python -m include.serving.configure`"
+@pytest.fixture
+def places(tmp_path, monkeypatch) -> Places:
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    return Places.from_environment()
 
 
-def test_every_model_is_served_from_its_folder(tmp_path):
-    configure.main(["--out", str(tmp_path), "--base_path", "/srv/models/"])
-    read = config.read_model_config(str(tmp_path / "models.config"))
+def served(places: Places) -> dict[str, object]:
+    models, *_ = configure.write(places, "/models")
+    read = config.read_model_config(str(models))
     config.validate(read)
-    models = read.model_config_list.config
-    assert [model.name for model in models] == model_names()
-    for model in models:
-        assert model.base_path == f"/srv/models/{model.name}"
+    return {model.name: model for model in read.model_config_list.config}
+
+
+def test_every_model_of_the_project_is_served_once_it_is_released(places, tmp_path):
+    assert model_names() and served(places) == {}  # TensorFlow Serving would wait for a model without a version
+    for count, name in enumerate(model_names()):
+        store = ReleaseStore(places.serving, places.releases, name)
+        release(store, export(tmp_path / name), now=NOW + count)
+        model = served(places)[name]
+        assert model.base_path == f"/models/{name}"
         assert model.model_platform == "tensorflow"
         assert model.model_version_policy.latest.num_versions == 2
-        assert not model.version_labels
+        assert dict(model.version_labels) == {"stable": NOW + count}
+    assert sorted(served(places)) == sorted(model_names())
 
 
-def test_labels_are_written_when_there_are_versions():
-    written = configure.models_config(["a", "b"], labels={"a": {"stable": 1, "canary": 2}})
-    read = text_format.Parse(text_format.MessageToString(written), type(written)())
-    assert dict(read.model_config_list.config[0].version_labels) == {"stable": 1, "canary": 2}
-    assert not read.model_config_list.config[1].version_labels
+def test_the_files_are_in_step_again_when_they_were_lost(places, tmp_path):
+    release(ReleaseStore(places.serving, places.releases, "taxi"), export(tmp_path / "export"))
+    before = {path: path.read_bytes() for path in configure.write(places, "/models")}
+    assert [path.name for path in before] == ["models.config", "batching.config", "monitoring.config"]
+    for path in before:
+        path.unlink()
+    assert {path: path.read_bytes() for path in configure.write(places, "/models")} == before
 
 
-def test_batching_and_monitoring_are_understood(tmp_path):
-    configure.main(["--out", str(tmp_path)])
-    parameters = config.read_batching_parameters(str(tmp_path / "batching.config"))
+def test_no_list_of_models_is_kept_in_the_tree():
+    """It would be out of step with the next model that is added."""
+    settings = Path(configure.__file__).parent.glob("*.config")
+    assert {path.name for path in settings} == set(configure.SETTINGS)
+
+
+def test_batching_and_monitoring_are_understood(places):
+    _, batching, monitoring = configure.write(places, "/models")
+    parameters = config.read_batching_parameters(str(batching))
     assert parameters.max_batch_size == 128
     assert parameters.batch_timeout_micros == 1000
-    assert config.read_prometheus_path(str(tmp_path / "monitoring.config")) == "/monitoring/prometheus/metrics"
-
-
-def test_no_models_is_a_valid_configuration():
-    config.validate(configure.models_config([]))
-    assert configure.models_config([]).WhichOneof("config") == "model_config_list"
+    assert config.read_prometheus_path(str(monitoring)) == "/monitoring/prometheus/metrics"

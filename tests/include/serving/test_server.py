@@ -1,17 +1,22 @@
 """Starting, flags, the polled configuration file, and batching."""
 
+import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from include.serving.flags import parse_flags
 from tests.include.serving.servers import ROOT, Server, list_of, model_config, release, wait_for
 
 
 def run_to_its_end(*flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "include.serving.server", "--port=0", *flags]
+    command = [sys.executable, "-m", "include.serving.server", "--port=0", "--max_num_load_retries=0", *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
@@ -33,12 +38,24 @@ def test_a_file_that_is_no_config_ends_the_start(tmp_path):
         ),
         (["--model_base_path=/m", "--enable_batching=perhaps"], "'perhaps' is not true or false"),
         (["--model_base_path=/m", "--unknown"], "unrecognized arguments: --unknown"),
+        (["--model_base_path=/m", "--enable_batch"], "--enable_batch (did you mean --enable_batching?)"),
+        (["--model_base_path=/m", "--ssl_config_file=s"], "leave it out, or run TensorFlow Serving"),
+        (["--model_base_path=/m", "--grpc_channel_arguments=a"], "'a' is not key=value"),
     ],
 )
 def test_wrong_flags_are_refused(flags, text):
     ended = run_to_its_end(*flags)
     assert ended.returncode == 2
     assert text in ended.stderr
+
+
+def test_flags_that_make_no_difference_are_accepted_and_said(caplog):
+    flags = parse_flags(["--model_base_path=/m", "--flush_filesystem_caches=false", "--num_load_threads=2"])
+    assert flags.model_base_path == "/m"
+    assert [record.getMessage() for record in caplog.records] == [
+        "--num_load_threads makes no difference here: versions are loaded one after the other, beside the requests",
+        "--flush_filesystem_caches makes no difference here: the page cache is left to the operating system",
+    ]
 
 
 def test_a_newest_version_that_does_not_load_ends_the_start(exports, tmp_path):
@@ -146,6 +163,29 @@ def test_a_full_queue_is_unavailable(batching):
     assert refused.json() == {"error": "The batch scheduling queue to which this task was submitted is full"}
 
 
+def predict_request(x: float, rows: int = 1) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "slow"
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto([x] * rows))
+    return request
+
+
+def test_a_queued_request_whose_deadline_has_passed_is_not_computed(batching):
+    """One runs, one waits as long as it must, and one whose client does not."""
+    before = sum(sizes(batching).values())
+    done = batching.predictions.Predict.future(predict_request(-1000.0, rows=4), timeout=60)
+    wait_for(lambda: sum(sizes(batching).values()) == before + 1)
+    waiting = batching.predictions.Predict.future(predict_request(0.0, rows=4), timeout=60)
+    with pytest.raises(grpc.RpcError) as late:
+        batching.predictions.Predict(predict_request(-1.0, rows=4), timeout=0.05)
+    # Client and server find out at the same time; the server says where the request was.
+    assert late.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert len(done.result().outputs["y"].float_val) == len(waiting.result().outputs["y"].float_val) == 4
+    answered = batching.predictions.Predict(predict_request(0.0))  # without a deadline
+    assert list(answered.outputs["y"].float_val) == [2.0]
+    assert sum(sizes(batching).values()) == before + 3, "what nobody waits for any more was computed"
+
+
 def test_the_configuration_file_is_polled(batching):
     folder, models = batching.folder, batching.base_models
     assert predict(batching, "m/labels/stable", instances=[0.0]) == {"predictions": [1.0]}
@@ -161,3 +201,71 @@ def test_the_configuration_file_is_polled(batching):
     assert predict(batching, "m", instances=[0.0]) == {"predictions": [1.0]}
     (folder / "models.config").write_text(list_of(*models))
     wait_for(lambda: batching.states("m") == {1: "END", 2: "END"})
+
+
+@pytest.fixture(scope="module")
+def small(exports, tmp_path_factory):
+    """Two threads each, REST calls of 0.5 s at most, and versions that are tried twice, on a Unix socket too."""
+    folder = tmp_path_factory.mktemp("small")
+    for name in ("slow", "m"):
+        (folder / name).mkdir()
+    release(exports / "slow", folder / "slow", 1)
+    release(exports / "add1", folder / "m", 1)
+    (folder / "models.config").write_text(list_of(*(model_config(name, folder / name) for name in ("slow", "m"))))
+    server = Server(
+        f"--model_config_file={folder}/models.config",
+        f"--grpc_socket_path={folder}/grpc.sock",
+        "--max_num_load_retries=2",
+        "--load_retry_interval_micros=1500000",
+        "--rest_api_num_threads=2",
+        "--grpc_max_threads=2",
+        "--rest_api_timeout_in_ms=500",
+        "--tensorflow_session_parallelism=1",
+        "--grpc_channel_arguments=grpc.max_receive_message_length=100000",
+    ).wait_ready()
+    server.folder = folder
+    yield server
+    assert server.stop() == 0, "".join(server.log)[-4000:]
+
+
+def test_a_rest_call_that_takes_too_long_is_ended(small):
+    calls = []
+    with ThreadPoolExecutor(3) as clients:  # two run, and the third waits for a thread until its time is up
+        for x in (-2000.0, -2000.0, 0.0):
+            calls.append(clients.submit(small.post, "slow:predict", {"instances": [x]}))
+            time.sleep(0.1)
+    for call in calls:
+        assert call.result().status_code == 504
+        assert call.result().json() == {"error": "Timed out waiting for notification"}
+    wait_for(lambda: small.post("slow:predict", {"instances": [0.0]}).status_code == 200, seconds=60)
+
+
+def test_messages_beyond_the_limit_are_refused_with_the_limit(small):
+    with pytest.raises(grpc.RpcError) as refused:
+        small.predictions.Predict(predict_request(0.0, rows=30_000), timeout=30)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "100000" in refused.value.details()
+
+
+def test_grpc_over_a_unix_socket(small):
+    with grpc.insecure_channel(f"unix:{small.folder}/grpc.sock") as channel:
+        answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(predict_request(0.0), timeout=30)
+    assert list(answer.outputs["y"].float_val) == [2.0]
+
+
+def test_a_version_that_does_not_load_is_tried_again_and_holds_nobody_up(small, exports):
+    shutil.copytree(exports / "broken", small.folder / "m" / "2")
+    wait_for(lambda: small.states("m") == {1: "AVAILABLE", 2: "LOADING"})
+    release(exports / "slow", small.folder / "slow", 2)  # another model's version, between the tries
+    wait_for(lambda: small.states("slow") == {1: "END", 2: "AVAILABLE"})
+    shutil.copytree(exports / "add2", small.folder / "m" / "2", dirs_exist_ok=True)  # whole now
+    wait_for(lambda: small.states("m") == {1: "END", 2: "AVAILABLE"})
+    shutil.copytree(exports / "broken", small.folder / "m" / "3")
+    wait_for(lambda: small.states("m").get(3) == "END")
+    tries = [line for line in small.log if "{name: m version: 3} cannot be loaded" in line]
+    assert len(tries) == 3
+    shutil.copytree(exports / "broken", small.folder / "m" / "4")
+    wait_for(lambda: small.states("m").get(4) == "LOADING")
+    (small.folder / "m" / "4").rename(small.folder / "m" / "quarantined-4")  # nobody wants it any more
+    wait_for(lambda: small.states("m")[4] == "END")
+    assert small.states("m")[2] == "AVAILABLE"

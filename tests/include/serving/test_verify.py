@@ -15,8 +15,8 @@ from include.contracts.base import ContractError
 from include.contracts.config import Release
 from include.contracts.golden import GOLDEN
 from include.contracts.places import ROOT
-from include.release.store import ReleaseNotVerified, ServerNotReached, WithdrawnError
-from include.serving import configure, inspect, live, verify
+from include.release.store import CanaryRunning, ReleaseNotVerified, ServerNotReached, WithdrawnError
+from include.serving import inspect, live, verify
 from include.serving.verify import ModelServer
 from tests.include.release.models import names
 from tests.include.serving import live_server
@@ -104,21 +104,48 @@ def test_without_golden_predictions_there_is_nothing_to_verify_by(server, export
     assert server.store("bare").versions() == []
 
 
-def test_a_canary_keeps_its_label_while_it_is_loaded(server, exports):
-    first = server.release("canaries", exports / "good1", "run-1")
+def test_a_label_of_a_persons_own_stays_while_its_version_is_loaded(server, exports):
+    first = server.release("labelled", exports / "good1", "run-1")
     text = (server.places.serving / live.FILE).read_text()
     stable = f'key: "stable"\n      value: {first.version}\n    }}'
     assert stable in text
-    server.grpc.reload_config(
-        text.replace(stable, f'{stable}\n    version_labels {{ key: "canary" value: {first.version} }}')
-    )
-    (server.places.serving / live.FILE).write_text(
-        text.replace(stable, f'{stable}\n    version_labels {{ key: "canary" value: {first.version} }}')
-    )
-    second = server.release("canaries", exports / "good2", "run-2")
-    assert server.labels("canaries") == {"stable": second.version, "canary": first.version}
-    third = server.release("canaries", exports / "good3", "run-3")
-    assert server.labels("canaries") == {"stable": third.version}  # two are loaded: the canary is gone
+    own = text.replace(stable, f'{stable}\n    version_labels {{ key: "shadow" value: {first.version} }}')
+    server.grpc.reload_config(own)
+    (server.places.serving / live.FILE).write_text(own)
+    second = server.release("labelled", exports / "good2", "run-2")
+    assert server.labels("labelled") == {"stable": second.version, "shadow": first.version}
+    third = server.release("labelled", exports / "good3", "run-3")
+    assert server.labels("labelled") == {"stable": third.version}  # two are loaded: the first is gone
+
+
+def test_a_canary_is_verified_and_labelled_and_the_stable_clients_notice_nothing(server, exports):
+    name = "canaries"
+    first = server.release(name, exports / "good1", "run-1", canary_share=0.1)
+    assert (first.state, first.canary_share) == ("released", None), "there was nothing to compare the first one with"
+
+    second = server.release(name, exports / "good2", "run-2", canary_share=0.1)
+
+    assert second.state == "canary" and second.verification.golden_examples == 3 and second.canary_since
+    assert server.labels(name) == {"stable": first.version, "canary": second.version}
+    assert server.answer(name, "stable") == (0.1, first.version)
+    assert server.answer(name, "canary") == (0.2, second.version)
+    assert server.answer(name) == (0.2, second.version), "TensorFlow Serving's rule: without a label, the newest"
+    assert server.store(name).production() == first.version
+    assert server.release(name, exports / "good2", "run-2", canary_share=0.1) == second
+    with pytest.raises(CanaryRunning, match=f"canary {second.version} is being compared"):
+        server.release(name, exports / "good3", "run-3", canary_share=0.1)
+
+    live.write(server.places, str(server.places.serving))  # as before a start of the server
+    assert server.labels(name) == {"stable": first.version, "canary": second.version}
+
+
+def test_a_canary_that_fails_is_quarantined_and_its_label_goes(server, exports):
+    name = "bad_canary"
+    good = server.release(name, exports / "good1", "run-1")
+    with pytest.raises(ReleaseNotVerified, match="golden"):
+        server.release(name, exports / "wrong", "run-2", canary_share=0.5)
+    assert server.store(name).canary() is None and server.store(name).production() == good.version
+    assert server.labels(name) == {"stable": good.version}
 
 
 def test_a_server_that_does_not_answer_is_found_out_before_anything_is_released(server, exports, monkeypatch):
@@ -205,14 +232,6 @@ def test_a_release_that_is_killed_is_completed_by_its_retry_or_taken_back_by_ano
     assert [record.state for record in store.records()] == ["released", "released", "quarantined", "released"]
     assert fourth.previous_version == second.version
     assert server.answer(name, "stable") == (0.4, fourth.version)
-
-
-def test_the_live_file_has_the_form_of_the_written_one(server, tmp_path):
-    config = live.LiveConfig(tmp_path, "/models/")
-    with config.changing("taxi", 1_700_000_000, [1_700_000_000]):
-        pass
-    expected = configure.models_config(["taxi"], labels={"taxi": {"stable": 1_700_000_000}})
-    assert config.read().SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
 def test_the_live_file_is_written_as_the_records_say(server, exports):

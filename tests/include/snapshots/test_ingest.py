@@ -277,6 +277,16 @@ def test_too_many_bad_rows_stop_the_run_and_stay(bench):
     bench.ingest(max_rejected_share=0.1)
 
 
+def test_a_column_of_another_type_throughout_is_kept_as_it_came(bench):
+    rows = "".join(f"2016-01-01,{n}.5,{n} EUR,A,x\n" for n in range(50)) + "2016-01-01,7,7 EUR,A,x\n" * 10
+    bench.body("a.csv", HEADER + rows)
+    ref = bench.ingest(max_rejected_share=0.05)
+    columns = bench.store.get(ref.snapshot_id).columns
+    assert (columns["trips"], columns["fare"]) == ("float", "string")
+    assert sorted(bench.rows(ref, "trips", "fare"))[:2] == [(0.5, "0 EUR"), (1.5, "1 EUR")]
+    assert not bench.rejected_path.exists()
+
+
 def test_an_older_nights_rejects_do_not_stay(bench):
     bench.body("a.csv", HEADER + "bad\n" + "2016-01-01,1,1,A,x\n")
     bench.ingest()

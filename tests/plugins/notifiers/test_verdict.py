@@ -1,16 +1,15 @@
 """The notifier speaks to a real web server and a real mail server, and only when it is told to."""
 
 import json
+import re
 import socketserver
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from include.contracts.night import Reason, utc_now
 from include.contracts.verdict import Outcome, Verdict
 from nightly.notifiers.verdict import VerdictNotifier
+from tests.plugins.notifiers.receivers import serving, web_server
 
 REASON = Reason(check="drift", subject="a<b", figure=0.3, threshold=0.1, held=True, message="a<b drifted by 0.3")
 VERDICT = Verdict(
@@ -28,34 +27,19 @@ NOTIFIER = {
 }
 
 
-@contextmanager
-def serving(server):
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
+@pytest.fixture
+def webhook(monkeypatch):
+    with web_server() as (url, received):
+        connection = {"conn_type": "http", "host": f"{url}/hook", "password": "a token"}
+        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_WEBHOOK", json.dumps(connection))
+        yield received
 
 
 @pytest.fixture
-def webhook(monkeypatch):
-    """A web server that keeps what it is sent; yields the list of (headers, body)."""
-    received = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            received.append((dict(self.headers), json.loads(body)))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with serving(HTTPServer(("127.0.0.1", 0), Handler)) as port:
-        connection = {"conn_type": "http", "host": f"http://127.0.0.1:{port}/hook", "password": "a token"}
-        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_WEBHOOK", json.dumps(connection))
+def slack(monkeypatch):
+    with web_server() as (url, received):
+        connection = {"conn_type": "slackwebhook", "password": f"{url}/services/T0/B0/secret"}
+        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_SLACK", json.dumps(connection))
         yield received
 
 
@@ -84,7 +68,7 @@ def mail(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def off(monkeypatch):
-    """Neither is there, unless a fixture says so; an empty one counts as none."""
+    """None is there, unless a fixture says so; an empty one counts as none."""
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTLY_NOTIFY_EMAIL", "")
 
 
@@ -110,3 +94,36 @@ def test_one_way_that_fails_does_not_close_the_other(mail, monkeypatch):
     with pytest.raises(ExceptionGroup, match="could not be sent"):
         VerdictNotifier(**NOTIFIER).notify({})
     assert len(mail) == 1
+
+
+def test_slack_gets_a_block_for_each_reason_with_its_figures_and_links(slack, webhook):
+    VerdictNotifier(**NOTIFIER).notify({})
+    [(_, body)] = slack
+    texts = [block["text"]["text"] for block in body["blocks"]]
+    assert body["text"] == "taxi: 🟠 HELD_DATA: the data gate held the night" == texts[0]
+    assert texts[1] == "• drift of a&lt;b: 0.3, threshold 0.1\na&lt;b drifted by 0.3"
+    assert texts[2] == f"<{NOTIFIER['page_url']}|The night> · <{NOTIFIER['run_url']}|The run in Airflow>"
+    assert body["unfurl_links"] is False and webhook, "and the webhook gets it as well"
+
+
+def test_what_is_too_long_for_slack_is_cut_and_markup_in_it_stays_text(slack):
+    """Slack refuses a message with a block of over 3,000 characters, or with over 50 blocks."""
+    evil = "<!channel> & ``` *x*" * 1000
+    reasons = [REASON.model_copy(update={"message": evil})] * 60
+    verdict = VERDICT.model_copy(update={"reasons": reasons, "error": evil, "summary": evil})
+    VerdictNotifier(**{**NOTIFIER, "verdict": verdict}).notify({})
+    [(_, body)] = slack
+    texts = [block["text"]["text"] for block in body["blocks"]]
+    assert len(texts) <= 50 and max(map(len, [body["text"], *texts])) <= 3000
+    assert "… and 20 more reasons" in texts
+    for text in texts[:-1]:
+        assert not re.search(r"<|&(?!amp;|lt;|gt;)", text), "no markup, and no entity is cut in two"
+    error = next(text for text in texts if text.startswith("```"))
+    assert error.endswith(" …```") and "```" not in error[3:-3]
+
+
+def test_a_slack_that_refuses_is_an_error_that_does_not_close_the_others(slack, webhook):
+    slack.status = 403
+    with pytest.raises(ExceptionGroup, match="could not be sent"):
+        VerdictNotifier(**NOTIFIER).notify({})
+    assert len(webhook) == 1

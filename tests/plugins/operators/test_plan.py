@@ -11,7 +11,8 @@ from nightly.operators.plan import plan_night
 
 UTC = dt.UTC
 NOW = dt.datetime(2026, 5, 5, 12, tzinfo=UTC)
-EMPTY = {"as_of": None, "look_back_days": None, "train_steps": None, "release": "auto", "thresholds": {}, "reason": ""}
+EMPTY = {"as_of": None, "look_back_days": None, "train_steps": None, "fresh": False, "release": "auto"}
+EMPTY |= {"thresholds": {}, "reason": ""}
 
 
 def plan(run_type="manual", *, model="taxi", logical_date=None, end=None, user=None, now=NOW, **params):

@@ -5,7 +5,11 @@ import datetime as dt
 import pytest
 
 from include.contracts.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
+from include.contracts.release import NotReleased, ReleaseRecord
+from include.contracts.reuse import REUSE, Reuse
 from include.contracts.verdict import Outcome
+from nightly.card import report
+from nightly.operators.ml import NOT_RELEASED
 from nightly.operators.verdict import decide
 
 TASKS = ["plan", "download", "snapshot", "data_gate", "trainer", "model_gate", "release"]
@@ -90,3 +94,61 @@ def test_a_night_that_failed_before_it_was_planned_has_a_verdict_too(tmp_path):
 def test_skipped_without_a_reason_is_no_success(folder):
     found = verdict(folder, trainer="skipped", model_gate="skipped")
     assert (found.outcome, found.failed_task) == (Outcome.FAILED, "trainer")
+
+
+def test_a_night_whose_release_waits_for_a_canary_is_accepted_and_says_for_which(folder):
+    Night.load(folder / "request.json").model_copy(update={"release": True}).save(folder / "request.json")
+    reason = "canary 1480000000 is being compared with production since 2016-01-01 09:00 UTC"
+    NotReleased(reason=reason, decided_at=utc_now()).save(folder / NOT_RELEASED)
+    found = verdict(folder)
+    assert found.outcome is Outcome.ACCEPTED and found.version is None
+    assert found.summary == (f"data and model deserve a release, and {reason}; version 1470000000 stays in production")
+    assert verdict(folder, release="failed").outcome is Outcome.FAILED, "what an earlier try left does not count"
+
+
+def test_a_canary_is_released_and_production_is_still_the_one_before(folder):
+    ReleaseRecord(
+        model="taxi",
+        version=1480000000,
+        state="canary",
+        run_id="tonight",
+        snapshot_id="ab",
+        code_version="abc",
+        requested_by="mary",
+        metrics={"auc": 0.7},
+        files={},
+        path="/nowhere",
+        previous_version=1470000000,
+        released_at=utc_now(),
+        canary_share=0.1,
+    ).save(folder / "release.json")
+    found = verdict(folder, release="success")
+    assert (found.outcome, found.version, found.production_version) == (Outcome.RELEASED, 1480000000, 1470000000)
+    assert found.summary == (
+        "version 1480000000 of taxi is the canary, for 10 % of the callers; "
+        "version 1470000000 stays in production meanwhile"
+    )
+
+
+def test_a_night_in_which_nothing_changed_is_accepted_and_says_whose_work_it_took_over(folder):
+    Night.load(folder / "request.json").model_copy(update={"release": True}).save(folder / "request.json")
+    reason = "nothing has changed since last-night, which released this very model"
+    NotReleased(reason=reason, decided_at=utc_now()).save(folder / NOT_RELEASED)
+    Reuse(task="trainer", run_id="last-night", reason="the same inputs").save(folder / REUSE.format("trainer"))
+    Reuse(task="snapshot", reason="no earlier run of it is known").save(folder / REUSE.format("snapshot"))
+    Reuse(task="data_gate", run_id="other", reason="it did not run").save(folder / REUSE.format("data_gate"))
+    found = verdict(folder, data_gate="skipped")
+    assert (found.outcome, found.reused) == (Outcome.ACCEPTED, {"trainer": "last-night"})
+    assert found.summary == f"data and model deserve a release, and {reason}; version 1470000000 stays in production"
+    assert "reused        trainer of last-night" in report(found)
+
+
+def test_a_night_whose_model_was_taken_back_is_held_and_says_what_to_do(folder):
+    Night.load(folder / "request.json").model_copy(update={"release": True}).save(folder / "request.json")
+    reason = "this very model is version 1480000000, which was taken back (callers complain)"
+    NotReleased(reason=reason, withdrawn=1480000000, decided_at=utc_now()).save(folder / NOT_RELEASED)
+    found = verdict(folder)
+    assert found.outcome is Outcome.HELD_MODEL
+    assert found.summary == f"{reason}: it is not released again; version 1470000000 stays in production"
+    (held,) = [one for one in found.reasons if one.held]
+    assert held.subject == "version 1480000000" and "fresh" in held.action

@@ -3,8 +3,10 @@
 import datetime as dt
 from typing import Any
 
+from include.contracts.canary import Comparison, Look, Side
 from include.contracts.distributions import (
     FILE,
+    SERVING_FILE,
     Distance,
     Distributions,
     FeatureDistribution,
@@ -16,6 +18,8 @@ from include.contracts.night import Contribution, GateResult, Night, Reason, Sna
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord, Rollback
 from include.contracts.snapshot import SnapshotManifest
+from include.contracts.thresholds import FILE as THRESHOLDS
+from include.contracts.thresholds import ThresholdsUsed
 from include.contracts.verdict import Outcome, Verdict
 
 FIRST = dt.datetime(2016, 3, 1, 3, tzinfo=dt.UTC)
@@ -63,10 +67,21 @@ def write_night(places: Places, day: int, outcome: Outcome, model: str = "taxi",
     folder = night.folder(places)
     night.save(folder / "request.json")
     reasons = [reason(), drift(0.3 if held else 0.01 + day / 1000, held), drift(0.02, control="production")]
+    reasons += [
+        reason(check="skew", subject="fare", held=held, control="serving", message="fare in the requests is far")
+    ]
     reasons += [reason(check="skew", figure=None, threshold=None, message="skew was not measured")]
     GateResult(gate="data", passed=not held, reasons=reasons, decided_at=as_of).save(folder / "data_gate.json")
     SnapshotRef(snapshot_id="ab" * 16, path="/gone", rows=5000, created=True).save(folder / "snapshot.json")
     distributions().save(folder / FILE)
+    distributions().model_copy(update={"control": "the training rows of the same days"}).save(folder / SERVING_FILE)
+    ThresholdsUsed(
+        values={"data_gate.min_rows": 600, "drift.payment_type": 0.05 if day else 0.04, EVIL: EVIL},
+        replaced=["data_gate.min_rows"],
+        schema_version=0,
+        schema_sha256="cd" * 32,
+        code_version="abc",
+    ).save(folder / THRESHOLDS)
     if not held:
         Evaluation(
             examples={"": 900, f"state={EVIL}": 300},
@@ -122,21 +137,70 @@ def distributions() -> Distributions:
     )
 
 
-def write_release(places: Places, version: int, state: str = "released", model: str = "taxi") -> None:
-    ReleaseRecord(
-        model=model,
-        version=version,
-        state=state,
-        run_id=f"scheduled__{FIRST.isoformat()}",
-        snapshot_id="ab" * 16,
-        code_version="abc",
-        requested_by="the schedule",
-        metrics={"auc": 0.71},
-        files={"saved_model.pb": "00"},
-        path="/serving",
-        previous_version=None,
-        released_at=dt.datetime.fromtimestamp(version, dt.UTC),
-    ).save(places.releases / model / f"{version}.json")
+def write_release(
+    places: Places, version: int, state: str = "released", model: str = "taxi", **changes: Any
+) -> ReleaseRecord:
+    record = ReleaseRecord(
+        **{
+            "model": model,
+            "version": version,
+            "state": state,
+            "run_id": f"scheduled__{FIRST.isoformat()}",
+            "snapshot_id": "ab" * 16,
+            "code_version": "abc",
+            "requested_by": "the schedule",
+            "metrics": {"auc": 0.71},
+            "files": {"saved_model.pb": "00"},
+            "path": "/serving",
+            "previous_version": None,
+            "released_at": dt.datetime.fromtimestamp(version, dt.UTC),
+            **changes,
+        }
+    )
+    record.save(places.releases / model / f"{version}.json")
+    return record
+
+
+def write_canary(
+    places: Places, version: int, state: str = "canary", looks: int = 5, model: str = "taxi", **changes: Any
+) -> ReleaseRecord:
+    """A canary of 10 % beside version - 100, its comparison with a look a day, and what `changes` says of its end."""
+    since = dt.datetime.fromtimestamp(version, dt.UTC)
+    share = {"previous_version": version - 100, "canary_share": 0.1, "canary_since": since}
+    record = write_release(places, version, state, model, **share)
+    Comparison(
+        **{
+            "model": model,
+            "version": version,
+            "stable": version - 100,
+            "share": 0.1,
+            "since": since,
+            "looks": [look(version, day) for day in range(looks)],
+            **changes,
+        }
+    ).keep(places)
+    return record
+
+
+def look(version: int, day: int) -> Look:
+    """The first finds no label; after it the interval narrows."""
+    stable, canary = 3000 * day, 330 * day
+    figures = {}
+    if day:
+        figures = {"difference": 0.004 / day, "low": 0.004 / day - 0.03 / day, "high": 0.004 / day + 0.03 / day}
+    return Look(
+        at=dt.datetime.fromtimestamp(version, dt.UTC) + dt.timedelta(days=day),
+        stable=Side(version=version - 100, logged=stable + 400, labelled=stable, callers=900, loss=0.18),
+        canary=Side(version=version, logged=canary + 50, labelled=canary, callers=100, loss=0.184),
+        **figures,
+        alpha=0.05,
+        margin=0.01,
+        labels={"snapshots": stable + canary},
+        left_out={"not asked by the label": 3},
+        warnings=[f"clients are old {EVIL}"] if day == 3 else [],
+        decision="wait",
+        reason=f"it is not clear yet, on day {day}",
+    )
 
 
 def write_rollback(places: Places, version: int, model: str = "taxi") -> None:

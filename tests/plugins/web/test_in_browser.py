@@ -6,7 +6,7 @@ import pytest
 
 from include.contracts.verdict import Outcome
 from tests.plugins.web.browser import CHROMIUM, DRIVER, browsing
-from tests.plugins.web.nights import write_night, write_release
+from tests.plugins.web.nights import write_canary, write_night, write_release
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not installed")
 
@@ -33,6 +33,7 @@ def held(places):
     for day in range(2):
         write_night(places, day, Outcome.RELEASED)
     write_release(places, 1456800000)
+    write_canary(places, 1456800100)
     return f"/nightly/taxi/nights/{write_night(places, 2, Outcome.HELD_DATA)}"
 
 

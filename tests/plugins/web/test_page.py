@@ -4,8 +4,18 @@ import re
 
 import pytest
 
-from include.contracts.verdict import Outcome
-from tests.plugins.web.nights import EVIL, write_night, write_release, write_rollback, write_snapshot
+from include.contracts.release import NOT_RELEASED, NotReleased
+from include.contracts.schema import PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
+from include.contracts.verdict import Outcome, Verdict
+from tests.plugins.web.nights import (
+    EVIL,
+    FIRST,
+    write_canary,
+    write_night,
+    write_release,
+    write_rollback,
+    write_snapshot,
+)
 
 PAGES = ["/nightly/", "/nightly/taxi", "/nightly/taxi/nights/x", "/nightly/taxi/nights/x/report"]
 PAGES += ["/nightly/taxi/snapshots/x", "/nightly/taxi/releases/1", "/nightly/dags/taxi_retrain/runs/x"]
@@ -85,6 +95,48 @@ def test_a_released_night_shows_each_slice_beside_production(ask, places):
     assert "-0.0500" in text
 
 
+def test_a_night_says_what_it_was_judged_by_and_what_changed_since_the_one_before(ask, places):
+    first, second, third = (write_night(places, day, Outcome.RELEASED) for day in (0, 1, 2))
+    assert "no night before it is known to compare with" in ask(f"/nightly/taxi/nights/{first}").text
+    text = ask(f"/nightly/taxi/nights/{second}").text
+    assert "changed since the night of 2016-03-01: drift.payment_type 0.04 → 0.05" in text
+    assert "<code>data_gate.min_rows</code> = 600" in text
+    assert "the same as in the night of 2016-03-02" in ask(f"/nightly/taxi/nights/{third}").text
+
+
+def test_a_proposed_change_of_the_schema_stands_on_the_night_with_the_answer(ask, places):
+    name = write_night(places, 0, Outcome.HELD_DATA)
+    folder = places.nights / "taxi" / name
+    change = SchemaChange(feature="payment_type", kind="new values", old="7 values", new=EVIL, risk="none")
+    SchemaProposal(
+        model="taxi",
+        run_id="r",
+        as_of=FIRST,
+        base_version=0,
+        base_sha256="ab",
+        changes=[change],
+        diff=f'+  value: "{EVIL}"',
+        text="",
+        left=[],
+        proposed_at=FIRST,
+    ).save(folder / PROPOSAL)
+    SchemaReview(decision="rejected", by="ann", reason=EVIL, answered_at=FIRST).save(folder / REVIEW)
+    page = ask(f"/nightly/taxi/nights/{name}").text
+    assert "A change was proposed that would let the night go on." in page
+    assert '<pre class="diff">+  value: &#34;&lt;script&gt;' in page
+    assert "ann rejected the proposed schema change: &lt;script&gt;" in page
+    assert EVIL not in page
+
+
+def test_requests_stand_beside_training_rows(ask, places):
+    text = ask(f"/nightly/taxi/nights/{write_night(places, 0, Outcome.HELD_DATA)}").text
+    begin = text.index("Requests beside training")
+    assert "4,000 requests to production; control: the training rows of the same days, 4,100 rows" in text[begin:]
+    assert 'href="#serving-fare"' in text[:begin] and 'id="serving-fare"' in text[begin:]
+    assert text.index('id="serving-fare"') < text.index('id="serving-payment_type"'), "what is held comes first"
+    assert "fare in the requests is far" in text[begin:]
+
+
 def test_what_a_record_says_is_escaped_everywhere(ask, places):
     name = write_night(places, 1, Outcome.HELD_DATA, summary=EVIL, override_reason=EVIL)
     other = write_night(places, 0, Outcome.RELEASED)
@@ -151,7 +203,9 @@ def test_no_name_leads_out_of_the_records(ask, places, path):
     assert "Traceback" not in answer.text
 
 
-@pytest.mark.parametrize("name", ["request", "verdict", "data_gate", "evaluation", "distributions", "release"])
+@pytest.mark.parametrize(
+    "name", ["request", "verdict", "data_gate", "evaluation", "distributions", "release", "thresholds"]
+)
 @pytest.mark.parametrize("content", ["", '{"model": "taxi', "[]", '{"unknown": 1}', "\xff\x00"])
 def test_a_damaged_record_is_said_and_the_rest_is_shown(ask, places, name, content):
     night = write_night(places, 0, Outcome.HELD_DATA)
@@ -198,3 +252,90 @@ def test_records_of_a_snapshot_and_of_a_release(ask, places):
     assert "saved_model.pb" in text
     assert f"/nightly/taxi/nights/{name}" in text
     assert "trips.csv" in ask(f"/nightly/taxi/snapshots/{'ab' * 16}").text
+
+
+def test_a_canary_stands_beside_production_with_its_looks_and_how_to_end_it(ask, places):
+    write_release(places, 1456800000)
+    write_canary(places, 1456800100)
+    text = ask("/nightly/taxi").text
+    assert 'version <a href="/nightly/taxi/releases/1456800000">' in text, "production stays what it is"
+    assert "10.0 % of the callers, since 2016-03-01 02:41 UTC. It is not clear yet, on day 4." in text
+    assert "1,320 of 1,370 predictions of the canary had a label" in text
+    assert "production&#39;s: +0.0010, from -0.0065 to +0.0085; 0.01 would matter; 4 looks" in text
+    assert "bin/releases canary taxi promote" in text
+    assert "Earlier canaries" not in text
+    assert "clients are old" not in text, "a warning is of the last look only"
+    assert "#canary" in ask("/nightly/").text
+
+
+def test_the_plot_of_a_canary_survives_whatever_its_figures_are(ask, places):
+    record = write_canary(places, 1456800100, looks=2)  # one look with a difference
+    path = places.releases / "taxi" / "canaries" / f"{record.version}.json"
+    for figure in ("0", "1e308", "-1e308", "NaN", "Infinity", "-Infinity"):
+        write_canary(places, 1456800100, looks=2)
+        changed = re.sub(r'"(difference|low|high|margin)": [-.\deE]+', rf'"\1": {figure}', path.read_text())
+        path.write_text(changed)
+        assert ask("/nightly/taxi").status_code == 200, figure
+
+
+def test_how_canaries_ended_stands_with_the_releases(ask, places):
+    end = {"decided_at": FIRST, "done_at": FIRST}
+    write_canary(places, 1456800000, "released", decision="promote", reason=f"wanted {EVIL}", decided_by="ann", **end)
+    write_canary(
+        places, 1456800100, "quarantined", decision="stop", reason="surely worse", decided_by="the comparison", **end
+    )
+    write_canary(places, 1456800200, "quarantined")  # by a rollback
+    text = ask("/nightly/taxi").text
+    assert "<strong>in production</strong>, promoted as canary" in text
+    assert "quarantined, stopped as canary" in text
+    assert "(decided by ann)" in text and "(decided by the comparison)" not in text
+    assert "The comparison did not decide; it is quarantined" in text
+    assert "3 ended" in text and 'id="canary"' not in text
+    assert EVIL not in text
+    write_canary(places, 1456800100, decision="stop", reason="surely worse", decided_by="ann", decided_at=FIRST)
+    assert "not carried out to its end yet" in ask("/nightly/taxi").text
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"unknown": 1}', "\xff\x00"])
+@pytest.mark.parametrize("record", ["1456800100.json", "canaries/1456800100.json"])
+def test_a_canary_whose_records_are_missing_or_damaged_is_said(ask, places, record, content):
+    night = write_night(places, 0, Outcome.RELEASED)
+    write_canary(places, 1456800100).save(places.nights / "taxi" / night / "release.json")
+    path = places.releases / "taxi" / record
+    path.unlink() if content is None else path.write_bytes(content.encode("latin-1"))
+    for page in ("/nightly/", "/nightly/taxi", f"/nightly/taxi/nights/{night}", f"/nightly/taxi/nights/{night}/report"):
+        answer = ask(page)
+        assert answer.status_code == 200
+        if page != "/nightly/":
+            assert ("1456800100.json cannot be read" in answer.text) is (content is not None)
+    text = ask("/nightly/taxi").text
+    assert ("no look at it is recorded yet" in text.lower()) is record.startswith("canaries")
+    assert ("its release is unknown" in text) is not record.startswith("canaries")
+
+
+def test_a_night_shows_what_became_of_its_canary_and_why_another_was_not_released(ask, places):
+    first, second = write_night(places, 0, Outcome.RELEASED), write_night(places, 1, Outcome.ACCEPTED)
+    write_canary(places, 1456800100).save(places.nights / "taxi" / first / "release.json")
+    for page in (f"/nightly/taxi/nights/{first}", f"/nightly/taxi/nights/{first}/report"):
+        text = ask(page).text
+        assert "Released as canary" in text and "It is not clear yet, on day 4" in text and "4 looks" in text
+    reason = f"canary 1456800100 is being compared with production {EVIL}"
+    path = places.nights / "taxi" / second / NOT_RELEASED
+    NotReleased(reason=reason, decided_at=FIRST).save(path)
+    text = ask(f"/nightly/taxi/nights/{second}").text
+    assert "<dt>Not released</dt><dd>canary 1456800100 is being compared with production &lt;script" in text
+    assert EVIL not in text
+    path.write_text("{")
+    assert "not_released.json cannot be read" in ask(f"/nightly/taxi/nights/{second}").text
+
+
+def test_what_was_found_of_one_feature_stands_together(ask, places):
+    name = write_night(places, 0, Outcome.HELD_DATA)
+    folder = places.nights / "taxi" / name
+    verdict = Verdict.load(folder / "verdict.json")
+    again = verdict.reasons[1].model_copy(update={"check": "max_unseen_share", "message": "unseen"})
+    verdict.model_copy(update={"reasons": [*verdict.reasons, again]}).save(folder / "verdict.json")
+    held = ask(f"/nightly/taxi/nights/{name}").text
+    held = held[held.index("Why it was held") : held.index("The night</h2>")]
+    assert re.findall("<h3>(.*?)</h3>", held) == ["payment_type", "fare"]
+    assert held.count("Compare the two distributions.") == 1, "the same advice is given once"

@@ -25,3 +25,16 @@ def test_an_unknown_model_or_run_is_an_error_in_words(places, tmp_path, capsys):
     assert main(["taxi", "../../x", "--out", str(out)]) == 1
     assert not out.exists()
     assert "no night of that name" in capsys.readouterr().err
+
+
+def test_the_thresholds_of_a_night_are_printed_with_what_changed(places, capsys):
+    write_night(places, 0, Outcome.RELEASED)
+    name = write_night(places, 1, Outcome.RELEASED)
+    assert main(["taxi", name, "--thresholds"]) == 0
+    text = capsys.readouterr().out
+    assert "code abc, schema the curated one (cdcdcdcdcdcd)" in text
+    assert "  data_gate.min_rows = 600  (for this run only)\n" in text
+    assert text.endswith("changed since the night of 2016-03-01: drift.payment_type 0.04 → 0.05\n")
+    (places.nights / "taxi" / name / "thresholds.json").unlink()
+    assert main(["taxi", name, "--thresholds"]) == 1
+    assert "has not been judged" in capsys.readouterr().err

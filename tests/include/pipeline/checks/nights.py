@@ -14,10 +14,11 @@ from include.contracts.config import FilesSource, load_config
 from include.contracts.night import Night, Reason
 from include.contracts.snapshot import SnapshotManifest
 from include.pipeline.checks import judge
-from include.pipeline.checks.evidence import Compared, Evidence, Measured, SnapshotRows
+from include.pipeline.checks.evidence import Compared, Evidence, Measured, Served, SnapshotRows
 from include.pipeline.components.drift_skew import distances
-from include.pipeline.components.examples import _as_features, split_hash
 from include.pipeline.components.statistics import statistics_of
+from include.pipeline.encoding import as_features, split_hash
+from include.pipeline.requests import compare
 from include.pipeline.schema import override_thresholds, read_schema
 from include.snapshots.ingest import ingest
 from include.snapshots.store import SnapshotStore
@@ -43,8 +44,9 @@ def days_of(rows: pd.DataFrame) -> pd.Series:
 class Judged:
     """A night's findings, and itself as a control of others."""
 
-    def __init__(self, evidence: Evidence, train, release_folder: Path) -> None:
-        self.evidence, self.train, self.as_of = evidence, train, evidence.night.as_of
+    def __init__(self, evidence: Evidence, statistics, release_folder: Path) -> None:
+        self.evidence, self.statistics, self.train = evidence, statistics, statistics["train"]
+        self.as_of = evidence.night.as_of
         self.reasons = list(judge(evidence))
 
     @property
@@ -79,6 +81,8 @@ def judge_night(
     fault: Fault = lambda rows: rows,
     controls: dict[str, Judged] | None = None,
     overrides: dict | None = None,
+    predictions: Path = Path("nowhere"),
+    schema: Path | None = None,
 ) -> Judged:
     """Judge the night of `as_of` whose source has `rows` with `fault` planted in those of its window.
 
@@ -106,14 +110,21 @@ def judge_night(
         planned_at=end,
     )
     download = fetch(FilesSource(path=str(body)), window_start=start, window_end=until, folder=folder)
-    ref = ingest(config, night, download, SnapshotStore(folder / "snapshots", model), folder=folder)
-    return measure(config, night, Path(ref.path), controls or {})
+    ref = ingest(config, night, download, SnapshotStore(folder / "snapshots", model), folder=folder, schema=schema)
+    return measure(config, night, Path(ref.path), controls or {}, predictions, schema)
 
 
-def measure(config, night: Night, snapshot: Path, controls: dict[str, Judged]) -> Judged:
+def measure(
+    config,
+    night: Night,
+    snapshot: Path,
+    controls: dict[str, Judged],
+    predictions: Path,
+    schema_file: Path | None = None,
+) -> Judged:
     """Statistics, distances and findings, as the pipeline's nodes have them."""
     manifest = SnapshotManifest.load(snapshot / "manifest.json")
-    schema = read_schema(config.folder)
+    schema = read_schema(schema_file or config.folder)
     override_thresholds(schema, night.overrides)
     batch = pq.read_table(sorted(snapshot.glob("rows-*.parquet"))).combine_chunks().to_batches()[0]
     label = config.data.label.column
@@ -122,7 +133,7 @@ def measure(config, night: Night, snapshot: Path, controls: dict[str, Judged]) -
     columns = [name for name in manifest.columns if name not in config.data.ignore]
     in_eval = split_hash(batch, config.data.id_columns or list(manifest.columns)) % 100 < config.data.eval_percent
     features = {"train": batch.filter(~in_eval), "eval": batch.filter(in_eval)}
-    statistics = {split: statistics_of(iter([_as_features(part, columns)])) for split, part in features.items()}
+    statistics = {split: statistics_of(iter([as_features(part, columns)])) for split, part in features.items()}
     factors = config.data_gate.controls
     compared = []
     for name, factor in factors.items():
@@ -133,6 +144,10 @@ def measure(config, night: Night, snapshot: Path, controls: dict[str, Judged]) -
         control = Control(name=name, factor=factor, folder="trial", baseline=other.baseline())
         found = distances(statistics["train"], schema, before=other.train, factor=factor)
         compared.append(Compared(control, Measured.of(other.train), found))
+    about, asked, trained = compare(night, schema, predictions, snapshot)
+    served = Served(about)
+    if not about.missing:
+        served = Served(about, Measured.of(asked), Measured.of(trained), distances(trained, schema, beside=asked))
     evidence = Evidence(
         config=config,
         night=night,
@@ -144,6 +159,7 @@ def measure(config, night: Night, snapshot: Path, controls: dict[str, Judged]) -
         anomalies={split: tfdv.validate_statistics(found, schema) for split, found in statistics.items()},
         skew=distances(statistics["train"], schema, beside=statistics["eval"]),
         compared=compared,
+        serving=served,
         rows_accepted=[other.evidence.manifest.rows for other in controls.values()],
     )
-    return Judged(evidence, statistics["train"], snapshot)
+    return Judged(evidence, statistics, snapshot)

@@ -77,3 +77,11 @@ def test_a_source_that_thins_out_for_good_has_no_missing_days():
 
 def test_so_few_rows_a_day_say_nothing():
     assert unusual_days(manifest({n: 4 if n != 30 else 0 for n in range(60)})) == ([], [])
+
+
+def test_a_source_that_has_just_fallen_has_no_missing_days_and_one_that_goes_on_has():
+    """Known a few days after, not weeks."""
+    fallen = {n: 100 if n < 55 else {57: 9, 58: 12, 59: 9}.get(n, 0) for n in range(60)}
+    assert unusual_days(manifest(fallen)) == ([], [])
+    (missing, _) = unusual_days(manifest({**fallen, 57: 100, 58: 100, 59: 100}))
+    assert [str(day) for day, _, _ in missing] == ["2016-02-28", "2016-02-29"]

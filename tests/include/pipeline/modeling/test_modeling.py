@@ -70,6 +70,16 @@ def test_the_same_seed_gives_the_same_batches_and_another_gives_others(tmp_path)
     assert first(1) == first(1) != first(2)
 
 
+def test_every_epoch_has_every_labelled_row_once_in_an_order_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("include.pipeline.modeling.inputs.SHUFFLE_ROWS", 300)  # more rows than one block
+    patterns = files(tmp_path, [(float(i), i % 4 - 1) for i in range(640)])
+    batches = training_batches(patterns, TRANSFORMED, 48, seed=0).take(30)
+    read = [x for features, _ in batches for x in features["x"].numpy()[:, 0].tolist()]
+    epochs = [read[:480], read[480:960], read[960:]]
+    assert [sorted(epoch) for epoch in epochs] == [[float(i) for i in range(640) if i % 4]] * 3
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
 @pytest.mark.parametrize("rows", [[], [(1.0, -1)]])
 def test_no_labelled_row_is_an_error_and_not_an_endless_wait(tmp_path, rows):
     with pytest.raises(NoRowsError, match=r"no row with a label in .*Split-train"):

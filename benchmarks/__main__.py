@@ -1,0 +1,101 @@
+"""Measure the project, side by side with TFX as it comes: python -m benchmarks [NAME …] [--quick]
+
+Without names every benchmark runs, one after the other, each as a process of its own in a copy of the project in a
+temporary folder, where the `complaints` model reads synthetic complaints (complaints.toml). Nothing is written to var/,
+and no process is left. What was found goes to benchmarks/results.json, and from there into docs/performance.md;
+`--quick` takes small sizes, proves that everything works, and writes neither.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import report
+from include.contracts.code import code_version
+from include.contracts.places import ROOT, Places
+
+NAMES = (
+    "night",
+    "unchanged",
+    "two_models",
+    "backfill",
+    "components",
+    "training",
+    "start",
+    "scaling",
+    "parse",
+    "serving",
+)
+LEFT_OUT = (".git", ".venv", "var", "tests", "docs", "__pycache__", ".*_cache")
+KEPT = ("NIGHTLY_ML_PYTHON", "NIGHTLY_VENVS")  # where the environments are
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--quick", action="store_true", help="small sizes; nothing is written")
+    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder, removed at the end)")
+    arguments = parser.parse_args(words)
+    for name in arguments.names:
+        if name not in NAMES:
+            parser.error(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}")
+
+    folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="nightly-bench-"))).absolute()
+    began, failed = time.monotonic(), []
+    try:
+        copy = copy_project(folder / "project")
+        for name in arguments.names or NAMES:
+            print(f"{name} …", flush=True)
+            result = run(name, copy, folder / name, quick=arguments.quick)
+            if result is None:
+                failed.append(name)
+            else:
+                print(report.as_text(name, result))
+                if not arguments.quick:
+                    report.keep(name, result)
+            if not arguments.folder:
+                shutil.rmtree(folder / name, ignore_errors=True)
+    finally:
+        if not arguments.folder:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"{(time.monotonic() - began) / 60:.0f} minutes" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+def copy_project(copy: Path) -> Path:
+    """The project as it is now, except for the config of `complaints`; and its environments."""
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    config = (ROOT / "benchmarks/complaints.toml").read_text()
+    models = copy / "include/models"
+    (models / "complaints/config.toml").write_text(config)
+    # The same model on Beam, for the comparison of the two.
+    shutil.copytree(models / "complaints", models / "complaints_beam")
+    (models / "complaints_beam/config.toml").write_text(config + '\n[pipeline]\nengine = "beam"\n')
+    return copy
+
+
+def run(name: str, copy: Path, folder: Path, *, quick: bool) -> dict | None:
+    """A benchmark's result; None where it failed, and it has said why."""
+    shutil.rmtree(folder, ignore_errors=True)
+    result = folder.with_suffix(".json")
+    environment = {
+        key: value for key, value in os.environ.items() if key in KEPT or not key.startswith(("AIRFLOW", "NIGHTLY_"))
+    }
+    environment |= {"PYTHONPATH": str(copy), "PYTHONUNBUFFERED": "1", "NIGHTLY_CODE_VERSION": code_version()}
+    environment |= {"NIGHTLY_VAR": str(folder / "var"), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    python = Places.from_environment().ml_python
+    command = [python, "-m", f"benchmarks.{name}", folder, result, *(["--quick"] if quick else [])]
+    done = subprocess.run(command, cwd=copy, env=environment)
+    return json.loads(result.read_text()) if done.returncode == 0 else None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

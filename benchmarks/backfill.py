@@ -1,0 +1,83 @@
+"""A backfill of 14 nights, two at a time, and every word of a lock in the logs."""
+
+import datetime as dt
+import json
+import re
+import time
+from pathlib import Path
+
+from benchmarks import complaints
+from benchmarks.common import Goal, Result, main, say
+from benchmarks.project import DAG, Project, project
+
+NIGHTS, ROWS_A_DAY, STEPS = 14, 500, 60
+QUICK_NIGHTS = 3
+AT_ONCE = 2
+LOCKED = re.compile(r"(?i)database (?:table )?is locked|deadlock|could not serialize|lock wait timeout")
+SECONDS_A_NIGHT = 600
+
+
+def run(quick: bool, folder: Path) -> Result:
+    nights = QUICK_NIGHTS if quick else NIGHTS
+    with project(folder) as ours:
+        days = nights + 62  # each night looks back 60
+        complaints.write(ours.source, ROWS_A_DAY * days, seed=0, last_day=complaints.FIRST_DAY, days=days)
+        first = complaints.FIRST_DAY - dt.timedelta(days=nights - 1)
+        began = time.monotonic()
+        command = [
+            "backfill",
+            "create",
+            "--dag-id",
+            DAG,
+            "--from-date",
+            str(first),
+            "--to-date",
+            f"{complaints.FIRST_DAY}T23:59",
+        ]
+        conf = json.dumps({"train_steps": STEPS})
+        ours.airflow.cli(*command, "--max-active-runs", str(AT_ONCE), "--dag-run-conf", conf)
+        runs = followed(ours, nights)
+        seconds = time.monotonic() - began
+        found = [ours.story(DAG, run["dag_run_id"]) for run in runs]
+        locked = lines_of_locks(folder)
+    outcomes = sorted({one["outcome"] for one in found})
+    say("%d nights in %.0f s: %s; lock errors: %s", len(found), seconds, outcomes, locked or "none")
+    table = [
+        {
+            "nights": len(found),
+            "at once": AT_ONCE,
+            "rows a night": f"{found[0]['rows']:,}",
+            "seconds": round(seconds),
+            "nights an hour": round(3600 * len(found) / seconds),
+            "verdicts": ", ".join(outcomes),
+            "lock errors": len(locked),
+        }
+    ]
+    goals = [
+        Goal("nights of the backfill that failed", outcomes.count("FAILED"), "", at_most=0),
+        Goal("lock errors in the logs of a backfill", len(locked), "", at_most=0),
+    ]
+    return Result(goals, {"A backfill": table}, [*found, {"locked": locked}])
+
+
+def followed(ours: Project, nights: int) -> list[dict]:
+    """The backfill's runs, when all have ended."""
+    deadline = time.monotonic() + SECONDS_A_NIGHT * nights
+    while time.monotonic() < deadline:
+        runs = ours.airflow.api("get", f"dags/{DAG}/dagRuns", params={"limit": 100})["dag_runs"]
+        if len(runs) == nights and all(run["state"] in ("success", "failed") for run in runs):
+            return runs
+        time.sleep(1)
+    raise TimeoutError(f"the backfill did not end; Airflow's log is {ours.airflow.log}")
+
+
+def lines_of_locks(folder: Path) -> list[str]:
+    """Lines about a lock, in all logs of Airflow, its tasks and the warm host."""
+    lines = []
+    for path in sorted(folder.rglob("*.log")):
+        lines += [line[:300] for line in path.read_text(errors="replace").splitlines() if LOCKED.search(line)]
+    return lines
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,141 @@
+"""Nights of the project as its users run them: an Airflow, a model server and a warm host of this benchmark alone."""
+
+import contextlib
+import datetime as dt
+import json
+import os
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from include.contracts.places import Places
+from include.contracts.verdict import Verdict
+from local.airflow import LocalAirflow
+from local.serving import ModelServer
+
+DAG = "complaints_retrain"
+NIGHT_SECONDS = 3600
+POLL_SECONDS = 0.1
+
+
+class Project:
+    """One running Airflow, whose nights read complaints from one file."""
+
+    def __init__(self, airflow: LocalAirflow, places: Places, source: Path) -> None:
+        self.airflow, self.places, self.source = airflow, places, source
+
+    def trigger(self, dag: str, **conf: Any) -> str:
+        """Start a manual run, as from the UI's button; its id."""
+        run = self.airflow.api("post", f"dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
+        return run["dag_run_id"]
+
+    def wait(self, dag: str, run_id: str) -> dict[str, Any]:
+        """The run at its end. Raises TimeoutError."""
+        deadline = time.monotonic() + NIGHT_SECONDS
+        while time.monotonic() < deadline:
+            run = self.airflow.api("get", f"dags/{dag}/dagRuns/{run_id}")
+            if run["state"] in ("success", "failed"):
+                return run
+            time.sleep(0.5)
+        raise TimeoutError(f"{run_id} of {dag} did not end; Airflow's log is {self.airflow.log}")
+
+    def night(self, dag: str, **conf: Any) -> dict[str, Any]:
+        """One night from the trigger to the end of its run: seconds, outcome, tasks, and the largest process."""
+        began = dt.datetime.now(dt.UTC)
+        with Peak(self.places) as peak:
+            run = self.wait(dag, self.trigger(dag, **conf))
+        ended = dt.datetime.fromisoformat(run["end_date"])
+        return {"seconds": (ended - began).total_seconds(), "peak_mb": peak.mb, **self.story(dag, run["dag_run_id"])}
+
+    def story(self, dag: str, run_id: str) -> dict[str, Any]:
+        """A night's outcome and its tasks' seconds."""
+        verdict = Verdict.load(self.places.night(dag.removesuffix("_retrain"), run_id) / "verdict.json")
+        path = f"dags/{dag}/dagRuns/{run_id}/taskInstances"
+        tasks = self.airflow.api("get", path, params={"limit": 100})["task_instances"]
+        seconds = {task["task_id"]: round(task["duration"] or 0, 2) for task in tasks}
+        return {"outcome": verdict.outcome.value, "summary": verdict.summary, "rows": verdict.rows, "tasks": seconds}
+
+
+@contextlib.contextmanager
+def project(folder: Path) -> Iterator[Project]:
+    """Start everything with its state in `folder`; end every process of it, the warm host too."""
+    var, source = folder / "var", folder / "source" / "complaints.csv"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    environment = {
+        "NIGHTLY_VAR": str(var),
+        "AIRFLOW_CONN_COMPLAINTS_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(source)}}),
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # the nights that are asked for and no other
+    }
+    places = Places.from_environment(environment)
+    with (
+        ModelServer.of_releases(places, var / "serving.log").running() as server,
+        LocalAirflow(var / "airflow", environment | server.environment).running() as airflow,
+    ):
+        try:
+            for dag in airflow.api("get", "dags")["dags"]:
+                airflow.api("patch", f"dags/{dag['dag_id']}", json={"is_paused": False})
+            yield Project(airflow, places, source)
+        finally:
+            end_hosts(places)
+
+
+def end_hosts(places: Places) -> None:
+    """End the warm hosts that were started under `places`, and wait until they have gone."""
+    for path in (places.run / "host").glob("*.sock"):
+        with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+            folder = os.open(path.parent, os.O_RDONLY)  # a socket's path is at most 107 characters
+            client.connect(f"/proc/self/fd/{folder}/{path.name}")
+            os.close(folder)
+            pid, _, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            process = os.pidfd_open(pid)
+            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ChildProcessError):
+                signal.pidfd_send_signal(process, 0)
+                os.waitid(os.P_PIDFD, process, os.WEXITED)
+            os.close(process)
+
+
+class Peak:
+    """The largest resident set that any process of a project reaches, by the operating system (VmHWM)."""
+
+    def __init__(self, places: Places) -> None:
+        self._mark = f"NIGHTLY_VAR={places.var}".encode()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._ours: dict[str, bool] = {}
+        self.mb = 0.0
+
+    def __enter__(self) -> "Peak":
+        # A process that is there keeps the mark of its life: begin anew for each night.
+        for pid in self._processes():
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(POLL_SECONDS):
+            for pid in self._processes():
+                with contextlib.suppress(OSError):
+                    status = Path(f"/proc/{pid}/status").read_text()
+                    if "VmHWM:" in status:
+                        self.mb = max(self.mb, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+
+    def _processes(self) -> list[str]:
+        there = [path.name for path in Path("/proc").glob("[0-9]*")]
+        self._ours = {pid: self._ours.get(pid, False) or self._is_ours(pid) for pid in there}
+        return [pid for pid, ours in self._ours.items() if ours]
+
+    def _is_ours(self, pid: str) -> bool:
+        with contextlib.suppress(OSError):
+            return self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return False

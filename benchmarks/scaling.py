@@ -1,0 +1,78 @@
+"""Cost against rows: seconds and memory of the steps in process, and of TFX's on Beam's direct runner."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import steps
+from benchmarks.common import Goal, Measured, Result, main, say, warm
+
+SIZES = (10_000, 100_000, 1_000_000, 5_000_000)
+ON_BEAM = (10_000, 100_000, 1_000_000)  # beyond, a step takes a quarter of an hour
+QUICK = (10_000, 30_000)
+STEPS = ("snapshot", *steps.TO_DATA_GATE, "transform", "trainer", "evaluator")
+STREAMED = ("snapshot", *steps.TO_DATA_GATE, "transform")  # up to the training step
+TRAIN_STEPS = 50
+TFX = {"examples": "CsvExampleGen", "statistics": "StatisticsGen", "transform": "Transform", "evaluator": "Evaluator"}
+LIMIT_MB = 2048
+
+
+def run(quick: bool, folder: Path) -> Result:
+    warm()
+    sizes = QUICK if quick else SIZES
+    beam_sizes = sizes if quick else ON_BEAM
+    found: dict[int, dict[str, Measured]] = {}
+    beam: dict[int, dict[str, float]] = {}
+    for rows in sizes:
+        place = folder / str(rows)
+        night = steps.planned(place, rows, TRAIN_STEPS)
+        found[rows] = steps.run(place, night, STEPS)
+        say("%s rows in process: %.1f s", f"{rows:,}", sum(step.seconds for step in found[rows].values()))
+        if rows in beam_sizes:
+            beam[rows] = on_beam(place)
+            say("%s rows on Beam: %.1f s", f"{rows:,}", sum(beam[rows].get(name, 0) for name in TFX.values()))
+        shutil.rmtree(place)
+    seconds = [
+        {"rows": f"{rows:,}"}
+        | {f"{step}, s": round(found[rows][step].seconds, 1) for step in TFX}
+        | {f"{name}, s": round(beam[rows][name], 1) if rows in beam else "" for name in TFX.values()}
+        for rows in sizes
+    ]
+    memory = [{"rows": f"{rows:,}"} | {step: round(found[rows][step].peak_mb) for step in STEPS} for rows in sizes]
+    goals = [
+        Goal(f"largest process at {rows:,} rows", round(_largest(found[rows], STEPS)), "MB", at_most=LIMIT_MB)
+        for rows in sizes
+        if rows >= 1_000_000 or quick
+    ]
+    smallest = sizes[1] if not quick else sizes[0]  # 100,000: below, the libraries are all of it
+    growth = _largest(found[sizes[-1]], STREAMED) / _largest(found[smallest], STREAMED)
+    what = f"memory up to the training step, {sizes[-1]:,} rows against {smallest:,}"
+    goals.append(Goal(what, round(growth, 2), "×", at_most=1.5))
+    runs: list[dict[str, Any]] = [
+        {"rows": rows, "step": name, "seconds": one.seconds, "cpu_seconds": one.cpu_seconds, "peak_mb": one.peak_mb}
+        for rows, measured in found.items()
+        for name, one in measured.items()
+    ]
+    runs += [{"rows": rows, "beam": measured} for rows, measured in beam.items()]
+    tables = {"Seconds of a step in this process, and of TFX's on Beam's direct runner": seconds}
+    return Result(goals, {**tables, "Largest resident set of a step's process, MB": memory}, runs)
+
+
+def _largest(found: dict[str, Measured], names: tuple[str, ...]) -> float:
+    return max(found[name].peak_mb for name in names)
+
+
+def on_beam(place: Path) -> dict[str, float]:
+    """TFX's own pipeline over the same file; the seconds of each component."""
+    command = [sys.executable, "-m", "benchmarks.tfx_pipeline", place / "source", place / "tfx", str(TRAIN_STEPS)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-4000:])
+    return json.loads(done.stdout.splitlines()[-1])["components"]
+
+
+if __name__ == "__main__":
+    main(run)

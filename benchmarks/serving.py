@@ -1,0 +1,217 @@
+"""The embedded model server over REST and gRPC, with and without batching, against a plain Flask endpoint.
+
+All serve the same model, trained here, and are asked the same rows by the same threads, in turns. A client sends its
+next request when it has the answer. Every answer is compared with the SavedModel's own.
+"""
+
+import http.client
+import itertools
+import json
+import math
+import os
+import socket
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pyarrow.csv
+
+from benchmarks import steps
+from benchmarks.common import Goal, Result, forked, interleaved, main, say, warm
+from benchmarks.training import TO_TRANSFORM
+from include.contracts.places import ROOT
+from local.child import Child
+from local.serving import ModelServer
+
+ROWS, TRAIN_STEPS = 20_000, 50
+ROUNDS, SECONDS = 7, 2.0  # of each side, for each size and number of clients
+SIZES, CLIENTS = (1, 32), (1, 16)
+VERSION = "1700000000"
+TOLERANCE = 1e-5
+START_SECONDS = 120
+
+Send = Callable[[int], bytes]  # the answer to request number n
+
+
+def run(quick: bool, folder: Path) -> Result:
+    warm()
+    rounds, seconds = (1, 0.3) if quick else (ROUNDS, SECONDS)
+    model = _trained(folder)
+    rows, expected = forked(_rows_and_answers, model, folder).value
+    goals, table, runs = [], [], []
+    with _servers(model, folder) as sides:
+        for size, clients in itertools.product(SIZES, CLIENTS):
+            requests = [rows[first : first + size] for first in range(0, len(rows), size)]
+            wanted = [expected[first : first + size] for first in range(0, len(rows), size)]
+            turns = {name: _turn(connect, requests, wanted, clients, seconds) for name, connect in sides.items()}
+            interleaved(1, **turns)  # connections, first runs of each size
+            found = interleaved(rounds, **turns)
+            for name, taken in found.items():
+                latencies = sorted(itertools.chain.from_iterable(taken))
+                per_second = statistics.median(len(each) / seconds for each in taken)
+                row = {"rows": size, "clients": clients, "server": name, "requests/s": round(per_second)}
+                row |= {"p50, ms": _ms(latencies, 0.5), "p99, ms": _ms(latencies, 0.99)}
+                table.append(row)
+                runs += [row | {"round": number, "requests": len(each)} for number, each in enumerate(taken)]
+                say("%s", row)
+            flask, ours = found["Flask"], found["REST" if clients == 1 else "REST, batching"]
+            # Neighbouring turns see the same machine: the ratio of each pair, then their median.
+            ratio = statistics.median(len(a) / len(b) for a, b in zip(ours, flask, strict=True))
+            what = f"REST against Flask, {size} rows, {clients} clients" + (" (batching)" if clients > 1 else "")
+            goals.append(Goal(f"requests a second: {what}", round(ratio, 2), "×", at_least=1))
+    return Result(goals, {"Serving the complaints model": table}, runs)
+
+
+def _trained(folder: Path) -> Path:
+    night = steps.planned(folder, ROWS, TRAIN_STEPS)
+    steps.run(folder, night, (*TO_TRANSFORM, "trainer"))
+    (saved,) = (steps.places_of(folder).pipeline / "complaints/trainer").rglob("Format-Serving/saved_model.pb")
+    return saved.parent
+
+
+def _rows_and_answers(model: Path, folder: Path) -> tuple[list[dict[str, str]], list[float]]:
+    import tensorflow as tf
+
+    predict = tf.saved_model.load(str(model)).signatures["raw_features"]
+    columns = list(predict.structured_input_signature[1])
+    table = pyarrow.csv.read_csv(folder / "source/complaints.csv").slice(0, 64).select(columns)
+    rows = [{name: value or "" for name, value in row.items()} for row in table.to_pylist()]
+    answers = predict(**{name: tf.constant([row[name] for row in rows]) for name in columns})
+    return rows, answers["probability"].numpy().ravel().tolist()
+
+
+@contextmanager
+def _servers(model: Path, folder: Path) -> Iterator[dict[str, Callable]]:
+    """By the name of each side: what connects a client to it, given all requests."""
+    (folder / "models/complaints").mkdir(parents=True)
+    (folder / "models/complaints" / VERSION).symlink_to(model)
+    places = steps.places_of(folder)
+    flags = {"model_name": "complaints", "model_base_path": folder / "models/complaints"}
+    batching = {"enable_batching": "true", "batching_parameters_file": ROOT / "include/serving/batching.config"}
+    plain = ModelServer(places, folder / "server.log", **flags)
+    batched = ModelServer(places, folder / "batching.log", **flags, **batching)
+    with plain.running(), batched.running(), _flask(model, folder / "flask.log") as flask:
+        yield {
+            "Flask": lambda requests: _http(flask, "/predict", requests),
+            "REST": lambda requests: _http(plain.rest, "/v1/models/complaints:predict", requests),
+            "REST, batching": lambda requests: _http(batched.rest, "/v1/models/complaints:predict", requests),
+            "gRPC": lambda requests: _grpc(plain.grpc, requests),
+            "gRPC, batching": lambda requests: _grpc(batched.grpc, requests),
+        }
+
+
+@contextmanager
+def _flask(model: Path, log: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "benchmarks.flask_endpoint", str(model), address.split(":")[1]]
+    child = Child(command, log, {**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                socket.create_connection(address.split(":"), timeout=1).close()
+                break
+            except OSError:
+                if time.monotonic() > end or not child.running:
+                    raise RuntimeError(f"the Flask endpoint did not start:\n{child.last_lines(20)}") from None
+                time.sleep(0.2)
+        yield address
+    finally:
+        child.stop()
+
+
+def _http(address: str, path: str, requests: list[list[dict]]) -> tuple[Send, Callable[[bytes], list[float]]]:
+    bodies = [json.dumps({"signature_name": "raw_features", "instances": rows}).encode() for rows in requests]
+    connection = http.client.HTTPConnection(address, timeout=60)
+
+    def send(number: int) -> bytes:
+        connection.request("POST", path, bodies[number], {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{address}{path} answered {response.status}: {answer[:500]!r}")
+        return answer
+
+    return send, lambda answer: [value for (value,) in json.loads(answer)["predictions"]]
+
+
+def _grpc(address: str, requests: list[list[dict]]) -> tuple[Send, Callable[[bytes], list[float]]]:
+    from client.nightly_client.protos import message
+
+    messages = []
+    for rows in requests:
+        request = message("PredictRequest")()
+        request.model_spec.name, request.model_spec.signature_name = "complaints", "raw_features"
+        for name in rows[0]:
+            tensor = request.inputs[name]
+            tensor.dtype = 7  # DT_STRING
+            tensor.tensor_shape.dim.add(size=len(rows))
+            tensor.string_val.extend(row[name].encode() for row in rows)
+        messages.append(request.SerializeToString())
+    channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")  # of bytes: the client costs nothing
+
+    def send(number: int) -> bytes:
+        return call(messages[number], timeout=60)
+
+    def values(answer: bytes) -> list[float]:
+        return list(message("PredictResponse").FromString(answer).outputs["probability"].float_val)
+
+    return send, values
+
+
+def _turn(
+    connect: Callable, requests: list, wanted: list[list[float]], clients: int, seconds: float
+) -> Callable[[int], list[float]]:
+    """One side's turn: the latencies of all requests that `clients` threads sent in `seconds`."""
+    senders = [connect(requests) for _ in range(clients)]
+
+    def turn(_: int) -> list[float]:
+        latencies: list[list[float]] = [[] for _ in senders]
+        answers: list[set[tuple[int, bytes]]] = [set() for _ in senders]
+        failures: list[BaseException] = []
+        end = time.perf_counter() + seconds
+
+        def ask(position: int) -> None:
+            send = senders[position][0]
+            try:
+                for count in itertools.count(position):
+                    number, began = count % len(requests), time.perf_counter()
+                    if began >= end:
+                        return
+                    answer = send(number)
+                    latencies[position].append(time.perf_counter() - began)
+                    answers[position].add((number, answer))
+            except BaseException as failure:
+                failures.append(failure)
+
+        threads = [threading.Thread(target=ask, args=(position,)) for position in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        values = senders[0][1]
+        for number, answer in set.union(*answers):
+            if not np.allclose(values(answer), wanted[number], rtol=0, atol=TOLERANCE):
+                raise RuntimeError(f"request {number} was answered {values(answer)}, not {wanted[number]}")
+        return list(itertools.chain.from_iterable(latencies))
+
+    return turn
+
+
+def _ms(latencies: list[float], quantile: float) -> float:
+    return round(latencies[math.ceil(quantile * len(latencies)) - 1] * 1e3, 2)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,59 @@
+"""How long an ML task takes to start: forked from the warm host, against a process that imports everything."""
+
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.common import Goal, Result, interleaved, main, say, spread
+from benchmarks.project import end_hosts
+from include.contracts.places import ROOT, Places
+
+ROUNDS, QUICK_ROUNDS = 5, 1
+STEP = "benchmarks.start:when"
+# What a step of a pipeline needs before it can do anything; and nothing else.
+COLD = "from include.pipeline import runner, worker; import time; print(time.time())"
+
+
+def when(night_folder: Path, places: Places) -> dict[str, float]:
+    """The step that is started: it has what a node needs, and says when it is there."""
+    from include.pipeline import runner  # noqa: F401
+
+    return {"there": time.time()}
+
+
+def run(quick: bool, folder: Path) -> Result:
+    sys.path.insert(0, str(ROOT / "plugins"))
+    from nightly.hooks.ml import MLHook
+
+    places, log = Places.from_environment(), logging.getLogger("start")
+
+    def warm(_: int) -> float:
+        began = time.time()
+        return MLHook(places=places).run(STEP, folder, log)["there"] - began
+
+    def cold(_: int) -> float:
+        began = time.time()
+        done = subprocess.run([sys.executable, "-c", COLD], check=True, capture_output=True, text=True, env=os.environ)
+        return float(done.stdout.splitlines()[-1]) - began
+
+    try:
+        first = warm(0)
+        say("the first, which starts the host: %.1f s", first)
+        found = interleaved(QUICK_ROUNDS if quick else ROUNDS, warm=warm, cold=cold)
+    finally:
+        end_hosts(places)
+    table = [
+        {"started": "in a process of its own", "seconds": spread(found["cold"], 2)},
+        {"started": "the first, with the warm host", "seconds": f"{first:.2f} (1 run)"},
+        {"started": "every other, by the warm host", "seconds": spread(found["warm"], 2)},
+    ]
+    goal = Goal("start of an ML task after the first", round(statistics.median(found["warm"]), 3), "s", at_most=1)
+    return Result([goal], {"Until an ML task can begin its work": table}, [{"first": first, **found}])
+
+
+if __name__ == "__main__":
+    main(run)

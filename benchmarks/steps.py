@@ -1,0 +1,63 @@
+"""Steps of a night without Airflow, each in a fork as the warm host makes it, measured one by one."""
+
+import datetime as dt
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks import complaints
+from benchmarks.common import Measured, forked
+from include.contracts.config import load_config
+from include.contracts.night import Night, utc_now
+from include.contracts.places import Places
+from include.sources import fetch
+
+AS_OF = dt.datetime.combine(complaints.FIRST_DAY + dt.timedelta(days=1), dt.time(), dt.UTC)
+TO_DATA_GATE = ("examples", "statistics", "schema", "example_validator", "drift_skew", "data_gate")
+
+
+def planned(folder: Path, rows: int, steps: int, model: str = "complaints") -> Night:
+    """A night over `rows` new complaints, planned and downloaded under `folder`."""
+    places, config = places_of(folder), load_config(model)
+    source = folder / "source" / "complaints.csv"
+    if not source.exists():
+        forked(lambda: complaints.write(source, rows, seed=rows, last_day=complaints.FIRST_DAY))
+    night = Night(
+        model=model,
+        run_id="benchmark",
+        trigger="command",
+        requested_by="benchmark",
+        as_of=AS_OF,
+        window_start=config.data.window_start(AS_OF),
+        release=False,
+        train_steps=steps,
+        code_version="",
+        planned_at=utc_now(),
+    )
+    night.save(night.folder(places) / "request.json")
+    download = fetch(
+        config.source,
+        address=str(source),
+        headers=None,
+        window_start=night.window_start,
+        window_end=night.window_end,
+        folder=places.downloads,
+    )
+    download.save(night.folder(places) / "download.json")
+    return night
+
+
+def places_of(folder: Path) -> Places:
+    return Places.from_environment({"NIGHTLY_VAR": str(folder / "var")})
+
+
+def run(folder: Path, night: Night, names: Iterable[str]) -> dict[str, Measured]:
+    """Run the steps `names`, in this order; what each took. Raises ForkFailed, with the step's error."""
+    return {name: forked(_step, name, folder, night, log=folder / f"{name}.log") for name in names}
+
+
+def _step(name: str, folder: Path, night: Night) -> object:
+    from include.pipeline import worker
+
+    worker.set_up_logging()
+    places = places_of(folder)
+    return worker.step_function(name)(night.folder(places), places)

@@ -1,0 +1,114 @@
+"""A training step as the Trainer makes it, from TFRecords, against a bare Keras loop over arrays in memory.
+
+One model takes turns between the two, on the same transformed rows and with the same size of a batch. Measured from the
+end of a round's first step, so that neither tracing nor opening files counts, to the end of its last.
+"""
+
+import statistics
+import time
+from pathlib import Path
+
+from benchmarks import steps
+from benchmarks.common import Goal, Result, forked, interleaved, main, say, spread, warm
+
+SIZES = {100_000: 7, 1_000_000: 5}  # rows -> rounds
+QUICK = {10_000: 3}
+STEPS, QUICK_STEPS = 150, 20
+TO_TRANSFORM = (
+    "snapshot",
+    "examples",
+    "schema",
+    "statistics",
+    "example_validator",
+    "drift_skew",
+    "data_gate",
+    "transform",
+)
+
+
+def run(quick: bool, folder: Path) -> Result:
+    warm()
+    goals, table, runs = [], [], []
+    for rows, rounds in (QUICK if quick else SIZES).items():
+        place = folder / str(rows)
+        steps.run(place, steps.planned(place, rows, STEPS), TO_TRANSFORM)
+        transformed = steps.places_of(place).pipeline / "complaints/transform"
+        steps_each = QUICK_STEPS if quick else STEPS
+        found = forked(_compare, transformed, steps_each, rounds, log=place / "training.log").value
+        runs += [{"rows": rows, "side": side, "seconds_a_step": each} for side, each in found.items()]
+        # Neighbouring rounds see the same machine: the ratio of each pair, then their median.
+        ratio = statistics.median(a / b for a, b in zip(found["ours"], found["bare"], strict=True))
+        say("%s rows: %.3f", f"{rows:,}", ratio)
+        goals.append(Goal(f"training step at {rows:,} rows, of a bare loop's", round(ratio, 3), "×", at_most=1.05))
+        table.append(
+            {
+                "rows": f"{rows:,}",
+                "Trainer, ms a step": spread([value * 1000 for value in found["ours"]]),
+                "bare loop, ms a step": spread([value * 1000 for value in found["bare"]]),
+                "ratio": round(ratio, 3),
+            }
+        )
+    return Result(goals, {f"Training, {STEPS} steps of 512 a round": table}, runs)
+
+
+def _compare(transformed: Path, number: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds a step of each side, in each round."""
+    import keras
+    import numpy as np
+    import tensorflow_transform as tft
+
+    from include.contracts.config import load_config
+    from include.models.complaints.model import build_model
+    from include.pipeline.modeling.inputs import evaluation_batches, training_batches
+    from include.pipeline.modeling.training import Progress
+
+    settings = load_config("complaints").training
+    output = tft.TFTransformOutput(str(next(transformed.glob("transform_graph/*"))))
+    patterns = [f"{transformed}/transformed_examples/*/Split-train/*"]
+    model = build_model(output, settings.hyperparameters)
+    size, wanted = settings.batch_size, number * settings.batch_size
+
+    features, labels, there = [], [], 0
+    for batch, label in evaluation_batches(patterns, output, size):  # every row once
+        features.append({name: value.numpy() for name, value in batch.items()})
+        labels.append(label.numpy())
+        there += len(label)
+        if there >= wanted:
+            break
+    repeats = -(-wanted // there)
+    arrays = {
+        name: np.tile(np.concatenate([batch[name] for batch in features]), (repeats, 1))[:wanted]
+        for name in features[0]
+    }
+    answers = np.tile(np.concatenate(labels), (repeats, 1))[:wanted]
+
+    class Clock(keras.callbacks.Callback):
+        """Times of the first step's end, when everything has begun, and of the last one's."""
+
+        def on_train_begin(self, logs=None):
+            self.ends = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.ends.append(time.perf_counter())
+
+        @property
+        def seconds_a_step(self) -> float:
+            return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
+
+    def ours(_: int) -> float:
+        clock, batches = Clock(), training_batches(patterns, output, size, seed=0)
+        callbacks = [Progress(number, size), clock]
+        model.fit(batches, steps_per_epoch=number, shuffle=False, verbose=0, callbacks=callbacks)
+        return clock.seconds_a_step
+
+    def bare(_: int) -> float:
+        clock = Clock()
+        model.fit(arrays, answers, batch_size=size, shuffle=False, verbose=0, callbacks=[clock])
+        return clock.seconds_a_step
+
+    ours(0), bare(0)  # traces the step
+    return interleaved(rounds, ours=ours, bare=bare)
+
+
+if __name__ == "__main__":
+    main(run)

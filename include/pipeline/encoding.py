@@ -1,0 +1,98 @@
+"""A snapshot's rows as tf.Example, split by a hash of their id. Imports no TFX: Beam's workers import this module."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from apache_beam.metrics import Metrics
+from tfx_bsl.coders import example_coder
+
+BATCH_ROWS = 65_536
+SPLITS = ("train", "eval")
+UNLABELLED = "unlabelled"
+NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}
+
+
+class RowGroup(NamedTuple):
+    """The part of a Parquet file that can be read without the rest of it."""
+
+    path: str
+    number: int
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        yield from pq.ParquetFile(self.path).iter_batches(batch_size=BATCH_ROWS, row_groups=[self.number])
+
+
+def row_groups(snapshot: Path) -> list[RowGroup]:
+    """All of a snapshot's rows, in their order."""
+    shards = sorted(snapshot.glob("rows-*.parquet"))
+    return [RowGroup(str(path), n) for path in shards for n in range(pq.read_metadata(path).num_row_groups)]
+
+
+class Encoding(NamedTuple):
+    """Which columns are written, and which rows are on which side."""
+
+    columns: list[str]
+    id_columns: list[str]
+    label: str
+    eval_percent: int
+
+    def encode(self, batch: pa.RecordBatch) -> dict[str, list[bytes]]:
+        """Serialized examples by split, in the order of the rows; those without a label are left out."""
+        if self.label not in batch.schema.names:
+            return {split: [] for split in SPLITS}
+        labelled = batch.filter(batch.column(self.label).is_valid())
+        in_eval = split_hash(labelled, self.id_columns) % 100 < self.eval_percent
+        sides = {"train": labelled.filter(pa.array(~in_eval)), "eval": labelled.filter(pa.array(in_eval))}
+        encoder = example_coder.RecordBatchToExamplesEncoder()
+        return {
+            split: encoder.encode(as_features(rows, self.columns)) if rows.num_rows else []
+            for split, rows in sides.items()
+        }
+
+    def encode_group(self, group: RowGroup) -> Iterator[beam.pvalue.TaggedOutput]:
+        """The examples of a row group, each tagged with its split; counts them, and the rows without a label."""
+        for batch in group.batches():
+            encoded = self.encode(batch)
+            for split, examples in encoded.items():
+                Metrics.counter("examples", split).inc(len(examples))
+                for example in examples:
+                    yield beam.pvalue.TaggedOutput(split, example)
+            Metrics.counter("examples", UNLABELLED).inc(batch.num_rows - sum(map(len, encoded.values())))
+
+
+def split_hash(batch: pa.RecordBatch, id_columns: list[str]) -> np.ndarray:
+    """A hash of each row's id (uint64, [rows]), the same on every machine, every night, and in whichever batch."""
+    # Left to itself pandas makes floats, which hash otherwise, of the integers of a batch in which one is missing.
+    ids = pa.Table.from_batches([batch]).select(id_columns).to_pandas(types_mapper=NULLABLE.get)
+    return pd.util.hash_pandas_object(ids, index=False).to_numpy()
+
+
+def as_features(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
+    """Columns of values -> columns of lists of at most one value, as the encoder wants them."""
+    arrays = []
+    for name in columns:
+        values = batch.column(name)
+        if pa.types.is_timestamp(values.type):
+            values = values.cast(pa.timestamp("s", values.type.tz), safe=False)  # int64: Unix seconds
+        values = values.cast(_feature_type(values.type))
+        offsets = np.concatenate([[0], np.cumsum(pc.is_valid(values).to_numpy(zero_copy_only=False))])
+        lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values.drop_null())
+        present = values.is_valid()
+        arrays.append(pc.if_else(present, lists, pa.scalar(None, lists.type)))
+    return pa.RecordBatch.from_arrays(arrays, columns)
+
+
+def _feature_type(kind: pa.DataType) -> pa.DataType:
+    """A tf.Example holds int64, float and bytes."""
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind):
+        return pa.int64()
+    if pa.types.is_floating(kind):
+        return pa.float32()
+    return pa.binary()

@@ -1,0 +1,119 @@
+"""Exact counts of text values for TFDV's statistics, in bounded memory.
+
+TFDV counts values exactly on Beam only; in memory it estimates them by sketches, which are far off for a feature with
+many values, such as a free text. Here the counts of a feature are Arrow columns, and beyond a bound they go to files
+by the value's hash, so that each file can be summed by itself.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow_data_validation as tfdv
+from tensorflow_data_validation import types
+from tensorflow_data_validation.arrow import arrow_util
+from tensorflow_data_validation.statistics.generators import stats_generator
+from tensorflow_data_validation.utils import stats_util, top_k_uniques_stats_util
+from tensorflow_metadata.proto.v0 import statistics_pb2
+from tfx_bsl.arrow import array_util
+
+HELD = 200_000  # values of a feature in memory, before they go to files
+FILES = 32
+SCHEMA = pa.schema([("value", pa.large_binary()), ("count", pa.int64())])
+LARGEST_FIRST = [("count", "descending"), ("value", "descending")]
+
+
+class ValueCounts:
+    """How often each value of one feature occurs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._counted = SCHEMA.empty_table()
+        self._new: list[pa.Table] = []
+        self._files: list[pa.ipc.RecordBatchStreamWriter] = []
+
+    def add(self, values: pa.Array) -> None:
+        counted = pc.drop_null(values).value_counts()
+        arrays = [counted.field("values").cast(pa.large_binary()), counted.field("counts")]
+        self._new.append(pa.table(arrays, schema=SCHEMA))
+        if sum(part.num_rows for part in self._new) > max(HELD, self._counted.num_rows):
+            if not self._files:
+                self._counted, self._new = _summed(pa.concat_tables([self._counted, *self._new])), []
+            if self._files or self._counted.num_rows > HELD:
+                self._to_files()
+
+    def most_frequent(self, number: int) -> tuple[int, list[tuple[bytes, int]]]:
+        """How many values there are, and the `number` most frequent with their counts; of equal ones the larger."""
+        if self._files:
+            self._to_files()
+        unique, top = 0, SCHEMA.empty_table()
+        for part in self._parts():
+            unique += part.num_rows
+            candidates = pa.concat_tables([top, part])
+            if candidates.num_rows:  # of nothing, Arrow selects no table
+                top = candidates.take(pc.select_k_unstable(candidates, number, LARGEST_FIRST))
+        return unique, list(zip(*(top.column(name).to_pylist() for name in SCHEMA.names), strict=True))
+
+    def _to_files(self) -> None:
+        if not self._files:
+            self._folder.mkdir()
+            self._files = [pa.ipc.new_stream(str(self._folder / str(n)), SCHEMA) for n in range(FILES)]
+        for part in [self._counted, *self._new]:
+            places = pd.util.hash_array(part.column("value").to_numpy(), categorize=False) % FILES
+            for number, file in enumerate(self._files):
+                file.write_table(part.filter(pa.array(places == number)))
+        self._counted, self._new = SCHEMA.empty_table(), []
+
+    def _parts(self) -> Iterator[pa.Table]:
+        """The summed counts, in parts that have no value in common."""
+        if not self._files:
+            yield _summed(pa.concat_tables([self._counted, *self._new]))
+        for number, file in enumerate(self._files):
+            file.close()
+            with pa.memory_map(str(self._folder / str(number))) as source:
+                yield _summed(pa.ipc.open_stream(source).read_all())
+
+
+def _summed(counts: pa.Table) -> pa.Table:
+    return counts.group_by("value").aggregate([("count", "sum")]).rename_columns(SCHEMA.names)
+
+
+class ExactValueCounts(stats_generator.CombinerStatsGenerator):
+    """TFDV's TopKUniquesStatsGenerator, which is for Beam, over a stream of batches: the same figures, not weighted."""
+
+    def __init__(self, options: tfdv.StatsOptions) -> None:
+        super().__init__("ExactValueCounts", options.schema)
+        self._options = options
+        self._folder = tempfile.TemporaryDirectory(prefix="nightly-counts-")
+
+    def create_accumulator(self) -> dict[types.FeaturePath, ValueCounts]:
+        return {}
+
+    def add_input(
+        self, accumulator: dict[types.FeaturePath, ValueCounts], input_record_batch: pa.RecordBatch
+    ) -> dict[types.FeaturePath, ValueCounts]:
+        for path, column, _ in arrow_util.enumerate_arrays(input_record_batch, None, enumerate_leaves_only=True):
+            kind = stats_util.get_feature_type_from_arrow_type(path, column.type)
+            if kind == statistics_pb2.FeatureNameStatistics.STRING:
+                values, _ = array_util.flatten_nested(column)
+                folder = Path(self._folder.name) / str(len(accumulator))
+                accumulator.setdefault(path, ValueCounts(folder)).add(values)
+        return accumulator
+
+    def extract_output(
+        self, accumulator: dict[types.FeaturePath, ValueCounts]
+    ) -> statistics_pb2.DatasetFeatureStatistics:
+        found = statistics_pb2.DatasetFeatureStatistics()
+        top, buckets = self._options.num_top_values, self._options.num_rank_histogram_buckets
+        for path, counts in accumulator.items():
+            unique, frequent = counts.most_frequent(max(top, buckets))
+            if not unique:
+                continue
+            pairs = [top_k_uniques_stats_util.FeatureValueCount(value, count) for value, count in frequent]
+            found.features.append(
+                top_k_uniques_stats_util.make_feature_stats_proto_topk_uniques(path, top, buckets, unique, pairs)
+            )
+        return found

@@ -1,0 +1,19 @@
+"""TensorFlow's types as its C++ side names them, and the numbers of each that JSON may carry."""
+
+import tensorflow as tf
+
+INTEGERS = {
+    tf.int32: (-(2**31), 2**31 - 1),  # int8, uint8 and int16 too: their range is not checked
+    tf.int16: (-(2**31), 2**31 - 1),
+    tf.int8: (-(2**31), 2**31 - 1),
+    tf.uint8: (-(2**31), 2**31 - 1),
+    tf.int64: (-(2**63), 2**63 - 1),
+    tf.uint32: (0, 2**32 - 1),
+    tf.uint64: (0, 2**64 - 1),
+}
+FLOATS = {tf.float32: 2**24 - 1, tf.float64: 2**53 - 1}  # the largest whole number that is surely exact
+
+
+def type_name(dtype: tf.DType) -> str:
+    """float, double, half; otherwise as in Python."""
+    return {tf.float32: "float", tf.float64: "double", tf.float16: "half"}.get(dtype, dtype.name)

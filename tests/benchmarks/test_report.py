@@ -1,0 +1,73 @@
+"""The benchmarks' own parts: the same complaints for the same seed, and tables that come from the figures alone."""
+
+import csv
+import datetime as dt
+import json
+from dataclasses import asdict
+
+import pytest
+
+from benchmarks import complaints, report
+from benchmarks.common import Goal, Result, interleaved, spread
+
+DAY = dt.date(2016, 2, 29)
+FACTS = {"date": "2026-01-02T03:04:05", "code": "abc", "cpu": "a CPU", "cores": 2, "memory_gb": 8, "system": "Linux"}
+FACTS |= {"versions": {"tfx": "1.21.0"}}
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_complaints_are_the_same_for_the_same_seed_and_can_be_learnt_from(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        complaints.write(tmp_path / name, 3000, seed=seed, last_day=DAY)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() != (tmp_path / "c").read_bytes()
+    found = rows(tmp_path / "a")
+    assert len({row["complaint_id"] for row in found}) == 3000
+    assert {row["date_received"][-4:] for row in found} == {"2016"}
+    disputed = {
+        via: [row["consumer_disputed"] == "Yes" for row in found if row["submitted_via"] == via]
+        for via in ("Email", "Fax", "Phone")
+    }
+    shares = [sum(several) / len(several) for several in disputed.values()]
+    assert 0.02 < min(shares) < max(shares) - 0.05
+
+
+def test_sides_take_turns_in_going_first():
+    order = []
+    found = interleaved(3, ours=lambda n: order.append(f"ours {n}") or n, tfx=lambda n: order.append(f"tfx {n}"))
+    assert order == ["ours 0", "tfx 0", "tfx 1", "ours 1", "ours 2", "tfx 2"]
+    assert found["ours"] == [0, 1, 2]
+
+
+def test_a_spread_has_its_median_its_ends_and_its_runs():
+    assert spread([3, 1, 2]) == "2.0 (1.0 to 3.0, 3 runs)"
+    assert spread([1234.56]) == "1,234.6 (1 run)"
+
+
+def test_a_result_goes_to_the_json_and_between_its_markers(tmp_path):
+    document, results = tmp_path / "performance.md", tmp_path / "results.json"
+    begin, end = "<!-- {}: written by `make bench` -->\nbefore\n", "<!-- /{} -->\n"
+    document.write_text("# P\n" + "".join(begin.format(n) + end.format(n) for n in ("goals", "start")) + "by hand\n")
+    goals = [Goal("start", 0.25, "s", at_most=1), Goal("faster", 12.0, "×", at_least=20)]
+    result = asdict(Result(goals, {"Start": [{"warm": 0.25, "cold": 16}]}, [])) | {"seconds": 3, "facts": FACTS}
+    report.keep("start", result, results, document)
+    report.keep("start", result, results, document)  # again, in the same place
+    text = document.read_text()
+    assert text.startswith("# P") and text.endswith("by hand\n") and "before" not in text
+    assert text.count("**not met**") == 1 and text.count("| met ") == 1
+    assert "| 0.25 | 16   |" in text and "2 cores of a CPU" in text
+    assert json.loads(results.read_text())["start"]["goals"][0]["met"] is True
+    with pytest.raises(ValueError, match="has no place for 'parse'"):
+        report.keep("parse", result, results, document)
+
+
+def test_the_document_has_a_place_for_every_benchmark():
+    from benchmarks.__main__ import NAMES
+
+    text = report.DOCUMENT.read_text()
+    for name in ("goals", *NAMES):
+        assert f"<!-- {name}: written by `make bench` -->" in text
+        assert f"<!-- /{name} -->" in text

@@ -1,0 +1,61 @@
+import datetime as dt
+
+import pytest
+
+from include.contracts.night import Night
+from include.contracts.places import Places
+from include.contracts.schema import PROPOSAL, SchemaChange, SchemaProposal
+from include.schemas.store import SchemaStore, sha256
+
+NOW = dt.datetime(2016, 3, 1, tzinfo=dt.UTC)
+CURATED = 'feature { name: "a" }  # ours\n'
+
+
+class Bench:
+    """A model `taxi` with a curated schema of its own, and nights that propose changes of it."""
+
+    def __init__(self, folder):
+        self.models = folder / "models"
+        self.places = Places.from_environment({"NIGHTLY_VAR": str(folder / "var")})
+        self.store = SchemaStore(self.places, "taxi", self.models)
+        self.store.curated.parent.mkdir(parents=True)
+        self.store.curated.write_text(CURATED)
+
+    def propose(self, line, run="scheduled__2016-03-01", base=None):
+        """A night's proposal to add `line`, with its records; the night's folder."""
+        version = self.store.current() if base is None else base
+        text = self.store.text(version)
+        folder = self.places.night("taxi", run)
+        SchemaProposal(
+            model="taxi",
+            run_id=run,
+            as_of=NOW,
+            base_version=version,
+            base_sha256=sha256(text),
+            changes=[SchemaChange(feature="b", kind="new column", old="", new="INT", risk="none")],
+            diff=f"+{line}",
+            text=f"{text}{line}\n",
+            left=[],
+            proposed_at=NOW,
+        ).save(folder / PROPOSAL)
+        Night(
+            model="taxi",
+            run_id=run,
+            trigger="scheduled",
+            requested_by="the schedule",
+            as_of=NOW,
+            window_start=NOW,
+            release=True,
+            train_steps=1,
+            code_version="tests",
+            planned_at=NOW,
+        ).save(folder / "request.json")
+        return folder
+
+    def proposal(self, *arguments, **keywords):
+        return SchemaProposal.load(self.propose(*arguments, **keywords) / PROPOSAL)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)

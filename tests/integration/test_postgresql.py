@@ -1,0 +1,242 @@
+"""Nights of two models at once, with Airflow's database and ML Metadata in PostgreSQL as docker-compose.yaml has it."""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg2
+import pytest
+import yaml
+from conftest import Nights
+
+from include.contracts.night import GateResult
+from include.contracts.places import ROOT, Places
+from include.contracts.reuse import REUSE, Reuse
+from include.contracts.verdict import Outcome
+from local.airflow import LocalAirflow, free_port
+from local.child import Child
+from tests.faulty_server import FaultyServer
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+USER = "nobody"  # PostgreSQL refuses to run as root
+NODES = {"examples", "statistics", "schema", "drift_skew", "data_gate", "transform", "trainer", "evaluator", "release"}
+REFUSED = re.compile(r"deadlock detected|could not serialize|is locked|duplicate key|OperationalError|AlreadyExists")
+TWICE = "SELECT name, type_kind FROM type GROUP BY name, type_kind HAVING count(*) > 1"
+# run, node, output artifacts; by Execution.COMPLETE and Event.OUTPUT
+COMPLETE = """
+SELECT run.name, node.name, count(DISTINCT made.artifact_id) FROM execution
+JOIN association AS in_run ON in_run.execution_id = execution.id
+JOIN context AS run ON run.id = in_run.context_id
+JOIN type AS of_run ON of_run.id = run.type_id AND of_run.name = 'pipeline_run'
+JOIN association AS in_node ON in_node.execution_id = execution.id
+JOIN context AS node ON node.id = in_node.context_id
+JOIN type AS of_node ON of_node.id = node.type_id AND of_node.name = 'node'
+LEFT JOIN event AS made ON made.execution_id = execution.id AND made.type = 4
+WHERE execution.last_known_state = 3 GROUP BY run.name, node.name
+"""
+AT_ONCE = """
+import multiprocessing, sys
+from tfx.types import standard_artifacts
+from include.contracts.places import Places
+from include.pipeline.metadata import NightlyMetadata
+
+def register(model):
+    barrier.wait()
+    with NightlyMetadata(Places.from_environment(), model) as handle:
+        for kind in ("Examples", "Model", "Schema"):
+            kind = getattr(standard_artifacts, kind)().artifact_type
+            handle.store.put_artifact_type(kind, can_add_fields=True, can_omit_fields=True)
+
+fork = multiprocessing.get_context("fork")
+barrier = fork.Barrier(8)
+processes = [fork.Process(target=register, args=(model,)) for model in ("taxi", "complaints") * 4]
+for process in processes: process.start()
+for process in processes: process.join()
+sys.exit(max(process.exitcode for process in processes))
+"""
+COMPLAINTS = """
+import datetime, pathlib, sys
+from benchmarks import complaints
+complaints.write(pathlib.Path(sys.argv[1]), 3000, seed=1, last_day=datetime.date(2016, 2, 29), days=56)
+"""
+
+pytestmark = pytest.mark.skipif(POSTGRES is None, reason="there is no PostgreSQL server in /usr/lib/postgresql")
+
+
+@pytest.fixture(scope="module")
+def dotenv():
+    """What a person fills into .env."""
+    names = re.findall(r"^(\w+)=$", (ROOT / ".env.example").read_text(), re.M)
+    fernet = base64.urlsafe_b64encode(os.urandom(32)).decode()
+    return {name: secrets.token_hex(24) for name in names} | {"AIRFLOW_FERNET_KEY": fernet}
+
+
+class Database:
+    """A PostgreSQL server with what compose's service `postgres` begins with."""
+
+    def __init__(self, folder: Path, password: str) -> None:
+        self.user = COMPOSE["services"]["postgres"]["environment"]["POSTGRES_USER"]
+        self.password = password
+        self.address = f"127.0.0.1:{free_port()}"
+        self.log = folder / "server.log"
+        (folder / "password").write_text(password)
+        as_user = []
+        if os.geteuid() == 0:
+            as_user = ["setpriv", f"--reuid={USER}", "--regid=nogroup", "--clear-groups"]
+            shutil.chown(folder, USER)
+            shutil.chown(folder / "password", USER)
+        initdb = [*as_user, f"{POSTGRES}/initdb", f"--pgdata={folder}/data", "--no-sync", "--encoding=UTF8"]
+        initdb += [f"--username={self.user}", f"--pwfile={folder}/password", "--auth=scram-sha-256"]
+        done = subprocess.run(initdb, cwd="/", capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        host, port = self.address.split(":")
+        server = [*as_user, f"{POSTGRES}/postgres", "-D", f"{folder}/data", f"--port={port}"]
+        server += [f"--listen_addresses={host}", "--unix_socket_directories=", "--fsync=off"]
+        self._child = Child(server, self.log, dict(os.environ))
+
+    def __enter__(self) -> "Database":
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.run("postgres", f"CREATE DATABASE {COMPOSE['services']['postgres']['environment']['POSTGRES_DB']}")
+                break
+            except psycopg2.OperationalError:
+                assert self._child.running and time.monotonic() < deadline, self._child.last_lines(20)
+                time.sleep(0.1)
+        self.run("postgres", COMPOSE["configs"]["metadata-database"]["content"])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.stop()
+
+    def url(self, name: str) -> str:
+        return f"postgresql://{self.user}:{self.password}@{self.address}/{name}"
+
+    def run(self, name: str, command: str) -> list[tuple]:
+        """The rows that a command gives in the database of that name."""
+        with contextlib.closing(psycopg2.connect(self.url(name))) as session, session.cursor() as cursor:
+            session.autocommit = True
+            cursor.execute(command)
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(scope="module")
+def database(dotenv):
+    folder = Path(tempfile.mkdtemp(prefix="nightly-postgresql-"))  # pytest's own folders are closed to other users
+    try:
+        with Database(folder, dotenv["POSTGRES_PASSWORD"]) as running:
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def on_postgresql(tmp_path_factory, trips, warm, dotenv, database):
+    """An Airflow with compose's settings, after compose's service `init`; only hosts and folders are this machine's."""
+    var = tmp_path_factory.mktemp("postgresql")
+
+    def here(value):
+        filled = re.sub(r"\$\{(\w+)[^}]*\}", lambda found: dotenv.get(found[1], ""), value)
+        return filled.replace("@postgres:5432/", f"@{database.address}/").replace("/opt/airflow/var", str(var))
+
+    compose = {name: here(value) for name, value in COMPOSE["services"]["scheduler"]["environment"].items()}
+    elsewhere = ("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "AIRFLOW__API__BASE_URL")  # LocalAirflow's own
+    compose = {name: value for name, value in compose.items() if name not in elsewhere and "SERVING" not in name}
+    assert compose["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("postgresql")
+    assert compose["NIGHTLY_METADATA_DB"].startswith("postgresql")
+
+    complaints = var / "complaints.csv"
+    ml_python = Places.from_environment().ml_python
+    subprocess.run([ml_python, "-c", COMPLAINTS, complaints], cwd=ROOT, check=True)
+    complaints.write_text(complaints.read_text().replace("date_received", "Date received", 1))
+    home = var / "airflow"
+    with FaultyServer(complaints) as api:
+        passwords = home / "simple_auth_manager_passwords.json.generated"  # where LocalAirflow reads it
+        environment = {
+            **compose,
+            **warm,
+            "NIGHTLY_VAR": str(var),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "AIRFLOW_ADMIN_PASSWORD": dotenv["AIRFLOW_ADMIN_PASSWORD"],
+            "AIRFLOW_CONN_TAXI_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(trips)}}),
+            "AIRFLOW_CONN_COMPLAINTS_API": json.dumps({"conn_type": "http", "host": api.address}),
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
+        }
+        airflow = LocalAirflow(home, environment)
+        shell, option, script = COMPOSE["services"]["init"]["command"]
+        path = f"{ROOT}/.venv/airflow/bin:{os.environ['PATH']}"
+        init = [shell, option, script.replace("$$", "$")]
+        done = subprocess.run(init, env=airflow.environment | {"PATH": path}, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with airflow.running():
+            assert airflow.password == dotenv["AIRFLOW_ADMIN_PASSWORD"]
+            for dag in ("taxi_retrain", "complaints_retrain"):
+                airflow.api("patch", f"dags/{dag}", json={"is_paused": False})
+            yield Nights(airflow, var)
+
+
+def start(nights, model, run_id, **conf):
+    body = {"logical_date": None, "dag_run_id": run_id, "conf": {"release": "yes", **conf}}
+    nights.airflow.api("post", f"dags/{model}_retrain/dagRuns", json=body)
+
+
+def end(nights, model, run_id):
+    nights.wait(f"{model}_retrain", run_id)
+    verdict = nights.verdict(f"{model}_retrain", run_id)
+    assert verdict.outcome is Outcome.RELEASED, verdict.summary
+    return verdict
+
+
+def test_processes_that_begin_an_empty_ml_metadata_at_once_register_each_type_once(database, tmp_path):
+    database.run("postgres", "CREATE DATABASE empty")
+    before = database.log.read_text()
+    environment = {**os.environ, "NIGHTLY_METADATA_DB": database.url("empty"), "NIGHTLY_RUN": str(tmp_path)}
+    command = [Places.from_environment().ml_python, "-c", AT_ONCE]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert database.run("empty", TWICE) == []
+    assert database.run("empty", "SELECT count(*) FROM type WHERE name IN ('Examples', 'Model', 'Schema')") == [(3,)]
+    assert "ERROR" not in database.log.read_text().removeprefix(before)
+
+
+def test_two_models_at_once_release_and_the_next_night_takes_the_first_as_its_control(on_postgresql, database):
+    nights = on_postgresql
+    easy = {"thresholds": {"model_gate.metrics.auc.floor": 0.4}, "reason": "few steps"}
+    start(nights, "taxi", "first", as_of="2015-05-01", train_steps=100)
+    start(nights, "complaints", "first", as_of="2016-03-16", train_steps=20, **easy)  # the same run id
+    released = {model: end(nights, model, "first") for model in ("taxi", "complaints")}
+    start(nights, "taxi", "second", as_of="2015-05-02", train_steps=100)
+    second = end(nights, "taxi", "second")
+
+    assert nights.versions("taxi") == [released["taxi"].version, second.version]
+    assert nights.versions("complaints") == [released["complaints"].version]
+    folder = nights.folder("taxi_retrain", "second")
+    drift = {r.control for r in GateResult.load(folder / "data_gate.json").reasons if r.check == "drift"}
+    assert "last_accepted" in drift, "the second night is compared with the first"
+    assert "auc against production" in {r.check for r in GateResult.load(folder / "model_gate.json").reasons}
+    assert "since first" in Reuse.load(folder / REUSE.format("examples")).reason, "earlier work is looked up there"
+
+    found = {(run, node): artifacts for run, node, artifacts in database.run("mlmd", COMPLETE)}
+    for model, run in (("taxi", "first"), ("complaints", "first"), ("taxi", "second")):
+        assert {node for node in NODES if (run, f"{model}.{node}") in found} == NODES, (model, run, found)
+        assert found[run, f"{model}.trainer"] == 2  # model and model_run
+    assert database.run("mlmd", TWICE) == []
+    runs = database.run("airflow", "SELECT dag_id, run_id, state FROM dag_run")
+    started = {("taxi_retrain", "first"), ("complaints_retrain", "first"), ("taxi_retrain", "second")}
+    assert set(runs) == {(*night, "success") for night in started}
+    assert database.run("airflow", "SELECT task_id FROM task_instance WHERE try_number > 1") == []
+
+    assert "InitGoogleLogging" not in nights.log("taxi_retrain", "first", "trainer"), "no part of the night's story"
+    assert not [path for path in nights.var.rglob("*") if path.suffix in (".sqlite", ".db")]
+    logs = [database.log, *nights.var.rglob("*.log")]
+    said = [f"{log.name}: {line}" for log in logs for line in log.read_text(errors="replace").splitlines()]
+    assert not [line for line in said if REFUSED.search(line)]
