@@ -47,12 +47,12 @@ def test_tensorflow_reads_what_was_logged_as_tfrecord(tmp_path):
 def test_what_is_removed_or_hashed_is_never_on_disk(tmp_path, format):
     serialized = example({name: value for name, value in ROW.items() if value is not None}).SerializeToString()
     log = PredictionLog(tmp_path, format=format, remove=["company"], hash=["taxi_id"], key=KEY)
-    write(log, [ROW, serialized, {"examples": serialized}], [0.1, 0.2, 0.3], caller="ada")
+    write(log, [ROW, serialized, {"examples": serialized}], [0.1, 0.2, 0.3], caller="ada@lovelace")
     during = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     log.close()
     after = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     for written in (during, after):
-        for secret in (b"Yellow", b"a1b2", b"ada", KEY):
+        for secret in (b"Yellow", b"a1b2", b"ada@lovelace", KEY):
             assert secret not in written
     expected = hmac.new(KEY, b"a1b2", hashlib.sha256).hexdigest().encode()
     assert during.count(expected) == 3
@@ -65,9 +65,9 @@ def test_hashing_needs_a_key_that_cannot_be_guessed(tmp_path):
     with pytest.raises(ValueError, match="16 or more"):
         PredictionLog(tmp_path, hash=["taxi_id"], key="short")
     with PredictionLog(tmp_path) as log:  # nor is a caller written without one
-        write(log, caller="ada")
+        write(log, caller="ada@lovelace")
     [path] = tmp_path.glob("*.tfrecord")
-    assert b"ada" not in path.read_bytes()
+    assert b"ada@lovelace" not in path.read_bytes()
 
 
 def test_json_lines_and_parquet_have_a_column_for_each_name(tmp_path):

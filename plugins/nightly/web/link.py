@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperatorLink
 from nightly.operators.download import DownloadOperator
 from nightly.operators.ml import GateOperator, MLStepOperator, ReleaseOperator, SnapshotOperator
 from nightly.operators.plan import PlanOperator
+from nightly.operators.review import DataGateOperator, SchemaReviewOperator
 from nightly.operators.verdict import VerdictOperator
 from nightly.web.address import DAG_SUFFIX, night_url
 
@@ -26,6 +27,8 @@ class NightLink(BaseOperatorLink):
         DownloadOperator,
         SnapshotOperator,
         MLStepOperator,
+        DataGateOperator,
+        SchemaReviewOperator,
         GateOperator,
         ReleaseOperator,
         VerdictOperator,

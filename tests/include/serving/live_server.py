@@ -57,7 +57,7 @@ def exports(folder: Path) -> Path:
     """good1 to good4 (add 0.1 to 0.4), wrong (golden predictions off), slow, and broken (no SavedModel)."""
     for number in (1, 2, 3, 4):
         model(folder / f"good{number}", number / 10)
-    model(folder / "slow", 0.5, busy=30)
+    model(folder / "slow", 0.5, busy=200)
     shutil.copytree(folder / "good4", folder / "wrong")
     golden = Golden.load(folder / "wrong" / GOLDEN)
     worse = [e.model_copy(update={"probability": e.probability + 1e-3}) for e in golden.examples]

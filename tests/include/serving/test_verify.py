@@ -88,7 +88,7 @@ def test_a_first_version_that_fails_leaves_no_model_that_a_server_would_wait_for
 
 
 def test_a_version_much_slower_than_the_one_before_is_not_released(server, exports, monkeypatch):
-    monkeypatch.setattr(verify, "LATENCY_REQUESTS", 40)
+    monkeypatch.setattr(verify, "LATENCY_REQUESTS", 12)
     good = server.release("slow", exports / "good1", "run-1")
     with pytest.raises(ReleaseNotVerified, match=rf"too slow: p99 .* of {good.version}"):
         server.release("slow", exports / "slow", "run-2")
