@@ -14,24 +14,12 @@ from .errors import ServingError
 from .grpc_transport import GrpcTransport
 from .log import PredictionLog
 from .rest_transport import RestTransport
+from .spec import Spec
 
 LOG = logging.getLogger("nightly_client")
 VERSION_SECONDS = 5.0  # how long a REST client takes a label's version for granted; only when predictions are logged
 FIRST_WAIT = 0.05  # seconds before the first retry; doubled each time
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Spec:
-    """Which model, and which of its versions; the newest when neither version nor label is given."""
-
-    model: str
-    version: int | None = None
-    label: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.version is not None and self.label is not None:
-            raise ValueError(f"address {self.model} by version or by label, not by both")
 
 
 @dataclass(frozen=True)

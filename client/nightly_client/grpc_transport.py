@@ -1,17 +1,15 @@
 """TensorFlow Serving's gRPC services, in the row format of its REST API."""
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 from google.protobuf import text_format
 
 from . import protos
 from .errors import ServingError
+from .spec import Spec
 from .tensors import NAMES, from_tensor, to_tensor
-
-if TYPE_CHECKING:
-    from .client import Spec
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -34,7 +32,7 @@ class GrpcTransport:
     def close(self) -> None:
         self._channel.close()
 
-    def predict(self, spec: "Spec", signature: str, instances: list[Any], seconds: float) -> tuple[list[Any], int]:
+    def predict(self, spec: Spec, signature: str, instances: list[Any], seconds: float) -> tuple[list[Any], int]:
         dtypes = self._inputs(spec, signature, seconds)
         request = protos.message("PredictRequest")()
         _address(request.model_spec, spec, signature)
@@ -51,18 +49,18 @@ class GrpcTransport:
             raise
         return _rows(response.outputs, len(instances)), response.model_spec.version.value
 
-    def classify(self, spec: "Spec", signature: str, examples: list[dict], seconds: float) -> tuple[list[Any], int]:
+    def classify(self, spec: Spec, signature: str, examples: list[dict], seconds: float) -> tuple[list[Any], int]:
         request = _example_request("ClassificationRequest", spec, signature, examples)
         response = self._call("PredictionService/Classify", request, "ClassificationResponse", seconds)
         results = [[(c.label, c.score) for c in row.classes] for row in response.result.classifications]
         return results, response.model_spec.version.value
 
-    def regress(self, spec: "Spec", signature: str, examples: list[dict], seconds: float) -> tuple[list[Any], int]:
+    def regress(self, spec: Spec, signature: str, examples: list[dict], seconds: float) -> tuple[list[Any], int]:
         request = _example_request("RegressionRequest", spec, signature, examples)
         response = self._call("PredictionService/Regress", request, "RegressionResponse", seconds)
         return [row.value for row in response.result.regressions], response.model_spec.version.value
 
-    def metadata(self, spec: "Spec", seconds: float) -> tuple[int, dict[str, Any]]:
+    def metadata(self, spec: Spec, seconds: float) -> tuple[int, dict[str, Any]]:
         request = protos.message("GetModelMetadataRequest")(metadata_field=["signature_def"])
         _address(request.model_spec, spec)
         response = self._call("PredictionService/GetModelMetadata", request, "GetModelMetadataResponse", seconds)
@@ -78,7 +76,7 @@ class GrpcTransport:
         }
         return response.model_spec.version.value, signatures
 
-    def status(self, spec: "Spec", seconds: float) -> dict[int, tuple[str, str]]:
+    def status(self, spec: Spec, seconds: float) -> dict[int, tuple[str, str]]:
         request = protos.message("GetModelStatusRequest")()
         _address(request.model_spec, spec)
         response = self._call("ModelService/GetModelStatus", request, "GetModelStatusResponse", seconds)
@@ -95,7 +93,7 @@ class GrpcTransport:
         if response.status.error_code:
             raise ServingError(_code(response.status.error_code), response.status.error_message)
 
-    def _inputs(self, spec: "Spec", signature: str, seconds: float) -> dict[str, str]:
+    def _inputs(self, spec: Spec, signature: str, seconds: float) -> dict[str, str]:
         """Input -> data type, as the server says: a Python number does not know whether it is a DT_FLOAT."""
         with self._lock:
             known = self._signatures.get((spec, signature))
@@ -125,7 +123,7 @@ def _code(number: int) -> str:
     return next((code.name for code in grpc.StatusCode if code.value[0] == number), str(number))
 
 
-def _address(model_spec: Any, spec: "Spec", signature: str = "") -> None:
+def _address(model_spec: Any, spec: Spec, signature: str = "") -> None:
     model_spec.name, model_spec.signature_name = spec.model, signature
     if spec.version is not None:
         model_spec.version.value = spec.version
@@ -133,7 +131,7 @@ def _address(model_spec: Any, spec: "Spec", signature: str = "") -> None:
         model_spec.version_label = spec.label
 
 
-def _example_request(name: str, spec: "Spec", signature: str, examples: list[dict]) -> Any:
+def _example_request(name: str, spec: Spec, signature: str, examples: list[dict]) -> Any:
     request = protos.message(name)()
     _address(request.model_spec, spec, signature)
     try:

@@ -2,16 +2,14 @@
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import requests
 from requests.adapters import HTTPAdapter
 
 from .errors import ServingError
-
-if TYPE_CHECKING:
-    from .client import Spec
+from .spec import Spec
 
 _CODES = {
     400: "INVALID_ARGUMENT",
@@ -38,18 +36,18 @@ class RestTransport:
     def close(self) -> None:
         self._session.close()
 
-    def predict(self, spec: "Spec", signature: str, instances: list[Any], seconds: float) -> tuple[list[Any], None]:
+    def predict(self, spec: Spec, signature: str, instances: list[Any], seconds: float) -> tuple[list[Any], None]:
         body = {"signature_name": signature, "instances": [_encoded(instance) for instance in instances]}
         return [_decoded(value) for value in self._ask(spec, "predict", body, seconds)["predictions"]], None
 
-    def classify(self, spec: "Spec", signature: str, examples: list[dict], seconds: float) -> tuple[list[Any], None]:
+    def classify(self, spec: Spec, signature: str, examples: list[dict], seconds: float) -> tuple[list[Any], None]:
         results = self._ask(spec, "classify", _examples(signature, examples), seconds)["results"]
         return [[(label, score) for label, score in classes] for classes in results], None
 
-    def regress(self, spec: "Spec", signature: str, examples: list[dict], seconds: float) -> tuple[list[Any], None]:
+    def regress(self, spec: Spec, signature: str, examples: list[dict], seconds: float) -> tuple[list[Any], None]:
         return self._ask(spec, "regress", _examples(signature, examples), seconds)["results"], None
 
-    def metadata(self, spec: "Spec", seconds: float) -> tuple[int, dict[str, Any]]:
+    def metadata(self, spec: Spec, seconds: float) -> tuple[int, dict[str, Any]]:
         found = self._call("GET", f"{_path(spec)}/metadata", None, seconds)
         signatures = {
             name: {
@@ -62,7 +60,7 @@ class RestTransport:
         }
         return int(found["model_spec"]["version"]), signatures
 
-    def status(self, spec: "Spec", seconds: float) -> dict[int, tuple[str, str]]:
+    def status(self, spec: Spec, seconds: float) -> dict[int, tuple[str, str]]:
         found = self._call("GET", _path(spec), None, seconds)["model_version_status"]
         return {
             int(version["version"]): (version["state"], version.get("status", {}).get("error_message", ""))
@@ -72,7 +70,7 @@ class RestTransport:
     def reload_config(self, config: Any, seconds: float) -> None:
         raise ServingError("UNIMPLEMENTED", "a configuration is reloaded over gRPC: use a grpc:// address")
 
-    def _ask(self, spec: "Spec", method: str, body: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _ask(self, spec: Spec, method: str, body: dict[str, Any], seconds: float) -> dict[str, Any]:
         return self._call("POST", f"{_path(spec)}:{method}", body, seconds)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> dict[str, Any]:
@@ -96,7 +94,7 @@ class RestTransport:
         raise ServingError(code, f"{text or f'HTTP {response.status_code}'}")
 
 
-def _path(spec: "Spec") -> str:
+def _path(spec: Spec) -> str:
     path = f"/v1/models/{quote(spec.model, safe='')}"
     if spec.version is not None:
         return f"{path}/versions/{spec.version}"

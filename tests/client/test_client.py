@@ -267,7 +267,7 @@ def test_a_rest_client_that_logs_follows_a_label_whose_version_has_gone(server, 
 
 
 def client_spec(model: str, label: str):
-    from client.nightly_client.client import Spec
+    from client.nightly_client.spec import Spec
 
     return Spec(model, label=label)
 
