@@ -15,7 +15,8 @@ from include.contracts.config import load_config
 from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
-from include.release.store import ReleaseError, ReleaseStore
+from include.release.errors import ReleaseError
+from include.release.store import ReleaseStore
 from include.release.targets import publish, retire
 from include.serving.verify import ModelServer
 

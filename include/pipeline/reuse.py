@@ -35,7 +35,7 @@ from include.contracts.night import Night
 from include.contracts.places import ROOT
 from include.contracts.reuse import Made, Reuse
 from include.pipeline.metadata import Artifact, Execution, NightlyMetadata
-from include.release.store import hash_files
+from include.release.files import hash_files
 
 log = logging.getLogger("nightly")
 

@@ -24,8 +24,9 @@ from include.contracts.canary import CanaryRequest, Comparison
 from include.contracts.places import Places
 from include.contracts.release import Rollback
 from include.predictions.log import DamagedLogError
+from include.release.errors import ReleaseError
 from include.release.rollback import REQUEST, parse_version, roll_back
-from include.release.store import ReleaseError, ReleaseStore
+from include.release.store import ReleaseStore
 
 
 def main(arguments: list[str] | None = None) -> int:

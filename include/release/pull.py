@@ -17,8 +17,9 @@ from pathlib import Path
 
 from include.contracts.base import ContractError, sync_folder
 from include.contracts.release import ReleaseRecord
+from include.release.errors import DamagedError, ReleaseError
+from include.release.files import copy_files, hash_files
 from include.release.google_cloud.gcs import GcsReleases
-from include.release.store import DamagedError, ReleaseError, copy_files, hash_files
 
 log = logging.getLogger("nightly")
 

@@ -17,8 +17,10 @@ from include.contracts.config import load_config
 from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import Rollback
-from include.release.store import LIVE, ReleaseError, ReleaseStore, ServerNotReached
+from include.release.errors import ReleaseError, ServerNotReached
+from include.release.store import ReleaseStore
 from include.release.targets import retire
+from include.release.versions import LIVE
 from include.serving.verify import ModelServer
 
 log = logging.getLogger("nightly")

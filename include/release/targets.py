@@ -10,17 +10,9 @@ from typing import Any, Protocol
 
 from include.contracts.config import ModelConfig
 from include.contracts.release import ReleaseRecord
-from include.release.store import ReleaseError, ReleaseStore
+from include.release.store import ReleaseStore
 
 log = logging.getLogger("nightly")
-
-
-class NotPublished(ReleaseError):
-    """A release stands in the serving volume and could not be copied or registered elsewhere."""
-
-
-class CollisionError(NotPublished):
-    """Somebody else released to the same place in the meantime, or something else under the same version."""
 
 
 class ReleaseTarget(Protocol):

@@ -18,7 +18,8 @@ from include.contracts.base import ContractError
 from include.contracts.golden import GOLDEN, Golden
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
-from include.release.store import ReleaseError, ReleaseStore
+from include.release.errors import ReleaseError
+from include.release.store import ReleaseStore
 from include.serving.errors import ServingError
 
 

@@ -33,7 +33,8 @@ from google.protobuf import text_format
 from client.nightly_client.protos import message
 from include.contracts.base import write_atomically
 from include.contracts.places import Places
-from include.release.store import ReleaseNotVerified, ReleaseStore
+from include.release.errors import ReleaseNotVerified
+from include.release.store import ReleaseStore
 
 FILE = "models.config"
 HEADER = "# Written by each release and rollback, which also tell the running server: change it with care.\n"

@@ -20,7 +20,7 @@ from include.contracts.golden import GOLDEN, Golden
 from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord, Verification
-from include.release.store import ReleaseNotVerified, ServerNotReached
+from include.release.errors import ReleaseNotVerified, ServerNotReached
 from include.serving.live import CANARY, LOADED, STABLE, LiveConfig, base_path
 
 log = logging.getLogger("nightly")

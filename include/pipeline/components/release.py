@@ -14,7 +14,9 @@ from include.contracts.places import Places
 from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from include.pipeline.artifacts import DataBlessing
 from include.pipeline.components.blessing import is_blessed
-from include.release.store import DamagedError, ReleaseStore, hash_files
+from include.release.errors import DamagedError
+from include.release.files import hash_files
+from include.release.store import ReleaseStore
 from include.release.targets import publish
 from include.serving.verify import ModelServer
 

@@ -30,8 +30,8 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 
 from include.contracts.release import ReleaseRecord, Releases
-from include.release.store import DamagedError, ReleaseError, hash_files
-from include.release.targets import CollisionError, NotPublished
+from include.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError
+from include.release.files import hash_files
 
 log = logging.getLogger("nightly")
 

@@ -26,7 +26,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from include.contracts.config import Vertex
 from include.contracts.release import ReleaseRecord
-from include.release.targets import NotPublished
+from include.release.errors import NotPublished
 
 log = logging.getLogger("nightly")
 

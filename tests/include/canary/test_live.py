@@ -15,7 +15,7 @@ from include.contracts.config import ModelConfig, load_config
 from include.contracts.night import utc_now
 from include.contracts.release import ReleaseRecord
 from include.release.__main__ import main
-from include.release.store import ReleaseError, ServerNotReached, WithdrawnError
+from include.release.errors import ReleaseError, ServerNotReached, WithdrawnError
 from include.serving import verify
 from tests.include.serving import live_server
 

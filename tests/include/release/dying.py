@@ -10,11 +10,11 @@ from typing import Any
 
 from include.contracts.config import Release
 from include.contracts.places import Places
-from include.release import store
+from include.release import files, store, transitions, versions
 from include.release.store import ReleaseStore
 from include.serving import live, verify
 
-TRACED = {store.__file__, live.__file__, verify.__file__}
+TRACED = {module.__file__ for module in (files, store, transitions, versions, live, verify)}
 
 
 def release(environment: dict[str, str], name: str, source: Path, run_id: str, die_at: int | None, reached: Connection):

@@ -8,8 +8,9 @@ from include.contracts.canary import Comparison
 from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord, Rollback
+from include.release.errors import CanaryRunning, ReleaseError
 from include.release.rollback import REQUEST, step
-from include.release.store import CanaryRunning, ReleaseError, ReleaseStore
+from include.release.store import ReleaseStore
 from tests.include.release.models import NOW, export, names, release
 from tests.include.release.test_crashes import Server
 

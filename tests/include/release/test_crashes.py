@@ -18,12 +18,17 @@ from typing import Any
 import pytest
 
 import include.contracts.base
+import include.release.files
 import include.release.store
+import include.release.transitions
+import include.release.versions
 from include.contracts.release import ReleaseRecord, Verification
-from include.release.store import CanaryRunning, ReleaseStore, WithdrawnError
+from include.release.errors import CanaryRunning, WithdrawnError
+from include.release.store import ReleaseStore
 from tests.include.release.models import NOW, export, loadable, names, release, whole
 
-TRACED = {include.release.store.__file__, include.contracts.base.__file__, shutil.__file__}
+RELEASE = (include.release.files, include.release.store, include.release.transitions, include.release.versions)
+TRACED = {module.__file__ for module in (*RELEASE, include.contracts.base, shutil)}
 FORK = get_context("fork")
 
 

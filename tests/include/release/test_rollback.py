@@ -16,8 +16,9 @@ from include.contracts.baseline import Baseline, accept
 from include.contracts.places import ROOT, Places
 from include.contracts.release import Rollback
 from include.release.__main__ import main
+from include.release.errors import ReleaseError, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from include.release.rollback import REQUEST, step
-from include.release.store import ReleaseError, ReleaseNotVerified, ReleaseStore, ServerNotReached, WithdrawnError
+from include.release.store import ReleaseStore
 from include.serving import live, verify
 from tests.include.release.models import NOW, export, names, release
 from tests.include.serving import live_server

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from include.release.store import DamagedError, ReleaseError, ReleaseStore, SpaceError, WithdrawnError, hash_files
+from include.release.errors import DamagedError, ReleaseError, SpaceError, WithdrawnError
+from include.release.files import hash_files
+from include.release.store import ReleaseStore
 from tests.include.release.models import FILES, NOW, export, loadable, names, release, whole
 
 
@@ -123,7 +125,7 @@ def test_a_source_that_is_no_model_is_refused(store, source, tmp_path):
 
 
 def test_a_source_that_changes_while_it_is_copied_is_not_released(store, source, monkeypatch):
-    import include.release.store as module
+    import include.release.transitions as module
 
     copy = module.copy_files
 

@@ -10,7 +10,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from client.nightly_client import Client, example
 from include.contracts.config import Release
-from include.release.store import ReleaseNotVerified
+from include.release.errors import ReleaseNotVerified
 from include.serving import verify
 from include.serving.verify import ModelServer
 from tests.include.serving import live_server

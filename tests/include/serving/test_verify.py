@@ -15,7 +15,7 @@ from include.contracts.base import ContractError
 from include.contracts.config import Release
 from include.contracts.golden import GOLDEN
 from include.contracts.places import ROOT
-from include.release.store import CanaryRunning, ReleaseNotVerified, ServerNotReached, WithdrawnError
+from include.release.errors import CanaryRunning, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from include.serving import inspect, live, verify
 from include.serving.verify import ModelServer
 from tests.include.release.models import names

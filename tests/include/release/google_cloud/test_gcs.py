@@ -12,13 +12,13 @@ import requests.adapters
 from google.api_core.exceptions import PreconditionFailed
 from google.cloud import storage
 
+import include.release.files
 import include.release.google_cloud.gcs
 import include.release.pull
-import include.release.store
+from include.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError
 from include.release.google_cloud.gcs import GcsReleases, folder_name
 from include.release.pull import main, pull
-from include.release.store import DamagedError, ReleaseError
-from include.release.targets import CollisionError, NotPublished, publish, retire
+from include.release.targets import publish, retire
 from tests.include.release.google_cloud.conftest import config, new_project
 from tests.include.release.models import NOW, loadable, names, whole
 from tests.include.release.test_crashes import died_at, watching
@@ -156,7 +156,7 @@ def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucke
 
 
 def test_a_pull_killed_anywhere_leaves_whole_versions_and_a_retry_completes_it(bucket, project, tmp_path, monkeypatch):
-    modules = (include.release.pull, include.release.store, shutil)
+    modules = (include.release.pull, include.release.files, shutil)
     monkeypatch.setattr("tests.include.release.test_crashes.TRACED", {module.__file__ for module in modules})
     killed = 0
     for step in range(0, 10**6, 13):

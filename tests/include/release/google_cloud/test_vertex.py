@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from include.contracts.config import ModelConfig
-from include.release.targets import NotPublished, publish, retire
+from include.release.errors import NotPublished
+from include.release.targets import publish, retire
 from tests.include.release.google_cloud.conftest import config
 from tests.include.release.google_cloud.vertex_server import Registry, serving
 from tests.include.release.models import NOW

@@ -1,0 +1,37 @@
+"""What can go wrong with a release, one class a kind."""
+
+
+class ReleaseError(RuntimeError):
+    """A release cannot be made or found; the message says what, where, and what to do."""
+
+
+class WithdrawnError(ReleaseError):
+    """The model of this run was released and taken back: a retry does not bring it back."""
+
+
+class DamagedError(ReleaseError):
+    """The files of a version are not those of its record."""
+
+
+class SpaceError(ReleaseError):
+    """The serving volume has no room for another version."""
+
+
+class CanaryRunning(ReleaseError):
+    """A canary is being compared with the version in production: until that ends, nothing else is released."""
+
+
+class ReleaseNotVerified(ReleaseError):
+    """The model server did not answer for a version as it should: it is quarantined, the one before stays."""
+
+
+class ServerNotReached(ReleaseError):
+    """The model server is configured and does not answer."""
+
+
+class NotPublished(ReleaseError):
+    """A release stands in the serving volume and could not be copied or registered elsewhere."""
+
+
+class CollisionError(NotPublished):
+    """Somebody else released to the same place in the meantime, or something else under the same version."""

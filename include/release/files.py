@@ -1,0 +1,44 @@
+"""The files of a version: their hashes, and a copy of them that survives a power cut."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from include.contracts.base import sync_folder
+from include.release.errors import ReleaseError
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Path inside `folder` -> sha256, of every file in it. Raises ReleaseError for what is not a plain file."""
+    hashes = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ReleaseError(f"{path} is not a plain file: a version must hold its files itself")
+        if path.is_file():
+            with open(path, "rb") as file:
+                hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
+def copy_files(source: Path, target: Path, top: Path) -> None:
+    """Copy a folder so that it survives a power cut: all files and folders synced, up to `top`.
+
+    Everyone may read the copy, whatever the umask: the server runs as another user.
+    """
+    target.mkdir(parents=True)
+    folders = [top, target] if top != target else [target]
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir()
+            folders.append(copy)
+            continue
+        with open(path, "rb") as read, open(copy, "xb") as written:
+            shutil.copyfileobj(read, written, 2**20)
+            written.flush()
+            os.fchmod(written.fileno(), 0o644)
+            os.fsync(written.fileno())
+    for folder in reversed(folders):
+        folder.chmod(0o755)
+        sync_folder(folder)

@@ -1,0 +1,159 @@
+"""How a version gets from one state to the next, on disk and in its record.
+
+A process may die at any point. The record is written ahead of the rename (state `releasing`) and completed after it;
+whoever takes the lock next completes what was renamed, and clears away what was not.
+"""
+
+import datetime as dt
+import fcntl
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from include.contracts.base import sync_folder
+from include.contracts.release import ReleaseRecord
+from include.release.errors import DamagedError, ReleaseError, SpaceError
+from include.release.files import copy_files, hash_files
+from include.release.versions import LIVE, PARSES_AS_INTEGER, Versions
+
+LOG = logging.getLogger(__name__)
+
+UNIX_SECONDS = range(10**9, 10**10)  # 2001 to 2286; a 14-digit date would win against every one of them for ever
+SPARE_BYTES = 64 * 2**20  # left free beside the copy: the record, and the server's own files
+
+
+class Transitions(Versions):
+    """The changes that a ReleaseStore is made of, each made while the lock is held."""
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One process at a time for this model. The lock ends with the process that holds it, however it ends."""
+        self.releases.mkdir(parents=True, exist_ok=True)
+        with open(self.releases / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                LOG.info("waiting for another release of %s to end (%s)", self.model, file.name)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _recover(self) -> None:
+        """Bring folder and records together again after a process that died between the two."""
+        for leftover in [self._first_staging(), *self.folder.glob(".staging-*"), *self.releases.glob(".*.json.*")]:
+            if leftover.is_dir():
+                LOG.warning("clearing away %s, left by a release that did not end", leftover)
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink(missing_ok=True)
+        for record in self.records():
+            renamed = self._place(record.version).exists()
+            if record.state == "releasing" and renamed:
+                LOG.warning("completing %s, whose release died after the rename", self._place(record.version))
+                try:
+                    self._complete(record)
+                except DamagedError as error:
+                    LOG.error("%s", error)
+            elif record.state == "releasing":
+                self._record_path(record.version).unlink()
+            elif record.state in LIVE and not renamed and self._aside("quarantined", record.version).exists():
+                self._save(record, state="quarantined", why="the process that quarantined it died before it said why")
+            elif record.state == "released" and not renamed and self._aside("removed", record.version).exists():
+                self._save(record, state="removed", why="older than the versions kept")
+        for leftover in self.folder.glob("removed-*"):
+            shutil.rmtree(leftover)
+
+    def _check_volume(self) -> None:
+        """A serving volume that is not mounted looks like an empty folder: nothing may be released into that."""
+        lost = [record.version for record in self.records() if record.state == "released"]
+        if lost and not self.versions():
+            raise ReleaseError(
+                f"{self.releases} says that {self.model} {lost[-1]} is in production, and {self.folder} has no version "
+                "of it. Is the serving volume mounted? If its versions were deleted on purpose, delete their records."
+            )
+
+    def _check_space(self, source: Path, files: dict[str, str]) -> None:
+        needed = sum((source / name).stat().st_size for name in files) + SPARE_BYTES
+        there = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        if free < needed:
+            raise SpaceError(
+                f"{there} has {free / 2**20:.0f} MB free, and a release of {source} needs {needed / 2**20:.0f} MB. "
+                "Make room, or keep fewer versions (release.keep in the model's config.toml)."
+            )
+
+    def _next_version(self, now: float) -> int:
+        """Unix seconds, and greater than any number that was ever given, so that a client never sees it change."""
+        names = [name.removeprefix("quarantined-") for name in self._names()]
+        names = [name for name in names if PARSES_AS_INTEGER.fullmatch(name)]
+        odd = sorted(name for name in names if not re.fullmatch(r"[1-9]\d{9}", name, re.ASCII))
+        if odd:
+            raise ReleaseError(
+                f"{self.folder} holds {', '.join(map(repr, odd))}: TensorFlow Serving reads that as a version number, "
+                "and it is not Unix seconds (10 digits), so that it cannot be ordered with releases. Move it away."
+            )
+        version = max([int(now), *(int(name) + 1 for name in names), *(r.version + 1 for r in self.records())])
+        if version not in UNIX_SECONDS:
+            raise ReleaseError(f"the next version of {self.model} would be {version}: is this machine's clock right?")
+        return version
+
+    def _publish(self, source: Path, record: ReleaseRecord) -> ReleaseRecord:
+        final = self._place(record.version)
+        if self.folder.exists():
+            staging, renamed, to = (staged := self.folder / f".staging-{record.version}"), staged, final
+        else:
+            staging, renamed, to = self._first_staging() / final.name, self._first_staging(), self.folder
+        LOG.info("releasing %s %s: %s files from %s", self.model, record.version, len(record.files), source)
+        try:
+            copy_files(source, staging, renamed)
+            if hash_files(staging) != record.files:
+                raise DamagedError(f"the copy in {staging} differs from {source}: was it changed meanwhile? Retry.")
+            record.save(self._record_path(record.version))
+        except OSError as error:
+            self._abandon(renamed, record)
+            raise ReleaseError(f"{source} could not be copied to {staging}, nothing was released: {error}") from error
+        except BaseException:
+            self._abandon(renamed, record)
+            raise
+        self._rename(renamed, to)
+        return self._complete(record)
+
+    def _abandon(self, staging: Path, record: ReleaseRecord) -> None:
+        shutil.rmtree(staging, ignore_errors=True)
+        self._record_path(record.version).unlink(missing_ok=True)
+
+    def _complete(self, record: ReleaseRecord) -> ReleaseRecord:
+        """What has its number is read once more under it, and then recorded as released."""
+        try:
+            self.verify(record.version)
+        except DamagedError as error:
+            self._withdraw(record, str(error))
+            raise
+        state = "verifying" if record.server else "released"
+        record = self._save(record, state=state, released_at=dt.datetime.now(dt.UTC))
+        LOG.info("%s %s %s in %s", state, self.model, record.version, record.path)
+        return record
+
+    def _withdraw(self, record: ReleaseRecord, why: str) -> ReleaseRecord:
+        # The folder first: a bad version must be gone even if this process dies before it can say why.
+        if self._place(record.version).exists():
+            self._rename(self._place(record.version), self._aside("quarantined", record.version))
+        elif record.state in ("quarantined", "removed"):
+            return record
+        LOG.warning("quarantined %s %s: %s", self.model, record.version, why)
+        return self._save(record, state="quarantined", why=why)
+
+    def _rename(self, old: Path, new: Path) -> None:
+        old.rename(new)
+        sync_folder(new.parent)
+
+    def _save(self, record: ReleaseRecord, **changes: Any) -> ReleaseRecord:
+        record = record.model_copy(update=changes)
+        record.save(self._record_path(record.version))
+        return record
+
+    def _first_staging(self) -> Path:
+        return self.serving / f".staging-{self.model}"
