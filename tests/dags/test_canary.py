@@ -42,13 +42,8 @@ def released(store: ReleaseStore, export: Path, number: int, share: float | None
 
 
 @pytest.fixture
-def store(database, tmp_path, monkeypatch) -> ReleaseStore:
+def store(database, places, tmp_path) -> ReleaseStore:
     """Taxi has a version in production and a canary, and no model server is configured."""
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    monkeypatch.setenv("NIGHTLY_WARM", "0")
-    places = Places.from_environment()
-    if not places.ml_python.exists():
-        pytest.skip("the ML environment is not set up")
     store = ReleaseStore(places.serving, places.releases, "taxi")
     released(store, tmp_path / "export", 0)
     released(store, tmp_path / "export", 1, share=0.1)

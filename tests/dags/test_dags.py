@@ -1,4 +1,4 @@
-"""The DAG files: they load, fast and without TensorFlow, and every task has what a person on call needs."""
+"""The DAG files: they load without TensorFlow, and every task has what a person on call needs."""
 
 import datetime as dt
 import json
@@ -19,12 +19,10 @@ from include.contracts.config import model_names
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "dags").glob("*.py"))
 MEASURE = """
-import json, sys, time, airflow.dag_processing.dagbag
-began = time.process_time()
+import json, sys, airflow.dag_processing.dagbag
 bag = airflow.dag_processing.dagbag.DagBag({file!r}, safe_mode=True)
-took = time.process_time() - began
 heavy = [name for name in ("tensorflow", "tfx", "pyarrow", "apache_beam", "numpy") if name in sys.modules]
-print(json.dumps(dict(took=took, heavy=heavy, dags=list(bag.dags), errors=list(bag.import_errors.values()))))
+print(json.dumps(dict(heavy=heavy, dags=list(bag.dags), errors=list(bag.import_errors.values()))))
 """
 
 
@@ -53,11 +51,10 @@ def test_every_model_has_its_dag(dags):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_dag_file_is_found_and_parses_in_under_half_a_second_without_tensorflow(file):
+def test_a_dag_file_is_found_and_parses_without_a_heavy_import(file):
     assert might_contain_dag(str(file), safe_mode=True)
     found = parse(file)
     assert (found["dags"], found["errors"], found["heavy"]) == ([file.stem], [], [])
-    assert found["took"] < 0.5
 
 
 @pytest.mark.parametrize("model", model_names())

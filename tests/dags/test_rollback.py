@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from include.contracts.places import Places
 from include.contracts.release import Rollback
 from include.release.store import ReleaseStore
 
@@ -21,13 +20,8 @@ def rollback(database):
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch) -> ReleaseStore:
+def store(places, tmp_path) -> ReleaseStore:
     """Two versions of taxi."""
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    monkeypatch.setenv("NIGHTLY_WARM", "0")
-    places = Places.from_environment()
-    if not places.ml_python.exists():
-        pytest.skip("the ML environment is not set up")
     store = ReleaseStore(places.serving, places.releases, "taxi")
     (tmp_path / "export").mkdir()
     for i in range(2):

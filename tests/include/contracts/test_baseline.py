@@ -5,9 +5,9 @@ import datetime as dt
 import pytest
 
 from include.contracts.baseline import Baseline, accept, controls_of, retain, rows_accepted
-from include.contracts.night import Night
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
+from tests.nights import a_night
 
 NIGHT = dt.datetime(2016, 3, 1, 3, tzinfo=dt.UTC)
 ALL = {"last_accepted": 1, "production": 1.5, "same_weekday": 1.5, "same_season": 3}
@@ -20,19 +20,7 @@ def places(tmp_path, monkeypatch):
 
 
 def night(**changes):
-    given = {
-        "model": "taxi",
-        "run_id": "tonight",
-        "trigger": "command",
-        "requested_by": "tests",
-        "as_of": NIGHT,
-        "window_start": NIGHT - dt.timedelta(days=365),
-        "release": True,
-        "train_steps": 1,
-        "code_version": "tests",
-        "planned_at": NIGHT,
-    }
-    return Night(**{**given, **changes})
+    return a_night(**{"as_of": NIGHT, **changes})
 
 
 def accepted(places, tmp_path, days_before, rows=None):

@@ -11,11 +11,11 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from include.contracts.baseline import Baseline, Control
 from include.contracts.config import ModelConfig
 from include.contracts.evaluation import Evaluation
-from include.contracts.night import Night
 from include.contracts.snapshot import RejectedCount, SnapshotManifest
 from include.pipeline.checks import distances, label, rows
 from include.pipeline.checks.evidence import Compared, Evidence, Measured, SnapshotRows
 from include.pipeline.components.model_gate import judge
+from tests.nights import a_night
 
 AS_OF = dt.datetime(2016, 3, 1, tzinfo=dt.UTC)
 
@@ -40,18 +40,7 @@ def config():
 
 
 def night():
-    return Night(
-        model="mine",
-        run_id="r",
-        trigger="manual",
-        requested_by="me",
-        as_of=AS_OF,
-        window_start=AS_OF - dt.timedelta(days=90),
-        release=True,
-        train_steps=1,
-        code_version="c",
-        planned_at=AS_OF,
-    )
+    return a_night(model="mine", as_of=AS_OF, window_start=AS_OF - dt.timedelta(days=90))
 
 
 def manifest(**changes):

@@ -2,10 +2,10 @@ import datetime as dt
 
 import pytest
 
-from include.contracts.night import Night
 from include.contracts.places import Places
 from include.contracts.schema import PROPOSAL, SchemaChange, SchemaProposal
 from include.schemas.store import SchemaStore, sha256
+from tests.nights import a_night
 
 NOW = dt.datetime(2016, 3, 1, tzinfo=dt.UTC)
 CURATED = 'feature { name: "a" }  # ours\n'
@@ -38,18 +38,7 @@ class Bench:
             left=[],
             proposed_at=NOW,
         ).save(folder / PROPOSAL)
-        Night(
-            model="taxi",
-            run_id=run,
-            trigger="scheduled",
-            requested_by="the schedule",
-            as_of=NOW,
-            window_start=NOW,
-            release=True,
-            train_steps=1,
-            code_version="tests",
-            planned_at=NOW,
-        ).save(folder / "request.json")
+        a_night(run_id=run, trigger="scheduled").save(folder / "request.json")
         return folder
 
     def proposal(self, *arguments, **keywords):

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from include.contracts.config import Bound, Data, DataGate, FilesSource, Label, ModelConfig, ModelGate
-from include.contracts.night import Night
 from include.snapshots.ingest import ingest
 from include.snapshots.store import SnapshotStore
 from include.sources import fetch
+from tests.nights import a_night
 
 SCHEMA = """
 feature { name: "trips" type: INT }
@@ -55,18 +55,7 @@ class Bench:
             data_gate=DataGate(max_rejected_share=max_rejected_share),
             model_gate=ModelGate(metrics={"auc": Bound(floor=0.5)}),
         )
-        night = Night(
-            model="test",
-            run_id="r1",
-            trigger="command",
-            requested_by="tests",
-            as_of=end,
-            window_start=start,
-            release=False,
-            train_steps=1,
-            code_version="abc",
-            planned_at=utc(2016, 3, 1),
-        )
+        night = a_night(model="test", run_id="r1", as_of=end, window_start=start, release=False, code_version="abc")
         download = fetch(config.source, window_start=start, window_end=end, folder=self.folder)
         self.after_download()
         return ingest(config, night, download, self.store, folder=self.folder / "night", schema=self.schema)

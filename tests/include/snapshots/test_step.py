@@ -15,6 +15,7 @@ from include.snapshots.__main__ import main
 from include.snapshots.store import SnapshotStore
 from include.sources import fetch
 from tests.include.snapshots.conftest import utc
+from tests.nights import a_night
 
 
 @pytest.fixture
@@ -24,18 +25,7 @@ def places(tmp_path, monkeypatch):
 
 
 def plan(places, run_id, as_of):
-    night = Night(
-        model="taxi",
-        run_id=run_id,
-        trigger="command",
-        requested_by="tests",
-        as_of=as_of,
-        window_start=as_of.replace(year=as_of.year - 1),
-        release=False,
-        train_steps=1,
-        code_version="abc",
-        planned_at=utc(2016, 3, 1),
-    )
+    night = a_night(run_id=run_id, as_of=as_of, release=False)
     folder = night.folder(places)
     night.save(folder / "request.json")
     window = {"window_start": night.window_start, "window_end": as_of}

@@ -6,8 +6,9 @@ import json
 import pytest
 from airflow.sdk import Connection
 
-from include.contracts.night import Download, Night, utc_now
+from include.contracts.night import Download
 from nightly.operators.download import DownloadOperator, headers_of, url_of
+from tests.nights import a_night
 
 DEFAULT = "https://example.org/search/api/v1/"
 
@@ -45,19 +46,7 @@ def operator(tmp_path, monkeypatch):
     trips.write_text("trip_start_timestamp,fare\n1451606400,9.5\n")
     monkeypatch.setenv("AIRFLOW_CONN_TAXI_FILES", json.dumps({"conn_type": "fs", "extra": {"path": str(trips)}}))
     operator = DownloadOperator(task_id="download", model="taxi", run_id="tonight")
-    as_of = dt.datetime(2016, 1, 2, tzinfo=dt.UTC)
-    Night(
-        model="taxi",
-        run_id="tonight",
-        trigger="manual",
-        requested_by="mary",
-        as_of=as_of,
-        window_start=as_of - dt.timedelta(days=9),
-        release=True,
-        train_steps=1,
-        code_version="abc",
-        planned_at=utc_now(),
-    ).save(operator.folder / "request.json")
+    a_night(as_of=dt.datetime(2016, 1, 2, tzinfo=dt.UTC)).save(operator.folder / "request.json")
     return operator
 
 

@@ -12,6 +12,7 @@ from include.contracts.verdict import Outcome
 from nightly.operators import review
 from nightly.operators.verdict import decide
 from nightly.retrain import retrain_dag
+from tests.nights import a_night
 
 EVIL = "<script>`x`</script> **[now](http://x)**"
 NOW = dt.datetime(2016, 3, 1, tzinfo=dt.UTC)
@@ -33,18 +34,7 @@ def held(dag):
 
     def write(trigger="scheduled", left=(), text="the new schema\n"):
         folder = dag.get_task("data_gate").folder
-        night = Night(
-            model="taxi",
-            run_id="tonight",
-            trigger=trigger,
-            requested_by="tests",
-            as_of=NOW,
-            window_start=NOW,
-            release=False,
-            train_steps=1,
-            code_version="tests",
-            planned_at=NOW,
-        )
+        night = a_night(trigger=trigger, release=False)
         night.save(folder / "request.json")
         GateResult(gate="data", passed=False, reasons=[], decided_at=NOW).save(folder / "data_gate.json")
         change = SchemaChange(

@@ -11,6 +11,7 @@ from include.contracts.verdict import Outcome
 from nightly.card import report
 from nightly.operators.ml import NOT_RELEASED
 from nightly.operators.verdict import decide
+from tests.nights import a_night
 
 TASKS = ["plan", "download", "snapshot", "data_gate", "trainer", "model_gate", "release"]
 HELD = Reason(check="drift", subject="company", figure=0.3, threshold=0.1, held=True, message="company drifted by 0.3")
@@ -20,19 +21,9 @@ HELD = Reason(check="drift", subject="company", figure=0.3, threshold=0.1, held=
 def folder(tmp_path):
     """A night that was not to release and found all well."""
     as_of = dt.datetime(2016, 1, 2, tzinfo=dt.UTC)
-    Night(
-        model="taxi",
-        run_id="tonight",
-        trigger="manual",
-        requested_by="mary",
-        as_of=as_of,
-        window_start=as_of - dt.timedelta(days=9),
-        release=False,
-        train_steps=1,
-        code_version="abc",
-        production_version=1470000000,
-        planned_at=utc_now(),
-    ).save(tmp_path / "request.json")
+    start = as_of - dt.timedelta(days=9)
+    night = a_night(as_of=as_of, window_start=start, release=False, production_version=1470000000)
+    night.save(tmp_path / "request.json")
     SnapshotRef(snapshot_id="ab", path="/nowhere", rows=5, created=True).save(tmp_path / "snapshot.json")
     for name in ("data", "model"):
         save_gate(tmp_path, name)

@@ -23,6 +23,7 @@ from include.pipeline.schema import override_thresholds, read_schema
 from include.snapshots.ingest import ingest
 from include.snapshots.store import SnapshotStore
 from include.sources import fetch
+from tests.nights import a_night
 
 COMPLAINTS = Path(__file__).parents[5] / "shared/data/cfpb_complaints_2013_2016.csv"
 TAXI = Path(str(importlib.resources.files("tfx"))) / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
@@ -96,18 +97,8 @@ def judge_night(
     folder.mkdir(parents=True, exist_ok=True)
     body = folder / "body.csv"
     fault(rows[(times >= start) & (times < until)].copy()).to_csv(body, index=False, errors="surrogateescape")
-    night = Night(
-        model=model,
-        run_id=f"night {as_of}",
-        trigger="command",
-        requested_by="tests",
-        as_of=end,
-        window_start=start,
-        release=False,
-        train_steps=1,
-        overrides=overrides or {},
-        code_version="tests",
-        planned_at=end,
+    night = a_night(
+        model=model, run_id=f"night {as_of}", as_of=end, window_start=start, release=False, overrides=overrides or {}
     )
     download = fetch(FilesSource(path=str(body)), window_start=start, window_end=until, folder=folder)
     ref = ingest(config, night, download, SnapshotStore(folder / "snapshots", model), folder=folder, schema=schema)

@@ -5,9 +5,10 @@ import datetime as dt
 import pytest
 
 from include.contracts.findings import findings, history
-from include.contracts.night import GateResult, Night, Reason
+from include.contracts.night import GateResult, Reason
 from include.contracts.places import Places
 from include.pipeline import replay
+from tests.nights import a_night
 
 START = dt.datetime(2015, 5, 1, tzinfo=dt.UTC)
 NIGHTS = 40
@@ -27,18 +28,7 @@ def places(tmp_path, monkeypatch):
     places = Places.from_environment()
     for number in range(NIGHTS):
         as_of = START + dt.timedelta(days=number)
-        night = Night(
-            model="taxi",
-            run_id=f"night-{number:02d}",
-            trigger="scheduled",
-            requested_by="tests",
-            as_of=as_of,
-            window_start=as_of - dt.timedelta(days=365),
-            release=True,
-            train_steps=1,
-            code_version="tests",
-            planned_at=as_of,
-        )
+        night = a_night(run_id=f"night-{number:02d}", trigger="scheduled", as_of=as_of)
         drift = 0.3 if number == 20 else 0.010 + number / 1000
         reasons = [
             reason("min_rows", "", 4000 + number, 600),
