@@ -89,6 +89,8 @@ def run(name: str, copy: Path, folder: Path, *, quick: bool) -> dict | None:
     environment = {
         key: value for key, value in os.environ.items() if key in KEPT or not key.startswith(("AIRFLOW", "NIGHTLY_"))
     }
+    # Set where a machine is to be left without bytecode, it would make every process compile the project anew.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment |= {"PYTHONPATH": str(copy), "PYTHONUNBUFFERED": "1", "NIGHTLY_CODE_VERSION": code_version()}
     environment |= {"NIGHTLY_VAR": str(folder / "var"), "TF_CPP_MIN_LOG_LEVEL": "2"}
     python = Places.from_environment().ml_python

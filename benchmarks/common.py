@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,11 +116,10 @@ def _run_child(function: Callable[..., Any], arguments: tuple, pipe: int, log: P
 
 def warm() -> None:
     """Import what the warm host imports, so that forks begin as its steps do."""
-    from include.pipeline.host import PRELOADED
+    from include.pipeline import host
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for name in PRELOADED:
-        import_module(name)
+    host.warm()
 
 
 def interleaved(rounds: int, **sides: Callable[[int], Any]) -> dict[str, list[Any]]:

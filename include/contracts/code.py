@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -51,11 +52,16 @@ def sources_of(names: Iterable[str], root: Path = ROOT) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _names_in(source: bytes, package: tuple[str, ...]) -> Iterator[str]:
+@cache
+def _names_in(source: bytes, package: tuple[str, ...]) -> tuple[str, ...]:
     try:
         tree = ast.parse(source)
     except SyntaxError:  # whoever runs it says so better
-        return
+        return ()
+    return tuple(_names_of(tree, package))
+
+
+def _names_of(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

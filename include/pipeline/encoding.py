@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 from tfx_bsl.coders import example_coder
 
-BATCH_ROWS = 65_536
+BATCH_ROWS = 16_384
 SPLITS = ("train", "eval")
 UNLABELLED = "unlabelled"
 NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}

@@ -31,10 +31,7 @@ PRELOADED = (
     "pyarrow.csv",
     "pyarrow.dataset",
     "pyarrow.parquet",
-    "pydantic.functional_validators",  # pydantic by itself imports its parts when they are asked for
     "pydantic.json_schema",
-    "pydantic.main",
-    "pydantic.plugin._schema_validator",
     "pydantic.types",
     "google_crc32c",
     "setuptools",  # TFX, when the first artifact is made
@@ -151,6 +148,16 @@ def _end_group(leader: int, number: int) -> None:
         os.killpg(leader, number)
 
 
+def warm() -> None:
+    """Import what steps need, for all forks of this process."""
+    for name in PRELOADED:
+        import_module(name)
+    # pydantic imports its parts, and looks for plugins in all packages, when the first model is made.
+    import_module("pydantic").create_model("Warm", field=(int, 0))
+    gc.collect()
+    gc.freeze()  # keeps the children from copying the pages that the libraries' objects lie in
+
+
 def main(path: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     with open(path.with_suffix(".lock"), "w") as lock:
@@ -160,10 +167,7 @@ def main(path: Path) -> int:
             return 0  # another host is there, or on its way
         os.set_inheritable(lock.fileno(), False)
         began = time.monotonic()
-        for name in PRELOADED:
-            import_module(name)
-        gc.collect()
-        gc.freeze()  # keeps the children from copying the pages that the libraries' objects lie in
+        warm()
         path.unlink(missing_ok=True)
         # A socket's path is at most 107 characters; the folder's descriptor makes any folder short.
         folder = os.open(path.parent, os.O_RDONLY)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
+import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
@@ -45,7 +46,10 @@ def connection_config(places: Places, model: str) -> metadata_store_pb2.Connecti
 
 
 class NightlyMetadata(metadata.Metadata):
-    """TFX's metadata handle for a model, entered by one process at a time: of this model, or in PostgreSQL of all."""
+    """TFX's metadata handle for a model, entered by one process at a time: of this model, or in PostgreSQL of all.
+
+    It connects once. TFX's connects, and looks through the tables, each of the ten times that a node enters it.
+    """
 
     def __init__(self, places: Places, model: str) -> None:
         config = connection_config(places, model)
@@ -53,13 +57,19 @@ class NightlyMetadata(metadata.Metadata):
         sqlite = config.HasField("sqlite")
         self._lock_path = Path(config.sqlite.filename_uri + ".lock") if sqlite else places.run / "metadata.lock"
         self._lock: int | None = None
+        self._connected: mlmd.MetadataStore | None = None
 
     def __enter__(self) -> Self:
         if self._users == 0:
             self._lock_path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-        super().__enter__()
+        if self._connected is None:
+            super().__enter__()
+            self._connected = self._store
+        else:
+            self._store = self._connected
+            self._users += 1
         return self
 
     def __exit__(

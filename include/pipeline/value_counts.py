@@ -31,24 +31,18 @@ class ValueCounts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._waiting: list[pa.Array] = []  # not counted yet: of many values at once, counting is several times faster
         self._counted = SCHEMA.empty_table()
-        self._new: list[pa.Table] = []
         self._files: list[pa.ipc.RecordBatchStreamWriter] = []
 
     def add(self, values: pa.Array) -> None:
-        counted = pc.drop_null(values).value_counts()
-        arrays = [counted.field("values").cast(pa.large_binary()), counted.field("counts")]
-        self._new.append(pa.table(arrays, schema=SCHEMA))
-        if sum(part.num_rows for part in self._new) > max(HELD, self._counted.num_rows):
-            if not self._files:
-                self._counted, self._new = _summed(pa.concat_tables([self._counted, *self._new])), []
-            if self._files or self._counted.num_rows > HELD:
-                self._to_files()
+        self._waiting.append(pc.drop_null(values))
+        if sum(map(len, self._waiting)) > HELD:
+            self._count()
 
     def most_frequent(self, number: int) -> tuple[int, list[tuple[bytes, int]]]:
         """How many values there are, and the `number` most frequent with their counts; of equal ones the larger."""
-        if self._files:
-            self._to_files()
+        self._count()
         unique, top = 0, SCHEMA.empty_table()
         for part in self._parts():
             unique += part.num_rows
@@ -57,20 +51,29 @@ class ValueCounts:
                 top = candidates.take(pc.select_k_unstable(candidates, number, LARGEST_FIRST))
         return unique, list(zip(*(top.column(name).to_pylist() for name in SCHEMA.names), strict=True))
 
+    def _count(self) -> None:
+        if not self._waiting:
+            return
+        counted = pa.chunked_array(self._waiting).value_counts()
+        arrays = [counted.field("values").cast(pa.large_binary()), counted.field("counts")]
+        new, self._waiting = pa.table(arrays, schema=SCHEMA), []
+        self._counted = _summed(pa.concat_tables([self._counted, new])) if self._counted.num_rows else new
+        if self._files or self._counted.num_rows > HELD:
+            self._to_files()
+
     def _to_files(self) -> None:
         if not self._files:
             self._folder.mkdir()
             self._files = [pa.ipc.new_stream(str(self._folder / str(n)), SCHEMA) for n in range(FILES)]
-        for part in [self._counted, *self._new]:
-            places = pd.util.hash_array(part.column("value").to_numpy(), categorize=False) % FILES
-            for number, file in enumerate(self._files):
-                file.write_table(part.filter(pa.array(places == number)))
-        self._counted, self._new = SCHEMA.empty_table(), []
+        places = pd.util.hash_array(self._counted.column("value").to_numpy(), categorize=False) % FILES
+        for number, file in enumerate(self._files):
+            file.write_table(self._counted.filter(pa.array(places == number)))
+        self._counted = SCHEMA.empty_table()
 
     def _parts(self) -> Iterator[pa.Table]:
         """The summed counts, in parts that have no value in common."""
         if not self._files:
-            yield _summed(pa.concat_tables([self._counted, *self._new]))
+            yield self._counted
         for number, file in enumerate(self._files):
             file.close()
             with pa.memory_map(str(self._folder / str(number))) as source:

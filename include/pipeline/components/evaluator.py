@@ -14,8 +14,8 @@ from tfx.utils import path_utils
 
 from include.contracts.evaluation import OVERALL, Evaluation
 from include.pipeline.beam import pipeline_options
-from include.pipeline.components.statistics import reader, record_batches
 from include.pipeline.metrics import write_results, write_results_on_beam
+from include.pipeline.reading import reader, record_batches
 from include.pipeline.scoring import RAW, Scorer
 
 log = logging.getLogger("nightly")

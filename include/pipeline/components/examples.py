@@ -1,4 +1,4 @@
-"""Examples from a snapshot: Parquet -> Arrow -> tf.Example, in this process (0.3 s for 100,000 rows) or on Beam."""
+"""Examples from a snapshot: Parquet -> Arrow -> tf.Example, in this process or on Beam."""
 
 import json
 import logging
@@ -12,6 +12,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
+from include.pipeline.ahead import ahead
 from include.pipeline.beam import counters, pipeline, pipeline_options
 from include.pipeline.encoding import SPLITS, UNLABELLED, Encoding, RowGroup, row_groups
 
@@ -65,13 +66,13 @@ def _in_process(groups: list[RowGroup], encoding: Encoding, outputs: dict[str, P
     """Write the examples; how many there are by split, and how many rows are UNLABELLED."""
     writers = {split: tf.io.TFRecordWriter(f"{path}-00000-of-00001") for split, path in outputs.items()}
     counts = dict.fromkeys([*SPLITS, UNLABELLED], 0)
-    for batch in (batch for group in groups for batch in group.batches()):
-        encoded = encoding.encode(batch)
+    batches = (batch for group in groups for batch in group.batches())
+    for rows, encoded in ahead(lambda batch: (batch.num_rows, encoding.encode(batch)), batches):
         for split, examples in encoded.items():
             counts[split] += len(examples)
             for example in examples:
                 writers[split].write(example)
-        counts[UNLABELLED] += batch.num_rows - sum(map(len, encoded.values()))
+        counts[UNLABELLED] += rows - sum(map(len, encoded.values()))
     for writer in writers.values():
         writer.close()
     return counts

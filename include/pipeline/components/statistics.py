@@ -13,14 +13,13 @@ from tfx.components.statistics_gen import executor as statistics_gen
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
-from tfx_bsl.tfxio import dataset_options, tf_example_record
 
 from include.pipeline.beam import pipeline, pipeline_options
+from include.pipeline.reading import reader, record_batches
 from include.pipeline.value_counts import ExactValueCounts
 
 log = logging.getLogger("nightly")
 
-BATCH_ROWS = 32_768
 FILE = statistics_gen.DEFAULT_FILE_NAME
 
 
@@ -53,19 +52,6 @@ def InProcessStatisticsGen(
     for split, output in outputs.items():
         (dataset,) = tfdv.load_stats_binary(str(output)).datasets
         log.info("%s: %d examples, %d features", split, dataset.num_examples, len(dataset.features))
-
-
-def reader(split_uri: str, raw_record_column: str | None = None) -> tf_example_record.TFExampleRecord:
-    """What reads the split's examples, here or on Beam."""
-    return tf_example_record.TFExampleRecord(
-        str(Path(split_uri) / "*"), telemetry_descriptors=["nightly"], raw_record_column_name=raw_record_column
-    )
-
-
-def record_batches(split_uri: str, raw_record_column: str | None = None) -> Iterator[pa.RecordBatch]:
-    """The split's examples as Arrow, a bounded batch at a time; nothing where the split is empty."""
-    options = dataset_options.RecordBatchesOptions(batch_size=BATCH_ROWS, num_epochs=1, shuffle=False)
-    return reader(split_uri, raw_record_column).RecordBatches(options)
 
 
 def statistics_of(batches: Iterator[pa.RecordBatch]) -> statistics_pb2.DatasetFeatureStatisticsList:

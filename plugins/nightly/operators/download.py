@@ -12,7 +12,6 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.contracts.config import ComplaintsApiSource, FilesSource
 from include.contracts.places import safe_name
-from include.sources import fetch
 from nightly.operators.base import NightOperator
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ class DownloadOperator(NightOperator):
     """Fetches the bodies of the night's window and writes download.json (contract Download)."""
 
     def perform(self, context: Context) -> dict[str, Any]:
+        from include.sources import fetch  # with an HTTP client, which would cost every parse of a DAG file 0.1 s
+
         night = self.night()
         source = night.config().source
         address, headers = self._replaced(source)
