@@ -1,7 +1,8 @@
-"""Load a SavedModel as TensorFlow Serving would, and ask it: python -m include.pipeline.probe MODEL EXAMPLES OUT
+"""Load a SavedModel as TensorFlow Serving would, and ask it: python -m include.pipeline.probe
 
 Runs in a clean process with TensorFlow alone, so that a model which needs this project's code, TFT's Python side or
-the trainer's leftovers is found out. EXAMPLES is a TFRecord of raw tf.Example; what the model answered goes to OUT.
+the trainer's leftovers is found out. Its standard input is [MODEL, EXAMPLES, OUT] as JSON, read once TensorFlow is
+imported. EXAMPLES is a TFRecord of raw tf.Example; what the model answered goes to OUT.
 """
 
 import json
@@ -28,4 +29,4 @@ def main(model: str, examples: str, out: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*json.load(sys.stdin)))

@@ -36,10 +36,10 @@ def record_batches(split_uri: str, raw_record_column: str | None = None) -> Iter
             return batch
         return record_based_tfxio.AppendRawRecordColumn(batch, raw_record_column, serialized)
 
-    yield from ahead(decoded, _chunks(_records(split_uri)))
+    yield from ahead(decoded, _chunks(records(split_uri)))
 
 
-def _records(split_uri: str) -> Iterator[bytes]:
+def records(split_uri: str) -> Iterator[bytes]:
     """Serialized examples. Raises tensorflow's DataLossError for a record that is not what was written."""
     for path in sorted(Path(split_uri).iterdir()):
         compression = tf.io.TFRecordOptions("GZIP" if _is_gzip(path) else "")

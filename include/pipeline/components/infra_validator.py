@@ -1,5 +1,6 @@
 """InfraValidator's role: what would be released is loaded in a clean process, and answers raw examples."""
 
+import contextlib
 import json
 import logging
 import os
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from include.pipeline.modeling.samples import add_samples
+from include.pipeline.reading import records
 
 log = logging.getLogger("nightly")
 
@@ -45,22 +48,20 @@ def CleanProcessInfraValidator(
     candidate = Path(path_utils.serving_model_path(servable.uri))
     _link_tree(Path(path_utils.serving_model_path(model.uri)), candidate)
     split = artifact_utils.get_split_uri([examples], "eval")
-    add_samples(str(candidate), f"{split}/*", model_name)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _clean_process() as process:  # it imports TensorFlow meanwhile
         sample, answers = Path(folder) / "sample.tfrecord", Path(folder) / "answers.json"
+        add_samples(str(candidate), f"{split}/*", model_name)
         with tf.io.TFRecordWriter(str(sample)) as writer:
-            files = [str(file) for file in sorted(Path(split).iterdir())]
-            for record in islice(tf.data.TFRecordDataset(files), EXAMPLES):
-                writer.write(record.numpy())
-        command = [sys.executable, "-m", "include.pipeline.probe", candidate, sample, answers]
+            for record in islice(records(split), EXAMPLES):
+                writer.write(record)
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+            _, errors = process.communicate(json.dumps([str(candidate), str(sample), str(answers)]), TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             raise ModelNotServable(f"the model did not answer within {TIMEOUT_SECONDS} s") from None
-        if done.returncode:
+        if process.returncode:
             (Path(blessing.uri) / "INFRA_NOT_BLESSED").touch()
             raise ModelNotServable(
-                "the exported model does not work in a clean process:\n" + "\n".join(done.stderr.splitlines()[-15:])
+                "the exported model does not work in a clean process:\n" + "\n".join(errors.splitlines()[-15:])
             )
         said = json.loads(answers.read_text())
     (Path(blessing.uri) / "INFRA_BLESSED").touch()
@@ -70,6 +71,18 @@ def CleanProcessInfraValidator(
         len(next(iter(said["answers"].values()))),
         ", ".join(said["signatures"]),
     )
+
+
+@contextlib.contextmanager
+def _clean_process() -> Iterator[subprocess.Popen[str]]:
+    """Python with TensorFlow alone, which waits for what to do; it does not outlive the block."""
+    command = [sys.executable, "-m", "include.pipeline.probe"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.python.saved_model import fingerprinting_utils  # no public name writes a fingerprint
 from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
 log = logging.getLogger("nightly")
 
@@ -62,11 +63,19 @@ class Served(tf.Module):
         self._model = model.__call__  # a plain function: the model itself is not tracked,
         self._weights = [variable.value for variable in model.variables]  # its variables are
         self._inputs = [tensor.name for tensor in model.inputs]
-        self._transform = tf_transform_output.transform_features_layer()
+        # What transform_features_layer() wraps: a layer would be traced once more when it is saved. It is a graph
+        # already, so that AutoGraph would have nothing to convert but the code that loads it.
+        loader = SavedModelLoader(tf_transform_output.transform_savedmodel_dir)
+        self._tables = loader.__dict__  # with its vocabularies, to be tracked
+        self._transform = tf.autograph.experimental.do_not_convert(loader.apply_transform_model)
         raw = tf_transform_output.raw_feature_spec()
         self._spec = {name: raw[name] for name in serving_features(schema) if name in raw}
+        # One function for all signatures: it is traced, saved and loaded once, and not four times.
+        self._score = tf.function(self.score).get_concrete_function(
+            {name: tf.SparseTensorSpec([None, None], self._spec[name].dtype) for name in self._spec}
+        )
 
-    def score(self, raw: dict[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
+    def score(self, raw: dict[str, tf.SparseTensor]) -> tf.Tensor:
         transformed = self._transform(raw)
         if missing := [name for name in self._inputs if name not in transformed]:
             raise ExportError(f"{missing} are made from features that are not in the schema's {SERVING} environment")
@@ -74,21 +83,21 @@ class Served(tf.Module):
 
     @tf.function
     def predict(self, examples):
-        return {"probability": self.score(tf.io.parse_example(examples, self._spec))}
+        return {"probability": self._score(tf.io.parse_example(examples, self._spec))}
 
     @tf.function
     def predict_raw(self, **features):
-        return {"probability": self.score({name: _present(value) for name, value in features.items()})}
+        return {"probability": self._score({name: _present(value) for name, value in features.items()})}
 
     @tf.function
     def classify(self, inputs):
-        probability = self.score(tf.io.parse_example(inputs, self._spec))
+        probability = self._score(tf.io.parse_example(inputs, self._spec))
         classes = tf.tile(tf.constant([CLASSES]), [tf.shape(probability)[0], 1])
         return {"classes": classes, "scores": tf.concat([1 - probability, probability], axis=1)}
 
     @tf.function
     def regress(self, inputs):
-        return {"outputs": tf.squeeze(self.score(tf.io.parse_example(inputs, self._spec)), axis=1)}
+        return {"outputs": tf.squeeze(self._score(tf.io.parse_example(inputs, self._spec)), axis=1)}
 
 
 def serving_features(schema: schema_pb2.Schema) -> list[str]:
