@@ -42,6 +42,10 @@ COPY plugins/ plugins/
 COPY include/ include/
 # The model server is asked with the project's own client.
 COPY client/ client/
+# User 50000 cannot write here: without this, every task and every parse of a DAG file would compile the project anew.
+USER 0
+RUN python -m compileall -q dags plugins include client
+USER 50000
 ARG CODE_VERSION=unknown
 ENV NIGHTLY_CODE_VERSION=${CODE_VERSION}
 

@@ -16,7 +16,7 @@ up: setup  ## Airflow in the foreground, for a person
 test: setup-dev lint  ## every test; both sides' summaries stand at the end
 	@bin/test
 
-bench: setup-dev  ## measure it beside TFX (75 minutes); some: make bench ARGS="training start"; small: ARGS=--quick
+bench: setup-dev  ## measure it beside TFX (an hour and a half); some: make bench ARGS="training start"; small: ARGS=--quick
 	@$(ML_PYTHON) -m benchmarks $(ARGS)
 
 lint: setup-dev

@@ -64,6 +64,18 @@ def test_a_result_goes_to_the_json_and_between_its_markers(tmp_path):
         report.keep("parse", result, results, document)
 
 
+def test_tasks_of_a_night_stand_beside_the_components_that_do_the_same():
+    pytest.importorskip("tfx")
+    from benchmarks.night import TFX, beside_tfx
+
+    night = {"tasks": {"plan": 1, "examples": 2, "schema_review": 0}}  # the last one was skipped
+    tfx = [{"components": dict.fromkeys(TFX.values(), 8)}]
+    assert beside_tfx({"ours": [night], "tfx": tfx}) == [
+        {"task": "plan", "ours, s": "1.0 (1 run)"},
+        {"task": "examples", "ours, s": "2.0 (1 run)", "TFX's": "CsvExampleGen", "it, s": "8.0 (1 run)"},
+    ]
+
+
 def test_the_document_has_a_place_for_every_benchmark():
     from benchmarks.__main__ import NAMES
 
