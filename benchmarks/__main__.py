@@ -22,6 +22,7 @@ from include.contracts.places import ROOT, Places
 
 NAMES = (
     "night",
+    "large_night",
     "unchanged",
     "two_models",
     "backfill",

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import steps
 from benchmarks.common import Goal, Result, forked, main, say, spread, warm
 
-SIZES = {100_000: 3}  # rows -> rounds; a night of 1,000,000 has its components beside TFX's, too
+SIZES = {100_000: 3}  # rows -> rounds; large_night has TFX's components at 1,000,000
 QUICK = {10_000: 1}
 TRAIN_STEPS = 50
 PAIRS = {  # a part of the night -> our nodes, TFX's nodes, how many times faster ours must be

@@ -19,43 +19,37 @@ from benchmarks import complaints
 from benchmarks.common import Goal, Result, interleaved, main, say, spread
 from benchmarks.project import DAG, Project, project
 
-# rows -> steps of 512, rounds. The first night of ours also warms the host; it is told apart.
-SIZES = {100_000: (130, 2), 1_000_000: (1300, 1)}
-QUICK = {10_000: (100, 1)}
-
 
 def run(quick: bool, folder: Path) -> Result:
-    goals, table, tasks, runs = [], [], [], []
-    for rows, (steps, rounds) in (QUICK if quick else SIZES).items():
-        found = side_by_side(folder / str(rows), rows, steps, rounds)
-        runs += [{"rows": rows, "side": side, **one} for side, several in found.items() for one in several]
-        ours, theirs = ([one["seconds"] for one in found[side]] for side in ("ours", "tfx"))
-        ratio = statistics.median(ours) / statistics.median(theirs)
-        cold = found["cold"][0]["seconds"]
-        largest = {side: max(one["peak_mb"] for one in found[side]) for side in ("ours", "tfx")}
-        goals.append(Goal(f"night of {rows:,} rows, of LocalDagRunner's time", round(ratio, 3), "×", at_most=0.5))
-        goals.append(Goal(f"largest process of a night of {rows:,} rows", round(largest["ours"]), "MB", at_most=2048))
-        table.append(
-            {
-                "rows": f"{rows:,}",
-                "steps": steps,
-                "Airflow, s": spread(ours),
-                "first night, cold, s": round(cold, 1),
-                "LocalDagRunner, s": spread(theirs),
-                "ratio": round(ratio, 2),
-                "largest process, MB": round(largest["ours"]),
-                "LocalDagRunner's, MB": round(largest["tfx"]),
-            }
-        )
-        tasks += [{"rows": f"{rows:,}", **row} for row in beside_tfx(found)]
-    return Result(
-        goals,
-        {
-            "Whole nights, the same rows, network and steps": table,
-            "Each task of a night, its start by Airflow included, beside TFX's component": tasks,
-        },
-        runs,
-    )
+    return measured(folder, 10_000, 100, 1) if quick else measured(folder, 100_000, 130, 3)
+
+
+def measured(folder: Path, rows: int, steps: int, rounds: int) -> Result:
+    """`steps` are of 512 rows. The first night of ours also warms the host; it is told apart."""
+    found = side_by_side(folder, rows, steps, rounds)
+    runs = [{"rows": rows, "side": side, **one} for side, several in found.items() for one in several]
+    ours, theirs = ([one["seconds"] for one in found[side]] for side in ("ours", "tfx"))
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    largest = {side: max(one["peak_mb"] for one in found[side]) for side in ("ours", "tfx")}
+    goals = [
+        Goal(f"night of {rows:,} rows, of LocalDagRunner's time", round(ratio, 3), "×", at_most=0.5),
+        Goal(f"largest process of a night of {rows:,} rows", round(largest["ours"]), "MB", at_most=2048),
+    ]
+    whole = {
+        "rows": f"{rows:,}",
+        "steps": steps,
+        "Airflow, s": spread(ours),
+        "first night, cold, s": round(found["cold"][0]["seconds"], 1),
+        "LocalDagRunner, s": spread(theirs),
+        "ratio": round(ratio, 2),
+        "largest process, MB": round(largest["ours"]),
+        "LocalDagRunner's, MB": round(largest["tfx"]),
+    }
+    tables = {
+        "Whole nights, the same rows, network and steps": [whole],
+        "Each task of a night, its start by Airflow included, beside TFX's component": beside_tfx(found),
+    }
+    return Result(goals, tables, runs)
 
 
 def side_by_side(folder: Path, rows: int, steps: int, rounds: int) -> dict[str, list[dict[str, Any]]]:
