@@ -21,7 +21,7 @@ from benchmarks.project import DAG, Project, project
 
 
 def run(quick: bool, folder: Path) -> Result:
-    return measured(folder, 10_000, 100, 1) if quick else measured(folder, 100_000, 130, 3)
+    return measured(folder, 10_000, 100, 1) if quick else measured(folder, 100_000, 130, 2)
 
 
 def measured(folder: Path, rows: int, steps: int, rounds: int) -> Result:
