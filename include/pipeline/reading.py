@@ -52,6 +52,6 @@ def _is_gzip(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _chunks(records: Iterator[bytes]) -> Iterator[list[bytes]]:
-    while chunk := list(islice(records, BATCH_ROWS)):
+def _chunks(serialized: Iterator[bytes]) -> Iterator[list[bytes]]:
+    while chunk := list(islice(serialized, BATCH_ROWS)):
         yield chunk
