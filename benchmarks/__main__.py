@@ -49,11 +49,12 @@ def main(words: list[str]) -> int:
 
     folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="nightly-bench-"))).absolute()
     began, failed = time.monotonic(), []
+    code = code_version()  # before the first result is kept, which changes the files
     try:
         copy = copy_project(folder / "project")
         for name in arguments.names or NAMES:
             print(f"{name} …", flush=True)
-            result = run(name, copy, folder / name, quick=arguments.quick)
+            result = run(name, copy, folder / name, code, quick=arguments.quick)
             if result is None:
                 failed.append(name)
             else:
@@ -83,7 +84,7 @@ def copy_project(copy: Path) -> Path:
     return copy
 
 
-def run(name: str, copy: Path, folder: Path, *, quick: bool) -> dict | None:
+def run(name: str, copy: Path, folder: Path, code: str, *, quick: bool) -> dict | None:
     """A benchmark's result; None where it failed, and it has said why."""
     shutil.rmtree(folder, ignore_errors=True)
     result = folder.with_suffix(".json")
@@ -92,7 +93,7 @@ def run(name: str, copy: Path, folder: Path, *, quick: bool) -> dict | None:
     }
     # Set where a machine is to be left without bytecode, it would make every process compile the project anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    environment |= {"PYTHONPATH": str(copy), "PYTHONUNBUFFERED": "1", "NIGHTLY_CODE_VERSION": code_version()}
+    environment |= {"PYTHONPATH": str(copy), "PYTHONUNBUFFERED": "1", "NIGHTLY_CODE_VERSION": code}
     environment |= {"NIGHTLY_VAR": str(folder / "var"), "TF_CPP_MIN_LOG_LEVEL": "2"}
     python = Places.from_environment().ml_python
     command = [python, "-m", f"benchmarks.{name}", folder, result, *(["--quick"] if quick else [])]

@@ -116,10 +116,11 @@ def _run_child(function: Callable[..., Any], arguments: tuple, pipe: int, log: P
 
 def warm() -> None:
     """Import what the warm host imports, so that forks begin as its steps do."""
-    from include.pipeline import host
+    from include.pipeline import preloaded
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    host.warm()
+    preloaded.import_libraries()
+    preloaded.ProjectCode().refresh()
 
 
 def interleaved(rounds: int, **sides: Callable[[int], Any]) -> dict[str, list[Any]]:

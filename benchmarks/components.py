@@ -5,13 +5,12 @@ Statistics, transform and evaluator of both are in one pipeline, where they read
 """
 
 import json
-import math
 import shutil
 import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks import steps
+from benchmarks import same, steps
 from benchmarks.common import Goal, Result, forked, main, say, spread, warm
 
 SIZES = {100_000: 3}  # rows -> rounds; large_night has TFX's components at 1,000,000
@@ -50,8 +49,8 @@ def run(quick: bool, folder: Path) -> Result:
             table.append({"rows": f"{rows:,}", "part": part, **seconds, "times": round(times, 1)})
         for what, one in found[-1]["same"].items():
             goals.append(Goal(f"difference of {what} at {rows:,} rows", one["largest"], "", at_most=one["allowed"]))
-            same = {"compared": one["compared"], "largest difference": one["largest"]}
-            results.append({"rows": f"{rows:,}", "results": what, **same})
+            shown = {"compared": one["compared"], "largest difference": one["largest"]}
+            results.append({"rows": f"{rows:,}", "results": what, **shown})
     return Result(goals, {"Components": table, "Are the results the same": results}, runs)
 
 
@@ -118,69 +117,7 @@ def _both(folder: Path, number: int) -> dict[str, Any]:
     own = [csv, statistics_gen, schema, validator, same_statistics, *alternating[0], trainer, *alternating[1]]
     place = folder / f"round-{number}"
     seconds = tfx_pipeline.run(tfx_pipeline.as_pipeline(own, place))
-    return {"seconds": seconds, "same": _same(place / "root")}
-
-
-def _same(root: Path) -> dict[str, dict[str, Any]]:
-    """How far the results of both sides are apart."""
-    import tensorflow_data_validation as tfdv
-    import tensorflow_model_analysis as tfma
-    import tensorflow_transform as tft
-
-    def only(node: str, output: str) -> Path:
-        (place,) = (root / node / output).iterdir()
-        return place
-
-    unequal, features = 0, 0
-    for split in ("train", "eval"):
-        place = f"Split-{split}/FeatureStats.pb"
-        ours = tfdv.load_stats_binary(str(only("same_statistics", "statistics") / place))
-        theirs = tfdv.load_stats_binary(str(only("StatisticsGen", "statistics") / place))
-        named = [{str(f.path.step[0]): f for f in found.datasets[0].features} for found in (ours, theirs)]
-        features += len(named[1])
-        unequal += sum(not _equal(named[0].get(name), feature) for name, feature in named[1].items())
-    found = {"statistics": {"compared": f"{features} features of both splits", "largest": unequal, "allowed": 0}}
-
-    outputs = [tft.TFTransformOutput(str(only(node, "transform_graph"))) for node in ("transform", "Transform")]
-    names = sorted(path.name for path in Path(outputs[1].transform_savedmodel_dir, "assets").iterdir())
-    contents = [[Path(out.transform_savedmodel_dir, "assets", name).read_bytes() for name in names] for out in outputs]
-    different = sum(a != b for a, b in zip(*contents, strict=True))
-    found["vocabularies"] = {"compared": f"{len(names)} files, bytes", "largest": different, "allowed": 0}
-
-    ours = tfma.load_eval_result(str(only("evaluator", "evaluation")))
-    theirs = tfma.load_eval_result(str(only("Evaluator", "evaluation")))
-    ours, theirs = _figures(ours), _figures(theirs)
-    common = ours.keys() & theirs.keys()
-    if not {name for _, name in common} >= {"auc", "binary_crossentropy", "example_count"}:
-        raise RuntimeError(f"the two evaluations have too little in common: {sorted(map(str, common))}")
-    largest = max(abs(ours[key] - theirs[key]) for key in common)
-    found["metrics"] = {"compared": f"{len(common)} figures of all slices", "largest": largest, "allowed": 1e-6}
-    return found
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two messages are the same, numbers to the last digits of a sum in another order."""
-    if one is None:
-        return False
-    from google.protobuf import json_format
-
-    def same(a: Any, b: Any) -> bool:
-        if isinstance(a, dict):
-            return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-        if isinstance(a, list):
-            return isinstance(b, list) and len(a) == len(b) and all(map(same, a, b))
-        return math.isclose(a, b, rel_tol=1e-9) if isinstance(a, float) and isinstance(b, float) else a == b
-
-    return same(json_format.MessageToDict(one), json_format.MessageToDict(other))
-
-
-def _figures(result: Any) -> dict[tuple, float]:
-    return {
-        (key, name): value["doubleValue"]
-        for key, outputs in result.slicing_metrics
-        for name, value in outputs[""][""].items()
-        if "doubleValue" in value
-    }
+    return {"seconds": seconds, "same": same.results(place / "root")}
 
 
 if __name__ == "__main__":

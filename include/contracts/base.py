@@ -36,6 +36,13 @@ class Contract(BaseModel):
             raise ContractError(explain(error, cls, where)) from None
 
 
+def build_contracts(base: type[Contract] = Contract) -> None:
+    """Build every contract that has been imported, for the forks of this process."""
+    for contract in base.__subclasses__():
+        contract.model_rebuild()
+        build_contracts(contract)
+
+
 def explain(error: ValidationError, contract: type[BaseModel], where: str) -> str:
     """Each problem of `error` in a line: the key, what was given, what is allowed, and the nearest valid name."""
     lines = []

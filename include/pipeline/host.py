@@ -2,9 +2,10 @@
 
     python -m include.pipeline.host SOCKET
 
-Importing TFX takes 20 s on two cores; a fork takes milliseconds. The host imports libraries only: the project's
-and the user's own code is imported in the child, so that an edit holds from the next step on. It listens on a
-Unix socket in a folder that only its user can open, and ends by itself when nothing was asked of it for a while.
+Importing TFX takes 20 s on two cores; a fork takes milliseconds. The project's code is imported too, anew when a file
+of it has changed, so that an edit holds from the next step on; the user's own, the model's folder, in the child. The
+host listens on a Unix socket in a folder that only its user can open, and ends by itself when nothing was asked of it
+for a while.
 
 A client sends one JSON line (`step`, `night`, `result`, `environment`) together with the file descriptor that the
 child's output goes to. It gets `started` back, then `exited STATUS`. When it hangs up, the child is ended.
@@ -12,7 +13,6 @@ child's output goes to. It gets `started` back, then `exited STATUS`. When it ha
 
 import contextlib
 import fcntl
-import gc
 import json
 import logging
 import os
@@ -22,34 +22,12 @@ import socket
 import socketserver
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
+
+from include.pipeline import preloaded
 
 IDLE_SECONDS = float(os.environ.get("NIGHTLY_HOST_IDLE_SECONDS", 900))
 GRACE_SECONDS = 5  # between asking a child to end and ending it
-PRELOADED = (
-    "pyarrow.csv",
-    "pyarrow.dataset",
-    "pyarrow.parquet",
-    "pydantic.json_schema",
-    "pydantic.types",
-    "google_crc32c",
-    "setuptools",  # TFX, when the first artifact is made
-    "tomllib",
-    "apache_beam.runners.portability.portable_runner",
-    "apache_beam.runners.worker.worker_pool_main",
-    "tensorflow",
-    "tensorflow_data_validation",
-    "tensorflow_transform.beam",
-    "tensorflow_model_analysis",
-    "tfx.v1",
-    "tfx.orchestration.portable.launcher",
-    "tfx.orchestration.local.runner_utils",
-    "tfx.components.transform.executor",
-    "tfx.components.trainer.executor",
-    "tfx.components.evaluator.executor",
-    "tensorflow_serving.apis.prediction_log_pb2",
-)
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 log = logging.getLogger("nightly.host")
@@ -62,6 +40,14 @@ class Host(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     block_on_close = False
     request_queue_size = 64
     last_used = time.monotonic()
+
+    def __init__(self, address: str, code: preloaded.ProjectCode) -> None:
+        self.code = code
+        super().__init__(address, Handler)
+
+    def process_request(self, request: socket.socket, client_address: str) -> None:
+        self.code.refresh()
+        super().process_request(request, client_address)
 
     def service_actions(self) -> None:
         super().service_actions()
@@ -148,16 +134,6 @@ def _end_group(leader: int, number: int) -> None:
         os.killpg(leader, number)
 
 
-def warm() -> None:
-    """Import what steps need, for all forks of this process."""
-    for name in PRELOADED:
-        import_module(name)
-    # pydantic imports its parts, and looks for plugins in all packages, when the first model is made.
-    import_module("pydantic").create_model("Warm", field=(int, 0))
-    gc.collect()
-    gc.freeze()  # keeps the children from copying the pages that the libraries' objects lie in
-
-
 def main(path: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     with open(path.with_suffix(".lock"), "w") as lock:
@@ -167,12 +143,14 @@ def main(path: Path) -> int:
             return 0  # another host is there, or on its way
         os.set_inheritable(lock.fileno(), False)
         began = time.monotonic()
-        warm()
+        preloaded.import_libraries()
+        code = preloaded.ProjectCode()
+        code.refresh()
         path.unlink(missing_ok=True)
         # A socket's path is at most 107 characters; the folder's descriptor makes any folder short.
         folder = os.open(path.parent, os.O_RDONLY)
         os.umask(0o177)
-        with Host(f"/proc/self/fd/{folder}/{path.name}", Handler) as server:
+        with Host(f"/proc/self/fd/{folder}/{path.name}", code) as server:
             os.umask(0o022)
             log.info("warm after %.1f s, listening on %s", time.monotonic() - began, path)
             Host.last_used = time.monotonic()

@@ -188,7 +188,7 @@ class MLHook:
         """Named after what the host holds in memory, so that another ML environment gets another host."""
         installed = self.places.ml_python.parent.parent / "installed.txt"
         parts = [str(self.places.ml_python), installed.read_text() if installed.exists() else ""]
-        parts.append((ROOT / "include/pipeline/host.py").read_text())
+        parts += [(ROOT / "include/pipeline" / name).read_text() for name in ("host.py", "preloaded.py")]
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
         return self.places.run / "host" / f"ml-{key}.sock"
 

@@ -1,0 +1,32 @@
+"""What counts as the same statistics."""
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.same import SKETCH, equal, rank_difference
+from include.pipeline.components.statistics import statistics_of
+
+VALUES = np.random.default_rng(1).lognormal(size=60_000)
+
+
+def measured(values, rows):
+    column = pa.array([[value] for value in values])
+    batches = (pa.record_batch([column[at : at + rows]], ["fare"]) for at in range(0, len(values), rows))
+    (feature,) = statistics_of(batches).datasets[0].features
+    return feature
+
+
+def test_the_same_rows_in_other_batches_differ_by_the_sketch_only():
+    one, other = measured(VALUES, 1_000), measured(VALUES, 16_384)
+    assert equal(one, other)
+    assert 0 < rank_difference(one.num_stats, other.num_stats) < SKETCH
+
+
+def test_other_rows_are_not_the_same():
+    one, other = measured(VALUES, 16_384), measured(np.append(VALUES[1:], 3.0), 16_384)
+    assert not equal(one, other)
+
+
+def test_other_ranks_are_seen_though_mean_and_extremes_are_the_same():
+    one, other = ([0.0, 10.0, *middle] for middle in ([5.0] * 100, [4.0, 6.0] * 50))
+    assert rank_difference(measured(one, 50).num_stats, measured(other, 50).num_stats) > 0.1
