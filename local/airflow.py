@@ -18,7 +18,6 @@ from include.contracts.places import ROOT
 from local.child import Child
 
 START_SECONDS = 180
-BACKFILL_REPEATS = 2
 
 
 class AirflowDidNotStart(Exception):
@@ -98,26 +97,16 @@ class LocalAirflow:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}", response=answer)
         return answer.json() if answer.content else None
 
-    def backfill(self, dag: str, first: str, last: str, conf: dict[str, Any], at_once: int = 1) -> int:
-        """`airflow backfill create` for the days `first` to `last`; how often it had to be repeated.
+    def backfill(self, dag: str, first: str, last: str, conf: dict[str, Any], at_once: int = 1) -> None:
+        """`airflow backfill create` for the days `first` to `last`, so many runs at once.
 
         Waits for an earlier backfill to be over: a DAG has one at a time, and the scheduler notices its end every 30 s.
         """
+        while any(not b["completed_at"] for b in self.api("get", "backfills", params={"dag_id": dag})["backfills"]):
+            time.sleep(1)
         window = ["--from-date", first, "--to-date", f"{last}T23:59"]
         how = ["--max-active-runs", str(at_once), "--dag-run-conf", json.dumps(conf)]
-        repeated = 0
-        while True:
-            while any(not b["completed_at"] for b in self.api("get", "backfills", params={"dag_id": dag})["backfills"]):
-                time.sleep(1)
-            try:
-                self.cli("backfill", "create", "--dag-id", dag, *window, *how)
-            except RuntimeError as error:
-                # SQLite refuses a writer whose view is stale, at once. Days that were made are left out next time.
-                if "database is locked" not in str(error) or repeated == BACKFILL_REPEATS:
-                    raise
-                repeated += 1
-            else:
-                return repeated
+        self.cli("backfill", "create", "--dag-id", dag, *window, *how)
 
     @property
     def password(self) -> str:
