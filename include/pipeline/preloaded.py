@@ -36,6 +36,7 @@ LIBRARIES = (
     "tensorflow_serving.apis.prediction_log_pb2",
 )
 STEPS = ("include.pipeline.worker", "include.pipeline.runner", "include.snapshots.step")  # with all that they import
+PROJECT = ("include.", "client.")  # the packages that these import of the project
 CLOCK_NS = 100_000_000  # a file system's clock is behind by less
 
 log = logging.getLogger("nightly.host")
@@ -88,9 +89,7 @@ def _prepare() -> None:
 
 def _imported() -> list[str]:
     return [
-        name
-        for name, module in sys.modules.items()
-        if name.startswith("include.") and getattr(module, "__file__", None)
+        name for name, module in sys.modules.items() if name.startswith(PROJECT) and getattr(module, "__file__", None)
     ]
 
 

@@ -1,5 +1,6 @@
 """The project's code in a warm process is what its files are now; tried on a small project, in a process of its own."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,10 +10,11 @@ import time
 import pytest
 
 from include.contracts.places import ROOT
+from include.pipeline.preloaded import PROJECT
 
 NEEDED = ("pipeline/preloaded.py", "contracts/base.py", "contracts/code.py", "contracts/places.py")
 TRY = """
-import sys
+import json, sys
 from include.pipeline import preloaded
 
 preloaded.STEPS = ("include.step",)
@@ -20,19 +22,41 @@ code = preloaded.ProjectCode()
 for line in sys.stdin:
     code.refresh()
     step = sys.modules.get("include.step")
-    print(step and (step.VALUE, id(step)), flush=True)
+    print(json.dumps(step and [step.VALUE, step.IMPORTED]), flush=True)
+"""
+STEP = """
+import time
+try:
+    from include.other import VALUE
+except ModuleNotFoundError:
+    VALUE = 4444
+IMPORTED = time.time_ns()
+"""
+
+LOADED = """
+import json, os, sys
+from importlib import import_module
+from include.pipeline.preloaded import STEPS
+
+for name in STEPS:
+    import_module(name)
+loaded = [(name, getattr(module, "__file__", None) or "") for name, module in sys.modules.items()]
+print(json.dumps([(name, path) for name, path in loaded if path.startswith(os.getcwd())]))
 """
 
 
 @pytest.fixture
 def project(tmp_path):
-    """The folder of the small project, and a function that refreshes: the step's value, and which module it is of."""
+    """The folder of the small project, and a function that refreshes: the step's value, and when it was imported."""
     for name in NEEDED:
         (tmp_path / "include" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "include" / name, tmp_path / "include" / name)
         (tmp_path / "include" / name).with_name("__init__.py").touch()
     (tmp_path / "include/__init__.py").touch()
-    write(tmp_path, "from include.other import VALUE\n", "VALUE = 1\n")
+    (tmp_path / "include/step.py").write_text(STEP)
+    (tmp_path / "include/other.py").write_text("from client.value import VALUE\n")
+    (tmp_path / "client").mkdir()
+    (tmp_path / "client/value.py").write_text("VALUE = 1\n")
     process = subprocess.Popen(
         [sys.executable, "-c", TRY],
         cwd=tmp_path,
@@ -44,16 +68,11 @@ def project(tmp_path):
 
     def refreshed():
         print(file=process.stdin, flush=True)
-        return eval(process.stdout.readline())
+        return json.loads(process.stdout.readline())
 
     with process:
         yield tmp_path, refreshed
         process.stdin.close()
-
-
-def write(project, step, other):
-    (project / "include/step.py").write_text(step)
-    (project / "include/other.py").write_text(other)
 
 
 def test_an_edit_of_any_file_holds_from_the_next_step_on(project):
@@ -61,6 +80,13 @@ def test_an_edit_of_any_file_holds_from_the_next_step_on(project):
     assert refreshed()[0] == 1
     (folder / "include/other.py").write_text("VALUE = 22\n")
     assert refreshed()[0] == 22
+
+
+def test_an_edit_of_the_client_library_holds_too(project):
+    folder, refreshed = project
+    assert refreshed()[0] == 1
+    (folder / "client/value.py").write_text("VALUE = 55555\n")
+    assert refreshed()[0] == 55555
 
 
 def test_nothing_is_imported_again_where_nothing_changed(project):
@@ -82,6 +108,12 @@ def test_code_that_cannot_be_imported_is_left_to_the_step_and_mended_code_is_tak
 def test_a_file_that_is_gone_is_seen(project):
     folder, refreshed = project
     refreshed()
-    write(folder, "VALUE = 4444\n", "")
     (folder / "include/other.py").unlink()
     assert refreshed()[0] == 4444
+
+
+def test_every_module_of_the_project_that_steps_import_is_watched():
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
+    ours = [name for name, path in json.loads(done.stdout.splitlines()[-1]) if not path.startswith(sys.prefix)]
+    assert "include.pipeline.runner" in ours
+    assert [name for name in ours if not f"{name}.".startswith(PROJECT)] == []

@@ -2,14 +2,23 @@
 
 import logging
 import os
+import shutil
 import threading
 import time
 from dataclasses import replace
 
 import pytest
 
-from include.contracts.places import Places
+from include.contracts.places import ROOT, Places
 from nightly.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, MLStepFailed
+
+MARK = """
+import sys
+
+def mark(night_folder, places):
+    preloaded = "include.pipeline.runner" in sys.modules
+    return {"preloaded": preloaded, "mark": getattr(sys.modules["include.contracts.places"], "MARK", None)}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +123,20 @@ def test_a_warm_start_takes_less_than_the_imports(places, log, tmp_path):
     began = time.monotonic()
     hook.run("tests.steps:speak", tmp_path, log)
     assert time.monotonic() - began < 5, "a fork does not import TensorFlow again"
+
+
+def test_an_edit_of_the_project_holds_from_the_next_step_on(places, log, tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    for package in ("include", "client"):
+        shutil.copytree(ROOT / package, project / package)
+    (project / "tests").mkdir()
+    (project / "tests/marks.py").write_text(MARK)
+    monkeypatch.setattr("nightly.hooks.ml.ROOT", project)
+    hook = MLHook(places=replace(places, run=tmp_path / "run"))
+    assert hook.run("tests.marks:mark", tmp_path, log) == {"preloaded": True, "mark": None}
+    with (project / "include/contracts/places.py").open("a") as file:
+        file.write("\nMARK = 2\n")
+    assert hook.run("tests.marks:mark", tmp_path, log) == {"preloaded": True, "mark": 2}
 
 
 def test_only_its_user_can_open_the_host(places, log, tmp_path):
