@@ -1,12 +1,16 @@
 """SQLite's refusal of a writer whose view is stale, and the turns that avoid it."""
 
+import os
+import shutil
 import sqlite3
+import subprocess
 import threading
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
+from include.contracts.places import ROOT
 from local.backfill import take_turns
 
 
@@ -49,3 +53,23 @@ def test_with_turns_both_write(database):
     scheduler.join()
     with sqlite3.connect(database) as connection:
         assert {name for (name,) in connection.execute("SELECT name FROM runs")} == {"backfill", "scheduled"}
+
+
+@pytest.mark.parametrize(
+    ("words", "run"),
+    [
+        ("backfill create --dag-id taxi_retrain", "python -m local.backfill backfill create --dag-id taxi_retrain"),
+        ("backfill list", "airflow backfill list"),
+        ("dags list", "airflow dags list"),
+    ],
+)
+def test_the_command_line_takes_turns_when_a_backfill_is_created(tmp_path, words, run):
+    shutil.copytree(ROOT / "bin", tmp_path / "bin")
+    programs = tmp_path / ".venv/airflow/bin"
+    programs.mkdir(parents=True)
+    for name in ("airflow", "python"):
+        (programs / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (programs / name).chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "NIGHTLY_VAR": str(tmp_path / "var")}
+    said = subprocess.run([tmp_path / "bin/airflow", *words.split()], env=environment, capture_output=True, text=True)
+    assert said.stdout.strip() == run
