@@ -23,8 +23,7 @@ def run(quick: bool, folder: Path) -> Result:
         complaints.write(ours.source, ROWS_A_DAY * days, seed=0, last_day=complaints.FIRST_DAY, days=days)
         first = complaints.FIRST_DAY - dt.timedelta(days=nights - 1)
         began = time.monotonic()
-        days_of_it = (str(first), str(complaints.FIRST_DAY))
-        ours.airflow.backfill(DAG, *days_of_it, {"train_steps": STEPS}, at_once=AT_ONCE)
+        ours.airflow.backfill(DAG, str(first), str(complaints.FIRST_DAY), {"train_steps": STEPS}, at_once=AT_ONCE)
         runs = followed(ours, nights)
         seconds = time.monotonic() - began
         found = [ours.story(DAG, run["dag_run_id"]) for run in runs]

@@ -22,27 +22,31 @@ def results(root: Path) -> dict[str, dict[str, Any]]:
         return place
 
     return {
-        **_statistics(only("same_statistics", "statistics"), only("StatisticsGen", "statistics")),
+        **statistics(only("same_statistics", "statistics"), only("StatisticsGen", "statistics")),
         "vocabularies": _vocabularies(only("transform", "transform_graph"), only("Transform", "transform_graph")),
         "metrics": _metrics(only("evaluator", "evaluation"), only("Evaluator", "evaluation")),
     }
 
 
-def _statistics(ours: Path, theirs: Path) -> dict[str, dict[str, Any]]:
+def statistics(ours: Path, theirs: Path) -> dict[str, dict[str, Any]]:
+    """The same for two folders of ExampleStatistics alone."""
     import tensorflow_data_validation as tfdv
 
     different, features, ranks = 0, 0, [0.0]
     for split in ("train", "eval"):
-        sides = []
-        for place in (ours, theirs):
-            (dataset,) = tfdv.load_stats_binary(str(place / f"Split-{split}/FeatureStats.pb")).datasets
-            sides.append({str(feature.path.step[0]): feature for feature in dataset.features})
-        features += len(sides[1])
-        for name, its in sides[1].items():
-            if name not in sides[0] or not equal(sides[0][name], its):
+        datasets = [
+            tfdv.load_stats_binary(str(place / f"Split-{split}/FeatureStats.pb")).datasets[0]
+            for place in (ours, theirs)
+        ]
+        different += datasets[0].num_examples != datasets[1].num_examples
+        mine, its = ({str(f.path.step[0]): f for f in dataset.features} for dataset in datasets)
+        names = mine.keys() | its.keys()
+        features += len(names)
+        for name in names:
+            if name not in mine or name not in its or not equal(mine[name], its[name]):
                 different += 1
-            elif its.HasField("num_stats"):
-                ranks.append(rank_difference(sides[0][name].num_stats, its.num_stats))
+            elif its[name].HasField("num_stats"):
+                ranks.append(rank_difference(mine[name].num_stats, its[name].num_stats))
     exact = {"compared": f"{features} features of both splits, but for the quantiles", "largest": different}
     return {
         "statistics": {**exact, "allowed": 0},
