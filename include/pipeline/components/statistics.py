@@ -14,7 +14,6 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
-from include.pipeline.ahead import ahead
 from include.pipeline.beam import pipeline, pipeline_options
 from include.pipeline.reading import reader, record_batches
 from include.pipeline.value_counts import ExactValueCounts
@@ -48,9 +47,8 @@ def InProcessStatisticsGen(
                 found = rows | f"measure {split}" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
                 _ = found | f"write {split}" >> tfdv.WriteStatisticsToBinaryFile(str(output))
     else:
-        found = ahead(lambda split: statistics_of(record_batches(inputs[split])), outputs)
-        for output, statistics_of_split in zip(outputs.values(), found, strict=True):
-            output.write_bytes(statistics_of_split.SerializeToString())
+        for split, output in outputs.items():
+            output.write_bytes(statistics_of(record_batches(inputs[split])).SerializeToString())
     for split, output in outputs.items():
         (dataset,) = tfdv.load_stats_binary(str(output)).datasets
         log.info("%s: %d examples, %d features", split, dataset.num_examples, len(dataset.features))
