@@ -29,7 +29,7 @@ from include.snapshots.rejects import Rejects
 from include.sources.files import csv_members, kind_of
 
 ROW = "__row"  # each batch's extra column: the record's number in its file, the header being 1
-BLOCK_BYTES = 16 << 20  # also the longest row
+BLOCK_BYTES = 2 << 20  # also the longest row; Arrow reads up to 32 of them ahead
 RECORDS = 10_000
 
 # A byte that is not UTF-8 becomes one of 128 private characters, so that the CSV parser goes on and the row is found.
@@ -109,7 +109,7 @@ def _readable(name: str) -> Iterator[None]:
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise UnreadableBodyError(f"{name} cannot be read to its end: {error}") from error
     except pa.ArrowInvalid as error:
-        hint = "; a quote is never closed, or a row is longer than 16 MiB" if "straddling" in str(error) else ""
+        hint = "; a quote is never closed, or a row is longer than 2 MiB" if "straddling" in str(error) else ""
         raise UnreadableBodyError(f"{name} is not CSV{hint}: {error}") from error
 
 

@@ -7,6 +7,7 @@ Nothing under an id ever changes: it is built beside, synced, and renamed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -32,6 +33,8 @@ log = logging.getLogger("nightly")
 
 SHARD_ROWS = 250_000
 ROW_GROUP_ROWS = 65_536
+OPEN_SHARDS = 256  # files that are written side by side
+SORT_PARTS = 16  # of the ids: what is sorted at a time is a sixteenth
 LEFTOVER_SECONDS = 24 * 3600  # a creator that has written nothing for so long has died
 TYPES = {"string": pa.string(), "int64": pa.int64(), "float": pa.float64(), "timestamp": pa.timestamp("us", "UTC")}
 
@@ -111,7 +114,7 @@ class SnapshotStore:
 
 
 class SnapshotBuilder:
-    """Rows go to one spill file as they come; only 40 bytes a row and one shard are ever in memory."""
+    """Rows go to spill files as they come; at the end 40 bytes a row and one shard are in memory."""
 
     def __init__(self, store: SnapshotStore, columns: dict[str, str], time_column: str, id_columns: list[str]) -> None:
         self.store = store
@@ -120,9 +123,6 @@ class SnapshotBuilder:
         self.id_columns = id_columns
         self.schema = pa.schema([(name, TYPES[kind]) for name, kind in columns.items()])
         self.rows = 0
-        self._times: list[np.ndarray] = []
-        self._rows: list[np.ndarray] = []
-        self._ids: list[np.ndarray] = []
         self._starts: list[int] = []
 
     def __enter__(self) -> SnapshotBuilder:
@@ -130,10 +130,13 @@ class SnapshotBuilder:
         self.store._sweep()
         self._folder = Path(tempfile.mkdtemp(dir=self.store.folder, prefix=".building-"))
         self._spill = pa.ipc.new_file(str(self._folder / "rows.arrow"), self.schema)
+        self._columns = {name: (self._folder / name).open("wb") for name in ("times", "hashes", "ids")}
         return self
 
     def __exit__(self, *_: object) -> None:
         self._spill.close()
+        for file in self._columns.values():
+            file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -143,10 +146,11 @@ class SnapshotBuilder:
         self._spill.write_batch(batch)
         self._starts.append(self.rows)
         self.rows += batch.num_rows
-        self._times.append(batch.column(self.time_column).cast(pa.int64()).to_numpy(zero_copy_only=False))
-        self._rows.append(_hashes(batch, sorted(self.columns)))
+        times = batch.column(self.time_column).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        self._columns["times"].write(np.ascontiguousarray(times).data)
+        self._columns["hashes"].write(_hashes(batch, sorted(self.columns)))
         if self.id_columns:
-            self._ids.append(_hashes(batch, self.id_columns))
+            self._columns["ids"].write(_hashes(batch, self.id_columns))
 
     def finish(self, *, label: str, **details: Any) -> tuple[SnapshotManifest, bool]:
         """The snapshot of all rows added, the last of each id; and whether it is new.
@@ -154,12 +158,10 @@ class SnapshotBuilder:
         `details` are the manifest's fields that only the caller knows.
         """
         self._spill.close()
-        hashes, times = _joined(self._rows), _joined(self._times)
-        order = _last_of_each(_joined(self._ids) if self.id_columns else hashes)
-        order = order[np.lexsort((hashes[order, 1], hashes[order, 0], times[order]))]
+        times = self._read("times", np.int64)
         kinds = json.dumps(self.columns, sort_keys=True).encode()
         content = hashlib.sha256(kinds)
-        content.update(hashes[order])
+        order = self._order(times, content)
         snapshot_id = content.hexdigest()[:32]
         target = self.store.path(snapshot_id)
         if target.exists():
@@ -194,39 +196,67 @@ class SnapshotBuilder:
         sync_folder(self.store.folder)
         return manifest, True
 
+    def _order(self, times: np.ndarray, content: Any) -> np.ndarray:
+        """The rows that stay, as positions in the order of arrival, sorted; their hashes are added to `content`."""
+        hashes = self._read("hashes", np.uint64).reshape(-1, 2)
+        order = _last_of_each(self._read("ids", np.uint64).reshape(-1, 2) if self.id_columns else hashes)
+        order = order[np.lexsort((hashes[order, 1], hashes[order, 0], times[order]))]
+        for start in range(0, len(order), SHARD_ROWS):
+            content.update(hashes[order[start : start + SHARD_ROWS]])
+        return order
+
+    def _read(self, column: str, kind: type) -> np.ndarray:
+        self._columns[column].close()
+        return np.fromfile(self._folder / column, kind)
+
     def _write_shards(self, folder: Path, order: np.ndarray, label: str) -> tuple[list[SnapshotFile], dict[str, int]]:
-        count = -(-len(order) // SHARD_ROWS)
+        shards = [order[start : start + SHARD_ROWS] for start in range(0, len(order), SHARD_ROWS)]
         files, labels = [], Counter()
-        # Read, not mapped: every shard has rows from everywhere, and mapped pages stay this process's.
-        with pa.OSFile(str(self._folder / "rows.arrow")) as spill, pa.ipc.open_file(spill) as reader:
-            for shard in range(count):
-                table = self._take(reader, order[shard * SHARD_ROWS : (shard + 1) * SHARD_ROWS])
-                path = folder / f"rows-{shard:05d}-of-{count:05d}.parquet"
-                with path.open("wb") as file:
-                    pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-                    file.flush()
-                    os.fsync(file.fileno())
-                files.append(
-                    SnapshotFile(name=path.name, rows=table.num_rows, bytes=path.stat().st_size, sha256=_sha256(path))
-                )
-                if label in self.columns:
-                    for item in pc.value_counts(table.column(label).cast(pa.string())).to_pylist():
-                        labels[item["values"] or ""] += item["counts"]
+        for first in range(0, len(shards), OPEN_SHARDS):
+            chosen = shards[first : first + OPEN_SHARDS]
+            self._distribute(chosen)
+            for number, rows in enumerate(chosen):
+                path = folder / f"rows-{first + number:05d}-of-{len(shards):05d}.parquet"
+                files.append(self._write_shard(path, number, rows, label, labels))
         return files, dict(sorted(labels.items()))
 
-    def _take(self, reader: pa.RecordBatchFileReader, order: np.ndarray) -> pa.Table:
-        """The rows at `order`, positions in the order of arrival, from the batches that have them."""
-        batch_of = np.searchsorted(self._starts, order, side="right") - 1
-        parts, positions = [], []
-        for number in np.unique(batch_of):
-            (chosen,) = np.nonzero(batch_of == number)
-            parts.append(reader.get_batch(int(number)).take(pa.array(order[chosen] - self._starts[number])))
-            positions.append(chosen)
-        return pa.Table.from_batches(parts, self.schema).take(pa.array(np.argsort(np.concatenate(positions))))
+    def _write_shard(self, path: Path, shard: int, rows: np.ndarray, label: str, labels: Counter[str]) -> SnapshotFile:
+        """The rows of a shard that was distributed, in the order of `rows`; their labels are added to `labels`."""
+        spilled = self._folder / f"shard-{shard}"
+        with pa.OSFile(str(spilled)) as file, pa.ipc.open_stream(file) as reader:
+            table = reader.read_all().combine_chunks()
+        spilled.unlink()
+        table = table.take(pa.array(np.argsort(np.argsort(rows))))
+        with path.open("wb") as file:
+            pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            file.flush()
+            os.fsync(file.fileno())
+        if label in self.columns:
+            for item in pc.value_counts(table.column(label).cast(pa.string())).to_pylist():
+                labels[item["values"] or ""] += item["counts"]
+        return SnapshotFile(name=path.name, rows=table.num_rows, bytes=path.stat().st_size, sha256=_sha256(path))
+
+    def _distribute(self, shards: list[np.ndarray]) -> None:
+        """Write the rows of each of `shards`, still in the order of arrival, to a file of its own, in one reading."""
+        shard_of = np.full(self.rows, len(shards), np.uint16)  # len(shards): in none of them
+        for number, rows in enumerate(shards):
+            shard_of[rows] = number
+        with contextlib.ExitStack() as opened:
+            spill = opened.enter_context(pa.OSFile(str(self._folder / "rows.arrow")))  # mapped, its pages would stay
+            reader = opened.enter_context(pa.ipc.open_file(spill))
+            files = [
+                opened.enter_context(pa.ipc.new_stream(str(self._folder / f"shard-{number}"), self.schema))
+                for number in range(len(shards))
+            ]
+            for number, start in enumerate(self._starts):
+                batch = reader.get_batch(number)
+                target = shard_of[start : start + batch.num_rows]
+                for shard in np.unique(target[target < len(shards)]):
+                    files[shard].write_batch(batch.take(pa.array(np.flatnonzero(target == shard))))
 
 
-def _hashes(batch: pa.RecordBatch, columns: list[str]) -> np.ndarray:
-    """128 bits of each row's values in `columns`: uint64, [rows, 2].
+def _hashes(batch: pa.RecordBatch, columns: list[str]) -> bytes:
+    """128 bits of each row's values in `columns`, one after the other.
 
     Arrow makes one string of each row; hashing those one by one in Python takes 1 s a million rows, as long as two
     runs of pandas' vectorised 64-bit hash, and is the same in every version.
@@ -237,28 +267,28 @@ def _hashes(batch: pa.RecordBatch, columns: list[str]) -> np.ndarray:
         values = values.cast(pa.int64()) if pa.types.is_timestamp(values.type) else values
         texts.append(values.cast(pa.string()).fill_null("\x1e"))
     joined = pc.binary_join_element_wise(*texts, "\x1f").cast(pa.binary())  # ASCII's record and unit separators
-    digests = b"".join([hashlib.blake2b(row, digest_size=16).digest() for row in joined.to_pylist()])
-    return np.frombuffer(digests, np.uint64).reshape(-1, 2)
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """One array of `parts`, which are empty afterwards: there are never two copies of more than one."""
-    whole = np.concatenate(parts)
-    parts.clear()
-    return whole
+    return b"".join([hashlib.blake2b(row, digest_size=16).digest() for row in joined.to_pylist()])
 
 
 def _last_of_each(ids: np.ndarray) -> np.ndarray:
-    """The position of the last row of each id."""
-    order = np.lexsort((ids[:, 1], ids[:, 0]))  # stable: equal ids stay in the order of arrival
-    ordered = ids[order]
-    is_last = np.append((ordered[1:] != ordered[:-1]).any(axis=1), True)
-    return order[is_last]
+    """The positions of the last row of each id, ascending. What sorting takes is of a part of the ids at a time."""
+    part_of = (ids[:, 0] % SORT_PARTS).astype(np.uint8)
+    is_last = np.zeros(len(ids), bool)
+    for part in range(SORT_PARTS):
+        (positions,) = np.nonzero(part_of == part)
+        chosen = ids[positions]
+        order = np.lexsort((chosen[:, 1], chosen[:, 0]))  # stable: equal ids stay in the order of arrival
+        ordered = chosen[order]
+        is_last[positions[order[:-1]]] = (ordered[1:] != ordered[:-1]).any(axis=1)
+        is_last[positions[order[-1:]]] = True
+    return np.flatnonzero(is_last)
 
 
 def _rows_by_day(times: np.ndarray) -> dict[str, int]:
-    days, counts = np.unique(times.astype("datetime64[us]").astype("datetime64[D]"), return_counts=True)
-    return {str(day): int(count) for day, count in zip(days, counts, strict=True)}
+    """How many of the times, which are sorted, are of each day."""
+    days = times.astype("datetime64[us]").astype("datetime64[D]")
+    starts = np.flatnonzero(np.append(True, days[1:] != days[:-1]))
+    return {str(days[start]): int(rows) for start, rows in zip(starts, np.diff([*starts, len(days)]), strict=True)}
 
 
 def _as_time(microseconds: np.int64) -> Any:

@@ -73,8 +73,10 @@ def test_a_null_and_types_are_part_of_the_content(store):
     assert len(ids) == 4
 
 
-def test_many_shards_hold_every_row_once_in_order(store, monkeypatch):
+@pytest.mark.parametrize("open_at_once", [2, 256])
+def test_many_shards_hold_every_row_once_in_order(store, monkeypatch, open_at_once):
     monkeypatch.setattr(module, "SHARD_ROWS", 7)
+    monkeypatch.setattr(module, "OPEN_SHARDS", open_at_once)
     manifest, _ = create(store, batch(range(0, 50, 2)), batch(range(49, 0, -2)))
     assert [file.rows for file in manifest.files] == [7] * 7 + [1]
     rows = rows_of(store, manifest)
