@@ -43,12 +43,11 @@ def sources_of(names: Iterable[str], root: Path = ROOT) -> dict[str, str]:
         if not NAME.fullmatch(name := waiting.pop()):
             continue
         for part in accumulate(name.split("."), "{}/{}".format):  # a module, and the packages that it is in
-            for path in (root / f"{part}.py", root / part / "__init__.py"):
-                key = path.relative_to(root).as_posix()
-                if key not in found and path.is_file():
+            for key in (f"{part}.py", f"{part}/__init__.py"):
+                if key not in found and (path := root / key).is_file():
                     source = path.read_bytes()
                     found[key] = hashlib.sha256(source).hexdigest()
-                    waiting += _names_in(source, path.relative_to(root).parent.parts)
+                    waiting += _names_in(source, tuple(key.split("/")[:-1]))
     return dict(sorted(found.items()))
 
 

@@ -8,10 +8,10 @@ import apache_beam as beam
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
-from tfx_bsl.coders import example_coder
+
+from include.tfexample import serialized
 
 BATCH_ROWS = 16_384
 SPLITS = ("train", "eval")
@@ -43,18 +43,14 @@ class Encoding(NamedTuple):
     label: str
     eval_percent: int
 
-    def encode(self, batch: pa.RecordBatch) -> dict[str, list[bytes]]:
+    def encode(self, batch: pa.RecordBatch) -> dict[str, pa.LargeBinaryArray]:
         """Serialized examples by split, in the order of the rows; those without a label are left out."""
         if self.label not in batch.schema.names:
-            return {split: [] for split in SPLITS}
+            return dict.fromkeys(SPLITS, pa.array([], pa.large_binary()))
         labelled = batch.filter(batch.column(self.label).is_valid())
         in_eval = split_hash(labelled, self.id_columns) % 100 < self.eval_percent
         sides = {"train": labelled.filter(pa.array(~in_eval)), "eval": labelled.filter(pa.array(in_eval))}
-        encoder = example_coder.RecordBatchToExamplesEncoder()
-        return {
-            split: encoder.encode(as_features(rows, self.columns)) if rows.num_rows else []
-            for split, rows in sides.items()
-        }
+        return {split: serialized(_values(rows, self.columns)) for split, rows in sides.items()}
 
     def encode_group(self, group: RowGroup) -> Iterator[beam.pvalue.TaggedOutput]:
         """The examples of a row group, each tagged with its split; counts them, and the rows without a label."""
@@ -62,7 +58,7 @@ class Encoding(NamedTuple):
             encoded = self.encode(batch)
             for split, examples in encoded.items():
                 Metrics.counter("examples", split).inc(len(examples))
-                for example in examples:
+                for example in examples.to_pylist():
                     yield beam.pvalue.TaggedOutput(split, example)
             Metrics.counter("examples", UNLABELLED).inc(batch.num_rows - sum(map(len, encoded.values())))
 
@@ -71,21 +67,28 @@ def split_hash(batch: pa.RecordBatch, id_columns: list[str]) -> np.ndarray:
     """A hash of each row's id (uint64, [rows]), the same on every machine, every night, and in whichever batch."""
     # Left to itself pandas makes floats, which hash otherwise, of the integers of a batch in which one is missing.
     ids = pa.Table.from_batches([batch]).select(id_columns).to_pandas(types_mapper=NULLABLE.get)
-    return pd.util.hash_pandas_object(ids, index=False).to_numpy()
+    return pd.util.hash_pandas_object(ids, index=False, categorize=False).to_numpy()  # hardly any comes twice
 
 
 def as_features(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
-    """Columns of values -> columns of lists of at most one value, as the encoder wants them."""
+    """Columns of values -> columns of lists of at most one value, as a decoder of tf.Example gives them."""
+    arrays = []
+    for values in _values(batch, columns).columns:
+        offsets = np.zeros(len(values) + 1, np.int32)
+        np.cumsum(values.is_valid().to_numpy(zero_copy_only=False), out=offsets[1:])
+        missing = values.is_null() if values.null_count else None
+        arrays.append(pa.ListArray.from_arrays(pa.array(offsets), values.drop_null(), mask=missing))
+    return pa.RecordBatch.from_arrays(arrays, columns)
+
+
+def _values(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
+    """The columns, as a tf.Example holds their values."""
     arrays = []
     for name in columns:
         values = batch.column(name)
         if pa.types.is_timestamp(values.type):
             values = values.cast(pa.timestamp("s", values.type.tz), safe=False)  # int64: Unix seconds
-        values = values.cast(_feature_type(values.type))
-        offsets = np.concatenate([[0], np.cumsum(pc.is_valid(values).to_numpy(zero_copy_only=False))])
-        lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values.drop_null())
-        present = values.is_valid()
-        arrays.append(pc.if_else(present, lists, pa.scalar(None, lists.type)))
+        arrays.append(values.cast(_feature_type(values.type)))
     return pa.RecordBatch.from_arrays(arrays, columns)
 
 

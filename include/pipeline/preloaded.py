@@ -19,6 +19,8 @@ LIBRARIES = (
     "pydantic.json_schema",
     "pydantic.types",
     "google_crc32c",
+    "grpc._server",  # TFX's watcher of an execution makes one
+    "pyarrow.acero",  # Arrow, when something is grouped
     "setuptools",  # TFX, when the first artifact is made
     "tomllib",
     "apache_beam.runners.portability.portable_runner",

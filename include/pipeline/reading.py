@@ -1,6 +1,6 @@
 """Examples of a split as Arrow: in this process, or for Beam."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -24,19 +24,29 @@ def reader(split_uri: str, raw_record_column: str | None = None) -> tf_example_r
 def record_batches(split_uri: str, raw_record_column: str | None = None) -> Iterator[pa.RecordBatch]:
     """The split's examples as Arrow, a bounded batch at a time; nothing where the split is empty.
 
-    Not by `reader`: its tf.data takes longer to read a record than it takes to decode it, in one thread.
-
     :param raw_record_column: a column to add, of the serialized examples
+    """
+    for _, batch in record_batches_of({"": split_uri}, raw_record_column):
+        yield batch
+
+
+def record_batches_of(
+    split_uris: Mapping[str, str], raw_record_column: str | None = None
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The same of several splits, each batch with its split's name, one split after the other.
+
+    Not by `reader`: its tf.data takes longer to read a record than it takes to decode it, in one thread.
     """
     decoder = example_coder.ExamplesToRecordBatchDecoder()
 
-    def decoded(serialized: list[bytes]) -> pa.RecordBatch:
+    def decoded(chunk: tuple[str, list[bytes]]) -> tuple[str, pa.RecordBatch]:
+        split, serialized = chunk
         batch = decoder.DecodeBatch(serialized)
-        if raw_record_column is None:
-            return batch
-        return record_based_tfxio.AppendRawRecordColumn(batch, raw_record_column, serialized)
+        if raw_record_column is not None:
+            batch = record_based_tfxio.AppendRawRecordColumn(batch, raw_record_column, serialized)
+        return split, batch
 
-    yield from ahead(decoded, _chunks(records(split_uri)))
+    yield from ahead(decoded, ((split, chunk) for split, uri in split_uris.items() for chunk in _chunks(records(uri))))
 
 
 def records(split_uri: str) -> Iterator[bytes]:

@@ -9,7 +9,6 @@ import csv
 import gzip
 import io
 import re
-import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +25,7 @@ import pyarrow.csv
 from include.snapshots.errors import ColumnError, UnreadableBodyError
 from include.snapshots.rejects import Rejects
 from include.sources.files import csv_members, kind_of
+from include.tfrecord import CHECKSUM, LENGTH, masked_crc
 
 ROW = "__row"  # each batch's extra column: the record's number in its file, the header being 1
 BLOCK_BYTES = 2 << 20  # also the longest row; Arrow reads up to 32 of them ahead
@@ -237,21 +236,16 @@ def as_csv(values: list[str | None]) -> str:
 
 
 def _records(name: str, opened: Callable[[], IO[bytes]]) -> Iterator[tuple[bytes, bool]]:
-    """Each record, and whether it is whole. The framing is length, its checksum, data, its checksum."""
+    """Each record, and whether it is whole."""
     with opened() as file:
         while header := file.read(12):
-            if len(header) < 12 or _masked_crc(header[:8]) != struct.unpack("<I", header[8:])[0]:
+            if len(header) < 12 or masked_crc(header[:8]) != CHECKSUM.unpack(header[8:])[0]:
                 raise UnreadableBodyError(f"{name} is not TFRecord, or is damaged beyond the record that ends there.")
-            (length,) = struct.unpack("<Q", header[:8])
+            (length,) = LENGTH.unpack(header[:8])
             data, footer = file.read(length), file.read(4)
             if len(data) < length or len(footer) < 4:
                 raise UnreadableBodyError(f"{name} ends in the middle of a record; fetch it again.")
-            yield data, _masked_crc(data) == struct.unpack("<I", footer)[0]
-
-
-def _masked_crc(data: bytes) -> int:
-    crc = google_crc32c.value(data)
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+            yield data, masked_crc(data) == CHECKSUM.unpack(footer)[0]
 
 
 def _examples(name: str, opened: Callable[[], IO[bytes]], rejects: Rejects | None) -> Iterator[pa.RecordBatch]:

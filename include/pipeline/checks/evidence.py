@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,7 @@ from include.contracts.config import DataGate, ModelConfig
 from include.contracts.findings import beyond
 from include.contracts.night import Contribution, Night, Reason
 from include.contracts.snapshot import SnapshotManifest
+from include.pipeline.ahead import ahead
 from include.pipeline.requests import Requests
 
 Features = dict[str, statistics_pb2.FeatureNameStatistics]
@@ -93,23 +95,30 @@ class SnapshotRows:
 
         Nothing else is counted: a free text has as many values as rows.
         """
-        found: dict[str, dict[str, tuple[int, int]]] = {}
-        for path in sorted(self.folder.glob("rows-*.parquet")):  # a shard at a time: memory does not grow with them
-            file = pq.ParquetFile(path)
-            if label not in file.schema_arrow.names:
+
+        def grouped(part: tuple[Path, str]) -> tuple[str, list[dict[str, Any]]]:
+            path, name = part
+            table = pq.ParquetFile(path).read(columns=[name, label])
+            texts = table.column(name).cast(pa.string())
+            wanted = pc.and_(table.column(label).is_valid(), pc.is_in(texts, pa.array(values[name], pa.string())))
+            labels = table.column(label).filter(wanted).cast(pa.string())
+            is_positive = pc.is_in(labels, pa.array(positive, pa.string())).cast(pa.int64())
+            labelled = pa.table({"value": texts.filter(wanted), "positive": is_positive})
+            groups = labelled.group_by("value").aggregate([("positive", "count"), ("positive", "sum")])
+            return name, groups.to_pylist()
+
+        parts: list[tuple[Path, str]] = []
+        for path in sorted(self.folder.glob("rows-*.parquet")):
+            names = pq.read_schema(path).names
+            if label not in names:
                 return {}
-            for name in (name for name in values if name in file.schema_arrow.names and name != label):
-                table = file.read(columns=[name, label])
-                table = table.set_column(table.schema.get_field_index(name), name, table.column(name).cast(pa.string()))
-                wanted = pc.is_in(table.column(name), pa.array(values[name], pa.string()))
-                table = table.filter(pc.and_(table.column(label).is_valid(), wanted))
-                is_positive = pc.is_in(table.column(label).cast(pa.string()), pa.array(positive, pa.string()))
-                table = table.append_column("is positive", is_positive.cast(pa.int64()))
-                counts = found.setdefault(name, {})
-                groups = table.group_by(name).aggregate([("is positive", "count"), ("is positive", "sum")])
-                for group in groups.to_pylist():
-                    rows, positives = counts.get(group[name], (0, 0))
-                    counts[group[name]] = rows + group["is positive_count"], positives + group["is positive_sum"]
+            parts += [(path, name) for name in values if name in names and name != label]
+        found: dict[str, dict[str, tuple[int, int]]] = {}
+        for name, groups in ahead(grouped, parts):  # a shard's column at a time: memory does not grow with them
+            counts = found.setdefault(name, {})
+            for group in groups:
+                rows, positives = counts.get(group["value"], (0, 0))
+                counts[group["value"]] = rows + group["positive_count"], positives + group["positive_sum"]
         return {
             name: dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0])))
             for name, counts in found.items()

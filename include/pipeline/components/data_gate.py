@@ -6,6 +6,7 @@ What is looked at is in include/pipeline/checks.
 import logging
 from pathlib import Path
 
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
@@ -86,7 +87,8 @@ def DataGate(
         serving=_served(requests.uri, drift_skew.uri),
         rows_accepted=rows_accepted(places.baselines, night),
     )
-    used = read_schema(Path(schema.uri))
+    used = schema_pb2.Schema()
+    used.CopyFrom(evidence.schema)
     override_thresholds(used, night.overrides)
     ThresholdsUsed.of(
         evidence.config,

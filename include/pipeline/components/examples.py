@@ -1,11 +1,12 @@
 """Examples from a snapshot: Parquet -> Arrow -> tf.Example, in this process or on Beam."""
 
+import contextlib
 import json
 import logging
 from pathlib import Path
 
 import apache_beam as beam
-import tensorflow as tf
+import pyarrow as pa
 from tfx.components.util import examples_utils
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -15,6 +16,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from include.pipeline.ahead import ahead
 from include.pipeline.beam import counters, pipeline, pipeline_options
 from include.pipeline.encoding import SPLITS, UNLABELLED, Encoding, RowGroup, row_groups
+from include.tfrecord import framed
 
 log = logging.getLogger("nightly")
 
@@ -64,17 +66,22 @@ def SnapshotExampleGen(
 
 def _in_process(groups: list[RowGroup], encoding: Encoding, outputs: dict[str, Path]) -> dict[str, int]:
     """Write the examples; how many there are by split, and how many rows are UNLABELLED."""
-    writers = {split: tf.io.TFRecordWriter(f"{path}-00000-of-00001") for split, path in outputs.items()}
+
+    def encoded(batch: pa.RecordBatch) -> tuple[int, dict[str, tuple[int, bytes]]]:
+        examples = encoding.encode(batch)
+        return batch.num_rows, {split: (len(those), framed(those)) for split, those in examples.items()}
+
     counts = dict.fromkeys([*SPLITS, UNLABELLED], 0)
     batches = (batch for group in groups for batch in group.batches())
-    for rows, encoded in ahead(lambda batch: (batch.num_rows, encoding.encode(batch)), batches):
-        for split, examples in encoded.items():
-            counts[split] += len(examples)
-            for example in examples:
-                writers[split].write(example)
-        counts[UNLABELLED] += rows - sum(map(len, encoded.values()))
-    for writer in writers.values():
-        writer.close()
+    with contextlib.ExitStack() as opened:
+        paths = {split: Path(f"{path}-00000-of-00001") for split, path in outputs.items()}
+        files = {split: opened.enter_context(path.open("wb")) for split, path in paths.items()}
+        for rows, sides in ahead(encoded, batches):
+            for split, (number, content) in sides.items():
+                files[split].write(content)
+                counts[split] += number
+                rows -= number
+            counts[UNLABELLED] += rows
     return counts
 
 

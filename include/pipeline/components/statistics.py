@@ -2,7 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
 from include.pipeline.beam import pipeline, pipeline_options
-from include.pipeline.reading import reader, record_batches
+from include.pipeline.reading import reader, record_batches_of
 from include.pipeline.value_counts import ExactValueCounts
 
 log = logging.getLogger("nightly")
@@ -47,14 +49,16 @@ def InProcessStatisticsGen(
                 found = rows | f"measure {split}" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
                 _ = found | f"write {split}" >> tfdv.WriteStatisticsToBinaryFile(str(output))
     else:
+        by_split = groupby(record_batches_of(inputs), key=itemgetter(0))
+        found = {split: statistics_of(batch for _, batch in batches) for split, batches in by_split}
         for split, output in outputs.items():
-            output.write_bytes(statistics_of(record_batches(inputs[split])).SerializeToString())
+            output.write_bytes((found[split] if split in found else statistics_of([])).SerializeToString())
     for split, output in outputs.items():
         (dataset,) = tfdv.load_stats_binary(str(output)).datasets
         log.info("%s: %d examples, %d features", split, dataset.num_examples, len(dataset.features))
 
 
-def statistics_of(batches: Iterator[pa.RecordBatch]) -> statistics_pb2.DatasetFeatureStatisticsList:
+def statistics_of(batches: Iterable[pa.RecordBatch]) -> statistics_pb2.DatasetFeatureStatisticsList:
     """TFDV's statistics of a stream of batches (each column a list array), in memory that does not grow with it."""
     options = tfdv.StatsOptions()
     basic, _ = stats_impl.get_generators(options, in_memory=True)  # the other one estimates by sketches

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform import impl_helper
@@ -14,6 +15,7 @@ from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import dataset_options, tf_example_record
 
 from include.pipeline.transform.analysis import PreprocessingFn, Tensors, analyze
+from include.tfrecord import framed
 
 BATCH_ROWS = 8192
 PLACE = tft.TFTransformOutput
@@ -64,10 +66,10 @@ class Transformer:
         """Write each row of a split, transformed, as tf.Example to the TFRecord file `path`; returns how many."""
         rows = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tf.io.TFRecordWriter(str(path)) as writer:
+        with path.open("wb") as file:
             for batch in Source(split_uri, self._raw).batches():
                 outputs = self._model.apply_transform_model(batch)
-                for example in self._encoder.encode(self._converter.convert(outputs)):
-                    writer.write(example)
-                    rows += 1
+                examples = self._encoder.encode(self._converter.convert(outputs))
+                file.write(framed(pa.array(examples, pa.large_binary())))
+                rows += len(examples)
         return rows

@@ -13,7 +13,8 @@ import tfx
 from tfx.types import standard_artifacts
 
 from include.pipeline.components.examples import SnapshotExampleGen
-from include.pipeline.components.statistics import record_batches, statistics_of
+from include.pipeline.components.statistics import statistics_of
+from include.pipeline.reading import record_batches
 
 TAXI = Path(tfx.__file__).parent / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
 

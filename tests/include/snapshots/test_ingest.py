@@ -368,7 +368,7 @@ def records(rows):
 
     from tensorflow.core.example import example_pb2
 
-    from include.snapshots.readers import _masked_crc
+    from include.tfrecord import masked_crc
 
     framed = b""
     for row in rows:
@@ -383,7 +383,7 @@ def records(rows):
                 feature.float_list.value.extend(values)
         data = example.SerializeToString()
         size = struct.pack("<Q", len(data))
-        framed += size + struct.pack("<I", _masked_crc(size)) + data + struct.pack("<I", _masked_crc(data))
+        framed += size + struct.pack("<I", masked_crc(size)) + data + struct.pack("<I", masked_crc(data))
     return framed
 
 

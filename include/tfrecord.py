@@ -1,0 +1,59 @@
+"""The TFRecord format: a record's length, the length's checksum, the record, its checksum.
+
+https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+"""
+
+import itertools
+from collections.abc import Iterator
+from functools import lru_cache
+from struct import Struct
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+LENGTH, CHECKSUM = Struct("<Q"), Struct("<I")
+
+
+def masked_crc(data: bytes) -> int:
+    return int(_masked(np.uint64(google_crc32c.value(data))))
+
+
+def framed(records: pa.Array) -> memoryview:
+    """The records, serialized, as they stand in a file.
+
+    TensorFlow's writer lets go of the interpreter's lock for each record: beside other threads it waits for it a
+    hundred thousand times.
+    """
+    records = records.cast(pa.large_binary())
+    lengths = pc.binary_length(records).dictionary_encode()
+    heads = pa.array(map(_head, lengths.dictionary.to_pylist()), pa.large_binary()).take(lengths.indices)
+    sums = np.fromiter(map(google_crc32c.value, _values(records)), np.uint64, len(records))
+    feet = _masked(sums).astype("<u4").view("V4")
+    feet = pa.Array.from_buffers(pa.binary(4), len(records), [None, pa.py_buffer(feet)]).cast(pa.large_binary())
+    whole = pc.binary_join_element_wise(heads, records, feet, pa.scalar(b"", pa.large_binary()))
+    ends = _ends(whole)
+    return memoryview(whole.buffers()[2] or b"")[ends[0] : ends[-1]]
+
+
+def _values(records: pa.LargeBinaryArray) -> Iterator[bytes]:
+    """As to_pylist, several times as fast."""
+    ends, content = _ends(records).tolist(), bytes(records.buffers()[2] or b"")
+    return (content[start:end] for start, end in itertools.pairwise(ends))
+
+
+def _ends(values: pa.LargeBinaryArray) -> np.ndarray:
+    """Where each value begins, and where the last one ends."""
+    return np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]
+
+
+def _masked(crc: np.ndarray) -> np.ndarray:
+    """As in the format, so that a checksum over what holds checksums is a good one."""
+    return (((crc >> np.uint64(15)) | (crc << np.uint64(17))) + np.uint64(0xA282EAD8)) & np.uint64(0xFFFFFFFF)
+
+
+@lru_cache(maxsize=4096)
+def _head(length: int) -> bytes:
+    packed = LENGTH.pack(length)
+    return packed + CHECKSUM.pack(masked_crc(packed))
