@@ -43,24 +43,28 @@ class Encoding(NamedTuple):
     label: str
     eval_percent: int
 
-    def encode(self, batch: pa.RecordBatch) -> dict[str, pa.LargeBinaryArray]:
-        """Serialized examples by split, in the order of the rows; those without a label are left out."""
+    def schema(self, snapshot: pa.Schema) -> pa.Schema:
+        """The columns, as a decoder of tf.Example gives them: lists of values."""
+        return as_features(pa.RecordBatch.from_pylist([], snapshot), self.columns).schema
+
+    def sides(self, batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
+        """The rows by split, in their order, as a tf.Example holds their values; those without a label are left out."""
         if self.label not in batch.schema.names:
-            return dict.fromkeys(SPLITS, pa.array([], pa.large_binary()))
+            return dict.fromkeys(SPLITS, _values(batch.slice(0, 0), self.columns))
         labelled = batch.filter(batch.column(self.label).is_valid())
         in_eval = split_hash(labelled, self.id_columns) % 100 < self.eval_percent
         sides = {"train": labelled.filter(pa.array(~in_eval)), "eval": labelled.filter(pa.array(in_eval))}
-        return {split: serialized(_values(rows, self.columns)) for split, rows in sides.items()}
+        return {split: _values(rows, self.columns) for split, rows in sides.items()}
 
     def encode_group(self, group: RowGroup) -> Iterator[beam.pvalue.TaggedOutput]:
         """The examples of a row group, each tagged with its split; counts them, and the rows without a label."""
         for batch in group.batches():
-            encoded = self.encode(batch)
-            for split, examples in encoded.items():
-                Metrics.counter("examples", split).inc(len(examples))
-                for example in examples.to_pylist():
+            sides = self.sides(batch)
+            for split, rows in sides.items():
+                Metrics.counter("examples", split).inc(rows.num_rows)
+                for example in serialized(rows).to_pylist():
                     yield beam.pvalue.TaggedOutput(split, example)
-            Metrics.counter("examples", UNLABELLED).inc(batch.num_rows - sum(map(len, encoded.values())))
+            Metrics.counter("examples", UNLABELLED).inc(batch.num_rows - sum(side.num_rows for side in sides.values()))
 
 
 def split_hash(batch: pa.RecordBatch, id_columns: list[str]) -> np.ndarray:
@@ -72,13 +76,18 @@ def split_hash(batch: pa.RecordBatch, id_columns: list[str]) -> np.ndarray:
 
 def as_features(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
     """Columns of values -> columns of lists of at most one value, as a decoder of tf.Example gives them."""
+    return as_lists(_values(batch, columns))
+
+
+def as_lists(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same of values as a tf.Example holds them."""
     arrays = []
-    for values in _values(batch, columns).columns:
+    for values in batch.columns:
         offsets = np.zeros(len(values) + 1, np.int32)
         np.cumsum(values.is_valid().to_numpy(zero_copy_only=False), out=offsets[1:])
         missing = values.is_null() if values.null_count else None
         arrays.append(pa.ListArray.from_arrays(pa.array(offsets), values.drop_null(), mask=missing))
-    return pa.RecordBatch.from_arrays(arrays, columns)
+    return pa.RecordBatch.from_arrays(arrays, batch.schema.names)
 
 
 def _values(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:

@@ -1,6 +1,6 @@
 """Examples of a split as Arrow: in this process, or for Beam."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -24,29 +24,33 @@ def reader(split_uri: str, raw_record_column: str | None = None) -> tf_example_r
 def record_batches(split_uri: str, raw_record_column: str | None = None) -> Iterator[pa.RecordBatch]:
     """The split's examples as Arrow, a bounded batch at a time; nothing where the split is empty.
 
-    :param raw_record_column: a column to add, of the serialized examples
-    """
-    for _, batch in record_batches_of({"": split_uri}, raw_record_column):
-        yield batch
-
-
-def record_batches_of(
-    split_uris: Mapping[str, str], raw_record_column: str | None = None
-) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """The same of several splits, each batch with its split's name, one split after the other.
-
     Not by `reader`: its tf.data takes longer to read a record than it takes to decode it, in one thread.
+
+    :param raw_record_column: a column to add, of the serialized examples
     """
     decoder = example_coder.ExamplesToRecordBatchDecoder()
 
-    def decoded(chunk: tuple[str, list[bytes]]) -> tuple[str, pa.RecordBatch]:
-        split, serialized = chunk
+    def decoded(serialized: list[bytes]) -> pa.RecordBatch:
         batch = decoder.DecodeBatch(serialized)
-        if raw_record_column is not None:
-            batch = record_based_tfxio.AppendRawRecordColumn(batch, raw_record_column, serialized)
-        return split, batch
+        if raw_record_column is None:
+            return batch
+        return record_based_tfxio.AppendRawRecordColumn(batch, raw_record_column, serialized)
 
-    yield from ahead(decoded, ((split, chunk) for split, uri in split_uris.items() for chunk in _chunks(records(uri))))
+    yield from ahead(decoded, _chunks(records(split_uri)))
+
+
+def columns_file(examples_uri: str, split: str) -> Path:
+    """Where a split's examples are as Arrow columns, beside the tf.Example that TFX's components read."""
+    return Path(examples_uri) / "columns" / f"{split}.arrow"
+
+
+def column_batches(file: Path) -> Iterator[pa.RecordBatch]:
+    """What is in such a file, a bounded batch at a time, as the decoder gives it: null where no row has a value."""
+    with pa.OSFile(str(file)) as source, pa.ipc.open_file(source) as columns:
+        for number in range(columns.num_record_batches):
+            batch = columns.get_batch(number)
+            arrays = [pa.nulls(len(a)) if a.null_count == len(a) else a for a in batch.columns]
+            yield pa.RecordBatch.from_arrays(arrays, batch.schema.names)
 
 
 def records(split_uri: str) -> Iterator[bytes]:

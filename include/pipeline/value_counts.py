@@ -20,6 +20,8 @@ from tensorflow_data_validation.utils import stats_util, top_k_uniques_stats_uti
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx_bsl.arrow import array_util
 
+from include.pipeline.ahead import ahead
+
 HELD = 200_000  # values of a feature in memory, before they go to files
 FILES = 32
 SCHEMA = pa.schema([("value", pa.large_binary()), ("count", pa.int64())])
@@ -111,8 +113,8 @@ class ExactValueCounts(stats_generator.CombinerStatsGenerator):
     ) -> statistics_pb2.DatasetFeatureStatistics:
         found = statistics_pb2.DatasetFeatureStatistics()
         top, buckets = self._options.num_top_values, self._options.num_rank_histogram_buckets
-        for path, counts in accumulator.items():
-            unique, frequent = counts.most_frequent(max(top, buckets))
+        counted = ahead(lambda counts: counts.most_frequent(max(top, buckets)), accumulator.values())
+        for path, (unique, frequent) in zip(accumulator, counted, strict=True):
             if not unique:
                 continue
             pairs = [top_k_uniques_stats_util.FeatureValueCount(value, count) for value, count in frequent]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tfx.components.util import examples_utils
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -15,7 +16,9 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from include.pipeline.ahead import ahead
 from include.pipeline.beam import counters, pipeline, pipeline_options
-from include.pipeline.encoding import SPLITS, UNLABELLED, Encoding, RowGroup, row_groups
+from include.pipeline.encoding import SPLITS, UNLABELLED, Encoding, RowGroup, as_lists, row_groups
+from include.pipeline.reading import columns_file
+from include.tfexample import serialized
 from include.tfrecord import framed
 
 log = logging.getLogger("nightly")
@@ -51,36 +54,44 @@ def SnapshotExampleGen(
     examples_utils.set_file_format(examples, "tfrecords_gzip")
     examples.set_string_custom_property("snapshot", Path(snapshot).name)
     outputs = {split: Path(artifact_utils.get_split_uri([examples], split)) / FILES for split in SPLITS}
-    for output in outputs.values():
+    columns_files = {split: columns_file(examples.uri, split) for split in SPLITS}
+    for output in [*outputs.values(), *columns_files.values()]:
         output.parent.mkdir(parents=True, exist_ok=True)
     encoding = Encoding(columns.split("\n"), id_columns.split("\n"), label, eval_percent)
     groups = row_groups(Path(snapshot))
     if beam_args:
         counts = _on_beam(groups, encoding, outputs, json.loads(beam_args))
     else:
-        counts = _in_process(groups, encoding, outputs)
+        counts = _in_process(groups, encoding, outputs, columns_files)
     log.info("%d examples to train on, %d to judge by", counts["train"], counts["eval"])
     if counts[UNLABELLED]:
         log.warning("%d rows have no %s and are left out", counts[UNLABELLED], label)
 
 
-def _in_process(groups: list[RowGroup], encoding: Encoding, outputs: dict[str, Path]) -> dict[str, int]:
-    """Write the examples; how many there are by split, and how many rows are UNLABELLED."""
+def _in_process(
+    groups: list[RowGroup], encoding: Encoding, outputs: dict[str, Path], columns_files: dict[str, Path]
+) -> dict[str, int]:
+    """Write the examples, and the same as columns; how many there are by split, and how many rows are UNLABELLED."""
 
-    def encoded(batch: pa.RecordBatch) -> tuple[int, dict[str, tuple[int, bytes]]]:
-        examples = encoding.encode(batch)
-        return batch.num_rows, {split: (len(those), framed(those)) for split, those in examples.items()}
+    def encoded(batch: pa.RecordBatch) -> tuple[int, dict[str, tuple[memoryview, pa.RecordBatch]]]:
+        sides = encoding.sides(batch)
+        return batch.num_rows, {split: (framed(serialized(rows)), as_lists(rows)) for split, rows in sides.items()}
 
     counts = dict.fromkeys([*SPLITS, UNLABELLED], 0)
     batches = (batch for group in groups for batch in group.batches())
     with contextlib.ExitStack() as opened:
         paths = {split: Path(f"{path}-00000-of-00001") for split, path in outputs.items()}
         files = {split: opened.enter_context(path.open("wb")) for split, path in paths.items()}
+        schema = encoding.schema(pq.read_schema(groups[0].path))
+        columns = {
+            split: opened.enter_context(pa.ipc.new_file(str(path), schema)) for split, path in columns_files.items()
+        }
         for rows, sides in ahead(encoded, batches):
-            for split, (number, content) in sides.items():
-                files[split].write(content)
-                counts[split] += number
-                rows -= number
+            for split, (records, features) in sides.items():
+                files[split].write(records)
+                columns[split].write_batch(features)
+                counts[split] += features.num_rows
+                rows -= features.num_rows
             counts[UNLABELLED] += rows
     return counts
 

@@ -3,8 +3,6 @@
 import json
 import logging
 from collections.abc import Iterable
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +15,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
 from include.pipeline.beam import pipeline, pipeline_options
-from include.pipeline.reading import reader, record_batches_of
+from include.pipeline.reading import column_batches, columns_file, reader, record_batches
 from include.pipeline.value_counts import ExactValueCounts
 
 log = logging.getLogger("nightly")
@@ -49,10 +47,10 @@ def InProcessStatisticsGen(
                 found = rows | f"measure {split}" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
                 _ = found | f"write {split}" >> tfdv.WriteStatisticsToBinaryFile(str(output))
     else:
-        by_split = groupby(record_batches_of(inputs), key=itemgetter(0))
-        found = {split: statistics_of(batch for _, batch in batches) for split, batches in by_split}
         for split, output in outputs.items():
-            output.write_bytes((found[split] if split in found else statistics_of([])).SerializeToString())
+            columns = columns_file(examples.uri, split)  # of examples that another component made there are none
+            batches = column_batches(columns) if columns.exists() else record_batches(inputs[split])
+            output.write_bytes(statistics_of(batches).SerializeToString())
     for split, output in outputs.items():
         (dataset,) = tfdv.load_stats_binary(str(output)).datasets
         log.info("%s: %d examples, %d features", split, dataset.num_examples, len(dataset.features))

@@ -1,5 +1,6 @@
 """Examples from a snapshot, and their statistics: what TFX's own components make of the same rows."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import tensorflow_data_validation as tfdv
 import tfx
 from tfx.types import standard_artifacts
 
+from benchmarks import same
 from include.pipeline.components.examples import SnapshotExampleGen
-from include.pipeline.components.statistics import statistics_of
-from include.pipeline.reading import record_batches
+from include.pipeline.components.statistics import InProcessStatisticsGen, statistics_of
+from include.pipeline.reading import column_batches, columns_file, record_batches
 
 TAXI = Path(tfx.__file__).parent / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
 
@@ -92,6 +94,48 @@ def test_a_snapshot_without_its_label_gives_no_examples_and_no_crash(trips, tmp_
     assert read(tmp_path / "out", "train") == []
     found = statistics_of(record_batches(str(tmp_path / "out/Split-train")))
     assert found.datasets[0].num_examples == 0
+
+
+def test_the_columns_beside_the_examples_are_what_they_are_decoded_to(trips, tmp_path):
+    some = trips.head(1000).assign(
+        nothing=None,
+        late=[None] * 900 + list(range(100)),  # null throughout in some batches
+        when=pd.to_datetime(trips["trip_start_timestamp"], unit="s", utc=True),
+        yes=trips["fare"] > 10,
+        whole=trips["fare"].fillna(0).astype("int32"),
+    )
+    run_example_gen(write_snapshot(tmp_path / "snapshot", some), tmp_path / "out")
+    for split in ("train", "eval"):
+        columns = list(column_batches(columns_file(str(tmp_path / "out"), split)))
+        decoded = list(record_batches(str(tmp_path / f"out/Split-{split}")))
+        assert sum(batch.num_rows for batch in columns) > 100
+        for ours, theirs in zip(columns, decoded, strict=True):
+            assert set(ours.schema.names) == set(theirs.schema.names)
+            for name in ours.schema.names:
+                mine, its = ours.column(name), theirs.column(name)
+                assert pa.types.is_null(mine.type) == pa.types.is_null(its.type), name
+                assert mine.to_pylist() == its.to_pylist(), name
+        mine, its = ({f.path.step[0]: f for f in statistics_of(b).datasets[0].features} for b in (columns, decoded))
+        assert mine == its
+
+
+def test_statistics_are_made_of_the_columns_and_of_other_components_examples(examples, tmp_path):
+    found = []
+    for number, with_columns in enumerate((True, False)):
+        source = tmp_path / f"examples{number}"
+        shutil.copytree(examples, source)
+        if not with_columns:
+            shutil.rmtree(source / "columns")
+        given, made = standard_artifacts.Examples(), standard_artifacts.ExampleStatistics()
+        given.uri, made.uri = str(source), str(tmp_path / f"statistics{number}")
+        given.split_names = '["train", "eval"]'
+        InProcessStatisticsGen.EXECUTOR_SPEC.executor_class().Do(
+            {"examples": [given]}, {"statistics": [made]}, {"beam_args": ""}
+        )
+        found.append(Path(made.uri))
+    differences = same.statistics(*found)
+    assert differences["statistics"]["largest"] == 0
+    assert differences["quantiles"]["largest"] <= same.SKETCH
 
 
 def test_statistics_are_those_of_statistics_gen(examples, tmp_path):
