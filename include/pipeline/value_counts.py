@@ -2,7 +2,7 @@
 
 TFDV counts values exactly on Beam only; in memory it estimates them by sketches, which are far off for a feature with
 many values, such as a free text. Here the counts of a feature are Arrow columns, and beyond a bound they go to files
-by the value's hash, so that each file can be summed by itself.
+by the value's hash, so that each file can be summed by itself, or be divided further where it is large.
 """
 
 import tempfile
@@ -23,7 +23,9 @@ from tfx_bsl.arrow import array_util
 from include.pipeline.ahead import ahead
 
 HELD = 200_000  # values of a feature in memory, before they go to files
+HELD_BYTES = 32 << 20  # of them together, and of a file that is summed in memory
 FILES = 32
+DIGITS = 4  # of a value's hash: a file is divided no further, as one value's counts cannot be
 SCHEMA = pa.schema([("value", pa.large_binary()), ("count", pa.int64())])
 LARGEST_FIRST = [("count", "descending"), ("value", "descending")]
 
@@ -35,18 +37,18 @@ class ValueCounts:
         self._folder = folder
         self._waiting: list[pa.Array] = []  # not counted yet: of many values at once, counting is several times faster
         self._counted = SCHEMA.empty_table()
-        self._files: list[pa.ipc.RecordBatchStreamWriter] = []
+        self._files: Files | None = None
 
     def add(self, values: pa.Array) -> None:
         self._waiting.append(pc.drop_null(values))
-        if sum(map(len, self._waiting)) > HELD:
+        if sum(map(len, self._waiting)) > HELD or sum(one.nbytes for one in self._waiting) > HELD_BYTES:
             self._count()
 
     def most_frequent(self, number: int) -> tuple[int, list[tuple[bytes, int]]]:
         """How many values there are, and the `number` most frequent with their counts; of equal ones the larger."""
         self._count()
         unique, top = 0, SCHEMA.empty_table()
-        for part in self._parts():
+        for part in self._files.parts() if self._files else [self._counted]:
             unique += part.num_rows
             candidates = pa.concat_tables([top, part])
             if candidates.num_rows:  # of nothing, Arrow selects no table
@@ -60,26 +62,43 @@ class ValueCounts:
         arrays = [counted.field("values").cast(pa.large_binary()), counted.field("counts")]
         new, self._waiting = pa.table(arrays, schema=SCHEMA), []
         self._counted = _summed(pa.concat_tables([self._counted, new])) if self._counted.num_rows else new
-        if self._files or self._counted.num_rows > HELD:
-            self._to_files()
+        if self._files or self._counted.num_rows > HELD or self._counted.nbytes > HELD_BYTES:
+            self._files = self._files or Files(self._folder)
+            self._files.write(self._counted)
+            self._counted = SCHEMA.empty_table()
 
-    def _to_files(self) -> None:
-        if not self._files:
-            self._folder.mkdir()
-            self._files = [pa.ipc.new_stream(str(self._folder / str(n)), SCHEMA) for n in range(FILES)]
-        places = pd.util.hash_array(self._counted.column("value").to_numpy(), categorize=False) % FILES
-        for number, file in enumerate(self._files):
-            file.write_table(self._counted.filter(pa.array(places == number)))
-        self._counted = SCHEMA.empty_table()
 
-    def _parts(self) -> Iterator[pa.Table]:
-        """The summed counts, in parts that have no value in common."""
-        if not self._files:
-            yield self._counted
-        for number, file in enumerate(self._files):
-            file.close()
-            with pa.memory_map(str(self._folder / str(number))) as source:
-                yield _summed(pa.ipc.open_stream(source).read_all())
+class Files:
+    """Counts on disk, in files by a digit of the value's hash."""
+
+    def __init__(self, folder: Path, digit: int = 0) -> None:
+        folder.mkdir()
+        self._digit = digit
+        self._paths = [folder / str(number) for number in range(FILES)]
+        self._writers = [pa.ipc.new_stream(str(path), SCHEMA) for path in self._paths]
+
+    def write(self, counts: pa.Table) -> None:
+        hashes = pd.util.hash_array(counts.column("value").to_numpy(), categorize=False)
+        places = hashes // FILES**self._digit % FILES
+        for number, writer in enumerate(self._writers):
+            writer.write_table(counts.filter(pa.array(places == number)))
+
+    def parts(self) -> Iterator[pa.Table]:
+        """The summed counts, in parts that have no value in common. Nothing is written afterwards."""
+        for writer in self._writers:
+            writer.close()
+        for path in self._paths:
+            divided = None
+            with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as counts:
+                if path.stat().st_size <= HELD_BYTES or self._digit + 1 == DIGITS:
+                    yield _summed(counts.read_all())
+                else:
+                    divided = Files(path.with_name(f"{path.name}-divided"), self._digit + 1)
+                    for batch in counts:
+                        divided.write(pa.Table.from_batches([batch]))
+            path.unlink()
+            if divided:
+                yield from divided.parts()
 
 
 def _summed(counts: pa.Table) -> pa.Table:

@@ -11,9 +11,15 @@ from include.pipeline.components.statistics import statistics_of
 from include.pipeline.value_counts import ValueCounts
 
 
-@pytest.mark.parametrize("held", [100_000, 700, 20], ids=["in memory", "through files", "many times through files"])
-def test_every_value_is_counted_and_of_equal_ones_the_larger_comes_first(tmp_path, monkeypatch, held):
+@pytest.mark.parametrize(
+    ("held", "held_bytes"),
+    [(100_000, 1 << 20), (700, 1 << 20), (20, 1 << 20), (100_000, 20_000), (100_000, 500)],
+    ids=["in memory", "through files", "many times through files", "divided files", "as far as they are divided"],
+)
+def test_every_value_is_counted_and_of_equal_ones_the_larger_comes_first(tmp_path, monkeypatch, held, held_bytes):
     monkeypatch.setattr(value_counts, "HELD", held)
+    monkeypatch.setattr(value_counts, "HELD_BYTES", held_bytes)
+    monkeypatch.setattr(value_counts, "FILES", 4)
     random = np.random.default_rng(0)
     values = [f"value {number}".encode() for number in random.zipf(1.2, 20_000) % 5000]
     counts = ValueCounts(tmp_path / "counts")
@@ -23,7 +29,8 @@ def test_every_value_is_counted_and_of_equal_ones_the_larger_comes_first(tmp_pat
     expected = Counter(values)
     assert unique == len(expected)
     assert frequent == sorted(expected.items(), key=lambda item: (item[1], item[0]), reverse=True)[:1000]
-    assert (tmp_path / "counts").exists() == (held < len(expected))
+    assert (tmp_path / "counts").exists() == (held < len(expected) or held_bytes < 1 << 20)
+    assert any(tmp_path.rglob("*-divided")) == (held_bytes < 1 << 20)
 
 
 def test_of_nothing_there_is_nothing(tmp_path):
