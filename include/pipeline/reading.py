@@ -49,6 +49,8 @@ def column_batches(file: Path) -> Iterator[pa.RecordBatch]:
     with pa.OSFile(str(file)) as source, pa.ipc.open_file(source) as columns:
         for number in range(columns.num_record_batches):
             batch = columns.get_batch(number)
+            if not batch.num_rows:  # none of this split's rows were in that part of the snapshot
+                continue
             arrays = [pa.nulls(len(a)) if a.null_count == len(a) else a for a in batch.columns]
             yield pa.RecordBatch.from_arrays(arrays, batch.schema.names)
 

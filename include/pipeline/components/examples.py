@@ -54,14 +54,14 @@ def SnapshotExampleGen(
     examples_utils.set_file_format(examples, "tfrecords_gzip")
     examples.set_string_custom_property("snapshot", Path(snapshot).name)
     outputs = {split: Path(artifact_utils.get_split_uri([examples], split)) / FILES for split in SPLITS}
-    columns_files = {split: columns_file(examples.uri, split) for split in SPLITS}
-    for output in [*outputs.values(), *columns_files.values()]:
+    for output in outputs.values():
         output.parent.mkdir(parents=True, exist_ok=True)
     encoding = Encoding(columns.split("\n"), id_columns.split("\n"), label, eval_percent)
     groups = row_groups(Path(snapshot))
     if beam_args:
         counts = _on_beam(groups, encoding, outputs, json.loads(beam_args))
     else:
+        columns_files = {split: columns_file(examples.uri, split) for split in SPLITS}
         counts = _in_process(groups, encoding, outputs, columns_files)
     log.info("%d examples to train on, %d to judge by", counts["train"], counts["eval"])
     if counts[UNLABELLED]:
@@ -83,9 +83,10 @@ def _in_process(
         paths = {split: Path(f"{path}-00000-of-00001") for split, path in outputs.items()}
         files = {split: opened.enter_context(path.open("wb")) for split, path in paths.items()}
         schema = encoding.schema(pq.read_schema(groups[0].path))
-        columns = {
-            split: opened.enter_context(pa.ipc.new_file(str(path), schema)) for split, path in columns_files.items()
-        }
+        columns = {}
+        for split, path in columns_files.items():
+            path.parent.mkdir(exist_ok=True)
+            columns[split] = opened.enter_context(pa.ipc.new_file(str(path), schema))
         for rows, sides in ahead(encoded, batches):
             for split, (records, features) in sides.items():
                 files[split].write(records)

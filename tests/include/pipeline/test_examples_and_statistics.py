@@ -1,6 +1,7 @@
 """Examples from a snapshot, and their statistics: what TFX's own components make of the same rows."""
 
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import tensorflow as tf
 import tensorflow_data_validation as tfdv
 import tfx
 from tfx.types import standard_artifacts
+from tfx_bsl.coders import example_coder
 
 from benchmarks import same
+from include.pipeline import encoding
 from include.pipeline.components.examples import SnapshotExampleGen
 from include.pipeline.components.statistics import InProcessStatisticsGen, statistics_of
-from include.pipeline.reading import column_batches, columns_file, record_batches
+from include.pipeline.reading import column_batches, columns_file, record_batches, records
 
 TAXI = Path(tfx.__file__).parent / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
 
@@ -92,11 +95,14 @@ def test_rows_without_a_label_are_left_out(trips, tmp_path):
 def test_a_snapshot_without_its_label_gives_no_examples_and_no_crash(trips, tmp_path):
     run_example_gen(write_snapshot(tmp_path / "s", trips.head(100).drop(columns="big_tipper")), tmp_path / "out")
     assert read(tmp_path / "out", "train") == []
-    found = statistics_of(record_batches(str(tmp_path / "out/Split-train")))
-    assert found.datasets[0].num_examples == 0
+    columns = column_batches(columns_file(str(tmp_path / "out"), "train"))
+    for batches in (columns, record_batches(str(tmp_path / "out/Split-train"))):
+        (found,) = statistics_of(batches).datasets
+        assert found.num_examples == 0 and not found.features
 
 
-def test_the_columns_beside_the_examples_are_what_they_are_decoded_to(trips, tmp_path):
+def test_the_columns_beside_the_examples_are_what_they_are_decoded_to(trips, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "BATCH_ROWS", 250)
     some = trips.head(1000).assign(
         nothing=None,
         late=[None] * 900 + list(range(100)),  # null throughout in some batches
@@ -107,8 +113,10 @@ def test_the_columns_beside_the_examples_are_what_they_are_decoded_to(trips, tmp
     run_example_gen(write_snapshot(tmp_path / "snapshot", some), tmp_path / "out")
     for split in ("train", "eval"):
         columns = list(column_batches(columns_file(str(tmp_path / "out"), split)))
-        decoded = list(record_batches(str(tmp_path / f"out/Split-{split}")))
-        assert sum(batch.num_rows for batch in columns) > 100
+        serialized = records(str(tmp_path / f"out/Split-{split}"))
+        decoder = example_coder.ExamplesToRecordBatchDecoder()
+        decoded = [decoder.DecodeBatch(list(islice(serialized, batch.num_rows))) for batch in columns]
+        assert len(columns) == 4 and next(serialized, None) is None
         for ours, theirs in zip(columns, decoded, strict=True):
             assert set(ours.schema.names) == set(theirs.schema.names)
             for name in ours.schema.names:
@@ -138,8 +146,10 @@ def test_statistics_are_made_of_the_columns_and_of_other_components_examples(exa
     assert differences["quantiles"]["largest"] <= same.SKETCH
 
 
-def test_statistics_are_those_of_statistics_gen(examples, tmp_path):
-    ours = statistics_of(record_batches(str(examples / "Split-train"))).datasets[0]
+@pytest.mark.parametrize("form", ["columns", "records"])
+def test_statistics_are_those_of_statistics_gen(examples, tmp_path, form):
+    columns = column_batches(columns_file(str(examples), "train"))
+    ours = statistics_of(columns if form == "columns" else record_batches(str(examples / "Split-train"))).datasets[0]
     theirs = tfdv.generate_statistics_from_tfrecord(
         str(examples / "Split-train/*"), output_path=str(tmp_path / "stats.pb")
     ).datasets[0]
