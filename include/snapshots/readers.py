@@ -108,7 +108,8 @@ def _readable(name: str) -> Iterator[None]:
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise UnreadableBodyError(f"{name} cannot be read to its end: {error}") from error
     except pa.ArrowInvalid as error:
-        hint = "; a quote is never closed, or a row is longer than 2 MiB" if "straddling" in str(error) else ""
+        longest = f"a row is longer than {BLOCK_BYTES >> 20} MiB"
+        hint = f"; a quote is never closed, or {longest}" if "straddling" in str(error) else ""
         raise UnreadableBodyError(f"{name} is not CSV{hint}: {error}") from error
 
 

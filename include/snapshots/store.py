@@ -130,12 +130,13 @@ class SnapshotBuilder:
         self.store._sweep()
         self._folder = Path(tempfile.mkdtemp(dir=self.store.folder, prefix=".building-"))
         self._spill = pa.ipc.new_file(str(self._folder / "rows.arrow"), self.schema)
-        self._columns = {name: (self._folder / name).open("wb") for name in ("times", "hashes", "ids")}
+        # What rows are put in order and told apart by.
+        self._keys = {name: (self._folder / name).open("wb") for name in ("times", "hashes", "ids")}
         return self
 
     def __exit__(self, *_: object) -> None:
         self._spill.close()
-        for file in self._columns.values():
+        for file in self._keys.values():
             file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -147,10 +148,10 @@ class SnapshotBuilder:
         self._starts.append(self.rows)
         self.rows += batch.num_rows
         times = batch.column(self.time_column).cast(pa.int64()).to_numpy(zero_copy_only=False)
-        self._columns["times"].write(np.ascontiguousarray(times).data)
-        self._columns["hashes"].write(_hashes(batch, sorted(self.columns)))
+        self._keys["times"].write(np.ascontiguousarray(times).data)
+        self._keys["hashes"].write(_hashes(batch, sorted(self.columns)))
         if self.id_columns:
-            self._columns["ids"].write(_hashes(batch, self.id_columns))
+            self._keys["ids"].write(_hashes(batch, self.id_columns))
 
     def finish(self, *, label: str, **details: Any) -> tuple[SnapshotManifest, bool]:
         """The snapshot of all rows added, the last of each id; and whether it is new.
@@ -205,9 +206,9 @@ class SnapshotBuilder:
             content.update(hashes[order[start : start + SHARD_ROWS]])
         return order
 
-    def _read(self, column: str, kind: type) -> np.ndarray:
-        self._columns[column].close()
-        return np.fromfile(self._folder / column, kind)
+    def _read(self, key: str, kind: type) -> np.ndarray:
+        self._keys[key].close()
+        return np.fromfile(self._folder / key, kind)
 
     def _write_shards(self, folder: Path, order: np.ndarray, label: str) -> tuple[list[SnapshotFile], dict[str, int]]:
         shards = [order[start : start + SHARD_ROWS] for start in range(0, len(order), SHARD_ROWS)]
@@ -217,24 +218,28 @@ class SnapshotBuilder:
             self._distribute(chosen)
             for number, rows in enumerate(chosen):
                 path = folder / f"rows-{first + number:05d}-of-{len(shards):05d}.parquet"
-                files.append(self._write_shard(path, number, rows, label, labels))
+                file, found = self._write_shard(path, number, rows, label)
+                files.append(file)
+                labels += found
         return files, dict(sorted(labels.items()))
 
-    def _write_shard(self, path: Path, shard: int, rows: np.ndarray, label: str, labels: Counter[str]) -> SnapshotFile:
-        """The rows of a shard that was distributed, in the order of `rows`; their labels are added to `labels`."""
+    def _write_shard(self, path: Path, shard: int, rows: np.ndarray, label: str) -> tuple[SnapshotFile, Counter[str]]:
+        """Write the rows of a shard that was distributed, in the order of `rows`; also, how many have which label."""
         spilled = self._folder / f"shard-{shard}"
-        with pa.OSFile(str(spilled)) as file, pa.ipc.open_stream(file) as reader:
+        with pa.OSFile(str(spilled)) as source, pa.ipc.open_stream(source) as reader:
             table = reader.read_all().combine_chunks()
         spilled.unlink()
         table = table.take(pa.array(np.argsort(np.argsort(rows))))
-        with path.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-            file.flush()
-            os.fsync(file.fileno())
+        with path.open("wb") as opened:
+            pq.write_table(table, opened, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            opened.flush()
+            os.fsync(opened.fileno())
+        labels = Counter()
         if label in self.columns:
             for item in pc.value_counts(table.column(label).cast(pa.string())).to_pylist():
                 labels[item["values"] or ""] += item["counts"]
-        return SnapshotFile(name=path.name, rows=table.num_rows, bytes=path.stat().st_size, sha256=_sha256(path))
+        file = SnapshotFile(name=path.name, rows=table.num_rows, bytes=path.stat().st_size, sha256=_sha256(path))
+        return file, labels
 
     def _distribute(self, shards: list[np.ndarray]) -> None:
         """Write the rows of each of `shards`, still in the order of arrival, to a file of its own, in one reading."""

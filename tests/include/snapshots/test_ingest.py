@@ -255,6 +255,14 @@ def test_a_quote_that_is_never_closed_in_a_long_body_says_so(bench, monkeypatch)
         bench.ingest()
 
 
+def test_a_row_may_be_as_long_as_a_block_and_no_longer(bench):
+    bench.body("a.csv", HEADER + "".join(f"2016-01-02,{n},1,A,{'x' * (1 << 20)}\n" for n in range(3)))
+    assert bench.ingest().rows == 3
+    bench.body("a.csv", HEADER + f"2016-01-02,2,1,A,{'x' * (5 << 20)}\n")
+    with pytest.raises(UnreadableBodyError, match="a row is longer than 2 MiB"):
+        bench.ingest()
+
+
 def test_rows_are_numbered_across_batches(bench, monkeypatch):
     monkeypatch.setattr("include.snapshots.readers.BLOCK_BYTES", 512)
     lines = ["2016-01-01,1,1,A,x"] * 1000

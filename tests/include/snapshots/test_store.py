@@ -4,6 +4,7 @@ import os
 import threading
 import time
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -91,6 +92,15 @@ def test_the_last_row_of_an_id_stays(store):
     assert manifest.duplicate_rows == 1
     assert sum(manifest.rows_by_day.values()) == 3
     assert set(manifest.rows_by_day) == {str(row["day"].date()) for row in rows}
+
+
+def test_the_last_rows_are_found_part_by_part_as_at_once():
+    random = np.random.default_rng(0)
+    known = random.integers(0, 2**63, (300, 2), dtype=np.uint64)
+    for size in (1, 17, 1000):
+        ids = known[random.integers(0, len(known), size)]
+        last = {tuple(row): place for place, row in enumerate(ids.tolist())}
+        assert module._last_of_each(ids).tolist() == sorted(last.values())
 
 
 def test_creators_of_the_same_content_at_once_all_succeed(store):
