@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,15 @@ class Nights:
         tasks = self.airflow.api("get", path, params={"limit": 100})["task_instances"]
         return {task["task_id"]: task["state"] for task in tasks}
 
-    def wait(self, dag: str, run_id: str, seconds: int = 420) -> dict[str, str]:
-        """The tasks' states at the run's end."""
+    def wait(
+        self, dag: str, run_id: str, seconds: int = 420, meanwhile: Callable[[], object] = lambda: None
+    ) -> dict[str, str]:
+        """The tasks' states at the run's end; `meanwhile` is called again and again."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.run(dag, run_id)["state"] in ("success", "failed"):
                 return self.states(dag, run_id)
+            meanwhile()
             time.sleep(0.5)
         states = self.states(dag, run_id)
         # A model's nights run one at a time: left as it is, this one would hold up those of all later tests.

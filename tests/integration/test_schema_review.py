@@ -57,12 +57,7 @@ def decide(nights, run, option, reason):
     A question that comes back is answered again. Airflow loses an answer that is there before its scheduler has heard
     that the process which asked has ended: it takes that end for the resumed task's, as failed, and the retry asks.
     """
-    deadline = time.monotonic() + 420
-    while nights.run(DAG, run)["state"] not in ("success", "failed") and time.monotonic() < deadline:
-        if questions(nights, run):
-            answer(nights, run, option, reason)
-        time.sleep(0.5)
-    return nights.wait(DAG, run, seconds=1)
+    return nights.wait(DAG, run, meanwhile=lambda: questions(nights, run) and answer(nights, run, option, reason))
 
 
 def test_an_approved_change_lets_the_night_go_on_and_a_rejected_one_does_not(nights, paid_by):
