@@ -1,7 +1,7 @@
 """A training step as the Trainer makes it, from TFRecords, against a bare Keras loop over arrays in memory.
 
-One model takes turns between the two, on the same transformed rows and with the same size of a batch. Measured from the
-end of a round's first step, so that neither tracing nor opening files counts, to the end of its last.
+Both have the same network, the same transformed rows and the same size of a batch, and take turns. Measured from the
+end of a round's first execution, so that neither tracing nor opening files counts, to the end of its last.
 """
 
 import statistics
@@ -60,12 +60,12 @@ def _compare(transformed: Path, number: int, rounds: int) -> dict[str, list[floa
     from include.contracts.config import load_config
     from include.models.complaints.model import build_model
     from include.pipeline.modeling.inputs import evaluation_batches, training_batches
-    from include.pipeline.modeling.training import Progress
+    from include.pipeline.modeling.training import Progress, fit
 
     settings = load_config("complaints").training
     output = tft.TFTransformOutput(str(next(transformed.glob("transform_graph/*"))))
     patterns = [f"{transformed}/transformed_examples/*/Split-train/*"]
-    model = build_model(output, settings.hyperparameters)
+    models = {side: build_model(output, settings.hyperparameters) for side in ("ours", "bare")}
     size, wanted = settings.batch_size, number * settings.batch_size
 
     features, labels, there = [], [], 0
@@ -83,27 +83,27 @@ def _compare(transformed: Path, number: int, rounds: int) -> dict[str, list[floa
     answers = np.tile(np.concatenate(labels), (repeats, 1))[:wanted]
 
     class Clock(keras.callbacks.Callback):
-        """Times of the first step's end, when everything has begun, and of the last one's."""
+        """When each execution ended, with the number of its last step."""
 
         def on_train_begin(self, logs=None):
             self.ends = []
 
         def on_train_batch_end(self, batch, logs=None):
-            self.ends.append(time.perf_counter())
+            self.ends.append((batch, time.perf_counter()))
 
         @property
         def seconds_a_step(self) -> float:
-            return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
+            (first, began), (last, ended) = self.ends[0], self.ends[-1]
+            return (ended - began) / (last - first)
 
     def ours(_: int) -> float:
-        clock, batches = Clock(), training_batches(patterns, output, size, seed=0)
-        callbacks = [Progress(number, size), clock]
-        model.fit(batches, steps_per_epoch=number, shuffle=False, verbose=0, callbacks=callbacks)
+        clock = Clock()
+        fit(models["ours"], training_batches(patterns, output, size, seed=0), number, [Progress(number, size), clock])
         return clock.seconds_a_step
 
     def bare(_: int) -> float:
         clock = Clock()
-        model.fit(arrays, answers, batch_size=size, shuffle=False, verbose=0, callbacks=[clock])
+        models["bare"].fit(arrays, answers, batch_size=size, shuffle=False, verbose=0, callbacks=[clock])
         return clock.seconds_a_step
 
     ours(0), bare(0)  # traces the step

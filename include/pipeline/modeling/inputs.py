@@ -11,6 +11,8 @@ from include.pipeline.modeling.transforming import LABEL
 SHUFFLE_ROWS = 65_536  # shuffled as a block of columns: row by row, a shuffle buffer costs more than all the rest
 CACHE_BYTES = 64 * 2**20  # files up to this size on disk are read and parsed once, and kept in memory
 PARSE_ROWS = 1024  # parsing many rows at a time costs a fraction of parsing each alone
+PARSERS = 2  # blocks of PARSE_ROWS parsed at once
+READY = 4  # batches that are waiting for the network
 
 Rows = tuple[dict[str, tf.Tensor], tf.Tensor]  # features by name, and labels, int64 [rows, 1]
 
@@ -45,10 +47,9 @@ def training_batches(
         order = tf.random.experimental.stateless_shuffle(_labelled(block), seed=[seed, number])
         return tf.nest.map_structure(lambda column: tf.gather(column, order), block)
 
-    options = tf.data.Options()
-    options.experimental_warm_start = True  # the first block is read while Keras traces the training step
     numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(), blocks.repeat())
-    return numbered.map(shuffled).rebatch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)
+    # The next block is read and shuffled while the network takes this one's batches.
+    return numbered.map(shuffled).prefetch(1).rebatch(batch_size).prefetch(READY).with_options(_options())
 
 
 def evaluation_batches(
@@ -63,7 +64,7 @@ def evaluation_batches(
         kept = _labelled(block)
         return tf.nest.map_structure(lambda column: tf.gather(column, kept), block)
 
-    return rows.map(labelled).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return rows.map(labelled).rebatch(batch_size).prefetch(READY).with_options(_options())
 
 
 def _rows(paths: list[str], tf_transform_output: tft.TFTransformOutput) -> tf.data.Dataset:
@@ -75,7 +76,14 @@ def _rows(paths: list[str], tf_transform_output: tft.TFTransformOutput) -> tf.da
         return features, features.pop(LABEL)
 
     records = tf.data.TFRecordDataset(paths, compression_type="GZIP" if paths[0].endswith(".gz") else "")
-    return records.batch(PARSE_ROWS).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    return records.batch(PARSE_ROWS).map(parse, num_parallel_calls=PARSERS)
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its bookkeeping takes more from the network's cores than reading does
+    options.experimental_warm_start = True  # the first block is read while Keras traces the step
+    return options
 
 
 def _labelled(block: Rows) -> tf.Tensor:

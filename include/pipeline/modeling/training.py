@@ -25,6 +25,8 @@ from include.pipeline.modeling.inputs import evaluation_batches, training_batche
 
 log = logging.getLogger("nightly")
 
+STEPS_AT_A_TIME = 10  # Keras's own loop in Python costs a small network as much as its step: TensorFlow runs several
+
 
 class TrainingError(RuntimeError):
     """Training cannot give a model; the message says where it stood and what to change."""
@@ -66,13 +68,22 @@ def train(model: keras.Model, fn_args: FnArgs, tf_transform_output: tft.TFTransf
     eval_rows = evaluation_batches(fn_args.eval_files, tf_transform_output, size)
 
     log.info("training %s steps of %s rows", steps, size)
-    model.fit(train_rows, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[Progress(steps, size)])
+    fit(model, train_rows, steps, [Progress(steps, size)])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Your input ran out of data")  # which is how Keras learns where it ends
-        metrics = model.evaluate(eval_rows, steps=fn_args.eval_steps, verbose=0, return_dict=True)
+        metrics = model.evaluate(eval_rows.take(fn_args.eval_steps or -1), verbose=0, return_dict=True)
     log.info("on the eval split: %s", _line(metrics))
     if not math.isfinite(metrics["loss"]):
         raise TrainingError(f"the loss on the eval split is {metrics['loss']}: the model predicts no finite number")
+
+
+def fit(model: keras.Model, rows: tf.data.Dataset, steps: int, callbacks: list[keras.callbacks.Callback]) -> None:
+    """Exactly `steps` steps, several in one call of TensorFlow unless the model's compile() says how many."""
+    if model.steps_per_execution == 1:
+        model.steps_per_execution = max(1, min(STEPS_AT_A_TIME, steps // 10))  # progress is told ten times
+    # Not steps_per_epoch: Keras rounds it up to whole executions.
+    counted = rows.take(steps).apply(tf.data.experimental.assert_cardinality(steps))
+    model.fit(counted, shuffle=False, verbose=0, callbacks=callbacks)
 
 
 class Progress(keras.callbacks.Callback):
@@ -80,19 +91,20 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, steps: int, batch_size: int):
         super().__init__()
-        self.steps, self.batch_size, self.every = steps, batch_size, max(1, steps // 10)
+        self.steps, self.batch_size, self.tenths = steps, batch_size, 0
 
     def on_train_begin(self, logs=None):
         self.began = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        step = batch + 1
+        step = min(batch + 1, self.steps)  # of the last execution Keras counts the steps it could have had
         if not math.isfinite(logs["loss"]):
             raise TrainingError(
                 f"the loss is {logs['loss']} at step {step} of {self.steps}: lower the learning rate, or look for "
                 "values that preprocessing_fn does not scale"
             )
-        if step % self.every == 0 or step == self.steps:
+        if step * 10 // self.steps > self.tenths:
+            self.tenths = step * 10 // self.steps
             speed = step * self.batch_size / (time.monotonic() - self.began)
             log.info("step %s of %s: %s (%s rows/s)", step, self.steps, _line(logs), f"{speed:,.0f}")
 

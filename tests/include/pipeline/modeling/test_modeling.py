@@ -12,7 +12,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from include.pipeline.modeling.export import ExportError, export, serving_features
 from include.pipeline.modeling.inputs import NoRowsError, evaluation_batches, keras_inputs, training_batches
-from include.pipeline.modeling.training import Hyperparameters, Settings, TrainingError, train
+from include.pipeline.modeling.training import Hyperparameters, Progress, Settings, TrainingError, fit, train
 from include.pipeline.modeling.transforming import LABEL, label_of
 from tests.include.trial_night import write
 
@@ -107,6 +107,36 @@ def test_training_logs_its_progress_and_ends_with_the_eval_split(tmp_path, caplo
     assert lines[0] == "training 20 steps of 16 rows"
     assert sum(line.startswith("step ") for line in lines) == 10
     assert lines[-1].startswith("on the eval split: loss 0.")
+
+
+@pytest.mark.parametrize("steps", [7, 20, 137])
+def test_several_steps_at_a_time_are_as_many_as_asked_and_train_the_same_model(steps, tmp_path, caplog, recwarn):
+    caplog.set_level("INFO", "nightly")
+    patterns = files(tmp_path, [(x, int(x > 0)) for x in np.linspace(-1, 1, 100)])
+    trained = {}
+    for at_a_time in ("one", "several"):
+        keras.utils.set_random_seed(0)
+        model, rows = network(), training_batches(patterns, TRANSFORMED, 16, seed=0)
+        if at_a_time == "one":
+            model.fit(rows, steps_per_epoch=steps, shuffle=False, verbose=0)
+        else:
+            fit(model, rows, steps, [Progress(steps, 16)])
+        assert int(model.optimizer.iterations) == steps
+        trained[at_a_time] = np.concatenate([weights.ravel() for weights in model.get_weights()])
+    np.testing.assert_allclose(trained["several"], trained["one"], rtol=1e-6)
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("step ")]
+    assert len(told) == min(steps, 10)
+    assert told[-1].startswith(f"step {steps} of {steps}: ")
+    assert not [warning for warning in recwarn if "ran out of data" in str(warning.message)]
+
+
+def test_a_model_that_says_how_many_steps_to_run_at_a_time_is_obeyed(tmp_path):
+    patterns = files(tmp_path, [(x, int(x > 0)) for x in np.linspace(-1, 1, 100)])
+    model = network()
+    model.compile("sgd", "binary_crossentropy", steps_per_execution=3)
+    fit(model, training_batches(patterns, TRANSFORMED, 16, seed=0), 50, [])
+    assert model.steps_per_execution == 3
+    assert int(model.optimizer.iterations) == 50
 
 
 def test_a_misspelt_or_missing_hyperparameter_is_refused():
