@@ -23,6 +23,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from include.pipeline import preloaded
+
 PACKAGES = (
     "tensorflow",
     "keras",
@@ -77,9 +79,7 @@ class ForkFailed(Exception):
 def forked(function: Callable[..., Any], *arguments: Any, log: Path | None = None) -> Measured:
     """Run `function` in a fork of this process, as the warm host runs a step; what it prints goes to `log`."""
     read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _run_child(function, arguments, write, log)
+    child = preloaded.fork(lambda: _run_child(function, arguments, write, log))
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         said = pipe.read()
@@ -116,8 +116,6 @@ def _run_child(function: Callable[..., Any], arguments: tuple, pipe: int, log: P
 
 def warm() -> None:
     """Import what the warm host imports, so that forks begin as its steps do."""
-    from include.pipeline import preloaded
-
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     preloaded.import_libraries()
     preloaded.ProjectCode().refresh()

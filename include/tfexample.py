@@ -25,8 +25,8 @@ def serialized(batch: pa.RecordBatch) -> pa.LargeBinaryArray:
     if not batch.num_rows:
         return pa.array([], BYTES)
     entries = [_entry(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
-    features = pc.binary_join_element_wise(*entries, NOTHING)
-    return _after_its_head(features, lambda length: _field(1, length))
+    lengths = sum(pc.binary_length(entry).to_numpy() for entry in entries)
+    return pc.binary_join_element_wise(_heads(pa.array(lengths), lambda length: _field(1, length)), *entries, NOTHING)
 
 
 def _entry(name: str, values: pa.Array) -> pa.LargeBinaryArray:
@@ -71,9 +71,13 @@ def _varints(numbers: np.ndarray) -> pa.LargeBinaryArray:
 
 def _after_its_head(content: pa.LargeBinaryArray, head: Callable[[int], bytes]) -> pa.LargeBinaryArray:
     """Each value after the `head` of its length; null stays null."""
-    lengths = pc.binary_length(content).dictionary_encode()
-    heads = pa.array(map(head, lengths.dictionary.to_pylist()), BYTES).take(lengths.indices)
-    return pc.binary_join_element_wise(heads, content, NOTHING)
+    return pc.binary_join_element_wise(_heads(pc.binary_length(content), head), content, NOTHING)
+
+
+def _heads(lengths: pa.Array, head: Callable[[int], bytes]) -> pa.LargeBinaryArray:
+    """The `head` of each length; null stays null."""
+    each = lengths.dictionary_encode()
+    return pa.array(map(head, each.dictionary.to_pylist()), BYTES).take(each.indices)
 
 
 def _field(number: int, length: int) -> bytes:

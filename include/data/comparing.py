@@ -15,7 +15,7 @@ from include.contracts.night import Contribution
 from include.data.errors import DataError
 from include.data.measuring import Statistics
 from include.data.schemas import infer_schema
-from include.pipeline.checks.distances import contributions
+from include.pipeline.checks.distances import differences, largest
 from include.pipeline.checks.evidence import Measured
 from include.pipeline.components.drift_skew import distances
 from include.pipeline.schema import set_threshold, threshold_of
@@ -120,7 +120,7 @@ def explained(
             continue  # the label, which no request has
         norm = "L-infinity" if feature.type == schema_pb2.BYTES else "Jensen-Shannon"
         if name in measured:
-            values = contributions(one, other) if one and other else []
+            values = largest(differences(one, other)[0])
             explanations.append(Distance(name, norm, measured[name].value, threshold, few, values))
         else:
             explanations.append(Distance(name, norm, None, threshold, _why(one, other)))

@@ -51,7 +51,8 @@ class Encoding(NamedTuple):
         """The rows by split, in their order, as a tf.Example holds their values; those without a label are left out."""
         if self.label not in batch.schema.names:
             return dict.fromkeys(SPLITS, _values(batch.slice(0, 0), self.columns))
-        labelled = batch.filter(batch.column(self.label).is_valid())
+        label = batch.column(self.label)
+        labelled = batch.filter(label.is_valid()) if label.null_count else batch
         in_eval = split_hash(labelled, self.id_columns) % 100 < self.eval_percent
         sides = {"train": labelled.filter(pa.array(~in_eval)), "eval": labelled.filter(pa.array(in_eval))}
         return {split: _values(rows, self.columns) for split, rows in sides.items()}

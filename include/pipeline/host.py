@@ -72,9 +72,7 @@ class Handler(socketserver.BaseRequestHandler):
         while not message.endswith(b"\n"):
             message += self.request.recv(1 << 20)
         request = json.loads(message)
-        child = os.fork()
-        if child == 0:
-            _become_worker(request, output, self.request)
+        child = preloaded.fork(lambda: _become_worker(request, output, self.request))
         os.close(output)
         self.request.sendall(b"started\n")
         status = _wait(child, self.request)

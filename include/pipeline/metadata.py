@@ -9,6 +9,7 @@ so that a file lock around each is all it takes.
 import fcntl
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
-from tfx.orchestration.portable.mlmd import context_lib, execution_lib
+from tfx.orchestration.portable.mlmd import event_lib
 from tfx.proto.orchestration import pipeline_pb2
 
 from include.contracts.places import Places
@@ -84,12 +85,33 @@ class NightlyMetadata(metadata.Metadata):
             self._lock = None
 
 
-def outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> list[metadata_store_pb2.Artifact]:
-    """The live artifacts that `node` has in its run."""
+def outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, key: str | None = None) -> list[Artifact]:
+    """The live artifacts that `node` has in its run: of one output, or of all."""
     executions = _executions(handle, node)
     events = handle.store.get_events_by_execution_ids([e.id for e in executions]) if executions else []
-    ids = {event.artifact_id for event in events if event.type == metadata_store_pb2.Event.OUTPUT}
+    ids = {event.artifact_id for event in events if event_lib.is_valid_output_event(event, key)}
     return [a for a in handle.store.get_artifacts_by_id(list(ids)) if a.state == Artifact.LIVE] if ids else []
+
+
+def resolve_inputs(
+    handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, nodes: Mapping[str, pipeline_pb2.PipelineNode]
+) -> None:
+    """Name the artifacts that `node` takes of its run, where they are there, in place of how to find them.
+
+    TFX's launcher reads all executions of the pipeline for each input: each night would be slower than the last.
+
+    :param nodes: by id, those whose outputs it takes among them
+    """
+    for spec in node.inputs.inputs.values():
+        found = [
+            artifact.id
+            for channel in spec.channels
+            for artifact in outputs(handle, nodes[channel.producer_node_query.id], channel.output_key)
+            if artifact.type == channel.artifact_query.type.name
+        ]
+        if found:
+            del spec.channels[:]
+            spec.static_inputs.artifact_ids.extend(dict.fromkeys(found))
 
 
 def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, root: Path) -> None:
@@ -111,6 +133,12 @@ def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, roo
         handle.store.put_executions(unfinished)
 
 
-def _executions(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> list[metadata_store_pb2.Execution]:
-    contexts = context_lib.prepare_contexts(metadata_handle=handle, node_contexts=node.contexts)
-    return execution_lib.get_executions_associated_with_all_contexts(handle, contexts)
+def _executions(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> list[Execution]:
+    """Of its run, by way of the run: the pipeline has all nights' and the node its own of all nights."""
+    names = {one.type.name: one.name.field_value.string_value for one in node.contexts.contexts}
+    run, own = (handle.store.get_context_by_type_and_name(kind, names[kind]) for kind in ("pipeline_run", "node"))
+    if run is None or own is None:
+        return []
+    of_run = handle.store.get_executions_by_context(run.id)
+    of_type = [execution for execution in of_run if execution.type == node.node_info.type.name]
+    return [e for e in of_type if any(c.id == own.id for c in handle.store.get_contexts_by_execution(e.id))]

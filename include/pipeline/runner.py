@@ -34,16 +34,18 @@ def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]
     """
     night = Night.load(night_folder / "request.json")
     pipeline = compiler.Compiler().compile(create_pipeline(night, places))
-    runtime_parameter_utils.substitute_runtime_parameter(
-        pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: night.run_id}
-    )
     nodes = {entry.pipeline_node.node_info.id: entry.pipeline_node for entry in pipeline.nodes}
     if node_id not in nodes:
         raise ValueError(f"{night.model}'s pipeline has no node {node_id!r}" + did_you_mean(node_id, list(nodes)))
+    run_id = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: night.run_id}
+    for part in (pipeline.runtime_spec, nodes[node_id], *(nodes[name] for name in nodes[node_id].upstream_nodes)):
+        runtime_parameter_utils.substitute_runtime_parameter(part, run_id)
     handle = metadata.NightlyMetadata(places, night.model)
     for upstream in nodes[node_id].upstream_nodes:  # an import has no task of its own
         if nodes[upstream].node_info.type.name == IMPORTER:
             _launch(nodes[upstream], pipeline, handle, night)
+    with handle:
+        metadata.resolve_inputs(handle, nodes[node_id], nodes)
     if not nodes[node_id].upstream_nodes:
         with handle:
             retention.prune(handle, places.pipeline / night.model, night.config().retention.runs)

@@ -56,7 +56,10 @@ def set_up_logging() -> None:
     """One line a message, for whoever streams it; the libraries' own chatter only with NIGHTLY_LOG_LEVEL=DEBUG."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    if root.level != logging.INFO:  # which the warm host has set already
+        root.setLevel(logging.INFO)
     if os.environ.get("NIGHTLY_LOG_LEVEL", "").upper() == "DEBUG":
         log.setLevel(logging.DEBUG)
         return

@@ -1,12 +1,27 @@
 """Drift against each control, and skew between the splits, by TFDV's distances."""
 
+import heapq
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from include.contracts.night import Contribution, Reason
 from include.pipeline.checks.evidence import CONTRIBUTIONS, Evidence, Measured, finding, not_measured
 from include.pipeline.checks.schema import counts
+
+
+class Share(NamedTuple):
+    """What Contribution has of a value or a range, for the thousands of which only the largest are told."""
+
+    value: str
+    rows: int
+    share: float
+    control: float | None
+
+    @property
+    def change(self) -> float:
+        return self.share - (self.control or 0.0)
 
 
 def drift(evidence: Evidence) -> Iterator[Reason]:
@@ -31,16 +46,6 @@ def skew(evidence: Evidence) -> Iterator[Reason]:
     for info in evidence.skew.drift_skew_info:
         for distance in info.skew_measurements:
             yield _judged(evidence, "skew", _name(info), distance, evidence.eval, "the eval split", "eval")
-
-
-def contributions(
-    now: statistics_pb2.FeatureNameStatistics, before: statistics_pb2.FeatureNameStatistics
-) -> list[Contribution]:
-    """The values, or ranges of a number, whose shares differ most; none where the two are of different kinds."""
-    if now.WhichOneof("stats") != before.WhichOneof("stats"):
-        return []
-    found = _categorical(now, before) if now.HasField("string_stats") else _numeric(now, before)[0]
-    return sorted(found, key=lambda value: -abs(value.share - (value.control or 0.0)))[:CONTRIBUTIONS]
 
 
 def _judged(
@@ -88,8 +93,8 @@ def _contributions(
 ) -> tuple[list[Contribution], Callable[[], list[str]]]:
     """The values or ranges whose shares differ most, and rows that have the one that grew most."""
     found, ranges = differences(evidence.train.features.get(feature), control.features.get(feature))
-    grown = max(range(len(found)), key=lambda n: found[n].share - (found[n].control or 0.0), default=None)
-    most = sorted(found, key=lambda value: -abs(value.share - (value.control or 0.0)))[:CONTRIBUTIONS]
+    grown = max(range(len(found)), key=lambda n: (found[n].change, found[n].value), default=None)
+    most = largest(found)
     if grown is None:
         return most, list
     if ranges:
@@ -97,9 +102,15 @@ def _contributions(
     return most, lambda: evidence.rows.having(feature, [found[grown].value])
 
 
+def largest(found: list[Share]) -> list[Contribution]:
+    """Those whose shares differ most."""
+    most = heapq.nsmallest(CONTRIBUTIONS, found, key=lambda one: (-abs(one.change), one.value))
+    return [Contribution(**one._asdict()) for one in most]
+
+
 def differences(
     now: statistics_pb2.FeatureNameStatistics | None, before: statistics_pb2.FeatureNameStatistics | None
-) -> tuple[list[Contribution], list[tuple[float, float]]]:
+) -> tuple[list[Share], list[tuple[float, float]]]:
     """The shares on both sides: of a text feature's values, or of ranges of a number, with these ranges."""
     if now is None or before is None or now.WhichOneof("stats") != before.WhichOneof("stats"):
         return [], []
@@ -108,12 +119,12 @@ def differences(
 
 def _categorical(
     now: statistics_pb2.FeatureNameStatistics, before: statistics_pb2.FeatureNameStatistics
-) -> list[Contribution]:
+) -> list[Share]:
     new, old = counts(now), counts(before)
     total = max(now.string_stats.common_stats.num_non_missing, 1)
     total_before = max(before.string_stats.common_stats.num_non_missing, 1)
-    found = [
-        Contribution(
+    return [
+        Share(
             value=value,
             rows=new.get(value, 0),
             share=round(new.get(value, 0) / total, 6),
@@ -121,12 +132,11 @@ def _categorical(
         )
         for value in new.keys() | old.keys()
     ]
-    return sorted(found, key=lambda value: (-abs(value.share - (value.control or 0.0)), value.value))
 
 
 def _numeric(
     now: statistics_pb2.FeatureNameStatistics, before: statistics_pb2.FeatureNameStatistics
-) -> tuple[list[Contribution], list[tuple[float, float]]]:
+) -> tuple[list[Share], list[tuple[float, float]]]:
     """The shares between the control's deciles, and below and above them."""
     new, old = _quantiles(now), _quantiles(before)
     if new is None or old is None:
@@ -145,7 +155,7 @@ def _numeric(
         share = _share(new, start, end, last=end == ranges[-1][1])
         control = _share(old, start, end, last=end == ranges[-1][1])
         found.append(
-            Contribution(
+            Share(
                 value=f"{start:g} to {end:g}",
                 rows=round(share * total),
                 share=round(share, 6),

@@ -157,11 +157,14 @@ class Evidence:
     @cached_property
     def label_by_value(self) -> dict[str, dict[str, tuple[int, int]]]:
         label = self.config.data.label
-        frequent = {
-            name: [bucket.label for bucket in stats.string_stats.rank_histogram.buckets[:VALUES]]
-            for name, stats in self.train.features.items()
-            if stats.HasField("string_stats")
-        }
+        # Of these values' rows a share is in the train split, which is measured; half of what is expected there is
+        # less than chance leaves. A free text has no such value, and its column need not be read.
+        enough = self.gate.min_rows_for_value * (1 - self.config.data.eval_percent / 100) / 2
+        frequent = {}
+        for name, stats in self.train.features.items():
+            buckets = stats.string_stats.rank_histogram.buckets[:VALUES]
+            if values := [bucket.label for bucket in buckets if bucket.sample_count >= enough]:
+                frequent[name] = values
         return self.rows.label_by_value(frequent, label.column, label.positive)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from include.contracts.base import did_you_mean
 from include.contracts.night import Reason
-from include.pipeline.checks.distances import differences, named
-from include.pipeline.checks.evidence import CONTRIBUTIONS, Evidence, Served, finding, not_measured
+from include.pipeline.checks.distances import differences, largest, named
+from include.pipeline.checks.evidence import Evidence, Served, finding, not_measured
 from include.pipeline.checks.presence import missing_share
 from include.pipeline.modeling.export import serving_features
 
@@ -33,8 +33,8 @@ def _distances(evidence: Evidence, served: Served) -> Iterator[Reason]:
             feature = ".".join(info.path.step)
             if 1.0 in (missing_share(side, feature) for side in (served.requests, served.training)):
                 continue  # which is a finding of its own
-            values, _ = differences(served.requests.features.get(feature), served.training.features.get(feature))
-            values = sorted(values, key=lambda value: -abs(value.share - (value.control or 0.0)))[:CONTRIBUTIONS]
+            found, _ = differences(served.requests.features.get(feature), served.training.features.get(feature))
+            values = largest(found)
             far = distance.value > distance.threshold
             yield finding(
                 *("skew", feature, distance.value, distance.threshold),

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import subprocess
 
+import ml_metadata as mlmd
 import pytest
 from tfx import v1 as tfx
 from tfx.orchestration import metadata as tfx_metadata
@@ -72,6 +73,20 @@ def test_nights_that_run_at_once_do_not_meet_in_the_metadata(folder, places):
     with concurrent.futures.ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("fork")) as pool:
         found = [pool.submit(run_node, "schema", each, places) for each in folders]
         assert all(future.result() for future in found)
+
+
+def test_a_node_does_not_read_what_other_nights_have_done(folder, places, monkeypatch):
+    read = set()
+    whole = mlmd.MetadataStore.get_executions_by_context
+
+    def watched(store: mlmd.MetadataStore, context: int, **how: object) -> list[mlmd.proto.Execution]:
+        read.update(found.name for found in store.get_contexts_by_id([context]))
+        return whole(store, context, **how)
+
+    monkeypatch.setattr(mlmd.MetadataStore, "get_executions_by_context", watched)
+    monkeypatch.delattr(mlmd.MetadataStore, "get_executions")
+    assert run_node("data_gate", folder, places)
+    assert read == {folder.name}
 
 
 def test_an_unknown_node_is_refused_with_the_nearest(folder, places):
