@@ -9,9 +9,9 @@ import gc
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -57,26 +57,22 @@ def import_libraries() -> None:
 
 
 def fork(work: Callable[[], None]) -> int:
-    """Fork a child that does `work` and ends; its process id.
+    """Fork a child that does `work` and ends; its process id. Raises OSError where there can be no other process.
 
     From a thread of its own, which becomes the child's main thread: glibc gives it an arena of its own to allocate in.
     The main thread's, with the holes that importing left everywhere, is shared, and each page written to is copied.
     """
-    children: list[int] = []
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_fork, work).result()
 
-    def run() -> None:
-        child = os.fork()
-        if child == 0:
-            try:
-                work()
-            finally:
-                os._exit(1)  # `work` has ended the process, unless it failed
-        children.append(child)
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return children[0]
+def _fork(work: Callable[[], None]) -> int:
+    if child := os.fork():
+        return child
+    try:
+        work()
+    finally:
+        os._exit(1)  # `work` has ended the process, unless it failed
 
 
 class ProjectCode:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from include.contracts.places import ROOT
+from include.pipeline import preloaded
 from include.pipeline.preloaded import PROJECT
 
 NEEDED = ("pipeline/preloaded.py", "contracts/base.py", "contracts/code.py", "contracts/places.py")
@@ -117,3 +119,29 @@ def test_every_module_of_the_project_that_steps_import_is_watched():
     ours = [name for name, path in json.loads(done.stdout.splitlines()[-1]) if not path.startswith(sys.prefix)]
     assert "include.pipeline.runner" in ours
     assert [name for name in ours if not f"{name}.".startswith(PROJECT)] == []
+
+
+def ended(work) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(preloaded.fork(work), 0)[1])
+
+
+def test_a_fork_is_in_its_main_thread_so_that_it_can_take_signals():
+    def work():
+        signal.signal(signal.SIGUSR1, lambda *_: os._exit(7))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(30)
+
+    assert ended(work) == 7
+
+
+def test_a_fork_whose_work_fails_or_returns_ends_with_1_and_runs_nothing_of_its_parents():
+    assert ended(lambda: 1 / 0) == ended(lambda: None) == 1
+
+
+def test_where_nothing_can_be_forked_the_caller_is_told(monkeypatch):
+    def refused() -> int:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refused)
+    with pytest.raises(BlockingIOError):
+        preloaded.fork(lambda: None)
