@@ -103,6 +103,8 @@ def resolve_inputs(
     :param nodes: by id, those whose outputs it takes among them
     """
     for spec in node.inputs.inputs.values():
+        if any(channel.producer_node_query.id not in node.upstream_nodes for channel in spec.channels):
+            continue  # of another pipeline
         found = [
             artifact.id
             for channel in spec.channels

@@ -25,7 +25,7 @@ from include.pipeline.modeling.inputs import evaluation_batches, training_batche
 
 log = logging.getLogger("nightly")
 
-STEPS_AT_A_TIME = 10  # Keras's own loop in Python costs a small network as much as its step: TensorFlow runs several
+STEPS_AT_A_TIME = 10  # in one call of TensorFlow: Keras's own loop in Python has its price at each step
 
 
 class TrainingError(RuntimeError):
