@@ -22,7 +22,6 @@ LIBRARIES = (
     "pydantic.json_schema",
     "pydantic.types",
     "google_crc32c",
-    "grpc._server",  # TFX's watcher of an execution makes one
     "pyarrow.acero",  # Arrow, when something is grouped
     "setuptools",  # TFX, when the first artifact is made
     "tomllib",

@@ -11,7 +11,7 @@ from typing import Any
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import execution_publish_utils, launcher, runtime_parameter_utils
+from tfx.orchestration.portable import data_types, execution_publish_utils, launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from include.contracts.base import did_you_mean
@@ -61,11 +61,32 @@ def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]
         return {a.name or str(a.id): a.uri for a in metadata.outputs(handle, nodes[node_id])}
 
 
-class RepeatableLauncher(launcher.Launcher):
-    """TFX's launcher, except that a node which runs again in its run is a new execution.
+class NightlyLauncher(launcher.Launcher):
+    """TFX's launcher, but for two things: a node that runs again in its run is a new execution, and no port is opened.
 
-    TFX's own takes a node that has succeeded in the run for done, whatever has changed before it since.
+    TFX's own takes a node that has succeeded in the run for done, whatever has changed before it since. And it has a
+    gRPC server run beside each executor, to be told of a job elsewhere: these executors have none to tell of.
     """
+
+    def launch(self) -> data_types.ExecutionInfo | None:
+        """What ran, or None if the driver found that nothing can. Raises what the executor raises."""
+        if not self._executor_operator:  # an import
+            return super().launch()
+        prepared = self._prepare_execution()
+        info = prepared.execution_info
+        if not prepared.is_execution_needed:
+            return info
+        try:
+            output = self._run_executor(info)
+        except Exception as error:
+            told = getattr(error, "executor_output", None)
+            self._publish_failed_execution(info.execution_id, prepared.contexts, told)
+            raise
+        finally:
+            self._clean_up_stateless_execution_info(info)
+        self._clean_up_stateful_execution_info(info)
+        self._publish_successful_execution(info.execution_id, prepared.contexts, info.output_dict, output)
+        return info
 
     def _register_or_reuse_execution(
         self, metadata_handle: tfx_metadata.Metadata, contexts: list[Any], **inputs: Any
@@ -91,7 +112,7 @@ def _launch(
         return reuse
     if reuse:
         log.info("computed: %s", reuse.reason)
-    done = RepeatableLauncher(
+    done = NightlyLauncher(
         pipeline_node=node,
         mlmd_connection=handle,
         pipeline_info=pipeline.pipeline_info,

@@ -41,8 +41,12 @@ class ValueCounts:
 
     def add(self, values: pa.Array) -> None:
         self._waiting.append(pc.drop_null(values))
-        if sum(map(len, self._waiting)) > HELD or sum(one.nbytes for one in self._waiting) > HELD_BYTES:
+        if sum(map(len, self._waiting)) > HELD or self.waiting_bytes > HELD_BYTES:
             self._count()
+
+    @property
+    def waiting_bytes(self) -> int:
+        return sum(one.nbytes for one in self._waiting)
 
     def most_frequent(self, number: int) -> tuple[int, list[tuple[bytes, int]]]:
         """How many values there are, and the `number` most frequent with their counts; of equal ones the larger."""
@@ -132,8 +136,10 @@ class ExactValueCounts(stats_generator.CombinerStatsGenerator):
     ) -> statistics_pb2.DatasetFeatureStatistics:
         found = statistics_pb2.DatasetFeatureStatistics()
         top, buckets = self._options.num_top_values, self._options.num_rank_histogram_buckets
-        counted = ahead(lambda counts: counts.most_frequent(max(top, buckets)), accumulator.values())
-        for path, (unique, frequent) in zip(accumulator, counted, strict=True):
+        # The longest work first: left to the end, it would have one thread to itself.
+        features = sorted(accumulator, key=lambda path: accumulator[path].waiting_bytes, reverse=True)
+        counted = ahead(lambda path: accumulator[path].most_frequent(max(top, buckets)), features)
+        for path, (unique, frequent) in zip(features, counted, strict=True):
             if not unique:
                 continue
             pairs = [top_k_uniques_stats_util.FeatureValueCount(value, count) for value, count in frequent]

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,7 +16,6 @@ from include.contracts.config import DataGate, ModelConfig
 from include.contracts.findings import beyond
 from include.contracts.night import Contribution, Night, Reason
 from include.contracts.snapshot import SnapshotManifest
-from include.pipeline.ahead import ahead
 from include.pipeline.requests import Requests
 
 Features = dict[str, statistics_pb2.FeatureNameStatistics]
@@ -95,34 +94,33 @@ class SnapshotRows:
 
         Nothing else is counted: a free text has as many values as rows.
         """
-
-        def grouped(part: tuple[Path, str]) -> tuple[str, list[dict[str, Any]]]:
-            path, name = part
-            table = pq.ParquetFile(path).read(columns=[name, label])
-            texts = table.column(name).cast(pa.string())
-            wanted = pc.and_(table.column(label).is_valid(), pc.is_in(texts, pa.array(values[name], pa.string())))
-            labels = table.column(label).filter(wanted).cast(pa.string())
-            is_positive = pc.is_in(labels, pa.array(positive, pa.string())).cast(pa.int64())
-            labelled = pa.table({"value": texts.filter(wanted), "positive": is_positive})
-            groups = labelled.group_by("value").aggregate([("positive", "count"), ("positive", "sum")])
-            return name, groups.to_pylist()
-
-        parts: list[tuple[Path, str]] = []
+        counted = {name: np.zeros((len(wanted) + 1, 2), int) for name, wanted in values.items()}  # the last: all others
         for path in sorted(self.folder.glob("rows-*.parquet")):
-            names = pq.read_schema(path).names
+            file = pq.ParquetFile(path, read_dictionary=list(values))  # each value once, as Parquet has them
+            names = file.schema_arrow.names
             if label not in names:
                 return {}
-            parts += [(path, name) for name in values if name in names and name != label]
-        found: dict[str, dict[str, tuple[int, int]]] = {}
-        for name, groups in ahead(grouped, parts):  # a shard's column at a time: memory does not grow with them
-            counts = found.setdefault(name, {})
-            for group in groups:
-                rows, positives = counts.get(group["value"], (0, 0))
-                counts[group["value"]] = rows + group["positive_count"], positives + group["positive_sum"]
-        return {
-            name: dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0])))
-            for name, counts in found.items()
-        }
+            labels = file.read(columns=[label]).column(0).cast(pa.string())
+            sides = labels.is_valid().to_numpy(), pc.is_in(labels, pa.array(positive, pa.string())).to_numpy()
+            for name in values.keys() & set(names) - {label}:  # a column at a time: memory does not grow with them
+                place = _places(file.read(columns=[name]).column(0), values[name])
+                for side, rows in enumerate(sides):
+                    counted[name][:, side] += np.bincount(place[rows], minlength=len(values[name]) + 1)
+        found = {}
+        for name, wanted in values.items():
+            each = zip(wanted, counted[name][:-1].tolist(), strict=True)
+            counts = {value: (rows, positives) for value, (rows, positives) in each if rows}
+            if counts:
+                found[name] = dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0])))
+        return found
+
+
+def _places(column: pa.ChunkedArray, values: list[str]) -> np.ndarray:
+    """Each row's value's place among the values, whose number stands for any other and for none: [rows]."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
+    encoded = encoded.unify_dictionaries().combine_chunks()
+    places = pc.index_in(encoded.dictionary.cast(pa.string()), pa.array(values, pa.string()))
+    return places.take(encoded.indices).fill_null(len(values)).to_numpy()
 
 
 @dataclass(frozen=True)

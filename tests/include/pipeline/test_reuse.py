@@ -23,7 +23,7 @@ from include.pipeline.components.release import known
 from include.pipeline.metadata import Artifact, Execution, NightlyMetadata
 from include.pipeline.pipeline import create_pipeline
 from include.pipeline.retention import prune
-from include.pipeline.runner import RepeatableLauncher, run_node
+from include.pipeline.runner import NightlyLauncher, run_node
 from include.release.store import ReleaseStore
 from tests.include.release import models
 
@@ -254,13 +254,13 @@ def test_a_step_killed_while_it_takes_work_over_leaves_one_output_to_its_retry(a
 
 def test_what_was_made_while_the_code_changed_is_not_reused(another, places, project, monkeypatch):
     path = project / "include/pipeline/components/examples.py"
-    before, launch = path.read_bytes(), RepeatableLauncher.launch
+    before, launch = path.read_bytes(), NightlyLauncher.launch
 
     def edit_and_launch(launcher):
         path.write_bytes(before + b"# changed meanwhile\n")
         return launch(launcher)
 
-    monkeypatch.setattr(RepeatableLauncher, "launch", edit_and_launch)
+    monkeypatch.setattr(NightlyLauncher, "launch", edit_and_launch)
     edited = another(fresh=True)
     try:
         run(edited, places, "examples")

@@ -4,9 +4,11 @@ import concurrent.futures
 import json
 import multiprocessing
 import subprocess
+from pathlib import Path
 
 import ml_metadata as mlmd
 import pytest
+from google.protobuf import text_format
 from tfx import v1 as tfx
 from tfx.orchestration import metadata as tfx_metadata
 
@@ -87,6 +89,30 @@ def test_a_node_does_not_read_what_other_nights_have_done(folder, places, monkey
     monkeypatch.delattr(mlmd.MetadataStore, "get_executions")
     assert run_node("data_gate", folder, places)
     assert read == {folder.name}
+
+
+def test_a_node_that_fails_leaves_its_failure_and_no_outputs(folder, places):
+    night = Night.load(folder / "request.json").model_copy(update={"run_id": "fails"})
+    night.save(night.folder(places) / "request.json")
+    SnapshotRef.load(folder / "snapshot.json").save(night.folder(places) / "snapshot.json")
+    for node in ("examples", "statistics", "schema"):
+        made = run_node(node, night.folder(places), places)
+    (schema,) = made.values()
+    (Path(schema) / "schema.pbtxt").write_text("not a schema")
+    with pytest.raises(text_format.ParseError, match="no field named"):
+        run_node("example_validator", night.folder(places), places)
+    with NightlyMetadata(places, "taxi") as handle:
+        run = handle.store.get_context_by_type_and_name("pipeline_run", "fails")
+        executions = handle.store.get_executions_by_context(run.id)
+    (failed,) = (e for e in executions if e.last_known_state == e.FAILED)
+    assert failed.type.endswith("ExampleValidator")
+    assert not (places.pipeline / "taxi/example_validator/anomalies" / str(failed.id)).exists()
+
+
+def test_a_node_opens_no_port(folder, places, monkeypatch):
+    monkeypatch.delattr("portpicker.pick_unused_port")
+    monkeypatch.delattr("grpc.server")
+    assert run_node("data_gate", folder, places)
 
 
 def test_an_unknown_node_is_refused_with_the_nearest(folder, places):
