@@ -1,9 +1,10 @@
-"""Where ML Metadata is, by the environment."""
+"""Where ML Metadata is, by the environment; and what is left to TFX to find in it."""
 
 import pytest
+from tfx.proto.orchestration import pipeline_pb2
 
 from include.contracts.places import Places
-from include.pipeline.metadata import connection_config
+from include.pipeline.metadata import NightlyMetadata, connection_config, resolve_inputs
 
 
 def test_a_postgresql_url_is_taken_apart_and_its_password_decoded(monkeypatch):
@@ -26,3 +27,13 @@ def test_without_a_url_each_model_has_a_file(monkeypatch, tmp_path):
     monkeypatch.delenv("NIGHTLY_METADATA_DB", raising=False)
     found = connection_config(Places.from_environment(), "taxi")
     assert found.sqlite.filename_uri == str(tmp_path / "metadata/taxi.sqlite")
+
+
+def test_an_input_of_another_pipeline_is_left_to_tfx(monkeypatch, tmp_path):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
+    node = pipeline_pb2.PipelineNode(upstream_nodes=["examples"])
+    node.inputs.inputs["model"].channels.add().producer_node_query.id = "trainer"
+    with NightlyMetadata(Places.from_environment(), "taxi") as handle:
+        before = node.SerializeToString(deterministic=True)
+        resolve_inputs(handle, node, {"examples": pipeline_pb2.PipelineNode()})
+    assert node.SerializeToString(deterministic=True) == before

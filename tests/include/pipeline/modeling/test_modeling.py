@@ -109,6 +109,18 @@ def test_training_logs_its_progress_and_ends_with_the_eval_split(tmp_path, caplo
     assert lines[-1].startswith("on the eval split: loss 0.")
 
 
+def test_eval_steps_are_so_many_batches_from_the_first_on(tmp_path, caplog):
+    caplog.set_level("INFO", "nightly")
+    right = [(x, int(x > 0)) for x in np.linspace(-1, 1, 16)]
+    wrong = [(x, 1 - label) for x, label in right]
+    to_train_on, to_judge_by = files(tmp_path / "train", right), files(tmp_path / "eval", right + wrong)
+    for steps in (1, None):
+        fn_args = FnArgs(train_files=to_train_on, eval_files=to_judge_by, train_steps=200, eval_steps=steps)
+        train(network(1.0), fn_args, TRANSFORMED, Settings(model="taxi", batch_size=16))
+    one, both = (float(said.split()[5]) for said in caplog.messages if said.startswith("on the eval split: loss "))
+    assert one < 0.3 < both
+
+
 @pytest.mark.parametrize("steps", [7, 20, 137])
 def test_several_steps_at_a_time_are_as_many_as_asked_and_train_the_same_model(steps, tmp_path, caplog, recwarn):
     caplog.set_level("INFO", "nightly")
