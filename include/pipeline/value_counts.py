@@ -38,15 +38,13 @@ class ValueCounts:
         self._waiting: list[pa.Array] = []  # not counted yet: of many values at once, counting is several times faster
         self._counted = SCHEMA.empty_table()
         self._files: Files | None = None
+        self.bytes = 0  # of all values so far
 
     def add(self, values: pa.Array) -> None:
         self._waiting.append(pc.drop_null(values))
-        if sum(map(len, self._waiting)) > HELD or self.waiting_bytes > HELD_BYTES:
+        self.bytes += self._waiting[-1].nbytes
+        if sum(map(len, self._waiting)) > HELD or sum(one.nbytes for one in self._waiting) > HELD_BYTES:
             self._count()
-
-    @property
-    def waiting_bytes(self) -> int:
-        return sum(one.nbytes for one in self._waiting)
 
     def most_frequent(self, number: int) -> tuple[int, list[tuple[bytes, int]]]:
         """How many values there are, and the `number` most frequent with their counts; of equal ones the larger."""
@@ -137,7 +135,7 @@ class ExactValueCounts(stats_generator.CombinerStatsGenerator):
         found = statistics_pb2.DatasetFeatureStatistics()
         top, buckets = self._options.num_top_values, self._options.num_rank_histogram_buckets
         # The longest work first: left to the end, it would have one thread to itself.
-        features = sorted(accumulator, key=lambda path: accumulator[path].waiting_bytes, reverse=True)
+        features = sorted(accumulator, key=lambda path: accumulator[path].bytes, reverse=True)
         counted = ahead(lambda path: accumulator[path].most_frequent(max(top, buckets)), features)
         for path, (unique, frequent) in zip(features, counted, strict=True):
             if not unique:

@@ -96,16 +96,17 @@ class SnapshotRows:
         """
         counted = {name: np.zeros((len(wanted) + 1, 2), int) for name, wanted in values.items()}  # the last: all others
         for path in sorted(self.folder.glob("rows-*.parquet")):
-            file = pq.ParquetFile(path, read_dictionary=list(values))  # each value once, as Parquet has them
-            names = file.schema_arrow.names
+            names = pq.read_schema(path).names
             if label not in names:
                 return {}
+            features = [name for name in values if name in names and name != label]
+            file = pq.ParquetFile(path, read_dictionary=features)  # each value once, as Parquet has them
             labels = file.read(columns=[label]).column(0).cast(pa.string())
             sides = labels.is_valid().to_numpy(), pc.is_in(labels, pa.array(positive, pa.string())).to_numpy()
-            for name in values.keys() & set(names) - {label}:  # a column at a time: memory does not grow with them
-                place = _places(file.read(columns=[name]).column(0), values[name])
+            for name in features:  # a column at a time: memory does not grow with them
+                positions = _positions(file.read(columns=[name]).column(0), values[name])
                 for side, rows in enumerate(sides):
-                    counted[name][:, side] += np.bincount(place[rows], minlength=len(values[name]) + 1)
+                    counted[name][:, side] += np.bincount(positions[rows], minlength=len(values[name]) + 1)
         found = {}
         for name, wanted in values.items():
             each = zip(wanted, counted[name][:-1].tolist(), strict=True)
@@ -115,12 +116,12 @@ class SnapshotRows:
         return found
 
 
-def _places(column: pa.ChunkedArray, values: list[str]) -> np.ndarray:
-    """Each row's value's place among the values, whose number stands for any other and for none: [rows]."""
+def _positions(column: pa.ChunkedArray, values: list[str]) -> np.ndarray:
+    """Where each row's value stands in `values`; their number, len(values), for any other and for none. [rows]"""
     encoded = column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
     encoded = encoded.unify_dictionaries().combine_chunks()
-    places = pc.index_in(encoded.dictionary.cast(pa.string()), pa.array(values, pa.string()))
-    return places.take(encoded.indices).fill_null(len(values)).to_numpy()
+    positions = pc.index_in(encoded.dictionary.cast(pa.string()), pa.array(values, pa.string()))
+    return positions.take(encoded.indices).fill_null(len(values)).to_numpy()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,12 @@
-"""The labels of a feature's values, on real trips."""
+"""The labels of a feature's values: counted as by hand, and on real trips."""
 
-from include.pipeline.checks.evidence import VALUES
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from include.pipeline.checks.evidence import VALUES, SnapshotRows
 from tests.include.pipeline.checks.nights import judge_night
 
 
@@ -20,3 +26,40 @@ def test_labels_are_counted_of_every_value_that_can_be_judged_and_of_no_rare_one
     for feature, value in judged:
         assert evidence.label_by_value[feature][value] == every[feature][value]
     assert not [value for feature, value in rare if value in evidence.label_by_value.get(feature, {})]
+
+
+def test_labels_are_counted_as_row_by_row(tmp_path):
+    """Values and labels that are missing, texts and numbers, shards of several row groups with other values in each."""
+    random = np.random.default_rng(0)
+    columns = {
+        "text": [None, "", "a", "b", "großes C", *(f"rare {n}" for n in range(500))],
+        "number": [None, 0, 1, 2],
+        "raw": [None, b"x", b"y"],
+        "label": [None, "Yes", "No", "yes"],
+    }
+    types = {"text": pa.string(), "number": pa.int64(), "raw": pa.binary(), "label": pa.string()}
+    rows: list[dict] = []
+    for shard in range(2):
+        drawn = {name: [each[n] for n in random.integers(0, len(each), 1000)] for name, each in columns.items()}
+        drawn["text"][: 300 * shard] = ["only in one"] * 300 * shard
+        table = pa.table({name: pa.array(each, types[name]) for name, each in drawn.items()})
+        pq.write_table(table, tmp_path / f"rows-{shard}.parquet", row_group_size=300)
+        rows += table.to_pylist()
+    wanted = {
+        "text": ["b", "a", "", "großes C", "only in one", "in none"],
+        "number": ["2", "0"],
+        "raw": ["y"],
+        "label": ["Yes"],
+        "gone": ["a"],
+    }
+    expected = {}
+    for name in ("text", "number", "raw"):
+        read = [(one[name].decode() if name == "raw" and one[name] else one[name], one["label"]) for one in rows]
+        labelled = Counter(str(value) for value, label in read if value is not None and label)
+        positive = Counter(str(value) for value, label in read if value is not None and label in ("Yes", "yes"))
+        expected[name] = {value: (labelled[value], positive[value]) for value in wanted[name] if labelled[value]}
+    found = SnapshotRows(tmp_path).label_by_value(wanted, "label", ["Yes", "yes"])
+    assert found == expected
+    for counts in found.values():
+        assert list(counts) == sorted(counts, key=lambda value: (-counts[value][0], value)), "the most frequent first"
+    assert SnapshotRows(tmp_path).label_by_value(wanted, "no such label", ["Yes"]) == {}
