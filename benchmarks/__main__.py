@@ -48,7 +48,7 @@ def main(words: list[str]) -> int:
             parser.error(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}")
 
     folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="nightly-bench-"))).absolute()
-    began, failed = time.monotonic(), []
+    began, failed, goals = time.monotonic(), [], []
     code = code_version()  # before the first result is kept, which changes the files
     try:
         copy = copy_project(folder / "project")
@@ -59,6 +59,7 @@ def main(words: list[str]) -> int:
                 failed.append(name)
             else:
                 print(report.as_text(name, result))
+                goals += result["goals"]
                 if not arguments.quick:
                     report.keep(name, result)
             if not arguments.folder:
@@ -66,7 +67,11 @@ def main(words: list[str]) -> int:
     finally:
         if not arguments.folder:
             shutil.rmtree(folder, ignore_errors=True)
-    print(f"{(time.monotonic() - began) / 60:.0f} minutes" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    unmet = [goal["what"] for goal in goals if not goal["met"]]
+    print(f"{(time.monotonic() - began) / 60:.0f} minutes; {len(goals) - len(unmet)} of {len(goals)} goals met")
+    for said, names in (("not met", unmet), ("failed", failed)):
+        if names:
+            print(f"{said}: {'; '.join(names)}")
     return 1 if failed else 0
 
 
