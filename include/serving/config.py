@@ -139,6 +139,12 @@ def read_prometheus_path(path: str) -> str:
 
 def _read(path: str, message):
     try:
-        return text_format.Parse(Path(path).read_bytes(), message)
-    except (text_format.ParseError, OSError, UnicodeDecodeError) as error:
+        return text_format.Parse(Path(path).read_text("utf-8"), message)
+    except OSError as error:
         raise invalid(f"Invalid protobuf file: '{path}': {error}") from None
+    except (text_format.ParseError, ValueError) as error:  # ValueError: no UTF-8, or a number out of range
+        place = str(error).replace(" : ", ": ", 1)
+        raise invalid(
+            f"Invalid protobuf file: '{path}': Error parsing text-format tensorflow.serving.{message.DESCRIPTOR.name}: "
+            f"{place}"
+        ) from None

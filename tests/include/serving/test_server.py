@@ -20,12 +20,35 @@ def run_to_its_end(*flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
-def test_a_file_that_is_no_config_ends_the_start(tmp_path):
+@pytest.mark.parametrize(
+    ("flag", "text", "message", "problem"),
+    [
+        (
+            "model_config_file",
+            "improperly formatted file",
+            "ModelServerConfig",
+            '1:1: Message type "tensorflow.serving.ModelServerConfig" has no field named "improperly".',
+        ),
+        (
+            "model_config_file",
+            f"model_config_list {{ config {{ model_type: {2**64} }} }}",
+            "ModelServerConfig",
+            f"Value out of range: {2**64}",
+        ),
+        ("model_config_file", b"\xff", "ModelServerConfig", "'utf-8' codec can't decode byte 0xff"),
+        ("monitoring_config_file", "enable: true", "MonitoringConfig", "1:1: Message type"),
+    ],
+)
+def test_a_file_that_is_no_config_ends_the_start(tmp_path, flag, text, message, problem):
     path = tmp_path / "bad.config"
-    path.write_text("improperly formatted file")
-    ended = run_to_its_end(f"--model_config_file={path}")
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    more = [] if flag == "model_config_file" else ["--model_base_path=/m"]
+    ended = run_to_its_end(f"--{flag}={path}", *more)
     assert ended.returncode == 1
-    assert f"Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '{path}'" in ended.stderr
+    assert (
+        f"Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '{path}': Error parsing text-format "
+        f"tensorflow.serving.{message}: {problem}"
+    ) in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -151,6 +174,12 @@ def test_what_batching_refuses(batching):
     examples = [{"x": 1.0}, {"x": 2.0}]
     answer = batching.post("half_plus_two:regress", {"signature_name": "regress_x_to_y", "examples": examples}).json()
     assert answer == {"results": [2.5, 3.0]}
+
+
+def test_a_string_without_dimensions_cannot_be_divided(batching):
+    assert predict(batching, "shapes", signature_name="first", inputs=["a"]) == {
+        "error": "Batched output tensor has 0 dimensions"
+    }
 
 
 def test_a_full_queue_is_unavailable(batching):
