@@ -1,5 +1,6 @@
 """TensorFlow's types as its C++ side names them, and the numbers of each that JSON may carry."""
 
+import numpy as np
 import tensorflow as tf
 
 INTEGERS = {
@@ -11,7 +12,7 @@ INTEGERS = {
     tf.uint32: (0, 2**32 - 1),
     tf.uint64: (0, 2**64 - 1),
 }
-FLOATS = {tf.float32: 2**24 - 1, tf.float64: 2**53 - 1}  # the largest whole number that is surely exact
+FLOATS = {dtype: float(np.finfo(dtype.as_numpy_dtype).max) for dtype in (tf.float32, tf.float64)}  # the largest
 
 
 def type_name(dtype: tf.DType) -> str:

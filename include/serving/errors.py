@@ -23,11 +23,19 @@ class ServingError(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> "ServingError":
-        """Any exception with its nearest code: TensorFlow's errors keep theirs, the unforeseen ones are INTERNAL."""
+        """Any exception with its nearest code.
+
+        TensorFlow's errors keep theirs, a request that is too much for Python is at fault itself, and the unforeseen
+        ones are INTERNAL.
+        """
         if isinstance(error, ServingError):
             return error
         if hasattr(error, "error_code"):  # tf.errors.OpError, told by its field: importing it would cost seconds
             return cls(_BY_NUMBER[error.error_code], error.message)
+        if isinstance(error, RecursionError):
+            return invalid("The request is nested too deeply")
+        if isinstance(error, MemoryError):
+            return cls(grpc.StatusCode.RESOURCE_EXHAUSTED, f"The request needs more memory than there is: {error}")
         return cls(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
 
 

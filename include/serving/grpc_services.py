@@ -40,9 +40,9 @@ def _aborting(context: grpc.ServicerContext) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, ServingError):
-            log.exception("a call failed")
         failure = ServingError.of(error)
+        if failure.code is grpc.StatusCode.INTERNAL:
+            log.exception("a call failed")
         context.abort(failure.code, failure.message)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -20,6 +19,7 @@ from tensorflow_serving.apis import (
 from include.serving.dtypes import type_name
 from include.serving.errors import ServingError, invalid, precondition
 from include.serving.servable import Servable
+from include.serving.tensor_protos import from_proto, to_proto
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
@@ -68,8 +68,8 @@ def predict_response(
     inputs = {}
     for alias, tensor in request.inputs.items():
         try:
-            inputs[alias] = tf.make_ndarray(tensor)
-        except (ValueError, TypeError):
+            inputs[alias] = from_proto(tensor)
+        except ValueError:
             raise invalid(f"tensor parsing error: {alias}") from None
     outputs = predict(servable, request.model_spec.signature_name, inputs, request.output_filter, deadline)
     response = predict_pb2.PredictResponse(model_spec=_model_spec(servable, request.model_spec))
@@ -107,7 +107,7 @@ def regression_response(
 def multi_inference_response(
     servable: Servable, request: inference_pb2.MultiInferenceRequest, deadline: float = math.inf
 ) -> inference_pb2.MultiInferenceResponse:
-    """Several classifications and regressions of the same examples, in one run."""
+    """Several classifications and regressions of the same examples, in one run. Each may have an input of its own."""
     tasks: dict[str, tuple[str, dict[str, str]]] = {}
     for task in request.tasks:
         if not task.model_spec.name:
@@ -127,11 +127,9 @@ def multi_inference_response(
             raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
         tasks[name] = (task.method_name, names)
     sources = {names.pop("inputs") for _, names in tasks.values()}
-    if len(sources) > 1:
-        raise invalid("Input tensor must be the same for all Signatures.")
     examples = _examples(servable, request.input)
     fetches = {tensor for _, names in tasks.values() for tensor in names.values()}
-    tensors = servable.run({sources.pop(): examples}, sorted(fetches), "MultiInference", deadline)
+    tensors = servable.run(dict.fromkeys(sources, examples), sorted(fetches), "MultiInference", deadline)
     response = inference_pb2.MultiInferenceResponse()
     for task, (method, names) in zip(request.tasks, tasks.values(), strict=True):
         result = response.results.add(model_spec=_model_spec(servable, task.model_spec))
@@ -152,34 +150,6 @@ def serialized_examples(source: input_pb2.Input) -> np.ndarray:
     if not examples:
         raise invalid("Input is empty.")
     return np.array(examples, dtype=object)
-
-
-_FIELDS = {
-    tf.float32: "float_val",
-    tf.float64: "double_val",
-    tf.int32: "int_val",
-    tf.int16: "int_val",
-    tf.int8: "int_val",
-    tf.uint8: "int_val",
-    tf.int64: "int64_val",
-    tf.bool: "bool_val",
-    tf.string: "string_val",
-    tf.uint32: "uint32_val",
-    tf.uint64: "uint64_val",
-}
-
-
-def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """As TensorFlow Serving sends it: values in the typed field that clients read, not in `tensor_content`."""
-    dtype = tf.as_dtype(array.dtype)
-    if dtype not in _FIELDS:
-        return tf.make_tensor_proto(array)
-    proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
-    for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
-    proto.tensor_shape.SetInParent()
-    getattr(proto, _FIELDS[dtype]).extend(array.ravel().tolist())
-    return proto
 
 
 def _examples(servable: Servable, source: input_pb2.Input) -> np.ndarray:

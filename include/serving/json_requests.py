@@ -1,6 +1,5 @@
 """The bodies of REST requests: predict in rows or columns, classify and regress with examples."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -8,26 +7,15 @@ import tensorflow as tf
 from tensorflow.core.example import example_pb2
 from tensorflow_serving.apis import input_pb2
 
+from include.serving import json_parser
 from include.serving.errors import ServingError, invalid
 from include.serving.json_tensors import decode, is_base64, scalar, tensor, tensor_at_once
 from include.serving.json_text import json_text, json_type, malformed
 
-try:
-    import orjson
-except ImportError:  # only faster
-    orjson = None
-
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The request's object. NaN, Infinity and -Infinity are numbers. Raises ServingError."""
-    if not body:
-        raise invalid("JSON Parse error: The document is empty")
-    try:
-        document = _loads(body)
-    except json.JSONDecodeError as error:
-        raise invalid(f"JSON Parse error: Invalid value. at offset: {error.pos}") from None
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise invalid(f"JSON Parse error: {error}") from None
+    """The request's object. Raises ServingError."""
+    document = json_parser.loads(body)
     if not isinstance(document, dict):
         raise malformed(document, "Is not object")
     if not isinstance(document.get("signature_name", ""), str):
@@ -35,15 +23,6 @@ def parse(body: bytes) -> dict[str, Any]:
             f"JSON Value: {json_text(document)} not formatted correctly. 'signature_name' key must be a string value."
         )
     return document
-
-
-def _loads(body: bytes) -> Any:
-    if orjson is not None:
-        try:
-            return orjson.loads(body)
-        except orjson.JSONDecodeError:
-            pass  # perhaps only because of NaN or Infinity
-    return json.loads(body)
 
 
 def predict_inputs(document: dict[str, Any], infos: dict[str, Any]) -> tuple[dict[str, np.ndarray], bool]:

@@ -6,7 +6,6 @@ words of TensorFlow Serving.
 
 import base64
 import binascii
-import math
 from itertools import chain
 from typing import Any
 
@@ -17,6 +16,8 @@ import tensorflow as tf
 from include.serving.dtypes import FLOATS, INTEGERS, type_name
 from include.serving.errors import ServingError, invalid
 from include.serving.json_text import json_text, json_type
+
+MAX_DIMENSIONS = 64  # numpy's limit
 
 
 def tensor(value: Any, dtype: tf.DType) -> np.ndarray:
@@ -38,17 +39,12 @@ def tensor_at_once(value: Any, dtype: tf.DType) -> np.ndarray | None:
         flat = list(chain.from_iterable(flat))
     types = set(map(type, flat))
     if dtype in FLOATS:
-        whole = FLOATS[dtype]
         if not types <= {int, float}:
             return None
-        if int in types and any(type(number) is int and not -whole <= number <= whole for number in flat):
-            return None
         doubles = np.array(flat, dtype=np.float64)
-        if dtype == tf.float64:
-            return doubles.reshape(shape)
-        with np.errstate(over="ignore"):
-            floats = doubles.astype(np.float32)
-        return floats.reshape(shape) if np.array_equal(np.isfinite(floats), np.isfinite(doubles)) else None
+        if (np.isfinite(doubles) & (np.abs(doubles) > FLOATS[dtype])).any():
+            return None
+        return doubles.astype(dtype.as_numpy_dtype).reshape(shape)
     if dtype in INTEGERS:
         low, high = INTEGERS[dtype]
         if not types <= {int} or (flat and not (low <= min(flat) and max(flat) <= high)):
@@ -70,6 +66,8 @@ def _shape(value: Any) -> list[int]:
         if not value:
             break
         value = value[0]
+    if len(shape) > MAX_DIMENSIONS:
+        raise invalid(f"JSON Value: nested {len(shape)} levels deep. Tensors have at most {MAX_DIMENSIONS} dimensions.")
     return shape
 
 
@@ -104,16 +102,16 @@ def _walk(value: Any, level: int, shape: list[int], dtype: tf.DType, flat: list)
 
 
 def scalar(value: Any, dtype: tf.DType) -> Any:
-    """One element of a tensor, for numpy. Raises ServingError where it is of another type, or would be changed."""
+    """One element of a tensor, for numpy; integers are rounded where a float has not their digits.
+
+    Raises ServingError where it is of another type, or beyond the type's range.
+    """
     if dtype == tf.string and isinstance(value, str):
         return value.encode()
     if dtype == tf.string and isinstance(value, dict):
         return decode(value)
     if dtype in FLOATS and type(value) in (int, float):
-        whole = FLOATS[dtype]
-        finite = type(value) is int or math.isfinite(value)
-        exact = abs(value) <= whole if type(value) is int else abs(value) <= np.finfo(dtype.as_numpy_dtype).max
-        if finite and not exact:
+        if FLOATS[dtype] < abs(value) < np.inf:
             raise invalid(
                 f"Cannot convert JSON value: {json_text(value)} to {type_name(dtype)} without loss of precision."
             )

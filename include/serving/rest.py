@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, model_pb2, regression_pb2
 
 from include.serving import inference, json_requests, json_responses
+from include.serving.bodies import inflate
 from include.serving.errors import ServingError, invalid
 from include.serving.manager import Manager
 from include.serving.monitoring import REQUEST_COUNT, REQUEST_LATENCY, Metrics
@@ -63,24 +64,32 @@ def application(
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            return failed(413, f"The body is larger than {max_body_bytes} bytes")
+            return too_large()
+        encoding = request.headers.get("Content-Encoding", "")
         deadline = time.monotonic() + timeout
-        work = asyncio.get_running_loop().run_in_executor(threads, process, request.method, path, body, deadline)
+        work = asyncio.get_running_loop().run_in_executor(
+            threads, process, request.method, path, body, encoding, deadline
+        )
         try:
             # A run cannot be stopped: it goes on in its thread. What still waits for a thread is never begun.
             return await asyncio.wait_for(work, timeout + GRACE_SECONDS)
         except TimeoutError:
             return failed(504, "Timed out waiting for notification")
 
-    def process(method: str, path: str, body: bytes, deadline: float) -> web.Response:
+    def process(method: str, path: str, body: bytes, encoding: str, deadline: float) -> web.Response:
         try:
-            text = _process(manager, metrics, method, path, body, deadline)
+            text = _process(manager, metrics, method, path, inflate(body, encoding, max_body_bytes), deadline)
+        except web.HTTPRequestEntityTooLarge:
+            return too_large()
         except Exception as error:
-            if not isinstance(error, ServingError):
-                log.exception("%s %s", method, path)
             failure = ServingError.of(error)
+            if failure.code is grpc.StatusCode.INTERNAL:
+                log.exception("%s %s", method, path)
             return failed(_HTTP_STATUS.get(failure.code, 500), failure.message)
         return web.Response(text=text, content_type="application/json")
+
+    def too_large() -> web.Response:
+        return failed(413, f"The body is larger than {max_body_bytes} bytes")
 
     def failed(status: int, message: str) -> web.Response:
         text = json.dumps({"error": message}, indent=4, ensure_ascii=False)
@@ -118,9 +127,10 @@ def _process(manager: Manager, metrics: Metrics, method: str, path: str, body: b
 def _model_spec(match: re.Match) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(match["name"]))
     if match["version"]:
-        if int(match["version"]) >= 2**63:
+        digits = match["version"].lstrip("0") or "0"
+        if len(digits) > 19 or int(digits) >= 2**63:  # int() refuses thousands of digits
             raise invalid(f"Failed to convert version: {match['version']} to numeric.")
-        spec.version.value = int(match["version"])
+        spec.version.value = int(digits)
     elif match["label"]:
         spec.version_label = unquote(match["label"])
     return spec

@@ -109,10 +109,19 @@ class Servable:
                 if runner is None:
                     options = config_pb2.CallableOptions(feed=names, fetch=outputs)
                     # Session.run and Session.make_callable resolve names in Python on every call: 180 µs for 30.
-                    direct = self._session._make_callable_from_options(options)
+                    direct = _arrays(self._session._make_callable_from_options(options))
                     queue = None if self._batching is None else self._batching.queue(list(names), direct)
                     runner = self._runners[names, outputs] = direct, queue
         return runner
+
+
+def _arrays(run: Run) -> Run:
+    """`run` with an array for each output. TensorFlow gives a string without dimensions as bytes."""
+
+    def run_to_arrays(*inputs: np.ndarray) -> list[np.ndarray]:
+        return [np.array(value, dtype=object) if isinstance(value, bytes) else value for value in run(*inputs)]
+
+    return run_to_arrays
 
 
 def _load(path: str, config: tf.compat.v1.ConfigProto | None) -> tuple[tf.compat.v1.Session, dict]:

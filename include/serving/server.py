@@ -141,7 +141,8 @@ async def _run(flags: argparse.Namespace, grpc_port: int, manager, metrics, prom
             timeout=flags.rest_api_timeout_in_ms / 1e3,
             max_body_bytes=MAX_MESSAGE_BYTES,
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+        # The application inflates bodies itself: aiohttp answers 500 to some that do not decode, and never to others.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=5, auto_decompress=False)
         await runner.setup()
         await web.TCPSite(runner, flags.bind_address, flags.rest_api_port).start()
         ready += f" rest={flags.bind_address}:{runner.addresses[0][1]}"

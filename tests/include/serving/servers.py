@@ -85,6 +85,14 @@ class Shapes(tf.Module):
     def length(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"total": tf.reduce_sum(rows, axis=1), "batch": tf.fill([tf.shape(rows)[0]], tf.shape(rows)[0])}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="words")])
+    def first(self, words: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"word": words[0]}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"scores": tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"] * 2}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([], tf.float32)})["x"] * 3}
@@ -96,6 +104,8 @@ def shapes(folder: Path) -> Path:
         "serving_default": module.several,
         "twice": module.twice,
         "length": module.length,
+        "first": module.first,
+        "classify": module.classify,
         "regress": module.regress,
     }
     tf.saved_model.save(

@@ -107,6 +107,65 @@ def test_multi_inference(server):
     )
 
 
+def test_multi_inference_of_signatures_with_inputs_of_their_own(server):
+    request = inference_pb2.MultiInferenceRequest()
+    for method in ("regress", "classify"):  # a TF2 export has a placeholder for each signature
+        task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.name, task.model_spec.signature_name = "shapes", method
+    for x in (1.0, 2.0):
+        request.input.example_list.examples.add().features.feature["x"].float_list.value.append(x)
+    regressed, classified = server.predictions.MultiInference(request, timeout=30).results
+    assert [r.value for r in regressed.regression_result.regressions] == [3.0, 6.0]
+    assert [c.classes[0].score for c in classified.classification_result.classifications] == [2.0, 4.0]
+
+
+def test_a_string_without_dimensions(server):
+    request = predict_request("shapes", words=[b"a\0", b"b"])
+    request.model_spec.signature_name = "first"
+    word = server.predictions.Predict(request, timeout=30).outputs["word"]
+    assert (list(word.string_val), list(word.tensor_shape.dim)) == ([b"a\0"], [])
+
+
+def proto(dtype: tf.DType, *dims: int, **values: object) -> tensor_pb2.TensorProto:
+    tensor = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, **values)
+    for size in dims:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        proto(tf.resource, 2),
+        proto(tf.variant, 2),
+        tensor_pb2.TensorProto(dtype=999),
+        proto(tf.float32, 10**12, float_val=[1.0]),
+        proto(tf.float32, 10**6, 10**6),
+        proto(tf.string, 10**12, string_val=[b"a"]),
+        proto(tf.bool, 2**31, bool_val=[True]),
+        proto(tf.float32, 2**63 - 1),
+        proto(tf.float32, -1, tensor_content=b"\0" * 4),
+        proto(tf.float32, -1, -1, float_val=[1.0]),
+        proto(tf.float32, *[1] * 65, float_val=[1.0]),
+        proto(tf.float32, 2, tensor_content=b"\0" * 7),
+        proto(tf.string, 1, tensor_content=b"\1a"),
+        proto(tf.int8, 1, int_val=[300]),
+        proto(tf.half, 1, half_val=[2**16]),
+        proto(tf.bfloat16, 1, half_val=[-1]),
+    ],
+    ids=lambda tensor: f"{tensor.dtype} {[dim.size for dim in tensor.tensor_shape.dim][:2]}",
+)
+def test_tensors_that_are_none(server, tensor):
+    refused = failure(server.predictions.Predict, predict_request(x=tensor))
+    assert refused == (grpc.StatusCode.INVALID_ARGUMENT, "tensor parsing error: x")
+
+
+def test_tensors_of_other_types(server):
+    for dtype, name in ((tf.complex64, "complex64"), (tf.bfloat16, "bfloat16"), (tf.half, "half"), (tf.bool, "bool")):
+        refused = failure(server.predictions.Predict, predict_request(x=proto(dtype, 2)))
+        assert refused == (grpc.StatusCode.INVALID_ARGUMENT, f"Expects arg[0] to be float but {name} is provided")
+
+
 def test_metadata(server):
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = "half_plus_two"

@@ -1,8 +1,11 @@
 """The REST API: formats, error texts and codes as TensorFlow Serving's."""
 
 import base64
+import gzip
+import zlib
 
 import pytest
+import requests
 
 
 def error(response) -> tuple[int, str]:
@@ -129,9 +132,51 @@ def test_metadata(server):
         ),
         (
             "half_plus_two:predict",
-            {"inputs": [16777217]},
+            {"inputs": [1e39]},
             400,
-            "Cannot convert JSON value: 16777217 to float without loss of precision.",
+            "Cannot convert JSON value: 1e+39 to float without loss of precision.",
+        ),
+        (
+            "half_plus_two:predict",
+            b'{"inputs": [' + b"9" * 5000 + b"]}",
+            400,
+            "JSON Parse error: Number too big to be stored in double. at offset: 12",
+        ),
+        (
+            "half_plus_two:regress",
+            b'{"signature_name": "regress_x_to_y", "examples": [{"x": -' + b"9" * 5000 + b"}]}",
+            400,
+            "JSON Parse error: Number too big to be stored in double. at offset: 56",
+        ),
+        (
+            "half_plus_two:predict",
+            b'{"inputs": [1e400]}',
+            400,
+            "JSON Parse error: Number too big to be stored in double. at offset: 12",
+        ),
+        (
+            f"half_plus_two/versions/{'9' * 5000}:predict",
+            {"inputs": [1]},
+            400,
+            f"Failed to convert version: {'9' * 5000} to numeric.",
+        ),
+        (
+            "half_plus_two:predict",
+            b'{"inputs": ' + b"[" * 65 + b"]" * 65 + b"}",
+            400,
+            "JSON Value: nested 65 levels deep. Tensors have at most 64 dimensions.",
+        ),
+        (
+            "half_plus_two:predict",
+            b'{"instances": ' + b"[" * 65 + b"NaN" + b"]" * 65 + b"}",
+            400,
+            "JSON Value: nested 65 levels deep. Tensors have at most 64 dimensions.",
+        ),
+        (
+            "half_plus_two:predict",
+            b'{"inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            400,
+            "JSON Parse error: The document is nested too deeply",
         ),
         (
             "half_plus_two:predict",
@@ -169,6 +214,102 @@ def test_metadata(server):
 def test_errors(server, path, body, status, text):
     response = server.post(path, data=body) if isinstance(body, bytes) else server.post(path, body)
     assert error(response) == (status, text)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("shapes:predict", '{"signature_name": "twice", "instances": ["?"]}'),
+        ("shapes:predict", '{"signature_name": "twice", "instances": [{"b64": "?"}]}'),
+        ("half_plus_two:predict", '{"signature_name": "?", "instances": [1]}'),
+        ("half_plus_two:predict", '{"instances": ["?"]}'),
+        ("half_plus_two:predict", '{"instances": [{"?": 1}]}'),
+        ("half_plus_two:classify", '{"signature_name": "?", "examples": [{"x": 1.0}]}'),
+        ("half_plus_two:classify", '{"signature_name": "classify_x_to_y", "examples": [{"x": ["a", "?"]}]}'),
+        ("half_plus_two:regress", '{"signature_name": "regress_x_to_y", "examples": [{"?": 1.0}]}'),
+        ("half_plus_two:regress", '{"signature_name": "regress_x_to_y", "context": {"?": 1.0}, "examples": [{}]}'),
+    ],
+)
+@pytest.mark.parametrize("escape", [r"\ud800", r"\uDFFF", r"\ud800\u0041", r"\\\ud83d"])
+def test_a_surrogate_that_stands_alone(server, path, body, escape):
+    offset = body.index("?") + escape.lower().index(r"\ud")
+    response = server.post(path, data=body.replace("?", escape).encode())
+    assert error(response) == (400, f"JSON Parse error: The surrogate pair in string is invalid. at offset: {offset}")
+
+
+@pytest.mark.parametrize("depth", [100, 990, 1020, 1030])
+def test_a_nested_document_that_is_quoted_in_the_error(server, depth):
+    for start, end in ((b"[", b"]"), (b'{"a":', b"}")):
+        assert error(server.post("half_plus_two:predict", data=start * depth + b"1" + end * depth))[0] == 400
+        instance = b'{"instances": [{"x": 1.0}, {"y": ' + start * depth + b"1" + end * depth + b"}]}"
+        assert error(server.post("half_plus_two:predict", data=instance))[0] == 400
+
+
+def test_surrogates_that_belong_together(server):
+    body = rb'{"signature_name": "first", "inputs": ["\ud83d\ude00 \\ud83d"], "unused": NaN}'
+    assert server.post("shapes:predict", data=body).json() == {"outputs": "😀 \\ud83d"}
+    raw = server.post("shapes:predict", data=b'{"signature_name": "first", "inputs": ["\xed\xa0\x80"]}')
+    assert error(raw)[0] == 400
+
+
+def test_integers_are_rounded_to_the_digits_of_a_float(server):
+    rounded = server.post("half_plus_two:predict", {"inputs": [2**24 + 1, 1435774380, -(2**53) - 1, 10**30]}).json()
+    assert rounded == {"outputs": [8388610.0, 717887168.0, -4503599630000000.0, 5e29]}
+    examples = {"signature_name": "regress_x_to_y", "examples": [{"x": 16777217.0}]}
+    assert server.post("half_plus_two:regress", examples).json() == {"results": [8388610.0]}
+
+
+def test_a_string_without_dimensions(server):
+    words = {"signature_name": "first", "inputs": ["é", "b"]}
+    assert server.post("shapes:predict", words).text == '{\n    "outputs": "é"\n}'
+    rows = server.post("shapes:predict", {"signature_name": "first", "instances": ["é", "b"]})
+    assert error(rows) == (400, "Tensor name: word has no shape information ")  # a row needs a batch
+
+
+GOOD = b'{"instances": [2.0]}'
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(GOOD, mtime=0)),
+        ("GZIP", gzip.compress(GOOD, mtime=0)),
+        ("deflate", zlib.compress(GOOD)),
+        ("deflate", zlib.compress(GOOD, wbits=-15)),
+        ("identity", GOOD),
+    ],
+)
+def test_compressed_bodies(server, encoding, body):
+    url = f"{server.url}/v1/models/half_plus_two:predict"
+    response = requests.post(url, data=body, headers={"Content-Encoding": encoding}, timeout=30)
+    assert response.json() == {"predictions": [3.0]}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "problem"),
+    [
+        ("gzip", GOOD, "Error -3 while decompressing data: incorrect header check"),
+        ("gzip", gzip.compress(GOOD, mtime=0)[:-1], "it ends too early"),
+        ("gzip", gzip.compress(GOOD, mtime=0) + b"x", "it goes on after its end"),
+        ("gzip", zlib.compress(GOOD), "Error -3 while decompressing data: incorrect header check"),
+        ("deflate", GOOD, "Error -3 while decompressing data: invalid distance too far back"),
+        ("deflate", zlib.compress(GOOD)[:-5], "it ends too early"),
+        ("deflate", zlib.compress(GOOD) + b"x", "it goes on after its end"),
+    ],
+)
+def test_bodies_that_are_not_compressed_as_they_say(server, encoding, body, problem):
+    url = f"{server.url}/v1/models/half_plus_two:predict"
+    response = requests.post(url, data=body, headers={"Content-Encoding": encoding}, timeout=30)
+    assert error(response) == (400, f"The body is not {encoding}, as its Content-Encoding says: {problem}")
+
+
+def test_an_encoding_that_is_not_supported(server):
+    url = f"{server.url}/v1/models/half_plus_two:predict"
+    response = requests.post(url, data=GOOD, headers={"Content-Encoding": "br"}, timeout=30)
+    assert error(response) == (
+        400,
+        "Content-Encoding br is not supported: send the body as gzip, as deflate or as it is",
+    )
 
 
 def test_errors_of_paths(server):
