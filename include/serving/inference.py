@@ -23,6 +23,7 @@ from include.serving.tensor_protos import from_proto, to_proto
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
+_NO_ARRAYS = (tf.resource.as_datatype_enum, tf.variant.as_datatype_enum)  # what only a session can hold
 
 Signature = meta_graph_pb2.SignatureDef
 
@@ -58,6 +59,11 @@ def predict(
             )
         if aliases.count(alias) > 1:
             raise invalid(f"duplicate output tensor alias: {alias}")
+        if signature.outputs[alias].dtype in _NO_ARRAYS:
+            name = type_name(tf.as_dtype(signature.outputs[alias].dtype))
+            raise invalid(
+                f"Output {alias} cannot be sent: its tensor type is {name}. Name the others as output_filter."
+            )
     tensors = servable.run(feeds, [signature.outputs[alias].name for alias in aliases], "Predict", deadline)
     return {alias: tensors[signature.outputs[alias].name] for alias in aliases}
 

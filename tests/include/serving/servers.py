@@ -89,6 +89,10 @@ class Shapes(tf.Module):
     def first(self, words: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"word": words[0]}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def optional(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"held": tf.raw_ops.OptionalFromValue(components=[x]), "sent": x}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"scores": tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"] * 2}
@@ -105,6 +109,7 @@ def shapes(folder: Path) -> Path:
         "twice": module.twice,
         "length": module.length,
         "first": module.first,
+        "optional": module.optional,
         "classify": module.classify,
         "regress": module.regress,
     }

@@ -38,7 +38,7 @@ FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEA
 MODELS = ["half_plus_two", "shapes", "half_plus_two", "none", "", "\0", "é"]
 SIGNATURES = [
     "serving_default", "classify_x_to_y", "classify_labels", "regress_x_to_y", "regress_x2_to_y3",
-    "twice", "length", "first", "regress", "classify", "none", "",
+    "twice", "length", "first", "optional", "regress", "classify", "none", "",
 ]  # fmt: skip
 NAMES = ["x", "inputs", "matrix", "count", "word", "words", "image", "rows", "value", "b64", "", "é", "\0"]
 VERSIONS = ["123", "1", "0", "00123", "-1", "9" * 19, "9" * 25, "9" * 4400, "x", "٣"]

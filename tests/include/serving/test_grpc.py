@@ -166,6 +166,17 @@ def test_tensors_of_other_types(server):
         assert refused == (grpc.StatusCode.INVALID_ARGUMENT, f"Expects arg[0] to be float but {name} is provided")
 
 
+def test_an_output_that_cannot_be_sent(server):
+    request = predict_request("shapes", x=[1.0])
+    request.model_spec.signature_name = "optional"
+    refused = "Output held cannot be sent: its tensor type is variant. Name the others as output_filter."
+    assert failure(server.predictions.Predict, request) == (grpc.StatusCode.INVALID_ARGUMENT, refused)
+    rest = server.post("shapes:predict", {"signature_name": "optional", "instances": [1.0]})
+    assert (rest.status_code, rest.json()) == (400, {"error": refused})
+    request.output_filter.append("sent")
+    assert list(server.predictions.Predict(request, timeout=30).outputs["sent"].float_val) == [1.0]
+
+
 def test_metadata(server):
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = "half_plus_two"
