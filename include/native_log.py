@@ -48,7 +48,8 @@ def _load(module: ModuleType, load: Callable[[ModuleType], None]) -> None:
     level = os.environ.setdefault(LEVEL, "2")
     letters = "IWE"[: int(level)] if level.isdecimal() else ""
     if not letters:
-        return load(module)
+        load(module)
+        return
     with _stderr_without(f"^({PREFACE}|[{letters}][0-9]{{4}} [0-9:.]+ +[0-9]+ |{NO_DRIVER})"):
         load(module)
         if not _has_driver():

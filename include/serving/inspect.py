@@ -10,7 +10,6 @@ the very answer that the server would give. --golden asks the version its golden
 import argparse
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 
