@@ -50,6 +50,9 @@ def main(words: Sequence[str]) -> int:
     except BrokenPipeError:  # its reader has seen enough, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # no permission, no space, a folder in the place of a file
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def _statistics(given: argparse.Namespace) -> int:
