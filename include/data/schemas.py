@@ -95,7 +95,9 @@ def read_schema(path: str | Path) -> schema_pb2.Schema:
     except FileNotFoundError:
         hint = f"`bin/data schema infer DATA --out {file}` writes a first one; give --model NAME for a model's"
         raise DataError(f"there is no schema at {file}; {hint}") from None
-    except (curated.SchemaError, OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no schema in text format: {error}") from error
+    except (curated.SchemaError, OSError) as error:
         raise DataError(str(error)) from error
 
 
