@@ -1,0 +1,3 @@
+from include.native_log import set_level
+
+set_level()

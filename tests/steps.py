@@ -13,7 +13,7 @@ def speak(night_folder, places):
     log.info("first line")
     log.warning("a warning")
     print("a bare line")
-    print("E0000 00:00:1795394992.259580   21893 cuda_platform.cc:52] failed call to cuInit", flush=True)
+    print("E0000 00:00:1795394992.259580   21893 meta_optimizer.cc:967] remapper failed", flush=True)
     time.sleep(1)
     log.info("last line, in process group %d of parent %d", os.getpgid(0), os.getppid())
     return {"night": night_folder.name, "pid": os.getpid(), "tensorflow": "tensorflow" in sys.modules}

@@ -15,6 +15,7 @@ _MODULES = {
     "drift": "comparing",
     "dry_run": "on_beam",
     "explained": "comparing",
+    "first_schema": "schemas",
     "infer_schema": "schemas",
     "load_statistics": "measuring",
     "read_schema": "schemas",
@@ -25,7 +26,7 @@ _MODULES = {
     "statistics_on_beam": "on_beam",
     "summary": "summaries",
     "validate": "schemas",
-    "with_thresholds": "comparing",
+    "with_thresholds": "schemas",
 }
 __all__ = list(_MODULES)
 

@@ -50,6 +50,9 @@ def main(words: Sequence[str]) -> int:
     except BrokenPipeError:  # its reader has seen enough, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # no permission, no space, a folder in the place of a file
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def _statistics(given: argparse.Namespace) -> int:
@@ -75,17 +78,22 @@ def _statistics(given: argparse.Namespace) -> int:
 def _infer(given: argparse.Namespace) -> int:
     from google.protobuf import text_format
 
-    from include.data import infer_schema, save_schema
+    from include.data import first_schema, infer_schema, save_schema
     from include.data.errors import DataError
+    from include.data.schemas import HEADER, schema_file
 
-    if given.out and given.out.exists():
-        raise DataError(f"{given.out} is there already, and a person may have worked on it; name another file")
-    schema = infer_schema(_measured(given.data, given))
-    if given.out:
-        save_schema(schema, given.out)
-        print(f"{given.out}: {len(schema.feature)} features; read and correct it before anything is held against it")
+    out = schema_file(given.out) if given.out else None
+    if out and out.exists():
+        raise DataError(f"{out} exists, and a person may have worked on it: remove it first, or name another file")
+    config = load_config(given.model) if given.model else None
+    found = _measured(given.data, given)
+    schema = first_schema(found, config) if config else infer_schema(found)
+    if out:
+        header = HEADER.format(model=config.name, data=given.data) if config else ""
+        save_schema(schema, out, header)
+        print(f"{out}: {len(schema.feature)} features; read and correct it before anything is held against it")
     else:
-        print(text_format.MessageToString(schema), end="")
+        print(text_format.MessageToString(schema, as_utf8=True), end="")
     return 0
 
 
@@ -179,7 +187,10 @@ def _measured(data: str, given: argparse.Namespace) -> Any:
 
 
 def _how(given: argparse.Namespace) -> dict[str, Any]:
-    return {"model": given.model, "schema": _schema(given), "max_rejected_share": given.max_rejected_share}
+    from include.data import read_schema
+
+    schema = read_schema(given.schema) if given.schema else None
+    return {"model": given.model, "schema": schema, "max_rejected_share": given.max_rejected_share}
 
 
 def _schema(given: argparse.Namespace, needed: bool = False) -> Any:

@@ -4,24 +4,20 @@ TFDV measures L-infinity of text, the largest change of any value's share, and t
 numbers; both are from 0, the same, to 1.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from include.contracts.base import did_you_mean
 from include.contracts.night import Contribution
 from include.data.errors import DataError
 from include.data.measuring import Statistics
-from include.data.schemas import infer_schema
+from include.data.schemas import Kind, infer_schema, with_thresholds
 from include.pipeline.checks.distances import differences, largest
 from include.pipeline.checks.evidence import Measured
 from include.pipeline.components.drift_skew import distances
-from include.pipeline.schema import set_threshold, threshold_of
+from include.pipeline.schema import threshold_of
 
 Feature = statistics_pb2.FeatureNameStatistics
-Kind = Literal["drift", "skew"]
 TRAINING, SERVING = "TRAINING", "SERVING"
 ANY = 1.0  # no distance is above it
 ENOUGH_ROWS = 200  # between smaller samples a distance is mostly chance
@@ -60,33 +56,6 @@ def skew(training: Statistics, serving: Statistics, schema: schema_pb2.Schema) -
 def compare(now: Statistics, before: Statistics) -> anomalies_pb2.Anomalies:
     """How far every feature that both have is from what it was, without a schema: drift_skew_info, no anomalies."""
     return drift(now, before, with_thresholds(infer_schema(now), "drift", every=ANY))
-
-
-def with_thresholds(
-    schema: schema_pb2.Schema, kind: Kind, thresholds: Mapping[str, float] = {}, every: float | None = None
-) -> schema_pb2.Schema:
-    """A copy of `schema` with these thresholds: of a feature, or of every one.
-
-    A feature without a comparator gets the one that fits its type, of numbers between quantiles: ten equal widths
-    would let one outlier move everything. Raises DataError where there is no such feature.
-    """
-    changed = schema_pb2.Schema()
-    changed.CopyFrom(schema)
-    names = [feature.name for feature in schema.feature]
-    for name in thresholds.keys() - set(names):
-        raise DataError(f"the threshold for {name!r}: there is no such feature{did_you_mean(name, names)}")
-    for feature in changed.feature:
-        threshold = thresholds.get(feature.name, every)
-        if threshold is None:
-            continue
-        if threshold_of(feature, kind) is None:
-            comparator = getattr(feature, f"{kind}_comparator")
-            if feature.type == schema_pb2.BYTES:
-                comparator.infinity_norm.threshold = threshold
-            else:
-                comparator.jensen_shannon_divergence.source.type = schema_pb2.HistogramSelection.QUANTILES
-        set_threshold(feature, kind, threshold)
-    return changed
 
 
 def explained(

@@ -5,6 +5,7 @@ BYTES. Parquet files of different types meet in the wider one.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -160,13 +161,14 @@ def open_data(
     """The data set at `data`, which is what find_files takes. Raises DataError, ContractError, SchemaError.
 
     :param model: read it as the nights of this model do: column names, types, ignored columns, max_rejected_share
-    :param schema: types of columns; by default the model's curated one, where there is a model
+    :param schema: types of columns; by default the model's curated one, where there is one
     :param listed: False: nothing is looked up yet in a bucket; its pattern stands for the files
     """
     kind, found = files.find_files(data) if listed else files.unlisted(str(data))
     config = load_config(model) if model else None
     if config and schema is None:
-        schema = read_schema(config.folder)
+        with suppress(FileNotFoundError):  # a new model has none yet
+            schema = read_schema(config.folder)
     if max_rejected_share is None:
         max_rejected_share = config.data_gate.max_rejected_share if config else 0.0
     known = kinds.OF_SCHEMA

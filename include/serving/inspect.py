@@ -10,7 +10,6 @@ the very answer that the server would give. --golden asks the version its golden
 import argparse
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -42,7 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise ReleaseError(f"{given.model} has no version in production in {store.folder}; name a version")
         record = store.record(version)
         folder = store.find(version)
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
         print("\n".join(describe(folder, record)))
         if given.input or given.golden:
             print("\n".join(ask(folder, record, given.input)))

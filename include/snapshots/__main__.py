@@ -2,6 +2,8 @@
 
 python -m include.snapshots list MODEL [--json]
 python -m include.snapshots show MODEL SNAPSHOT [--rows N] [--json]
+
+Ends with 2 where it could not be done; the error says why.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from include.contracts.base import ContractError, did_you_mean
 from include.contracts.config import load_config, model_names
 from include.contracts.places import Places
 from include.contracts.snapshot import SnapshotManifest
+from include.data.arguments import at_least_one
 from include.snapshots.errors import SnapshotError
 from include.snapshots.store import SnapshotStore
 from include.tables import cell, print_table
@@ -28,16 +31,18 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("model")
         command.add_argument("--json", action="store_true")
     showing.add_argument("snapshot", help="its id, or the beginning of it")
-    showing.add_argument("--rows", type=int, default=5, metavar="N", help="how many rows to show (%(default)s)")
+    showing.add_argument(
+        "--rows", type=at_least_one, default=5, metavar="N", help="how many rows to show (%(default)s)"
+    )
     given = parser.parse_args(arguments)
     try:
         store = SnapshotStore(Places.from_environment().snapshots, given.model)
         if not store.folder.is_dir():
             _check_model(given.model)
         return _list(store, given.json) if given.command == "list" else _show(store, given)
-    except (SnapshotError, ContractError) as error:
+    except (SnapshotError, ContractError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
 
 
 def _check_model(model: str) -> None:

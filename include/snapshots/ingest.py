@@ -160,7 +160,8 @@ def _kinds(schema: Path) -> dict[str, str]:
     try:
         features = read_schema(schema).feature
     except FileNotFoundError:
-        raise SnapshotError(f"the model has no curated schema: {schema} does not exist.") from None
+        hint = f"`bin/data schema infer DATA --model {schema.parent.name} --out {schema}` writes a first one."
+        raise SnapshotError(f"the model has no curated schema: {schema} does not exist; {hint}") from None
     except SchemaError as error:
         raise SnapshotError(str(error)) from None
     kinds = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float"}

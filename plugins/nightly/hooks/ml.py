@@ -22,7 +22,6 @@ from typing import Any, BinaryIO
 from include.contracts.places import ROOT, Places
 
 START_SECONDS = 180  # how long the host may take to import everything on a busy machine
-NATIVE = re.compile(r"[IWE]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ |WARNING: (All log messages|Logging) before (absl::|Init)")
 LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)")
 
 
@@ -198,11 +197,11 @@ class MLHook:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment for the ML side: its own Python path, and quiet native libraries."""
+    """This process's environment for the ML side: its own Python path."""
     # The official Airflow image preloads the system's libstdc++, which is too old for TFDV.
     left_out = ("VIRTUAL_ENV", "PYTHONHOME", "LD_PRELOAD")
     environment = {key: value for key, value in os.environ.items() if key not in left_out}
-    return {"TF_CPP_MIN_LOG_LEVEL": "2", **environment, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return {**environment, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 def _stream(descriptor: int, log: logging.Logger) -> None:
@@ -211,9 +210,6 @@ def _stream(descriptor: int, log: logging.Logger) -> None:
     with os.fdopen(descriptor, errors="replace") as lines:
         for line in lines:
             matched = LINE.match(line)
-            if NATIVE.match(line):  # what TensorFlow's C++ says about this machine is no part of the night's story
-                log.debug("%s", line.rstrip())
-                continue
             if matched:
                 level = logging.getLevelNamesMapping()[matched[1]]
             log.log(level, "%s", matched[3] if matched else line.rstrip())

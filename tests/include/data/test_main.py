@@ -36,7 +36,7 @@ def test_a_schema_is_inferred_shown_and_never_written_over(tmp_path, capsys):
     schema = tmp_path / "schema.pbtxt"
     assert main(["schema", "infer", str(TAXI), "--out", str(schema)]) == 0
     assert main(["schema", "infer", str(TAXI), "--out", str(schema)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "schema.pbtxt exists" in capsys.readouterr().err
     assert main(["validate", str(TAXI), "--schema", str(schema)]) == 0
     assert main(["schema", "show", "taxi"]) == 0
     out = capsys.readouterr().out
@@ -95,6 +95,10 @@ def test_converting_says_what_was_written(tmp_path, capsys):
         (["drift", str(TAXI), str(TAXI)], "no drift_comparator"),
         (["drift", str(TAXI), str(TAXI), "--threshold", "fair=1"], "did you mean 'fare'"),
         (["statistics", str(TAXI), "--out", "x.html"], "name it x.pb"),
+        (["statistics", str(TAXI), "--out", f"{TAXI}/x.pb"], "data.csv"),
+        (["validate", str(TAXI), "--schema", "gone.pbtxt"], "--out gone.pbtxt` writes a first one"),
+        (["schema", "infer", str(TAXI), "--out", f"{TAXI}/s.pbtxt"], "data.csv"),
+        (["schema", "infer", str(TAXI), "--out", str(TAXI)], "exists, and a person"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_to_do(words, said, capsys, tmp_path, monkeypatch):
@@ -103,7 +107,16 @@ def test_wrong_usage_ends_with_2_and_says_what_to_do(words, said, capsys, tmp_pa
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["drift", "a", "b", "--all", "2"], ["convert", "a", "b", "--split", "train"], ["x"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["drift", "a", "b", "--all", "2"],
+        ["convert", "a", "b", "--split", "train"],
+        ["x"],
+        ["drift", "a", "b", "--min-rows", "-1"],
+        ["convert", "a", "b", "--shards", "0"],
+    ],
+)
 def test_wrong_words_end_with_2(words, capsys):
     with pytest.raises(SystemExit) as ended:
         main(words)

@@ -106,9 +106,9 @@ def test_the_command_lists_and_shows(places, capsys):
 
 
 def test_the_commands_errors_say_what_there_is(places, capsys):
-    assert main(["list", "taxy"]) == 1
+    assert main(["list", "taxy"]) == 2
     assert "did you mean 'taxi'?" in capsys.readouterr().err
     assert main(["list", "taxi"]) == 0
     assert "no snapshot yet" in capsys.readouterr().out
-    assert main(["show", "taxi", "abc"]) == 1
+    assert main(["show", "taxi", "abc"]) == 2
     assert "there is none yet" in capsys.readouterr().err
