@@ -18,7 +18,7 @@ from include.contracts.release import ReleaseRecord
 from include.release.errors import ReleaseError
 from include.release.store import ReleaseStore
 from include.release.targets import publish, retire
-from include.serving.verify import ModelServer
+from include.serving.verify import find_server
 
 log = logging.getLogger("nightly")
 
@@ -84,9 +84,9 @@ def decide(places: Places, asked: CanaryRequest, found: Look | None) -> Comparis
 
 def _carry_out(places: Places, comparison: Comparison) -> Comparison:
     config, store = load_config(comparison.model), _store(places, comparison.model)
-    server = ModelServer.from_environment(places, comparison.model, config.release)
+    server = find_server(places, comparison.model, config.release)
     if comparison.decision == "promote":
-        if server is None:
+        if not server.address:
             raise ReleaseError(
                 f"{comparison.model} {comparison.version} is not promoted: no model server is configured, so nobody "
                 "would move the label. Set NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC"

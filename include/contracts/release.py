@@ -35,6 +35,7 @@ class ReleaseRecord(Contract):
     metrics: dict[str, float]
     files: dict[str, str]  # path inside the version -> sha256
     path: str
+    recipe: str = ""  # of include/pipeline/recipe.py: what it was made of; "" in records of older versions
     previous_version: int | None
     released_at: AwareDatetime  # of a canary: when it got that label, until it is promoted
     why: str = ""  # of a quarantine or removal

@@ -18,7 +18,8 @@ from include.release.errors import DamagedError
 from include.release.files import hash_files
 from include.release.store import ReleaseStore
 from include.release.targets import publish
-from include.serving.verify import ModelServer
+from include.serving import address
+from include.serving.verify import find_server
 
 log = logging.getLogger("nightly")
 
@@ -67,10 +68,13 @@ def Release(
         code_version=night.code_version,
         requested_by=night.requested_by,
         metrics=measured.candidate[OVERALL],
-        server=(server := ModelServer.from_environment(places, night.model, config.release)),
+        server=find_server(places, night.model, config.release),
         canary_share=config.release.canary.share if config.release.canary else None,
+        judged_against=measured.production_version,
     )
-    if server is None:
+    if known_server := address.find_address(places):
+        address.record(places, known_server)
+    else:
         log.warning("no model server is configured: of %s %s only the files are verified", night.model, record.version)
     record.save(folder / "release.json")
     pushed_model.set_string_custom_property("pushed_destination", record.path)
