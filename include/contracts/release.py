@@ -57,11 +57,29 @@ class NotReleased(Contract):
     decided_at: AwareDatetime
 
 
+class Machine(Contract):
+    """Who releases: everybody who shares one folder of release records. <releases>/machine.json."""
+
+    id: str
+    host: str  # where it was made
+    folder: str  # of the records
+
+
+class Owner(Contract):
+    """Whose releases a bucket holds; nobody else's go there."""
+
+    machine: Machine
+    by: str  # a person, or `its first release`
+    reason: str = ""
+    since: AwareDatetime
+
+
 class Releases(Contract):
     """What is released in a bucket (include/release/google_cloud/gcs.py), oldest first; the last is current."""
 
     model: str
     releases: list[ReleaseRecord]
+    owners: list[Owner] = []  # the last is the owner; [] in indexes of older versions
 
 
 class Rollback(Contract):

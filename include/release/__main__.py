@@ -56,6 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("model")
     command.add_argument("version", help="its number, or `previous`")
     command.add_argument("--reason", required=True, help="stands in the record, and in that of each version taken back")
+    command = commands.add_parser("own")
+    command.add_argument("model")
+    command.add_argument("--reason", required=True, help="stands in the bucket's index")
     command = commands.add_parser("quarantine")
     command.add_argument("model")
     command.add_argument("version", type=int)
@@ -136,6 +139,18 @@ def _serve(places: Places, store: ReleaseStore, given: argparse.Namespace) -> in
     return confirmed(places)
 
 
+def _own(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
+    config = load_config(given.model)
+    if not config.release.gcs:
+        raise ReleaseError(f"{given.model} is released to no bucket: its config.toml has no release.gcs")
+    from include.release.google_cloud.gcs import GcsReleases  # the other commands do not need it
+
+    bucket = GcsReleases(config.release.gcs, given.model, store)
+    owner = bucket.own(by=getpass.getuser(), reason=given.reason)
+    print(f"{bucket.address} is the place of {owner.machine.host} ({owner.machine.folder}) from now on")
+    return 0
+
+
 COMMANDS = {
     "list": _show_all,
     "show": _show,
@@ -144,6 +159,7 @@ COMMANDS = {
     "quarantine": _quarantine,
     "canary": _canary,
     "serve": _serve,
+    "own": _own,
 }
 
 
