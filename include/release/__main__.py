@@ -24,11 +24,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from include.canary.decide import compare, decide
+from include.canary.decide import compare, decide, resolve
 from include.canary.labels import FeedbackError
 from include.canary.report import report
 from include.contracts.base import ContractError, did_you_mean
-from include.contracts.canary import CanaryRequest, Comparison
+from include.contracts.canary import CanaryRequest
 from include.contracts.config import load_config
 from include.contracts.places import Places
 from include.contracts.release import Rollback
@@ -176,11 +176,10 @@ def _rolled_back(places: Places, given: argparse.Namespace) -> Rollback:
 
 def _compared(places: Places, given: argparse.Namespace) -> str:
     found = compare(places, given.model)
-    if given.action == "status":
-        kept = {comparison.version: comparison for comparison in Comparison.all(places, given.model)}
-        return report(given.model, kept.get(found.canary.version) if found else None, found)
-    asked = CanaryRequest(model=given.model, decision=given.action, reason=given.reason, requested_by=getpass.getuser())
-    return report(given.model, decide(places, asked, found), found)
+    action = "auto" if given.action == "status" else given.action
+    asked = CanaryRequest(model=given.model, decision=action, reason=given.reason, requested_by=getpass.getuser())
+    settle = resolve if given.action == "status" else decide
+    return report(given.model, settle(places, asked, found), found)
 
 
 def show_all(store: ReleaseStore) -> None:

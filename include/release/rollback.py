@@ -72,9 +72,7 @@ def roll_back(places: Places, request: Path) -> Rollback:
     asked.save(request)
     for comparison in Comparison.all(places, asked.model):
         if comparison.version in asked.withdrawn and not comparison.decision:
-            end = {"decision": "stop", "reason": why, "decided_by": asked.requested_by}
-            ended = {"decided_at": utc_now(), "done_at": utc_now()}
-            comparison.model_copy(update=end | ended).keep(places)
+            comparison.decided("stop", why, asked.requested_by).model_copy(update={"done_at": utc_now()}).keep(places)
     retire(config, store)
     if not_confirmed:  # another try asks the server again, and does no more on disk
         raise not_confirmed
