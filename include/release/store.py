@@ -327,7 +327,7 @@ class ReleaseStore(Transitions):
         if record.state not in LIVE:
             raise WithdrawnError(
                 f"run {record.run_id} released this very model as {self.model} {record.version}, which was then "
-                f"{record.state} ({record.why}); it is not released again. Train anew, or release it in a new run."
+                f"{record.state} ({record.why}); it is not released again, but a night of other data or code is."
             )
         if record.state == "verifying":
             LOG.warning("verifying %s again: the release that began to do so died", record.path)

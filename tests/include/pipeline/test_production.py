@@ -113,6 +113,20 @@ class _Demanding:
         )
 
 
+def test_a_model_that_was_rolled_back_stays_so_for_the_same_data_computed_anew(places, capsys):
+    assert nights.main(["taxi", "--as-of", "2014-02-07", "--release"]) == NOT_CONFIRMED
+    withdrawn = store(places).production()
+    store(places).roll_back(store(places).versions()[-2], "callers complain")
+
+    assert nights.main(["taxi", "--as-of", "2014-02-07", "--release", "--fresh"]) == 3
+
+    assert f"not released: this very model is version {withdrawn}" in capsys.readouterr().out.replace(
+        "the same snapshot, code and settings made", "this very model is"
+    )
+    assert store(places).production() < withdrawn
+    assert nights.main(["taxi", "--as-of", "2014-02-07", "--release", "--train-steps", "290"]) == NOT_CONFIRMED
+
+
 def test_what_a_night_released_itself_is_no_change(places):
     record = store(places).records()[0]
     folder = places.night("taxi", "again")
