@@ -20,6 +20,7 @@ from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord, Verification
 from include.release.errors import ReleaseNotVerified, ServerNotReached
+from include.release.store import ReleaseStore
 from include.serving.address import ServerAddress, base_path, find_address
 from include.serving.address import path as address_file
 from include.serving.live import CANARY, LOADED, STABLE, LiveConfig, write
@@ -143,13 +144,31 @@ class ModelServer(ConfigurationFile):
     def _configured(self) -> bool:
         """Whether the server has the model. Raises ServerNotReached for a server that is not ours to configure."""
         try:
-            return self.live.has(self.model)
+            entries = self.live.read().model_config_list.config
         except FileNotFoundError:
             raise ServerNotReached(
                 f"{self.live.path} does not exist, so the server at {self.address} is not run from it, and moving a "
                 "label would drop all its models. Write the file with `python -m include.serving.live`, and start the "
                 "server with it as its --model_config_file."
             ) from None
+        for entry in entries:
+            self._refuse_another_projects(entry.name)
+        return any(entry.name == self.model for entry in entries)
+
+    def _refuse_another_projects(self, model: str) -> None:
+        """A recorded server may have ended, and another have its port: that serves versions which we have not."""
+        store = ReleaseStore(self.places.serving, self.places.releases, model)
+        known = {record.version for record in store.records()} | {int(name) for name in store.unrecorded()}
+        try:
+            served = {version for version, found in self._grpc.status(model).items() if found.state == "AVAILABLE"}
+        except ServingError:  # it does not answer, or has not heard of the model: who needs that asks again
+            return
+        if served - known:
+            raise ServerNotReached(
+                f"the server at {self.address} serves {model} {max(served - known)}, which is not in {store.folder}: it"
+                f" is another project's. Start this one's, or delete {address_file(self.places)} if it names a server "
+                "that has ended."
+            )
 
     def _answering(self, label: str | None) -> int:
         return self._ask(lambda: self._grpc.metadata(self.model, label=label).version)

@@ -168,6 +168,14 @@ def test_a_night_by_command_is_verified_by_the_recorded_server(shell):
     assert main(["verify", "taxi"]) == 0
 
 
+def test_a_release_records_the_server_of_its_environment(server):
+    assert address.find_address(server.places) and not address.path(server.places).exists()
+    assert nights.main(["taxi", "--as-of", "2014-02-02", "--release"]) == 0
+    recorded = address.ServerAddress.load(address.path(server.places))
+    assert recorded == address.find_address(server.places)
+    address.forget(server.places, recorded)
+
+
 @pytest.fixture
 def alone(tmp_path, monkeypatch) -> ReleaseStore:
     """Three versions, and no model server known."""

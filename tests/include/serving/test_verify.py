@@ -17,7 +17,7 @@ from include.contracts.golden import GOLDEN
 from include.contracts.places import ROOT, Places
 from include.release.errors import CanaryRunning, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from include.serving import inspect, live, verify
-from include.serving.verify import find_server
+from include.serving.verify import ConfigurationFile, find_server
 from tests.include.release.models import names
 from tests.include.serving import live_server
 from tests.include.serving.servers import wait_for
@@ -168,6 +168,19 @@ def test_a_server_that_is_not_run_from_our_file_is_left_alone(server, exports, t
     of_another = find_server(elsewhere, "m", Release())
     with pytest.raises(ServerNotReached, match=r"include\.serving\.live"):
         of_another.check()
+
+
+def test_the_server_of_another_project_that_has_the_recorded_port_is_left_alone(server, exports, tmp_path):
+    version = server.release("shared_name", exports / "good1").version
+    ours = Places.from_environment({"NIGHTLY_VAR": str(tmp_path)})
+    ConfigurationFile(ours, "shared_name").serve(7, [7])
+    before = (ours.serving / live.FILE).read_text()
+    server_there = find_server(ours, "shared_name", Release())
+    for act in (server_there.check, lambda: server_there.serve(7, [7])):
+        with pytest.raises(ServerNotReached, match=f"shared_name {version}, which is not in .* another project's"):
+            act()
+    assert (ours.serving / live.FILE).read_text() == before
+    assert server.answer("shared_name", "stable") == (0.1, version)
 
 
 DYING = """
