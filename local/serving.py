@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from include.contracts.places import ROOT, Places
-from include.serving import configure
+from include.serving import address, configure
 from local.child import Child
 
 START_SECONDS = 120
@@ -29,13 +29,14 @@ class ModelServer:
         self.log = log
         self.flags = {"port": 0, "rest_api_port": 0, **flags}
         self.grpc = self.rest = ""  # host:port, once it is running
+        self._of_releases = False
         self._child: Child | None = None
 
     @classmethod
     def of_releases(cls, places: Places, log: Path, **flags: object) -> ModelServer:
         """A server of everything that is released into the serving volume, with the project's own settings."""
         models, batching, monitoring = configure.write(places, str(places.serving))
-        return cls(
+        server = cls(
             places,
             log,
             model_config_file=models,
@@ -46,6 +47,8 @@ class ModelServer:
             monitoring_config_file=monitoring,
             **flags,
         )
+        server._of_releases = True
+        return server
 
     @property
     def environment(self) -> dict[str, str]:
@@ -75,11 +78,19 @@ class ModelServer:
         while time.monotonic() < deadline and self._child.running:
             if found := READY.search(self.log.read_text(errors="replace")):
                 self.grpc, self.rest = found.groups()
+                if self._of_releases:  # commands in other shells must find it
+                    address.record(self.places, self._address)
                 return
             time.sleep(0.2)
         self.stop()
         raise ModelServerDidNotStart(f"the model server did not start; {self.log} ends:\n{self._child.last_lines(20)}")
 
     def stop(self) -> None:
+        if self._of_releases and self.rest:
+            address.forget(self.places, self._address)
         if self._child is not None:
             self._child.stop()
+
+    @property
+    def _address(self) -> address.ServerAddress:
+        return address.ServerAddress(rest=self.rest, grpc=self.grpc, base_path=str(self.places.serving))

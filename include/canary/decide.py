@@ -18,7 +18,7 @@ from include.contracts.release import ReleaseRecord
 from include.release.errors import ReleaseError
 from include.release.store import ReleaseStore
 from include.release.targets import publish, retire
-from include.serving.verify import ModelServer
+from include.serving.verify import find_server
 
 log = logging.getLogger("nightly")
 
@@ -59,34 +59,41 @@ def compare(places: Places, model: str, run_id: str = "") -> Look | None:
 
 def decide(places: Places, asked: CanaryRequest, found: Look | None) -> Comparison:
     """Keep the look, and carry out its decision or the one asked for. Raises ReleaseError."""
+    comparison = resolve(places, asked, found)
+    if comparison is None:
+        raise ReleaseError(f"{asked.model} has no canary any more: there is nothing to decide")
+    if comparison.done_at:  # this run again
+        return comparison
+    comparison.keep(places)
+    return _carry_out(places, comparison) if comparison.decision else comparison
+
+
+def resolve(places: Places, asked: CanaryRequest, found: Look | None) -> Comparison | None:
+    """What `decide` would keep and carry out now; None without a canary. Changes nothing. Raises ReleaseError."""
     if asked.decision != "auto" and not asked.reason.strip():
         raise ReleaseError(f"the canary of {asked.model} is not to be {asked.decision}d without a reason: give one")
     record = _store(places, asked.model).canary()
     unfinished = _unfinished(places, asked.model)
-    overruled = asked.decision != "auto" and record is not None
-    if unfinished is not None and not overruled:
-        log.warning("completing %s of %s %s", unfinished.decision, unfinished.model, unfinished.version)
-        return _carry_out(places, unfinished)
+    if unfinished is not None and (asked.decision == "auto" or record is None):
+        log.warning("%s of %s %s is not completed yet", unfinished.decision, unfinished.model, unfinished.version)
+        return unfinished
     kept = {comparison.version: comparison for comparison in Comparison.all(places, asked.model)}
-    if found and (ended := kept.get(found.canary.version)) and ended.done_at:  # this run again
+    if found and (ended := kept.get(found.canary.version)) and ended.done_at:
         return ended
     if record is None or (found and found.canary.version != record.version):
-        raise ReleaseError(f"{asked.model} has no canary any more: there is nothing to decide")
+        return None
     comparison = _with(kept.get(record.version) or _begun(record), found)
     decision, reason, by = asked.decision, asked.reason, asked.requested_by
     if decision == "auto":
         decision, reason, by = (found.decision, found.reason, COMPARISON) if found else ("wait", "", "")
-    if decision == "wait":
-        return comparison.keep(places)
-    end = {"decision": decision, "reason": reason, "decided_by": by, "decided_at": utc_now()}
-    return _carry_out(places, comparison.model_copy(update=end).keep(places))
+    return comparison if decision == "wait" else comparison.decided(decision, reason, by)
 
 
 def _carry_out(places: Places, comparison: Comparison) -> Comparison:
     config, store = load_config(comparison.model), _store(places, comparison.model)
-    server = ModelServer.from_environment(places, comparison.model, config.release)
+    server = find_server(places, comparison.model, config.release)
     if comparison.decision == "promote":
-        if server is None:
+        if not server.address:
             raise ReleaseError(
                 f"{comparison.model} {comparison.version} is not promoted: no model server is configured, so nobody "
                 "would move the label. Set NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC"

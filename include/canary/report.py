@@ -5,11 +5,17 @@ from include.contracts.canary import Comparison, Look, Side
 SIGNS = {"promote": "🟢 PROMOTED", "stop": "🟠 STOPPED", "wait": "🔵 WAITING"}
 
 
+TO_COME = {"promote": "🟢 TO BE PROMOTED", "stop": "🟠 TO BE STOPPED"}
+NEXT = "; the next run of the DAG `canary` does it"
+
+
 def headline(model: str, comparison: Comparison | None, look: Look | None) -> str:
-    """One line: what became of the canary, and why."""
+    """One line: what became of the canary or, where the decision is not carried out yet, what will, and why."""
     if comparison is not None and comparison.decision:
+        done = comparison.done_at is not None
+        sign, rest = (SIGNS, "") if done else (TO_COME, NEXT)
         by = f" (decided by {comparison.decided_by})" if comparison.decided_by != "the comparison" else ""
-        return f"{SIGNS[comparison.decision]}: canary {model} {comparison.version}: {comparison.reason}{by}"
+        return f"{sign[comparison.decision]}: canary {model} {comparison.version}: {comparison.reason}{by}{rest}"
     return f"{SIGNS['wait']}: canary {model} {look.canary.version}: {look.reason}" if look else f"{model} has no canary"
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import AwareDatetime
 
 from include.contracts.base import Contract
+from include.contracts.night import utc_now
 from include.contracts.places import Places
 
 Decision = Literal["promote", "stop", "wait"]
@@ -52,6 +53,15 @@ class Look(Contract):
     reason: str  # one sentence
 
 
+class CanaryDecision(Contract):
+    """A decision that another overruled before it was carried out."""
+
+    decision: Literal["promote", "stop"]
+    reason: str
+    decided_by: str
+    decided_at: AwareDatetime | None
+
+
 class Comparison(Contract):
     """Kept in <releases>/<model>/canaries/<version>.json. The decision is written before it is carried out."""
 
@@ -65,6 +75,7 @@ class Comparison(Contract):
     reason: str = ""
     decided_by: str = ""  # a person, or `the comparison`
     decided_at: AwareDatetime | None = None
+    earlier: list[CanaryDecision] = []  # overruled, oldest first
     baselines: list[str] = []  # the snapshots that are no controls for drift any more, after a stop
     done_at: AwareDatetime | None = None  # when the decision was carried out
 
@@ -77,6 +88,15 @@ class Comparison(Contract):
         """Every comparison of the model, oldest first."""
         found = [cls.load(path) for path in (places.releases / model / "canaries").glob("[0-9]*.json")]
         return sorted(found, key=lambda comparison: comparison.version)
+
+    def decided(self, decision: Decision, reason: str, by: str) -> "Comparison":
+        """With this decision; one that it overrules stays on record."""
+        earlier = self.earlier
+        if self.decision:
+            names = CanaryDecision.model_fields
+            earlier = [*earlier, CanaryDecision(**{name: getattr(self, name) for name in names})]
+        new = {"decision": decision, "reason": reason, "decided_by": by, "decided_at": utc_now()}
+        return self.model_copy(update={**new, "earlier": earlier})
 
     def keep(self, places: Places) -> "Comparison":
         self.save(self.path(places, self.model, self.version))

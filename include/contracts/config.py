@@ -208,7 +208,10 @@ class Release(Contract):
 
 class Retention(Contract):
     runs: Annotated[int, Field(ge=2)] = 14  # of these the pipeline's artifacts are kept, to run again from the middle
-    snapshots: Annotated[int, Field(ge=1)] = 30  # those that an accepted or released run refers to stay anyway
+    snapshots: Annotated[int, Field(ge=1)] = 30  # that were used last, whatever became of their nights
+    # More of those that an accepted or released night refers to, so many in all. Those of versions that are not removed
+    # stay anyway (release.keep). Drift is measured against baselines, which need no snapshot.
+    accepted_snapshots: Annotated[int, Field(ge=1)] = 60
     baselines: Annotated[int, Field(ge=60)] = 400  # accepted statistics: a year of nights, for the same season
 
 

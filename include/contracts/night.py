@@ -38,7 +38,8 @@ class Night(Contract):
     overrides: dict[str, Any] = {}  # thresholds for this run only, e.g. {"data_gate.min_rows": 100}
     override_reason: str = ""
     code_version: str  # git commit of the project, with `+changes` when the tree differs
-    production_version: int | None = None  # when the night was planned: the model gate's baseline
+    production_version: int | None = None  # the model gate's baseline; as planned, or as it became meanwhile
+    production_note: str = ""  # that another version came into production after the night was planned
     schema_version: int = 0  # of include/schemas/store.py; an approved schema review moves it on. 0: the curated one
     schema_note: str = ""  # who approved it and why, or what the curated one has superseded
     run_url: str = ""  # the run in the Airflow UI

@@ -35,6 +35,7 @@ class ReleaseRecord(Contract):
     metrics: dict[str, float]
     files: dict[str, str]  # path inside the version -> sha256
     path: str
+    recipe: str = ""  # of include/pipeline/recipe.py: what it was made of; "" in records of older versions
     previous_version: int | None
     released_at: AwareDatetime  # of a canary: when it got that label, until it is promoted
     why: str = ""  # of a quarantine or removal
@@ -56,11 +57,29 @@ class NotReleased(Contract):
     decided_at: AwareDatetime
 
 
+class Machine(Contract):
+    """Who releases: everybody who shares one folder of release records. <releases>/machine.json."""
+
+    id: str
+    host: str  # where it was made
+    folder: str  # of the records
+
+
+class Owner(Contract):
+    """Whose releases a bucket holds; nobody else's go there."""
+
+    machine: Machine
+    by: str  # a person, or `its first release`
+    reason: str = ""
+    since: AwareDatetime
+
+
 class Releases(Contract):
     """What is released in a bucket (include/release/google_cloud/gcs.py), oldest first; the last is current."""
 
     model: str
     releases: list[ReleaseRecord]
+    owners: list[Owner] = []  # the last is the owner; [] in indexes of older versions
 
 
 class Rollback(Contract):

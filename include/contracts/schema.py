@@ -1,9 +1,11 @@
 """How a model's schema changes: what a night proposes, what a person answers, and the version that comes of it.
 
 In a night's folder: schema_proposal.json (SchemaProposal, by the data gate), schema_asked.json (the one that Airflow
-shows) and schema_review.json (SchemaReview).
+shows), schema_review.json (SchemaReview), and schema_answers.jsonl, the answers before that one.
 """
 
+import os
+from pathlib import Path
 from typing import Literal
 
 from pydantic import AwareDatetime
@@ -12,6 +14,7 @@ from include.contracts.base import Contract
 from include.contracts.night import Contribution
 
 PROPOSAL, ASKED, REVIEW = "schema_proposal.json", "schema_asked.json", "schema_review.json"
+ANSWERS = "schema_answers.jsonl"
 Kind = Literal["new column", "new values", "type", "range", "presence"]
 
 
@@ -55,13 +58,44 @@ class SchemaReview(Contract):
     reason: str
     version: int | None = None  # that was written
     answered_at: AwareDatetime
+    earlier: list["SchemaReview"] = []  # the night's answers before this one, oldest first
 
     @property
     def sentence(self) -> str:
+        before = "".join(f"; before that, {review.sentence}" for review in reversed(self.earlier))
         if self.decision == "unanswered":
-            return f"no answer to the proposed schema change: {self.reason}"
+            return f"no answer to the proposed schema change: {self.reason}{before}"
         became = f" as version {self.version}" if self.version else ""
-        return f"{self.by} {self.decision} the proposed schema change{became}: {self.reason}"
+        return f"{self.by} {self.decision} the proposed schema change{became}: {self.reason}{before}"
+
+    def keep(self, folder: Path) -> "SchemaReview":
+        """Make this the night's answer; those before it stay on record. Gives it with them.
+
+        The same answer again, as of a task's second try, is the one that is there.
+        """
+        if (folder / REVIEW).exists():
+            there = SchemaReview.load(folder / REVIEW)
+            if there.model_copy(update={"answered_at": self.answered_at, "earlier": []}) == self:
+                return there
+        kept = self.model_copy(update={"earlier": set_aside_review(folder)})
+        kept.save(folder / REVIEW)
+        return kept
+
+
+def set_aside_review(folder: Path) -> list[SchemaReview]:
+    """Let the night in `folder` have no answer now, if it had one; gives all its answers so far, oldest first."""
+    review, answers = folder / REVIEW, folder / ANSWERS
+    lines = answers.read_text().splitlines() if answers.exists() else []
+    if review.exists():
+        line = SchemaReview.load(review).model_copy(update={"earlier": []}).model_dump_json()
+        if line not in lines[-1:]:  # a process may have died before the next line
+            with answers.open("a") as file:
+                file.write(f"{line}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            lines.append(line)
+        review.unlink()
+    return [SchemaReview.parse(line, where=str(answers)) for line in lines]
 
 
 class SchemaVersion(Contract):

@@ -16,7 +16,9 @@ from include.contracts.code import code_version
 from include.contracts.config import load_config
 from include.contracts.night import Night, utc_now
 from include.contracts.places import Places
+from include.contracts.release import NOT_RELEASED, NotReleased
 from include.pipeline import worker
+from include.release.confirmation import confirmed
 from include.release.store import ReleaseStore
 from include.schemas.store import SchemaStore
 from include.sources import fetch
@@ -104,7 +106,12 @@ def main(words: list[str]) -> int:
         if step == arguments.until:
             break
     print(f"done: {folder}")
-    return 0
+    if (folder / NOT_RELEASED).exists():
+        not_released = NotReleased.load(folder / NOT_RELEASED)
+        print(f"not released: {not_released.reason}")
+        return 3 if not_released.withdrawn else 0
+    unconfirmed = "version" in found and not found.get("server")  # of the release record
+    return confirmed(places) if unconfirmed else 0
 
 
 if __name__ == "__main__":

@@ -31,10 +31,12 @@ from tfx.types.artifact import ArtifactState
 
 from include.contracts.base import ContractError
 from include.contracts.code import sources_of
+from include.contracts.config import ModelConfig
 from include.contracts.night import Night
 from include.contracts.places import ROOT
 from include.contracts.reuse import Made, Reuse
 from include.pipeline.metadata import Artifact, Execution, NightlyMetadata
+from include.pipeline.schema import schema_fingerprint
 from include.release.files import hash_files
 
 log = logging.getLogger("nightly")
@@ -46,6 +48,7 @@ USER_CODE = {"transform": "preprocessing", "trainer": "model"}  # run this modul
 NO_INGREDIENTS = {"name", "description", "owner", "tags", "source", "schedule", "pipeline"}
 NO_INGREDIENTS |= {"data_gate", "schema_review", "model_gate", "release", "retention"}
 EXECUTIONS = 60  # of a node that are looked through, the newest first
+SCHEMA = "schema.pbtxt"
 PROPERTY = "nightly_made"  # of an execution: Made
 
 Artifacts = Mapping[str, Sequence[types.Artifact]]
@@ -127,14 +130,9 @@ class Work:
         """Its source files, the configuration and other files that these read, and the packages they run with."""
         names = [self.executor, *_texts(self.parameters)]
         if self.id in USER_CODE:
-            config = self.night.config()
-            names.append(f"include.models.{config.name}.{USER_CODE[self.id]}")
-            yield from _files(ROOT / "include/models" / config.name)
-            for section, content in config.model_dump(mode="json", exclude=NO_INGREDIENTS).items():
-                yield f"config.toml's {section}", _hash(json.dumps(content, sort_keys=True))
-        yield from sources_of(names, ROOT).items()
+            yield from code_of_model(self.night.config(), USER_CODE[self.id])
+        yield from code_of(names)
         yield "executor", self.executor
-        yield "the installed packages", _hash(_installed().read_text())
 
     def _earlier(self) -> list[tuple[Execution, Made]]:
         """The node's executions whose ingredients are known, the newest first."""
@@ -187,9 +185,26 @@ class Work:
             execution_publish_utils.publish_cached_executions(self.handle, contexts, [execution], [ours])
 
 
+def code_of_model(config: ModelConfig, *modules: str) -> Iterator[tuple[str, str]]:
+    """What these modules of a model's folder, the files beside them and the configuration say."""
+    yield from _files(ROOT / "include/models" / config.name)
+    for section, content in config.model_dump(mode="json", exclude=NO_INGREDIENTS).items():
+        yield f"config.toml's {section}", _hash(json.dumps(content, sort_keys=True))
+    yield from sources_of([f"include.models.{config.name}.{module}" for module in modules], ROOT).items()
+
+
+def code_of(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The project's sources that running `names` can reach, and the packages that they run with."""
+    yield from sources_of(names, ROOT).items()
+    yield "the installed packages", _hash(_installed().read_text())
+
+
 def content_of(uri: str) -> str:
-    """A hash of the files in a folder: their names and what is in them."""
-    return _hash(json.dumps(hash_files(Path(uri)), sort_keys=True))
+    """A hash of the files in a folder: their names and what is in them. Of a schema only what it means counts."""
+    files = hash_files(Path(uri))
+    if SCHEMA in files:
+        files[SCHEMA] = schema_fingerprint(Path(uri) / SCHEMA)
+    return _hash(json.dumps(files, sort_keys=True))
 
 
 def _not_as_made(artifacts: Artifacts, made: Made) -> list[str]:
@@ -216,9 +231,9 @@ def _texts(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str]]:
-    """What a model's folder holds that its code may read."""
+    """What a model's folder holds that its code may read. The schema is left out: a night's own comes as an input."""
     for name, digest in hash_files(folder).items():
-        if name != "config.toml" and not name.endswith((".py", ".pyc")):
+        if name not in ("config.toml", SCHEMA) and not name.endswith((".py", ".pyc")):
             yield f"include/models/{folder.name}/{name}", digest
 
 

@@ -1,5 +1,7 @@
 """The curated schema: read, and refused where a comparator would measure nothing."""
 
+import contextlib
+import hashlib
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -29,6 +31,14 @@ def parse_schema(text: str, *, where: str) -> schema_pb2.Schema:
     if wrong:
         raise SchemaError(f"{where}: a comparator does not fit its feature:\n" + "\n".join(f"  {w}" for w in wrong))
     return schema
+
+
+def schema_fingerprint(path: Path) -> str:
+    """A hash of what the schema at `path` means: comments, spaces and where the file is do not count."""
+    data = path.read_bytes()
+    with contextlib.suppress(text_format.ParseError, UnicodeDecodeError):  # who uses it says so better
+        data = text_format.Parse(data, schema_pb2.Schema()).SerializeToString(deterministic=True)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _misfits(feature: schema_pb2.Feature) -> list[str]:

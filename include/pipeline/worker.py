@@ -22,7 +22,11 @@ log = logging.getLogger("nightly")
 OURS = ("nightly", "include")  # the loggers that tell the story of the night
 
 # Steps that are not a node of the TFX pipeline.
-STEPS = {"snapshot": "include.snapshots.step:run", "data_gate_again": "include.pipeline.judge_again:run"}
+STEPS = {
+    "snapshot": "include.snapshots.step:run",
+    "data_gate_again": "include.pipeline.judge_again:run",
+    **{step: f"include.pipeline.production:{step}" for step in ("evaluator", "model_gate", "release")},
+}
 
 
 def step_function(step: str) -> Callable[[Path, Places], dict[str, Any]]:

@@ -1,12 +1,20 @@
-"""Look at a model's releases: `python -m include.release list MODEL | show MODEL VERSION | verify MODEL VERSION`.
+"""Look at a model's releases: `python -m include.release list MODEL | show MODEL VERSION | verify MODEL [VERSION]`.
 Or go back to an earlier one: `python -m include.release rollback MODEL VERSION|previous --reason "why"`.
+Or take one away: `python -m include.release quarantine MODEL VERSION --reason "why"`.
 Or see how the canary compares, or end that: `python -m include.release canary MODEL [promote|stop --reason "why"]`.
+Or tell the model server again what the records say: `python -m include.release serve MODEL`.
+Or release to a bucket that another machine owns: `python -m include.release own MODEL --reason "why"`.
 
-list      every version ever released: its state, when, by which run, from which snapshot
-show      one version's record, as JSON
-verify    hash one version's files on disk against its record
-rollback  quarantine every version newer than the one given, and move the label `stable` to that first
-canary    compare it with production by the labels known now (status; changes nothing), or decide before that is clear
+list        every version ever released: its state, when, by which run, from which snapshot
+show        one version's record, as JSON
+verify      compare records, disk, models.config and model server, or one version's files with its record
+rollback    quarantine every version newer than the one given, and move the label `stable` to that first
+quarantine  take one version out of the server's sight; what is in production without it has the label `stable` first
+canary      compare it with production by the labels known now (status; changes nothing), or decide before that is clear
+serve       write models.config as the records say, and tell the model server
+own         make this machine the owner of the model's releases in the bucket of its config
+
+Status: 0 done, 1 refused or a disagreement, 2 wrong arguments, 4 done, and no model server has confirmed it.
 """
 
 import argparse
@@ -16,17 +24,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-from include.canary.decide import compare, decide
+from include.canary.decide import compare, decide, resolve
 from include.canary.labels import FeedbackError
 from include.canary.report import report
 from include.contracts.base import ContractError, did_you_mean
-from include.contracts.canary import CanaryRequest, Comparison
+from include.contracts.canary import CanaryRequest
+from include.contracts.config import load_config
 from include.contracts.places import Places
 from include.contracts.release import Rollback
 from include.predictions.log import DamagedLogError
-from include.release.errors import ReleaseError
+from include.release.agreement import ask_server, disagreements
+from include.release.confirmation import NOT_CONFIRMED, confirmed
+from include.release.errors import NotConfirmed, ReleaseError
+from include.release.quarantine import quarantine
 from include.release.rollback import REQUEST, parse_version, roll_back
 from include.release.store import ReleaseStore
+from include.serving.verify import find_server
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,15 +47,22 @@ def main(arguments: list[str] | None = None) -> int:
         "python -m include.release", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("list", "show", "verify"):
+    for name in ("list", "show", "verify", "serve"):
         command = commands.add_parser(name)
         command.add_argument("model")
-        if name != "list":
-            command.add_argument("version", type=int)
+        if name in ("show", "verify"):
+            command.add_argument("version", type=int, nargs="?" if name == "verify" else None)
     command = commands.add_parser("rollback")
     command.add_argument("model")
     command.add_argument("version", help="its number, or `previous`")
     command.add_argument("--reason", required=True, help="stands in the record, and in that of each version taken back")
+    command = commands.add_parser("own")
+    command.add_argument("model")
+    command.add_argument("--reason", required=True, help="stands in the bucket's index")
+    command = commands.add_parser("quarantine")
+    command.add_argument("model")
+    command.add_argument("version", type=int)
+    command.add_argument("--reason", required=True, help="stands in its record")
     command = commands.add_parser("canary")
     command.add_argument("model")
     command.add_argument("action", nargs="?", choices=("status", "promote", "stop"), default="status")
@@ -56,27 +76,94 @@ def main(arguments: list[str] | None = None) -> int:
             released = [path.name for path in places.releases.glob("*/")]
             advice = did_you_mean(given.model, released) if released else ""
             raise ReleaseError(f"nothing was released for {given.model!r} in {places.releases}{advice}")
-        if given.command == "list":
-            show_all(store)
-        elif given.command == "rollback":
-            done = _roll_back(places, given)
-            withdrawn = ", ".join(map(str, done.withdrawn)) or "none"
-            server = f"confirmed by the server at {done.server}" if done.server else "no model server is configured"
-            print(f"{done.model} is at {done.version}, before {done.from_version}; quarantined: {withdrawn}; {server}")
-        elif given.command == "canary":
-            print(_canary(places, given))
-        elif given.command == "show":
-            print(store.record(given.version).model_dump_json(indent=2))
-        else:
-            record = store.verify(given.version)
-            print(f"{record.path}: {len(record.files)} files, all as released")
+        return COMMANDS[given.command](places, store, given)
+    except NotConfirmed as error:
+        print(f"{error}. When it is back: bin/releases serve {given.model}", file=sys.stderr)
+        return NOT_CONFIRMED
     except (ReleaseError, ContractError, DamagedLogError, FeedbackError) as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _show_all(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
+    show_all(store)
     return 0
 
 
-def _roll_back(places: Places, given: argparse.Namespace) -> Rollback:
+def _show(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
+    print(store.record(given.version).model_dump_json(indent=2))
+    return 0
+
+
+def _verify(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
+    if given.version is not None:
+        record = store.verify(given.version)
+        print(f"{record.path}: {len(record.files)} files, all as released")
+        return 0
+    server = ask_server(places, store)
+    wrong = [*disagreements(places, store), *server.disagreements]
+    for each in wrong:
+        print(f"{each.what}\n  what to do: {each.action}", file=sys.stderr)
+    if wrong:
+        return 1
+    if server.problem:
+        print(f"the model server does not answer at {server.address}: {server.problem}", file=sys.stderr)
+    agreed = "records, disk and models.config" if server.problem or not server.address else "all four"
+    print(f"{given.model} is at {store.production() or 'nothing'}; {agreed} agree")
+    return NOT_CONFIRMED if server.problem else confirmed(places)
+
+
+def _roll_back(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
+    done = _rolled_back(places, given)
+    withdrawn = ", ".join(map(str, done.withdrawn)) or "none"
+    server = f"confirmed by the server at {done.server}" if done.server else "confirmed by no model server"
+    print(f"{done.model} is at {done.version}, before {done.from_version}; quarantined: {withdrawn}; {server}")
+    return confirmed(places)
+
+
+def _quarantine(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
+    print(quarantine(places, given.model, given.version, by=getpass.getuser(), reason=given.reason))
+    return confirmed(places)
+
+
+def _canary(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
+    print(_compared(places, given))
+    return 0 if given.action == "status" else confirmed(places)
+
+
+def _serve(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
+    server = find_server(places, given.model, load_config(given.model).release)
+    store.serve(server=server)
+    confirmation = f"the server at {server.address} has it" if server.address else "no model server was told"
+    print(f"models.config has {given.model} at {store.production() or 'nothing'}; {confirmation}")
+    return confirmed(places)
+
+
+def _own(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
+    config = load_config(given.model)
+    if not config.release.gcs:
+        raise ReleaseError(f"{given.model} is released to no bucket: its config.toml has no release.gcs")
+    from include.release.google_cloud.gcs import GcsReleases  # the other commands do not need it
+
+    bucket = GcsReleases(config.release.gcs, given.model, store)
+    owner = bucket.own(by=getpass.getuser(), reason=given.reason)
+    print(f"{bucket.address} is the place of {owner.machine.host} ({owner.machine.folder}) from now on")
+    return 0
+
+
+COMMANDS = {
+    "list": _show_all,
+    "show": _show,
+    "verify": _verify,
+    "rollback": _roll_back,
+    "quarantine": _quarantine,
+    "canary": _canary,
+    "serve": _serve,
+    "own": _own,
+}
+
+
+def _rolled_back(places: Places, given: argparse.Namespace) -> Rollback:
     asked = Rollback(
         model=given.model,
         version=parse_version(given.version),
@@ -87,13 +174,12 @@ def _roll_back(places: Places, given: argparse.Namespace) -> Rollback:
         return roll_back(places, asked.save(Path(folder) / REQUEST))
 
 
-def _canary(places: Places, given: argparse.Namespace) -> str:
+def _compared(places: Places, given: argparse.Namespace) -> str:
     found = compare(places, given.model)
-    if given.action == "status":
-        kept = {comparison.version: comparison for comparison in Comparison.all(places, given.model)}
-        return report(given.model, kept.get(found.canary.version) if found else None, found)
-    asked = CanaryRequest(model=given.model, decision=given.action, reason=given.reason, requested_by=getpass.getuser())
-    return report(given.model, decide(places, asked, found), found)
+    action = "auto" if given.action == "status" else given.action
+    asked = CanaryRequest(model=given.model, decision=action, reason=given.reason, requested_by=getpass.getuser())
+    settle = resolve if given.action == "status" else decide
+    return report(given.model, settle(places, asked, found), found)
 
 
 def show_all(store: ReleaseStore) -> None:

@@ -29,6 +29,14 @@ class ServerNotReached(ReleaseError):
     """The model server is configured and does not answer."""
 
 
+class NotConfirmed(ServerNotReached):
+    """A change stands on disk, in the records and in models.config, and the model server has not confirmed it."""
+
+
+class ProductionChanged(ReleaseError):
+    """Another version is in production than the one that this night's model was judged against."""
+
+
 class NotPublished(ReleaseError):
     """A release stands in the serving volume and could not be copied or registered elsewhere."""
 

@@ -8,6 +8,7 @@ the last that drift is measured against.
 
 import logging
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from include.contracts.config import load_config
 from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import Rollback
-from include.release.errors import ReleaseError, ServerNotReached
+from include.release.errors import NotConfirmed, ReleaseError
 from include.release.store import ReleaseStore
 from include.release.targets import retire
 from include.release.versions import LIVE
-from include.serving.verify import ModelServer
+from include.serving.verify import find_server
 
 log = logging.getLogger("nightly")
 
@@ -58,30 +59,33 @@ def roll_back(places: Places, request: Path) -> Rollback:
     if asked.from_version is None:  # resolved once: `previous` means another version after half the work
         asked = _resolved(asked, store)
         asked.save(request)
-    server = ModelServer.from_environment(places, asked.model, config.release)
+    server = find_server(places, asked.model, config.release)
     restored = store.record(asked.version)
     why = f"rolled back to {asked.version} by {asked.requested_by}: {asked.reason}"
-    not_confirmed: ServerNotReached | None = None
+    not_confirmed: NotConfirmed | None = None
     try:
         store.roll_back(asked.version, why, server=server)
-    except ServerNotReached as error:
+    except NotConfirmed as error:
         not_confirmed = error
     baselines = withdraw_after(places.baselines, asked.model, restored.run_id, restored.snapshot_id)
     asked = asked.model_copy(update={"baselines": asked.baselines + [baseline.snapshot_id for baseline in baselines]})
     asked.save(request)
     for comparison in Comparison.all(places, asked.model):
         if comparison.version in asked.withdrawn and not comparison.decision:
-            end = {"decision": "stop", "reason": why, "decided_by": asked.requested_by}
-            ended = {"decided_at": utc_now(), "done_at": utc_now()}
-            comparison.model_copy(update=end | ended).keep(places)
+            comparison.decided("stop", why, asked.requested_by).model_copy(update={"done_at": utc_now()}).keep(places)
     retire(config, store)
     if not_confirmed:  # another try asks the server again, and does no more on disk
         raise not_confirmed
-    done = asked.model_copy(update={"server": server.address if server else "", "done_at": utc_now()})
-    done.save(places.releases / asked.model / "rollbacks" / f"{int(time.time())}.json")
+    done = asked.model_copy(update={"server": server.address, "done_at": utc_now()})
+    done.save(_unused(places.releases / asked.model / "rollbacks"))
     done.save(request)
     log.info("%s is rolled back from %s to %s: %s", done.model, done.from_version, done.version, done.reason)
     return done
+
+
+def _unused(folder: Path) -> Path:
+    """A name of its own for each record: two rollbacks may end in one second."""
+    return next(path for second in count(int(time.time())) if not (path := folder / f"{second}.json").exists())
 
 
 def _resolved(asked: Rollback, store: ReleaseStore) -> Rollback:

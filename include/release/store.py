@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from include.contracts.release import ReleaseRecord, Verification
-from include.release.errors import CanaryRunning, ReleaseError, ServerNotReached, WithdrawnError
+from include.release.errors import (
+    CanaryRunning,
+    NotConfirmed,
+    ProductionChanged,
+    ReleaseError,
+    ServerNotReached,
+    WithdrawnError,
+)
 from include.release.files import hash_files
 from include.release.transitions import Transitions
 from include.release.versions import LIVE
@@ -27,10 +34,13 @@ from include.release.versions import LIVE
 LOG = logging.getLogger(__name__)
 
 
-class ModelServer(Protocol):
-    """One model on a model server. include/serving/verify.py has the real one; the store needs no more of it."""
+ANY = -1  # no version
 
-    address: str
+
+class ModelServer(Protocol):
+    """One model on a model server, and in its configuration file. include/serving/verify.py has the real ones."""
+
+    address: str  # "": no server is known, and only the file is written
 
     def check(self) -> None:
         """Raises ServerNotReached."""
@@ -41,8 +51,12 @@ class ModelServer(Protocol):
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         """Make `version` what stable clients get; None: the model has none. `loadable` is what the folder has.
 
-        `canary` is what the callers of that label get; None: the label goes.
+        `canary` is what the callers of that label get; None: the label goes. Raises ServerNotReached, after which
+        what the server has is not known, and ReleaseNotVerified.
         """
+
+    def write(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
+        """The same in the configuration file alone, which the server reads at its next start."""
 
 
 class ReleaseStore(Transitions):
@@ -59,6 +73,8 @@ class ReleaseStore(Transitions):
         metrics: dict[str, float],
         server: ModelServer | None = None,
         canary_share: float | None = None,
+        recipe: str = "",
+        judged_against: int | None = ANY,
         now: float | None = None,
     ) -> ReleaseRecord:
         """Make the SavedModel in `source` the newest version, and say so in a record.
@@ -66,14 +82,18 @@ class ReleaseStore(Transitions):
         A retry with the model that this run released already gives the same record, and no second version. With a
         `server` the version is in production once that has verified it, and quarantined if it does not; a server that
         does not answer is found out before anything is released. With a `canary_share` of the callers, it becomes the
-        canary of the version in production, if there is one. `now` is in Unix seconds; a clock that went backwards
-        still gives a greater version. Raises ReleaseError, and CanaryRunning while another run's version is the canary.
+        canary of the version in production, if there is one. `recipe` is of include/pipeline/recipe.py. `now` is in
+        Unix seconds; a clock that went backwards still gives a greater version.
+
+        Raises ReleaseError, CanaryRunning while another run's version is the canary, and ProductionChanged when the
+        version in production is not `judged_against`, the one that the model was compared with (None: nothing was in
+        production). The lock is held, so that neither changes before the rename.
         """
         source = Path(source)
         if not (source / "saved_model.pb").is_file():
             raise ReleaseError(f"{source} is not an exported SavedModel: it has no saved_model.pb")
         files = hash_files(source)
-        with self._lock():
+        with self.locked():
             if server is not None:
                 server.check()
             self._recover()
@@ -86,7 +106,12 @@ class ReleaseStore(Transitions):
             if waits_for := self.waits_for(run_id):
                 raise CanaryRunning(f"{self.model} is not released: {waits_for}")
             production = self.production()
-            if canary_share is not None and production is not None and server is None:
+            if judged_against not in (ANY, production):
+                raise ProductionChanged(
+                    f"{self.model} is not released: it was compared with {_version(judged_against)}, and meanwhile "
+                    f"{_version(production)} is in production. Clear `plan` with what is downstream."
+                )
+            if canary_share is not None and production is not None and not _answers(server):
                 raise ReleaseError(
                     f"{self.model} has [release.canary] and no model server is configured: without labels, every "
                     "caller would get the canary. Set NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC, or take the "
@@ -108,27 +133,47 @@ class ReleaseStore(Transitions):
                 previous_version=production,
                 released_at=dt.datetime.now(dt.UTC),
                 server=server.address if server else "",
+                recipe=recipe,
                 canary_share=canary_share if production is not None else None,
             )
             return self._into_production(self._publish(source, record), server)
 
     def note(self, version: int, details: dict[str, Any]) -> ReleaseRecord:
         """Add to the details in the record of `version`."""
-        with self._lock():
+        with self.locked():
             record = self.record(version)
             return self._save(record, details={**record.details, **details})
 
-    def quarantine(self, version: int, why: str) -> ReleaseRecord:
-        """Take `version` out of the server's sight, whatever it is; its files stay beside, to be looked at."""
-        with self._lock():
-            return self._withdraw(self.record(version), why)
+    def quarantine(self, version: int, why: str, *, server: ModelServer | None = None) -> ReleaseRecord:
+        """Take `version` out of the server's sight, whatever it is; its files stay beside, to be looked at.
+
+        What is in production without it has the label `stable` before it goes. Raises NotConfirmed, as `roll_back`.
+        """
+        with self.locked():
+            record = self.record(version)
+            remaining = max((other for other in self.versions() if other != version), default=None)
+            not_reached = self._serve(remaining, server, self._canary_but(version))
+            record = self._withdraw(record, why)
+            if not_reached:
+                raise NotConfirmed(
+                    f"{self.model} {version} is quarantined on disk, and the server has not confirmed it: {not_reached}"
+                )
+            return record
+
+    def serve(self, *, server: ModelServer) -> None:
+        """Write the server's configuration as the records say, and tell the server. Raises NotConfirmed."""
+        with self.locked():
+            self._recover()
+            if not_reached := self._serve(self.production(), server, self._canary_but(None)):
+                raise NotConfirmed(f"models.config has {self.model} as the records say, but {not_reached}")
 
     def promote(self, version: int, *, server: ModelServer) -> ReleaseRecord:
         """Put the canary `version` into production: the label `stable` moves to it, `canary` goes.
 
-        Again, it completes what was begun. Raises ReleaseError, with the record as it was.
+        Again, it completes what was begun. Raises ReleaseError, also where no server answers, with record and
+        configuration as they were.
         """
-        with self._lock():
+        with self.locked():
             self._recover()
             record = self.record(version)
             if record.state == "released" and version == self.production():
@@ -138,7 +183,11 @@ class ReleaseStore(Transitions):
                     f"{self.model} {version} is {record.state} ({record.why or 'no canary'}): it is not promoted"
                 )
             self.verify(version)
-            server.serve(version, self._loadable())
+            try:
+                server.serve(version, self._loadable())
+            except ServerNotReached:
+                server.write(self.production(), self._loadable(), version)
+                raise
             record = self._save(record, state="released", released_at=dt.datetime.now(dt.UTC))
             LOG.info("%s %s was the canary, and is in production", self.model, version)
             return record
@@ -147,9 +196,9 @@ class ReleaseStore(Transitions):
         """Quarantine the canary `version`; its callers get the version in production before it goes away.
 
         Again, it completes what was begun. If the server cannot be reached, it is done on disk all the same, and
-        ServerNotReached is raised at the end. Raises ReleaseError for a version that is no canary.
+        NotConfirmed is raised at the end. Raises ReleaseError for a version that is no canary.
         """
-        with self._lock():
+        with self.locked():
             record = self.record(version)  # as it was: of a stop that died, recovery does not know why it began
             self._recover()
             if record.state not in ("canary", "quarantined"):
@@ -157,7 +206,7 @@ class ReleaseStore(Transitions):
             not_reached = self._serve(self.production(), server)
             record = self._withdraw(record, why)
             if not_reached:
-                raise ServerNotReached(
+                raise NotConfirmed(
                     f"the canary {self.model} {version} is quarantined on disk, and the server has not confirmed it: "
                     f"{not_reached}"
                 )
@@ -167,10 +216,10 @@ class ReleaseStore(Transitions):
         """Make `to` the version in production by quarantining all newer ones; gives those, newest first.
 
         The server's stable clients get `to` before anything newer goes away. If the server cannot be reached, it is
-        done on disk all the same, which the server reads when it is back, and ServerNotReached is raised at the end.
+        done on disk all the same, which the server reads when it is back, and NotConfirmed is raised at the end.
         Raises ReleaseError, with nothing changed, for a version that is not there, damaged, or refused by the server.
         """
-        with self._lock():
+        with self.locked():
             self._recover()
             record = self.record(to)
             if record.state != "released":
@@ -186,7 +235,7 @@ class ReleaseStore(Transitions):
                 self._withdraw(record, why)
             not_reached = not_reached or self._serve(to, server)
             if not_reached:
-                raise ServerNotReached(
+                raise NotConfirmed(
                     f"{self.model} is rolled back to {to} on disk, and the server has not confirmed it: {not_reached}"
                 )
             return [record.version for record in newer]
@@ -199,7 +248,7 @@ class ReleaseStore(Transitions):
         """
         if keep < 1:
             raise ValueError(f"cannot keep {keep} versions of {self.model}: give 1 or more")
-        with self._lock():
+        with self.locked():
             self._recover()
             kept = self.versions()[-max(keep, 2) :]
             old = [r for r in self.records() if kept and r.version < kept[0] and r.state in ("released", "quarantined")]
@@ -215,14 +264,16 @@ class ReleaseStore(Transitions):
 
     def _into_production(self, record: ReleaseRecord, server: ModelServer | None) -> ReleaseRecord:
         """What is `verifying` becomes released, or the canary, or quarantined."""
-        if record.state != "verifying":
-            return record
         to_canary = record.canary_share is not None
-        if server is None and to_canary:
-            raise ReleaseError(f"{record.path} is to be the canary, and no model server is configured any more")
-        if server is None:
+        if record.state == "verifying" and not _answers(server):
+            if to_canary:
+                raise ReleaseError(f"{record.path} is to be the canary, and no model server is configured any more")
             LOG.warning("no model server is configured any more: of %s only the files are verified", record.path)
-            return self._save(record, state="released", server="", released_at=dt.datetime.now(dt.UTC))
+            record = self._save(record, state="released", server="", released_at=dt.datetime.now(dt.UTC))
+        if record.state != "verifying":
+            if not _answers(server) and record.version == self.production():
+                self._serve(record.version, server)
+            return record
         try:
             self.verify(record.version)
             verification = server.verify(record, self.production())
@@ -254,21 +305,29 @@ class ReleaseStore(Transitions):
             LOG.error("the labels of %s could not be restored: %s", self.model, error)
         self._withdraw(record, why)
 
-    def _serve(self, version: int | None, server: ModelServer | None) -> ServerNotReached | None:
+    def _serve(
+        self, version: int | None, server: ModelServer | None, canary: int | None = None
+    ) -> ServerNotReached | None:
         """Tell the server, if there is one; what it could not be told is in its configuration file all the same."""
+        if server is None:
+            return None
         try:
-            if server is not None:
-                server.serve(version, self._loadable())
+            server.serve(version, self._loadable(), canary)
         except ServerNotReached as error:
             LOG.error("%s", error)
+            server.write(version, self._loadable(), canary)
             return error
         return None
+
+    def _canary_but(self, version: int | None) -> int | None:
+        canary = self.canary()
+        return canary.version if canary and canary.version != version else None
 
     def _released_before(self, record: ReleaseRecord) -> ReleaseRecord:
         if record.state not in LIVE:
             raise WithdrawnError(
                 f"run {record.run_id} released this very model as {self.model} {record.version}, which was then "
-                f"{record.state} ({record.why}); it is not released again. Train anew, or release it in a new run."
+                f"{record.state} ({record.why}); it is not released again, but a night of other data or code is."
             )
         if record.state == "verifying":
             LOG.warning("verifying %s again: the release that began to do so died", record.path)
@@ -276,3 +335,11 @@ class ReleaseStore(Transitions):
         self.verify(record.version)
         LOG.info("%s %s was released by this run already (%s)", self.model, record.version, record.state)
         return record
+
+
+def _answers(server: ModelServer | None) -> bool:
+    return server is not None and bool(server.address)
+
+
+def _version(version: int | None) -> str:
+    return f"version {version}" if version is not None else "nothing"

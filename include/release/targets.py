@@ -33,13 +33,13 @@ class ReleaseTarget(Protocol):
         """
 
 
-def release_targets(config: ModelConfig) -> list[ReleaseTarget]:
-    """Those that are configured, in the order in which they are published to."""
+def release_targets(config: ModelConfig, store: ReleaseStore) -> list[ReleaseTarget]:
+    """Those that are configured for the releases of `store`, in the order in which they are published to."""
     if not config.release.gcs:
         return []
     from include.release.google_cloud.gcs import GcsReleases  # a release to the serving volume alone needs neither
 
-    gcs = GcsReleases(config.release.gcs, config.name)
+    gcs = GcsReleases(config.release.gcs, config.name, store)
     if config.release.vertex is None:
         return [gcs]
     from include.release.google_cloud.vertex import VertexModel
@@ -49,7 +49,7 @@ def release_targets(config: ModelConfig) -> list[ReleaseTarget]:
 
 def publish(config: ModelConfig, store: ReleaseStore, record: ReleaseRecord) -> ReleaseRecord:
     """Publish what is in production to every target, and note in its record what came of it. Raises NotPublished."""
-    targets = release_targets(config)
+    targets = release_targets(config, store)
     if targets and record.version != store.production():
         log.warning("%s %s is not in production any more: it is not published", record.model, record.version)
         return record
@@ -63,6 +63,6 @@ def publish(config: ModelConfig, store: ReleaseStore, record: ReleaseRecord) -> 
 
 def retire(config: ModelConfig, store: ReleaseStore) -> None:
     """Take from every target what was rolled back or has grown old. Raises NotPublished."""
-    for target in reversed(release_targets(config)):  # what refers to files goes before the files
+    for target in reversed(release_targets(config, store)):  # what refers to files goes before the files
         if gone := target.retire(store.records()):
             log.info("%s: retired %s", target.name, ", ".join(map(str, gone)))

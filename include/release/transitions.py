@@ -30,7 +30,7 @@ class Transitions(Versions):
     """The changes that a ReleaseStore is made of, each made while the lock is held."""
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """One process at a time for this model. The lock ends with the process that holds it, however it ends."""
         self.releases.mkdir(parents=True, exist_ok=True)
         with open(self.releases / ".lock", "w") as file:

@@ -104,7 +104,8 @@ class Versions:
         if wrong:
             raise DamagedError(
                 f"{self._place(version)} ({record.state}) is not what was released: {'; '.join(sorted(wrong))}. "
-                "Release the model again in a new run, and quarantine this version if it is served."
+                "Release the model again in a new run, and take this version back: "
+                f'bin/releases quarantine {self.model} {version} --reason "damaged"'
             )
         return record
 

@@ -93,7 +93,10 @@ def reject(store: SchemaStore, places: Places, given: argparse.Namespace) -> str
     _proposal(places, given)
     folder = places.night(given.model, given.run)
     review = answer(places, given.model, folder, approved=False, by=getpass.getuser(), reason=given.reason)
-    return f"{review.sentence}. If the night still waits in Airflow, reject it there too: it waits on otherwise."
+    held = store.current()
+    holds = any(one.version == held for one in review.earlier if one.version)
+    on = f" Version {held} holds on: edit {store.curated} to supersede it." if holds else ""
+    return f"{review.sentence}.{on} If the night still waits in Airflow, reject it there too: it waits on otherwise."
 
 
 def adopt(store: SchemaStore, places: Places, given: argparse.Namespace) -> str:

@@ -16,7 +16,7 @@ from include.contracts.base import write_atomically
 from include.contracts.config import MODELS
 from include.contracts.night import Night, utc_now
 from include.contracts.places import Places
-from include.contracts.schema import PROPOSAL, REVIEW, SchemaProposal, SchemaReview, SchemaVersion
+from include.contracts.schema import PROPOSAL, SchemaProposal, SchemaReview, SchemaVersion
 
 
 class SchemaVersionError(Exception):
@@ -143,6 +143,8 @@ def answer(
 ) -> SchemaReview:
     """A person's answer to the proposal of a night: recorded in its folder, and what runs of it from now on uses it.
 
+    Answers before it stay on record; a version that one of them wrote holds on.
+
     Raises FileNotFoundError where the night proposes nothing, and SchemaVersionError.
     """
     proposal = SchemaProposal.load(night_folder / PROPOSAL)
@@ -161,8 +163,7 @@ def answer(
         version=version,
         answered_at=utc_now(),
     )
-    review.save(night_folder / REVIEW)
-    return review
+    return review.keep(night_folder)
 
 
 def sha256(text: str) -> str:

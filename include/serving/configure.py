@@ -3,6 +3,7 @@
     models.config       the models and their labels, as the release records say (live.py)
     batching.config     as beside this module, where each value is explained
     monitoring.config
+    server.json         where the server is, if the environment says so (address.py)
 
 Before the server's first start, and after a change of the latter two. A model that is added needs nothing: its first
 release writes it into models.config, and tells the running server.
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from include.contracts.base import write_atomically
 from include.contracts.places import Places
-from include.serving import live
+from include.serving import address, live
 
 SETTINGS = ("batching.config", "monitoring.config")
 
@@ -29,7 +30,11 @@ def write(places: Places, base_path: str) -> list[Path]:
 
 def main() -> None:
     places = Places.from_environment()
-    for path in write(places, live.base_path(places)):
+    written = write(places, address.base_path(places))
+    if known := address.find_address(places):
+        address.record(places, known)
+        written.append(address.path(places))
+    for path in written:
         print(path)
 
 

@@ -21,10 +21,9 @@ every model in it has one.
 """
 
 import fcntl
-import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from include.contracts.base import write_atomically
 from include.contracts.places import Places
 from include.release.errors import ReleaseNotVerified
 from include.release.store import ReleaseStore
+from include.serving.address import base_path
 
 FILE = "models.config"
 HEADER = "# Written by each release and rollback, which also tell the running server: change it with care.\n"
@@ -43,11 +43,6 @@ PLATFORM, LOADED = "tensorflow", 2  # as in include/serving/configure.py
 STABLE, CANARY = "stable", "canary"
 
 Config = Any  # a ModelServerConfig of the client's own protos: no TensorFlow, in either environment
-
-
-def base_path(places: Places) -> str:
-    """The serving volume as the server sees it."""
-    return os.environ.get("NIGHTLY_SERVING_BASE_PATH", "") or str(places.serving)
 
 
 class LiveConfig:
@@ -66,7 +61,20 @@ class LiveConfig:
         return text_format.Parse(self.path.read_text(), message("ModelServerConfig")())
 
     def has(self, model: str) -> bool:
-        return any(entry.name == model for entry in self.read().model_config_list.config)
+        return self.entry(model) is not None
+
+    def entry(self, model: str) -> Any:
+        """The model's part of the configuration; None where it has none."""
+        return next((entry for entry in self.read().model_config_list.config if entry.name == model), None)
+
+    def serving(
+        self, model: str, version: int | None, loadable: list[int], canary: int | None = None
+    ) -> AbstractContextManager[str]:
+        """As `changing`: `version` is stable and `canary` the canary; without a version the model is taken out."""
+        if version is None:
+            return self.changing(model, {}, loadable, served=False)
+        load = max(LOADED, sum(other >= version for other in loadable))
+        return self.changing(model, {STABLE: version, CANARY: canary}, loadable, load=load)
 
     @contextmanager
     def changing(

@@ -1,27 +1,29 @@
 """Whether a released version answers as it should, asked of the model server that clients ask.
 
-Where that is: NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC (host:port each), and NIGHTLY_SERVING_BASE_PATH for the
-serving volume as the server sees it, if it sees it elsewhere than we. Without them no server is configured, and of a
-release only the files are verified. TensorFlow Serving and the embedded server are asked by the same client.
+Where that is, address.py says. Where no server is known, of a release only the files are verified, and the
+configuration is written for a server that is started later. TensorFlow Serving and the embedded server are asked by
+the same client.
 """
 
 import base64
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from client.nightly_client import Client, ServingError
-from include.contracts.base import ContractError
 from include.contracts.config import Release
 from include.contracts.golden import GOLDEN, Golden
 from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord, Verification
 from include.release.errors import ReleaseNotVerified, ServerNotReached
-from include.serving.live import CANARY, LOADED, STABLE, LiveConfig, base_path
+from include.release.store import ReleaseStore
+from include.serving.address import ServerAddress, base_path, find_address
+from include.serving.address import path as address_file
+from include.serving.live import CANARY, LOADED, STABLE, LiveConfig, write
 
 log = logging.getLogger("nightly")
 
@@ -35,32 +37,47 @@ LATENCY_SLACK_MS = 5.0  # a difference below this is noise
 NOT_REACHED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
-class ModelServer:
-    """One model on the configured server, as the release store needs it.
+class ConfigurationFile:
+    """A model in models.config, for a server that nobody knows: what a server started with the file will serve."""
 
-    :param rest: host:port
-    :param grpc: host:port
-    """
+    address = ""
 
-    def __init__(self, model: str, rest: str, grpc: str, live: LiveConfig, config: Release) -> None:
+    def __init__(self, places: Places, model: str) -> None:
+        self.places = places
         self.model = model
-        self.live = live
-        self.config = config
-        self._rest = Client(f"http://{rest}", timeout=CALL_SECONDS)
-        self._grpc = Client(f"grpc://{grpc}", timeout=CALL_SECONDS)
-        self.address = self._grpc.address
+        self.live = LiveConfig(places.serving, base_path(places))
 
-    @classmethod
-    def from_environment(cls, places: Places, model: str, config: Release) -> "ModelServer | None":
-        """None where no server is configured. Raises ContractError for half a configuration."""
-        rest, grpc = (os.environ.get(f"NIGHTLY_SERVING_{name}", "") for name in ("REST", "GRPC"))
-        if not rest and not grpc:
-            return None
-        if not (rest and grpc):
-            raise ContractError(
-                f"NIGHTLY_SERVING_REST is {rest!r} and NIGHTLY_SERVING_GRPC {grpc!r}: give both as host:port, or none"
-            )
-        return cls(model, rest, grpc, LiveConfig(places.serving, base_path(places)), config)
+    def check(self) -> None:
+        """There is no server to ask."""
+
+    def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
+        """Give `version` the label `stable` in the file, and `canary` that of this name. None takes the model out."""
+        if not self.live.path.exists():
+            write(self.places, self.live.base_path)  # the other models too
+        self.write(version, loadable, canary)
+
+    def write(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
+        """The same, where the file is there: a server that was started without it must not be given it."""
+        if self.live.path.exists():
+            with self.live.serving(self.model, version, loadable, canary):
+                pass
+
+
+def find_server(places: Places, model: str, config: Release) -> "ConfigurationFile":
+    """The model on the server that is known here, or in the configuration file alone. Raises ContractError."""
+    address = find_address(places)
+    return ModelServer(places, model, address, config) if address else ConfigurationFile(places, model)
+
+
+class ModelServer(ConfigurationFile):
+    """One model on a model server, as the release store needs it."""
+
+    def __init__(self, places: Places, model: str, address: ServerAddress, config: Release) -> None:
+        super().__init__(places, model)
+        self.config = config
+        self._rest = Client(f"http://{address.rest}", timeout=CALL_SECONDS)
+        self._grpc = Client(f"grpc://{address.grpc}", timeout=CALL_SECONDS)
+        self.address = self._grpc.address
 
     def check(self) -> None:
         """Raises ServerNotReached when the server does not answer, or is not run from our configuration file."""
@@ -70,14 +87,17 @@ class ModelServer:
             while (problem := _problem(client, self.model)) and time.monotonic() < end:
                 time.sleep(POLL_SECONDS)
             if problem:
-                raise ServerNotReached(f"the model server does not answer at {client.address}: {problem}")
+                raise ServerNotReached(
+                    f"the model server does not answer at {client.address}: {problem}. Start it; or, if there is none "
+                    f"any more, delete {address_file(self.places)}, or unset NIGHTLY_SERVING_REST and _GRPC."
+                )
 
     def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
         """Wait for the version, compare its golden predictions, measure it. Raises ReleaseNotVerified."""
         golden = read_golden(Path(record.path))
         if not self._configured():
             try:
-                self._apply({}, [record.version], seconds=REACH_SECONDS)
+                self._apply(self.live.changing(self.model, {}, [record.version]), seconds=REACH_SECONDS)
             except ServerNotReached as error:
                 # A reload waits for a new model, with TensorFlow Serving for minutes: the version's status says more.
                 log.info("%s; looking at the version itself", error)
@@ -97,25 +117,18 @@ class ModelServer:
         """Give `version` the label `stable`, in two steps: it is loaded first. None takes the model out.
 
         `canary` gets the label of that name; None takes the label away. Raises ReleaseNotVerified, with the labels
-        where they were, when the version does not load; ServerNotReached with the labels moved in the file alone, which
-        the server reads at its next start.
+        where they were, when the version does not load; ServerNotReached when it is not known what the server has.
         """
         configured = self._configured()
-        if version is None:
-            self._apply({}, loadable, served=False)
-            return
-        labels = {STABLE: version, CANARY: canary}
-        depth = sum(other >= version for other in loadable)
-        load = max(depth, LOADED)
-        try:
+        depth = sum(other >= version for other in loadable) if version is not None else 0
+        if version is not None:
             if depth > LOADED or not configured:
-                self._apply({}, loadable, load=load)
+                self._apply(self.live.changing(self.model, {}, loadable, load=max(depth, LOADED)))
             wait_until_available(self._grpc, self.model, version, self.config.timeout_seconds)
-        except ServerNotReached:
-            with self.live.changing(self.model, labels, loadable, load=load):
-                raise
-        self._apply(labels, loadable, load=load)
-        for label, wanted in labels.items():
+        self._apply(self.live.serving(self.model, version, loadable, canary))
+        if version is None:
+            return
+        for label, wanted in ((STABLE, version), (CANARY, canary)):
             if wanted is not None and (answers := self._answering(label)) != wanted:
                 raise ReleaseNotVerified(f"{label} of {self.model} is {answers} after it was moved to {wanted}")
         if depth == 1:  # nothing newer is left on disk: without a label it is this version that answers, soon
@@ -131,22 +144,38 @@ class ModelServer:
     def _configured(self) -> bool:
         """Whether the server has the model. Raises ServerNotReached for a server that is not ours to configure."""
         try:
-            return self.live.has(self.model)
+            entries = self.live.read().model_config_list.config
         except FileNotFoundError:
             raise ServerNotReached(
                 f"{self.live.path} does not exist, so the server at {self.address} is not run from it, and moving a "
                 "label would drop all its models. Write the file with `python -m include.serving.live`, and start the "
                 "server with it as its --model_config_file."
             ) from None
+        for entry in entries:
+            self._refuse_another_projects(entry.name)
+        return any(entry.name == self.model for entry in entries)
+
+    def _refuse_another_projects(self, model: str) -> None:
+        """A recorded server may have ended, and another have its port: that serves versions which we have not."""
+        store = ReleaseStore(self.places.serving, self.places.releases, model)
+        known = {record.version for record in store.records()} | {int(name) for name in store.unrecorded()}
+        try:
+            served = {version for version, found in self._grpc.status(model).items() if found.state == "AVAILABLE"}
+        except ServingError:  # it does not answer, or has not heard of the model: who needs that asks again
+            return
+        if served - known:
+            raise ServerNotReached(
+                f"the server at {self.address} serves {model} {max(served - known)}, which is not in {store.folder}: it"
+                f" is another project's. Start this one's, or delete {address_file(self.places)} if it names a server "
+                "that has ended."
+            )
 
     def _answering(self, label: str | None) -> int:
         return self._ask(lambda: self._grpc.metadata(self.model, label=label).version)
 
-    def _apply(
-        self, labels: Mapping[str, int | None], loadable: list[int], seconds: float | None = None, **how
-    ) -> None:
+    def _apply(self, changing: AbstractContextManager[str], seconds: float | None = None) -> None:
         """Change the model's part of the configuration, in the file and in the server."""
-        with self.live.changing(self.model, labels, loadable, **how) as text:
+        with changing as text:
             self._ask(lambda: self._grpc.reload_config(text, timeout=seconds or self.config.timeout_seconds))
 
     def _ask(self, call: Callable):

@@ -10,6 +10,7 @@ from include.contracts.night import Download, Night, SnapshotRef
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome, Verdict
+from include.release.versions import LIVE
 from include.schemas.store import SchemaStore
 from include.snapshots.ingest import ingest
 from include.snapshots.store import SnapshotStore
@@ -26,12 +27,29 @@ def run(night_folder: Path, places: Places) -> dict[str, Any]:
     download = Download.load(night_folder / "download.json")
     ref = ingest(config, night, download, store, folder=night_folder, schema=schema)
     ref.save(night_folder / "snapshot.json")
+    retention = config.retention
     try:
-        removed = store.retain(config.retention.snapshots, referred(places, night.model) | {ref.snapshot_id})
-        log.info("snapshots removed, beyond the last %s: %s", config.retention.snapshots, ", ".join(removed) or "none")
+        removed = store.retain(
+            retention.snapshots,
+            referred(places, night.model),
+            retention.accepted_snapshots,
+            of_versions(places, night.model) | {ref.snapshot_id},
+        )
+        log.info(
+            "snapshots removed, beyond the last %s and %s of accepted nights: %s",
+            retention.snapshots,
+            retention.accepted_snapshots,
+            ", ".join(removed) or "none",
+        )
     except (ContractError, FileNotFoundError) as error:
         log.warning("no snapshot is removed while it is not known which are referred to: %s", error)
     return ref.model_dump(mode="json")
+
+
+def of_versions(places: Places, model: str) -> set[str]:
+    """The snapshots of the versions that are or may still be served: production, those before it, the canary."""
+    records = [ReleaseRecord.load(path) for path in (places.releases / model).glob("*.json")]
+    return {record.snapshot_id for record in records if record.state in ("releasing", *LIVE)}
 
 
 def referred(places: Places, model: str) -> set[str]:

@@ -80,12 +80,16 @@ class SnapshotStore:
             raise DamagedSnapshotError(f"the snapshot {folder} is damaged: {'; '.join(sorted(wrong))}.")
         return manifest
 
-    def retain(self, keep: int, referred: set[str]) -> list[str]:
-        """Remove all but the `keep` snapshots that were used last, and never one in `referred`; the ids removed."""
+    def retain(self, keep: int, referred: set[str], keep_referred: int, always: set[str]) -> list[str]:
+        """Remove all but those that were used last: `keep` of all and `keep_referred` of those in `referred`.
+
+        Never one in `always`. Gives the ids removed.
+        """
         self._sweep()
         last_use = {path.parent.name: path.parent.stat().st_mtime for path in self.folder.glob("[!.]*/manifest.json")}
-        old = sorted(last_use, key=last_use.get, reverse=True)[keep:]
-        removed = [name for name in old if name not in referred]
+        newest = sorted(last_use, key=last_use.get, reverse=True)
+        kept = {*newest[:keep], *[name for name in newest if name in referred][:keep_referred], *always}
+        removed = [name for name in newest if name not in kept]
         for name in removed:
             leaving = self.folder / f".removing-{name}"
             self.path(name).rename(leaving)  # half a snapshot is never seen under its id

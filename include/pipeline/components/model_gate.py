@@ -12,6 +12,7 @@ from include.contracts.config import Bound, ModelConfig
 from include.contracts.evaluation import OVERALL, Evaluation
 from include.contracts.night import GateResult, Night, Reason, utc_now
 from include.pipeline.components.blessing import bless
+from include.release.errors import ProductionChanged
 
 log = logging.getLogger("nightly")
 
@@ -29,12 +30,25 @@ def ModelGate(
     folder = Path(night_folder)
     night = Night.load(folder / "request.json")
     measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
+    if measured.production_version != night.production_version:
+        raise ProductionChanged(
+            f"the night is to be judged against version {night.production_version}, and its model was evaluated beside "
+            f"version {measured.production_version}: clear `evaluator` with what is downstream"
+        )
     measured.save(folder / "evaluation.json")  # every figure, for the night's page; the gate judges some of them
-    reasons = list(judge(night.config(), measured))
+    reasons = [*_note(night), *judge(night.config(), measured)]
     passed = not any(reason.held for reason in reasons)
     result = GateResult(gate="model", passed=passed, reasons=reasons, decided_at=utc_now())
     result.save(folder / "model_gate.json")
     bless(blessing, result, log)
+
+
+def _note(night: Night) -> Iterator[Reason]:
+    if night.production_note:
+        figure = str(night.production_version or "nothing")
+        yield Reason(
+            check="production", subject="", figure=figure, threshold=None, held=False, message=night.production_note
+        )
 
 
 def judge(config: ModelConfig, measured: Evaluation) -> Iterator[Reason]:

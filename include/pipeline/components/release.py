@@ -14,11 +14,14 @@ from include.contracts.places import Places
 from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from include.pipeline.artifacts import DataBlessing
 from include.pipeline.components.blessing import is_blessed
+from include.pipeline.recipe import recipe
 from include.release.errors import DamagedError
 from include.release.files import hash_files
 from include.release.store import ReleaseStore
 from include.release.targets import publish
-from include.serving.verify import ModelServer
+from include.schemas.store import SchemaStore
+from include.serving import address
+from include.serving.verify import find_server
 
 log = logging.getLogger("nightly")
 
@@ -56,21 +59,27 @@ def Release(
     config = night.config()
     store = ReleaseStore(places.serving, places.releases, night.model)
     source = Path(path_utils.serving_model_path(model.uri))
-    if not_released := known(store, source, night.run_id):
+    snapshot_id = SnapshotRef.load(folder / "snapshot.json").snapshot_id
+    made_of = recipe(night, snapshot_id, SchemaStore(places, night.model).path(night.schema_version))
+    if not_released := known(store, source, night.run_id, made_of):
         log.warning("nothing is released: %s", not_released.reason)
         not_released.save(folder / NOT_RELEASED)
         return
     record = store.release(
         source,
         run_id=night.run_id,
-        snapshot_id=SnapshotRef.load(folder / "snapshot.json").snapshot_id,
+        snapshot_id=snapshot_id,
         code_version=night.code_version,
         requested_by=night.requested_by,
         metrics=measured.candidate[OVERALL],
-        server=(server := ModelServer.from_environment(places, night.model, config.release)),
+        server=find_server(places, night.model, config.release),
         canary_share=config.release.canary.share if config.release.canary else None,
+        recipe=made_of,
+        judged_against=measured.production_version,
     )
-    if server is None:
+    if known_server := address.find_address(places):
+        address.record(places, known_server)
+    else:
         log.warning("no model server is configured: of %s %s only the files are verified", night.model, record.version)
     record.save(folder / "release.json")
     pushed_model.set_string_custom_property("pushed_destination", record.path)
@@ -80,11 +89,12 @@ def Release(
         publish(config, store, record).save(folder / "release.json")
 
 
-def known(store: ReleaseStore, source: Path, run_id: str) -> NotReleased | None:
+def known(store: ReleaseStore, source: Path, run_id: str, made_of: str = "") -> NotReleased | None:
     """Why the files in `source` are no new version: they are the one in production, or one that was taken back.
 
-    So a night in which nothing changed releases nothing again, above all not what somebody rolled back. What this very
-    run released is left to the store, which knows what a retry may do.
+    So a night in which nothing changed releases nothing again, above all not what somebody rolled back. A model of the
+    same recipe as one that was taken back counts as that one, though other files came of it. What this very run
+    released is left to the store, which knows what a retry may do.
     """
     files = hash_files(source)
     same = [record for record in reversed(store.records()) if record.files == files]
@@ -99,8 +109,10 @@ def known(store: ReleaseStore, source: Path, run_id: str) -> NotReleased | None:
             return None  # a whole copy of it is what production needs
         reason = f"nothing has changed since {current.run_id}, which released this very model"
         return NotReleased(reason=reason, decided_at=utc_now())
-    if bad := next(filter(_taken_back, same), None):
-        reason = f"this very model is version {bad.version}, which was taken back ({bad.why})"
+    like = [record for record in reversed(store.records()) if made_of and record.recipe == made_of]
+    if bad := next(filter(_taken_back, [*same, *like]), None):
+        what = "this very model is" if bad in same else "the same snapshot, code and settings made"
+        reason = f"{what} version {bad.version}, which was taken back ({bad.why})"
         return NotReleased(reason=reason, withdrawn=bad.version, decided_at=utc_now())
     return None
 

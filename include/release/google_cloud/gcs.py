@@ -7,7 +7,9 @@ A bucket has no rename of folders, and TensorFlow Serving takes a numeric "folde
 model whose variables are still on their way and fails at the first request (tensorflow/serving issue 1086). So no name
 here parses as a version, and a version begins to exist when `releases.json` names it: one object, replaced in one
 piece, and only if it still is the generation that was read before the upload. Of two releases at once, the second is
-refused. A serving machine gets the versions from here by `python -m include.release.pull`.
+refused. The index also names its owner, the machine whose releases these are: another machine's are refused until a
+person makes that the owner (`bin/releases own`). A serving machine gets the versions from here by
+`python -m include.release.pull`.
 
 The digest is of what is released, so two releases never write to the same object; each is created with the
 precondition that it is not there yet, and what is there counts only if its size and CRC32C are those of our file.
@@ -19,6 +21,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +32,12 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 
-from include.contracts.release import ReleaseRecord, Releases
+from include.contracts.night import utc_now
+from include.contracts.release import Machine, Owner, ReleaseRecord, Releases
 from include.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError
 from include.release.files import hash_files
+from include.release.machine import this_machine
+from include.release.store import ReleaseStore
 
 log = logging.getLogger("nightly")
 
@@ -42,12 +48,15 @@ class GcsReleases:
     """One model's releases below `base`, gs://bucket/prefix. Credentials are Google's application default ones.
 
     STORAGE_EMULATOR_HOST, which the client library reads, replaces Google's address.
+
+    :param store: whose releases are published; None to read only
     """
 
     name = "gcs"
 
-    def __init__(self, base: str, model: str) -> None:
+    def __init__(self, base: str, model: str, store: ReleaseStore | None = None) -> None:
         self.model = model
+        self.store = store
         bucket, _, prefix = base.removeprefix("gs://").strip("/").partition("/")
         self._prefix = f"{prefix}/{model}/" if prefix else f"{model}/"
         self.address = f"gs://{bucket}/{self._prefix.rstrip('/')}"
@@ -61,14 +70,17 @@ class GcsReleases:
     def releases(self) -> list[ReleaseRecord]:
         """What is released, oldest first; the last is current. Raises ReleaseError."""
         with self._reported():
-            return self._index()[0]
+            return self._index()[0].releases
 
     def publish(self, record: ReleaseRecord, folder: Path) -> dict[str, Any]:
         """Upload what is not there yet, then name the version in the index. See ReleaseTarget."""
         if hash_files(folder) != record.files:
             raise DamagedError(f"{folder} is not what was released as {self.model} {record.version}: not uploaded")
         with self._reported():
-            releases, generation = self._index()
+            index, generation = self._index()
+            releases = index.releases
+            if foreign := self._foreign(index):
+                raise CollisionError(foreign)
             same = [other for other in releases if other.version == record.version]
             if any(other.files != record.files for other in same):
                 raise CollisionError(
@@ -84,19 +96,35 @@ class GcsReleases:
                 )
             self._upload(record, folder)
             if not same:
-                generation = self._commit([*releases, record], generation)
+                generation = self._commit(self._owned(index, [*releases, record]), generation)
         return {"uri": self.uri(record), "index_generation": generation}
+
+    def own(self, *, by: str, reason: str) -> Owner:
+        """Make this machine the owner, whoever was: later releases from here are published. Raises ReleaseError."""
+        if not reason.strip():
+            raise ReleaseError(f"{self.address} does not get another owner without a reason: give one")
+        with self._reported():
+            index, generation = self._index()
+            owner = self._owner(by, reason)
+            self._commit(index.model_copy(update={"owners": [*index.owners, owner]}), generation)
+        return owner
 
     def retire(self, records: list[ReleaseRecord]) -> list[int]:
         """Take versions out of the index, then clear away the files of what is not in it. See ReleaseTarget."""
         with self._reported():
-            releases, generation = self._index()
+            index, generation = self._index()
+            releases = index.releases
+            if foreign := self._foreign(index):
+                log.warning("nothing is retired: %s", foreign)
+                return []
             withdrawn = {record.version for record in records if record.state == "quarantined"}
             standing = [release for release in releases if release.version not in withdrawn]
             old = {record.version for record in records if record.state == "removed"}
+            if self.store is not None:  # an earlier owner's
+                old |= {release.version for release in releases} - {record.version for record in records}
             kept = [release for release in standing if release.version not in old or release in standing[-2:]]
             if len(kept) < len(releases):
-                self._commit(kept, generation)
+                self._commit(self._owned(index, kept), generation)
             self._sweep(kept)
         return [release.version for release in releases if release not in kept]
 
@@ -131,27 +159,57 @@ class GcsReleases:
                     "uploaded it never wrote anything else there. Delete that object and clear `release`."
                 )
 
-    def _index(self) -> tuple[list[ReleaseRecord], int]:
-        """The releases, and the generation they were read at; 0 when nothing was released yet."""
+    def _foreign(self, index: Releases) -> str:
+        """Why this machine must not write here; "" if it may. An index without an owner is whose releases it has."""
+        if self.store is None:
+            return ""
+        known = {record.version: record.files for record in self.store.records()}
+        unknown = [release for release in index.releases if known.get(release.version) != release.files]
+        if index.owners and index.owners[-1].machine.id != self._machine.id:
+            owner = index.owners[-1]
+            whose = f"of {owner.machine.host} ({owner.machine.folder}) since {owner.since:%Y-%m-%d %H:%M} UTC"
+        elif not index.owners and unknown:
+            whose = f"of another machine: it has {unknown[-1].version}, of run {unknown[-1].run_id}, unknown here"
+        else:
+            return ""
+        return (
+            f"{self.address} is the place {whose}, and two machines must not release to one place. Give each a prefix "
+            f'of its own (release.gcs); or make this one the owner: bin/releases own {self.model} --reason "…"'
+        )
+
+    def _owned(self, index: Releases, releases: list[ReleaseRecord]) -> Releases:
+        """The index with these releases, and with an owner if it had none."""
+        owners = index.owners or ([self._owner("its first release")] if self.store is not None else [])
+        return index.model_copy(update={"releases": releases, "owners": owners})
+
+    def _owner(self, by: str, reason: str = "") -> Owner:
+        return Owner(machine=self._machine, by=by, reason=reason, since=utc_now())
+
+    @cached_property
+    def _machine(self) -> Machine:
+        return this_machine(self.store.releases.parent)
+
+    def _index(self) -> tuple[Releases, int]:
+        """The index, and the generation that was read; 0 when nothing was released yet."""
         blob = self._bucket.blob(self._prefix + INDEX)
         try:
             text = blob.download_as_bytes(checksum="crc32c")
         except NotFound:
-            return [], 0
-        return Releases.parse(text, where=f"{self.address}/{INDEX}").releases, blob.generation
+            return Releases(model=self.model, releases=[]), 0
+        return Releases.parse(text, where=f"{self.address}/{INDEX}"), blob.generation
 
-    def _commit(self, releases: list[ReleaseRecord], generation: int) -> int:
+    def _commit(self, index: Releases, generation: int) -> int:
         """Replace the index of that generation; gives the new one."""
         blob = self._bucket.blob(self._prefix + INDEX)
         blob.cache_control = "no-store"  # what can be read by everybody is otherwise cached for an hour
-        text = Releases(model=self.model, releases=releases).model_dump_json(indent=2) + "\n"
+        text = index.model_dump_json(indent=2) + "\n"
         try:
             blob.upload_from_string(text, "application/json", if_generation_match=generation, checksum="crc32c")
         except PreconditionFailed as error:
             there, now = self._index()
-            if there == releases:  # our own write, whose answer was lost
+            if there == index:  # our own write, whose answer was lost
                 return now
-            at = f"{there[-1].version}, of run {there[-1].run_id}" if there else "nothing"
+            at = f"{there.releases[-1].version}, of run {there.releases[-1].run_id}" if there.releases else "nothing"
             raise CollisionError(
                 f"{self.address}/{INDEX} was changed by somebody else in the meantime and is now at {at}; nothing of "
                 "ours was published. Clear `release` to publish what is in production here."

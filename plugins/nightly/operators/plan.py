@@ -13,7 +13,7 @@ from include.contracts.code import code_version
 from include.contracts.config import ModelConfig, load_config
 from include.contracts.night import Night, utc_now
 from include.contracts.release import ReleaseRecord
-from include.contracts.schema import PROPOSAL, REVIEW
+from include.contracts.schema import PROPOSAL, set_aside_review
 from include.release.store import ReleaseStore
 from include.schemas.store import SchemaStore
 from nightly.hooks.ml import MLHook, MLStepFailed
@@ -43,8 +43,8 @@ class PlanOperator(NightOperator):
             except ContractError as error:
                 raise AirflowFailException(str(error)) from None  # asking again would give the same answer
             night.save(self.folder / "request.json")
-            for left in (PROPOSAL, REVIEW):  # by an earlier try, whose data may have been others
-                (self.folder / left).unlink(missing_ok=True)
+            (self.folder / PROPOSAL).unlink(missing_ok=True)  # by an earlier try, whose data may have been others
+            set_aside_review(self.folder)
         hook = MLHook()
         hook.start_host()  # warm by the time that the download has come
         if night.config().pipeline.engine == "beam":

@@ -12,7 +12,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.contracts.night import GateResult, utc_now
-from include.contracts.schema import ASKED, PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
+from include.contracts.schema import ASKED, PROPOSAL, SchemaChange, SchemaProposal, SchemaReview, set_aside_review
 from include.contracts.verdict import Outcome, Verdict
 from include.schemas.store import SchemaVersionError, answer
 from nightly.notifiers.verdict import VerdictNotifier
@@ -82,7 +82,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
 
     def perform(self, context: Context) -> None:
         proposal = SchemaProposal.load(self.folder / PROPOSAL)
-        (self.folder / REVIEW).unlink(missing_ok=True)
+        set_aside_review(self.folder)
         asked = self.folder / ASKED
         if asked.exists() and SchemaProposal.load(asked).text != proposal.text:
             # Airflow keeps a run's first question through every clearing: a person would approve what is not shown.
@@ -119,8 +119,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         return ApprovalOperator.execute_complete(self, context, event)
 
     def _stays_held(self, context: Context, why: str) -> NoReturn:
-        review = SchemaReview(decision="unanswered", by="", reason=why, answered_at=utc_now())
-        review.save(self.folder / REVIEW)
+        review = SchemaReview(decision="unanswered", by="", reason=why, answered_at=utc_now()).keep(self.folder)
         self.log.warning("%s; the night stays held", review.sentence)
         self.skip(context["ti"], context["task"].get_direct_relatives(upstream=False))  # raises
         raise AirflowFailException("nothing is downstream to be skipped")

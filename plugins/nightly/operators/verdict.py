@@ -165,8 +165,8 @@ def _held_back(not_released: NotReleased) -> Reason:
         threshold=None,
         held=True,
         message=not_released.reason,
-        action="Data, code and config are those of that version. New data trains anew by itself; to train on the same, "
-        "trigger the night with `fresh`.",
+        action="Snapshot, code and settings are those of that version, and computing them anew does not change that. "
+        "New data trains a new model by itself. To train on the same data, change the code or a setting (train_steps).",
     )
 
 

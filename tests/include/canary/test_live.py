@@ -111,7 +111,9 @@ def run_again(server, name: str, run_id: str) -> Comparison:
     return Comparison.parse(decide_step(server.places.night(name, run_id), server.places), where="test")
 
 
-def test_a_worse_canary_is_stopped_and_never_released_again_and_its_callers_are_answered_on(server, exports, tmp_path):
+def test_a_worse_canary_is_stopped_and_never_released_again_and_its_callers_are_answered_on(
+    server, exports, tmp_path, capsys
+):
     name = "worse"
     stable, canary = began(server, exports, name, "good3", "good1")
     (tmp_path / "statistics").mkdir()
@@ -123,9 +125,13 @@ def test_a_worse_canary_is_stopped_and_never_released_again_and_its_callers_are_
         accept(server.places.baselines, baseline, tmp_path / "statistics")
     traffic(server, name)
     labels_come(server, name)
+    assert main(["canary", name]) == 0  # what the next look will do, in its words
+    shown = capsys.readouterr().out
+    assert Comparison.all(server.places, name) == [] and server.store(name).canary() == canary
 
     done = run(server, name, "night-1")
 
+    assert f"TO BE STOPPED: canary {name} {canary.version}: {done.reason}; " in shown and "WAITING" not in shown
     assert done.decision == "stop" and done.looks[0].low > 0 and done.baselines == [canary.run_id]
     record = server.store(name).record(canary.version)
     assert record.state == "quarantined" and "surely worse" in record.why
@@ -176,6 +182,22 @@ def test_a_decision_that_died_half_way_is_completed_by_the_next_run(server, expo
     monkeypatch.setattr(module, "load_config", lambda _: load_config("taxi"))
     done = run(server, name, "night-2")
     assert done.done_at and (done.decision, done.reason) == ("promote", "it is as good")
+
+
+def test_a_decision_that_a_person_overrules_stays_on_record(server, exports, monkeypatch):
+    name = "overruled"
+    began(server, exports, name, "good1", "good2")
+    with monkeypatch.context() as away:
+        away.setattr(verify, "REACH_SECONDS", 1.0)
+        away.setenv("NIGHTLY_SERVING_GRPC", "127.0.0.1:9")
+        with pytest.raises(ServerNotReached):
+            run(server, name, "night-1", "promote", "it is as good")
+
+    done = run(server, name, "night-2", "stop", "it is not")
+
+    assert (done.decision, done.reason) == ("stop", "it is not") and done.done_at
+    assert [(d.decision, d.reason, d.decided_by) for d in done.earlier] == [("promote", "it is as good", "ada")]
+    assert Comparison.all(server.places, name) == [done]
 
 
 def test_a_stop_while_the_server_is_down_is_done_on_disk_and_confirmed_by_its_retry(server, exports, monkeypatch):

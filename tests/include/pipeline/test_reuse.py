@@ -14,17 +14,20 @@ from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import execution_lib
 
 from include.contracts.config import Pipeline
-from include.contracts.night import Night, SnapshotRef
+from include.contracts.night import Night, SnapshotRef, utc_now
 from include.contracts.places import ROOT, Places
 from include.contracts.reuse import REUSE, Made, Reuse
+from include.contracts.schema import SchemaProposal
 from include.pipeline import night as nights
 from include.pipeline import reuse
 from include.pipeline.components.release import known
 from include.pipeline.metadata import Artifact, Execution, NightlyMetadata
 from include.pipeline.pipeline import create_pipeline
+from include.pipeline.recipe import recipe
 from include.pipeline.retention import prune
 from include.pipeline.runner import NightlyLauncher, run_node
 from include.release.store import ReleaseStore
+from include.schemas.store import SchemaStore, sha256
 from tests.include.release import models
 
 DATA = ("examples", "statistics", "schema", "example_validator", "drift_skew", "data_gate")
@@ -181,6 +184,34 @@ def test_changed_config_is_computed_again_where_it_is_read(section, change, comp
     assert differs(first, places).keys() == computed
 
 
+def test_comments_and_the_place_of_a_schema_are_no_change_of_it(another, first, places, project):
+    """As after `bin/schema adopt`, or where an approved version says the same as the curated schema."""
+    curated = project / "include/models/taxi/schema.pbtxt"
+    curated.write_text("# adopted\n" + curated.read_text())
+    assert differs(first, places) == {}
+
+    schemas = SchemaStore(places, "taxi")
+    text = schemas.text(0)
+    proposal = SchemaProposal(
+        model="taxi", run_id="r", as_of=utc_now(), base_version=0, base_sha256=sha256(text), changes=[], diff="",
+        text=f"{text}# approved\n", left=[], proposed_at=utc_now(),
+    )  # fmt: skip
+    version = schemas.approve(proposal, by="ann", reason="a comment").version
+    said = run(another(schema_version=version), places, *DATA, "transform", "trainer")
+    assert all(reuse.run_id for reuse in said.values()), said
+
+    night = Night.load(first / "request.json")
+    recipes = {recipe(night, "5a17", schemas.path(number)) for number in (0, version)}
+    assert len(recipes) == 1
+    other = schemas.folder / "other.pbtxt"
+    other.write_text(text + 'feature { name: "new" type: INT }\n')
+    recipes |= {recipe(night, "5a17", other), recipe(night, "5a18", schemas.path(0))}
+    recipes |= {recipe(night.model_copy(update={"train_steps": 6}), "5a17", schemas.path(0))}
+    assert len(recipes) == 4
+    moved = {"as_of": utc_now(), "run_id": "r", "fresh": True, "overrides": {"data_gate.min_rows": 7}}
+    assert recipe(night.model_copy(update=moved), "5a17", schemas.path(0)) in recipes
+
+
 def test_a_run_can_be_asked_to_compute_everything_anew_and_later_ones_reuse_that(another, places):
     fresh = another(fresh=True)
     assert "anew" in run(fresh, places, "examples")["examples"].reason
@@ -297,6 +328,21 @@ def test_the_model_in_production_is_not_released_again_and_one_that_was_taken_ba
     assert store.record(bad).state == "removed"
     assert known(store, new, "run-4").withdrawn == bad, "even when its files are gone"
     assert known(store, old, "run-4") is None, "removed for its age only"
+
+
+def test_what_was_taken_back_stays_so_when_other_files_come_of_the_same_recipe(tmp_path):
+    store = ReleaseStore(tmp_path / "serving", tmp_path / "releases", "taxi")
+    models.release(store, models.export(tmp_path / "old", "old"), "run-1")
+    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
+    bad = store.release(models.export(tmp_path / "bad", "bad"), run_id="run-2", recipe="the same", **said)
+    again = models.export(tmp_path / "again", "again")
+    assert known(store, again, "run-3", "the same") is None, "it is in production, and this is trained anew"
+    store.roll_back(models.NOW, "callers complain")
+    for run_id in ("run-2", "run-3"):
+        answer = known(store, again, run_id, "the same")
+        assert answer.withdrawn == bad.version
+        assert answer.reason.startswith(f"the same snapshot, code and settings made version {bad.version}")
+    assert known(store, again, "run-3", "another") is None and known(store, again, "run-3") is None
 
 
 def test_a_damaged_version_in_production_is_released_again_whole(tmp_path):

@@ -39,7 +39,7 @@ def release(environment: dict[str, str], name: str, source: Path, run_id: str, d
         return trace
 
     places = Places.from_environment()
-    server = verify.ModelServer.from_environment(places, name, Release(timeout_seconds=30, latency_factor=1000))
+    server = verify.find_server(places, name, Release(timeout_seconds=30, latency_factor=1000))
     said = {"run_id": run_id, "snapshot_id": "s", "code_version": "c", "requested_by": "someone", "metrics": {}}
     sys.settrace(trace)
     ReleaseStore(places.serving, places.releases, name).release(Path(source), server=server, **said)

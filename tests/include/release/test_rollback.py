@@ -16,6 +16,7 @@ from include.contracts.baseline import Baseline, accept
 from include.contracts.places import ROOT, Places
 from include.contracts.release import Rollback
 from include.release.__main__ import main
+from include.release.confirmation import NOT_CONFIRMED
 from include.release.errors import ReleaseError, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from include.release.rollback import REQUEST, step
 from include.release.store import ReleaseStore
@@ -127,7 +128,7 @@ def test_a_damaged_version_is_not_gone_back_to(places):
 
 
 def test_the_command_does_it_and_says_what_it_did(places, capsys):
-    assert main(["rollback", "taxi", "previous", "--reason", "it says yes to all"]) == 0
+    assert main(["rollback", "taxi", "previous", "--reason", "it says yes to all"]) == NOT_CONFIRMED
     assert f"taxi is at {NOW + 1}, before {NOW + 2}; quarantined: {NOW + 2}" in capsys.readouterr().out
     for version in ("previous", "previous"):
         main(["rollback", "taxi", version, "--reason", "on and on"])

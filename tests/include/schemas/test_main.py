@@ -46,6 +46,14 @@ def test_a_proposal_is_rejected(bench, schema):
     assert bench.store.current() == 0
 
 
+def test_a_rejection_of_what_was_approved_says_so_and_what_holds(bench, schema):
+    bench.propose("b", run="night")
+    schema("approve", "taxi", "night", "--reason", "a new meter")
+    said = schema("reject", "taxi", "night", "--reason", "a fault")[1]
+    assert "approved the proposed schema change as version 1: a new meter" in said and "Version 1 holds on" in said
+    assert bench.store.current() == 1
+
+
 def test_a_night_that_proposes_nothing_names_the_nearest_that_does(bench, schema):
     bench.propose("b", run="manual__2016-03-01")
     status, said = schema("approve", "taxi", "manual__2016-03-02", "--reason", "so")

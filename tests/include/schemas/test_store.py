@@ -1,11 +1,12 @@
 """Versions of a schema: only a person makes one, on the schema of today, with a reason; and editing git ends them."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from include.contracts.night import Night
-from include.contracts.schema import REVIEW, SchemaReview
+from include.contracts.schema import REVIEW, SchemaReview, set_aside_review
 from include.schemas.store import SchemaStore, SchemaVersionError, answer
 
 
@@ -118,3 +119,19 @@ def test_a_rejected_answer_changes_nothing_but_the_record(bench):
     review = answer(bench.places, "taxi", folder, approved=False, by="ann", reason="a fault", models=bench.models)
     assert review.sentence == "ann rejected the proposed schema change: a fault"
     assert (bench.store.current(), Night.load(folder / "request.json").schema_version) == (0, 0)
+
+
+def test_answers_are_appended_and_none_is_lost(bench):
+    folder = bench.propose("b")
+    say = partial(answer, bench.places, "taxi", folder, models=bench.models)
+    first = say(approved=True, by="ann", reason="a new meter")
+    assert say(approved=True, by="ann", reason="a new meter") == first, "a task's second try"
+    assert set_aside_review(folder) == [first] and not (folder / REVIEW).exists()  # as `plan` does
+    say(approved=False, by="bob", reason="a fault")
+    last = say(approved=False, by="cas", reason="a fault indeed")
+    assert SchemaReview.load(folder / REVIEW) == last
+    assert [(review.by, review.decision) for review in last.earlier] == [("ann", "approved"), ("bob", "rejected")]
+    assert last.sentence == (
+        "cas rejected the proposed schema change: a fault indeed; before that, bob rejected the proposed schema "
+        "change: a fault; before that, ann approved the proposed schema change as version 1: a new meter"
+    )

@@ -15,7 +15,7 @@ from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
 from include.release.store import ReleaseStore
 from include.serving import live
-from include.serving.verify import ModelServer
+from include.serving.verify import find_server
 from tests.include.serving.servers import Server
 
 XS = (0.0, 1.0, 2.5)
@@ -97,7 +97,7 @@ class LiveServer:
         self, name: str, source: Path, run_id: str = "run", canary_share: float | None = None, **config: float
     ) -> ReleaseRecord:
         """Released as the pipeline does it, verified by this server."""
-        server = ModelServer.from_environment(self.places, name, Release(**{"timeout_seconds": 30, **config}))
+        server = find_server(self.places, name, Release(**{"timeout_seconds": 30, **config}))
         return self.store(name).release(
             source,
             run_id=run_id,

@@ -12,7 +12,7 @@ from client.nightly_client import Client, example
 from include.contracts.config import Release
 from include.release.errors import ReleaseNotVerified
 from include.serving import verify
-from include.serving.verify import ModelServer
+from include.serving.verify import find_server
 from tests.include.serving import live_server
 
 NAME = "loaded"
@@ -126,7 +126,7 @@ def test_no_request_fails_or_is_answered_by_another_model_than_its_versions(serv
         with pytest.raises(ReleaseNotVerified, match="golden"):
             server.release(NAME, bad, "run-bad")
         answers[server.store(NAME).records()[-1].version] = 0.99
-        of_model = ModelServer.from_environment(server.places, NAME, Release())
+        of_model = find_server(server.places, NAME, Release())
         server.store(NAME).roll_back(versions[-2], "under load", server=of_model)
     finally:
         load.end()

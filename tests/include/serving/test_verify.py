@@ -14,10 +14,10 @@ from client.nightly_client import ServingError
 from include.contracts.base import ContractError
 from include.contracts.config import Release
 from include.contracts.golden import GOLDEN
-from include.contracts.places import ROOT
+from include.contracts.places import ROOT, Places
 from include.release.errors import CanaryRunning, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from include.serving import inspect, live, verify
-from include.serving.verify import ModelServer
+from include.serving.verify import ConfigurationFile, find_server
 from tests.include.release.models import names
 from tests.include.serving import live_server
 from tests.include.serving.servers import wait_for
@@ -164,12 +164,23 @@ def test_a_server_that_does_not_answer_is_found_out_before_anything_is_released(
 
 
 def test_a_server_that_is_not_run_from_our_file_is_left_alone(server, exports, tmp_path):
-    elsewhere = live.LiveConfig(tmp_path, str(tmp_path))
-    of_another = ModelServer(
-        "m", server.server.url.removeprefix("http://"), server.server.grpc_address, elsewhere, Release()
-    )
+    elsewhere = Places.from_environment({"NIGHTLY_VAR": str(tmp_path)})
+    of_another = find_server(elsewhere, "m", Release())
     with pytest.raises(ServerNotReached, match=r"include\.serving\.live"):
         of_another.check()
+
+
+def test_the_server_of_another_project_that_has_the_recorded_port_is_left_alone(server, exports, tmp_path):
+    version = server.release("shared_name", exports / "good1").version
+    ours = Places.from_environment({"NIGHTLY_VAR": str(tmp_path)})
+    ConfigurationFile(ours, "shared_name").serve(7, [7])
+    before = (ours.serving / live.FILE).read_text()
+    server_there = find_server(ours, "shared_name", Release())
+    for act in (server_there.check, lambda: server_there.serve(7, [7])):
+        with pytest.raises(ServerNotReached, match=f"shared_name {version}, which is not in .* another project's"):
+            act()
+    assert (ours.serving / live.FILE).read_text() == before
+    assert server.answer("shared_name", "stable") == (0.1, version)
 
 
 DYING = """
@@ -191,7 +202,7 @@ if where == "after the golden predictions":
 if where == "between file and reload":
     verify.ModelServer._ask = die
 places = Places.from_environment()
-server = verify.ModelServer.from_environment(places, name, Release(timeout_seconds=30))
+server = verify.find_server(places, name, Release(timeout_seconds=30))
 store = ReleaseStore(places.serving, places.releases, name)
 if where == "when stable is moved":
     serve = server.serve

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from include.contracts.baseline import Baseline
-from include.contracts.config import load_config
+from include.contracts.config import Retention, load_config
 from include.contracts.night import Night, SnapshotRef
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
@@ -33,6 +33,23 @@ def plan(places, run_id, as_of):
     return folder
 
 
+def in_production(places, snapshot_id, state):
+    ReleaseRecord(
+        model="taxi",
+        version=1,
+        state=state,
+        run_id="x",
+        snapshot_id=snapshot_id,
+        code_version="abc",
+        requested_by="tests",
+        metrics={},
+        files={},
+        path="",
+        previous_version=None,
+        released_at=utc(2016, 1, 1),
+    ).save(places.releases / "taxi/1.json")
+
+
 def test_a_night_gets_its_snapshot(places):
     folder = plan(places, "night 1", utc(2015, 1, 1))
     result = step.run(folder, places)
@@ -52,20 +69,7 @@ def test_retention_spares_what_is_referred_to(places, monkeypatch):
     for month in range(1, 8):
         folders.append(plan(places, f"night {month}", utc(2015, month, 1)))
         ids.append(step.run(folders[-1], places)["snapshot_id"])
-    ReleaseRecord(
-        model="taxi",
-        version=1,
-        state="removed",
-        run_id="x",
-        snapshot_id=ids[0],
-        code_version="abc",
-        requested_by="tests",
-        metrics={},
-        files={},
-        path="",
-        previous_version=None,
-        released_at=utc(2016, 1, 1),
-    ).save(places.releases / "taxi/1.json")
+    in_production(places, ids[0], "removed")
     Baseline(model="taxi", run_id="x", as_of=utc(2015, 1, 1), snapshot_id=ids[1], accepted_at=utc(2016, 1, 1)).save(
         places.baselines / "taxi/20150201-x/baseline.json"
     )
@@ -77,6 +81,30 @@ def test_retention_spares_what_is_referred_to(places, monkeypatch):
     ids.append(step.run(folder, places)["snapshot_id"])
     left = {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").list()}
     assert left == set(ids) - {ids[3], ids[4]}
+
+
+def test_accepted_nights_do_not_keep_snapshots_without_end(places, monkeypatch):
+    """Every night is accepted, and the second one's model is in production all the time."""
+    bound = {"snapshots": 2, "accepted_snapshots": 4}
+    config = load_config("taxi").model_copy(update={"retention": Retention(**bound)})
+    monkeypatch.setattr(Night, "config", lambda night: config)
+    ids, counts = [], []
+    for day in range(1, 13):
+        folder = plan(places, f"night {day}", utc(2015, 3, day))
+        ids.append(step.run(folder, places)["snapshot_id"])
+        accepted = Baseline(
+            model="taxi", run_id="x", as_of=utc(2015, 3, day), snapshot_id=ids[-1], accepted_at=utc(2016, 1, 1)
+        )
+        accepted.save(places.baselines / f"taxi/201503{day:02}-x/baseline.json")
+        if day == 2:
+            in_production(places, ids[-1], "released")
+        counts.append(len(SnapshotStore(places.snapshots, "taxi").list()))
+    assert len(set(ids)) == 12 and max(counts) <= 4 + 1 + 1  # production's, and the night's own
+    left = {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").list()}
+    assert {ids[1], *ids[-4:]} <= left
+    in_production(places, ids[1], "removed")
+    step.run(plan(places, "night 13", utc(2015, 3, 13)), places)
+    assert ids[1] not in {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").list()}
 
 
 def test_nothing_is_removed_while_a_record_cannot_be_read(places):

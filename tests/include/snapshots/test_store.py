@@ -176,6 +176,6 @@ def test_retention_removes_the_longest_unused_and_never_a_referred_one(store):
         moment = time.time() - 60 * age
         os.utime(store.path(name), (moment, moment))
     create(store, batch([1]))  # used again
-    assert sorted(store.retain(2, {ids[0]})) == sorted([ids[2], ids[3], ids[4]])
+    assert sorted(store.retain(2, {ids[0]}, 9, set())) == sorted([ids[2], ids[3], ids[4]])
     assert {manifest.snapshot_id for manifest in store.list()} == {ids[0], ids[1], ids[5]}
-    assert store.retain(2, {ids[0]}) == []
+    assert store.retain(2, {ids[0]}, 9, set()) == []

@@ -1,5 +1,6 @@
 """Releases in a bucket, against an emulator that is a real process and enforces preconditions."""
 
+import getpass
 import http.client
 import multiprocessing
 import re
@@ -15,8 +16,10 @@ from google.cloud import storage
 import include.release.files
 import include.release.google_cloud.gcs
 import include.release.pull
+from include.release import __main__ as releases
 from include.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError
 from include.release.google_cloud.gcs import GcsReleases, folder_name
+from include.release.machine import FILE
 from include.release.pull import main, pull
 from include.release.targets import publish, retire
 from tests.include.release.google_cloud.conftest import config, new_project
@@ -69,8 +72,16 @@ def test_publishing_again_changes_nothing(bucket, project):
     assert {(blob.name, blob.generation) for blob in blobs(bucket)} == before
 
 
+def cloned(project, folder: Path):
+    """Another project that takes itself for the same machine, as a copied disk does."""
+    other = new_project(folder)
+    other.store.releases.parent.mkdir(parents=True)
+    shutil.copy(project.store.releases.parent / FILE, other.store.releases.parent / FILE)
+    return other
+
+
 def test_other_files_under_the_same_version_are_refused(bucket, project, tmp_path):
-    mine, other = put(project, bucket, 0), new_project(tmp_path / "other")
+    mine, other = put(project, bucket, 0), cloned(project, tmp_path / "other")
     with pytest.raises(CollisionError, match=f"has a {NOW} with other files, of run run-0: two machines"):
         put(other, bucket, 0, seed="other-")
     assert [r.files for r in GcsReleases(bucket, "taxi").releases()] == [mine.files]
@@ -79,13 +90,46 @@ def test_other_files_under_the_same_version_are_refused(bucket, project, tmp_pat
 def test_an_older_release_of_another_machine_does_not_go_over_a_newer_one(bucket, project, tmp_path):
     put(project, bucket, 5)
     with pytest.raises(CollisionError, match=f"is at {NOW + 5}, of run run-5, which is newer"):
-        put(new_project(tmp_path / "other"), bucket, 4, seed="other-")
+        put(cloned(project, tmp_path / "other"), bucket, 4, seed="other-")
 
 
-def test_a_release_that_another_overtakes_is_refused_by_the_precondition_and_its_retry_goes_on(
-    bucket, project, tmp_path, monkeypatch
+def test_a_machine_that_is_not_the_owner_is_refused_whenever_it_releases_until_a_person_makes_it_the_owner(
+    bucket, project, tmp_path, monkeypatch, capsys
 ):
-    put(project, bucket, 0)
+    mine = put(project, bucket, 0)
+    other = new_project(tmp_path / "other")
+    for i in (3, 4):
+        with pytest.raises(CollisionError, match=r"place of .* two machines must not .*bin/releases own taxi"):
+            put(other, bucket, i, seed="other-")
+    other.store.roll_back(NOW + 3, "worse")
+    retire(config(bucket), other.store)  # nor does it take away what is not its own
+    assert [r.files for r in GcsReleases(bucket, "taxi").releases()] == [mine.files]
+    assert pull(GcsReleases(bucket, "taxi"), tmp_path / "volume").files == mine.files
+
+    monkeypatch.setenv("NIGHTLY_SERVING", str(other.store.serving))
+    monkeypatch.setenv("NIGHTLY_RELEASES", str(other.store.releases.parent))
+    monkeypatch.setattr(releases, "load_config", lambda name: config(bucket))
+    assert releases.main(["own", "taxi", "--reason", "the old machine is gone"]) == 0
+    assert "from now on" in capsys.readouterr().out
+    assert put(other, bucket, 5, seed="other-").details
+    with pytest.raises(CollisionError, match="two machines"):
+        put(project, bucket, 6)
+    owners = GcsReleases(bucket, "taxi")._index()[0].owners
+    assert [(o.by, o.reason) for o in owners][1:] == [(getpass.getuser(), "the old machine is gone")]
+    assert owners[0].by == "its first release" and len({o.machine.id for o in owners}) == 2
+
+
+def test_an_index_of_an_older_version_belongs_to_the_machine_whose_releases_it_has(bucket, project, tmp_path):
+    record = project.release(0)
+    GcsReleases(bucket, "taxi").publish(record, project.store.find(record.version))
+    assert GcsReleases(bucket, "taxi")._index()[0].owners == []
+    with pytest.raises(CollisionError, match=f"it has {NOW}, of run run-0, unknown here"):
+        put(new_project(tmp_path / "other"), bucket, 1, seed="other-")
+    put(project, bucket, 2)
+    assert len(GcsReleases(bucket, "taxi")._index()[0].owners) == 1
+
+
+def test_a_release_that_another_overtakes_is_refused_by_the_precondition(bucket, project, tmp_path, monkeypatch):
     overtaking = project.release(1)
     slow = new_project(tmp_path / "other")
     record = slow.release(2, seed="other-")
@@ -99,10 +143,9 @@ def test_a_release_that_another_overtakes_is_refused_by_the_precondition_and_its
     monkeypatch.setattr(GcsReleases, "_upload", overtaken)
     with pytest.raises(CollisionError, match=f"changed by somebody else in the meantime.*at {NOW + 1}, of run run-1"):
         publish(config(bucket), slow.store, record)
-    assert GcsReleases(bucket, "taxi").releases()[-1].version == NOW + 1
-
-    publish(config(bucket), slow.store, record)
-    assert [r.version for r in GcsReleases(bucket, "taxi").releases()] == [NOW, NOW + 1, NOW + 2]
+    with pytest.raises(CollisionError, match="two machines"):
+        publish(config(bucket), slow.store, record)
+    assert [r.version for r in GcsReleases(bucket, "taxi").releases()] == [NOW + 1]
 
 
 def test_of_many_machines_that_release_under_one_version_exactly_one_wins(bucket, tmp_path):
@@ -124,7 +167,8 @@ def test_of_many_machines_that_release_under_one_version_exactly_one_wins(bucket
     for process in processes:
         process.join(timeout=60)
     (winner,) = [i for i, error in said.items() if not error]
-    assert all("other files" in error or "in the meantime" in error for i, error in said.items() if i != winner)
+    refusals = ("two machines", "in the meantime")
+    assert all(any(part in error for part in refusals) for i, error in said.items() if i != winner)
     assert pull(GcsReleases(bucket, "taxi"), tmp_path / "volume").files == records[winner].files
 
 

@@ -1,0 +1,16 @@
+"""The embedded model server as `make up` starts it."""
+
+from include.contracts.places import Places
+from include.serving import address
+from local.serving import ModelServer
+
+
+def test_commands_in_other_shells_find_it_while_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
+    for name in ("REST", "GRPC", "BASE_PATH"):
+        monkeypatch.delenv(f"NIGHTLY_SERVING_{name}", raising=False)
+    places = Places.from_environment()
+    with ModelServer.of_releases(places, tmp_path / "serving.log").running() as server:
+        known = address.find_address(places)
+        assert (known.rest, known.grpc, known.base_path) == (server.rest, server.grpc, str(places.serving))
+    assert address.find_address(places) is None
