@@ -25,9 +25,10 @@ def main(arguments: list[str]) -> int:
         if "lock" in arguments:
             environments.lock()
             return 0
-        for name in ("airflow", "ml", "lint"):
-            if name in arguments:
-                environments.install(name, with_dev="dev" in arguments)
+        names = [name for name in ("airflow", "ml", "lint") if name in arguments]
+        environments.prepare(names)
+        for name in names:
+            environments.install(name, with_dev="dev" in arguments)
     except SetupError as error:
         print(f"\nset-up stopped: {error}", file=sys.stderr)
         return 1
