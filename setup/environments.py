@@ -116,9 +116,15 @@ def _install(venv: Path, lock: Path, stamp: Path, *, anew: bool) -> None:
     if venv.name == "ml":
         command += PLATFORMS[platform.system(), platform.machine()]
     _run([*command, "-r", str(lock)])
-    if anew and venv.name in PROOFS:
-        _run([str(python), "-c", PROOFS[venv.name]], quiet=True)
+    if anew:
+        prove(venv.name)
     stamp.write_text(_fingerprint(lock))
+
+
+def prove(name: str) -> None:
+    """Import what the environment is for; errors are SetupError."""
+    if name in PROOFS:
+        _run([str(VENVS / name / "bin/python"), "-c", PROOFS[name]], quiet=True)
 
 
 def lock() -> None:
