@@ -3,7 +3,7 @@
 Builds the image, starts docker-compose.yaml, and lets a night of the taxi model be released while the scheduler and
 PostgreSQL are restarted; then takes everything down. It uses the Docker engine that is there. Where there is none it
 unpacks one from Debian's packages, for which it must be root on Debian. A base image that cannot be pulled is replaced
-by a stand-in made of Debian's packages (`stand-ins/`). Needs the standard library only, 25 GB of disk, and half an hour.
+by a stand-in made of Debian's packages (`stand-ins/`). Needs the standard library only, 25 GB of disk and half an hour.
 
 NIGHTLY_TRIAL names the folder of engine and stand-ins; it is kept for the next trial.
 """
