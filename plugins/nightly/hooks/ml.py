@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from include.contracts.places import ROOT, Places
+from include.machine import socket_address
 
 NATIVE = re.compile(r"[IWE]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ |WARNING: (All log messages|Logging) before (absl::|Init)")
 LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)")
@@ -160,7 +161,7 @@ class MLHook:
         folder = os.open(self._socket.parent, os.O_RDONLY)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.connect(f"/proc/self/fd/{folder}/{self._socket.name}")
+            connection.connect(socket_address(folder, self._socket))
         except OSError:
             connection.close()
             raise
