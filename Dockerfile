@@ -12,14 +12,15 @@ USER 0
 RUN install --directory --owner=50000 --group=0 /opt/nightly /opt/project
 USER 50000
 WORKDIR /opt/project
-ENV NIGHTLY_VENVS=/opt/nightly UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1
+# The builder keeps what was downloaded from one build to the next; none of it is in an image.
+ENV NIGHTLY_VENVS=/opt/nightly UV_LINK_MODE=copy XDG_CACHE_HOME=/opt/cache
 COPY setup/ setup/
-# Each environment after its own lock: a change to Airflow's does not build the ML side, 4 GB, again.
+# Each environment after its own lock: a change to Airflow's does not build the ML side, 3 GB, again.
 COPY requirements-ml.txt ./
 # Debian 12 needs the private C runtime. A base with a new enough glibc does not; the folder is there all the same.
-RUN python3 setup ml && mkdir -p /opt/nightly/c-runtime
+RUN --mount=type=cache,target=/opt/cache,uid=50000,gid=0 python3 setup ml slim && mkdir -p /opt/nightly/c-runtime
 COPY requirements.txt ./
-RUN python3 setup airflow
+RUN --mount=type=cache,target=/opt/cache,uid=50000,gid=0 python3 setup airflow slim
 
 FROM ${BASE}
 COPY --from=environments /opt/nightly/c-runtime /opt/nightly/c-runtime

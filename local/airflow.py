@@ -17,7 +17,7 @@ import requests
 from include.contracts.places import ROOT
 from local.child import Child
 
-START_SECONDS = 180
+START_SECONDS = 600  # on a starved machine; one that ends is not waited for
 
 
 class AirflowDidNotStart(Exception):

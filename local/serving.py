@@ -13,7 +13,7 @@ from include.contracts.places import ROOT, Places
 from include.serving import address, configure
 from local.child import Child
 
-START_SECONDS = 120
+START_SECONDS = 600  # on a starved machine; one that ends is not waited for
 READY = re.compile(r"ready grpc=(\S+) rest=(\S+)")
 
 

@@ -1,9 +1,10 @@
-"""Set up the environments: `python3 setup [airflow] [ml] [dev] [lint]`, or `python3 setup lock`.
+"""Set up the environments: `python3 setup [airflow] [ml] [dev] [lint] [slim]`, or `python3 setup lock`.
 
 airflow  .venv/airflow from requirements.txt
 ml       .venv/ml from requirements-ml.txt, with a private C runtime where the system's is too old
 dev      requirements-dev.txt on top of those two
 lint     .venv/lint from requirements-lint.txt
+slim     without what no night reads, for an image
 lock     write the requirements files anew from pyproject.toml
 
 Only the standard library is needed. What is set up already costs a file comparison.
@@ -13,10 +14,11 @@ import sys
 
 import environments
 from errors import SetupError
+from slim import slim
 
 
 def main(arguments: list[str]) -> int:
-    unknown = set(arguments) - {*environments.LOCKS, "lock"}
+    unknown = set(arguments) - {*environments.LOCKS, "slim", "lock"}
     if unknown or not arguments:
         print(__doc__, file=sys.stderr)
         return 2
@@ -25,9 +27,13 @@ def main(arguments: list[str]) -> int:
         if "lock" in arguments:
             environments.lock()
             return 0
-        for name in ("airflow", "ml", "lint"):
-            if name in arguments:
-                environments.install(name, with_dev="dev" in arguments)
+        names = [name for name in ("airflow", "ml", "lint") if name in arguments]
+        environments.prepare(names)
+        for name in names:
+            environments.install(name, with_dev="dev" in arguments)
+            if "slim" in arguments:
+                slim(environments.VENVS / name)
+                environments.prove(name)
     except SetupError as error:
         print(f"\nset-up stopped: {error}", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ left alone: no package is installed, no source is added. Where glibc is new enou
 """
 
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -27,19 +28,17 @@ KEYRINGS = {
 PRELOADED = ("libstdc++.so.6", "libgcc_s.so.1", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1")
 
 
-def provide(venv: Path, *, patchelf: str, cache: Path) -> None:
-    """Make `venv`'s interpreter load a C runtime that TFDV can use; errors are SetupError."""
-    version = tuple(int(part) for part in platform.libc_ver()[1].split(".")[:2])
-    if version >= NEEDED:
+def is_needed() -> bool:
+    """Return whether the system's glibc is too old; never on macOS, which has another C library."""
+    library, version = platform.libc_ver()
+    return library == "glibc" and tuple(int(part) for part in version.split(".")[:2]) < NEEDED
+
+
+def fetch(cache: Path) -> None:
+    """Download and unpack the packages; `cache` appears only when it is whole. Errors are SetupError."""
+    if cache.exists():
         return
-    print(f"glibc here is {'.'.join(map(str, version))}, TFDV needs 2.38: adding a private one to {venv}", flush=True)
-    if not cache.exists():
-        _download(cache)
-    _relink(venv / "bin/python", cache / "lib", patchelf)
-
-
-def _download(cache: Path) -> None:
-    """Fetch and unpack the packages; `cache` appears only when it is whole."""
+    print(f"glibc here is {platform.libc_ver()[1]}, TFDV needs 2.38: fetching a private one", flush=True)
     system = platform.freedesktop_os_release()
     family = next((name for name in [system["ID"], *system.get("ID_LIKE", "").split()] if name in NEXT_RELEASE), None)
     if family is None or not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
@@ -59,7 +58,7 @@ def _download(cache: Path) -> None:
         else:
             raise SetupError(
                 f"no mirror of this system gave {', '.join(PACKAGES)} of {NEXT_RELEASE[family]}: "
-                + ("; ".join(refusals) or "apt has no source of its own release")
+                + ("; ".join(refusals) or "`apt-get update --print-uris` names no source of its own release")
             )
         for package in work.glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", package, work / "root"], check=True)
@@ -72,14 +71,12 @@ def _download(cache: Path) -> None:
 
 
 def _mirrors(codename: str) -> list[str]:
-    """The addresses that this system takes its own release from, in apt's order."""
-    listed = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages"],
-        capture_output=True,
-        text=True,
-    ).stdout
-    pairs = [line.rsplit(" ", 1) for line in listed.splitlines()]
-    return list(dict.fromkeys(site for site, release in pairs if release == codename))
+    """Return the addresses that this system takes its own release from, in apt's order.
+
+    `apt-get indextargets` would print nothing where the package lists were deleted, as in most container images.
+    """
+    printed = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True).stdout
+    return list(dict.fromkeys(re.findall(rf"^'(\S+)/dists/{codename}/InRelease'", printed, re.M)))
 
 
 def _fetch(mirror: str, family: str, work: Path) -> str | None:
@@ -107,8 +104,9 @@ def _fetch(mirror: str, family: str, work: Path) -> str | None:
     return None
 
 
-def _relink(python: Path, libraries: Path, patchelf: str) -> None:
-    """Put a copy of the base interpreter in place of `python`, loading `libraries` before all else."""
+def relink(python: Path, cache: Path, patchelf: str) -> None:
+    """Put a copy of the base interpreter in place of `python`, loading the libraries of `cache` before all else."""
+    libraries = cache / "lib"
     base = Path(sysconfig.get_config_var("BINDIR")) / f"python{sys.version_info.major}.{sys.version_info.minor}"
     base = base if base.exists() else Path(sys.executable).resolve()
     copy = python.with_name("python.new")

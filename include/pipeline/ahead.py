@@ -1,13 +1,14 @@
 """Work on a stream by threads, ahead of whoever takes the results: Arrow, TFDV's and TFX's coders release the GIL."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from include.machine import cpus
+
 Item, Made = TypeVar("Item"), TypeVar("Made")
-THREADS = len(os.sched_getaffinity(0))
+THREADS = cpus()
 
 
 def ahead(function: Callable[[Item], Made], items: Iterable[Item], threads: int = THREADS) -> Iterator[Made]:

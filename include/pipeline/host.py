@@ -24,6 +24,7 @@ import sys
 import time
 from pathlib import Path
 
+from include.machine import socket_address
 from include.pipeline import preloaded
 
 IDLE_SECONDS = float(os.environ.get("NIGHTLY_HOST_IDLE_SECONDS", 900))
@@ -145,10 +146,9 @@ def main(path: Path) -> int:
         code = preloaded.ProjectCode()
         code.refresh()
         path.unlink(missing_ok=True)
-        # A socket's path is at most 107 characters; the folder's descriptor makes any folder short.
         folder = os.open(path.parent, os.O_RDONLY)
         os.umask(0o177)
-        with Host(f"/proc/self/fd/{folder}/{path.name}", code) as server:
+        with Host(socket_address(folder, path), code) as server:
             os.umask(0o022)
             log.info("warm after %.1f s, listening on %s", time.monotonic() - began, path)
             Host.last_used = time.monotonic()

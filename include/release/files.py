@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from include.contracts.base import sync_folder
+from include.machine import cpus
 from include.release.errors import ReleaseError
 
 
@@ -18,7 +19,7 @@ def hash_files(folder: Path) -> dict[str, str]:
             raise ReleaseError(f"{path} is not a plain file: a version must hold its files itself")
         if path.is_file():
             files.append(path)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # hashing releases the interpreter's lock
+    with ThreadPoolExecutor(cpus()) as pool:  # hashing releases the interpreter's lock
         return dict(zip((path.relative_to(folder).as_posix() for path in files), pool.map(_sha256, files), strict=True))
 
 

@@ -92,8 +92,10 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     for name, why in NO_DIFFERENCE.items():
         if getattr(flags, name) is not None:
             log.warning("--%s makes no difference here: %s", name, why)
-    if bool(flags.model_config_file) == bool(flags.model_base_path):
+    if not flags.model_config_file and not flags.model_base_path:
         parser.error("give --model_config_file, or --model_base_path with --model_name")
+    if flags.model_config_file and flags.model_base_path:  # the official image's entrypoint always gives both
+        log.warning("--model_name and --model_base_path are ignored: --model_config_file names the models")
     if flags.batching_parameters_file and not flags.enable_batching:
         parser.error("--batching_parameters_file needs --enable_batching")
     # With batching a thread waits while its request does: there must be as many as rows that shall run together.

@@ -1,4 +1,4 @@
-"""The container files, as far as they can be checked without a container engine."""
+"""The container files, as far as they can be checked without a container engine; `make test-containers` runs them."""
 
 import ast
 import json
@@ -16,16 +16,19 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from airflow.api_fastapi.core_api.datamodels.monitor import HealthInfoResponse
 
 import environments
 from include.contracts.config import ComplaintsApiSource
 from include.contracts.places import Places
+from slim import slim
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE_TEXT = (ROOT / "docker-compose.yaml").read_text()
 COMPOSE = yaml.safe_load(COMPOSE_TEXT)
 GPU_TEXT = (ROOT / "docker-compose.gpu.yaml").read_text()
 SERVICES = COMPOSE["services"]
+TUNING = (ROOT / "airflow.env").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SETTINGS = yaml.safe_load((ROOT / "airflow_settings.yaml").read_text())["airflow"]
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(:[-?])?([^}]*)\}")
@@ -105,11 +108,30 @@ def test_secrets_come_from_the_environment_only():
 
 def test_airflow_settings_exist_in_this_airflow():
     options = airflow_options()
-    text = COMPOSE_TEXT + DOCKERFILE
+    text = COMPOSE_TEXT + DOCKERFILE + TUNING
     used = set(re.findall(r"\bAIRFLOW__([A-Z_]+?)__([A-Z_]+)\b", text))
     assert len(used) >= 10
     unknown = [key for key in used if key[1].lower() not in options.get(key[0].lower(), {})]
     assert unknown == []
+
+
+def test_airflow_is_tuned_alike_in_containers_and_without():
+    """By one file, whose settings neither side sets otherwise."""
+    tuning = dict(line.split("=", 1) for line in TUNING.splitlines() if line and line[0] != "#")
+    script = f"source {ROOT}/bin/environment && env"
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    on_this_machine = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert tuning.items() <= on_this_machine.items()
+    assert int(tuning["AIRFLOW__CORE__PARALLELISM"]) < 32  # Airflow's default: 1 GiB of idle workers
+    for name in ("init", "api-server", "scheduler", "dag-processor", "triggerer"):
+        assert SERVICES[name]["env_file"] == ["airflow.env"], name
+        assert not tuning.keys() & SERVICES[name]["environment"].keys(), name
+
+
+def test_what_is_there_for_one_kind_of_machine_only_says_so():
+    for name, service in SERVICES.items():
+        assert service.get("platform") == (None if name == "postgres" else "linux/amd64"), name
 
 
 def test_what_is_mounted_exists():
@@ -202,11 +224,50 @@ def test_the_model_server_is_healthy_when_its_rest_port_answers(status, healthy)
     assert (done.returncode == 0) == healthy
 
 
+@pytest.mark.parametrize(("service", "component"), [("dag-processor", "dag_processor"), ("triggerer", "triggerer")])
+@pytest.mark.parametrize(("status", "healthy"), [("healthy", True), ("unhealthy", False), (None, False), ("", False)])
+def test_a_part_without_a_port_is_healthy_when_the_api_server_says_so(service, component, status, healthy):
+    """The other components are in the other state, so that the check must read its own."""
+    states = dict.fromkeys(("scheduler", "dag_processor", "triggerer"), "unhealthy" if healthy else "healthy")
+    states[component] = status
+    answer = HealthInfoResponse(
+        metadatabase={"status": "healthy"},
+        scheduler={"status": states["scheduler"], "latest_scheduler_heartbeat": None},
+        dag_processor={"status": states["dag_processor"], "latest_dag_processor_heartbeat": None},
+        triggerer={"status": states["triggerer"], "latest_triggerer_heartbeat": None},
+    )
+    body = answer.model_dump_json().encode()
+
+    class Health(Answer):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/api/v2/monitor/health" else 404)
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Health)
+    if status == "":
+        server.server_close()  # nobody listens
+    else:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    kind, script = SERVICES[service]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    script = script.replace("$$", "$").replace("http://api-server:8080", f"http://127.0.0.1:{server.server_port}")
+    done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=30)
+    if status != "":
+        server.shutdown()
+        server.server_close()
+    assert (done.returncode == 0) == healthy
+
+
 def test_the_model_servers_command_line_is_understood_by_the_embedded_server_too():
     script = "import json, sys; from include.serving.flags import parse_flags; parse_flags(json.loads(sys.argv[1]))"
-    command = [environments.VENVS / "ml/bin/python", "-c", script, json.dumps(SERVICES["serving"]["command"])]
+    # What the official image's entrypoint gives before the command.
+    entrypoint = ["--port=8500", "--rest_api_port=8501", "--model_name=model", "--model_base_path=/models/model"]
+    flags = json.dumps(entrypoint + SERVICES["serving"]["command"])
+    command = [environments.VENVS / "ml/bin/python", "-c", script, flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert "--model_config_file names the models" in done.stderr
 
 
 def test_ports_are_open_to_this_machine_only():
@@ -275,7 +336,8 @@ def test_the_image_finds_both_environments_where_the_set_up_put_them():
     # The private C runtime and the interpreters are found by absolute paths: what is copied must not move.
     copied = [words.split()[1:] for words in arguments("COPY") if words.startswith("--from")]
     assert copied == [[f"{venvs}/{name}"] * 2 for name in ("c-runtime", "ml", "airflow")]
-    assert {"python3 setup airflow", "python3 setup ml"} <= {run.split(" && ")[0] for run in arguments("RUN")}
+    runs = " ".join(arguments("RUN"))
+    assert "python3 setup airflow slim" in runs and "python3 setup ml slim" in runs
 
 
 def test_the_container_runs_as_an_unprivileged_user_and_not_through_the_preloading_entrypoint():
@@ -320,3 +382,17 @@ def test_airflow_settings_hold_the_connections_and_the_pool_that_the_dags_use():
 @pytest.mark.parametrize("words", ["Apache License", "Version 2.0, January 2004", "END OF TERMS AND CONDITIONS"])
 def test_the_licence_is_the_whole_apache_licence(words):
     assert words in (ROOT / "LICENSE").read_text()
+
+
+# What an image leaves out
+
+
+def test_an_image_leaves_out_what_no_night_reads_and_keeps_interfaces_of_the_same_name(tmp_path):
+    packages = tmp_path / "lib/python3.12/site-packages"
+    unread = ["tensorflow/include/xla/x.h", "clang/native/libclang.so", "pandas/tests/io/tests/t.py", "tfx/testdata/d"]
+    read = ["tensorflow/_api/v2/test/__init__.py", "apache_beam/testing/util.py", "jinja2/tests.py"]
+    for name in unread + read:
+        (packages / name).parent.mkdir(parents=True, exist_ok=True)
+        (packages / name).write_text("")
+    slim(tmp_path)
+    assert sorted(str(path.relative_to(packages)) for path in packages.rglob("*") if path.is_file()) == sorted(read)

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from include.contracts.places import ROOT, Places
+from include.machine import socket_address
 
-START_SECONDS = 180  # how long the host may take to import everything on a busy machine
 LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)")
 
 
@@ -122,9 +122,8 @@ class MLHook:
             "environment": _environment(),
         }
         message = json.dumps(request).encode() + b"\n"
-        deadline = time.monotonic() + START_SECONDS
         while True:
-            self._connection = self._connected(deadline)
+            self._connection = self._connected()
             with self._connection as connection:
                 rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [output.fileno()]))
                 answers: Iterator[str] = iter(())
@@ -137,19 +136,20 @@ class MLHook:
                 word, _, status = _next(answers).partition(" ")
                 return int(status) if word == "exited" else -signal.SIGKILL
 
-    def _connected(self, deadline: float) -> socket.socket:
-        """A connection to the host, which is started when it is not there."""
+    def _connected(self) -> socket.socket:
+        """Return a connection to the host, which is started when it is not there.
+
+        A host that lives is waited for: importing everything takes 20 s on an idle machine, and there is no telling how
+        long on a starved one. The task's `execution_timeout` bounds the wait.
+        """
         host: subprocess.Popen[bytes] | None = None
-        while time.monotonic() < deadline:
+        while host is None or host.poll() in (None, 0):
             with contextlib.suppress(OSError):
                 return self._connect()
-            if host is None:
-                host = self._spawn_host()
-            elif host.poll() not in (None, 0):
-                break
-            elif host.poll() == 0:
+            if host is not None and host.poll() == 0:
                 host = None  # another one holds the place; should that one die, take it
-                time.sleep(0.5)
+                time.sleep(1)
+            host = host or self._spawn_host()
             time.sleep(0.1)
         raise MLHostNotStarted(
             f"the warm ML host did not start; its log {self._host_log} ends:\n{_tail(self._host_log)}\n"
@@ -160,7 +160,7 @@ class MLHook:
         folder = os.open(self._socket.parent, os.O_RDONLY)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.connect(f"/proc/self/fd/{folder}/{self._socket.name}")
+            connection.connect(socket_address(folder, self._socket))
         except OSError:
             connection.close()
             raise

@@ -81,6 +81,20 @@ def test_flags_that_make_no_difference_are_accepted_and_said(caplog):
     ]
 
 
+def test_a_base_path_beside_a_configuration_file_is_ignored_and_said(exports, tmp_path):
+    """As tensorflow_model_server does it: the official image's entrypoint always gives both."""
+    (tmp_path / "add1").mkdir()
+    release(exports / "add1", tmp_path / "add1", 1)
+    file = tmp_path / "models.config"
+    file.write_text(list_of(model_config("add1", tmp_path / "add1")))
+    server = Server("--model_name=model", "--model_base_path=/models/model", f"--model_config_file={file}").wait_ready()
+    try:
+        assert (server.states("add1"), server.states("model")) == ({1: "AVAILABLE"}, {})
+        assert "--model_base_path are ignored: --model_config_file names the models" in "".join(server.log)
+    finally:
+        server.stop()
+
+
 def test_a_newest_version_that_does_not_load_ends_the_start(exports, tmp_path):
     """As it ends TensorFlow Serving's: what survived a bad release is an outage at the next restart."""
     release(exports / "add1", tmp_path, 1)

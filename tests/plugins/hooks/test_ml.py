@@ -1,5 +1,6 @@
 """The hook runs steps in the real ML environment: in forks of the warm host, and in processes of their own."""
 
+import itertools
 import logging
 import os
 import shutil
@@ -160,3 +161,10 @@ def test_a_host_that_cannot_start_says_why(places, log, tmp_path):
     hook = MLHook(places=replace(places, ml_python=broken, run=tmp_path / "run"))
     with pytest.raises(MLHostNotStarted, match="no module named tensorflow"):
         hook.run("tests.steps:speak", tmp_path, log)
+
+
+def test_a_host_that_is_slow_to_start_is_waited_for(places, log, tmp_path, monkeypatch):
+    """On a machine so busy that a hundred seconds pass between two looks."""
+    monkeypatch.setattr("nightly.hooks.ml.time.monotonic", itertools.count(step=100).__next__)
+    hook = MLHook(places=replace(places, run=tmp_path / "run"))
+    hook.run("tests.steps:speak", tmp_path, log)

@@ -1,0 +1,19 @@
+"""What differs between the operating systems that the project runs on: Linux, and macOS, which has neither of these."""
+
+import os
+from pathlib import Path
+
+DESCRIPTORS = Path("/proc/self/fd")
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def socket_address(folder: int, path: Path) -> str:
+    """Return the address of the Unix socket `path`, whose folder is open as the descriptor `folder`.
+
+    A socket's address has at most 107 characters; the descriptor makes any folder short.
+    """
+    return str(DESCRIPTORS / str(folder) / path.name) if DESCRIPTORS.exists() else str(path)
