@@ -14,14 +14,15 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from include.contracts.places import ROOT, Places
+from include.owned import owned_folder, remove_abandoned
 from nightly.hooks.death import Watch
-from nightly.hooks.scratch import remove_abandoned, scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ START_SECONDS = 180  # how long the host may take to import everything on a busy
 HANDSHAKE_SECONDS = 60  # how long it may take to fork a step; a host that takes longer is stopped or stuck
 HANDSHAKES = 5  # before it is said that the host cannot fork
 HOST_FILES = ("host.py", "preloaded.py", "processes.py")  # what a host keeps in memory as it was when it started
+TEMPORARY = Path(tempfile.gettempdir())
+SCRATCH = "nightly-step-"  # begins the name of a step's own temporary folder
 LAST_LINES = 10  # of a step's log that its error quotes
 NATIVE = re.compile(r"[IWE]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ |WARNING: (All log messages|Logging) before (absl::|Init)")
 PEER = struct.Struct("3i")  # process, user, group
@@ -73,7 +76,7 @@ class MLHook:
                 f"the ML environment's Python is not at {self.places.ml_python}. "
                 "Set it up with `make setup`, or name it in NIGHTLY_ML_PYTHON."
             )
-        with scratch_folder(step) as folder:
+        with owned_folder(TEMPORARY, f"{SCRATCH}{step.rpartition(':')[2]}-") as folder:
             result_file = folder / "result.json"
             watch, last_lines = Watch(), collections.deque[str](maxlen=LAST_LINES)
             read, write = os.pipe()
@@ -107,7 +110,7 @@ class MLHook:
 
         What tasks that were killed have left in the temporary folder goes now.
         """
-        remove_abandoned()
+        remove_abandoned(TEMPORARY.glob(f"{SCRATCH}*"))
         if not self.warm or os.environ.get("NIGHTLY_WARM") == "0" or not self.places.ml_python.exists():
             return
         with contextlib.suppress(OSError):

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -19,7 +18,6 @@ import pytest
 from include.contracts.places import ROOT, Places
 from nightly.hooks.death import Watch
 from nightly.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, MLStepFailed
-from nightly.hooks.scratch import remove_abandoned, scratch_folder
 
 TASK = """
 import logging, sys
@@ -202,17 +200,6 @@ def test_what_a_step_leaves_in_its_temporary_folder_goes_with_it(hook, log, tmp_
     folder = Path(hook.run("tests.steps:leave_files", tmp_path, log)["folder"])
     assert folder.name.startswith("nightly-step-leave_files-")
     assert not folder.exists()
-
-
-def test_the_folders_of_killed_tasks_are_removed_and_no_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    abandoned, new = tmp_path / "nightly-step-trainer-1", tmp_path / "nightly-step-trainer-2"
-    abandoned.mkdir(), new.mkdir(), (tmp_path / "other").mkdir()
-    with scratch_folder("trainer") as running:
-        for folder in (abandoned, running):
-            os.utime(folder, (0, 0))
-        assert remove_abandoned() == [abandoned]
-        assert sorted(tmp_path.iterdir()) == sorted([new, running, tmp_path / "other"])
 
 
 def test_kill_ends_the_step_and_what_it_started(hook, log, tmp_path):
