@@ -2,9 +2,12 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 log = logging.getLogger("nightly")
 
@@ -27,7 +30,25 @@ def crash(night_folder, places):
     os.abort()
 
 
+def log_and_be_killed(night_folder, places):
+    log.info("the last thing it did")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def hang_with_a_child(night_folder, places):
     child = subprocess.Popen(["sleep", "600"])
     (night_folder / "pids").write_text(f"{os.getpid()} {child.pid}")
     time.sleep(600)
+
+
+def leave_files(night_folder, places):
+    """End without any clean-up, as a fork of the warm host does."""
+    Path(tempfile.mkstemp(prefix="left-behind-")[1]).write_text("left")
+    return {"folder": tempfile.gettempdir()}
+
+
+def wait_for_a_file(night_folder, places):
+    (night_folder / "started").write_text(f"{os.getpid()} {os.getppid()}")
+    while not (night_folder / "go").exists():
+        time.sleep(0.05)
+    return {"pid": os.getpid()}

@@ -1,7 +1,6 @@
 """The statistics of accepted snapshots, which later nights' are compared with: their controls."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from pydantic import AwareDatetime
@@ -11,7 +10,9 @@ from include.contracts.config import ControlName
 from include.contracts.night import Night
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
+from include.owned import owned_folder, remove_abandoned
 
+NEW, REMOVED = ".new-", ".removed-"  # begin the names of folders that are being made, or removed
 SAME_WEEKDAY_WEEKS = range(4, 9)  # far enough for a slow drift to show, near enough for little else to have changed
 SAME_SEASON_DAYS = (364, 15)  # 52 weeks, and how far from it
 
@@ -130,11 +131,11 @@ def accept(root: Path, baseline: Baseline, statistics: Path) -> Path:
     target = folder / f"{baseline.as_of:%Y%m%dT%H%M%S}-{baseline.snapshot_id[:12]}"
     if target.exists():  # the same night under another run id found the same data
         return target
-    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".new-"))
-    shutil.copytree(statistics, temporary, dirs_exist_ok=True)
-    baseline.save(temporary / "baseline.json")
-    temporary.chmod(0o755)
-    temporary.rename(target)
+    remove_abandoned([*folder.glob(f"{NEW}*"), *folder.glob(f"{REMOVED}*")])
+    with owned_folder(folder, NEW) as building:
+        shutil.copytree(statistics, building / "whole")
+        baseline.save(building / "whole/baseline.json")
+        (building / "whole").rename(target)
     sync_folder(folder)
     return target
 
@@ -144,7 +145,7 @@ def retain(root: Path, model: str, keep: int, referred: set[str]) -> None:
     found = [(Baseline.load(path), path.parent) for path in (root / model).glob("[0-9]*/baseline.json")]
     for baseline, folder in sorted(found, key=lambda pair: pair[0].as_of)[:-keep]:
         if baseline.snapshot_id not in referred:
-            shutil.rmtree(folder.rename(folder.with_name(f".removed-{folder.name}")))  # gone at once, whole
+            _remove(folder)
 
 
 def withdraw_after(root: Path, model: str, run_id: str, snapshot_id: str) -> list[Baseline]:
@@ -161,8 +162,7 @@ def withdraw_after(root: Path, model: str, run_id: str, snapshot_id: str) -> lis
     last = max(baseline.as_of for baseline in own)
     later = sorted((pair for pair in found if pair[0].as_of > last), key=lambda pair: pair[0].as_of)
     for _, folder in later:
-        hidden = folder.rename(folder.with_name(f".withdrawn-{folder.name}"))  # gone at once, whole
-        shutil.rmtree(hidden)
+        _remove(folder)
     return [baseline for baseline, _ in later]
 
 
@@ -170,4 +170,9 @@ def withdraw(root: Path, model: str, run_id: str) -> None:
     """Forget what this run accepted earlier: it is being judged again."""
     for path in (root / model).glob("[0-9]*/baseline.json"):
         if Baseline.load(path).run_id == run_id:
-            shutil.rmtree(path.parent)
+            _remove(path.parent)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a baseline: it is gone at once, whole, whenever this process dies."""
+    shutil.rmtree(folder.rename(folder.with_name(f"{REMOVED}{folder.name}")))

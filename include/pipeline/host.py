@@ -8,7 +8,12 @@ host listens on a Unix socket in a folder that only its user can open, and ends 
 for a while.
 
 A client sends one JSON line (`step`, `night`, `result`, `environment`) together with the file descriptor that the
-child's output goes to. It gets `started` back, then `exited STATUS`. When it hangs up, the child is ended.
+child's output goes to. It gets `started PID` back, then `exited STATUS MEMORY`, the most memory that the child held, in
+bytes. When the client hangs up, the child is ended.
+
+Three processes share the work, and each may be killed: the host accepts, a supervisor forked from it for each request
+watches the step, and the step runs. The supervisor closes the host's listening socket and lock, so that a dead host's
+place is free at once while its steps run on. A step ends with its supervisor.
 """
 
 import contextlib
@@ -21,8 +26,10 @@ import signal
 import socket
 import socketserver
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import TextIO
 
 from include.machine import socket_address
 from include.pipeline import preloaded
@@ -42,9 +49,15 @@ class Host(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     request_queue_size = 64
     last_used = time.monotonic()
 
-    def __init__(self, address: str, code: preloaded.ProjectCode) -> None:
+    def __init__(self, address: str, code: preloaded.ProjectCode, lock: TextIO) -> None:
         self.code = code
+        self._lock = lock
         super().__init__(address, Handler)
+
+    def close_inherited(self) -> None:
+        """Close, in a fork, what only the host may hold: else its place stays taken when it dies."""
+        self.socket.close()
+        self._lock.close()
 
     def process_request(self, request: socket.socket, client_address: str) -> None:
         self.code.refresh()
@@ -65,7 +78,10 @@ class Host(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 class Handler(socketserver.BaseRequestHandler):
     request: socket.socket
 
+    server: Host
+
     def handle(self) -> None:
+        self.server.close_inherited()
         message, descriptors, _, _ = socket.recv_fds(self.request, 1 << 20, 1)
         if not message:
             return  # a client that only looked whether the host is there
@@ -75,11 +91,12 @@ class Handler(socketserver.BaseRequestHandler):
         request = json.loads(message)
         child = preloaded.fork(lambda: _become_worker(request, output, self.request))
         os.close(output)
-        self.request.sendall(b"started\n")
-        status = _wait(child, self.request)
+        with contextlib.suppress(OSError):  # the client may have hung up: then the step is ended below
+            self.request.sendall(f"started {child}\n".encode())
+        status, memory = _wait(child, self.request)
         log.info("%s of %s ended with %s", request["step"], request["night"], status)
-        with contextlib.suppress(OSError):  # the client may have hung up
-            self.request.sendall(f"exited {status}\n".encode())
+        with contextlib.suppress(OSError):
+            self.request.sendall(f"exited {status} {memory}\n".encode())
 
 
 def _become_worker(request: dict[str, object], output: int, connection: socket.socket) -> None:
@@ -94,6 +111,7 @@ def _become_worker(request: dict[str, object], output: int, connection: socket.s
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(ROOT)
+        tempfile.tempdir = None  # the host's; the step has its own in TMPDIR
         from include.pipeline import worker
 
         status = worker.run(request["step"], Path(request["night"]), Path(request["result"]))
@@ -107,8 +125,11 @@ def _become_worker(request: dict[str, object], output: int, connection: socket.s
         os._exit(status)  # the host's own exit handlers are not this process's
 
 
-def _wait(child: int, connection: socket.socket) -> int:
-    """The child's exit status (negative: the signal that ended it); ends its group when the client hangs up."""
+def _wait(child: int, connection: socket.socket) -> tuple[int, int]:
+    """Wait for the child, and end its group when the client hangs up.
+
+    Returns its exit status (negative: the signal that ended it), and the most memory that it held, in bytes.
+    """
     process = os.pidfd_open(child)
     poller = select.poll()
     poller.register(process, select.POLLIN)
@@ -118,10 +139,10 @@ def _wait(child: int, connection: socket.socket) -> int:
     while True:
         ready = {descriptor for descriptor, _ in poller.poll(waiting)}
         if process in ready:
-            _, status = os.waitpid(child, 0)
+            _, status, used = os.wait4(child, 0)
             _end_group(child, signal.SIGKILL)  # nothing that it started outlives it
             os.close(process)
-            return os.waitstatus_to_exitcode(status)
+            return os.waitstatus_to_exitcode(status), used.ru_maxrss * 1024
         _end_group(child, signal.SIGKILL if asked else signal.SIGTERM)
         if not asked:
             poller.unregister(connection)
@@ -148,7 +169,7 @@ def main(path: Path) -> int:
         path.unlink(missing_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)
         os.umask(0o177)
-        with Host(socket_address(folder, path), code) as server:
+        with Host(socket_address(folder, path), code, lock) as server:
             os.umask(0o022)
             log.info("warm after %.1f s, listening on %s", time.monotonic() - began, path)
             Host.last_used = time.monotonic()

@@ -6,10 +6,12 @@ are not found by the name. TFX enters the Metadata object for short transactions
 so that a file lock around each is all it takes.
 """
 
+import contextlib
 import fcntl
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,7 +23,13 @@ from tfx.orchestration import metadata
 from tfx.orchestration.portable.mlmd import event_lib
 from tfx.proto.orchestration import pipeline_pb2
 
+from include.contracts.night import Night
 from include.contracts.places import Places
+from include.owned import has_owner, own
+
+log = logging.getLogger("nightly")
+
+RUNNING = ".running-"  # begins the name of a node's lock file in its night's folder
 
 Artifact = metadata_store_pb2.Artifact
 Execution = metadata_store_pb2.Execution
@@ -87,7 +95,7 @@ class NightlyMetadata(metadata.Metadata):
 
 def outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, key: str | None = None) -> list[Artifact]:
     """The live artifacts that `node` has in its run: of one output, or of all."""
-    executions = _executions(handle, node)
+    executions = _executions_of(handle, node)
     events = handle.store.get_events_by_execution_ids([e.id for e in executions]) if executions else []
     ids = {event.artifact_id for event in events if event_lib.is_valid_output_event(event, key)}
     return [a for a in handle.store.get_artifacts_by_id(list(ids)) if a.state == Artifact.LIVE] if ids else []
@@ -126,21 +134,67 @@ def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, roo
         artifact.state = Artifact.ABANDONED
     if stale:
         handle.store.put_artifacts(stale)
-    unfinished = [e for e in _executions(handle, node) if e.last_known_state in (Execution.NEW, Execution.RUNNING)]
-    for execution in unfinished:  # a try that was killed
-        execution.last_known_state = Execution.CANCELED
-        for begun in (root / node.node_info.id).glob(f"*/{execution.id}"):
-            shutil.rmtree(begun, ignore_errors=True)
+    unfinished = _unfinished(_executions_of(handle, node))
+    for execution in unfinished:
+        _cancel(execution, root / node.node_info.id)
     if unfinished:
         handle.store.put_executions(unfinished)
 
 
-def _executions(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> list[Execution]:
-    """Of its run, by way of the run: the pipeline has all nights' and the node its own of all nights."""
-    names = {one.type.name: one.name.field_value.string_value for one in node.contexts.contexts}
-    run, own = (handle.store.get_context_by_type_and_name(kind, names[kind]) for kind in ("pipeline_run", "node"))
-    if run is None or own is None:
+def close_abandoned(handle: NightlyMetadata, model: str, nights: Path, root: Path) -> None:
+    """Close the executions of the model's nights whose process died before it could.
+
+    Only nights with a lock file that nobody holds (node_lock) are read in ML Metadata.
+
+    :param nights: the folder of the model's nights
+    :param root: the pipeline's folder; what the dead had begun there goes too
+    """
+    for lock in nights.glob(f"*/{RUNNING}*"):
+        if has_owner(lock):
+            continue
+        node_id = lock.name.removeprefix(RUNNING)
+        run = Night.load(lock.parent / "request.json").run_id
+        for execution in _unfinished(_executions(handle, run, f"{model}.{node_id}")):
+            _cancel(execution, root / node_id)
+            handle.store.put_executions([execution])
+            log.info("closed %s of %s in ML Metadata, whose process had died", node_id, run)
+        lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def node_lock(night_folder: Path, node_id: str) -> Iterator[None]:
+    """Hold the file that says that the node runs; one that stays behind without an owner says that it died."""
+    lock = night_folder / f"{RUNNING}{node_id}"
+    with own(lock):
+        yield
+        lock.unlink(missing_ok=True)
+
+
+def _unfinished(executions: Iterable[Execution]) -> list[Execution]:
+    return [e for e in executions if e.last_known_state in (Execution.NEW, Execution.RUNNING)]
+
+
+def _cancel(execution: Execution, folder: Path) -> None:
+    """Mark a try that was killed; `folder` is its node's, and loses what the try had begun there."""
+    execution.last_known_state = Execution.CANCELED
+    for begun in folder.glob(f"*/{execution.id}"):
+        shutil.rmtree(begun, ignore_errors=True)
+
+
+def _executions_of(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> list[Execution]:
+    """The node's executions in its run."""
+    names = {context.type.name: context.name.field_value.string_value for context in node.contexts.contexts}
+    return _executions(handle, names["pipeline_run"], names["node"])
+
+
+def _executions(handle: NightlyMetadata, run_id: str, node_name: str) -> list[Execution]:
+    """By way of the run: the pipeline has all nights' executions, and the node its own of all nights.
+
+    :param node_name: of the node's context, MODEL.NODE_ID
+    """
+    run = handle.store.get_context_by_type_and_name("pipeline_run", run_id)
+    node = handle.store.get_context_by_type_and_name("node", node_name)
+    if run is None or node is None:
         return []
     of_run = handle.store.get_executions_by_context(run.id)
-    of_type = [execution for execution in of_run if execution.type == node.node_info.type.name]
-    return [e for e in of_type if any(c.id == own.id for c in handle.store.get_contexts_by_execution(e.id))]
+    return [e for e in of_run if any(c.id == node.id for c in handle.store.get_contexts_by_execution(e.id))]

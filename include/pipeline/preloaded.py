@@ -9,11 +9,14 @@ import gc
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
+
+from include.pipeline.processes import end_with
 
 LIBRARIES = (
     "pyarrow.csv",
@@ -56,19 +59,32 @@ def import_libraries() -> None:
 
 
 def fork(work: Callable[[], None]) -> int:
-    """Fork a child that does `work` and ends; its process id. Raises OSError where there can be no other process.
+    """Fork a child that does `work` and ends; returns its process id. It is killed when this process ends.
 
     From a thread of its own, which becomes the child's main thread: glibc gives it an arena of its own to allocate in.
     The main thread's, with the holes that importing left everywhere, is shared, and each page written to is copied.
+    Raises OSError where there can be no other process.
     """
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_fork, work).result()
+    answer: SimpleQueue[int | OSError] = SimpleQueue()
+    threading.Thread(target=_fork, args=(work, answer), daemon=True).start()
+    child = answer.get()
+    if isinstance(child, OSError):
+        raise child
+    return child
 
 
-def _fork(work: Callable[[], None]) -> int:
-    if child := os.fork():
-        return child
+def _fork(work: Callable[[], None], answer: SimpleQueue[int | OSError]) -> None:
+    parent = os.getpid()
     try:
+        child = os.fork()
+    except OSError as error:
+        answer.put(error)
+        return
+    if child:
+        answer.put(child)
+        threading.Event().wait()  # for ever: `end_with` holds for the thread that forked
+    try:
+        end_with(parent)
         work()
     finally:
         os._exit(1)  # `work` has ended the process, unless it failed

@@ -5,6 +5,7 @@ A whole night without Airflow: include/pipeline/night.py.
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +41,39 @@ def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]
     run_id = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: night.run_id}
     for part in (pipeline.runtime_spec, nodes[node_id], *(nodes[name] for name in nodes[node_id].upstream_nodes)):
         runtime_parameter_utils.substitute_runtime_parameter(part, run_id)
-    handle = metadata.NightlyMetadata(places, night.model)
-    for upstream in nodes[node_id].upstream_nodes:  # an import has no task of its own
+    with metadata.node_lock(night_folder, node_id):
+        return _run(nodes[node_id], nodes, pipeline, metadata.NightlyMetadata(places, night.model), night, places)
+
+
+def _run(
+    node: pipeline_pb2.PipelineNode,
+    nodes: Mapping[str, pipeline_pb2.PipelineNode],
+    pipeline: pipeline_pb2.Pipeline,
+    handle: metadata.NightlyMetadata,
+    night: Night,
+    places: Places,
+) -> dict[str, Any]:
+    node_id, folder = node.node_info.id, night.folder(places)
+    for upstream in node.upstream_nodes:  # an import has no task of its own
         if nodes[upstream].node_info.type.name == IMPORTER:
             _launch(nodes[upstream], pipeline, handle, night)
     with handle:
-        metadata.resolve_inputs(handle, nodes[node_id], nodes)
-    if not nodes[node_id].upstream_nodes:
+        metadata.resolve_inputs(handle, node, nodes)
+    if not node.upstream_nodes:
         with handle:
-            retention.prune(handle, places.pipeline / night.model, night.config().retention.runs)
-    written, said = night_folder / f"{node_id}.json", night_folder / REUSE.format(node_id)
+            root = places.pipeline / night.model
+            metadata.close_abandoned(handle, night.model, places.nights / night.model, root)
+            retention.prune(handle, root, night.config().retention.runs)
+    written, said = folder / f"{node_id}.json", folder / REUSE.format(node_id)
     written.unlink(missing_ok=True)
     said.unlink(missing_ok=True)
-    reuse = _launch(nodes[node_id], pipeline, handle, night)
+    reuse = _launch(node, pipeline, handle, night)
     if reuse:
         reuse.save(said)
     if written.exists():
         return json.loads(written.read_text())
     with handle:
-        return {a.name or str(a.id): a.uri for a in metadata.outputs(handle, nodes[node_id])}
+        return {a.name or str(a.id): a.uri for a in metadata.outputs(handle, node)}
 
 
 class NightlyLauncher(launcher.Launcher):

@@ -17,6 +17,7 @@ from typing import Any
 
 from include.contracts.base import write_atomically
 from include.contracts.places import Places
+from include.pipeline.processes import end_with
 
 log = logging.getLogger("nightly")
 OURS = ("nightly", "include")  # the loggers that tell the story of the night
@@ -73,4 +74,5 @@ def set_up_logging() -> None:
 
 
 if __name__ == "__main__":
+    end_with(int(os.environ.pop("NIGHTLY_TASK_PID", os.getppid())))  # a task that is killed takes its step along
     sys.exit(run(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))

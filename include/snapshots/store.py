@@ -13,8 +13,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ import pyarrow.parquet as pq
 from include.contracts.base import did_you_mean, sync_folder
 from include.contracts.night import utc_now
 from include.contracts.snapshot import SnapshotFile, SnapshotManifest
+from include.owned import owned_folder, remove_abandoned
 from include.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
 
 log = logging.getLogger("nightly")
@@ -35,7 +34,6 @@ SHARD_ROWS = 250_000
 ROW_GROUP_ROWS = 65_536
 OPEN_SHARDS = 256  # files that are written side by side
 SORT_PARTS = 16  # of the ids: what is sorted at a time is a sixteenth
-LEFTOVER_SECONDS = 24 * 3600  # a creator that has written nothing for so long has died
 TYPES = {"string": pa.string(), "int64": pa.int64(), "float": pa.float64(), "timestamp": pa.timestamp("us", "UTC")}
 
 
@@ -107,14 +105,9 @@ class SnapshotStore:
 
     def _sweep(self) -> None:
         """Remove what creators and removers that died have left."""
-        for leftover in [*self.folder.glob(".building-*"), *self.folder.glob(".removing-*")]:
-            try:
-                newest = max(path.stat().st_mtime for path in [leftover, *leftover.rglob("*")])
-                if time.time() - newest > LEFTOVER_SECONDS:
-                    log.info("removing %s, left by a process that died", leftover)
-                    shutil.rmtree(leftover)
-            except FileNotFoundError:
-                continue  # its owner is alive, and done with it
+        leftovers = [*self.folder.glob(".building-*"), *self.folder.glob(".removing-*")]
+        for leftover in remove_abandoned(leftovers):
+            log.info("removed %s, left by a process that died", leftover)
 
 
 class SnapshotBuilder:
@@ -128,11 +121,12 @@ class SnapshotBuilder:
         self.schema = pa.schema([(name, TYPES[kind]) for name, kind in columns.items()])
         self.rows = 0
         self._starts: list[int] = []
+        self._owned = contextlib.ExitStack()
 
     def __enter__(self) -> SnapshotBuilder:
         self.store.folder.mkdir(parents=True, exist_ok=True)
         self.store._sweep()
-        self._folder = Path(tempfile.mkdtemp(dir=self.store.folder, prefix=".building-"))
+        self._folder = self._owned.enter_context(owned_folder(self.store.folder, ".building-"))
         self._spill = pa.ipc.new_file(str(self._folder / "rows.arrow"), self.schema)
         # What rows are put in order and told apart by.
         self._keys = {name: (self._folder / name).open("wb") for name in ("times", "hashes", "ids")}
@@ -142,7 +136,7 @@ class SnapshotBuilder:
         self._spill.close()
         for file in self._keys.values():
             file.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._owned.close()
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Rows with the columns of this snapshot, in its order; their time is never null."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import collections
 import contextlib
 import hashlib
 import json
@@ -11,18 +12,31 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from include.contracts.places import ROOT, Places
 from include.machine import socket_address
+from include.owned import owned_folder, remove_abandoned
+from nightly.hooks.death import Watch
 
+log = logging.getLogger(__name__)
+
+HANDSHAKE_SECONDS = 60  # how long it may take to fork a step; a host that takes longer is stopped or stuck
+HANDSHAKES = 5  # before it is said that the host cannot fork
+HOST_FILES = ("host.py", "preloaded.py", "processes.py")  # what a host keeps in memory as it was when it started
+TEMPORARY = Path(tempfile.gettempdir())
+SCRATCH = "nightly-step-"  # begins the name of a step's own temporary folder
+LAST_LINES = 10  # of a step's log that its error quotes
+PEER = struct.Struct("3i")  # process, user, group
 LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)")
+
+Ended = tuple[int, int | None]  # exit status (negative: a signal), and the most memory held, in bytes, where known
 
 
 class MLStepFailed(Exception):
@@ -61,20 +75,21 @@ class MLHook:
                 f"the ML environment's Python is not at {self.places.ml_python}. "
                 "Set it up with `make setup`, or name it in NIGHTLY_ML_PYTHON."
             )
-        with tempfile.TemporaryDirectory(prefix=f"nightly-{step}-") as folder:
-            result_file = Path(folder) / "result.json"
+        with owned_folder(TEMPORARY, f"{SCRATCH}{step.rpartition(':')[2]}-") as folder:
+            result_file = folder / "result.json"
+            watch, last_lines = Watch(), collections.deque[str](maxlen=LAST_LINES)
             read, write = os.pipe()
-            reader = threading.Thread(target=_stream, args=(read, log), daemon=True)
+            reader = threading.Thread(target=_stream, args=(read, log, last_lines), daemon=True)
             reader.start()
             output = os.fdopen(write, "wb", buffering=0)
             try:
                 start = self._run_forked if self.warm and os.environ.get("NIGHTLY_WARM") != "0" else self._run_alone
-                status = start(step, night_folder, result_file, output)
+                status, memory = start(step, night_folder, result_file, output)
             finally:
                 output.close()  # from here on only the step's own processes can hold the pipe open
                 reader.join(timeout=10)
             if not result_file.exists():
-                raise MLProcessDied(_death(step, status))
+                raise MLProcessDied(watch.describe(step, status, memory, last_lines))
             result = json.loads(result_file.read_text())
             if "error" in result:
                 raise MLStepFailed(result["error"])
@@ -90,7 +105,11 @@ class MLHook:
                 self._connection.shutdown(socket.SHUT_RDWR)  # the host ends the step when its client hangs up
 
     def start_host(self) -> None:
-        """Begin to warm the host and return at once; harmless when it is there already."""
+        """Begin to warm the host and return at once; harmless when it is there already.
+
+        What tasks that were killed have left in the temporary folder goes now.
+        """
+        remove_abandoned(TEMPORARY.glob(f"{SCRATCH}*"))
         if not self.warm or os.environ.get("NIGHTLY_WARM") == "0" or not self.places.ml_python.exists():
             return
         with contextlib.suppress(OSError):
@@ -98,43 +117,58 @@ class MLHook:
             return
         self._spawn_host()
 
-    def _run_alone(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> int:
+    def _run_alone(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Ended:
         self._process = subprocess.Popen(
             [str(self.places.ml_python), "-m", "include.pipeline.worker", step, str(night_folder), str(result_file)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd=ROOT,
-            env=_environment(),
+            env=_environment(result_file.parent) | {"NIGHTLY_TASK_PID": str(os.getpid())},
             start_new_session=True,
         )
         try:
-            return self._process.wait()
+            return self._process.wait(), None
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)  # nothing that it started outlives it
 
-    def _run_forked(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> int:
+    def _run_forked(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Ended:
         request = {
             "step": step,
             "night": str(night_folder),
             "result": str(result_file),
-            "environment": _environment(),
+            "environment": _environment(result_file.parent),
         }
         message = json.dumps(request).encode() + b"\n"
-        while True:
+        for _ in range(HANDSHAKES):
             self._connection = self._connected()
             with self._connection as connection:
+                answers = connection.makefile("r")
                 rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [output.fileno()]))
-                answers: Iterator[str] = iter(())
-                with contextlib.suppress(ConnectionError):
+                connection.settimeout(HANDSHAKE_SECONDS)
+                try:
                     sent = connection.sendmsg([message], [rights])
                     connection.sendall(message[sent:])
-                    answers = iter(connection.makefile("r"))
-                if _next(answers) != "started":
-                    continue  # it was ending just then
-                word, _, status = _next(answers).partition(" ")
-                return int(status) if word == "exited" else -signal.SIGKILL
+                    word, child = _next(answers)
+                except TimeoutError:
+                    self._end_stuck_host(connection)
+                    continue
+                except ConnectionError:
+                    word = ""
+                if word != "started":  # it was ending just then, or it cannot fork
+                    time.sleep(1)
+                    continue
+                connection.settimeout(None)
+                with contextlib.suppress(ConnectionError):
+                    word, status, memory = _next(answers, 3)
+                    if word == "exited":
+                        return int(status), int(memory)
+                # Its supervisor was killed, and the kernel ends the step with it; not what the step has started.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(int(child), signal.SIGKILL)
+                return -signal.SIGKILL, None
+        raise MLHostNotStarted(f"the warm ML host has started no step in {HANDSHAKES} tries; {self._host_log_end()}")
 
     def _connected(self) -> socket.socket:
         """Return a connection to the host, which is started when it is not there.
@@ -151,10 +185,22 @@ class MLHook:
                 time.sleep(1)
             host = host or self._spawn_host()
             time.sleep(0.1)
-        raise MLHostNotStarted(
-            f"the warm ML host did not start; its log {self._host_log} ends:\n{_tail(self._host_log)}\n"
+        raise MLHostNotStarted(f"the warm ML host did not start; {self._host_log_end()}")
+
+    def _host_log_end(self) -> str:
+        return (
+            f"its log {self._host_log} ends:\n{_tail(self._host_log)}\n"
             "NIGHTLY_WARM=0 runs each step in a process of its own instead."
         )
+
+    def _end_stuck_host(self, connection: socket.socket) -> None:
+        """Kill the host that does not answer on `connection`. Steps that it has forked already run on."""
+        if not hasattr(socket, "SO_PEERCRED"):  # Linux's; elsewhere the tries come to an end
+            return
+        pid, *_ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
+        log.warning("the warm host, process %d, has not answered for %d s: starting another", pid, HANDSHAKE_SECONDS)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
     def _connect(self) -> socket.socket:
         folder = os.open(self._socket.parent, os.O_RDONLY)
@@ -187,7 +233,7 @@ class MLHook:
         """Named after what the host holds in memory, so that another ML environment gets another host."""
         installed = self.places.ml_python.parent.parent / "installed.txt"
         parts = [str(self.places.ml_python), installed.read_text() if installed.exists() else ""]
-        parts += [(ROOT / "include/pipeline" / name).read_text() for name in ("host.py", "preloaded.py")]
+        parts += [(ROOT / "include/pipeline" / name).read_text() for name in HOST_FILES]
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
         return self.places.run / "host" / f"ml-{key}.sock"
 
@@ -196,38 +242,35 @@ class MLHook:
         return self._socket.with_suffix(".log")
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment for the ML side: its own Python path."""
+def _environment(scratch: Path | None = None) -> dict[str, str]:
+    """This process's environment for the ML side: its own Python path, and its own temporary folder."""
     # The official Airflow image preloads the system's libstdc++, which is too old for TFDV.
     left_out = ("VIRTUAL_ENV", "PYTHONHOME", "LD_PRELOAD")
     environment = {key: value for key, value in os.environ.items() if key not in left_out}
-    return {**environment, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    own = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | ({"TMPDIR": str(scratch)} if scratch else {})
+    return {**environment, **own}
 
 
-def _stream(descriptor: int, log: logging.Logger) -> None:
-    """Each line to `log`, at the level it was logged with; a line without one belongs to the last."""
+def _stream(descriptor: int, log: logging.Logger, last_lines: collections.deque[str]) -> None:
+    """Each line to `log`, at the level it was logged with; a line without one belongs to the last.
+
+    The last of them go to `last_lines`, too.
+    """
     level = logging.INFO
     with os.fdopen(descriptor, errors="replace") as lines:
         for line in lines:
             matched = LINE.match(line)
             if matched:
                 level = logging.getLevelNamesMapping()[matched[1]]
-            log.log(level, "%s", matched[3] if matched else line.rstrip())
+            text = matched[3] if matched else line.rstrip()
+            last_lines.append(text)
+            log.log(level, "%s", text)
 
 
-def _next(answers: Iterator[str]) -> str:
-    try:
-        return next(answers, "").strip()
-    except ConnectionError:
-        return ""
-
-
-def _death(step: str, status: int) -> str:
-    if status < 0:
-        name = signal.Signals(-status).name
-        advice = " The machine may have run out of memory." if status == -signal.SIGKILL else ""
-        return f"{step}: its process was ended by {name} and left no result.{advice}"
-    return f"{step}: its process ended with status {status} and left no result; its last lines are in this log."
+def _next(answers: TextIO, words: int = 2) -> list[str]:
+    """The words of the host's next line, "" where it has fewer, as when the connection has ended."""
+    line = answers.readline().split()
+    return line + [""] * (words - len(line))
 
 
 def _tail(path: Path, lines: int = 20) -> str:

@@ -14,7 +14,13 @@ from include.contracts.places import ROOT
 from include.pipeline import preloaded
 from include.pipeline.preloaded import PROJECT
 
-NEEDED = ("pipeline/preloaded.py", "contracts/base.py", "contracts/code.py", "contracts/places.py")
+NEEDED = (
+    "pipeline/preloaded.py",
+    "pipeline/processes.py",
+    "contracts/base.py",
+    "contracts/code.py",
+    "contracts/places.py",
+)
 TRY = """
 import json, sys
 from include.pipeline import preloaded

@@ -3,7 +3,10 @@
 import concurrent.futures
 import json
 import multiprocessing
+import os
+import signal
 import subprocess
+import unittest.mock
 from pathlib import Path
 
 import ml_metadata as mlmd
@@ -18,7 +21,7 @@ from include.contracts.places import ROOT, Places
 from include.contracts.release import ReleaseRecord
 from include.contracts.thresholds import ThresholdsUsed
 from include.pipeline import night as nights
-from include.pipeline.metadata import NightlyMetadata, connection_config
+from include.pipeline.metadata import NightlyMetadata, connection_config, node_lock
 from include.pipeline.pipeline import create_pipeline
 from include.pipeline.runner import run_node
 from include.release.store import ReleaseStore
@@ -107,6 +110,39 @@ def test_a_node_that_fails_leaves_its_failure_and_no_outputs(folder, places):
     (failed,) = (e for e in executions if e.last_known_state == e.FAILED)
     assert failed.type.endswith("ExampleValidator")
     assert not (places.pipeline / "taxi/example_validator/anomalies" / str(failed.id)).exists()
+
+
+def test_what_a_killed_night_left_in_the_metadata_is_closed_by_the_next_one(folder, places):
+    killed, alive = new_night(folder, places, "killed"), new_night(folder, places, "alive")
+    for each in (killed, alive):
+        begin(each, places)
+    with node_lock(alive, "examples"):
+        run_node("schema", new_night(folder, places, "next"), places)
+    with NightlyMetadata(places, "taxi") as handle:
+        left = {name: run_states(handle, name) for name in ("killed", "alive")}
+    assert left == {"killed": [mlmd.proto.Execution.CANCELED], "alive": [mlmd.proto.Execution.RUNNING]}
+
+
+def new_night(folder, places, run_id):
+    night = Night.load(folder / "request.json").model_copy(update={"run_id": run_id, "fresh": True})
+    new = night.save(night.folder(places) / "request.json").parent
+    SnapshotRef.load(folder / "snapshot.json").save(new / "snapshot.json")
+    return new
+
+
+def begin(folder, places):
+    """Run a node in a process that dies in the middle of it."""
+    child = os.fork()
+    if not child:
+        executor = "include.pipeline.runner.NightlyLauncher._run_executor"
+        with unittest.mock.patch(executor, lambda *_: os.kill(os.getpid(), signal.SIGKILL)):
+            run_node("examples", folder, places)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def run_states(handle, run_id):
+    run = handle.store.get_context_by_type_and_name("pipeline_run", run_id)
+    return [execution.last_known_state for execution in handle.store.get_executions_by_context(run.id)]
 
 
 def test_a_node_opens_no_port(folder, places, monkeypatch):

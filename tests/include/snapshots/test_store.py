@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from include.owned import owned_folder
 from include.snapshots import store as module
 from include.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
 from include.snapshots.store import SnapshotStore
@@ -131,17 +132,17 @@ def test_a_creator_that_fails_leaves_nothing(store):
 
 def test_what_a_dead_creator_left_is_never_listed_and_later_removed(store):
     create(store, batch([1]))
-    dead, alive = store.folder / ".building-dead", store.folder / ".building-alive"
-    for folder in (dead, alive):
-        (folder / "snapshot").mkdir(parents=True)
-        (folder / "snapshot/manifest.json").write_text("{}")
-    long_ago = time.time() - module.LEFTOVER_SECONDS - 60
-    for path in [dead, *dead.rglob("*")]:
-        os.utime(path, (long_ago, long_ago))
-    assert len(store.list()) == 1
-    create(store, batch([2]))
-    assert not dead.exists()
-    assert alive.exists()
+    dead = store.folder / ".building-dead"
+    dead.mkdir()
+    with owned_folder(store.folder, ".building-") as alive:
+        for folder in (dead, alive):
+            (folder / "snapshot").mkdir()
+            (folder / "snapshot/manifest.json").write_text("{}")
+            os.utime(folder, (0, 0))
+        assert len(store.list()) == 1
+        create(store, batch([2]))
+        assert not dead.exists()
+        assert alive.exists()
 
 
 @pytest.mark.parametrize(

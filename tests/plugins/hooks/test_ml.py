@@ -1,18 +1,32 @@
 """The hook runs steps in the real ML environment: in forks of the warm host, and in processes of their own."""
 
+import contextlib
 import itertools
 import logging
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from include.contracts.places import ROOT, Places
+from nightly.hooks.death import Watch
 from nightly.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, MLStepFailed
 
+TASK = """
+import logging, sys
+from pathlib import Path
+from nightly.hooks.ml import MLHook
+
+MLHook().run("tests.steps:wait_for_a_file", Path(sys.argv[1]), logging.getLogger())
+"""
 MARK = """
 import sys
 
@@ -82,6 +96,111 @@ def test_a_step_that_fails_raises_its_own_error(hook, log, tmp_path):
 def test_a_step_whose_process_dies_is_told_with_the_signal(hook, log, tmp_path):
     with pytest.raises(MLProcessDied, match="SIGABRT"):
         hook.run("tests.steps:crash", tmp_path, log)
+
+
+def test_the_death_of_a_step_is_described_by_all_that_is_known(hook, log, tmp_path):
+    with pytest.raises(MLProcessDied) as died:
+        hook.run("tests.steps:log_and_be_killed", tmp_path, log)
+    text = str(died.value)
+    assert re.search(r"was killed by SIGKILL after 0:00:0\d and left no result", text)
+    assert "out-of-memory killer ended no process meanwhile; " in text
+    assert text.endswith("Its last lines:\n  the last thing it did")
+    assert ("It held up to" in text) is hook.warm
+
+
+def test_an_out_of_memory_kill_is_named(monkeypatch):
+    kills = iter([3, 4])
+    monkeypatch.setattr("nightly.hooks.death._oom_kills", lambda: next(kills))
+    text = Watch().describe("trainer", -9, 3 << 30, [])
+    assert "It held up to 3,072 MB" in text
+    assert "out-of-memory killer ended 1 processes of this machine meanwhile: use a shorter look-back" in text
+
+
+def running_step(hook, log, folder, step="tests.steps:wait_for_a_file"):
+    """Run the step in a thread: the thread, its results or errors, and the ids of the step and of its parent."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(hook.run(step, folder, log))
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, outcome, [int(pid) for pid in read_when_there(folder / "started").split()]
+
+
+def read_when_there(path, seconds=120):
+    for _ in range(seconds * 20):
+        if path.exists() and (text := path.read_text()):
+            return text
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not come")
+
+
+def host_process(places):
+    """The process that listens: the one whose command line names the module, and that no other such one started."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(places.run) in (folder / "cmdline").read_text():
+                found[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    (listener,) = [pid for pid, parent in found.items() if parent not in found]
+    return listener
+
+
+def test_when_the_host_dies_its_steps_run_on_and_new_ones_start(places, log, tmp_path):
+    places = replace(places, run=tmp_path / "run")
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir(), second.mkdir()
+    thread, outcome, pids = running_step(MLHook(places=places), log, first)
+    os.kill(host_process(places), signal.SIGKILL)
+    (second / "go").touch()
+    assert MLHook(places=places).run("tests.steps:wait_for_a_file", second, log)
+    (first / "go").touch()
+    thread.join(timeout=30)
+    assert outcome == [{"pid": pids[0]}]
+
+
+def test_a_host_that_does_not_answer_is_replaced(places, log, tmp_path, monkeypatch):
+    places = replace(places, run=tmp_path / "run")
+    (tmp_path / "go").touch()
+    MLHook(places=places).run("tests.steps:wait_for_a_file", tmp_path, log)
+    stopped = host_process(places)
+    os.kill(stopped, signal.SIGSTOP)
+    monkeypatch.setattr("nightly.hooks.ml.HANDSHAKE_SECONDS", 2)
+    hook = MLHook(places=places)
+    monkeypatch.setattr(hook, "_end_stuck_host", lambda c, end=hook._end_stuck_host: (end(c), monkeypatch.undo()))
+    assert hook.run("tests.steps:wait_for_a_file", tmp_path, log)
+    assert gone(stopped)
+
+
+def test_a_step_ends_with_its_supervisor(places, log, tmp_path):
+    thread, outcome, (step, supervisor) = running_step(MLHook(places=places), log, tmp_path)
+    os.kill(supervisor, signal.SIGKILL)
+    thread.join(timeout=30)
+    assert isinstance(outcome[0], MLProcessDied)
+    assert gone(step)
+
+
+@pytest.mark.parametrize("warm", ["1", "0"])
+def test_a_step_ends_with_its_task(places, log, tmp_path, warm):
+    task = subprocess.Popen(
+        [sys.executable, "-c", TASK, str(tmp_path)],
+        env=os.environ | {"NIGHTLY_WARM": warm, "NIGHTLY_RUN": str(places.run), "PYTHONPATH": "plugins:."},
+        cwd=ROOT,
+    )
+    step, _ = read_when_there(tmp_path / "started").split()
+    task.kill()
+    task.wait()
+    assert gone(step)
+
+
+def test_what_a_step_leaves_in_its_temporary_folder_goes_with_it(hook, log, tmp_path):
+    folder = Path(hook.run("tests.steps:leave_files", tmp_path, log)["folder"])
+    assert folder.name.startswith("nightly-step-leave_files-")
+    assert not folder.exists()
 
 
 def test_kill_ends_the_step_and_what_it_started(hook, log, tmp_path):

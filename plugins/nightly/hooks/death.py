@@ -1,0 +1,67 @@
+"""What is known of a step's process that ended without leaving a result."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+MB = 2**20
+
+
+class Watch:
+    """Begins with the step; tells at its end what the machine says of its death."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._oom_kills = _oom_kills()
+
+    def describe(self, step: str, status: int, memory: int | None, last_lines: Iterable[str]) -> str:
+        """Say how the step ended, how long it ran, what memory there was, and what it logged last.
+
+        :param status: the exit status; negative: the signal that ended it
+        :param memory: the most that the process held, in bytes; None where nobody measured it
+        """
+        ended = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+        ran = dt.timedelta(seconds=round(time.monotonic() - self._began))
+        text = f"{step}: its process {ended} after {ran} and left no result."
+        if memory:
+            text += f" It held up to {memory // MB:,} MB of memory."
+        if status == -signal.SIGKILL:
+            text += self._memory_now()
+        lines = "\n".join(f"  {line}" for line in last_lines)
+        return f"{text} Its last lines:\n{lines}" if lines else f"{text} It logged nothing."
+
+    def _memory_now(self) -> str:
+        before, now = self._oom_kills, _oom_kills()
+        if before is not None and now is not None and now > before:
+            return (
+                f" The kernel's out-of-memory killer ended {now - before} processes of this machine meanwhile: "
+                "use a shorter look-back, or fewer steps at once (the pool `ml`)."
+            )
+        free = _available()
+        known = "" if before is None else " The kernel's out-of-memory killer ended no process meanwhile;"
+        return f"{known} {free // MB:,} MB are free now." if free is not None else known
+
+
+def _oom_kills() -> int | None:
+    """How many processes the kernel has ended for want of memory since it started; None where it does not say."""
+    return _number(Path("/proc/vmstat"), "oom_kill")
+
+
+def _available() -> int | None:
+    """Bytes that a new process could have."""
+    kilobytes = _number(Path("/proc/meminfo"), "MemAvailable:")
+    return None if kilobytes is None else kilobytes * 1024
+
+
+def _number(path: Path, key: str) -> int | None:
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == key:
+                return int(value.split()[0])
+    return None
