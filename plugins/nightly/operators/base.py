@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, DownstreamTasksSkipped
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    DownstreamTasksSkipped,
+)
 
+from include.contracts.base import did_you_mean
 from include.contracts.night import Night, StepError, utc_now
 from include.contracts.places import Places
 
@@ -72,3 +78,15 @@ class NightOperator(BaseOperator):
         if isinstance(error, AirflowTaskTimeout):
             return f"it was ended after {self.execution_timeout or dt.timedelta()}, the time it is allowed"
         return str(error) or type(error).__name__
+
+
+def refuse_unknown_keys(context: Context) -> None:
+    """Fail the task, without a retry, for each key of the run's conf that its DAG's form does not have.
+
+    Airflow adds such a key to the params and goes on: with a misspelt `as_of` it would be a night of today.
+    """
+    names = list(context["dag"].params)
+    unknown = [key for key in context["dag_run"].conf or {} if key not in names]
+    if unknown:
+        lines = [f"  {key}: there is no such key{did_you_mean(key, names)}" for key in unknown]
+        raise AirflowFailException("\n".join(["the conf that this run was triggered with is not valid:", *lines]))

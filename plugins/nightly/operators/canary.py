@@ -11,7 +11,7 @@ from include.canary.report import headline, report
 from include.contracts.canary import CanaryRequest, Comparison, Look
 from nightly.card import NOTE_LIMIT
 from nightly.hooks.ml import MLHook
-from nightly.operators.base import NightOperator
+from nightly.operators.base import NightOperator, refuse_unknown_keys
 from nightly.operators.verdict import NOTE_KEY
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class CompareOperator(NightOperator):
         return MLHook()
 
     def perform(self, context: Context) -> dict[str, Any]:
+        refuse_unknown_keys(context)
         if self.decision != "auto" and not (self.chosen and self.reason.strip()):
             raise AirflowFailException(f"to {self.decision} a canary, choose its model and give a reason")
         if self.chosen not in ("", self.model):

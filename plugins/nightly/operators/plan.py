@@ -17,7 +17,7 @@ from include.contracts.schema import PROPOSAL, REVIEW
 from include.release.store import ReleaseStore
 from include.schemas.store import SchemaStore
 from nightly.hooks.ml import MLHook, MLStepFailed
-from nightly.operators.base import NightOperator
+from nightly.operators.base import NightOperator, refuse_unknown_keys
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,6 +38,7 @@ class PlanOperator(NightOperator):
             night = self.night()
             self.log.info("this run has released already; its request of %s stands", night.planned_at)
         else:
+            refuse_unknown_keys(context)
             try:
                 night = self._plan(context)
             except ContractError as error:
