@@ -13,6 +13,7 @@ import sys
 
 from include.contracts.base import ContractError
 from include.contracts.code import code_version
+from include.contracts.columns import read_schema_text
 from include.contracts.config import load_config
 from include.contracts.night import Night, utc_now
 from include.contracts.places import Places
@@ -30,6 +31,7 @@ STEPS = [
 def plan(arguments: argparse.Namespace, places: Places) -> Night:
     """The night that the command line asks for, with its folder and request.json."""
     config = load_config(arguments.model)
+    read_schema_text(config)
     end = dt.datetime.fromisoformat(arguments.as_of) if arguments.as_of else utc_now()
     if end.tzinfo is None:
         end = end.replace(tzinfo=dt.UTC)

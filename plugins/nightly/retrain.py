@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, chain
 
+from include.contracts.columns import read_schema_text
 from include.contracts.config import load_config
 from nightly.docs import DAG_DOC, TASK_DOCS
 from nightly.operators.download import DownloadOperator
@@ -27,6 +28,7 @@ HISTORY = dt.datetime(2010, 1, 1, tzinfo=dt.UTC)  # backfills reach back to here
 def retrain_dag(model: str) -> DAG:
     """The nightly retrain of include/models/MODEL. Raises ContractError with every problem of its config."""
     config = load_config(model)
+    read_schema_text(config)
     with DAG(
         dag_id=f"{model}_retrain",
         description=config.description,
