@@ -10,6 +10,7 @@ import sys
 
 import pyarrow.parquet as pq
 
+from include.arguments import positive_int
 from include.contracts.base import ContractError, did_you_mean
 from include.contracts.config import load_config, model_names
 from include.contracts.places import Places
@@ -28,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("model")
         command.add_argument("--json", action="store_true")
     showing.add_argument("snapshot", help="its id, or the beginning of it")
-    showing.add_argument("--rows", type=int, default=5, metavar="N", help="how many rows to show (%(default)s)")
+    showing.add_argument(
+        "--rows", type=positive_int, default=5, metavar="N", help="how many rows to show (%(default)s)"
+    )
     given = parser.parse_args(arguments)
     try:
         store = SnapshotStore(Places.from_environment().snapshots, given.model)
