@@ -31,7 +31,10 @@ def run_night(database, tmp_path, monkeypatch):
 
     def run_night(script: dict[str, str] | None = None, **conf):
         monkeypatch.setenv("NIGHTLY_TEST_SCRIPT", json.dumps(script or {}))
-        done = retrain_dag("taxi").test(run_conf=conf)
+        dag = retrain_dag("taxi")
+        for task in dag.tasks:
+            task.retry_delay = dt.timedelta()
+        done = dag.test(run_conf=conf)
         states = {instance.task_id: instance.state for instance in done.get_task_instances()}
         with create_session() as session:  # what the scheduler does when a run ends; dag.test() has no session for it
             run = session.get(DagRun, done.id)
