@@ -3,22 +3,26 @@
 Airflow is on PORT, or on 8080, or on a free port where that is taken; the model server on 8500 and 8501 likewise.
 """
 
+import argparse
 import sys
 
+from include.arguments import port
 from include.contracts.places import Places
 from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
 from local.serving import ModelServer, ModelServerDidNotStart
 
 
 def main() -> int:
-    port = int(sys.argv[1]) if sys.argv[1:] else free_port(preferred=8080)
+    parser = argparse.ArgumentParser("python -m local.up", description=__doc__)
+    parser.add_argument("port", type=port, nargs="?", help="of Airflow (8080, or a free one)")
+    chosen = parser.parse_args().port or free_port(preferred=8080)
     places = Places.from_environment()
     ports = {"port": free_port(preferred=8500), "rest_api_port": free_port(preferred=8501)}
     print("starting the model server and Airflow …", flush=True)
     try:
         with (
             ModelServer.of_releases(places, places.var / "serving.log", **ports).running() as server,
-            LocalAirflow(places.var / "airflow", server.environment, port).running() as airflow,
+            LocalAirflow(places.var / "airflow", server.environment, chosen).running() as airflow,
         ):
             print(f"\n  Airflow        {airflow.url}\n  log in         admin / {airflow.password}")
             print(f"  model server   REST {server.rest}, gRPC {server.grpc}")

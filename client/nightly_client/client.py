@@ -1,6 +1,7 @@
 """The client: one set of calls, over REST or gRPC."""
 
 import logging
+import math
 import random
 import threading
 import time
@@ -68,7 +69,9 @@ class Client:
         if scheme not in ("http", "https", "grpc", "grpcs") or not netloc:
             raise ValueError(f"{address!r} is no address: write http://host:8501 or grpc://host:8500")
         self.address = address
-        self.timeout = timeout
+        if retries < 0:
+            raise ValueError(f"retries are 0 or more, not {retries}")
+        self.timeout = _checked(timeout)
         self.retries = retries
         self.canary = canary
         self.log = log
@@ -202,7 +205,7 @@ class Client:
 
     def _retrying(self, call: Callable[[float], Result], timeout: float | None = None) -> Result:
         """`call` with the seconds that are left; again while the server is unavailable."""
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        deadline = time.monotonic() + (self.timeout if timeout is None else _checked(timeout))
         for attempt in range(self.retries + 1):
             try:
                 return call(max(deadline - time.monotonic(), 0.001))
@@ -220,3 +223,9 @@ def _how(given: dict[str, Any]) -> dict[str, Any]:
     if unknown := given.keys() - known.keys():
         raise TypeError(f"unexpected {', '.join(sorted(unknown))}; known are {', '.join(known)}")
     return known | given
+
+
+def _checked(timeout: float) -> float:
+    if not 0 < timeout < math.inf:
+        raise ValueError(f"a timeout is a number of seconds above 0, not {timeout}")
+    return timeout

@@ -56,6 +56,8 @@ class PredictionLog:
             raise ValueError(f"{', '.join(sorted(self._hash))} cannot be hashed without a key")
         if self._key is not None and len(self._key) < MIN_KEY_BYTES:
             raise ValueError(f"a key of {len(self._key)} bytes can be guessed: give {MIN_KEY_BYTES} or more")
+        if max_bytes < 1:
+            raise ValueError(f"max_bytes is 1 or more, not {max_bytes}: no file would have room for a record")
         if format == "tfrecord":
             _crc32c(b"")
         if format == "parquet":

@@ -49,7 +49,9 @@ def explain(error: ValidationError, contract: type[BaseModel], where: str) -> st
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         line = f"  {key}: {problem['msg']} (given: {problem['input']!r})"
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "value_error":  # by a validator of ours, whose sentence has the value
+            line = f"  {key}: {problem['ctx']['error']}".replace("  : ", "  ")
+        elif problem["type"] == "extra_forbidden":
             names = _names_at(contract, problem["loc"][:-1])
             line = f"  {key}: there is no such key" + did_you_mean(str(problem["loc"][-1]), names)
         elif problem["type"] == "literal_error":
@@ -59,10 +61,10 @@ def explain(error: ValidationError, contract: type[BaseModel], where: str) -> st
     return f"{where} is not valid:\n" + "\n".join(lines)
 
 
-def did_you_mean(given: str, names: list[str]) -> str:
-    """The end of an error message: the nearest of `names`, or all of them."""
+def did_you_mean(given: str, names: list[str], otherwise: str = "") -> str:
+    """The end of an error message: the nearest of `names`; or `otherwise`, or all of them."""
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; valid are: {', '.join(sorted(names))}"
+    return f"; did you mean {near[0]!r}?" if near else f"; {otherwise or 'valid are: ' + ', '.join(sorted(names))}"
 
 
 def _names_at(contract: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -1,34 +1,49 @@
 """A model's config.toml, validated when it is read. Both sides read it; the keys are explained where they stand."""
 
 import datetime as dt
+import math
 import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from include.contracts import metrics
 from include.contracts.base import Contract, ContractError, did_you_mean, explain
+from include.contracts.columns import CuratedSchema, column_name, misnamed
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Days = Annotated[int, Field(ge=1)]
+Days = Annotated[int, Field(ge=1, le=36_500)]
+Allowance = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]  # longer, Airflow refuses a tag
 Change = Annotated[float, Field(gt=0, le=1)]
 Factor = Annotated[float, Field(ge=1)]
 ControlName = Literal["last_accepted", "production", "same_weekday", "same_season"]
+EPOCHS = ("epoch_s", "epoch_ms")
 
 
-class FilesSource(Contract):
+class Section(Contract):
+    """A part of the config. TOML knows nan and inf; as a bound, either would let everything pass."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class FilesSource(Section):
     """Local files: CSV (plain, .gz or .zip) or TFRecord of tf.Example (plain or .gz), sliced by the time column."""
 
     kind: Literal["files"] = "files"
-    path: str  # a file, a folder, or `package:NAME/PATH` for a file inside a wheel of the ML environment
+    path: Annotated[
+        str, Field(min_length=1)
+    ]  # a file, a folder, or `package:NAME/PATH` for a file inside a wheel of the ML environment
     connection: str = ""  # an Airflow connection whose path, when it exists, replaces `path`
     ended_on: dt.date | None = None  # history that ended: a run without a date is as of this day, not of today
 
 
-class ComplaintsApiSource(Contract):
+class ComplaintsApiSource(Section):
     """The consumer complaint database's public search API: CSV by window of the date received."""
 
     kind: Literal["complaints_api"] = "complaints_api"
@@ -39,17 +54,51 @@ class ComplaintsApiSource(Contract):
     ended_on: dt.date | None = None
 
 
-class Schedule(Contract):
+class Schedule(Section):
     cron: str = "0 3 * * *"
-    timezone: str = "UTC"
+    timezone: str = "UTC"  # of the IANA database
+
+    @field_validator("cron")
+    @classmethod
+    def _cron_comes_up(cls, cron: str) -> str:
+        try:
+            from croniter import CroniterError, croniter  # Airflow's; where it is not, nothing is scheduled
+        except ImportError:
+            return cron
+        try:
+            croniter(cron).get_next()
+        except CroniterError as error:
+            raise ValueError(f"{cron!r} is no cron expression that comes up: {error}; e.g. 0 3 * * *") from None
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_exists(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError, OSError):
+            near = did_you_mean(timezone, list(available_timezones()), otherwise="write one like Europe/Berlin")
+            raise ValueError(f"there is no time zone {timezone!r}{near}") from None
+        return timezone
 
 
-class Label(Contract):
+class Label(Section):
     column: str
     positive: list[str]  # the values that count as 1; every other recorded value is 0, a blank one is no label
 
+    @field_validator("positive")
+    @classmethod
+    def _some_value_is_positive(cls, positive: list[str]) -> list[str]:
+        if not positive:
+            raise ValueError(
+                "name at least one value of the label that counts as 1: with none, every label is negative"
+            )
+        if blank := [value for value in positive if not value.strip()]:
+            raise ValueError(f"{blank[0]!r} is blank, and a blank value is no label: take it out")
+        return _without_repeats(positive)
 
-class Data(Contract):
+
+class Data(Section):
     """Columns are named as in the snapshot: the header in snake_case, unless `rename` says otherwise."""
 
     id_columns: list[str]  # what makes a row the same row again; decides its side of the split. [] = the whole row
@@ -62,12 +111,51 @@ class Data(Contract):
     late_days: Annotated[int, Field(ge=0)] = 0  # rows appear this late: what is younger is not used yet
     eval_percent: Annotated[int, Field(ge=1, le=50)] = 20
 
+    @field_validator("id_columns", "ignore")
+    @classmethod
+    def _named_once(cls, columns: list[str]) -> list[str]:
+        return _without_repeats(columns)
+
+    @field_validator("time_format")
+    @classmethod
+    def _format_tells_the_day(cls, text: str) -> str:
+        moment = dt.datetime(2016, 2, 29, 13, 14, 15, tzinfo=dt.UTC)
+        if text in EPOCHS:
+            return text
+        if "%" not in text:
+            raise ValueError(f"{text!r} is no format of strptime{did_you_mean(text, [*EPOCHS, '%Y-%m-%d'])}")
+        try:
+            day = dt.datetime.strptime(moment.strftime(text), text).date()
+        except ValueError as error:
+            raise ValueError(f"{text!r} is no format that strptime can read: {error}; e.g. %Y-%m-%d") from None
+        if day != moment.date():
+            raise ValueError(f"{text!r} does not tell year, month and day; e.g. %Y-%m-%d")
+        return text
+
+    @model_validator(mode="after")
+    def _columns_are_consistent(self) -> "Data":
+        targets = list(self.rename.values())
+        if repeated := {column for column in targets if targets.count(column) > 1}:
+            raise ValueError(f"rename gives the name {min(repeated)!r} to more than one header: give each its own")
+        for column in [*targets, *self.id_columns, self.time_column, self.label.column, *self.ignore]:
+            right = column if column in targets else self.rename.get(column, column_name(column))
+            if not column or column != right:
+                raise ValueError(f"no column has the name {column!r}; write {right or 'a name'!r}, as in the snapshot")
+        if self.label.column in self.ignore:
+            raise ValueError(
+                f"ignore leaves the label {self.label.column!r} out of the examples: take it out of ignore"
+            )
+        if self.label.column == self.time_column:
+            raise ValueError(f"{self.time_column!r} cannot be the label and the time_column: name another")
+        return self
+
     def window_start(self, as_of: dt.datetime, look_back_days: int | None = None) -> dt.datetime:
-        """Where the window of a night begins; it ends `late_days` before `as_of`."""
-        return as_of - dt.timedelta(days=self.late_days + (look_back_days or self.look_back_days))
+        """Where the window of a night begins; it ends `late_days` before that. Raises OverflowError."""
+        days = self.look_back_days if look_back_days is None else look_back_days
+        return as_of - dt.timedelta(days=self.late_days + days)
 
 
-class DataGate(Contract):
+class DataGate(Section):
     """What a night's data must be. Drift and skew thresholds stand in the curated schema, beside their feature.
 
     docs/checks.md says what each is for, and how it was measured.
@@ -101,20 +189,20 @@ class DataGate(Contract):
     serving_days: Annotated[int, Field(ge=0)] = 30  # of logged requests that training is compared with; 0: none
 
 
-class SchemaReviewing(Contract):
+class SchemaReviewing(Section):
     """A night that only a change of the schema would let go on waits for a person; a backfill never does."""
 
     # So long, and then it is held. The next night starts when this one has ended: keep it below the schedule's pace.
     hours: Annotated[float, Field(ge=0)] = 12  # 0: no night waits; proposals are recorded all the same
 
 
-class Bound(Contract):
+class Bound(Section):
     """One metric's bounds. `floor` and `max_drop` are for metrics where higher is better, the others where lower is."""
 
     floor: float | None = None
     ceiling: float | None = None
-    max_drop: float | None = None  # below the model in production, absolute
-    max_rise: float | None = None  # above the model in production, absolute
+    max_drop: Allowance | None = None  # below the model in production, absolute
+    max_rise: Allowance | None = None  # above the model in production, absolute
 
     @model_validator(mode="after")
     def _one_direction(self) -> "Bound":
@@ -127,7 +215,7 @@ class Bound(Contract):
         return self
 
 
-class ModelGate(Contract):
+class ModelGate(Section):
     """What a night's model must be, on the whole and per slice, against figures and against production."""
 
     metrics: dict[str, Bound]  # TFMA metric name (auc, auc_precision_recall, binary_crossentropy, …) -> its bounds
@@ -135,14 +223,37 @@ class ModelGate(Contract):
     slice_metrics: dict[str, Bound] = {}
     min_slice_rows: Annotated[int, Field(ge=1)] = 100
 
+    @field_validator("metrics", "slice_metrics")
+    @classmethod
+    def _metrics_exist(cls, bounds: dict[str, Bound]) -> dict[str, Bound]:
+        for name in bounds:
+            if name not in metrics.NAMES:
+                raise ValueError(f"there is no metric {name!r} of a binary label{did_you_mean(name, [*metrics.NAMES])}")
+        return bounds
 
-class Training(Contract):
+    @field_validator("slices")
+    @classmethod
+    def _sliced_once(cls, columns: list[str]) -> list[str]:
+        return _without_repeats(columns)
+
+    @model_validator(mode="after")
+    def _judges_something(self) -> "ModelGate":
+        if not self.metrics:
+            raise ValueError(
+                "metrics is empty, so no model would be held: bound at least one, e.g. auc = { floor = 0.6 }"
+            )
+        if self.slice_metrics and not self.slices:
+            raise ValueError("slice_metrics judge nothing without slices: name the columns to slice by")
+        return self
+
+
+class Training(Section):
     steps: Annotated[int, Field(ge=1)] = 500
     batch_size: Annotated[int, Field(ge=1)] = 512
     hyperparameters: dict[str, int | float | str | bool] = {}  # read by the model's own code
 
 
-class Pipeline(Contract):
+class Pipeline(Section):
     """Where what grows with the rows runs. Beam is for what one machine cannot hold; below that it is slower."""
 
     reuse: bool = True  # an earlier night's work, where data, code and config are the same (include/pipeline/reuse.py)
@@ -156,7 +267,7 @@ class Pipeline(Contract):
         return self
 
 
-class Vertex(Contract):
+class Vertex(Section):
     """A release becomes a version of the Vertex AI model of the same name, and has its alias `default`."""
 
     project: str
@@ -167,7 +278,7 @@ class Vertex(Contract):
     timeout_seconds: Annotated[float, Field(gt=0)] = 1800  # until Vertex AI has the version
 
 
-class Canary(Contract):
+class Canary(Section):
     """A release goes to a share of the callers first, and is compared with the version in production by what they ask.
 
     How it is decided: docs/operations.md. What is compared is the mean Brier score, (probability - label)^2, 0 to 1.
@@ -186,7 +297,7 @@ class Canary(Contract):
     labels: Annotated[list[Literal["snapshots", "feedback"]], Field(min_length=1)] = ["snapshots", "feedback"]
 
 
-class Release(Contract):
+class Release(Section):
     """`timeout_seconds` and what follows are for a model server; where that is, NIGHTLY_SERVING_REST and …_GRPC say."""
 
     keep: Annotated[int, Field(ge=2)] = 5  # versions in the serving volume; the one in use and its predecessor always
@@ -206,7 +317,7 @@ class Release(Contract):
         return self
 
 
-class Retention(Contract):
+class Retention(Section):
     runs: Annotated[int, Field(ge=2)] = 14  # of these the pipeline's artifacts are kept, to run again from the middle
     snapshots: Annotated[int, Field(ge=1)] = 30  # that were used last, whatever became of their nights
     # More of those that an accepted or released night refers to, so many in all. Those of versions that are not removed
@@ -215,11 +326,11 @@ class Retention(Contract):
     baselines: Annotated[int, Field(ge=60)] = 400  # accepted statistics: a year of nights, for the same season
 
 
-class ModelConfig(Contract):
+class ModelConfig(Section):
     name: str  # the folder's name
     description: str
-    owner: str = "ml"
-    tags: list[str] = []
+    owner: Name = "ml"
+    tags: list[Name] = []
     source: Annotated[FilesSource | ComplaintsApiSource, Field(discriminator="kind")]
     schedule: Schedule = Schedule()
     data: Data
@@ -261,6 +372,8 @@ class ModelConfig(Contract):
         for key, value in overrides.items():
             section, _, rest = key.partition(".")
             if section in ("drift", "skew") and rest:
+                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                    raise ContractError(f"threshold {key!r} is {value!r}: give a number, 0 or more")
                 continue
             if section not in ("data_gate", "model_gate") or not rest:
                 raise ContractError(
@@ -278,7 +391,10 @@ class ModelConfig(Contract):
 
 
 def load_config(name: str, models: Path = MODELS) -> ModelConfig:
-    """Read and validate include/models/NAME/config.toml. Raises ContractError with every problem in it."""
+    """Read and validate include/models/NAME/config.toml. Raises ContractError with every problem in it.
+
+    Where there is a curated schema, the columns must be those that it has.
+    """
     path = models / name / "config.toml"
     if not path.exists():
         names = model_names(models)
@@ -288,9 +404,19 @@ def load_config(name: str, models: Path = MODELS) -> ModelConfig:
     except tomllib.TOMLDecodeError as error:
         raise ContractError(f"{path} is not TOML: {error}") from None
     try:
-        return ModelConfig.model_validate({"name": name, **data})
+        config = ModelConfig.model_validate({"name": name, **data})
     except ValidationError as error:
         raise ContractError(explain(error, ModelConfig, str(path))) from None
+    schema = path.with_name("schema.pbtxt")
+    if schema.exists() and (wrong := misnamed(config, CuratedSchema(schema, schema.read_text()))):
+        raise ContractError("\n  ".join([f"{path} is not valid:", *wrong]))
+    return config
+
+
+def _without_repeats(names: list[str]) -> list[str]:
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{min(repeated)!r} stands in it more than once: name it once")
+    return names
 
 
 def model_names(models: Path = MODELS) -> list[str]:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from include.arguments import positive_int
 from include.contracts.base import ContractError
 
 RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
@@ -32,7 +33,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     comparing.add_argument("--threshold", action="append", default=[], type=_threshold, metavar="FEATURE=VALUE")
     comparing.add_argument("--all", type=_share, metavar="VALUE", help="the threshold of every other feature")
     comparing.add_argument(
-        "--min-rows", type=at_least_one, default=200, metavar="N", help="fewer are not judged (%(default)s)"
+        "--min-rows", type=positive_int, default=200, metavar="N", help="fewer are not judged (%(default)s)"
     )
 
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -66,7 +67,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     one = commands.add_parser("convert", parents=[reading, beam, showing], help="to TFRecord of tf.Example")
     one.add_argument("data", metavar="DATA")
     one.add_argument("out", metavar="FOLDER", help="a new one")
-    one.add_argument("--shards", type=at_least_one, metavar="N", help="files of each split (1; a runner chooses)")
+    one.add_argument("--shards", type=positive_int, metavar="N", help="files of each split (1; a runner chooses)")
     one.add_argument("--gzip", action="store_true")
     one.add_argument("--split", type=_split, metavar="train=80,eval=20", help="in percent, by a hash of the row's id")
     one.add_argument("--id-columns", type=lambda text: text.split(","), default=[], metavar="A,B")
@@ -85,13 +86,6 @@ def beam_args(given: argparse.Namespace, words: list[str]) -> list[str]:
 
 def before_and_after(mark: str, words: list[str]) -> tuple[list[str], list[str]]:
     return (words[: words.index(mark)], words[words.index(mark) + 1 :]) if mark in words else (words, [])
-
-
-def at_least_one(text: str) -> int:
-    """An option's whole number. Raises ArgumentTypeError."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 1 or more")
-    return int(text)
 
 
 def _share(text: str) -> float:

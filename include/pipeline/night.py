@@ -11,8 +11,10 @@ import datetime as dt
 import getpass
 import sys
 
+from include.arguments import positive_int
 from include.contracts.base import ContractError
 from include.contracts.code import code_version
+from include.contracts.columns import read_schema_text
 from include.contracts.config import load_config
 from include.contracts.night import Night, utc_now
 from include.contracts.places import Places
@@ -32,6 +34,7 @@ STEPS = [
 def plan(arguments: argparse.Namespace, places: Places) -> Night:
     """The night that the command line asks for, with its folder and request.json."""
     config = load_config(arguments.model)
+    read_schema_text(config)
     end = dt.datetime.fromisoformat(arguments.as_of) if arguments.as_of else utc_now()
     if end.tzinfo is None:
         end = end.replace(tzinfo=dt.UTC)
@@ -46,7 +49,7 @@ def plan(arguments: argparse.Namespace, places: Places) -> Night:
         as_of=end,
         window_start=config.data.window_start(end),
         release=arguments.release,
-        train_steps=arguments.train_steps or config.training.steps,
+        train_steps=config.training.steps if arguments.train_steps is None else arguments.train_steps,
         fresh=arguments.fresh,
         code_version=code_version(),
         production_version=_store(places, config.name).production(),
@@ -67,7 +70,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("model")
     parser.add_argument("--as-of", help="end of the window, ISO 8601, UTC unless it says otherwise (default: now)")
     parser.add_argument("--release", action="store_true", help="release the model if both gates pass")
-    parser.add_argument("--train-steps", type=int)
+    parser.add_argument("--train-steps", type=positive_int)
     parser.add_argument("--fresh", action="store_true", help="compute everything anew, reusing no earlier work")
     parser.add_argument("--source", help="another path or URL than the config's")
     parser.add_argument("--until", choices=STEPS, help="stop after this step")

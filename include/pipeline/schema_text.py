@@ -1,47 +1,21 @@
 """Edits the text of a schema where it has to change, and nowhere else: its comments and its order are a person's work.
 
-protobuf's own text format loses both. This knows only as much of the syntax as it takes to find a field: what is
-edited is parsed again by protobuf, and compared (include/pipeline/schema_evolution.py).
+protobuf's own text format loses both. What is edited is parsed again by protobuf, and compared
+(include/pipeline/schema_evolution.py).
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-TOKEN = re.compile(
-    r"""(?P<comment>\#[^\n]*)
-      | (?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
-      | (?P<open>[{<]) | (?P<close>[}>]) | (?P<colon>:)
-      | (?P<list>\[[^\]]*\])
-      | (?P<end>[;,])
-      | (?P<word>[^\s{}<>:;,\[\]"'\#]+)
-      | (?P<space>\s+)""",
-    re.VERBOSE,
-)
+from include.contracts import pbtxt
+from include.contracts.pbtxt import Field
 
 
 class SchemaEditError(Exception):
     """The text is written in a way that cannot be edited; a person has to."""
-
-
-@dataclass
-class Field:
-    """A field's place in the text."""
-
-    name: str
-    start: int
-    end: int = 0
-    value: tuple[int, int] = (0, 0)  # of a scalar: its text; of a message: what is between the braces
-    fields: list["Field"] = field(default_factory=list)
-
-    def all(self, name: str) -> list["Field"]:
-        return [one for one in self.fields if one.name == name]
-
-    def one(self, name: str) -> "Field | None":
-        return next(iter(self.all(name)), None)
 
 
 class SchemaText:
@@ -49,10 +23,10 @@ class SchemaText:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.root = Field("", 0, len(text), (0, len(text)))
-        tokens = [token for token in _tokens(text) if token.lastgroup not in ("comment", "space", "end")]
-        if _fields(tokens, 0, self.root) != len(tokens):
-            raise SchemaEditError("a brace is closed that was never opened")
+        try:
+            self.root = pbtxt.parse(text)
+        except pbtxt.TextFormatError as error:
+            raise SchemaEditError(str(error)) from None
         self._edits: list[tuple[int, int, str]] = []
 
     def feature(self, name: str) -> Field:
@@ -71,7 +45,7 @@ class SchemaText:
 
     def read(self, place: Field) -> str:
         """A scalar's text, without quotes."""
-        return self.text[slice(*place.value)].strip("\"'")
+        return pbtxt.read(self.text, place)
 
     def replace(self, place: Field, value: str) -> None:
         self._edits.append((*place.value, value))
@@ -130,43 +104,4 @@ def quoted(value: str) -> str:
 
 
 def _comments(text: str) -> Iterator[re.Match[str]]:
-    return (token for token in _tokens(text) if token.lastgroup == "comment")
-
-
-def _tokens(text: str) -> Iterator[re.Match[str]]:
-    place = 0
-    while place < len(text):
-        token = TOKEN.match(text, place)
-        if token is None:
-            raise SchemaEditError(f"cannot read the schema's text at {text[place : place + 40]!r}")
-        yield token
-        place = token.end()
-
-
-def _fields(tokens: list[re.Match[str]], at: int, parent: Field) -> int:
-    """The fields of `parent` from token `at` on; where its closing brace is, or the end."""
-    while at < len(tokens) and tokens[at].lastgroup != "close":
-        one = Field(tokens[at][0], tokens[at].start())
-        if tokens[at].lastgroup not in ("word", "list"):
-            raise SchemaEditError(f"a field's name was expected where the schema's text has {tokens[at][0]!r}")
-        at += 1
-        if at < len(tokens) and tokens[at].lastgroup == "colon":
-            at += 1
-        if at < len(tokens) and tokens[at].lastgroup == "open":
-            begin = tokens[at].end()
-            at = _fields(tokens, at + 1, one)
-            if at >= len(tokens):
-                raise SchemaEditError(f"{one.name} has no closing brace")
-            one.value, one.end = (begin, tokens[at].start()), tokens[at].end()
-            at += 1
-        else:
-            begin = at
-            while at < len(tokens) and tokens[at].lastgroup == "string":  # adjacent strings are one
-                at += 1
-            at += at == begin
-            if at > len(tokens):
-                raise SchemaEditError(f"{one.name} has no value")
-            one.value = tokens[begin].start(), tokens[at - 1].end()
-            one.end = one.value[1]
-        parent.fields.append(one)
-    return at
+    return (token for token in pbtxt.tokens(text) if token.lastgroup == "comment")

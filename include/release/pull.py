@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from include.arguments import positive_number
 from include.contracts.base import ContractError, sync_folder
 from include.contracts.release import ReleaseRecord
 from include.release.errors import DamagedError, ReleaseError
@@ -31,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("bucket", help="gs://BUCKET/PREFIX, as release.gcs in the model's config.toml")
     parser.add_argument("model")
     parser.add_argument("--into", type=Path, required=True, help="the volume that TensorFlow Serving watches")
-    parser.add_argument("--every", type=float, metavar="SECONDS", help="go on for ever; what fails is tried again")
+    parser.add_argument(
+        "--every", type=positive_number, metavar="SECONDS", help="go on for ever; what fails is tried again"
+    )
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s", level=logging.INFO)
     while True:

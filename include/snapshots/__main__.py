@@ -12,11 +12,11 @@ import sys
 
 import pyarrow.parquet as pq
 
+from include.arguments import positive_int
 from include.contracts.base import ContractError, did_you_mean
 from include.contracts.config import load_config, model_names
 from include.contracts.places import Places
 from include.contracts.snapshot import SnapshotManifest
-from include.data.arguments import at_least_one
 from include.snapshots.errors import SnapshotError
 from include.snapshots.store import SnapshotStore
 from include.tables import cell, print_table
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--json", action="store_true")
     showing.add_argument("snapshot", help="its id, or the beginning of it")
     showing.add_argument(
-        "--rows", type=at_least_one, default=5, metavar="N", help="how many rows to show (%(default)s)"
+        "--rows", type=positive_int, default=5, metavar="N", help="how many rows to show (%(default)s)"
     )
     given = parser.parse_args(arguments)
     try:

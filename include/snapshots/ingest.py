@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from include.contracts.base import did_you_mean
+from include.contracts.columns import column_name
 from include.contracts.config import Data, ModelConfig
 from include.contracts.night import Download, Night, SnapshotRef
 from include.pipeline.schema import SchemaError, read_schema
@@ -124,7 +125,7 @@ def column_names(body: Body, rename: dict[str, str]) -> dict[str, str]:
     """Each header of `body` -> its column: `rename`, or in snake_case. Raises ColumnError where two become one."""
     names: dict[str, str] = {}
     for header in body.headers:
-        name = rename.get(header) or re.sub(r"[^a-z0-9]+", "_", header.strip().lower()).strip("_")
+        name = rename.get(header) or column_name(header)
         other = next((known for known, taken in names.items() if taken == name), None)
         if other is not None or not name or name == ROW:
             what = f"has the name of {other!r}, {name!r}" if other else f"makes no name: {name!r}"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup
 
+from include.contracts.base import ContractError
 from include.contracts.config import load_config, model_names
 from nightly.operators.canary import CompareOperator, DecideOperator
+
+log = logging.getLogger(__name__)
 
 DOC = """\
 Compares each model's canary with its version in production, by the predictions that clients logged and the labels that
@@ -37,7 +41,7 @@ Carries out what the comparison says, or a person: promote, stop, or wait.
 
 def canary_dag(cron: str, timezone: str = "UTC") -> DAG:
     """Runs at `cron`, which should be after the nights. Without a model that has canaries it is there, and idle."""
-    models = [name for name in model_names() if load_config(name).release.canary]
+    models = [name for name in model_names() if _has_canaries(name)]
     with DAG(
         dag_id="canary",
         description="Compares canaries with the versions in production: promote, stop, or wait",
@@ -71,6 +75,15 @@ def canary_dag(cron: str, timezone: str = "UTC") -> DAG:
         if not models:
             EmptyOperator(task_id="nothing_to_compare", doc_md=TASK_DOCS["nothing_to_compare"])
     return dag
+
+
+def _has_canaries(model: str) -> bool:
+    """Whether its config says so. A broken config takes this DAG from no other model: the model's own DAG shows it."""
+    try:
+        return load_config(model).release.canary is not None
+    except ContractError as error:
+        log.error("no canary of %s is compared: %s", model, error)
+        return False
 
 
 def params(models: list[str]) -> dict[str, Param]:

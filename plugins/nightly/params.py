@@ -25,6 +25,7 @@ def params(config: ModelConfig) -> dict[str, Param]:
             None,
             type=["null", "integer"],
             minimum=1,
+            maximum=36_500,
             title="Look-back, days",
             section=window,
             description=f"How long before that the window begins. Empty: {config.data.look_back_days}.",

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, chain
 
+from include.contracts.columns import read_schema_text
 from include.contracts.config import load_config
 from nightly.docs import DAG_DOC, TASK_DOCS
 from nightly.operators.download import DownloadOperator
@@ -27,6 +28,7 @@ HISTORY = dt.datetime(2010, 1, 1, tzinfo=dt.UTC)  # backfills reach back to here
 def retrain_dag(model: str) -> DAG:
     """The nightly retrain of include/models/MODEL. Raises ContractError with every problem of its config."""
     config = load_config(model)
+    read_schema_text(config)
     with DAG(
         dag_id=f"{model}_retrain",
         description=config.description,
@@ -47,7 +49,7 @@ def retrain_dag(model: str) -> DAG:
             "execution_timeout": dt.timedelta(hours=1),
         },
     ) as dag:
-        plan = PlanOperator(**task("plan"), retries=0, execution_timeout=dt.timedelta(minutes=5))
+        plan = PlanOperator(**task("plan"), retries=2, execution_timeout=dt.timedelta(minutes=5))
         download = DownloadOperator(**task("download"), retries=3, execution_timeout=dt.timedelta(hours=3))
         snapshot = SnapshotOperator(**task("snapshot"), pool=POOL)
         examples = MLStepOperator(**task("examples"), pool=POOL)
@@ -55,11 +57,11 @@ def retrain_dag(model: str) -> DAG:
         statistics = MLStepOperator(**task("statistics"), pool=POOL)
         example_validator = MLStepOperator(**task("example_validator"), pool=POOL)
         drift_skew = MLStepOperator(**task("drift_skew"), pool=POOL)
-        data_gate = DataGateOperator(**task("data_gate"), pool=POOL, retries=0)
+        data_gate = DataGateOperator(**task("data_gate"), pool=POOL, retries=2)
         schema_review = SchemaReviewOperator(
             **task("schema_review"), hours=config.schema_review.hours, retries=3, retry_delay=dt.timedelta(seconds=1)
         )
-        data_gate_again = GateOperator(**task("data_gate_again"), pool=POOL, retries=0)
+        data_gate_again = GateOperator(**task("data_gate_again"), pool=POOL, retries=2)
         transform = MLStepOperator(
             **task("transform"),
             pool=POOL,
@@ -68,12 +70,12 @@ def retrain_dag(model: str) -> DAG:
         )
         trainer = MLStepOperator(**task("trainer"), pool=POOL, execution_timeout=dt.timedelta(hours=12))
         evaluator = MLStepOperator(**task("evaluator"), pool=POOL, execution_timeout=dt.timedelta(hours=3))
-        model_gate = GateOperator(**task("model_gate"), pool=POOL, retries=0)
+        model_gate = GateOperator(**task("model_gate"), pool=POOL, retries=2)
         infra_validator = MLStepOperator(**task("infra_validator"), pool=POOL)
         # One at a time over all runs of the model, nightly, manual and backfill: a pool of one slot for each model
         # would do the same, but would have to be made by hand for a new model.
         release = ReleaseOperator(**task("release"), pool=POOL, max_active_tis_per_dag=1)
-        verdict = VerdictOperator(**task("verdict"), retries=0, execution_timeout=dt.timedelta(minutes=5))
+        verdict = VerdictOperator(**task("verdict"), retries=2, execution_timeout=dt.timedelta(minutes=5))
 
         chain(plan, download, snapshot, examples, statistics, [example_validator, drift_skew], data_gate)
         chain(snapshot, schema, [example_validator, drift_skew])

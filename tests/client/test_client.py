@@ -295,3 +295,13 @@ def test_an_example_takes_plain_values_and_refuses_others():
     assert list(made.features.feature["b"].float_list.value) == [1.0, 2.5]
     with pytest.raises(TypeError, match="'bad'"):
         example({"bad": {"x": 1}})
+
+
+@pytest.mark.parametrize(("given", "said"), [({"timeout": 0}, "above 0, not 0"), ({"retries": -1}, "not -1")])
+def test_a_client_refuses_numbers_that_make_no_sense(given, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        Client("http://localhost:1", **given)
+    with pytest.raises(ValueError, match="above 0, not -1"), Client("http://localhost:1") as client:
+        client.predict("taxi", [{"x": 1}], timeout=-1)
+    with pytest.raises(ValueError, match="max_bytes is 1 or more"):
+        PredictionLog(tmp_path, max_bytes=0)

@@ -121,6 +121,13 @@ def test_a_decision_without_model_or_reason_changes_nothing(dag, store):
     assert store.canary() is not None
 
 
+def test_a_key_that_the_form_does_not_have_changes_nothing(dag, store, tmp_path):
+    assert run(dag, model="taxi", decison="stop", reason="complaints came")[0] == "failed"
+    assert store.canary() is not None
+    [error] = (tmp_path / "var/nights/taxi").glob("*/taxi.compare.error.json")
+    assert "decison: there is no such key; did you mean 'decision'?" in error.read_text()
+
+
 def test_a_promotion_that_nobody_would_serve_fails_and_says_why(dag, store, tmp_path):
     state, states, _ = run(dag, model="taxi", decision="promote", reason="it is as good")
     assert (state, states["taxi.decide"]) == ("failed", "failed")

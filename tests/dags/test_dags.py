@@ -129,10 +129,10 @@ def project(tmp_path):
     return tmp_path
 
 
-def parse_in(project: Path, model: str) -> dict[str, Any]:
+def parse_in(project: Path, dag: str) -> dict[str, Any]:
     plugins = str(project / "plugins")
     return parse(
-        project / f"dags/{model}_retrain.py",
+        project / f"dags/{dag}.py",
         PYTHONPATH=f"{project}{os.pathsep}{plugins}",
         AIRFLOW__CORE__PLUGINS_FOLDER=plugins,
         AIRFLOW__CORE__DAGS_FOLDER=str(project / "dags"),
@@ -145,7 +145,7 @@ def test_a_third_model_is_a_folder_and_a_file_of_three_lines(project):
     assert len([line for line in text.splitlines() if line.strip()]) == 3
     (project / "dags/cabs_retrain.py").write_text(text.replace("taxi", "cabs"))
 
-    found = parse_in(project, "cabs")
+    found = parse_in(project, "cabs_retrain")
     assert (found["dags"], found["errors"]) == (["cabs_retrain"], [])
 
 
@@ -153,9 +153,39 @@ def test_an_invalid_config_is_an_import_error_that_names_the_key_and_the_nearest
     config = project / "include/models/taxi/config.toml"
     config.write_text(config.read_text().replace("min_rows =", "min_row =", 1))
 
-    found = parse_in(project, "taxi")
+    found = parse_in(project, "taxi_retrain")
     [error] = found["errors"]
     assert "data_gate.min_row: there is no such key; did you mean 'min_rows'?" in error and "config.toml" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (('cron = "0 3', 'cron = "0 25'), "schedule.cron: '0 25 * * *' is no cron expression that comes up"),
+        (('cron = "0 3 * *', 'cron = "0 3 30 2'), "schedule.cron: '0 3 30 2 *' is no cron expression that comes up"),
+        (
+            ("America/Chicago", "America/Chicaco"),
+            "there is no time zone 'America/Chicaco'; did you mean 'America/Chicago'?",
+        ),
+        (('slices = ["', 'slices = ["x'), "has no feature 'xpayment_type'; did you mean 'payment_type'?"),
+    ],
+)
+def test_a_broken_config_is_one_sentence_at_its_own_dag_and_leaves_the_others(project, change, sentence):
+    config = project / "include/models/taxi/config.toml"
+    config.write_text(config.read_text().replace(*change, 1))
+
+    found = parse_in(project, "taxi_retrain")
+    [error] = found["errors"]
+    assert sentence in error.splitlines()[-1] and found["dags"] == []
+    for others in ("complaints_retrain", "canary", "rollback"):
+        found = parse_in(project, others)
+        assert (found["dags"], found["errors"]) == ([others], [])
+
+
+def test_a_model_without_a_schema_is_an_import_error_that_says_how_to_make_one(project):
+    (project / "include/models/taxi/schema.pbtxt").unlink()
+    [error] = parse_in(project, "taxi_retrain")["errors"]
+    assert "schema.pbtxt is missing" in error and "`bin/data schema infer DATA --model taxi --out" in error
 
 
 def test_only_the_plugin_file_is_loaded_as_a_plugin():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from include.contracts.config import Pipeline, load_config
-from include.contracts.night import Night, utc_now
+from include.contracts.night import Night, StepError, utc_now
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome, Verdict
 from nightly.operators.plan import BEAM_CHECK
@@ -31,7 +31,10 @@ def run_night(database, tmp_path, monkeypatch):
 
     def run_night(script: dict[str, str] | None = None, **conf):
         monkeypatch.setenv("NIGHTLY_TEST_SCRIPT", json.dumps(script or {}))
-        done = retrain_dag("taxi").test(run_conf=conf)
+        dag = retrain_dag("taxi")
+        for task in dag.tasks:
+            task.retry_delay = dt.timedelta()
+        done = dag.test(run_conf=conf)
         states = {instance.task_id: instance.state for instance in done.get_task_instances()}
         with create_session() as session:  # what the scheduler does when a run ends; dag.test() has no session for it
             run = session.get(DagRun, done.id)
@@ -108,6 +111,16 @@ def test_what_cannot_be_asked_fails_at_once_and_says_why(run_night):
 
     assert states["plan"] == "failed" and states["download"] == "upstream_failed"
     assert "did you mean 'min_rows'?" in note
+
+
+def test_a_key_that_the_form_does_not_have_fails_the_night_at_once_with_the_nearest_that_it_has(run_night):
+    state, note, states, folder = run_night(asof="2013-03-09", train_step=3)
+
+    assert state == "failed" and states["plan"] == "failed" and states["download"] == "upstream_failed"
+    assert "asof: there is no such key; did you mean 'as_of'?" in note
+    assert "train_step: there is no such key; did you mean 'train_steps'?" in note
+    assert StepError.load(folder / "plan.error.json").try_number == 1
+    assert not (folder / "request.json").exists()
 
 
 def test_options_that_beam_refuses_fail_the_night_before_its_download(run_night, monkeypatch):

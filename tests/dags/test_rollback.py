@@ -63,6 +63,16 @@ def test_a_version_that_is_not_there_fails_and_says_which_there_are(rollback, st
     assert f"there are: {NOW}, {NOW + 1}" in error.read_text()
 
 
+def test_a_key_that_the_form_does_not_have_takes_nothing_back(rollback, store, tmp_path):
+    done = rollback.test(
+        run_conf={"model": "taxi", "vrsion": str(NOW), "reason": "complaints"},
+        logical_date=dt.datetime(2026, 1, 3, tzinfo=dt.UTC),
+    )
+    assert done.state == "failed" and store.production() == NOW + 1
+    [error] = (tmp_path / "var/nights/taxi").glob("*/rollback.error.json")
+    assert "vrsion: there is no such key; did you mean 'version'?" in error.read_text()
+
+
 @pytest.mark.parametrize("bad", [{"version": "newest"}, {"reason": ""}, {"model": "taxy"}])
 def test_the_form_refuses_what_makes_no_sense(rollback, bad):
     [(name, value)] = bad.items()

@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, DownstreamTasksSkipped
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    DownstreamTasksSkipped,
+)
 
+from include.contracts.base import did_you_mean, write_atomically
 from include.contracts.night import Night, StepError, utc_now
 from include.contracts.places import Places
 
@@ -40,6 +47,11 @@ class NightOperator(BaseOperator):
     def folder(self) -> Path:
         return self.places.night(self.model, self.run_id)
 
+    @property
+    def notified(self) -> Path:
+        """There once this task has notified: for which of its tries."""
+        return self.folder / f"{self.task_id}.notified"
+
     def night(self) -> Night:
         """What the plan task wrote. Raises FileNotFoundError, or ContractError."""
         return Night.load(self.folder / "request.json")
@@ -64,6 +76,22 @@ class NightOperator(BaseOperator):
             ).save(failure)
             raise
 
+    def notify_once(self, send: Callable[[Context], None], context: Context) -> None:
+        """Notify by `send`, once for all tries of this task; a task that a person clears notifies again.
+
+        What cannot be sent is an error in the log, whatever a mail server or a webhook does.
+        """
+        sent, tries = self.notified, str(context["ti"].max_tries)  # which a clearing raises
+        if sent.exists() and sent.read_text() == tries:
+            self.log.info("an earlier try of this task has sent the notification")
+            return
+        try:
+            send(context)
+        except Exception:
+            self.log.exception("the notification could not be sent")
+            return
+        write_atomically(sent, tries.encode())
+
     def perform(self, context: Context) -> Any:
         """The task's work; what it returns is pushed to XCom."""
         raise NotImplementedError
@@ -72,3 +100,24 @@ class NightOperator(BaseOperator):
         if isinstance(error, AirflowTaskTimeout):
             return f"it was ended after {self.execution_timeout or dt.timedelta()}, the time it is allowed"
         return str(error) or type(error).__name__
+
+
+def rendered(text: str) -> str:
+    """Return as many lines of `text` as Airflow keeps of a rendered template, which it would cut with a remark."""
+    room = conf.getint("core", "max_templated_field_length")
+    if len(text) <= room:
+        return text
+    rest = "\n… and more: the whole text is in this task's log, and on the night's page"
+    return text[: max(room - len(rest), 0)].rpartition("\n")[0] + rest
+
+
+def refuse_unknown_keys(context: Context) -> None:
+    """Fail the task, without a retry, for each key of the run's conf that its DAG's form does not have.
+
+    Airflow adds such a key to the params and goes on: with a misspelt `as_of` it would be a night of today.
+    """
+    names = list(context["dag"].params)
+    unknown = [key for key in context["dag_run"].conf or {} if key not in names]
+    if unknown:
+        lines = [f"  {key}: there is no such key{did_you_mean(key, names)}" for key in unknown]
+        raise AirflowFailException("\n".join(["the conf that this run was triggered with is not valid:", *lines]))

@@ -11,7 +11,7 @@ from include.canary.report import headline, report
 from include.contracts.canary import CanaryRequest, Comparison, Look
 from nightly.card import NOTE_LIMIT
 from nightly.hooks.ml import MLHook
-from nightly.operators.base import NightOperator
+from nightly.operators.base import NightOperator, refuse_unknown_keys, rendered
 from nightly.operators.verdict import NOTE_KEY
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class CompareOperator(NightOperator):
         return MLHook()
 
     def perform(self, context: Context) -> dict[str, Any]:
+        refuse_unknown_keys(context)
         if self.decision != "auto" and not (self.chosen and self.reason.strip()):
             raise AirflowFailException(f"to {self.decision} a canary, choose its model and give a reason")
         if self.chosen not in ("", self.model):
@@ -87,9 +88,10 @@ class DecideOperator(NightOperator):
         result = self.hook.run("include.canary.decide:decide_step", self.folder, self.log)
         found = Comparison.parse(result, where="the result of the decision")
         look = Look.load(self.folder / LOOK) if (self.folder / LOOK).exists() else None
-        self.comparison = report(self.model, found, look)
-        for line in self.comparison.splitlines():
+        text = report(self.model, found, look)
+        for line in text.splitlines():
             self.log.info("%s", line)
+        self.comparison = rendered(text)
         context["ti"].xcom_push(key=NOTE_KEY, value=f"**{headline(self.model, found, look)}**"[:NOTE_LIMIT])
         return result
 

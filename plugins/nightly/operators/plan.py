@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.contracts.base import ContractError
+from include.contracts.base import ContractError, did_you_mean
 from include.contracts.code import code_version
+from include.contracts.columns import CuratedSchema
 from include.contracts.config import ModelConfig, load_config
 from include.contracts.night import Night, utc_now
 from include.contracts.release import ReleaseRecord
@@ -17,7 +18,7 @@ from include.contracts.schema import PROPOSAL, set_aside_review
 from include.release.store import ReleaseStore
 from include.schemas.store import SchemaStore
 from nightly.hooks.ml import MLHook, MLStepFailed
-from nightly.operators.base import NightOperator
+from nightly.operators.base import NightOperator, refuse_unknown_keys
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,6 +39,7 @@ class PlanOperator(NightOperator):
             night = self.night()
             self.log.info("this run has released already; its request of %s stands", night.planned_at)
         else:
+            refuse_unknown_keys(context)
             try:
                 night = self._plan(context)
             except ContractError as error:
@@ -75,12 +77,14 @@ class PlanOperator(NightOperator):
         return record.exists() and ReleaseRecord.load(record).state in ("released", "canary")
 
     def _plan(self, context: Context) -> Night:
-        ti, schemas = context["ti"], SchemaStore(self.places, self.model)
+        ti, schemas, params = context["ti"], SchemaStore(self.places, self.model), context["params"]
         schema_version = schemas.current()
+        schema = CuratedSchema(schemas.path(schema_version), schemas.text(schema_version))
+        refuse_unknown_comparators(params["thresholds"] or {}, schema)
         return plan_night(
             load_config(self.model),
             context["dag_run"],
-            context["params"],
+            params,
             now=utc_now(),
             code_version=code_version(),
             production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).production(),
@@ -103,22 +107,29 @@ def plan_night(
     run_url: str,
 ) -> Night:
     """What `run` asks for. Raises ContractError for what cannot be asked."""
-    trigger = _trigger(run)
+    trigger, steps, days = _trigger(run), params["train_steps"], params["look_back_days"]
     as_of = _as_of(config, run, trigger, params["as_of"], now)
     overrides, reason = params["thresholds"] or {}, (params["reason"] or "").strip()
     if overrides and not reason:
         raise ContractError("thresholds are overridden for this run without a reason: say why in `reason`")
     config.with_overrides(overrides)  # refuses what is not a threshold
+    for name, value in (("train_steps", steps), ("look_back_days", days)):
+        if value is not None and value < 1:
+            raise ContractError(f"{name} is {value}: give 1 or more, or leave it out")
+    try:
+        window_start = config.data.window_start(as_of, days)
+    except OverflowError:
+        raise ContractError(f"no window of {days or config.data.look_back_days} days ends at {as_of}") from None
     return Night(
         model=config.name,
         run_id=run.run_id,
         trigger=trigger,
         requested_by=run.triggering_user_name or ("the schedule" if trigger == "scheduled" else trigger),
         as_of=as_of,
-        window_start=config.data.window_start(as_of, params["look_back_days"]),
+        window_start=window_start,
         # A backfill retrains the past: it judges, and leaves what is in production alone unless asked to.
         release=params["release"] == "yes" or (params["release"] == "auto" and trigger != "backfill"),
-        train_steps=params["train_steps"] or config.training.steps,
+        train_steps=config.training.steps if steps is None else steps,
         fresh=params["fresh"],
         overrides=overrides,
         override_reason=reason,
@@ -129,6 +140,15 @@ def plan_night(
         run_url=run_url,
         planned_at=now,
     )
+
+
+def refuse_unknown_comparators(overrides: Mapping[str, Any], schema: CuratedSchema) -> None:
+    """Raise ContractError for a drift.FEATURE or skew.FEATURE that the schema has no comparator for."""
+    for key in overrides:
+        kind, _, feature = key.partition(".")
+        if kind in ("drift", "skew") and feature not in (names := schema.comparators(kind)):
+            hint = did_you_mean(feature, names)
+            raise ContractError(f"threshold {key!r}: the schema has no {kind} comparator for {feature!r}{hint}")
 
 
 def _trigger(run: DagRunProtocol) -> Trigger:

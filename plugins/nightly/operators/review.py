@@ -91,7 +91,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         proposal.save(asked)
         self.subject = f"{proposal.model}, {proposal.as_of:%Y-%m-%d}: approve {summary(proposal)}?"
         self.body = body(proposal, self.hours)
-        self._notify(context)
+        self.notify_once(self._notify, context)
         ApprovalOperator.execute(self, context)  # does not return
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -114,6 +114,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
             )
         except SchemaVersionError as error:  # asked again by the task's retry
             self.log.error("%s", error)
+            self.notified.unlink(missing_ok=True)  # the one who answered is told that the night waits again
             raise
         self.log.info("%s", review.sentence)
         return ApprovalOperator.execute_complete(self, context, event)
@@ -136,11 +137,8 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
             as_of=proposal.as_of,
             decided_at=utc_now(),
         )
-        try:
-            link = self.generate_link_to_ui_from_context(context=context)
-            VerdictNotifier(waiting, run_url=link, page_url=night_url(self.model, self.run_id))(context)
-        except Exception:  # whatever a mail server or a webhook does, the night waits
-            self.log.exception("that a night waits could not be sent")
+        link = self.generate_link_to_ui_from_context(context=context)
+        VerdictNotifier(waiting, run_url=link, page_url=night_url(self.model, self.run_id))(context)
 
 
 def summary(proposal: SchemaProposal) -> str:

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.contracts.release import Rollback
 from nightly.hooks.ml import MLHook
-from nightly.operators.base import NightOperator
+from nightly.operators.base import NightOperator, refuse_unknown_keys
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -54,6 +54,7 @@ class RollbackOperator(NightOperator):
         return result
 
     def _request(self, context: Context) -> Rollback:
+        refuse_unknown_keys(context)
         version = self.version.strip()
         if version != "previous" and not version.isdecimal():
             raise AirflowFailException(f"{self.version!r} is no version: give its number, or `previous`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +19,7 @@ from include.contracts.schema import SchemaReview
 from include.contracts.verdict import Outcome, Verdict
 from nightly.card import note, report
 from nightly.notifiers.verdict import VerdictNotifier
-from nightly.operators.base import NightOperator
+from nightly.operators.base import NightOperator, rendered
 from nightly.operators.review import TASKS as REVIEW_TASKS
 from nightly.web.address import night_url
 
@@ -49,33 +50,45 @@ class VerdictOperator(NightOperator):
         ti = context["ti"]
         order = [task.task_id for task in self.dag.topological_sort() if task.task_id in self._upstream()]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
-        verdict = decide(self.model, self.run_id, self.folder, {task: states.get(task) for task in order})
+        verdict = decide(
+            self.model, self.run_id, self.folder, {task: states.get(task) for task in order}, self._tries()
+        )
         verdict.save(self.folder / "verdict.json")
-        self.verdict = report(verdict)
-        for line in self.verdict.splitlines():
+        text = report(verdict)
+        for line in text.splitlines():
             self.log.info("%s", line)
+        self.verdict = rendered(text)
         ti.xcom_push(key=NOTE_KEY, value=note(verdict))
         ti.xcom_push(key="return_value", value=verdict.model_dump(mode="json"))
         if verdict.outcome not in (Outcome.RELEASED, Outcome.ACCEPTED):
-            self._notify(verdict, context)
+            self.notify_once(partial(self._notify, verdict), context)
         if verdict.outcome is Outcome.FAILED:
             raise AirflowFailException(verdict.summary)
+
+    def _tries(self) -> dict[str, int]:
+        """How often each task is tried before it has failed."""
+        return {task.task_id: (task.retries or 0) + 1 for task in self.dag.tasks}
 
     def _upstream(self) -> set[str]:
         return self.get_flat_relative_ids(upstream=True)
 
     def _notify(self, verdict: Verdict, context: Context) -> None:
-        try:
-            run_url = context["ti"].log_url.partition("/tasks/")[0]
-            VerdictNotifier(verdict, run_url=run_url, page_url=night_url(self.model, self.run_id))(context)
-        except Exception:  # whatever a mail server or a webhook does, the verdict stands
-            self.log.exception("the verdict could not be sent")
+        run_url = context["ti"].log_url.partition("/tasks/")[0]
+        VerdictNotifier(verdict, run_url=run_url, page_url=night_url(self.model, self.run_id))(context)
 
 
-def decide(model: str, run_id: str, folder: Path, states: Mapping[str, str | None]) -> Verdict:
+def decide(
+    model: str,
+    run_id: str,
+    folder: Path,
+    states: Mapping[str, str | None],
+    tries: Mapping[str, int] | None = None,
+) -> Verdict:
     """The verdict from the tasks' states, in the order they run, and from what those that succeeded found.
 
     A record is read only when its task has succeeded: another may be left from before it was cleared.
+
+    :param tries: how often each task is tried before it has failed
     """
 
     def found(task: str, contract: type[Kind]) -> Kind | None:
@@ -89,7 +102,7 @@ def decide(model: str, run_id: str, folder: Path, states: Mapping[str, str | Non
     review = found("schema_review", SchemaReview)
     release, not_released = found("release", ReleaseRecord), _not_released(folder, states)
     in_production = release.version if release and release.state != "canary" else None
-    failed_task, error = _first_failure(folder, states)
+    failed_task, error = _first_failure(folder, states, tries or {})
     reasons = [*(data.reasons if data else []), *(model_gate.reasons if model_gate else [])]
     stays = "nothing is in production yet"
     if release:  # a gate was cleared after it
@@ -177,13 +190,18 @@ def _reused(folder: Path, states: Mapping[str, str | None]) -> dict[str, str]:
     return {task: run for task, run in said.items() if run}
 
 
-def _first_failure(folder: Path, states: Mapping[str, str | None]) -> tuple[str, str]:
+def _first_failure(folder: Path, states: Mapping[str, str | None], tries: Mapping[str, int]) -> tuple[str, str]:
     """The first failed task and its error; ("", "") when none failed."""
     for task in (task for state in ("failed", "upstream_failed") for task in states if states[task] == state):
         try:
             return task, StepError.load(folder / f"{task}.error.json").message
         except FileNotFoundError:
-            return task, "it left no message (it may have been killed); its log says more"
+            often = f"try {tries[task]} of {tries[task]}" if task in tries else "its last try"
+            return task, (
+                f"it is {states[task]} after {often} and left no message: it was killed, marked as failed, or never "
+                f"began since Airflow's API did not answer. Its log in Airflow says more; clear {task} with what is "
+                "downstream to run the night from there"
+            )
     return "", ""
 
 

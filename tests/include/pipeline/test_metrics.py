@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import tensorflow_model_analysis as tfma
 
+from include.contracts.metrics import NAMES
 from include.pipeline.beam import pipeline_options
 from include.pipeline.metrics import (
     LABEL,
@@ -58,6 +59,13 @@ def figures(result):
         for name, value in outputs[""][""].items()
         if "doubleValue" in value
     }
+
+
+def test_each_metric_that_a_config_may_bound_is_one_number(frame, tmp_path):
+    write_results(batches(frame), MODELS, list(NAMES), ["product"], tmp_path)
+    for model in MODELS:
+        measured = figures(tfma.load_eval_result(str(tmp_path), model_name=model))
+        assert {name for key, name in measured if key == ()} == {"example_count", *NAMES}
 
 
 def test_every_metric_of_every_slice_of_each_model_is_tfmas(frame, tmp_path):

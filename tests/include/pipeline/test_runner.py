@@ -68,6 +68,13 @@ def test_a_node_that_runs_again_leaves_one_output_for_its_consumers(folder, plac
     assert run_node("example_validator", folder, places)
 
 
+def test_a_gate_that_judges_again_finds_the_same_and_leaves_one_baseline(folder, places):
+    for gate in ("data_gate", "model_gate"):
+        first, second = (run_node(gate, folder, places) for _ in range(2))
+        assert first["reasons"] == second["reasons"] and first["passed"] == second["passed"]
+    assert len(list((places.baselines / "taxi").glob("[0-9]*/baseline.json"))) == 1
+
+
 def test_nights_that_run_at_once_do_not_meet_in_the_metadata(folder, places):
     """Eight processes, which SQLite's ML Metadata by itself answers with "database is locked"."""
     folders = []

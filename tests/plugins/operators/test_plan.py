@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from include.contracts.base import ContractError
+from include.contracts.columns import read_schema_text
 from include.contracts.config import load_config
-from nightly.operators.plan import plan_night
+from nightly.operators.plan import plan_night, refuse_unknown_comparators
 
 UTC = dt.UTC
 NOW = dt.datetime(2026, 5, 5, 12, tzinfo=UTC)
@@ -91,11 +92,23 @@ def test_late_rows_move_the_whole_window_back():
         ({"thresholds": {"data_gate.min_row": 5}, "reason": "thin"}, "did you mean 'min_rows'?"),
         ({"thresholds": {"training.steps": 5}, "reason": "thin"}, "only data_gate"),
         ({"thresholds": {"data_gate.min_rows": -5}, "reason": "thin"}, "data_gate.min_rows: .*greater"),
+        ({"thresholds": {"drift.fare": -1}, "reason": "thin"}, "'drift.fare' is -1: give a number, 0 or more"),
+        ({"train_steps": 0}, "train_steps is 0: give 1 or more, or leave it out"),
+        ({"look_back_days": 0}, "look_back_days is 0: give 1 or more, or leave it out"),
+        ({"look_back_days": -3}, "look_back_days is -3"),
+        ({"as_of": "0001-01-05"}, "no window of 365 days ends at 0001-01-05"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_what_to_do(params, message):
     with pytest.raises(ContractError, match=message):
         plan(**params)
+
+
+def test_a_threshold_of_drift_that_the_schema_has_no_comparator_for_is_refused_with_the_nearest():
+    schema = read_schema_text(load_config("taxi"))
+    refuse_unknown_comparators({"drift.payment_type": 0.3, "data_gate.min_rows": 5}, schema)
+    with pytest.raises(ContractError, match="no drift comparator for 'paymnt_type'; did you mean 'payment_type'"):
+        refuse_unknown_comparators({"drift.paymnt_type": 0.3}, schema)
 
 
 def test_thresholds_are_replaced_with_their_reason():

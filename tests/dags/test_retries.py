@@ -1,0 +1,97 @@
+"""Tasks whose work is done when Airflow's API does not answer: they run again, and nothing happens twice."""
+
+import httpx
+import pytest
+
+from include.contracts.night import Night, StepError
+from include.contracts.verdict import Outcome, Verdict
+from nightly.operators.ml import GateOperator
+from nightly.operators.plan import PlanOperator
+from nightly.operators.review import DataGateOperator
+from nightly.operators.verdict import VerdictOperator
+from nightly.retrain import retrain_dag
+from tests.dags.test_night import run_night, skipped  # noqa: F401  the fixture
+from tests.dags.test_notified import slack, told  # noqa: F401  the fixture
+
+BEHIND_THE_DATA_GATE = {"transform", "trainer", "evaluator", "model_gate", "infra_validator", "release"}
+
+
+@pytest.fixture
+def lose(monkeypatch):
+    """Lets `method` of an operator do its work and then time out, so many times; returns how often it was called."""
+
+    def lose(kind: type, method: str, times: int = 1) -> list[str]:
+        calls: list[str] = []
+        work = getattr(kind, method)
+
+        def lost(operator, *arguments, **named):
+            calls.append(operator.task_id)
+            if calls.count(operator.task_id) > times:
+                return work(operator, *arguments, **named)
+            try:
+                work(operator, *arguments, **named)
+            finally:
+                raise httpx.ReadTimeout("The read operation timed out")
+
+        monkeypatch.setattr(kind, method, lost)
+        return calls
+
+    return lose
+
+
+def test_a_plan_is_made_again(run_night, lose):  # noqa: F811
+    calls = lose(PlanOperator, "post_execute")
+    state, note, _, folder = run_night(as_of="2016-01-02", train_steps=7)
+    assert (state, calls) == ("success", ["plan", "plan"]) and note.startswith("**🟢 RELEASED")
+    assert Night.load(folder / "request.json").train_steps == 7
+    assert not (folder / "plan.error.json").exists()
+
+
+@pytest.mark.parametrize("gate", ["data_gate", "model_gate"])
+def test_a_gate_that_passes_twice_lets_the_night_go_on(run_night, lose, gate):  # noqa: F811
+    lose(GateOperator, "reason_to_stop")
+    state, note, states, _ = run_night()
+    assert state == "success" and skipped(states) == set() and note.startswith("**🟢 RELEASED")
+
+
+def test_a_data_gate_that_holds_twice_skips_what_is_behind_it(run_night, lose, slack):  # noqa: F811
+    calls = lose(DataGateOperator, "skip")
+    state, _, states, folder = run_night({"data_gate": "hold"})
+    assert (state, calls) == ("success", ["data_gate", "data_gate"])
+    assert skipped(states) == BEHIND_THE_DATA_GATE
+    verdict = Verdict.load(folder / "verdict.json")
+    assert verdict.outcome is Outcome.HELD_DATA and len([one for one in verdict.reasons if one.held]) == 2
+    assert "HELD_DATA" in told(slack)
+
+
+def test_a_model_gate_that_holds_twice_skips_the_release(run_night, lose):  # noqa: F811
+    lose(GateOperator, "skip")
+    _, note, states, _ = run_night({"model_gate": "hold"})
+    assert skipped(states) == {"release"} and note.startswith("**🟠 HELD_MODEL")
+
+
+def test_a_verdict_that_is_given_twice_is_told_once(run_night, lose, slack):  # noqa: F811
+    calls = lose(VerdictOperator, "post_execute", times=2)
+    state, note, states, _ = run_night({"data_gate": "hold"})
+    assert (state, states["verdict"], calls) == ("success", "success", ["verdict"] * 3)
+    assert note.count("HELD_DATA") == 1 and "HELD_DATA" in told(slack)  # which takes one message
+
+
+def test_a_task_that_never_begins_is_told_with_its_tries_and_what_to_do(run_night, lose):  # noqa: F811
+    calls = lose(PlanOperator, "pre_execute", times=3)
+    state, _, states, folder = run_night()
+    assert (state, states["plan"], states["verdict"], len(calls)) == ("failed", "failed", "failed", 3)
+    verdict = Verdict.load(folder / "verdict.json")
+    assert (verdict.outcome, verdict.failed_task) == (Outcome.FAILED, "plan")
+    assert "it is failed after try 3 of 3 and left no message" in verdict.summary
+    assert "clear plan with what is downstream" in verdict.error
+
+
+def test_every_task_of_a_night_is_retried():
+    assert {task.task_id: task.retries for task in retrain_dag("taxi").tasks if not task.retries} == {}
+
+
+def test_a_step_that_fails_in_every_try_says_so_itself(run_night):  # noqa: F811
+    _, _, states, folder = run_night({"model_gate": "fail"})
+    assert states["model_gate"] == "failed"
+    assert StepError.load(folder / "model_gate.error.json").try_number == 3
