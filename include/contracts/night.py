@@ -21,6 +21,7 @@ from pydantic import AwareDatetime
 from include.contracts.base import Contract
 from include.contracts.config import ModelConfig, load_config
 from include.contracts.places import Places
+from include.contracts.snapshot import Delivery
 
 
 class Night(Contract):
@@ -85,12 +86,19 @@ class Download(Contract):
 
 
 class SnapshotRef(Contract):
-    """The snapshot that a night uses. `rows` of 0 means NO_DATA."""
+    """The snapshot that a night uses, and what was delivered for it. `rows` of 0 means NO_DATA."""
 
     snapshot_id: str
     path: str
     rows: int
     created: bool  # False: the same content was there already
+    delivery: Delivery | None = None  # None: recorded by an older version, which did not keep it
+
+    def no_data(self, night: Night) -> str:
+        """Say that the night's window has no rows, and where the rows are that the source has."""
+        window = f"from {_moment(night.window_start)} to {_moment(night.window_end)}"
+        extent = f" ({self.delivery.extent})" if self.delivery else ""
+        return f"the source has no rows {window}{extent}"
 
 
 class Contribution(Contract):
@@ -134,6 +142,11 @@ class GateResult(Contract):
     @property
     def held_for(self) -> list[Reason]:
         return [reason for reason in self.reasons if reason.held]
+
+
+def _moment(time: dt.datetime) -> str:
+    """A day, with the time of day where that is not midnight."""
+    return f"{time:%Y-%m-%d}" if time.time() == dt.time() else f"{time:%Y-%m-%d %H:%M}"
 
 
 def utc_now() -> dt.datetime:

@@ -120,6 +120,8 @@ class DataSet:
             for body, names in self._bodies(file):
                 for batch in readers.read(body, names, bad, _row_test(body, names, columns)):
                     yield _decoded(batch, body, bad)
+                if body.truncated:
+                    raise DataError(f"{body.name} is truncated: {body.truncated}. Fetch it again.")
         except SnapshotError as error:
             raise DataError(str(error)) from error
 

@@ -16,7 +16,7 @@ from include.contracts.base import ContractError
 from include.contracts.code import code_version
 from include.contracts.columns import read_schema_text
 from include.contracts.config import load_config
-from include.contracts.night import Night, utc_now
+from include.contracts.night import Night, SnapshotRef, utc_now
 from include.contracts.places import Places
 from include.contracts.release import NOT_RELEASED, NotReleased
 from include.pipeline import worker
@@ -100,7 +100,7 @@ def main(words: list[str]) -> int:
             break
         found = worker.step_function(step)(folder, places)
         if step == "snapshot" and not found["rows"]:
-            print(f"NO_DATA: {night.model} has no rows before {night.as_of:%Y-%m-%d %H:%M}")
+            print(f"NO_DATA: {SnapshotRef.load(folder / 'snapshot.json').no_data(night)}")
             return 3
         if found.get("passed") is False:
             held = [reason for reason in found["reasons"] if reason["held"]]

@@ -9,17 +9,21 @@ Ends with 2 where it could not be done; the error says why.
 import argparse
 import json
 import sys
+from collections import defaultdict
 
 import pyarrow.parquet as pq
 
 from include.arguments import positive_int
 from include.contracts.base import ContractError, did_you_mean
 from include.contracts.config import load_config, model_names
+from include.contracts.night import SnapshotRef
 from include.contracts.places import Places
 from include.contracts.snapshot import SnapshotManifest
 from include.snapshots.errors import SnapshotError
 from include.snapshots.store import SnapshotStore
 from include.tables import cell, print_table
+
+Nights = dict[str, list[tuple[str, SnapshotRef]]]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,10 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        store = SnapshotStore(Places.from_environment().snapshots, given.model)
+        places = Places.from_environment()
+        store = SnapshotStore(places.snapshots, given.model)
         if not store.folder.is_dir():
             _check_model(given.model)
-        return _list(store, given.json) if given.command == "list" else _show(store, given)
+        nights = _nights(places, given.model)
+        return _list(store, nights, given.json) if given.command == "list" else _show(store, nights, given)
     except (SnapshotError, ContractError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,32 +57,41 @@ def _check_model(model: str) -> None:
     load_config(model)
 
 
-def _list(store: SnapshotStore, as_json: bool) -> int:
+def _nights(places: Places, model: str) -> Nights:
+    """snapshot id -> the nights that use it, each with what was delivered for it; by name."""
+    nights: Nights = defaultdict(list)
+    for path in sorted((places.nights / model).glob("*/snapshot.json")):
+        ref = SnapshotRef.load(path)
+        nights[ref.snapshot_id].append((path.parent.name, ref))
+    return nights
+
+
+def _list(store: SnapshotStore, nights: Nights, as_json: bool) -> int:
     manifests = store.list()
     if as_json:
         print(json.dumps([manifest.model_dump(mode="json") for manifest in manifests], indent=2))
     elif not manifests:
         print(f"{store.model} has no snapshot yet.")
     else:
-        header = ["SNAPSHOT", "CREATED", "ROWS", "FROM", "TO", "DUPLICATES", "REJECTED", "MB"]
-        print_table(header, [_summary(manifest) for manifest in manifests], right={2, 5, 6, 7})
+        header = ["SNAPSHOT", "CREATED", "ROWS", "FROM", "TO", "NIGHTS", "MB"]
+        rows = [_summary(manifest, len(nights.get(manifest.snapshot_id, []))) for manifest in manifests]
+        print_table(header, rows, right={2, 5, 6})
     return 0
 
 
-def _summary(manifest: SnapshotManifest) -> list[str]:
+def _summary(manifest: SnapshotManifest, nights: int) -> list[str]:
     return [
         manifest.snapshot_id[:12],
         f"{manifest.created_at:%Y-%m-%d %H:%M}",
         f"{manifest.rows:,}",
         f"{manifest.first_row:%Y-%m-%d}",
         f"{manifest.last_row:%Y-%m-%d}",
-        f"{manifest.duplicate_rows:,}",
-        f"{manifest.rejected_rows:,}",
+        f"{nights:,}",
         f"{sum(file.bytes for file in manifest.files) / 1e6:.1f}",
     ]
 
 
-def _show(store: SnapshotStore, given: argparse.Namespace) -> int:
+def _show(store: SnapshotStore, nights: Nights, given: argparse.Namespace) -> int:
     manifest = store.verify(given.snapshot)
     if given.json:
         print(manifest.model_dump_json(indent=2))
@@ -88,20 +103,35 @@ def _show(store: SnapshotStore, given: argparse.Namespace) -> int:
         "first, last row": f"{manifest.first_row}, {manifest.last_row}",
         "window": f"{manifest.window_start} to {manifest.window_end}",
         "label": ", ".join(f"{value or 'blank'} {rows:,}" for value, rows in manifest.label_counts.items()) or "absent",
-        "duplicates": f"{manifest.duplicate_rows:,}",
-        "rejected": f"{manifest.rejected_rows:,}",
         "made": f"{manifest.created_at} by code {manifest.code_version}",
         "schema": manifest.schema_fingerprint,
     }
     print_table([], [[key, value] for key, value in facts.items()])
-    for count in manifest.rejected:
-        print(f"  {count.rows:,} rows: {count.reason} {count.column}, e.g. {count.example!r}")
     for origin in manifest.source:
         print(f"  from {origin}")
+    _print_deliveries(nights.get(manifest.snapshot_id, []))
     rows = _first_rows(store, manifest, given.rows)
     print()
     print_table(["COLUMN", "TYPE", *(f"ROW {n + 1}" for n in range(len(rows)))], _transposed(manifest, rows))
     return 0
+
+
+def _print_deliveries(nights: list[tuple[str, SnapshotRef]]) -> None:
+    """What came for each night that uses a snapshot: the same rows can be delivered in several ways."""
+    delivered = [(night, ref.delivery) for night, ref in nights if ref.delivery]
+    if not delivered:
+        return
+    print()
+    counts = [
+        [night, f"{came.rows:,}", f"{came.duplicate_rows:,}", f"{came.rejected_rows:,}", f"{len(came.truncated):,}"]
+        for night, came in delivered
+    ]
+    print_table(["NIGHT", "ROWS", "DUPLICATES", "REJECTED", "TRUNCATED FILES"], counts, right={1, 2, 3, 4})
+    for night, came in delivered:
+        for count in came.rejected:
+            print(f"  {night}: {count.rows:,} rows rejected for {count.fault}, e.g. {count.example!r}")
+        for body in came.truncated:
+            print(f"  {night}: {body.file} is truncated: {body.reason}")
 
 
 def _first_rows(store: SnapshotStore, manifest: SnapshotManifest, count: int) -> list[dict]:

@@ -9,6 +9,10 @@ class UnreadableBodyError(SnapshotError):
     """A body that is gone, has changed, is damaged, or is not what its name says."""
 
 
+class TruncatedBodyError(SnapshotError):
+    """A body that ends in the middle of a row, and before it none of the window."""
+
+
 class ColumnError(SnapshotError):
     """A column that is missing, or two that would have one name."""
 

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,8 +18,15 @@ from include.contracts.base import did_you_mean
 from include.contracts.columns import column_name
 from include.contracts.config import Data, ModelConfig
 from include.contracts.night import Download, Night, SnapshotRef
+from include.contracts.snapshot import Delivery, TruncatedBody
 from include.pipeline.schema import SchemaError, read_schema
-from include.snapshots.errors import ColumnError, SnapshotError, TooManyRejectedError, UnreadableBodyError
+from include.snapshots.errors import (
+    ColumnError,
+    SnapshotError,
+    TooManyRejectedError,
+    TruncatedBodyError,
+    UnreadableBodyError,
+)
 from include.snapshots.readers import MARKED, ROW, Body, as_csv, bodies, read, unmark
 from include.snapshots.rejects import Rejects
 from include.snapshots.store import TYPES, SnapshotStore
@@ -56,7 +64,7 @@ def ingest(
     streams = [body for file in download.files for body in bodies(_unchanged(file.path, file.sha256))]
     if not streams:
         log.info("the source has nothing from %s to %s", *window)
-        return SnapshotRef(snapshot_id="", path="", rows=0, created=False)
+        return SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=Delivery())
     names = [column_names(body, data.rename) for body in streams]
     columns = _columns(names, data, schema or config.folder / "schema.pbtxt")
     named = list(zip(streams, names, strict=True))
@@ -86,39 +94,82 @@ def _ingest(
         Rejects(folder / "rejected.parquet") as rejects,
         store.build(columns, time_column=data.time_column, id_columns=data.id_columns) as builder,
     ):
-        total, outside = 0, 0
+        seen = _Seen()
         for body, renamed in streams:
             for batch in read(body, renamed, rejects, _row_test(body, renamed, data)):
-                total += batch.num_rows
-                cleaned, left_out = _clean(batch, body, columns, data, window, rejects)
-                outside += left_out
-                builder.add(cleaned)
+                builder.add(_clean(batch, body, columns, data, window, rejects, seen))
         rejects.close()
         log.info(
-            "%s bodies, %s rows: %s in the window %s to %s, %s outside of it, %s rejected",
-            *(len(streams), f"{total:,}", f"{builder.rows:,}", *window, f"{outside:,}", f"{rejects.rows:,}"),
+            "%s bodies, %s rows that can be read: %s in the window %s to %s, %s outside of it; %s rejected",
+            *(len(streams), f"{seen.rows:,}", f"{builder.rows:,}", *window, f"{seen.outside:,}", f"{rejects.rows:,}"),
         )
         for count in rejects.counts():
-            log.warning("%s rows rejected: %s %s, e.g. %r", count.rows, count.reason, count.column, count.example)
+            log.warning("%s rows rejected for %s, e.g. %r", count.rows, count.fault, count.example)
+        truncated = _truncated(streams)
         _check_share(config, rejects, builder.rows, columns)
+        delivery = Delivery(
+            rows=builder.rows,
+            outside=seen.outside,
+            oldest=seen.oldest,
+            newest=seen.newest,
+            rejected=rejects.counts(),
+            truncated=truncated,
+            without_newline=[body.name for body, _ in streams if body.without_newline],
+        )
         if not builder.rows:
-            return SnapshotRef(snapshot_id="", path="", rows=0, created=False)
+            if truncated:
+                raise TruncatedBodyError(
+                    f"{truncated[0].file} is truncated: {truncated[0].reason}, and no row of the window comes before. "
+                    "Have it delivered again."
+                )
+            return SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=delivery)
         manifest, created = builder.finish(
             label=data.label.column,
             window_start=window[0],
             window_end=window[1],
-            rejected=rejects.counts(),
             source=[file.origin for file in download.files],
             source_sha256=[file.sha256 for file in download.files],
             code_version=night.code_version,
         )
+    delivery = delivery.model_copy(update={"duplicate_rows": delivery.rows - manifest.rows})
     log.info(
         "snapshot %s %s: %s rows from %s to %s, %s duplicates left out",
         *(manifest.snapshot_id, "made" if created else "was there already", f"{manifest.rows:,}"),
-        *(manifest.first_row, manifest.last_row, f"{manifest.duplicate_rows:,}"),
+        *(manifest.first_row, manifest.last_row, f"{delivery.duplicate_rows:,}"),
     )
-    path = str(store.path(manifest.snapshot_id).absolute())
-    return SnapshotRef(snapshot_id=manifest.snapshot_id, path=path, rows=manifest.rows, created=created)
+    return SnapshotRef(
+        snapshot_id=manifest.snapshot_id,
+        path=str(store.path(manifest.snapshot_id).absolute()),
+        rows=manifest.rows,
+        created=created,
+        delivery=delivery,
+    )
+
+
+@dataclass
+class _Seen:
+    """The rows whose time can be read."""
+
+    rows: int = 0
+    outside: int = 0  # of the window
+    oldest: dt.datetime | None = None
+    newest: dt.datetime | None = None
+
+    def add(self, times: pa.TimestampArray, inside: pa.BooleanArray) -> None:
+        if not len(times):
+            return
+        ends = pc.min_max(times).as_py()
+        self.rows += len(times)
+        self.outside += len(times) - (pc.sum(inside).as_py() or 0)
+        self.oldest = min(filter(None, (self.oldest, ends["min"])))
+        self.newest = max(filter(None, (self.newest, ends["max"])))
+
+
+def _truncated(streams: list[tuple[Body, dict[str, str]]]) -> list[TruncatedBody]:
+    bodies = [body for body, _ in streams if body.truncated]
+    for body in bodies:
+        log.warning("%s is truncated: %s: %r", body.name, body.truncated, body.cut_row)
+    return [TruncatedBody(file=body.name, reason=body.truncated, text=body.cut_row) for body in bodies]
 
 
 def column_names(body: Body, rename: dict[str, str]) -> dict[str, str]:
@@ -187,8 +238,9 @@ def _clean(
     data: Data,
     window: tuple[dt.datetime, dt.datetime],
     rejects: Rejects,
-) -> tuple[pa.RecordBatch, int]:
-    """The batch's good rows of the window, typed and with all `columns`; and how many are outside of the window."""
+    seen: _Seen,
+) -> pa.RecordBatch:
+    """The batch's good rows of the window, typed and with all `columns`."""
 
     def reject(bad: pa.Array, reason: str, column: str) -> pa.Array:
         """Keep the rows where `bad` is true aside; the rows that stay, as a mask."""
@@ -214,7 +266,7 @@ def _clean(
 
     start, end = (pa.scalar(moment, TYPES["timestamp"]) for moment in window)
     inside = pc.and_(pc.greater_equal(times, start), pc.less(times, end))
-    outside = batch.num_rows - (pc.sum(inside).as_py() or 0)
+    seen.add(times, inside)
     batch, times = batch.filter(inside), times.filter(inside)
 
     if data.id_columns:
@@ -233,7 +285,7 @@ def _clean(
             typed[name] = values
     typed[data.time_column] = times
     arrays = [typed[name] if name in typed else _column(batch, name).cast(TYPES[columns[name]]) for name in columns]
-    return pa.RecordBatch.from_arrays(arrays, list(columns)), outside
+    return pa.RecordBatch.from_arrays(arrays, list(columns))
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
@@ -321,11 +373,10 @@ def _check_share(config: ModelConfig, rejects: Rejects, rows: int, columns: dict
     share = rejects.rows / (rejects.rows + rows) if rejects.rows else 0.0
     if share > limit:
         worst = rejects.counts()[0]
-        where = f" in {worst.column}" if worst.column else ""
         raise TooManyRejectedError(
             f"{rejects.rows:,} of {rejects.rows + rows:,} rows could not be read: {share:.2%}, above "
             f"data_gate.max_rejected_share of {limit:.2%}. Most often ({worst.rows:,} rows) the fault is "
-            f"{worst.reason!r}{where}, e.g. {worst.example!r}. All are in {rejects.path}, each with its reason.",
+            f"{worst.fault}, e.g. {worst.example!r}. All are in {rejects.path}, each with its reason.",
             retyped=_retyped(rejects, rows, columns),
         )
 

@@ -179,7 +179,6 @@ class SnapshotBuilder:
             schema_fingerprint=hashlib.sha256(kinds).hexdigest()[:16],
             label_counts=label_counts,
             rows_by_day=_rows_by_day(times[order]),
-            duplicate_rows=self.rows - len(order),
             files=files,
             created_at=utc_now(),
             **details,

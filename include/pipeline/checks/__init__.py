@@ -7,7 +7,7 @@ from include.pipeline.checks import categories, days, distances, label, numbers,
 from include.pipeline.checks.evidence import Evidence, not_measured
 
 CHECKS = (
-    *(rows.volume, rows.freshness, rows.rejected, rows.duplicates, rows.usual_volume, days.check),
+    *(rows.volume, rows.freshness, rows.delivery, rows.usual_volume, days.check),
     *(label.recorded, label.balance, schema.check, distances.drift, distances.skew, serving.check),
 )
 AGAINST_CONTROLS = {  # by the name of their findings

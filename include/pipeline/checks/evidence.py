@@ -1,5 +1,6 @@
 """What the checks look at, and how they say what they found."""
 
+import datetime as dt
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from include.contracts.baseline import Control
 from include.contracts.config import DataGate, ModelConfig
 from include.contracts.findings import beyond
 from include.contracts.night import Contribution, Night, Reason
-from include.contracts.snapshot import SnapshotManifest
+from include.contracts.snapshot import Delivery, SnapshotManifest
 from include.pipeline.requests import Requests
 
 Features = dict[str, statistics_pb2.FeatureNameStatistics]
@@ -131,6 +132,7 @@ class Evidence:
     config: ModelConfig
     night: Night
     manifest: SnapshotManifest
+    delivery: Delivery | None  # None: not recorded
     schema: schema_pb2.Schema
     rows: SnapshotRows
     train: Measured
@@ -148,6 +150,11 @@ class Evidence:
     @property
     def present(self) -> list[Compared]:
         return [one for one in self.compared if one.train is not None]
+
+    @property
+    def window(self) -> tuple[dt.datetime, dt.datetime]:
+        """The night's, its end exclusive. The manifest has that of the night which first had these rows."""
+        return self.night.window_start, self.night.as_of - dt.timedelta(days=self.config.data.late_days)
 
     def allowed(self, key: str, control: Control) -> float:
         """The threshold `key` of [data_gate] for what is measured against `control`."""

@@ -60,13 +60,15 @@ def DataGate(
     """
     folder, places = Path(night_folder), Places.from_environment()
     night = Night.load(folder / "request.json")
-    snapshot = Path(SnapshotRef.load(folder / "snapshot.json").path)
+    ref = SnapshotRef.load(folder / "snapshot.json")
+    snapshot = Path(ref.path)
     manifest = SnapshotManifest.load(snapshot / "manifest.json")
     controls = read_controls(drift_skew.uri)
     evidence = Evidence(
         config=night.config(),
         night=night,
         manifest=manifest,
+        delivery=ref.delivery,
         schema=read_schema(Path(schema.uri)),
         rows=SnapshotRows(snapshot),
         train=Measured.of(read_statistics(statistics.uri, "train")),

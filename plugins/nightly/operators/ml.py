@@ -75,7 +75,7 @@ class SnapshotOperator(ShortCircuitStepOperator):
 
     def reason_to_stop(self, result: dict[str, Any]) -> str:
         snapshot = SnapshotRef.parse(result, where="the snapshot step's result")
-        return "" if snapshot.rows else "the source has no rows for this window"
+        return "" if snapshot.rows else snapshot.no_data(self.night())
 
 
 class GateOperator(ShortCircuitStepOperator):

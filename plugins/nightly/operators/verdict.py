@@ -114,7 +114,7 @@ def decide(
         outcome, summary = Outcome.FAILED, f"{failed_task} failed: {_shorten(error)}"
     elif snapshot and not snapshot.rows and night:
         outcome = Outcome.NO_DATA
-        summary = f"the source has no rows from {night.window_start:%Y-%m-%d} to {night.window_end:%Y-%m-%d}; {stays}"
+        summary = f"{snapshot.no_data(night)}; {stays}"
     elif data and not data.passed:
         answered = f"; {review.sentence}" if review and review.decision != "approved" else ""
         outcome, summary = Outcome.HELD_DATA, f"the data gate held the night: {_held(data)}{answered}; {stays}"

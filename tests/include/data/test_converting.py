@@ -73,7 +73,7 @@ def _company(serialized):
 
 
 def test_nothing_is_there_when_the_data_turn_out_to_be_bad(tmp_path):
-    path = write(tmp_path / "a.csv", "a,b\n" + "1,2\n" * 1000 + "3\n")
+    path = write(tmp_path / "a.csv", "a,b\n" + "1,2\n" * 1000 + "3\n4,5\n")
     with pytest.raises(DataError, match=r"a\.csv:1002"):
         convert(path, tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir() if p.name != "var"] == ["a.csv"]

@@ -7,7 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from include.snapshots.errors import ColumnError, SnapshotError, TooManyRejectedError, UnreadableBodyError
+from include.snapshots.errors import (
+    ColumnError,
+    SnapshotError,
+    TooManyRejectedError,
+    TruncatedBodyError,
+    UnreadableBodyError,
+)
 from include.snapshots.ingest import parse_numbers, parse_times
 from tests.include.snapshots.conftest import ROOT, utc
 
@@ -217,9 +223,8 @@ def test_each_kind_of_bad_row_is_kept_aside_with_its_reason(bench):
     assert texts[5] == (str(path), r"caf\xe9", r"2016-01-02,1,1,caf\xe9,x")
     assert texts[8] == (str(path), "one", "2016-01-01,one,1,A,x")
     assert texts[10][2] == r"2016-01-01,1,caf\xe9"
-    manifest = bench.store.get(ref.snapshot_id)
-    assert manifest.rejected_rows == 8
-    assert manifest.rejected[0].model_dump() == {
+    assert ref.delivery.rejected_rows == 8
+    assert ref.delivery.rejected[0].model_dump() == {
         "reason": "columns",
         "column": "",
         "rows": 3,
@@ -266,14 +271,14 @@ def test_a_row_may_be_as_long_as_a_block_and_no_longer(bench):
 def test_rows_are_numbered_across_batches(bench, monkeypatch):
     monkeypatch.setattr("include.snapshots.readers.BLOCK_BYTES", 512)
     lines = ["2016-01-01,1,1,A,x"] * 1000
-    lines[100], lines[500], lines[999] = "short", "2016-01-01,x,1,A,x", "short"
+    lines[100], lines[500], lines[998] = "short", "2016-01-01,x,1,A,x", "short"
     bench.body("a.csv", HEADER + "\n".join(lines))
     bench.ingest()
-    assert sorted(row for _, _, row in reasons(bench)) == [102, 502, 1001]
+    assert sorted(row for _, _, row in reasons(bench)) == [102, 502, 1000]
 
 
 def test_too_many_bad_rows_stop_the_run_and_stay(bench):
-    bench.body("a.csv", HEADER + "2016-01-01,1,1,A,x\n" * 90 + "2016-01-01,one,1,A,x\n" * 7 + "bad\n" * 3)
+    bench.body("a.csv", HEADER + "bad\n" * 3 + "2016-01-01,one,1,A,x\n" * 7 + "2016-01-01,1,1,A,x\n" * 90)
     with pytest.raises(TooManyRejectedError) as error:
         bench.ingest(max_rejected_share=0.09)
     assert "10 of 100 rows could not be read: 10.00%, above data_gate.max_rejected_share of 9.00%" in str(error.value)
@@ -308,13 +313,13 @@ def test_the_last_row_of_an_id_wins_and_the_others_are_counted(bench):
     bench.body("2.csv", HEADER + "2016-01-03,1,1,B,revised\n2016-01-04,1,1,B,last\n")
     ref = bench.ingest(id_columns=["trips"])
     assert bench.rows(ref, "trips", "note") == [(2, "only"), (1, "last")]
-    assert bench.store.get(ref.snapshot_id).duplicate_rows == 2
+    assert ref.delivery.duplicate_rows == 2
 
 
 def test_without_id_columns_the_whole_row_is_the_id(bench):
     bench.body("a.csv", HEADER + "2016-01-05,1,1,A,x\n" * 3 + "2016-01-05,1,1,A,y\n")
     ref = bench.ingest()
-    assert (ref.rows, bench.store.get(ref.snapshot_id).duplicate_rows) == (2, 2)
+    assert (ref.rows, ref.delivery.duplicate_rows) == (2, 2)
 
 
 def test_a_row_without_an_id_is_rejected(bench):
@@ -358,7 +363,7 @@ def test_a_body_that_changed_or_went_after_the_download(bench):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.csv.gz", gzip.compress(GOOD.encode() * 1000)[:-30], "cannot be read to its end"),
+        ("a.csv.gz", gzip.compress(GOOD.encode())[:5], "no header line: its compressed data end too early"),
         ("a.csv.gz", b"not gzip at all", "cannot be read"),
         ("a.csv", "\n\n", "no header line"),
         ("a.tfrecord", b"not a record at all", "not TFRecord"),
@@ -368,6 +373,124 @@ def test_a_damaged_body_says_which(bench, name, content, words):
     bench.body(name, content)
     with pytest.raises(UnreadableBodyError, match=rf"{name}.*{words}"):
         bench.ingest()
+
+
+TEXT = '2016-01-03,4,2.5,C,"two lines,\nof ""text"""\n'
+CUT = {
+    "in its first field": "2016-0",
+    "after a comma": "2016-01-03,4,",
+    "before its last field": "2016-01-03,4,2.5,C",
+    "the same, and a newline": "2016-01-03,4,2.5\n",
+    "the same, and blank lines": "2016-01-03,4,2.5\n\n\n",
+    "the same, with CRLF": "2016-01-03,4,2.5\r\n",
+    "inside of a quoted field": '2016-01-03,4,2.5,"C',
+    "inside of a quoted last field": TEXT[:30],
+    "in its second line": TEXT[:40],
+    "after a quote of that text": TEXT[:-8],
+    "inside of a character": "2016-01-03,4,2.5,C,caf\u00e9".encode()[:-1],
+}
+
+
+@pytest.mark.parametrize("cut", CUT.values(), ids=CUT)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.zip"])
+def test_a_body_that_ends_in_the_middle_of_a_row_is_truncated(bench, name, cut):
+    content = GOOD.encode() + TEXT.encode() + (cut.encode() if isinstance(cut, str) else cut)
+    if name == "a.zip":
+        with zipfile.ZipFile(bench.bodies / name, "w") as archive:
+            archive.writestr("inside.csv", content)
+    else:
+        bench.body(name, gzip.compress(content) if name.endswith(".gz") else content)
+    ref = bench.ingest()
+    (body,) = ref.delivery.truncated
+    assert body.file.startswith(str(bench.bodies / name))
+    assert body.reason.startswith(("its last row has", "it ends in"))
+    assert ref.rows == 3  # the cut one is not among them
+    assert ref.delivery.rejected_rows == ("character" in body.reason)
+
+
+def test_what_is_truncated_is_said_in_words(bench):
+    bench.body("a.csv", GOOD + "2016-01-03,4,2.5")
+    (body,) = bench.ingest().delivery.truncated
+    assert (body.reason, body.text) == ("its last row has 3 fields instead of 5", "2016-01-03,4,2.5")
+    bench.body("a.csv", GOOD + '2016-01-03,4,2.5,C,"a\nb')
+    (body,) = bench.ingest().delivery.truncated
+    assert (body.reason, body.text) == (
+        "it ends inside a quoted value, or a quote is never closed",
+        "2016-01-03,4,2.5,C,a",
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD,
+        GOOD.removesuffix("\n"),
+        GOOD + TEXT,
+        GOOD + TEXT.removesuffix("\n"),
+        GOOD + "\n\n",
+        GOOD.replace("\n", "\r"),
+        "Day\n2016-01-02\n2016-01-01",
+        HEADER + "short\n" + GOOD.removeprefix(HEADER),
+        GOOD + "2016-01-03,4,2.5,C,x,too many\n",
+        GOOD + '2016-01-03,4,2.5,C,5" pipe\n',
+    ],
+)
+def test_a_whole_body_is_not_truncated(bench, content):
+    bench.body("a.csv", content)
+    ref = bench.ingest(label={"column": "day", "positive": ["x"]})
+    assert ref.rows >= 2
+    assert ref.delivery.truncated == []
+    assert bool(ref.delivery.without_newline) == (content[-1] not in "\r\n")
+
+
+@pytest.mark.parametrize("at", range(1, 40))
+def test_wherever_a_body_of_many_blocks_is_cut(bench, monkeypatch, at):
+    """Cut inside of the last value, or after it, it has as many fields as it should."""
+    monkeypatch.setattr("include.snapshots.readers.BLOCK_BYTES", 512)
+    rows = [f'2016-01-02,{n},1.5,A,"note, {n}\nof two lines"\n' for n in range(100, 200)]
+    bench.body("a.csv", HEADER + "".join(rows)[:-at])
+    ref = bench.ingest()
+    last = rows[-1][:-at]
+    cut = last.count('"') == 1 or last.count(",") < 4
+    assert [bool(ref.delivery.truncated), ref.rows] == [cut, 99 if cut else 100]
+
+
+def test_a_cut_column_of_one_value(bench):
+    bench.body("a.csv", 'Day\n2016-01-02\n2016-01-01\n"2016-')
+    ref = bench.ingest(label={"column": "day", "positive": ["x"]})
+    assert (ref.rows, len(ref.delivery.truncated)) == (2, 1)
+
+
+def test_compressed_data_that_end_too_early_are_read_to_there(bench):
+    rows = "".join(f"2016-01-02,{n},{n / 7},A,{hash(str(n))}\n" for n in range(50_000))
+    bench.body("a.csv.gz", gzip.compress((HEADER + rows).encode())[:-1000])
+    ref = bench.ingest()
+    (body,) = ref.delivery.truncated
+    assert body.reason.startswith("its compressed data end too early")
+    assert 10_000 < ref.rows < 50_000
+
+
+def test_nothing_before_the_cut_is_no_empty_window(bench):
+    bench.body("a.csv", HEADER + "2016-01-03,4")
+    with pytest.raises(TruncatedBodyError, match=r"a\.csv is truncated: its last row has 2 fields instead of 5"):
+        bench.ingest()
+
+
+def test_a_truncated_delivery_is_not_too_many_bad_rows(bench):
+    bench.body("a.csv", GOOD + "2016-01-03,4")
+    assert bench.ingest(max_rejected_share=0.01).delivery.truncated
+
+
+@pytest.mark.parametrize("cut", [3, 14, 1])
+@pytest.mark.parametrize("name", ["a.tfrecord", "a.tfrecord.gz"])
+def test_tfrecord_that_ends_in_the_middle_of_a_record(bench, name, cut):
+    content = records([{"day": [1451606400], "trips": [n], "city": [b"A"]} for n in range(50)])
+    bench.body(name, gzip.compress(content[:-cut]) if name.endswith(".gz") else content[:-cut])
+    ref = bench.ingest(time_format="epoch_s")
+    assert ref.rows == 49
+    assert [body.reason for body in ref.delivery.truncated] == ["it ends in the middle of a record"]
+    bench.body(name, gzip.compress(content)[:-cut] if name.endswith(".gz") else content[:-60])
+    assert bench.ingest(time_format="epoch_s").delivery.truncated
 
 
 def records(rows):
@@ -436,10 +559,11 @@ def test_real_complaints(bench):
         label={"column": "consumer_disputed", "positive": ["Yes"]},
     )
     manifest = bench.store.get(ref.snapshot_id)
-    assert manifest.rows + manifest.duplicate_rows == 2783
+    assert manifest.rows + ref.delivery.duplicate_rows == ref.delivery.rows == 2783
     assert sum(manifest.label_counts.values()) == manifest.rows
     assert set(manifest.label_counts) == {"", "No", "Yes"}
-    assert manifest.rejected == []
+    assert ref.delivery.rejected == []
+    assert ref.delivery.truncated == []
 
 
 def test_real_taxi_trips(bench):
@@ -453,5 +577,5 @@ def test_real_taxi_trips(bench):
         label={"column": "big_tipper", "positive": ["1"]},
     )
     manifest = bench.store.get(ref.snapshot_id)
-    assert (manifest.rows, manifest.rejected_rows) == (15_002, 0)
+    assert (manifest.rows, ref.delivery.rejected_rows) == (15_002, 0)
     assert np.isclose(manifest.label_counts["1"] / 15_002, 0.225, atol=0.001)

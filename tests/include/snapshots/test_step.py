@@ -118,7 +118,7 @@ def test_the_command_lists_and_shows(places, capsys):
     ref = step.run(plan(places, "night 2", utc(2015, 2, 1)), places)
     assert main(["list", "taxi"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert listed[0].split() == ["SNAPSHOT", "CREATED", "ROWS", "FROM", "TO", "DUPLICATES", "REJECTED", "MB"]
+    assert listed[0].split() == ["SNAPSHOT", "CREATED", "ROWS", "FROM", "TO", "NIGHTS", "MB"]
     assert listed[2].startswith(ref["snapshot_id"][:12])
     assert f"{ref['rows']:,}" in listed[2]
     assert main(["list", "taxi", "--json"]) == 0
