@@ -19,7 +19,7 @@ from include.pipeline.schema import set_threshold, threshold_of
 Kind = Literal["drift", "skew"]
 SCHEMA = "schema.pbtxt"
 ENVIRONMENTS = ("TRAINING", "SERVING")
-# Of text and of numbers. Between ordinary nights and breaks of the example models, whose own are closer.
+# Of text and of numbers, to begin with: a little wider than most of the example models' own.
 THRESHOLDS: dict[Kind, tuple[float, float]] = {"drift": (0.1, 0.25), "skew": (0.1, 0.3)}
 MIN_DOMAIN_MASS = 0.98  # of a category's values are known: a new one may appear, a renamed one may not
 HEADER = """\

@@ -19,6 +19,7 @@ def project(tmp_path, trips):
     ignore = shutil.ignore_patterns("__pycache__", "complaints")
     for folder in ("include", "client", "bin"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
+    shutil.copy(ROOT / "airflow.env", tmp_path)
     taxi = tmp_path / "include/models/taxi"
     model = taxi.rename(taxi.with_name("tips"))
     (model / "schema.pbtxt").unlink()

@@ -202,7 +202,13 @@ def test_a_third_model_is_a_folder_and_a_file_of_three_lines(tmp_path):
     project = tmp_path / "project"
     project.mkdir()
     subprocess.run(
-        ["cp", "-r", *(ROOT / name for name in ("dags", "plugins", "include", "client", "bin")), project], check=True
+        [
+            "cp",
+            "-r",
+            *(ROOT / name for name in ("dags", "plugins", "include", "client", "bin", "airflow.env")),
+            project,
+        ],
+        check=True,
     )
     (project / ".venv").symlink_to(ROOT / ".venv")
     model = project / "include/models/tips"
