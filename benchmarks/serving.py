@@ -65,7 +65,18 @@ def run(quick: bool, folder: Path) -> Result:
             ratio = statistics.median(len(a) / len(b) for a, b in zip(ours, flask, strict=True))
             what = f"REST against Flask, {size} rows, {clients} clients" + (" (batching)" if clients > 1 else "")
             goals.append(Goal(f"requests a second: {what}", round(ratio, 2), "×", at_least=1))
+            if clients == 1:
+                goals += [_batching_alone(found, api, size) for api in ("REST", "gRPC")]
     return Result(goals, {"Serving the complaints model": table}, runs)
+
+
+def _batching_alone(found: dict[str, list], api: str, size: int) -> Goal:
+    """What batching costs a client that is alone, for whom there is nothing to run together with."""
+    pairs = zip(found[f"{api}, batching"], found[api], strict=True)
+    ratio = statistics.median(len(batching) / len(plain) for batching, plain in pairs)
+    return Goal(
+        f"requests a second: {api}, batching against none, {size} rows, 1 client", round(ratio, 2), "×", at_least=0.85
+    )
 
 
 def _trained(folder: Path) -> Path:

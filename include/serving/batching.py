@@ -2,6 +2,8 @@
 
 The rules are those of TensorFlow's shared batch scheduler and TensorFlow Serving's batching session: a batch closes
 when it is full or its first request has waited for the timeout; a fixed number of threads serves the queues in turn.
+A request whose batch may run at once while one of these threads is idle runs it in its own thread: to wake the other,
+and to be woken by it, takes longer than many a model.
 """
 
 import math
@@ -12,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 
 import grpc
 import numpy as np
@@ -38,14 +41,15 @@ class _Batch:
 
 
 class BatchScheduler:
-    """The threads that all queues share."""
+    """The threads that all queues share: as many batches run at the same time, in these threads or in a caller's."""
 
     def __init__(self, parameters: BatchingParameters, metrics: Metrics) -> None:
         self.parameters = parameters
         self._metrics = metrics
         self.changed = threading.Condition()
         self._queues: deque[BatchQueue] = deque()
-        for number in range(parameters.num_batch_threads or os.cpu_count() or 1):
+        self._idle = parameters.num_batch_threads or os.cpu_count() or 1
+        for number in range(self._idle):
             threading.Thread(target=self._work, name=f"{parameters.thread_pool_name}-{number}", daemon=True).start()
 
     def queue(self, names: list[str], run: Run) -> "BatchQueue":
@@ -62,23 +66,44 @@ class BatchScheduler:
     def _work(self) -> None:
         while True:
             with self.changed:
-                while (ready := self._next()) is None:
-                    self.changed.wait(self._seconds_to_wait())
-            queue, batch = ready
-            now, pool = time.monotonic(), self.parameters.thread_pool_name
-            tasks = [
-                task for task in batch.tasks if task.result.set_running_or_notify_cancel()
-            ]  # not past its deadline
-            for task in tasks:
-                self._metrics.observe(QUEUING_LATENCY, (now - task.enqueued) * 1e6, thread_pool_name=pool)
+                while not self._idle or (ready := self._next()) is None:
+                    self.changed.wait(self._seconds_to_wait() if self._idle else None)
+                self._idle -= 1
             try:
-                results = queue.process(tasks) if tasks else []
-            except Exception as error:
-                for task in tasks:
-                    task.result.set_exception(ServingError.of(error))
-            else:
-                for task, outputs in zip(tasks, results, strict=True):
-                    task.result.set_result(outputs)
+                self._run(*ready)
+            finally:
+                with self.changed:
+                    self._idle += 1
+
+    def submitted(self, queue: "BatchQueue") -> Callable[[], None] | None:
+        """What the caller, who holds `changed` and has put a task into the last batch, has to do without it; if any."""
+        if not self._idle or len(queue.batches) > 1 or queue.deadline() > time.monotonic():
+            self.changed.notify()
+            return None
+        self._idle -= 1
+        return partial(self._run_here, queue, queue.batches.popleft())
+
+    def _run_here(self, queue: "BatchQueue", batch: _Batch) -> None:
+        try:
+            self._run(queue, batch)
+        finally:
+            with self.changed:
+                self._idle += 1
+                self.changed.notify()
+
+    def _run(self, queue: "BatchQueue", batch: _Batch) -> None:
+        now, pool = time.monotonic(), self.parameters.thread_pool_name
+        tasks = [task for task in batch.tasks if task.result.set_running_or_notify_cancel()]  # not past its deadline
+        for task in tasks:
+            self._metrics.observe(QUEUING_LATENCY, (now - task.enqueued) * 1e6, thread_pool_name=pool)
+        try:
+            results = queue.process(tasks) if tasks else []
+        except Exception as error:
+            for task in tasks:
+                task.result.set_exception(ServingError.of(error))
+        else:
+            for task, outputs in zip(tasks, results, strict=True):
+                task.result.set_result(outputs)
 
     def _next(self) -> "tuple[BatchQueue, _Batch] | None":
         now = time.monotonic()
@@ -144,7 +169,9 @@ class BatchQueue:
                 self.batches.append(_Batch())
             self.batches[-1].tasks.append(task)
             self.batches[-1].rows += rows
-            self._scheduler.changed.notify()
+            run_here = self._scheduler.submitted(self)
+        if run_here:
+            run_here()
         try:
             return task.result.result(min(max(deadline - time.monotonic(), 0), threading.TIMEOUT_MAX))
         except TimeoutError:
