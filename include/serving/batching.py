@@ -100,7 +100,7 @@ class BatchScheduler:
             results = queue.process(tasks) if tasks else []
         except Exception as error:
             for task in tasks:
-                task.result.set_exception(ServingError.of(error))
+                task.result.set_exception(ServingError.of_run(error))
         else:
             for task, outputs in zip(tasks, results, strict=True):
                 task.result.set_result(outputs)

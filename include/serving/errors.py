@@ -2,6 +2,8 @@
 
 import grpc
 
+from include.serving.limits import excerpt
+
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -37,6 +39,12 @@ class ServingError(Exception):
         if isinstance(error, MemoryError):
             return cls(grpc.StatusCode.RESOURCE_EXHAUSTED, f"The request needs more memory than there is: {error}")
         return cls(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+    @classmethod
+    def of_run(cls, error: Exception) -> "ServingError":
+        """The same for an error of a run, of which TensorFlow quotes whole inputs."""
+        failure = cls.of(error)
+        return failure if failure is error else cls(failure.code, excerpt(failure.message))
 
 
 def unknown(message: str) -> ServingError:

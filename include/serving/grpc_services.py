@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from include.serving import inference
+from include.serving import inference, limits
 from include.serving.errors import ServingError, invalid
 from include.serving.manager import Manager
 from include.serving.monitoring import REQUEST_COUNT, REQUEST_LATENCY, Metrics
@@ -34,6 +34,28 @@ def register(server: grpc.Server, manager: Manager, metrics: Metrics) -> None:
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(manager), server)
 
 
+class FreesMemory(grpc.ServerInterceptor):
+    """Gives the memory of large messages back after their calls."""
+
+    def intercept_service(self, continuation: Callable, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        handler = continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def deserialize(message: bytes):
+            request = handler.request_deserializer(message)
+            large = len(message) > limits.LARGE_BODY_BYTES
+            return request, large
+
+        def answer(request_and_size, context):
+            request, large = request_and_size
+            if large:
+                context.add_callback(limits.free_memory)
+            return handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
+
+
 @contextmanager
 def _aborting(context: grpc.ServicerContext) -> Iterator[None]:
     """End the call with the code and text of what is raised within."""
@@ -43,7 +65,7 @@ def _aborting(context: grpc.ServicerContext) -> Iterator[None]:
         failure = ServingError.of(error)
         if failure.code is grpc.StatusCode.INTERNAL:
             log.exception("a call failed")
-        context.abort(failure.code, failure.message)
+        context.abort(failure.code, limits.excerpt(failure.message, limits.MAX_ERROR_BYTES))
 
 
 class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):

@@ -18,6 +18,7 @@ from tensorflow_serving.apis import (
 
 from include.serving.dtypes import type_name
 from include.serving.errors import ServingError, invalid, precondition
+from include.serving.limits import excerpt
 from include.serving.servable import Servable
 from include.serving.tensor_protos import from_proto, to_proto
 
@@ -38,13 +39,13 @@ def predict(
     """Outputs by alias: those in `output_filter`, or all. `deadline`: as for Servable.run, here and below."""
     name = signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
     if name not in servable.signatures:
-        raise precondition(f'Serving signature key "{name}" not found.')
+        raise precondition(f'Serving signature key "{excerpt(name)}" not found.')
     signature = servable.signatures[name]
     given, expected = set(inputs), set(signature.inputs)
     if given - expected or (expected - given) - set(signature.defaults):
         raise invalid(
-            f"input size does not match signature: {len(given)}!={len(expected)} len({_set(given)}) != "
-            f"len({_set(expected)}). Sent extra: {_set(given - expected)}. "
+            f"input size does not match signature: {len(given)}!={len(expected)} len({excerpt(_set(given))}) != "
+            f"len({_set(expected)}). Sent extra: {excerpt(_set(given - expected))}. "
             f"Missing but required: {_set(expected - given)}."
         )
     feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
@@ -54,7 +55,7 @@ def predict(
     for alias in aliases:
         if alias not in signature.outputs:
             raise invalid(
-                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"output tensor alias not found in signature: {excerpt(alias)} Outputs expected to be in the set "
                 f"{_set(signature.outputs)}."
             )
         if aliases.count(alias) > 1:
@@ -76,7 +77,7 @@ def predict_response(
         try:
             inputs[alias] = from_proto(tensor)
         except ValueError:
-            raise invalid(f"tensor parsing error: {alias}") from None
+            raise invalid(f"tensor parsing error: {excerpt(alias)}") from None
     outputs = predict(servable, request.model_spec.signature_name, inputs, request.output_filter, deadline)
     response = predict_pb2.PredictResponse(model_spec=_model_spec(servable, request.model_spec))
     for alias, array in outputs.items():
@@ -122,15 +123,17 @@ def multi_inference_response(
             raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         name = task.model_spec.signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
         if name in tasks:
-            raise invalid(f"Duplicate evaluation of signature: {name}")
+            raise invalid(f"Duplicate evaluation of signature: {excerpt(name)}")
         if name not in servable.signatures:
-            raise invalid(f"Requested signature not found in model graph: {name}")
+            raise invalid(f"Requested signature not found in model graph: {excerpt(name)}")
         if task.method_name == CLASSIFY:
             names = _classification_names(servable.signatures[name])
         elif task.method_name == REGRESS:
             names = _regression_names(servable.signatures[name])
         else:
-            raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+            raise ServingError(
+                grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {excerpt(task.method_name)}"
+            )
         tasks[name] = (task.method_name, names)
     sources = {names.pop("inputs") for _, names in tasks.values()}
     examples = _examples(servable, request.input)
@@ -174,7 +177,7 @@ def _model_spec(servable: Servable, requested: model_pb2.ModelSpec) -> model_pb2
 def _example_signature(servable: Servable, name: str) -> Signature:
     name = name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
     if name not in servable.signatures:
-        raise invalid(f"No signature was found with the name: {name}")
+        raise invalid(f"No signature was found with the name: {excerpt(name)}")
     return servable.signatures[name]
 
 

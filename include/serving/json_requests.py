@@ -11,6 +11,7 @@ from include.serving import json_parser
 from include.serving.errors import ServingError, invalid
 from include.serving.json_tensors import decode, is_base64, scalar, tensor, tensor_at_once
 from include.serving.json_text import json_text, json_type, malformed
+from include.serving.limits import excerpt
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def parse(body: bytes) -> dict[str, Any]:
 def predict_inputs(document: dict[str, Any], infos: dict[str, Any]) -> tuple[dict[str, np.ndarray], bool]:
     """Tensors by input name, and whether the request has the row format. `infos`: the signature's inputs."""
     if not infos:
-        raise invalid(f"Failed to get input map for signature: {document.get('signature_name') or 'DEFAULT'}")
+        raise invalid(f"Failed to get input map for signature: {excerpt(document.get('signature_name') or 'DEFAULT')}")
     if "instances" in document and "inputs" in document:
         raise malformed(
             document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
@@ -59,7 +60,7 @@ def _row_inputs(instances: list, infos: dict[str, Any]) -> dict[str, np.ndarray]
             raise invalid(f"Expecting value/list but got object at item {position} of input list")
         if objects and instance.keys() != names:
             for name in instance.keys() - names:
-                raise _in_instance(position, name, invalid(f"JSON object: does not have named input: {name}"))
+                raise _in_instance(position, name, invalid(f"JSON object: does not have named input: {excerpt(name)}"))
             raise invalid(
                 f"Failed to process element: {position} of 'instances' list. JSON object: {json_text(instance)} keys "
                 f"must be equal to: {','.join(sorted(infos))}"
@@ -94,7 +95,7 @@ def _column(values: list, dtype: tf.DType, key: str) -> np.ndarray:
 
 
 def _in_instance(position: int, key: str, error: ServingError) -> ServingError:
-    named = f" key: {key}" if key else ""
+    named = f" key: {excerpt(key)}" if key else ""
     return invalid(f"Failed to process element: {position}{named} of 'instances' list. Error: {error}")
 
 
@@ -142,7 +143,7 @@ def _example(value: Any) -> example_pb2.Example:
             kind, converted = _feature_value(name, one)
             if feature.WhichOneof("kind") not in (None, kind):
                 expected = feature.WhichOneof("kind").removesuffix("_list")
-                raise invalid(f"Unexpected element type in feature: {name} expecting type: {expected}")
+                raise invalid(f"Unexpected element type in feature: {excerpt(name)} expecting type: {expected}")
             getattr(feature, kind).value.append(converted)
     return example
 
@@ -156,9 +157,9 @@ def _feature_value(name: str, value: Any) -> tuple[str, bytes | float | int]:
         return "float_list", scalar(value, tf.float32)
     if isinstance(value, int):
         if value >= 2**63:
-            raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
+            raise invalid(f"Feature: {excerpt(name)} has uint64 element. Only int64 is supported.")
         return "int64_list", int(value)
-    raise invalid(f"Feature: {name} has element with unexpected JSON type: {json_type(value)}")
+    raise invalid(f"Feature: {excerpt(name)} has element with unexpected JSON type: {json_type(value)}")
 
 
 def _is_object(value: Any) -> bool:

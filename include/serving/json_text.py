@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 
 from include.serving.errors import ServingError, invalid
+from include.serving.limits import QUOTED_BYTES, excerpt
+
+_ENCODER = json.JSONEncoder(indent=4, ensure_ascii=False)
 
 
 def decimals(flat: np.ndarray) -> list[str]:
@@ -36,10 +39,15 @@ def malformed(document: Any, problem: str) -> ServingError:
 
 
 def json_text(value: Any) -> str:
-    """A value as it stands in an error."""
+    """A value as it stands in an error: its beginning, where it is long."""
     if isinstance(value, float):
         return decimals(np.array([value]))[0]
-    return json.dumps(value, indent=4, ensure_ascii=False)
+    text = ""
+    for part in _ENCODER.iterencode(value):  # no further than needed
+        text += part[: QUOTED_BYTES + 1]
+        if len(text) > QUOTED_BYTES:
+            break
+    return excerpt(text)
 
 
 def json_type(value: Any) -> str:

@@ -19,6 +19,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from include.serving import config, storage
 from include.serving.errors import ServingError, invalid, not_found, precondition, unknown
+from include.serving.limits import excerpt
 from include.serving.servable import Servable
 
 log = logging.getLogger(__name__)
@@ -103,9 +104,9 @@ class Manager:
             if spec.HasField("version"):
                 numbers = [spec.version.value]
                 if spec.version.value not in versions:
-                    raise not_found(f"Could not find version {spec.version.value} of model {spec.name}")
+                    raise not_found(f"Could not find version {spec.version.value} of model {excerpt(spec.name)}")
             elif not versions:
-                raise not_found(f"Could not find any versions of model {spec.name}")
+                raise not_found(f"Could not find any versions of model {excerpt(spec.name)}")
             for number in numbers:
                 version = versions[number]
                 status = response.model_version_status.add(version=number, state=int(version.state))
@@ -123,16 +124,16 @@ class Manager:
         if choice is None:
             latest = max((n for n, version in versions.items() if version.state is State.AVAILABLE), default=None)
             if latest is None:
-                raise not_found(f"Servable not found for request: Latest({spec.name})")
+                raise not_found(f"Servable not found for request: Latest({excerpt(spec.name)})")
             return versions[latest]
         number = spec.version.value
         if choice == "version_label":
             labels = self._labels.get(spec.name, {})
             if spec.version_label not in labels:
-                raise invalid(f"Unrecognized servable version label: {spec.version_label}")
+                raise invalid(f"Unrecognized servable version label: {excerpt(spec.version_label)}")
             number = labels[spec.version_label]
         if number not in versions or versions[number].state is not State.AVAILABLE:
-            raise not_found(f"Servable not found for request: Specific({spec.name}, {number})")
+            raise not_found(f"Servable not found for request: Specific({excerpt(spec.name)}, {number})")
         return versions[number]
 
     # Configuration

@@ -82,7 +82,7 @@ class Servable:
         try:
             values = direct(*arrays) if queue is None else queue(arrays, deadline)
         except tf.errors.OpError as error:
-            raise ServingError.of(error) from None
+            raise ServingError.of_run(error) from None
         elapsed = (time.monotonic() - started) * 1e6
         self._metrics.observe(RUNTIME_LATENCY, elapsed, model_name=self.model, API=api, runtime="TF1")
         return dict(zip(outputs, values, strict=True))

@@ -12,18 +12,18 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
 
-from include.serving import config
+from include.serving import config, limits
 from include.serving.errors import ServingError
 from include.serving.flags import parse_flags
-
-MAX_MESSAGE_BYTES = 2**31 - 1  # over gRPC and REST alike: what TensorFlow Serving sets, and a protobuf can be
 
 log = logging.getLogger("include.serving")
 
@@ -52,15 +52,18 @@ def _serve(flags: argparse.Namespace) -> None:
 
     import tensorflow as tf
 
-    from include.serving import grpc_services
+    from include.serving import grpc_services, rest  # noqa: F401, before processes are forked
     from include.serving.batching import BatchScheduler
     from include.serving.manager import Manager
     from include.serving.monitoring import Metrics
+    from include.serving.processes import Processes
     from include.serving.servable import Servable
     from include.serving.warmup import warm_up
 
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # deprecations of the session that we want
     gc.freeze()  # a collection after an unload need not look through all of TensorFlow
+    processes = Processes(flags.rest_api_timeout_in_ms / 1e3)  # before there are threads
+    max_connections = limits.max_connections()
     metrics = Metrics()
     batching = BatchScheduler(parameters, metrics) if flags.enable_batching else None
     session = tf.compat.v1.ConfigProto(
@@ -94,20 +97,20 @@ def _serve(flags: argparse.Namespace) -> None:
             lambda: manager.reload(config.read_model_config(flags.model_config_file)),
             "config-file-poll",
         )
-    options = {
-        "grpc.so_reuseport": 0,
-        "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-        "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
-        **dict(flags.grpc_channel_arguments),
-    }
-    server = grpc.server(ThreadPoolExecutor(flags.grpc_max_threads, "grpc"), options=list(options.items()))
+    options = {"grpc.max_allowed_incoming_connections": max_connections, **limits.GRPC_OPTIONS}
+    options |= dict(flags.grpc_channel_arguments)
+    server = grpc.server(
+        ThreadPoolExecutor(flags.grpc_max_threads, "grpc"),
+        options=list(options.items()),
+        interceptors=[grpc_services.FreesMemory()],
+    )
     grpc_services.register(server, manager, metrics)
     port = _listen(server, f"{flags.bind_address}:{flags.port}")
     if flags.grpc_socket_path:
         _listen(server, f"unix:{flags.grpc_socket_path}")
     server.start()
     try:
-        asyncio.run(_run(flags, port, manager, metrics, prometheus_path))
+        asyncio.run(_run(flags, port, manager, metrics, processes, max_connections, prometheus_path))
     finally:
         server.stop(grace=5).wait()
         manager.stop()
@@ -120,35 +123,58 @@ def _listen(server: grpc.Server, address: str) -> int:
         raise OSError(f"cannot listen for gRPC on {address}: {error}") from None
 
 
-async def _run(flags: argparse.Namespace, grpc_port: int, manager, metrics, prometheus_path: str) -> None:
+async def _run(
+    flags: argparse.Namespace, grpc_port: int, manager, metrics, processes, max_connections: int, prometheus_path: str
+) -> None:
     """Serve REST, say that all is ready, and wait for SIGTERM or SIGINT."""
-    from aiohttp import web
-
-    from include.serving import rest
+    from include.serving.rest import RestApi
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     ready = f"ready grpc={flags.bind_address}:{grpc_port}"
-    runner = None
-    if flags.rest_api_port is not None:
-        threads = ThreadPoolExecutor(flags.rest_api_num_threads, "rest")
-        app = rest.application(
-            manager,
-            metrics,
-            threads,
-            prometheus_path,
-            timeout=flags.rest_api_timeout_in_ms / 1e3,
-            max_body_bytes=MAX_MESSAGE_BYTES,
-        )
-        # The application inflates bodies itself: aiohttp answers 500 to some that do not decode, and never to others.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=5, auto_decompress=False)
-        await runner.setup()
-        await web.TCPSite(runner, flags.bind_address, flags.rest_api_port).start()
-        ready += f" rest={flags.bind_address}:{runner.addresses[0][1]}"
-    print(ready, flush=True)
-    await stop.wait()
-    if runner is not None:
+    async with AsyncExitStack() as stack:
+        if flags.rest_api_port is not None:
+            threads = ThreadPoolExecutor(flags.rest_api_num_threads, "rest")
+            timeout = flags.rest_api_timeout_in_ms / 1e3
+            api = RestApi(
+                manager,
+                metrics,
+                threads,
+                processes,
+                prometheus_path,
+                timeout=timeout,
+                max_body_bytes=limits.MAX_MESSAGE_BYTES,
+            )
+            port = await stack.enter_async_context(_rest(api, flags, max_connections, timeout))
+            ready += f" rest={flags.bind_address}:{port}"
+        print(ready, flush=True)
+        await stop.wait()
+
+
+@asynccontextmanager
+async def _rest(api, flags: argparse.Namespace, max_connections: int, timeout: float) -> AsyncIterator[int]:
+    """Serve `api`; the port."""
+    from aiohttp import web
+
+    from include.serving.connections import Connections
+
+    # The application inflates bodies itself: aiohttp answers 500 to some that do not decode, and never to others.
+    runner = web.AppRunner(
+        api.application,
+        access_log=None,
+        shutdown_timeout=5,
+        auto_decompress=False,
+        keepalive_timeout=limits.IDLE_SECONDS,
+        lingering_time=2,
+    )
+    await runner.setup()
+    with socket.create_server((flags.bind_address, flags.rest_api_port), backlog=128) as listener:
+        connections = Connections(runner.server, listener, max_connections, timeout)
+        api.asked = connections.asked
+        accepting = asyncio.create_task(connections.accept())
+        yield listener.getsockname()[1]
+        accepting.cancel()
         await runner.cleanup()
 
 
