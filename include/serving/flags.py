@@ -76,7 +76,7 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("enable_batching", False, "run concurrent requests together")
     flag("batching_parameters_file", "", "BatchingParameters")
     flag("monitoring_config_file", "", "MonitoringConfig")
-    flag("rest_api_timeout_in_ms", 30_000, "a REST call that takes longer is DEADLINE_EXCEEDED (504)")
+    flag("rest_api_timeout_in_ms", 30_000, "for the work on a REST call (504), and for its arrival (408)")
     flag("rest_api_num_threads", 0, f"{many}, or 64 with batching")
     flag("grpc_max_threads", 0, f"{many}, or 64 with batching")
     parser.add_argument("--grpc_channel_arguments", type=_channel_arguments, default=[], help="key=value,…")

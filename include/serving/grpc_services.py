@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from include.serving import inference, limits
+from include.serving import inference, limits, memory
 from include.serving.errors import ServingError, invalid
 from include.serving.manager import Manager
 from include.serving.monitoring import REQUEST_COUNT, REQUEST_LATENCY, Metrics
@@ -50,7 +50,7 @@ class FreesMemory(grpc.ServerInterceptor):
         def answer(request_and_size, context):
             request, large = request_and_size
             if large:
-                context.add_callback(limits.free_memory)
+                context.add_callback(memory.give_back_soon)
             return handler.unary_unary(request, context)
 
         return grpc.unary_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)

@@ -4,11 +4,9 @@ TensorFlow Serving has no flag for any of them but `--rest_api_timeout_in_ms`, w
 arrive, too. Those of gRPC are defaults that `--grpc_channel_arguments` replaces.
 """
 
-import ctypes
 import logging
 import os
 import resource
-import sys
 
 MAX_MESSAGE_BYTES = 2**31 - 1  # over gRPC and REST alike: what TensorFlow Serving sets, and a protobuf can be
 MAX_INFLATED_BYTES = 100 * 2**20  # of a compressed body; TensorFlow Serving: 10 MiB
@@ -58,12 +56,3 @@ def excerpt(text: str, limit: int = QUOTED_BYTES) -> str:
     """The beginning of `text` where it has more than `limit` bytes."""
     data = text[: limit + 1].encode(errors="replace")
     return text if len(data) <= limit else data[: limit - 3].decode(errors="ignore") + "…"
-
-
-def free_memory() -> None:
-    """Give memory that a large request has freed back to the operating system; the C library keeps it otherwise."""
-    if _malloc_trim is not None:
-        _malloc_trim(0)
-
-
-_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # of glibc

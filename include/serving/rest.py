@@ -20,7 +20,7 @@ from aiohttp import web
 from google.protobuf import json_format
 from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, model_pb2, regression_pb2
 
-from include.serving import inference, json_requests, json_responses, limits
+from include.serving import inference, json_requests, json_responses, limits, memory
 from include.serving.bodies import Body, BodyReader, inflate, scratch_file
 from include.serving.errors import ServingError, invalid
 from include.serving.manager import Manager
@@ -162,13 +162,13 @@ class RestApi:
             answer = await self._in_thread(self._small, match, body, deadline)
             if isinstance(answer, str):
                 return answer
+        try:
             async with self._large:
+                if not isinstance(body, bytes):
+                    answer = await self._predicted_from_file(match, body, deadline)
                 return await self._written(answer)
-        async with self._large:
-            try:
-                return await self._written(await self._predicted_from_file(match, body, deadline))
-            finally:
-                self._threads.submit(limits.free_memory)
+        finally:
+            memory.give_back_soon()
 
     def _small(self, match: re.Match, body: bytes, deadline: float) -> str | Answer:
         api = match["method"].lower()

@@ -151,7 +151,7 @@ def test_large_bodies_are_refused_as_small_ones(server, text):
         server.post(PREDICT, data=text + b"," * (text[-1:] != b",") + b"1.5," * n + b"2" + end) for n in (2, MB)
     )
     assert few.status_code == many.status_code == 400
-    assert many.json()["error"][:60] == few.json()["error"][:60]
+    assert many.json()["error"][:25] == few.json()["error"][:25]
 
 
 def test_requests_that_never_arrive_are_ended(small):
@@ -246,8 +246,9 @@ def test_without_descriptors_the_server_waits_and_says_so_once_a_second(small):
         time.sleep(1)
         seconds, lines, cpu = 4, len(small.log), sum(process.cpu_times()[:2])
         time.sleep(seconds)
-        assert 1 <= len(small.log) - lines <= 2 * seconds
-        assert "Too many open files" in small.log[-1]
+        refused = [line for line in small.log[lines:] if "cannot accept" in line and "Too many open files" in line]
+        assert 1 <= len(refused) <= seconds + 1
+        assert len(small.log) - lines < 10 * seconds  # the look for new versions fails too
         assert sum(process.cpu_times()[:2]) - cpu < seconds / 4
     wait_for(lambda: answers(small))
 
@@ -272,9 +273,11 @@ def test_memory_of_huge_requests_is_given_back(server):
         assert server.post("shapes:predict", data=words).status_code == 200
         server.predictions.Predict(request, timeout=60)
 
+    huge()  # what is imported and built once
     before = settled(process)
-    huge()
-    wait_for(lambda: process.memory_info().rss - before < 60 * MB)
+    for _ in range(3):
+        huge()
+    wait_for(lambda: process.memory_info().rss - before < 120 * MB)
     assert [child.status() for child in process.children()] == ["sleeping"]
     assert process.children()[0].children() == []
 
