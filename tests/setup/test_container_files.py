@@ -267,6 +267,27 @@ def test_what_is_copied_exists_and_is_sent_to_the_engine():
     assert not any(fnmatch(path, pattern) for path in copied for pattern in patterns[1:] if pattern[0] != "!")
 
 
+def test_the_image_has_the_settings_of_bin_environment():
+    """But for what is a place, or this machine's size: that is Airflow's default in the image, or compose's."""
+    of_the_machine = {
+        *("CORE__DAGS_FOLDER", "CORE__PLUGINS_FOLDER", "CORE__PARALLELISM", "CORE__AUTH_MANAGER"),
+        *("DATABASE__SQL_ALCHEMY_CONN", "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "SCHEDULER__JOB_HEARTBEAT_SEC"),
+        *("WORKERS__MIN_HEARTBEAT_INTERVAL", "WORKERS__MAX_FAILED_HEARTBEATS"),
+        *("DAG_PROCESSOR__REFRESH_INTERVAL", "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL"),
+    }
+    here = dict(re.findall(r"^setting AIRFLOW__(\w+) (\S+)", (ROOT / "bin/environment").read_text(), flags=re.M))
+    there = dict(re.findall(r"AIRFLOW__(\w+)=(\S+)", " ".join(arguments("ENV"))))
+    of_compose = SERVICES["scheduler"]["environment"].items()
+    there |= {name.removeprefix("AIRFLOW__"): value for name, value in of_compose if name.startswith("AIRFLOW__")}
+    assert of_the_machine <= here.keys()
+    assert {name: there.get(name) for name in here.keys() - of_the_machine} == {
+        name: value for name, value in here.items() if name not in of_the_machine
+    }
+    for name in here:
+        section, _, option = name.lower().partition("__")
+        assert option in airflow_options()[section], name
+
+
 def test_the_image_finds_both_environments_where_the_set_up_put_them():
     told = dict(re.findall(r"(\w+)=(\S+)", " ".join(arguments("ENV"))))
     venvs = told["NIGHTLY_VENVS"]
