@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from airflow.sdk.configuration import conf
 
 from include.contracts.config import Pipeline, load_config
 from include.contracts.night import Night, StepError, utc_now
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome, Verdict
+from nightly.operators.base import rendered
 from nightly.operators.plan import BEAM_CHECK
 from nightly.operators.review import TASKS as REVIEW
 from nightly.retrain import retrain_dag
@@ -95,6 +97,29 @@ def test_no_rows_are_no_data(run_night):
 
     assert state == "success" and len(skipped(states)) == 12
     assert note.startswith("**⚪ NO_DATA: the source has no rows from 2016-01-02 to 2017-01-01")
+
+
+def test_airflow_shows_as_much_of_the_verdict_as_it_keeps_without_a_remark_of_its_own(run_night, monkeypatch):
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_TEMPLATED_FIELD_LENGTH", "400")
+    _, _, _, folder = run_night({"data_gate": "hold"})
+    run_id = Verdict.load(folder / "verdict.json").run_id
+    with create_session() as session:
+        query = select(RenderedTaskInstanceFields.rendered_fields).filter_by(run_id=run_id, task_id="verdict")
+        shown = session.scalars(query).one()["verdict"]
+    assert shown.startswith("🟠 HELD_DATA") and len(shown) <= 400
+    assert shown.endswith("\n… and more: the whole text is in this task's log, and on the night's page")
+
+
+@pytest.mark.parametrize("lines", [1, 100, 10_000])
+def test_a_rendered_text_is_whole_lines_within_airflows_limit(lines):
+    text = "\n".join(f"line {number}" for number in range(lines))
+    assert len(rendered(text)) <= conf.getint("core", "max_templated_field_length")
+    assert (rendered(text) == text) == (lines < 1_000)
+    assert {*rendered(text).splitlines()[:-1]} <= {*text.splitlines()}
 
 
 def test_a_failed_task_makes_the_run_red_and_the_verdict_quotes_it(run_night):
