@@ -70,28 +70,27 @@ def whole_days(evidence: Evidence) -> Counts:
 def thinnest_week(counts: Counts) -> tuple[dt.date, int, float] | None:
     """Return the seven days in a row with the least share of their usual rows: the first day, the rows, the usual ones.
 
-    None where chance explains the rows of all of them.
-    Usual are the same days of the four weeks before and of the four after, the lesser of the two: a source that
-    has lastingly more or fewer rows is not thin. A single day has too few rows to tell, and may be a holiday.
+    None where chance explains the rows of all of them. Usual are the same days of the four weeks before and of the
+    four after, the lesser of the two: a source that has lastingly more or fewer rows is not thin. A single day has too
+    few rows to tell, and may be a holiday.
     """
     days, rows = list(counts), list(counts.values())
     totals = [sum(rows[n : n + 7]) for n in range(len(rows) - 6)]
-    thinnest = None
+    weeks, changes = [], []
     for n, total in enumerate(totals):
         before, after = (
             [totals[m] for m in (n + sign * 7 * weeks for weeks in range(1, WEEKS + 1)) if 0 <= m < len(totals)]
             for sign in (-1, 1)
         )
-        others = before + after
-        if len(others) < 3:
-            continue
-        usual = min(statistics.median(side) for side in (before, after) if side)
-        middle = statistics.median(others)
-        spread = max(usual**0.5, 1.5 * statistics.median(abs(other - middle) for other in others))
-        thin = usual - total > FEW_SPREADS * spread
-        if thin and (thinnest is None or total / usual < thinnest[1] / thinnest[2]):
-            thinnest = days[n], total, usual
-    return thinnest
+        middle = statistics.median([*before, *after]) if len(before) + len(after) >= 3 else 0
+        usual = min(statistics.median(side) for side in (before, after) if side) if middle else 0
+        if usual:
+            weeks.append((days[n], total, usual))
+            changes.append(abs(total - middle) / middle**0.5)
+    # Of counts by chance alone the spread is the root of the usual; most sources have more.
+    spread = max(1, 1.5 * statistics.median(changes)) if changes else 1
+    thin = [week for week in weeks if week[2] - week[1] > FEW_SPREADS * spread * week[2] ** 0.5]
+    return min(thin, key=lambda week: week[1] / week[2], default=None)
 
 
 def unusual_days(counts: Counts) -> tuple[list[tuple[dt.date, int, float]], ...]:

@@ -163,7 +163,7 @@ def test_a_delivery_that_was_not_recorded_is_said(config):
 
 
 def test_a_missing_last_newline_is_said_and_does_not_hold(config):
-    (reason,) = [r for r in rows.delivery(evidence(config, delivery=Delivery(without_newline=["a.csv"])))][:1]
+    reason = next(rows.delivery(evidence(config, delivery=Delivery(without_newline=["a.csv"]))))
     assert (reason.held, reason.severity) == (False, "info")
     assert "the last line of a.csv has no newline" in reason.message
 
