@@ -150,14 +150,17 @@ def number_shares(now: np.ndarray, before: np.ndarray) -> tuple[list[Share], lis
     """
     if not len(now) or not len(before):
         return [], []
-    deciles = np.unique(np.quantile(before, np.linspace(0, 1, 11), method="inverted_cdf"))
+    deciles, times = np.unique(np.quantile(before, np.linspace(0, 1, 11), method="inverted_cdf"), return_counts=True)
+    times[-1] += 1  # the greatest number has nothing beyond it
     sides = [np.sort(side) for side in (now, before)]
-    # Below the first decile, from each one up to the next, and above the last, which is the greatest number.
+    # Below the first decile, from each one up to the next, and above the last; one that many rows have is alone.
+    often = deciles[times > 1]
     cuts = [
-        [0, *np.searchsorted(side, deciles), np.searchsorted(side, deciles[-1], "right"), len(side)] for side in sides
+        sorted([0, *np.searchsorted(side, deciles), *np.searchsorted(side, often, "right"), len(side)])
+        for side in sides
     ]
     found, ranges = [], []
-    for n in range(len(deciles) + 2):
+    for n in range(len(cuts[0]) - 1):
         (new, old) = inside = [side[cut[n] : cut[n + 1]] for side, cut in zip(sides, cuts, strict=True)]
         if not len(new) + len(old):
             continue
