@@ -7,6 +7,7 @@ import pytest
 from include.contracts.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
 from include.contracts.release import NotReleased, ReleaseRecord
 from include.contracts.reuse import REUSE, Reuse
+from include.contracts.snapshot import Delivery
 from include.contracts.verdict import Outcome
 from nightly.card import report
 from nightly.operators.ml import NOT_RELEASED
@@ -75,6 +76,10 @@ def test_no_rows_are_no_data(folder):
     SnapshotRef(snapshot_id="ab", path="/nowhere", rows=0, created=True).save(folder / "snapshot.json")
     found = verdict(folder, **dict.fromkeys(["data_gate", "trainer", "model_gate"], "skipped"))
     assert found.outcome is Outcome.NO_DATA and "from 2015-12-24 to 2016-01-02" in found.summary
+    rows = Delivery(outside=9, oldest=utc_now().replace(year=2013), newest=utc_now().replace(year=2014))
+    SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=rows).save(folder / "snapshot.json")
+    found = verdict(folder, **dict.fromkeys(["data_gate", "trainer", "model_gate"], "skipped"))
+    assert "(its 9 rows are from 2013-" in found.summary and " to 2014-" in found.summary
 
 
 def test_a_night_that_failed_before_it_was_planned_has_a_verdict_too(tmp_path):
