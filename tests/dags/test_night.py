@@ -10,8 +10,8 @@ from include.contracts.config import Pipeline, load_config
 from include.contracts.night import Night, utc_now
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome, Verdict
+from include.nights.verdict import REVIEW_TASKS as REVIEW
 from nightly.operators.plan import BEAM_CHECK
-from nightly.operators.review import TASKS as REVIEW
 from nightly.retrain import retrain_dag
 from nightly_plugin import write_note
 

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.contracts.night import Reason
 from include.contracts.verdict import Verdict
-from nightly.card import figure, headline, report
+from include.nights.report import figure, headline, report
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

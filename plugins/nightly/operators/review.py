@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from include.contracts.night import GateResult, utc_now
 from include.contracts.schema import ASKED, PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
 from include.contracts.verdict import Outcome, Verdict
+from include.nights.verdict import REVIEW_TASKS
 from include.schemas.store import SchemaVersionError, answer
 from nightly.notifiers.verdict import VerdictNotifier
 from nightly.operators.base import NightOperator
@@ -30,7 +31,6 @@ WORDS = {
     "range": "a wider range of {}",
     "presence": "fewer values of {}",
 }
-TASKS = ("schema_review", "data_gate_again")  # skipped in every night that needs no review
 
 
 class DataGateOperator(GateOperator):
@@ -39,7 +39,7 @@ class DataGateOperator(GateOperator):
     def left_out(self, context: Context, stop: bool) -> list[Any]:
         if stop and self._waits():
             return []
-        tasks = [context["task"].dag.get_task(task) for task in TASKS]
+        tasks = [context["task"].dag.get_task(task) for task in REVIEW_TASKS]
         return list({task.task_id: task for task in [*super().left_out(context, stop), *tasks]}.values())
 
     def _waits(self) -> bool:

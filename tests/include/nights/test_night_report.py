@@ -4,7 +4,7 @@ import pytest
 
 from include.contracts.night import Reason, utc_now
 from include.contracts.verdict import Outcome, Verdict
-from nightly.card import NOTE_LIMIT, note, report, table
+from include.nights.report import NOTE_LIMIT, note, report, table
 
 DRIFT = Reason(
     check="drift",

@@ -5,12 +5,11 @@ import datetime as dt
 import pytest
 
 from include.contracts.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
-from include.contracts.release import NotReleased, ReleaseRecord
+from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from include.contracts.reuse import REUSE, Reuse
 from include.contracts.verdict import Outcome
-from nightly.card import report
-from nightly.operators.ml import NOT_RELEASED
-from nightly.operators.verdict import decide
+from include.nights.report import report
+from include.nights.verdict import decide
 from tests.nights import a_night
 
 TASKS = ["plan", "download", "snapshot", "data_gate", "trainer", "model_gate", "release"]
