@@ -2,7 +2,7 @@
 
 from include.contracts.canary import Comparison, Look, Side
 
-SIGNS = {"promote": "🟢 PROMOTED", "stop": "🟠 STOPPED", "wait": "🔵 WAITING"}
+SIGNS = {"promote": "✓ PROMOTED", "stop": "! STOPPED", "wait": "… WAITING"}
 
 
 def headline(model: str, comparison: Comparison | None, look: Look | None) -> str:

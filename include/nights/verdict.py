@@ -14,6 +14,7 @@ from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from include.contracts.reuse import REUSE, Reuse
 from include.contracts.schema import SchemaReview
 from include.contracts.verdict import Outcome, Verdict
+from include.nights.causes import causes, headline
 
 REVIEW_TASKS = ("schema_review", "data_gate_again")  # skipped in every night that needs no review
 Kind = TypeVar("Kind", bound=Contract)
@@ -66,9 +67,9 @@ def decide(
         summary = f"the source has no rows from {night.window_start:%Y-%m-%d} to {night.window_end:%Y-%m-%d}; {stays}"
     elif data and not data.passed:
         answered = f"; {review.sentence}" if review and review.decision != "approved" else ""
-        outcome, summary = Outcome.HELD_DATA, f"the data gate held the night: {_held(data)}{answered}; {stays}"
+        outcome, summary = Outcome.HELD_DATA, f"{headline(causes(data.reasons))}{answered}; {stays}"
     elif model_gate and not model_gate.passed:
-        outcome, summary = Outcome.HELD_MODEL, f"the model gate held the night: {_held(model_gate)}; {stays}"
+        outcome, summary = Outcome.HELD_MODEL, f"{headline(causes(model_gate.reasons))}; {stays}"
     elif release and release.state == "canary":
         outcome = Outcome.RELEASED
         share, stays = f"{100 * release.canary_share:g} % of the callers", f"version {release.previous_version} stays"
@@ -148,13 +149,6 @@ def _first_failure(folder: Path, states: Mapping[str, str | None]) -> tuple[str,
         except FileNotFoundError:
             return task, "it left no message (it may have been killed); its log says more"
     return "", ""
-
-
-def _held(gate: GateResult) -> str:
-    if len(gate.held_for) == 1:
-        return gate.held_for[0].message
-    names = dict.fromkeys(f"{reason.check} of {reason.subject}".removesuffix(" of ") for reason in gate.held_for)
-    return f"{len(gate.held_for)} reasons: {', '.join(names)}"
 
 
 def _shorten(text: str) -> str:

@@ -15,6 +15,7 @@ from include.contracts.night import GateResult, utc_now
 from include.contracts.schema import ASKED, PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
 from include.contracts.verdict import Outcome, Verdict
 from include.nights.verdict import REVIEW_TASKS
+from include.release.store import ReleaseStore
 from include.schemas.store import SchemaVersionError, answer
 from nightly.notifiers.verdict import VerdictNotifier
 from nightly.operators.base import NightOperator
@@ -134,6 +135,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
             outcome=Outcome.HELD_DATA,
             summary=f"the night waits {self.hours:g} hours for a person to approve {summary(proposal)}",
             reasons=gate.reasons,
+            production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).production(),
             as_of=proposal.as_of,
             decided_at=utc_now(),
         )
