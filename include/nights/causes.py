@@ -13,8 +13,8 @@ from include.contracts.night import Contribution, Reason
 Kind = Literal["delivery", "feature", "serving", "model", "withdrawn"]
 # Checks of the whole delivery, also where they name the time column.
 DELIVERY = ("_days", "min_rows", "_rows_factor", "_rejected_share", "_duplicate_share")
-FEATURE = ("min_", "max_", "constant_")  # how the checks of one feature begin, beside those that follow
-DISTANCES = ("schema", "drift", "skew", "label")
+FEATURE = ("min_", "max_", "constant_", "label")  # how the checks of one feature begin, beside those that follow
+DISTANCES = ("schema", "drift", "skew")
 LABELS = ("max_label_change", "max_label_change_by_value")  # their shares are those of positive labels
 # What explains a feature best, first. What is not here is explained by its values, or by its own message.
 EXPLAINS = ("constant_feature", "max_scale_factor", "max_missing_change", *LABELS)
@@ -121,7 +121,7 @@ def percent(share: float) -> str:
     """A share as a person says it."""
     if 0 < share < 0.001:
         return "< 0.1 %"
-    return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.1f} %"
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %".replace(".0 ", " ")
 
 
 def _key(reason: Reason) -> tuple[Kind, str]:

@@ -65,15 +65,17 @@ def report(verdict: Verdict) -> str:
     lines += [line for name, value in facts.items() if value for line in _fact(name, str(value))]
     for cause in causes(verdict.reasons):
         lines += ["", *_cause(cause)]
-    lines += ["", others(verdict.reasons)] if verdict.reasons else []
+    lines += ["", rest] if (rest := others(verdict.reasons)) else []
     return _cut("\n".join(lines))
 
 
 def others(reasons: Iterable[Reason]) -> str:
-    """What did not hold the night, counted in one line."""
+    """What did not hold the night, counted in one line; "" where all of it did."""
     rest = [reason for reason in reasons if not reason.held]
     unmeasured = sum(reason.figure is None for reason in rest)
     warnings = sum(reason.severity == "warning" and reason.figure is not None for reason in rest)
+    if not rest:
+        return ""
     counts = [f"{len(rest) - unmeasured - warnings} other checks are ok"]
     counts += [f"{warnings} are to be looked at"] if warnings else []
     counts += [f"{unmeasured} could not be measured"] if unmeasured else []

@@ -110,7 +110,7 @@ def slack_blocks(verdict: Verdict, links: dict[str, str]) -> list[dict[str, Any]
     said += [_slack_cause(cause) for cause in found[:SLACK_CAUSES]]
     if len(found) > SLACK_CAUSES:
         said.append(f"… and {len(found) - SLACK_CAUSES} more causes")
-    said += [others(verdict.reasons)] if verdict.reasons else []
+    said += filter(None, [others(verdict.reasons)])
     if linked := [f"<{html.escape(url, quote=False)}|{name}>" for name, url in links.items() if url]:
         said.append(" · ".join(linked))
     return [{"type": "section", "text": {"type": "mrkdwn", "text": text}} for text in said]
