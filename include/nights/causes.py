@@ -18,9 +18,15 @@ DISTANCES = ("schema", "drift", "skew")
 LABELS = ("max_label_change", "max_label_change_by_value")  # their shares are those of positive labels
 # What explains a feature best, first. What is not here is explained by its values, or by its own message.
 EXPLAINS = ("constant_feature", "max_scale_factor", "max_missing_change", *LABELS)
-SCHEMA = {
-    "Column dropped": "the column is gone",
-    "New column": "a new column, which the schema does not know",
+SCHEMA = {  # TFDV's short description -> what happened, and what to do
+    "Column dropped": (
+        "the column is gone",
+        "Ask the source's owner for it. If it is gone for good, take it out of the schema and the model.",
+    ),
+    "New column": (
+        "a new column, which the schema does not know",
+        "Approve the proposed change of the schema if it is wanted; name it in data.ignore of config.toml if not.",
+    ),
 }
 SAYING = ("schema", "label", "max_label_change_by_value")  # their sentence has more than a figure and its threshold
 ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|wanted)(?=;|$)")
@@ -142,12 +148,14 @@ def _cause(kind: Kind, subject: str, reasons: list[Reason]) -> Cause:
     if kind == "model" and len(reasons) > 1:
         words += f"; {len(reasons)} of its figures are not good enough"
     action = lead.action or next((reason.action for reason in reasons if reason.action), "")
+    if lead.check == "schema" and lead.figure in SCHEMA:
+        action = SCHEMA[lead.figure][1]
     return Cause(kind, subject, words, action, reasons)
 
 
 def _words(kind: Kind, subject: str, lead: Reason, reasons: list[Reason]) -> str:
     if lead.check == "schema" and lead.figure in SCHEMA:
-        return f"{subject}: {SCHEMA[lead.figure]}"
+        return f"{subject}: {SCHEMA[lead.figure][0]}"
     if lead.check == LABELS[0] and lead.values and lead.values[0].control is not None:
         return f"{subject}: {percent(lead.values[0].share)} are positive, {percent(lead.values[0].control)} before"
     if kind in ("feature", "serving") and lead.check not in EXPLAINS and (change := moved(shares(reasons))):
