@@ -69,8 +69,8 @@ async def page(scope: Any, receive: Any, send: Any) -> None:
     await app(scope, receive, send)
 
 
-# As the addresses below, relative to where Airflow's UI is.
-ICONS = {"icon": f"{MOUNT[1:]}/-/icon.svg", "icon_dark_mode": f"{MOUNT[1:]}/-/icon-dark.svg"}
+# As the addresses below, relative to where Airflow's UI is. It is a tile, so that it shows on every ground in both modes.
+ICON = f"{MOUNT[1:]}/-/icon.svg"
 
 
 class NightlyPlugin(AirflowPlugin):
@@ -78,13 +78,13 @@ class NightlyPlugin(AirflowPlugin):
     listeners = [NightlyListener()]
     fastapi_apps = [{"name": "Nights", "app": page, "url_prefix": MOUNT}]
     external_views = [
-        {"name": "Nights", "href": f"{MOUNT[1:]}/", "destination": "nav", "url_route": ROUTE, **ICONS},
+        {"name": "Nights", "href": f"{MOUNT[1:]}/", "destination": "nav", "url_route": ROUTE, "icon": ICON},
         {
             "name": "Night",
             "href": f"{MOUNT[1:]}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
             "destination": "dag_run",
             "url_route": "night",
-            **ICONS,
+            "icon": ICON,
         },
     ]
     operator_extra_links = [NightLink()]

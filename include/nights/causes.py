@@ -30,6 +30,7 @@ SCHEMA = {  # TFDV's short description -> what happened, and what to do
 }
 SAYING = ("schema", "label", "max_label_change_by_value")  # their sentence has more than a figure and its threshold
 ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|wanted)(?=;|$)")
+RENAMED = "Ask the source's owner whether the value has a new name; mend the source, or teach it to schema and model."
 ALIKE = 0.2  # a value that falls by as much as another appears, give or take this part, may have been renamed
 
 
@@ -150,6 +151,8 @@ def _cause(kind: Kind, subject: str, reasons: list[Reason]) -> Cause:
     action = lead.action or next((reason.action for reason in reasons if reason.action), "")
     if lead.check == "schema" and lead.figure in SCHEMA:
         action = SCHEMA[lead.figure][1]
+    elif words.endswith("renamed?"):
+        action = RENAMED
     return Cause(kind, subject, words, action, reasons)
 
 
@@ -160,6 +163,8 @@ def _words(kind: Kind, subject: str, lead: Reason, reasons: list[Reason]) -> str
         return f"{subject}: {percent(lead.values[0].share)} are positive, {percent(lead.values[0].control)} before"
     if kind in ("feature", "serving") and lead.check not in EXPLAINS and (change := moved(shares(reasons))):
         return f"{subject}{' in requests' if kind == 'serving' else ''}: {change}"
+    if kind == "model":  # a metric says nothing without its bound
+        return lead.message.replace("; ", ", ")
     return ALLOWED.sub("", lead.message)
 
 
@@ -169,8 +174,9 @@ def _explains(reason: Reason) -> tuple[int, float]:
         return -1, 0.0
     rank = EXPLAINS.index(reason.check) if reason.check in EXPLAINS else len(EXPLAINS)
     rank += reason.check not in ("schema", "max_unseen_share")  # they say what to do about a value, a distance does not
-    whole = reason.subject in ("", "all examples")
-    return rank + (not whole if rank > len(EXPLAINS) else 0), -_excess(reason)
+    part = reason.subject not in ("", "all examples")
+    change = reason.check.endswith(" against production")  # a model that is bad at all is worse than production too
+    return rank + (part + change if _key(reason)[0] == "model" else 0), -_excess(reason)
 
 
 def _excess(reason: Reason) -> float:

@@ -91,7 +91,7 @@ def note(verdict: Verdict) -> str:
     """The verdict as Markdown, as much as a run's note holds."""
     text = f"**{textwrap.shorten(headline(verdict), 500, placeholder=' …')}**"
     found = causes(verdict.reasons)
-    for position, cause in enumerate(found if len(found) > 1 else []):  # a single one is the headline
+    for position, cause in enumerate(found if len(found) > 2 else []):  # the headline has one or two whole
         line = textwrap.shorten(f"- {cause.headline}", 250, placeholder=" …")
         if len(text) + len(line) > NOTE_LIMIT - 60:
             return f"{text}\n- … and {len(found) - position} more, in the verdict task"

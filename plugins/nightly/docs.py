@@ -105,4 +105,5 @@ task failed, so that the run is.
 def when_it_fails(task: str) -> str:
     """What to do when a task has failed, in plain text; "" for a task that is not of a night."""
     _, _, advice = TASK_DOCS.get(task, "").partition("**If it fails**: ")
-    return " ".join(advice.replace("`", "").split())
+    text = " ".join(advice.replace("`", "").split())
+    return text[:1].upper() + text[1:]

@@ -35,8 +35,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
-ASSETS |= dict.fromkeys(("icon.svg", "icon-dark.svg"), "image/svg+xml")
+ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 User = Annotated[BaseUser, Depends(get_user)]
 
 app = FastAPI(title="Nights", docs_url=None, redoc_url=None, openapi_url=None)

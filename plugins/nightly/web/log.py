@@ -12,6 +12,7 @@ LOG = logging.getLogger(__name__)
 def excerpt(dag_id: str, run_id: str, task_id: str) -> str:
     """The last lines of the task's last try; "" where there is no such task or its log cannot be read."""
     from airflow.models.taskinstance import TaskInstance
+    from airflow.models.trigger import Trigger
     from airflow.utils.log.log_reader import TaskLogReader
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -22,11 +23,15 @@ def excerpt(dag_id: str, run_id: str, task_id: str) -> str:
     )
     try:
         with create_session() as session:
-            task = session.scalar(query.options(joinedload(TaskInstance.dag_run), joinedload(TaskInstance.dag_model)))
+            job = joinedload(TaskInstance.trigger).joinedload(Trigger.triggerer_job)  # what the reader looks at
+            known = (joinedload(TaskInstance.dag_run), joinedload(TaskInstance.dag_model), job)
+            task = session.scalar(query.options(*known))
             if task is None:
                 return ""
             lines, _ = TaskLogReader().read_log_chunks(task, task.try_number, {})
-            return "\n".join(deque((_text(line) for line in lines if not line.event.startswith("::")), LINES))
+            # Groups, and the reader's own words about where it has looked, are no lines of the task.
+            told = (_text(line) for line in lines if line.timestamp and not line.event.startswith("::"))
+            return "\n".join(deque(told, LINES))
     except Exception:  # a log server that does not answer must not cost the page
         LOG.exception("the log of %s in %s cannot be read", task_id, run_id)
         return ""

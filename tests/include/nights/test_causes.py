@@ -28,7 +28,7 @@ def test_a_renamed_value_is_one_cause_whatever_has_seen_it():
     [cause] = causes(reasons)
     assert cause.headline == "company: A fell from 17 % to 7 %, new value X at 10 %: renamed?"
     assert sorted(one.value for one in cause.values) == ["A", "B", "X"], "each value once"
-    assert len(cause.reasons) == 5
+    assert len(cause.reasons) == 5 and cause.action.startswith("Ask the source's owner whether")
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,13 @@ def test_a_feature_of_the_requests_is_another_cause_than_that_of_the_data():
 def test_what_the_model_gate_found_is_one_cause_led_by_the_whole():
     reasons = [
         reason("auc", "company=A", 0.4, 0.6, message="auc of company=A is 0.4000; at least 0.6 is wanted"),
+        reason(
+            "auc against production", "all examples", -0.4, -0.02, message="auc is 0.5500, and 0.9500 in production"
+        ),
         reason("auc", "all examples", 0.55, 0.6, message="auc is 0.5500; at least 0.6 is wanted"),
     ]
     [cause] = causes(reasons)
-    assert cause.headline == "auc is 0.5500; 2 of its figures are not good enough"
+    assert cause.headline == "auc is 0.5500, at least 0.6 is wanted; 3 of its figures are not good enough"
 
 
 def test_a_change_of_the_label_and_a_column_that_is_gone_are_said_plainly():
