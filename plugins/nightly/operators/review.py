@@ -14,6 +14,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from include.contracts.night import GateResult, utc_now
 from include.contracts.schema import ASKED, PROPOSAL, SchemaChange, SchemaProposal, SchemaReview, set_aside_review
 from include.contracts.verdict import Outcome, Verdict
+from include.nights.verdict import REVIEW_TASKS
+from include.release.store import ReleaseStore
 from include.schemas.store import SchemaVersionError, answer
 from nightly.notifiers.verdict import VerdictNotifier
 from nightly.operators.base import NightOperator
@@ -30,7 +32,6 @@ WORDS = {
     "range": "a wider range of {}",
     "presence": "fewer values of {}",
 }
-TASKS = ("schema_review", "data_gate_again")  # skipped in every night that needs no review
 
 
 class DataGateOperator(GateOperator):
@@ -39,7 +40,7 @@ class DataGateOperator(GateOperator):
     def left_out(self, context: Context, stop: bool) -> list[Any]:
         if stop and self._waits():
             return []
-        tasks = [context["task"].dag.get_task(task) for task in TASKS]
+        tasks = [context["task"].dag.get_task(task) for task in REVIEW_TASKS]
         return list({task.task_id: task for task in [*super().left_out(context, stop), *tasks]}.values())
 
     def _waits(self) -> bool:
@@ -134,6 +135,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
             outcome=Outcome.HELD_DATA,
             summary=f"the night waits {self.hours:g} hours for a person to approve {summary(proposal)}",
             reasons=gate.reasons,
+            production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).production(),
             as_of=proposal.as_of,
             decided_at=utc_now(),
         )

@@ -9,8 +9,8 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from include.contracts.night import Contribution, GateResult, Night, StepError, utc_now
 from include.contracts.schema import ASKED, PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
 from include.contracts.verdict import Outcome
+from include.nights.verdict import decide
 from nightly.operators import review
-from nightly.operators.verdict import decide
 from nightly.retrain import retrain_dag
 from tests.nights import a_night
 
