@@ -69,7 +69,7 @@ async def page(scope: Any, receive: Any, send: Any) -> None:
     await app(scope, receive, send)
 
 
-# As the addresses below, relative to where Airflow's UI is. It is a tile, so that it shows on every ground in both modes.
+# As the addresses below, relative to where Airflow's UI is. A tile shows on every ground, in both modes.
 ICON = f"{MOUNT[1:]}/-/icon.svg"
 
 

@@ -139,7 +139,7 @@ def test_requests_stand_beside_training_rows(ask, places):
     assert "4,000 requests to production; control: the training rows of the same days, 4,100 rows" in text[begin:]
     assert 'href="#serving-fare"' in text[:begin] and 'id="serving-fare"' in text[begin:]
     assert text.index('id="serving-fare"') < text.index('id="serving-payment_type"'), "what is held comes first"
-    assert "Fare in the requests is far" in text[:begin]
+    assert "<h3>fare in the requests is far" in text[:begin]
     assert 'href="#cause-2"' in text[begin:], "the feature leads to why it held"
 
 
@@ -344,7 +344,7 @@ def test_what_was_found_of_one_feature_stands_together(ask, places):
     held = ask(f"/nightly/taxi/nights/{name}").text
     held = held[held.index("Why it was held") : held.index("The night</h2>")]
     heads = re.findall("<h3>(.*?)</h3>", held)
-    assert [head[:12] for head in heads] == ["payment_type", "Fare in the "]
+    assert [head[:12] for head in heads] == ["payment_type", "fare in the "]
     assert held.count("Compare the two distributions.") == 1, "the same advice is given once"
 
 
@@ -426,3 +426,18 @@ def test_the_icon_of_the_page_is_served_to_all(ask, airflow):
     for view in NightlyPlugin.external_views:
         answer = ask(f"/{view['icon']}", role="")
         assert answer.status_code == 200 and answer.headers["content-type"] == "image/svg+xml"
+
+
+def test_the_headline_of_a_held_night_is_said_once(ask, places):
+    name = write_night(places, 1, Outcome.HELD_DATA, summary="payment_type: Cash rose; version 1 stays in production")
+    folder = places.nights / "taxi" / name
+    verdict = Verdict.load(folder / "verdict.json")
+    rose = verdict.reasons[1].model_copy(
+        update={"values": [Contribution(value="Cash", rows=9, share=0.4, control=0.1)]}
+    )
+    words = "payment_type: Cash rose from 10 % to 40 %"
+    told = verdict.model_copy(
+        update={"reasons": [rose, verdict.reasons[0]], "summary": f"{words}; nothing is there yet"}
+    )
+    told.save(folder / "verdict.json")
+    assert ask(f"/nightly/taxi/nights/{name}").text.count(words) == 1
