@@ -126,10 +126,11 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         self.skip(context["ti"], context["task"].get_direct_relatives(upstream=False))  # raises
         raise AirflowFailException("nothing is downstream to be skipped")
 
-    def _notify(self, context: Context) -> None:
+    def waiting(self) -> Verdict:
+        """What the notice says: the night as it stands, until a person answers."""
         proposal = SchemaProposal.load(self.folder / PROPOSAL)
         gate = GateResult.load(self.folder / "data_gate.json")
-        waiting = Verdict(
+        return Verdict(
             model=self.model,
             run_id=self.run_id,
             outcome=Outcome.HELD_DATA,
@@ -139,8 +140,10 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
             as_of=proposal.as_of,
             decided_at=utc_now(),
         )
+
+    def _notify(self, context: Context) -> None:
         link = self.generate_link_to_ui_from_context(context=context)
-        VerdictNotifier(waiting, run_url=link, page_url=night_url(self.model, self.run_id))(context)
+        VerdictNotifier(self.waiting(), run_url=link, page_url=night_url(self.model, self.run_id))(context)
 
 
 def summary(proposal: SchemaProposal) -> str:
