@@ -67,7 +67,7 @@ class Cause:
         """Whether the sentence of `reason` has more than the headline and the figures."""
         if self.kind in ("feature", "serving") and (reason.check not in SAYING or reason.figure in SCHEMA):
             return False
-        if self.kind == "model" and reason.figure is not None:
+        if (self.kind == "model" and reason.figure is not None) or (reason.check == "schema" and reason.values):
             return False
         return ALLOWED.sub("", reason.message) not in self.headline
 
