@@ -65,6 +65,7 @@ def test_with_turns_both_write(database):
 )
 def test_the_command_line_takes_turns_when_a_backfill_is_created(tmp_path, words, run):
     shutil.copytree(ROOT / "bin", tmp_path / "bin")
+    shutil.copy(ROOT / "airflow.env", tmp_path)
     programs = tmp_path / ".venv/airflow/bin"
     programs.mkdir(parents=True)
     for name in ("airflow", "python"):
