@@ -54,12 +54,6 @@ def test_the_report_has_what_holds_with_its_control_and_counts_the_rest():
     assert sum("Ask the source's owner." in line for line in lines) == 1 and len(lines) < 15
 
 
-def test_a_report_of_any_length_is_shown_whole_by_airflow():
-    many = [DRIFT.model_copy(update={"subject": f"feature_{n}"}) for n in range(200)]
-    text = report(make(reasons=many))
-    assert len(text) < 4096 and text.endswith("… the night's page and the tasks' logs have the rest")
-
-
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_a_note_fits_into_airflows_database_and_says_what_it_leaves_out(count):
     reasons = [DRIFT.model_copy(update={"subject": f"feature_{n}"}) for n in range(count)]
