@@ -12,7 +12,7 @@ from include.contracts.night import Contribution, Reason
 
 Kind = Literal["delivery", "feature", "serving", "model", "withdrawn"]
 # Checks of the whole delivery, also where they name the time column.
-DELIVERY = ("_days", "min_rows", "_rows_factor", "_rejected_share", "_duplicate_share")
+DELIVERY = ("truncated", "_days", "_week_share", "min_rows", "_rows_factor", "_rejected_share", "_duplicate_share")
 FEATURE = ("min_", "max_", "constant_", "label")  # how the checks of one feature begin, beside those that follow
 DISTANCES = ("schema", "drift", "skew")
 LABELS = ("max_label_change", "max_label_change_by_value")  # their shares are those of positive labels
