@@ -101,9 +101,9 @@ def interrupted(name, folder, places):
     raise KeyboardInterrupt
 
 
-def test_a_night_that_releases_says_which_version(run):
+def test_a_night_that_releases_says_which_version_and_that_no_server_confirmed_it(run):
     status, found, out = run("--release")
-    assert (status, found.outcome, found.version, found.production_version) == (0, Outcome.RELEASED, *[1480000000] * 2)
+    assert (status, found.outcome, found.version, found.production_version) == (4, Outcome.RELEASED, *[1480000000] * 2)
     assert found.as_of == dt.datetime(2016, 1, 2, tzinfo=dt.UTC)
     assert "RELEASED: version 1480000000 of taxi is released" in out
 
