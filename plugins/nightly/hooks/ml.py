@@ -34,7 +34,7 @@ TEMPORARY = Path(tempfile.gettempdir())
 SCRATCH = "nightly-step-"  # begins the name of a step's own temporary folder
 LAST_LINES = 10  # of a step's log that its error quotes
 PEER = struct.Struct("3i")  # process, user, group
-# ML Metadata logs each connection to PostgreSQL by a library of its own, whose level nothing sets. Its errors are shown.
+# ML Metadata logs each connection to PostgreSQL by its own library, whose level nothing sets. Its errors are shown.
 NATIVE = re.compile(r"[IW]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ |WARNING: Logging before InitGoogleLogging")
 LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)")
 
