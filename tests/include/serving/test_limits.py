@@ -45,9 +45,10 @@ def small(base, tmp_path_factory) -> Iterator[Server]:
 
 def answers(server: Server) -> bool:
     try:
-        return server.post(PREDICT, {"instances": [2.0]}).json() == {"predictions": [3.0]}
+        answer = server.post(PREDICT, {"instances": [2.0]})
     except requests.ConnectionError:
         return False
+    return answer.status_code == 200 and answer.json() == {"predictions": [3.0]}
 
 
 def connect(address: str, sent: bytes = b"") -> socket.socket:
