@@ -18,6 +18,7 @@ from include.pipeline.ahead import ahead
 from include.pipeline.beam import counters, pipeline, pipeline_options
 from include.pipeline.encoding import SPLITS, UNLABELLED, Encoding, RowGroup, as_lists, row_groups
 from include.pipeline.reading import columns_file
+from include.snapshots.whole import verified
 from include.tfexample import serialized
 from include.tfrecord import framed
 
@@ -57,6 +58,7 @@ def SnapshotExampleGen(
     for output in outputs.values():
         output.parent.mkdir(parents=True, exist_ok=True)
     encoding = Encoding(columns.split("\n"), id_columns.split("\n"), label, eval_percent)
+    verified(Path(snapshot))
     groups = row_groups(Path(snapshot))
     if beam_args:
         counts = _on_beam(groups, encoding, outputs, json.loads(beam_args))
