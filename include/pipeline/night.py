@@ -19,11 +19,13 @@ from include.contracts.config import load_config
 from include.contracts.night import Night, SnapshotRef, utc_now
 from include.contracts.places import Places
 from include.contracts.release import NOT_RELEASED, NotReleased
+from include.night_space import check_night
 from include.pipeline import worker
 from include.release.confirmation import confirmed
 from include.release.store import ReleaseStore
 from include.schemas.store import SchemaStore
 from include.sources import fetch
+from include.space import SpaceError
 
 STEPS = [
     *("snapshot", "examples", "statistics", "schema", "example_validator", "drift_skew", "data_gate"),
@@ -78,11 +80,12 @@ def main(words: list[str]) -> int:
     worker.set_up_logging()
     places = Places.from_environment()
     try:
+        check_night(places, load_config(arguments.model).name)
         night = plan(arguments, places)
         folder = night.folder(places)
         if night.config().pipeline.engine == "beam":
             worker.step_function("include.pipeline.beam:check")(folder, places)
-    except ContractError as error:
+    except (ContractError, SpaceError) as error:
         print(error, file=sys.stderr)
         return 2
     download = fetch(

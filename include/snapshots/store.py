@@ -29,6 +29,7 @@ from include.contracts.snapshot import SnapshotFile, SnapshotManifest
 from include.owned import own_folder, owned_folder, remove_abandoned
 from include.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
 from include.snapshots.whole import MANIFEST, read_manifest, sha256_of, verified
+from include.space import check_space, full_disk_explained
 
 log = logging.getLogger("nightly")
 
@@ -173,16 +174,17 @@ class SnapshotBuilder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._spill.close()
-        for file in self._keys.values():
-            file.close()
+        for file in (self._spill, *self._keys.values()):
+            with contextlib.suppress(OSError):  # a full disk; what was not finished goes anyway
+                file.close()
         self._owned.close()
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Rows with the columns of this snapshot, in its order; their time is never null."""
         if not batch.num_rows:
             return
-        self._spill.write_batch(batch)
+        with full_disk_explained(self._folder, f"a snapshot of {self.store.model}"):
+            self._spill.write_batch(batch)
         self._starts.append(self.rows)
         self.rows += batch.num_rows
         times = batch.column(self.time_column).cast(pa.int64()).to_numpy(zero_copy_only=False)
@@ -207,6 +209,8 @@ class SnapshotBuilder:
 
         folder = self._folder / "snapshot"
         folder.mkdir()
+        spilled = (self._folder / "rows.arrow").stat().st_size  # again as shards, and as Parquet
+        check_space({folder: 2 * spilled}, f"a snapshot of {self.rows:,} rows of {self.store.model}")
         files, label_counts = self._write_shards(folder, order, label)
         manifest = SnapshotManifest(
             snapshot_id=snapshot_id,
@@ -238,7 +242,8 @@ class SnapshotBuilder:
         return order
 
     def _read(self, key: str, kind: type) -> np.ndarray:
-        self._keys[key].close()
+        with full_disk_explained(self._folder, f"a snapshot of {self.store.model}"):
+            self._keys[key].close()
         return np.fromfile(self._folder / key, kind)
 
     def _write_shards(self, folder: Path, order: np.ndarray, label: str) -> tuple[list[SnapshotFile], dict[str, int]]:

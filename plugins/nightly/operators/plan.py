@@ -15,6 +15,7 @@ from include.contracts.config import ModelConfig, load_config
 from include.contracts.night import Night, utc_now
 from include.contracts.release import ReleaseRecord
 from include.contracts.schema import PROPOSAL, set_aside_review
+from include.night_space import check_night
 from include.release.store import ReleaseStore
 from include.schemas.store import SchemaStore
 from nightly.hooks.ml import MLHook, MLStepFailed
@@ -40,6 +41,7 @@ class PlanOperator(NightOperator):
             self.log.info("this run has released already; its request of %s stands", night.planned_at)
         else:
             refuse_unknown_keys(context)
+            check_night(self.places, self.model)
             try:
                 night = self._plan(context)
             except ContractError as error:
