@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from include.contracts.places import Places
-from include.night_space import check_night
+from include.nights.space import check_night
 from include.snapshots.store import SnapshotStore
 from include.sources.http import download
 from include.space import SpaceError, check_space, full_disk_explained, size_of
