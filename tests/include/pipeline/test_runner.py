@@ -100,7 +100,7 @@ def test_a_node_does_not_read_what_other_nights_have_done(folder, places, monkey
 
 
 def test_a_node_that_fails_leaves_its_failure_and_no_outputs(folder, places, monkeypatch):
-    night = Night.load(folder / "request.json").model_copy(update={"run_id": "fails"})
+    night = Night.load(folder / "request.json").model_copy(update={"run_id": "fails", "fresh": True})
     night.save(night.folder(places) / "request.json")
     SnapshotRef.load(folder / "snapshot.json").save(night.folder(places) / "snapshot.json")
     for node in ("examples", "statistics", "schema"):
