@@ -1,9 +1,10 @@
-"""List a model's snapshots, or show one.
+"""List a model's snapshots, show one, or compare each with its manifest.
 
 python -m include.snapshots list MODEL [--json]
 python -m include.snapshots show MODEL SNAPSHOT [--rows N] [--json]
+python -m include.snapshots verify MODEL
 
-Ends with 2 where it could not be done; the error says why.
+Ends with 1 where a snapshot is damaged, and with 2 where it could not be done; the error says why.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from include.contracts.config import load_config, model_names
 from include.contracts.night import SnapshotRef
 from include.contracts.places import Places
 from include.contracts.snapshot import SnapshotManifest
-from include.snapshots.errors import SnapshotError
+from include.snapshots.errors import DamagedSnapshotError, SnapshotError
 from include.snapshots.store import SnapshotStore
 from include.tables import cell, print_table
 
@@ -29,10 +30,12 @@ Nights = dict[str, list[tuple[str, SnapshotRef]]]
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m include.snapshots", description="The snapshots of a model.")
     commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("list", help="every snapshot, the oldest first")
+    listing = commands.add_parser("list", help="every snapshot, the oldest first; damaged ones by file sizes")
     showing = commands.add_parser("show", help="one snapshot: its manifest and its first rows")
-    for command in (listing, showing):
+    verifying = commands.add_parser("verify", help="read every snapshot, and compare its hashes with its manifest's")
+    for command in (listing, showing, verifying):
         command.add_argument("model")
+    for command in (listing, showing):
         command.add_argument("--json", action="store_true")
     showing.add_argument("snapshot", help="its id, or the beginning of it")
     showing.add_argument(
@@ -44,8 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
         store = SnapshotStore(places.snapshots, given.model)
         if not store.folder.is_dir():
             _check_model(given.model)
+        if given.command == "verify":
+            return _verify(store)
         nights = _nights(places, given.model)
         return _list(store, nights, given.json) if given.command == "list" else _show(store, nights, given)
+    except DamagedSnapshotError as error:
+        return _print_damage([error])
     except (SnapshotError, ContractError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -67,16 +74,28 @@ def _nights(places: Places, model: str) -> Nights:
 
 
 def _list(store: SnapshotStore, nights: Nights, as_json: bool) -> int:
-    manifests = store.list()
+    manifests, damaged = store.survey(content=False)
     if as_json:
         print(json.dumps([manifest.model_dump(mode="json") for manifest in manifests], indent=2))
-    elif not manifests:
+    elif not manifests and not damaged:
         print(f"{store.model} has no snapshot yet.")
     else:
         header = ["SNAPSHOT", "CREATED", "ROWS", "FROM", "TO", "NIGHTS", "MB"]
         rows = [_summary(manifest, len(nights.get(manifest.snapshot_id, []))) for manifest in manifests]
         print_table(header, rows, right={2, 5, 6})
-    return 0
+    return _print_damage(damaged)
+
+
+def _verify(store: SnapshotStore) -> int:
+    manifests, damaged = store.survey(content=True)
+    print(f"{len(manifests)} snapshots of {store.model} are as their manifests say, {len(damaged)} are damaged.")
+    return _print_damage(damaged)
+
+
+def _print_damage(damaged: list[DamagedSnapshotError]) -> int:
+    for error in damaged:
+        print(f"error: {error}", file=sys.stderr)
+    return 1 if damaged else 0
 
 
 def _summary(manifest: SnapshotManifest, nights: int) -> list[str]:

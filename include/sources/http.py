@@ -37,6 +37,7 @@ from include.sources.errors import (
     IncompleteBodyError,
     SourceError,
 )
+from include.space import FULL, REMEDY, SpaceError, check_space, full_disk_explained
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +155,10 @@ class _Transfer:
                     file.flush()
                     os.fsync(file.fileno())
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise SpaceError(
+                    f"the disk of {self.part} became full after {self.size:,} bytes of {self.origin}. {REMEDY}"
+                ) from error
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.filename:
                 raise  # the disk, not the network
             if isinstance(error.__cause__, IncompleteRead):
@@ -246,11 +251,18 @@ class _Transfer:
         # If-Range wants a strong validator (RFC 9110, 13.1.5).
         self.validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
         self.checksums = _checksums(response.headers)
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal():
+            check_space({self.part.parent: int(length)}, f"the download of {self.origin}")
 
     def _decompress(self) -> None:
         plain = self.part.with_name(self.target.name + ".plain.part")
         try:
-            with gzip.open(self.part) as source, plain.open("wb") as file:
+            with (
+                full_disk_explained(plain.parent, f"the decompressed body of {self.origin}"),
+                gzip.open(self.part) as source,
+                plain.open("wb") as file,
+            ):
                 shutil.copyfileobj(source, file, CHUNK)
                 file.flush()
                 os.fsync(file.fileno())

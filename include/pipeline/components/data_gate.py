@@ -17,7 +17,6 @@ from include.contracts.night import GateResult, Night, SnapshotRef, utc_now
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
 from include.contracts.schema import PROPOSAL
-from include.contracts.snapshot import SnapshotManifest
 from include.contracts.thresholds import FILE as THRESHOLDS
 from include.contracts.thresholds import ThresholdsUsed
 from include.pipeline.artifacts import DataBlessing
@@ -36,6 +35,7 @@ from include.pipeline.distributions import write_distributions, write_serving_di
 from include.pipeline.requests import read_requests
 from include.pipeline.schema import comparators, override_thresholds, read_schema
 from include.pipeline.schema_evolution import propose
+from include.snapshots.whole import verified
 
 log = logging.getLogger("nightly")
 
@@ -62,7 +62,7 @@ def DataGate(
     night = Night.load(folder / "request.json")
     ref = SnapshotRef.load(folder / "snapshot.json")
     snapshot = Path(ref.path)
-    manifest = SnapshotManifest.load(snapshot / "manifest.json")
+    manifest = verified(snapshot)
     controls = read_controls(drift_skew.uri)
     evidence = Evidence(
         config=night.config(),

@@ -19,13 +19,13 @@ from include.contracts.places import ROOT, Places
 from include.contracts.reuse import REUSE, Made, Reuse
 from include.contracts.schema import SchemaProposal
 from include.pipeline import night as nights
-from include.pipeline import reuse
+from include.pipeline import reuse, seals
 from include.pipeline.components.release import known
 from include.pipeline.metadata import Artifact, Execution, NightlyMetadata
 from include.pipeline.pipeline import create_pipeline
 from include.pipeline.recipe import recipe
 from include.pipeline.retention import prune
-from include.pipeline.runner import NightlyLauncher, run_node
+from include.pipeline.runner import NightlyLauncher, _inputs, run_node
 from include.release.store import ReleaseStore
 from include.schemas.store import SchemaStore, sha256
 from tests.include.release import models
@@ -137,7 +137,8 @@ def differs(folder, places) -> dict[str, str]:
     for node in (entry.pipeline_node for entry in pipeline.nodes):
         if (name := node.node_info.id) in ("examples", "statistics", "example_validator", "transform", "trainer"):
             executor = runner_utils.extract_executor_spec(deployment, name)
-            work = reuse.Work(handle, node, pipeline, executor, night)
+            inputs = _inputs(node, handle)
+            work = reuse.Work(handle, node, pipeline, executor, night, inputs, seals.check(inputs))
             ((execution, _),) = made(places, name, night.run_id)
             earlier = Made.parse(execution.custom_properties[reuse.PROPERTY].string_value, where=name)
             if work.ingredients != earlier.ingredients:

@@ -61,6 +61,20 @@ def test_a_night_gets_its_snapshot(places):
     assert step.run(folder, places) == result | {"created": False}
 
 
+def test_a_damaged_snapshot_is_made_anew_by_the_next_night_of_the_same_rows(places, capsys):
+    folder = plan(places, "night 1", utc(2015, 1, 1))
+    first = step.run(folder, places)
+    (shard,) = SnapshotStore(places.snapshots, "taxi").path(first["snapshot_id"]).glob("rows-*.parquet")
+    shard.unlink()
+    assert main(["list", "taxi"]) == 1
+    assert f"{shard.name} is missing. Clear `snapshot`" in capsys.readouterr().err
+    assert main(["show", "taxi", first["snapshot_id"]]) == 1
+    assert f"{shard.name} is missing. Clear `snapshot`" in capsys.readouterr().err
+    assert step.run(folder, places) == first
+    assert main(["verify", "taxi"]) == 0
+    assert "1 snapshots of taxi are as their manifests say, 0 are damaged" in capsys.readouterr().out
+
+
 def test_retention_spares_what_is_referred_to(places, monkeypatch):
     retention = load_config("taxi").retention.model_copy(update={"snapshots": 1})
     config = load_config("taxi").model_copy(update={"retention": retention})
