@@ -33,7 +33,7 @@ from include.contracts.config import ModelConfig
 from include.contracts.night import Night
 from include.contracts.places import ROOT
 from include.contracts.reuse import Made, Reuse
-from include.pipeline.metadata import Artifact, Execution, NightlyMetadata
+from include.pipeline.metadata import Artifact, Execution, NightlyMetadata, keep, kept
 from include.pipeline.schema import schema_fingerprint
 from include.pipeline.seals import Artifacts, Contents, seal, seal_of
 from include.release.files import hash_files
@@ -117,7 +117,7 @@ class Work:
         made = Made(run_id=self.night.run_id, as_of=self.night.as_of, ingredients=self.ingredients, outputs=contents)
         with self.handle:
             (execution,) = self.handle.store.get_executions_by_id([execution_id])
-            execution.custom_properties[PROPERTY].string_value = made.model_dump_json()
+            keep(execution, PROPERTY, made)
             self.handle.store.put_executions([execution])
 
     def _ingredients(self) -> Iterator[tuple[str, str]]:
@@ -145,10 +145,10 @@ class Work:
         newest = ListOptions(limit=EXECUTIONS, order_by=OrderByField.ID, is_asc=False)
         found = []
         for execution in self.handle.store.get_executions_by_context(context.id, list_options=newest):
-            said = execution.custom_properties[PROPERTY].string_value
-            if said and execution.last_known_state in (Execution.COMPLETE, Execution.CACHED):
-                with contextlib.suppress(ContractError):  # of another version of this project
-                    found.append((execution, Made.parse(said, where=f"execution {execution.id} of {self.id}")))
+            if execution.last_known_state in (Execution.COMPLETE, Execution.CACHED):
+                with contextlib.suppress(ContractError):  # of another version of this project, or none of ours
+                    text = kept(execution, PROPERTY)
+                    found.append((execution, Made.parse(text, where=f"execution {execution.id} of {self.id}")))
         return found
 
     def _difference(self, made: Made) -> str:
@@ -184,7 +184,7 @@ class Work:
                 our.state = ArtifactState.PUBLISHED
                 if seal_of(our) is None:  # an older version made it
                     seal([our.mlmd_artifact], self.id, made.run_id)
-        execution.custom_properties[PROPERTY].string_value = made.model_dump_json()
+        keep(execution, PROPERTY, made)
         with self.handle:
             execution_publish_utils.publish_cached_executions(self.handle, contexts, [execution], [ours])
 

@@ -7,10 +7,10 @@ of an older version of this project, has none and is not checked.
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 
 from include.contracts.base import Contract
+from include.pipeline.metadata import Artifact, keep, kept
 from include.release.files import changes, hash_files
 
 PROPERTY = "nightly_seal"  # of an artifact: Seal
@@ -31,14 +31,13 @@ class DamagedArtifactError(Exception):
     """An artifact's files are not those that its node wrote; the message names the files and what to clear."""
 
 
-def seal(artifacts: Iterable[metadata_store_pb2.Artifact], node: str, run_id: str) -> None:
+def seal(artifacts: Iterable[Artifact], node: str, run_id: str) -> None:
     """Hash the files of `artifacts`, which `node` has just made. Those of one URI are hashed once."""
     contents: Contents = {}
     for artifact in artifacts:
         if artifact.uri not in contents:
             contents[artifact.uri] = hash_files(Path(artifact.uri))
-        sealed = Seal(node=node, run_id=run_id, files=contents[artifact.uri])
-        artifact.custom_properties[PROPERTY].string_value = sealed.model_dump_json()
+        keep(artifact, PROPERTY, Seal(node=node, run_id=run_id, files=contents[artifact.uri]))
 
 
 def check(artifacts: Artifacts) -> Contents:
@@ -60,7 +59,7 @@ def check(artifacts: Artifacts) -> Contents:
 
 def seal_of(artifact: types.Artifact) -> Seal | None:
     """The artifact's seal, where it has one."""
-    text = artifact.mlmd_artifact.custom_properties[PROPERTY].string_value
+    text = kept(artifact.mlmd_artifact, PROPERTY)
     return Seal.parse(text, where=f"the {PROPERTY} of {artifact.uri}") if text else None
 
 

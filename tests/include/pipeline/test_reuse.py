@@ -21,7 +21,7 @@ from include.contracts.schema import SchemaProposal
 from include.pipeline import night as nights
 from include.pipeline import reuse, seals
 from include.pipeline.components.release import known
-from include.pipeline.metadata import Artifact, Execution, NightlyMetadata
+from include.pipeline.metadata import Artifact, Execution, NightlyMetadata, kept
 from include.pipeline.pipeline import create_pipeline
 from include.pipeline.recipe import recipe
 from include.pipeline.retention import prune
@@ -140,7 +140,9 @@ def differs(folder, places) -> dict[str, str]:
             inputs = _inputs(node, handle)
             work = reuse.Work(handle, node, pipeline, executor, night, inputs, seals.check(inputs))
             ((execution, _),) = made(places, name, night.run_id)
-            earlier = Made.parse(execution.custom_properties[reuse.PROPERTY].string_value, where=name)
+            earlier = Made.parse(kept(execution, reuse.PROPERTY), where=name)
+            longest = max(len(value.string_value.encode()) for value in execution.custom_properties.values())
+            assert longest < 2704, "PostgreSQL indexes no longer property"
             if work.ingredients != earlier.ingredients:
                 found[name] = work._difference(earlier)
     return found
