@@ -5,12 +5,15 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SPARE_BYTES = 64 * 2**20  # left free beside what is written: records, logs, other processes
 FULL = (errno.ENOSPC, errno.EDQUOT)
-REMEDY = "Make room, or keep less: [retention] and release.keep in the model's config.toml. It is tried again."
+REMEDY = (
+    "Make room, or lower [retention] and release.keep in the model's config.toml and run `bin/snapshots prune MODEL`. "
+    "It is tried again."
+)
 
 
 class SpaceError(RuntimeError):
@@ -30,7 +33,7 @@ def check_space(needs: Mapping[Path, int], what: str, error: type[SpaceError] = 
         by_disk[existing.stat().st_dev][existing] = by_disk[existing.stat().st_dev].get(existing, 0) + needed
     for folders in by_disk.values():
         needed, (folder, *_) = sum(folders.values()) + SPARE_BYTES, folders
-        if (free := shutil.disk_usage(folder).free) < needed:
+        if (free := free_bytes(folder)) < needed:
             raise error(f"{folder} has {megabytes(free)} free, and {what} needs {megabytes(needed)}. {REMEDY}")
 
 
@@ -42,19 +45,25 @@ def full_disk_explained(folder: Path, what: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        free = shutil.disk_usage(_existing(folder)).free
+        free = megabytes(free_bytes(folder))
         raise SpaceError(
-            f"the disk of {folder} became full while {what} was written: {megabytes(free)} are free now. {REMEDY}"
+            f"the disk of {folder} became full while {what} was written: {free} are free now. {REMEDY}"
         ) from error
+
+
+def free_bytes(folder: Path) -> int:
+    """How much room the disk of `folder` has; the folder need not exist."""
+    return shutil.disk_usage(_existing(folder)).free
 
 
 def size_of(folder: Path) -> int:
     """The bytes of all files below `folder`; 0 where it does not exist."""
-    return sum(
-        os.lstat(os.path.join(top, name)).st_size  # noqa: PTH118
-        for top, _, names in os.walk(folder)
-        for name in names
-    )
+    total = 0
+    for top, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # removed meanwhile
+                total += Path(top, name).lstat().st_size
+    return total
 
 
 def megabytes(count: int) -> str:

@@ -1,5 +1,6 @@
-"""How much room a night needs, by what the model's last one left; checked before it begins."""
+"""How much room a night needs, and each node of its pipeline, by what the model's last one left."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from include.contracts.places import Places
@@ -22,15 +23,25 @@ def check_night(places: Places, model: str) -> None:
     check_space(needs if known else {places.pipeline / model: FIRST_NIGHT_BYTES}, what)
 
 
+def check_node(root: Path, node: str, inputs: Iterable[Path]) -> None:
+    """Raise SpaceError unless the disk has room for twice the node's last outputs, or at first for as much as it reads.
+
+    :param root: the pipeline's folder
+    """
+    last = sum(size_of(folder) for folder in _artifacts(root, node))
+    needed, what = (FACTOR * last, "twice its last outputs") if last else (sum(map(size_of, inputs)), "as its inputs")
+    check_space({root / node: needed}, f"{node} ({what})")
+
+
 def _newest(folder: Path) -> Path:
     """The folder in it that was changed last; one that does not exist where there is none."""
     return max(folder.glob("[!.]*/"), key=lambda path: path.stat().st_mtime, default=folder / "none")
 
 
-def _artifacts(root: Path) -> list[Path]:
+def _artifacts(root: Path, node: str = "*") -> list[Path]:
     """Of each output the newest, <node>/<output>/<execution>: the last night's, or one before where it was held."""
     newest = {}
-    for path in root.glob("*/*/[0-9]*/"):
+    for path in root.glob(f"{node}/*/[0-9]*/"):
         if path.name.isdecimal():
             key = path.parent
             newest[key] = max(newest.get(key, path), path, key=lambda each: int(each.name))

@@ -27,6 +27,7 @@ from include.contracts.base import did_you_mean
 from include.contracts.night import Night
 from include.contracts.places import Places
 from include.contracts.reuse import REUSE, Reuse
+from include.nights.space import check_node
 from include.pipeline import metadata, retention, seals
 from include.pipeline.pipeline import create_pipeline
 from include.pipeline.reuse import REUSABLE, Work
@@ -141,8 +142,9 @@ def _launch(
     """Run the node, unless an earlier run's work can be taken over; says which, for a node of which that is asked."""
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     executor = runner_utils.extract_executor_spec(deployment, node.node_info.id)
+    root = Path(pipeline.runtime_spec.pipeline_root.field_value.string_value)
     with handle:
-        metadata.forget_outputs(handle, node, Path(pipeline.runtime_spec.pipeline_root.field_value.string_value))
+        metadata.forget_outputs(handle, node, root)
     inputs = _inputs(node, handle)
     contents = seals.check(inputs)
     spared = node.node_info.id in REUSABLE and night.config().pipeline.reuse
@@ -153,6 +155,7 @@ def _launch(
         return reuse
     if reuse:
         log.info("computed: %s", reuse.reason)
+    check_node(root, node.node_info.id, map(Path, contents))
     done = NightlyLauncher(
         pipeline_node=node,
         mlmd_connection=handle,

@@ -1,8 +1,9 @@
-"""List a model's snapshots, show one, or compare each with its manifest.
+"""List a model's snapshots, show one, compare each with its manifest, or apply the model's retention.
 
 python -m include.snapshots list MODEL [--json]
 python -m include.snapshots show MODEL SNAPSHOT [--rows N] [--json]
 python -m include.snapshots verify MODEL
+python -m include.snapshots prune MODEL
 
 Ends with 1 where a snapshot is damaged, and with 2 where it could not be done; the error says why.
 """
@@ -20,8 +21,12 @@ from include.contracts.config import load_config, model_names
 from include.contracts.night import SnapshotRef
 from include.contracts.places import Places
 from include.contracts.snapshot import SnapshotManifest
+from include.release.errors import ReleaseError
+from include.release.store import ReleaseStore
 from include.snapshots.errors import DamagedSnapshotError, SnapshotError
+from include.snapshots.step import retain
 from include.snapshots.store import SnapshotStore
+from include.space import free_bytes, megabytes
 from include.tables import cell, print_table
 
 Nights = dict[str, list[tuple[str, SnapshotRef]]]
@@ -33,7 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     listing = commands.add_parser("list", help="every snapshot, the oldest first; damaged ones by file sizes")
     showing = commands.add_parser("show", help="one snapshot: its manifest and its first rows")
     verifying = commands.add_parser("verify", help="read every snapshot, and compare its hashes with its manifest's")
-    for command in (listing, showing, verifying):
+    pruning = commands.add_parser(
+        "prune", help="apply [retention] and release.keep now, not in the next night: versions, snapshots, artifacts"
+    )
+    for command in (listing, showing, verifying, pruning):
         command.add_argument("model")
     for command in (listing, showing):
         command.add_argument("--json", action="store_true")
@@ -49,11 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
             _check_model(given.model)
         if given.command == "verify":
             return _verify(store)
+        if given.command == "prune":
+            return _prune(places, given.model)
         nights = _nights(places, given.model)
         return _list(store, nights, given.json) if given.command == "list" else _show(store, nights, given)
     except DamagedSnapshotError as error:
         return _print_damage([error])
-    except (SnapshotError, ContractError, OSError) as error:
+    except (SnapshotError, ReleaseError, ContractError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -90,6 +100,21 @@ def _verify(store: SnapshotStore) -> int:
     manifests, damaged = store.survey(content=True)
     print(f"{len(manifests)} snapshots of {store.model} are as their manifests say, {len(damaged)} are damaged.")
     return _print_damage(damaged)
+
+
+def _prune(places: Places, model: str) -> int:
+    """Do what a night does in its steps `release`, `snapshot` and `examples`, whichever of them it has no room for."""
+    from include.pipeline.metadata import NightlyMetadata  # with TFX, which costs the other commands seconds
+    from include.pipeline.retention import prune
+
+    config = load_config(model)
+    versions = ReleaseStore(places.serving, places.releases, model).retain(config.release.keep)
+    snapshots = retain(places, config, set())
+    with NightlyMetadata(places, model) as handle:
+        artifacts = prune(handle, places.pipeline / model, config.retention.runs)
+    removed = f"{len(versions)} versions, {len(snapshots)} snapshots and {artifacts} artifacts"
+    print(f"removed {removed} of {model}; {megabytes(free_bytes(places.var))} are free in {places.var}")
+    return 0
 
 
 def _print_damage(damaged: list[DamagedSnapshotError]) -> int:

@@ -37,7 +37,7 @@ from include.sources.errors import (
     IncompleteBodyError,
     SourceError,
 )
-from include.space import FULL, REMEDY, SpaceError, check_space, full_disk_explained
+from include.space import SpaceError, check_space, full_disk_explained
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,9 @@ def download(
                 transfer.receive()
                 if transfer.is_confirmed():
                     return transfer.finish()
+            except SpaceError:
+                transfer.discard()  # what is there would keep the disk full
+                raise
             except SourceError as error:
                 if not _may_pass(error, transient):
                     transfer.discard()
@@ -147,7 +150,10 @@ class _Transfer:
                 self.resumed = self._resumes(response)
                 if not self.resumed:
                     self._begin(response)
-                with self.part.open("ab" if self.resumed else "wb") as file:
+                with (
+                    full_disk_explained(self.part.parent, f"the body of {self.origin}"),
+                    self.part.open("ab" if self.resumed else "wb") as file,
+                ):
                     # What is there, not full chunks: bytes that came before a silence are kept.
                     while chunk := response.raw.read1(CHUNK, decode_content=False):
                         file.write(chunk)
@@ -155,10 +161,6 @@ class _Transfer:
                     file.flush()
                     os.fsync(file.fileno())
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in FULL:
-                raise SpaceError(
-                    f"the disk of {self.part} became full after {self.size:,} bytes of {self.origin}. {REMEDY}"
-                ) from error
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.filename:
                 raise  # the disk, not the network
             if isinstance(error.__cause__, IncompleteRead):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from include.contracts.places import Places
-from include.nights.space import check_night
+from include.nights.space import check_night, check_node
 from include.snapshots.store import SnapshotStore
 from include.sources.http import download
 from include.space import SpaceError, check_space, full_disk_explained, size_of
@@ -33,7 +33,9 @@ def small(tmp_path):
 
 def test_what_has_room_is_let_through_and_what_has_not_is_said_with_figures(small):
     check_space({small / "a/b": 10 * 2**20}, "it")
-    with pytest.raises(SpaceError, match=r"small has 80 MB free, and it needs 164 MB\. Make room, or keep less"):
+    with pytest.raises(
+        SpaceError, match=r"small has 80 MB free, and it needs 164 MB\. Make room, or lower \[retention"
+    ):
         check_space({small / "a": 50 * 2**20, small / "b": 50 * 2**20}, "it")
 
 
@@ -66,6 +68,17 @@ def test_a_night_is_not_begun_without_room_for_twice_the_last(small, monkeypatch
     (small / "var/pipeline/taxi/trainer/model/9/old").unlink()
     check_night(places, "taxi")
     assert size_of(places.pipeline) == 2**20
+
+
+def test_a_node_is_not_begun_without_room_for_its_outputs(small):
+    examples, root = small / "examples/examples/1", small
+    examples.mkdir(parents=True)
+    (examples / "data").write_bytes(b"x" * 10 * 2**20)
+    with pytest.raises(SpaceError, match=r"70 MB free, and transform \(as its inputs\) needs 74 MB"):
+        check_node(root, "transform", [examples])
+    check_node(root, "statistics", [])
+    with pytest.raises(SpaceError, match=r"70 MB free, and examples \(twice its last outputs\) needs 84 MB"):
+        check_node(root, "examples", [])
 
 
 @pytest.mark.parametrize(
@@ -102,6 +115,7 @@ def test_a_download_that_has_no_room_is_refused_before_its_body(small):
         url = f"http://127.0.0.1:{server.server_port}"
         with pytest.raises(SpaceError, match=r"has 80 MB free, and the download of .* needs 164 MB"):
             download(f"{url}/announced", small / "body.csv")
-        with pytest.raises(SpaceError, match=r"became full after .* bytes of"):
+        with pytest.raises(SpaceError, match=r"became full while the body of .* 0 MB are free"):
             download(f"{url}/unannounced", small / "body.csv")
+        assert list(small.iterdir()) == []
         server.shutdown()

@@ -1,15 +1,18 @@
 """A byte that changes between two steps of a real night: the next reader refuses it, and says what to do."""
 
 import contextlib
+import datetime as dt
 from pathlib import Path
 
 import pytest
 
-from include.contracts.night import Night, SnapshotRef
+from include.contracts.night import GateResult, Night, SnapshotRef
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
 from include.contracts.reuse import REUSE, Reuse
 from include.pipeline import night as nights
+from include.pipeline.components import data_gate
+from include.pipeline.components.drift_skew import read_controls
 from include.pipeline.runner import NightlyLauncher, run_node
 from include.pipeline.seals import DamagedArtifactError
 from include.release.errors import DamagedError
@@ -123,6 +126,29 @@ def test_what_is_released_has_the_hashes_that_the_trainer_recorded(folder, place
     trained = hash_files(newest(places, "trainer/model/*/Format-Serving/saved_model.pb").parent)
     assert trained.items() <= record.files.items()
     assert hash_files(Path(record.path)) == record.files
+
+
+def test_a_night_is_not_compared_with_damaged_statistics_or_rows(folder, places):
+    ref, night = SnapshotRef.load(folder / "snapshot.json"), Night.load(folder / "request.json")
+    later = night.model_copy(update={"run_id": "a day later", "as_of": night.as_of + dt.timedelta(days=1)})
+    later.save(later.folder(places) / "request.json")
+    ref.save(later.folder(places) / "snapshot.json")
+    for node in ("examples", "statistics", "schema", "example_validator", "drift_skew"):
+        run_node(node, later.folder(places), places)
+    measured = newest(places, "drift_skew/anomalies/*/controls/controls.json").parent.parent
+    (baseline,) = (places.baselines / "taxi").glob("[0-9]*")
+    with flipped(baseline / "Split-train/FeatureStats.pb"):
+        control = next(control for control in read_controls(measured) if control.name == "last_accepted")
+        assert "FeatureStats.pb has changed. Delete this folder" in control.missing and not control.folder
+        run_node("drift_skew", later.folder(places), places)
+        assert run_node("data_gate", later.folder(places), places)["passed"]
+    reasons = GateResult.load(later.folder(places) / "data_gate.json").reasons
+    assert any("are damaged" in reason.message for reason in reasons)
+
+    control = next(control for control in read_controls(measured) if control.name == "last_accepted")
+    assert control.folder and data_gate._rows_of(control, places)
+    with flipped(next(Path(ref.path).glob("rows-*.parquet"))):
+        assert data_gate._rows_of(control, places) is None
 
 
 def test_a_damaged_artifact_is_not_reused(folder, places):
