@@ -33,9 +33,7 @@ def small(tmp_path):
 
 def test_what_has_room_is_let_through_and_what_has_not_is_said_with_figures(small):
     check_space({small / "a/b": 10 * 2**20}, "it")
-    with pytest.raises(
-        SpaceError, match=r"80 MB free, and it needs 164 MB\. Make room, or lower \[retention"
-    ):
+    with pytest.raises(SpaceError, match=r"80 MB free, and it needs 164 MB\. Make room, or lower \[retention"):
         check_space({small / "a": 50 * 2**20, small / "b": 50 * 2**20}, "it")
 
 
