@@ -10,7 +10,9 @@ import pyarrow as pa
 import pytest
 
 from include.contracts.places import Places
+from include.contracts.verdict import Outcome, Verdict
 from include.nights.space import check_night, check_node
+from include.pipeline import night as nights
 from include.snapshots.store import SnapshotStore
 from include.sources.http import download
 from include.space import SpaceError, check_space, full_disk_explained, size_of
@@ -66,6 +68,16 @@ def test_a_night_is_not_begun_without_room_for_twice_the_last(small, monkeypatch
     (small / "var/pipeline/taxi/trainer/model/9/old").unlink()
     check_night(places, "taxi")
     assert size_of(places.pipeline) == 2**20
+
+
+def test_the_verdict_of_a_night_without_room_says_what_frees_some(small, monkeypatch):
+    monkeypatch.setenv("NIGHTLY_VAR", str(small / "var"))
+    with pytest.raises(SpaceError, match="a first night of taxi needs 320 MB"):
+        nights.main(["taxi", "--as-of", "2015-05-01"])
+    (path,) = (small / "var/nights/taxi").glob("*/verdict.json")
+    verdict = Verdict.load(path)
+    assert verdict.outcome is Outcome.FAILED
+    assert "has 80 MB free" in path.read_text() and "bin/snapshots prune MODEL" in path.read_text()
 
 
 def test_a_node_is_not_begun_without_room_for_its_outputs(small):

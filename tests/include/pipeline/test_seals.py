@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from include import space
 from include.contracts.night import GateResult, Night, SnapshotRef
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
@@ -19,6 +20,7 @@ from include.release.errors import DamagedError
 from include.release.files import hash_files
 from include.release.store import ReleaseStore
 from include.snapshots.errors import DamagedSnapshotError
+from include.space import SpaceError
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,14 @@ def test_a_night_is_not_compared_with_damaged_statistics_or_rows(folder, places)
     assert control.folder and data_gate._rows_of(control, places)
     with flipped(next(Path(ref.path).glob("rows-*.parquet"))):
         assert data_gate._rows_of(control, places) is None
+
+
+def test_a_node_looks_for_room_before_it_runs(folder, places, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(space, "SPARE_BYTES", 2**60)
+        with pytest.raises(SpaceError, match=r"MB free, and drift_skew \(twice its last outputs\) needs"):
+            run_node("drift_skew", folder, places)
+    assert run_node("drift_skew", folder, places)
 
 
 def test_a_damaged_artifact_is_not_reused(folder, places):
