@@ -5,6 +5,7 @@ A lock file inside says so. The kernel gives the lock back however the owner end
 
 import contextlib
 import fcntl
+import os
 import shutil
 import tempfile
 import time
@@ -32,6 +33,17 @@ def own(path: Path) -> Iterator[None]:
     with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """Hold the folder itself, without a file in it, until the end."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def has_owner(path: Path) -> bool:

@@ -8,6 +8,7 @@ A label is written as in the label's column of the data (data.label); a blank on
 """
 
 import datetime as dt
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,11 @@ import pyarrow.parquet as pq
 
 from include.contracts.config import ModelConfig
 from include.contracts.places import Places
+from include.snapshots.errors import DamagedSnapshotError
 from include.snapshots.store import SnapshotStore
+from include.snapshots.whole import verified
+
+log = logging.getLogger("nightly")
 
 COLUMNS = ["id", "label"]
 
@@ -66,6 +71,11 @@ def _of_snapshots(places: Places, config: ModelConfig, since: dt.datetime) -> It
     ids, label = config.data.id_columns, config.data.label.column
     for manifest in store.list():
         if manifest.created_at < since or not ids or not {*ids, label} <= manifest.columns.keys():
+            continue
+        try:
+            verified(store.path(manifest.snapshot_id))
+        except DamagedSnapshotError as error:
+            log.warning("its labels are left out: %s", error)
             continue
         for file in manifest.files:
             rows = pq.read_table(store.path(manifest.snapshot_id) / file.name, columns=[*ids, label])

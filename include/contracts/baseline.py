@@ -28,6 +28,7 @@ class Baseline(Contract):
     rows: int | None = None  # of the snapshot, as what follows; None in baselines of older versions
     label_counts: dict[str, int] = {}
     label_by_value: dict[str, dict[str, tuple[int, int]]] = {}  # feature -> value -> labelled and positive rows
+    files: dict[str, str] | None = None  # the statistics' paths in the folder -> sha256
 
 
 class Control(Contract):

@@ -85,6 +85,7 @@ def _snapshot(reference: str) -> list[str]:
     store = SnapshotStore(root, model)
     try:
         manifests = store.list() if snapshot == LATEST else [store.get(snapshot)]
+        manifests = [store.verify(manifest.snapshot_id) for manifest in manifests[-1:]]
     except SnapshotError as error:
         raise DataError(str(error)) from None
     if not manifests:

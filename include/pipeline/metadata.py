@@ -8,6 +8,8 @@ so that a file lock around each is all it takes.
 
 import contextlib
 import fcntl
+import itertools
+import json
 import logging
 import os
 import shutil
@@ -23,12 +25,14 @@ from tfx.orchestration import metadata
 from tfx.orchestration.portable.mlmd import event_lib
 from tfx.proto.orchestration import pipeline_pb2
 
+from include.contracts.base import Contract
 from include.contracts.night import Night
 from include.contracts.places import Places
 from include.owned import has_owner, own
 
 log = logging.getLogger("nightly")
 
+PIECE = 2000  # characters, all ASCII: PostgreSQL's index of properties takes no more than 2704 bytes
 RUNNING = ".running-"  # begins the name of a node's lock file in its night's folder
 
 Artifact = metadata_store_pb2.Artifact
@@ -91,6 +95,24 @@ class NightlyMetadata(metadata.Metadata):
         if self._lock is not None and self._users == 0:
             os.close(self._lock)
             self._lock = None
+
+
+def keep(node: Artifact | Execution, name: str, contract: Contract) -> None:
+    """Keep `contract` in custom properties of an artifact or execution: `name`, and as many more as it needs."""
+    text = json.dumps(contract.model_dump(mode="json"))
+    for number, start in enumerate(range(0, len(text), PIECE)):
+        node.custom_properties[_piece(name, number)].string_value = text[start : start + PIECE]
+
+
+def kept(node: Artifact | Execution, name: str) -> str:
+    """Return the text of what `keep` has kept under `name`; empty where that is nothing."""
+    names = (_piece(name, number) for number in itertools.count())
+    pieces = itertools.takewhile(node.custom_properties.__contains__, names)
+    return "".join(node.custom_properties[piece].string_value for piece in pieces)
+
+
+def _piece(name: str, number: int) -> str:
+    return f"{name}.{number}" if number else name
 
 
 def outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, key: str | None = None) -> list[Artifact]:

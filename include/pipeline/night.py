@@ -26,6 +26,7 @@ from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from include.contracts.verdict import Outcome, Verdict
 from include.nights.as_of import read_as_of
 from include.nights.report import report
+from include.nights.space import check_night
 from include.nights.verdict import decide
 from include.pipeline import worker
 from include.release.confirmation import confirmed
@@ -119,6 +120,7 @@ def _do(task: str, night: Night, places: Places, source: str | None) -> tuple[st
     """Run one task of the night: its state, as the orchestrator would have it, and whether the night goes on."""
     folder = night.folder(places)
     if task == "plan":
+        check_night(places, night.model)
         if night.config().pipeline.engine == "beam":
             worker.step_function("include.pipeline.beam:check")(folder, places)
         return "success", True

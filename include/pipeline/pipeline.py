@@ -6,6 +6,7 @@ Airflow runs one node of it a task (include/pipeline/runner.py). It also runs as
 import json
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
@@ -15,7 +16,6 @@ from include.contracts.baseline import controls_of
 from include.contracts.config import ModelConfig
 from include.contracts.night import Night, SnapshotRef
 from include.contracts.places import Places
-from include.contracts.snapshot import SnapshotManifest
 from include.pipeline.components.data_gate import DataGate
 from include.pipeline.components.drift_skew import DriftSkewValidator
 from include.pipeline.components.evaluator import SideBySideEvaluator
@@ -27,6 +27,7 @@ from include.pipeline.components.statistics import InProcessStatisticsGen
 from include.pipeline.components.transform import BeamTransform, InProcessTransform
 from include.pipeline.metadata import connection_config
 from include.schemas.store import SchemaStore
+from include.snapshots.whole import read_manifest
 
 PREPROCESSING_FN = "include.pipeline.modeling.transforming.preprocessing_fn"  # calls the model's own
 RUN_FN = "include.pipeline.modeling.training.run_fn"  # for every model that does not bring its own
@@ -37,7 +38,7 @@ def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
     config = night.config()
     folder = str(night.folder(places))
     snapshot = SnapshotRef.load(night.folder(places) / "snapshot.json")
-    manifest = SnapshotManifest.load(f"{snapshot.path}/manifest.json")
+    manifest = read_manifest(Path(snapshot.path))
     controls = controls_of(places, night, config.data_gate.controls)
     label = config.data.label
     schema_file = SchemaStore(places, night.model).path(night.schema_version)

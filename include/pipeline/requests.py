@@ -26,6 +26,7 @@ from include.pipeline.components.statistics import statistics_of
 from include.pipeline.encoding import as_features
 from include.pipeline.modeling.export import MISSING_INT, serving_features
 from include.predictions.log import FIELDS, DamagedLogError, read
+from include.snapshots.whole import verified
 
 log = logging.getLogger("nightly")
 
@@ -180,7 +181,8 @@ def _values(values: pa.Array, kind: pa.DataType, bad: list[str]) -> pa.Array:
 
 
 def _rows(snapshot: Path, config: ModelConfig, begin: dt.datetime, end: dt.datetime) -> Iterator[pa.RecordBatch]:
-    """The snapshot's labelled rows of this time, a shard at a time, as examples are."""
+    """The snapshot's labelled rows of this time, a shard at a time, as examples are. Raises DamagedSnapshotError."""
+    verified(snapshot)
     label, time = config.data.label.column, config.data.time_column
     for path in sorted(snapshot.glob("rows-*.parquet")):
         rows = pq.read_table(path, filters=(pc.field(time) >= begin) & (pc.field(time) < end))

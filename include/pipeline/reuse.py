@@ -11,7 +11,6 @@ What judges, or puts into production, always runs: it depends on more than its i
 
 import contextlib
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -22,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ml_metadata import ListOptions, OrderByField
-from tfx import types
 from tfx.orchestration import data_types_utils
 from tfx.orchestration.portable import execution_publish_utils, inputs_utils, outputs_utils
-from tfx.orchestration.portable.input_resolution import exceptions
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 from tfx.proto.orchestration import executable_spec_pb2, pipeline_pb2
 from tfx.types.artifact import ArtifactState
@@ -36,8 +33,9 @@ from include.contracts.config import ModelConfig
 from include.contracts.night import Night
 from include.contracts.places import ROOT
 from include.contracts.reuse import Made, Reuse
-from include.pipeline.metadata import Artifact, Execution, NightlyMetadata
+from include.pipeline.metadata import Artifact, Execution, NightlyMetadata, keep, kept
 from include.pipeline.schema import schema_fingerprint
+from include.pipeline.seals import Artifacts, Contents, seal, seal_of
 from include.release.files import hash_files
 
 log = logging.getLogger("nightly")
@@ -50,16 +48,15 @@ NO_INGREDIENTS = {"name", "description", "owner", "tags", "source", "schedule", 
 NO_INGREDIENTS |= {"data_gate", "schema_review", "model_gate", "release", "retention"}
 EXECUTIONS = 60  # of a node that are looked through, the newest first
 SCHEMA = "schema.pbtxt"
-PROPERTY = "nightly_made"  # of an execution: Made, in pieces
-PIECE = 2000  # characters, all ASCII: PostgreSQL's index of properties takes no more than 2704 bytes
-
-Artifacts = Mapping[str, Sequence[types.Artifact]]
+PROPERTY = "nightly_made"  # of an execution: Made
 
 
 class Work:
     """What one node is to do in one night, and who has done it before.
 
     :param executor: how the node is run, from the pipeline's deployment configuration
+    :param inputs: the node's, by name
+    :param contents: the hashes of their files
     """
 
     def __init__(
@@ -69,16 +66,16 @@ class Work:
         pipeline: pipeline_pb2.Pipeline,
         executor: Any,
         night: Night,
+        inputs: Artifacts,
+        contents: Contents,
     ) -> None:
         self.handle = handle
         self.node = node
         self.pipeline = pipeline
         self.night = night
         self.id = node.node_info.id
-        self.inputs: Artifacts = {}
-        with handle, contextlib.suppress(exceptions.InputResolutionError):  # the launcher says so better
-            if resolved := inputs_utils.resolve_input_artifacts(pipeline_node=node, metadata_handle=handle):
-                self.inputs = resolved[0]
+        self.inputs = inputs
+        self.contents = contents
         self.parameters = data_types_utils.build_parsed_value_dict(
             inputs_utils.resolve_parameters_with_schema(node_parameters=node.parameters)
         )
@@ -113,11 +110,14 @@ class Work:
         if dict(self._code()).items() - self.ingredients.items():
             log.warning("the code changed while %s ran: its outputs will not be reused", self.id)
             return
-        contents = {key: [content_of(artifact.uri) for artifact in group] for key, group in outputs.items()}
+        contents = {
+            key: [content(artifact.uri, sealed.files) for artifact in group if (sealed := seal_of(artifact))]
+            for key, group in outputs.items()
+        }
         made = Made(run_id=self.night.run_id, as_of=self.night.as_of, ingredients=self.ingredients, outputs=contents)
         with self.handle:
             (execution,) = self.handle.store.get_executions_by_id([execution_id])
-            keep(execution, made)
+            keep(execution, PROPERTY, made)
             self.handle.store.put_executions([execution])
 
     def _ingredients(self) -> Iterator[tuple[str, str]]:
@@ -126,7 +126,7 @@ class Work:
         for name, value in sorted(self.parameters.items()):
             yield f"parameter {name}", _hash(str(value))
         for name, artifacts in sorted(self.inputs.items()):
-            yield f"input {name}", _hash(*(content_of(artifact.uri) for artifact in artifacts))
+            yield f"input {name}", _hash(*(content(a.uri, self.contents[a.uri]) for a in artifacts))
 
     def _code(self) -> Iterator[tuple[str, str]]:
         """Its source files, the configuration and other files that these read, and the packages they run with."""
@@ -147,7 +147,8 @@ class Work:
         for execution in self.handle.store.get_executions_by_context(context.id, list_options=newest):
             if execution.last_known_state in (Execution.COMPLETE, Execution.CACHED):
                 with contextlib.suppress(ContractError):  # of another version of this project, or none of ours
-                    found.append((execution, kept(execution)))
+                    text = kept(execution, PROPERTY)
+                    found.append((execution, Made.parse(text, where=f"execution {execution.id} of {self.id}")))
         return found
 
     def _difference(self, made: Made) -> str:
@@ -181,27 +182,11 @@ class Work:
                 for name in ("properties", "custom_properties"):
                     getattr(our.mlmd_artifact, name).MergeFrom(getattr(their.mlmd_artifact, name))
                 our.state = ArtifactState.PUBLISHED
-        keep(execution, made)
+                if seal_of(our) is None:  # an older version made it
+                    seal([our.mlmd_artifact], self.id, made.run_id)
+        keep(execution, PROPERTY, made)
         with self.handle:
             execution_publish_utils.publish_cached_executions(self.handle, contexts, [execution], [ours])
-
-
-def keep(execution: Execution, made: Made) -> None:
-    """Keep in the execution what its outputs are made of."""
-    text = json.dumps(made.model_dump(mode="json"))
-    for number, start in enumerate(range(0, len(text), PIECE)):
-        execution.custom_properties[_piece(number)].string_value = text[start : start + PIECE]
-
-
-def kept(execution: Execution) -> Made:
-    """What `keep` has kept. Raises ContractError where that is nothing, or of another version of this project."""
-    names = itertools.takewhile(execution.custom_properties.__contains__, map(_piece, itertools.count()))
-    text = "".join(execution.custom_properties[name].string_value for name in names)
-    return Made.parse(text, where=f"execution {execution.id}")
-
-
-def _piece(number: int) -> str:
-    return f"{PROPERTY}.{number}" if number else PROPERTY
 
 
 def code_of_model(config: ModelConfig, *modules: str) -> Iterator[tuple[str, str]]:
@@ -218,17 +203,19 @@ def code_of(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     yield "the installed packages", _hash(_installed().read_text())
 
 
-def content_of(uri: str) -> str:
-    """A hash of the files in a folder: their names and what is in them. Of a schema only what it means counts."""
-    files = hash_files(Path(uri))
+def content(uri: str, files: dict[str, str]) -> str:
+    """A hash of an artifact's files: their names and what is in them. Of a schema only what it means counts."""
     if SCHEMA in files:
-        files[SCHEMA] = schema_fingerprint(Path(uri) / SCHEMA)
+        files = files | {SCHEMA: schema_fingerprint(Path(uri) / SCHEMA)}
     return _hash(json.dumps(files, sort_keys=True))
 
 
 def _not_as_made(artifacts: Artifacts, made: Made) -> list[str]:
     """What of an earlier run's outputs is not on disk as it was made."""
-    found = {key: [content_of(artifact.uri) for artifact in group] for key, group in artifacts.items()}
+    found = {
+        key: [content(artifact.uri, hash_files(Path(artifact.uri))) for artifact in group]
+        for key, group in artifacts.items()
+    }
     wrong = sorted(key for key in made.outputs.keys() | found.keys() if made.outputs.get(key) != found.get(key))
     places = ", ".join(artifact.uri for key in wrong for artifact in artifacts.get(key, []))
     return [f"{', '.join(wrong)} of {_run(made)} is damaged or missing ({places})"] if wrong else []

@@ -3,6 +3,7 @@
 A whole night without Airflow: include/pipeline/night.py.
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -12,14 +13,22 @@ from typing import Any
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import data_types, execution_publish_utils, launcher, runtime_parameter_utils
-from tfx.proto.orchestration import pipeline_pb2
+from tfx.orchestration.portable import (
+    data_types,
+    execution_publish_utils,
+    inputs_utils,
+    launcher,
+    runtime_parameter_utils,
+)
+from tfx.orchestration.portable.input_resolution import exceptions
+from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
 from include.contracts.base import did_you_mean
 from include.contracts.night import Night
 from include.contracts.places import Places
 from include.contracts.reuse import REUSE, Reuse
-from include.pipeline import metadata, retention
+from include.nights.space import check_node
+from include.pipeline import metadata, retention, seals
 from include.pipeline.pipeline import create_pipeline
 from include.pipeline.reuse import REUSABLE, Work
 
@@ -77,7 +86,8 @@ def _run(
 
 
 class NightlyLauncher(launcher.Launcher):
-    """TFX's launcher, but for two things: a node that runs again in its run is a new execution, and no port is opened.
+    """TFX's launcher, but for three things: a node that runs again in its run is a new execution, no port is opened,
+    and what was made is sealed.
 
     TFX's own takes a node that has succeeded in the run for done, whatever has changed before it since. And it has a
     gRPC server run beside each executor, to be told of a job elsewhere: these executors have none to tell of.
@@ -93,6 +103,7 @@ class NightlyLauncher(launcher.Launcher):
             return info
         try:
             output = self._run_executor(info)
+            self._seal(info, output)
         except Exception as error:
             told = getattr(error, "executor_output", None)
             self._publish_failed_execution(info.execution_id, prepared.contexts, told)
@@ -103,6 +114,12 @@ class NightlyLauncher(launcher.Launcher):
         self._publish_successful_execution(info.execution_id, prepared.contexts, info.output_dict, output)
         return info
 
+    def _seal(self, info: data_types.ExecutionInfo, output: execution_result_pb2.ExecutorOutput) -> None:
+        """Of each artifact there are two: as it was planned, and as the executor describes it, which is published."""
+        planned = (artifact.mlmd_artifact for group in info.output_dict.values() for artifact in group)
+        described = (artifact for group in output.output_artifacts.values() for artifact in group.artifacts)
+        seals.seal((*planned, *described), self._pipeline_node.node_info.id, info.pipeline_run_id)
+
     def _register_or_reuse_execution(
         self, metadata_handle: tfx_metadata.Metadata, contexts: list[Any], **inputs: Any
     ) -> metadata.Execution:
@@ -111,22 +128,34 @@ class NightlyLauncher(launcher.Launcher):
         )
 
 
+def _inputs(node: pipeline_pb2.PipelineNode, handle: metadata.NightlyMetadata) -> seals.Artifacts:
+    """The node's input artifacts by name; none where they cannot be resolved, which the launcher says better."""
+    with handle, contextlib.suppress(exceptions.InputResolutionError):
+        if resolved := inputs_utils.resolve_input_artifacts(pipeline_node=node, metadata_handle=handle):
+            return resolved[0]
+    return {}
+
+
 def _launch(
     node: pipeline_pb2.PipelineNode, pipeline: pipeline_pb2.Pipeline, handle: metadata.NightlyMetadata, night: Night
 ) -> Reuse | None:
     """Run the node, unless an earlier run's work can be taken over; says which, for a node of which that is asked."""
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     executor = runner_utils.extract_executor_spec(deployment, node.node_info.id)
+    root = Path(pipeline.runtime_spec.pipeline_root.field_value.string_value)
     with handle:
-        metadata.forget_outputs(handle, node, Path(pipeline.runtime_spec.pipeline_root.field_value.string_value))
+        metadata.forget_outputs(handle, node, root)
+    inputs = _inputs(node, handle)
+    contents = seals.check(inputs)
     spared = node.node_info.id in REUSABLE and night.config().pipeline.reuse
-    work = Work(handle, node, pipeline, executor, night) if spared else None
+    work = Work(handle, node, pipeline, executor, night, inputs, contents) if spared else None
     reuse = work.take_over() if work else None
     if reuse and reuse.run_id:
         log.info("reused: %s", reuse.reason)
         return reuse
     if reuse:
         log.info("computed: %s", reuse.reason)
+    check_node(root, node.node_info.id, map(Path, contents))
     done = NightlyLauncher(
         pipeline_node=node,
         mlmd_connection=handle,

@@ -1,5 +1,7 @@
 """What can go wrong with a release, one class a kind."""
 
+from include import space
+
 
 class ReleaseError(RuntimeError):
     """A release cannot be made or found; the message says what, where, and what to do."""
@@ -13,7 +15,7 @@ class DamagedError(ReleaseError):
     """The files of a version are not those of its record."""
 
 
-class SpaceError(ReleaseError):
+class SpaceError(ReleaseError, space.SpaceError):
     """The serving volume has no room for another version."""
 
 

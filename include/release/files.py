@@ -12,15 +12,26 @@ from include.release.errors import ReleaseError
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Path inside `folder` -> sha256, of every file in it. Raises ReleaseError for what is not a plain file."""
+    """Path inside `folder` -> sha256, of every file in it. Raises ReleaseError for what is not a plain file.
+
+    A file in the place of the folder has the path `.`.
+    """
     files = []
-    for path in sorted(folder.rglob("*")):
+    for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ReleaseError(f"{path} is not a plain file: a version must hold its files itself")
         if path.is_file():
             files.append(path)
     with ThreadPoolExecutor(cpus()) as pool:  # hashing releases the interpreter's lock
         return dict(zip((path.relative_to(folder).as_posix() for path in files), pool.map(_sha256, files), strict=True))
+
+
+def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Each difference between two of hash_files, in words."""
+    wrong = [f"{name} is missing" for name in before.keys() - now.keys()]
+    wrong += [f"{name} does not belong to it" for name in now.keys() - before.keys()]
+    wrong += [f"{name} has changed" for name in before.keys() & now.keys() if before[name] != now[name]]
+    return sorted(wrong)
 
 
 def _sha256(path: Path) -> str:

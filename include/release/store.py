@@ -21,13 +21,14 @@ from typing import Any, Protocol
 from include.contracts.release import ReleaseRecord, Verification
 from include.release.errors import (
     CanaryRunning,
+    DamagedError,
     NotConfirmed,
     ProductionChanged,
     ReleaseError,
     ServerNotReached,
     WithdrawnError,
 )
-from include.release.files import hash_files
+from include.release.files import changes, hash_files
 from include.release.transitions import Transitions
 from include.release.versions import LIVE
 
@@ -75,6 +76,7 @@ class ReleaseStore(Transitions):
         canary_share: float | None = None,
         recipe: str = "",
         judged_against: int | None = ANY,
+        validated: dict[str, str] | None = None,
         now: float | None = None,
     ) -> ReleaseRecord:
         """Make the SavedModel in `source` the newest version, and say so in a record.
@@ -82,8 +84,9 @@ class ReleaseStore(Transitions):
         A retry with the model that this run released already gives the same record, and no second version. With a
         `server` the version is in production once that has verified it, and quarantined if it does not; a server that
         does not answer is found out before anything is released. With a `canary_share` of the callers, it becomes the
-        canary of the version in production, if there is one. `recipe` is of include/pipeline/recipe.py. `now` is in
-        Unix seconds; a clock that went backwards still gives a greater version.
+        canary of the version in production, if there is one. `recipe` is of include/pipeline/recipe.py. `validated` are
+        the hashes that the files had when they were validated. `now` is in Unix seconds; a clock that went backwards
+        still gives a greater version.
 
         Raises ReleaseError, CanaryRunning while another run's version is the canary, and ProductionChanged when the
         version in production is not `judged_against`, the one that the model was compared with (None: nothing was in
@@ -93,6 +96,11 @@ class ReleaseStore(Transitions):
         if not (source / "saved_model.pb").is_file():
             raise ReleaseError(f"{source} is not an exported SavedModel: it has no saved_model.pb")
         files = hash_files(source)
+        if wrong := changes(validated, files) if validated is not None else []:
+            raise DamagedError(
+                f"{source} is not what was validated: {'; '.join(wrong)}. Nothing is released. Clear `trainer` with "
+                "what is downstream, and the model is made anew."
+            )
         with self.locked():
             if server is not None:
                 server.check()

@@ -19,11 +19,11 @@ from include.contracts.release import ReleaseRecord
 from include.release.errors import DamagedError, ReleaseError, SpaceError
 from include.release.files import copy_files, hash_files
 from include.release.versions import LIVE, PARSES_AS_INTEGER, Versions
+from include.space import check_space
 
 LOG = logging.getLogger(__name__)
 
 UNIX_SECONDS = range(10**9, 10**10)  # 2001 to 2286; a 14-digit date would win against every one of them for ever
-SPARE_BYTES = 64 * 2**20  # left free beside the copy: the record, and the server's own files
 
 
 class Transitions(Versions):
@@ -76,14 +76,8 @@ class Transitions(Versions):
             )
 
     def _check_space(self, source: Path, files: dict[str, str]) -> None:
-        needed = sum((source / name).stat().st_size for name in files) + SPARE_BYTES
-        there = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
-        free = shutil.disk_usage(there).free
-        if free < needed:
-            raise SpaceError(
-                f"{there} has {free / 2**20:.0f} MB free, and a release of {source} needs {needed / 2**20:.0f} MB. "
-                "Make room, or keep fewer versions (release.keep in the model's config.toml)."
-            )
+        needed = sum((source / name).stat().st_size for name in files)
+        check_space({self.folder: needed}, f"a release of {source}", SpaceError)
 
     def _next_version(self, now: float) -> int:
         """Unix seconds, and greater than any number that was ever given, so that a client never sees it change."""

@@ -1,9 +1,11 @@
-"""List a model's snapshots, or show one.
+"""List a model's snapshots, show one, compare each with its manifest, or apply the model's retention.
 
 python -m include.snapshots list MODEL [--json]
 python -m include.snapshots show MODEL SNAPSHOT [--rows N] [--json]
+python -m include.snapshots verify MODEL
+python -m include.snapshots prune MODEL
 
-Ends with 2 where it could not be done; the error says why.
+Ends with 1 where a snapshot is damaged, and with 2 where it could not be done; the error says why.
 """
 
 import argparse
@@ -19,8 +21,12 @@ from include.contracts.config import load_config, model_names
 from include.contracts.night import SnapshotRef
 from include.contracts.places import Places
 from include.contracts.snapshot import SnapshotManifest
-from include.snapshots.errors import SnapshotError
+from include.release.errors import ReleaseError
+from include.release.store import ReleaseStore
+from include.snapshots.errors import DamagedSnapshotError, SnapshotError
+from include.snapshots.step import retain
 from include.snapshots.store import SnapshotStore
+from include.space import free_bytes, megabytes
 from include.tables import cell, print_table
 
 Nights = dict[str, list[tuple[str, SnapshotRef]]]
@@ -29,10 +35,15 @@ Nights = dict[str, list[tuple[str, SnapshotRef]]]
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m include.snapshots", description="The snapshots of a model.")
     commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("list", help="every snapshot, the oldest first")
+    listing = commands.add_parser("list", help="every snapshot, the oldest first; damaged ones by file sizes")
     showing = commands.add_parser("show", help="one snapshot: its manifest and its first rows")
-    for command in (listing, showing):
+    verifying = commands.add_parser("verify", help="read every snapshot, and compare its hashes with its manifest's")
+    pruning = commands.add_parser(
+        "prune", help="apply [retention] and release.keep now, not in the next night: versions, snapshots, artifacts"
+    )
+    for command in (listing, showing, verifying, pruning):
         command.add_argument("model")
+    for command in (listing, showing):
         command.add_argument("--json", action="store_true")
     showing.add_argument("snapshot", help="its id, or the beginning of it")
     showing.add_argument(
@@ -44,9 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
         store = SnapshotStore(places.snapshots, given.model)
         if not store.folder.is_dir():
             _check_model(given.model)
+        if given.command == "verify":
+            return _verify(store)
+        if given.command == "prune":
+            return _prune(places, given.model)
         nights = _nights(places, given.model)
         return _list(store, nights, given.json) if given.command == "list" else _show(store, nights, given)
-    except (SnapshotError, ContractError, OSError) as error:
+    except DamagedSnapshotError as error:
+        return _print_damage([error])
+    except (SnapshotError, ReleaseError, ContractError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -67,16 +84,43 @@ def _nights(places: Places, model: str) -> Nights:
 
 
 def _list(store: SnapshotStore, nights: Nights, as_json: bool) -> int:
-    manifests = store.list()
+    manifests, damaged = store.survey(content=False)
     if as_json:
         print(json.dumps([manifest.model_dump(mode="json") for manifest in manifests], indent=2))
-    elif not manifests:
+    elif not manifests and not damaged:
         print(f"{store.model} has no snapshot yet.")
     else:
         header = ["SNAPSHOT", "CREATED", "ROWS", "FROM", "TO", "NIGHTS", "MB"]
         rows = [_summary(manifest, len(nights.get(manifest.snapshot_id, []))) for manifest in manifests]
         print_table(header, rows, right={2, 5, 6})
+    return _print_damage(damaged)
+
+
+def _verify(store: SnapshotStore) -> int:
+    manifests, damaged = store.survey(content=True)
+    print(f"{len(manifests)} snapshots of {store.model} are as their manifests say, {len(damaged)} are damaged.")
+    return _print_damage(damaged)
+
+
+def _prune(places: Places, model: str) -> int:
+    """Do what a night does in its steps `release`, `snapshot` and `examples`, whichever of them it has no room for."""
+    from include.pipeline.metadata import NightlyMetadata  # with TFX, which costs the other commands seconds
+    from include.pipeline.retention import prune
+
+    config = load_config(model)
+    versions = ReleaseStore(places.serving, places.releases, model).retain(config.release.keep)
+    snapshots = retain(places, config, set())
+    with NightlyMetadata(places, model) as handle:
+        artifacts = prune(handle, places.pipeline / model, config.retention.runs)
+    removed = f"{len(versions)} versions, {len(snapshots)} snapshots and {artifacts} artifacts"
+    print(f"removed {removed} of {model}; {megabytes(free_bytes(places.var))} are free in {places.var}")
     return 0
+
+
+def _print_damage(damaged: list[DamagedSnapshotError]) -> int:
+    for error in damaged:
+        print(f"error: {error}", file=sys.stderr)
+    return 1 if damaged else 0
 
 
 def _summary(manifest: SnapshotManifest, nights: int) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from include.contracts.base import ContractError
 from include.contracts.baseline import Baseline
+from include.contracts.config import ModelConfig
 from include.contracts.night import Download, Night, SnapshotRef
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
@@ -27,23 +28,25 @@ def run(night_folder: Path, places: Places) -> dict[str, Any]:
     download = Download.load(night_folder / "download.json")
     ref = ingest(config, night, download, store, folder=night_folder, schema=schema)
     ref.save(night_folder / "snapshot.json")
-    retention = config.retention
     try:
-        removed = store.retain(
-            retention.snapshots,
-            referred(places, night.model),
-            retention.accepted_snapshots,
-            of_versions(places, night.model) | {ref.snapshot_id},
-        )
+        removed = retain(places, config, {ref.snapshot_id})
         log.info(
             "snapshots removed, beyond the last %s and %s of accepted nights: %s",
-            retention.snapshots,
-            retention.accepted_snapshots,
+            config.retention.snapshots,
+            config.retention.accepted_snapshots,
             ", ".join(removed) or "none",
         )
     except (ContractError, FileNotFoundError) as error:
         log.warning("no snapshot is removed while it is not known which are referred to: %s", error)
     return ref.model_dump(mode="json")
+
+
+def retain(places: Places, config: ModelConfig, always: set[str]) -> list[str]:
+    """Remove the snapshots that the model's [retention] does not keep, never one in `always`; gives their ids."""
+    model, keep = config.name, config.retention
+    always = always | of_versions(places, model)
+    store = SnapshotStore(places.snapshots, model)
+    return store.retain(keep.snapshots, referred(places, model), keep.accepted_snapshots, always)
 
 
 def of_versions(places: Places, model: str) -> set[str]:

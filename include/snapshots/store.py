@@ -2,7 +2,7 @@
 
 A snapshot's id is a hash of its columns and of its set of rows, so the same rows have the same id however the bodies
 were sliced and in whatever order they came; and they are stored in one order: by time, then by the row's own hash.
-Nothing under an id ever changes: it is built beside, synced, and renamed.
+Nothing under an id ever changes: it is built beside, synced, and renamed. One that is damaged is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ import pyarrow.parquet as pq
 from include.contracts.base import did_you_mean, sync_folder
 from include.contracts.night import utc_now
 from include.contracts.snapshot import SnapshotFile, SnapshotManifest
-from include.owned import owned_folder, remove_abandoned
+from include.owned import own_folder, owned_folder, remove_abandoned
 from include.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
+from include.snapshots.whole import MANIFEST, read_manifest, sha256_of, verified
+from include.space import check_space, full_disk_explained
 
 log = logging.getLogger("nightly")
 
@@ -47,36 +50,48 @@ class SnapshotStore:
     def path(self, snapshot_id: str) -> Path:
         return self.folder / snapshot_id
 
+    def ids(self) -> list[str]:
+        """Every snapshot's, damaged ones' too."""
+        return sorted(path.name for path in self.folder.glob("[!.]*/"))
+
     def list(self) -> list[SnapshotManifest]:
-        """Every snapshot, the oldest first."""
-        found = [SnapshotManifest.load(path) for path in self.folder.glob("[!.]*/manifest.json")]
-        return sorted(found, key=lambda manifest: manifest.created_at)
+        """Every snapshot that has its files, the oldest first; the log names the damaged ones."""
+        whole, damaged = self.survey(content=False)
+        for error in damaged:
+            log.warning("%s", error)
+        return whole
+
+    def survey(self, *, content: bool) -> tuple[list[SnapshotManifest], list[DamagedSnapshotError]]:
+        """Compare every snapshot with its manifest: those that are whole, the oldest first, and what is wrong.
+
+        :param content: compare hashes; otherwise the files' names and sizes only
+        """
+        whole, damaged = [], []
+        for name in self.ids():
+            try:
+                whole.append(verified(self.path(name), content=content))
+            except DamagedSnapshotError as error:
+                damaged.append(error)
+        return sorted(whole, key=lambda manifest: manifest.created_at), damaged
 
     def get(self, snapshot_id: str) -> SnapshotManifest:
         """The snapshot whose id is, or begins with, `snapshot_id`. Raises SnapshotNotFoundError."""
-        ids = sorted(path.parent.name for path in self.folder.glob("[!.]*/manifest.json"))
+        return read_manifest(self.path(self._known(snapshot_id)))
+
+    def verify(self, snapshot_id: str) -> SnapshotManifest:
+        """Compare each file of such a snapshot with its manifest. Raises DamagedSnapshotError."""
+        return verified(self.path(self._known(snapshot_id)))
+
+    def _known(self, snapshot_id: str) -> str:
+        """The one id that is, or begins with, `snapshot_id`."""
+        ids = self.ids()
         matching = [name for name in ids if name.startswith(snapshot_id)] if snapshot_id else ids
         if len(matching) > 1:
             raise SnapshotNotFoundError(f"several snapshots of {self.model} begin with {snapshot_id!r}: {matching}")
         if not matching:
             hint = did_you_mean(snapshot_id, ids) if ids else "; there is none yet"
             raise SnapshotNotFoundError(f"{self.folder} has no snapshot {snapshot_id!r}{hint}")
-        return SnapshotManifest.load(self.path(matching[0]) / "manifest.json")
-
-    def verify(self, snapshot_id: str) -> SnapshotManifest:
-        """Compare each file with the manifest. Raises DamagedSnapshotError with every difference."""
-        manifest = self.get(snapshot_id)
-        folder = self.path(manifest.snapshot_id)
-        expected = {file.name: file.sha256 for file in manifest.files}
-        found = {path.name: _sha256(path) for path in folder.iterdir() if path.name != "manifest.json"}
-        wrong = [f"{name} is missing" for name in expected.keys() - found.keys()]
-        wrong += [f"{name} does not belong to it" for name in found.keys() - expected.keys()]
-        wrong += [f"{name} has changed" for name in expected.keys() & found.keys() if expected[name] != found[name]]
-        if manifest.snapshot_id != folder.name:
-            wrong.append(f"its manifest is of {manifest.snapshot_id}")
-        if wrong:
-            raise DamagedSnapshotError(f"the snapshot {folder} is damaged: {'; '.join(sorted(wrong))}.")
-        return manifest
+        return matching[0]
 
     def retain(self, keep: int, referred: set[str], keep_referred: int, always: set[str]) -> list[str]:
         """Remove all but those that were used last: `keep` of all and `keep_referred` of those in `referred`.
@@ -84,24 +99,50 @@ class SnapshotStore:
         Never one in `always`. Gives the ids removed.
         """
         self._sweep()
-        last_use = {path.parent.name: path.parent.stat().st_mtime for path in self.folder.glob("[!.]*/manifest.json")}
+        last_use = {name: self.path(name).stat().st_mtime for name in self.ids()}
         newest = sorted(last_use, key=last_use.get, reverse=True)
         kept = {*newest[:keep], *[name for name in newest if name in referred][:keep_referred], *always}
         removed = [name for name in newest if name not in kept]
         for name in removed:
-            leaving = self.folder / f".removing-{name}"
-            self.path(name).rename(leaving)  # half a snapshot is never seen under its id
-            shutil.rmtree(leaving, ignore_errors=True)  # what stays is swept later
+            self._remove(name)
         return removed
 
     def build(self, columns: dict[str, str], *, time_column: str, id_columns: list[str]) -> SnapshotBuilder:
         """A context in which rows are added and a snapshot is finished; `columns` maps names to the keys of TYPES."""
         return SnapshotBuilder(self, columns, time_column, id_columns)
 
-    def _use(self, snapshot_id: str) -> SnapshotManifest:
-        """An existing snapshot, marked as used now, so that no other run's retention takes it next."""
-        os.utime(self.path(snapshot_id))
-        return SnapshotManifest.load(self.path(snapshot_id) / "manifest.json")
+    def _use(self, snapshot_id: str) -> SnapshotManifest | None:
+        """The whole snapshot of that id, marked as used now, so that no other run's retention takes it next.
+
+        None where there is none, or a damaged one.
+        """
+        folder = self.path(snapshot_id)
+        try:
+            manifest = verified(folder)
+            os.utime(folder)
+        except FileNotFoundError:  # another run's retention was quicker
+            return None
+        except DamagedSnapshotError as error:
+            if folder.exists():
+                log.warning("%s", error)
+            return None
+        return manifest
+
+    def _publish(self, built: Path, snapshot_id: str) -> SnapshotManifest | None:
+        """Give `built` its name, in place of a damaged snapshot of that name; where a whole one has it, return that."""
+        with own_folder(self.folder):
+            if whole := self._use(snapshot_id):
+                return whole
+            if self.path(snapshot_id).exists():
+                self._remove(snapshot_id)
+            built.rename(self.path(snapshot_id))
+            sync_folder(self.folder)
+        return None
+
+    def _remove(self, snapshot_id: str) -> None:
+        leaving = Path(tempfile.mkdtemp(dir=self.folder, prefix=".removing-"))
+        self.path(snapshot_id).rename(leaving)  # half a snapshot is never seen under its id
+        shutil.rmtree(leaving, ignore_errors=True)  # what stays is swept later
 
     def _sweep(self) -> None:
         """Remove what creators and removers that died have left."""
@@ -133,16 +174,17 @@ class SnapshotBuilder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._spill.close()
-        for file in self._keys.values():
-            file.close()
+        for file in (self._spill, *self._keys.values()):
+            with contextlib.suppress(OSError):  # a full disk; what was not finished goes anyway
+                file.close()
         self._owned.close()
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Rows with the columns of this snapshot, in its order; their time is never null."""
         if not batch.num_rows:
             return
-        self._spill.write_batch(batch)
+        with full_disk_explained(self._folder, f"a snapshot of {self.store.model}"):
+            self._spill.write_batch(batch)
         self._starts.append(self.rows)
         self.rows += batch.num_rows
         times = batch.column(self.time_column).cast(pa.int64()).to_numpy(zero_copy_only=False)
@@ -152,7 +194,7 @@ class SnapshotBuilder:
             self._keys["ids"].write(_hashes(batch, self.id_columns))
 
     def finish(self, *, label: str, **details: Any) -> tuple[SnapshotManifest, bool]:
-        """The snapshot of all rows added, the last of each id; and whether it is new.
+        """The snapshot of all rows added, the last of each id; and whether it is new, or replaces a damaged one.
 
         `details` are the manifest's fields that only the caller knows.
         """
@@ -162,12 +204,13 @@ class SnapshotBuilder:
         content = hashlib.sha256(kinds)
         order = self._order(times, content)
         snapshot_id = content.hexdigest()[:32]
-        target = self.store.path(snapshot_id)
-        if target.exists():
-            return self.store._use(snapshot_id), False
+        if existing := self.store._use(snapshot_id):
+            return existing, False
 
         folder = self._folder / "snapshot"
         folder.mkdir()
+        spilled = (self._folder / "rows.arrow").stat().st_size  # again as shards, and as Parquet
+        check_space({folder: 2 * spilled}, f"a snapshot of {self.rows:,} rows of {self.store.model}")
         files, label_counts = self._write_shards(folder, order, label)
         manifest = SnapshotManifest(
             snapshot_id=snapshot_id,
@@ -183,15 +226,10 @@ class SnapshotBuilder:
             created_at=utc_now(),
             **details,
         )
-        manifest.save(folder / "manifest.json")
+        manifest.save(folder / MANIFEST)
         sync_folder(folder)
-        try:
-            folder.rename(target)
-        except OSError:
-            if not target.exists():
-                raise
-            return self.store._use(snapshot_id), False  # another creator of the same content was first
-        sync_folder(self.store.folder)
+        if existing := self.store._publish(folder, snapshot_id):
+            return existing, False  # another creator of the same content was first
         return manifest, True
 
     def _order(self, times: np.ndarray, content: Any) -> np.ndarray:
@@ -204,7 +242,8 @@ class SnapshotBuilder:
         return order
 
     def _read(self, key: str, kind: type) -> np.ndarray:
-        self._keys[key].close()
+        with full_disk_explained(self._folder, f"a snapshot of {self.store.model}"):
+            self._keys[key].close()
         return np.fromfile(self._folder / key, kind)
 
     def _write_shards(self, folder: Path, order: np.ndarray, label: str) -> tuple[list[SnapshotFile], dict[str, int]]:
@@ -235,7 +274,7 @@ class SnapshotBuilder:
         if label in self.columns:
             for item in pc.value_counts(table.column(label).cast(pa.string())).to_pylist():
                 labels[item["values"] or ""] += item["counts"]
-        file = SnapshotFile(name=path.name, rows=table.num_rows, bytes=path.stat().st_size, sha256=_sha256(path))
+        file = SnapshotFile(name=path.name, rows=table.num_rows, bytes=path.stat().st_size, sha256=sha256_of(path))
         return file, labels
 
     def _distribute(self, shards: list[np.ndarray]) -> None:
@@ -295,8 +334,3 @@ def _rows_by_day(times: np.ndarray) -> dict[str, int]:
 
 def _as_time(microseconds: np.int64) -> Any:
     return pa.scalar(int(microseconds), TYPES["timestamp"]).as_py()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -37,6 +37,7 @@ from include.sources.errors import (
     IncompleteBodyError,
     SourceError,
 )
+from include.space import SpaceError, check_space, full_disk_explained
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,9 @@ def download(
                 transfer.receive()
                 if transfer.is_confirmed():
                     return transfer.finish()
+            except SpaceError:
+                transfer.discard()  # what is there would keep the disk full
+                raise
             except SourceError as error:
                 if not _may_pass(error, transient):
                     transfer.discard()
@@ -146,7 +150,10 @@ class _Transfer:
                 self.resumed = self._resumes(response)
                 if not self.resumed:
                     self._begin(response)
-                with self.part.open("ab" if self.resumed else "wb") as file:
+                with (
+                    full_disk_explained(self.part.parent, f"the body of {self.origin}"),
+                    self.part.open("ab" if self.resumed else "wb") as file,
+                ):
                     # What is there, not full chunks: bytes that came before a silence are kept.
                     while chunk := response.raw.read1(CHUNK, decode_content=False):
                         file.write(chunk)
@@ -246,11 +253,18 @@ class _Transfer:
         # If-Range wants a strong validator (RFC 9110, 13.1.5).
         self.validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
         self.checksums = _checksums(response.headers)
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal():
+            check_space({self.part.parent: int(length)}, f"the download of {self.origin}")
 
     def _decompress(self) -> None:
         plain = self.part.with_name(self.target.name + ".plain.part")
         try:
-            with gzip.open(self.part) as source, plain.open("wb") as file:
+            with (
+                full_disk_explained(plain.parent, f"the decompressed body of {self.origin}"),
+                gzip.open(self.part) as source,
+                plain.open("wb") as file,
+            ):
                 shutil.copyfileobj(source, file, CHUNK)
                 file.flush()
                 os.fsync(file.fileno())

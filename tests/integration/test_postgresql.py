@@ -63,6 +63,38 @@ for process in processes: process.start()
 for process in processes: process.join()
 sys.exit(max(process.exitcode for process in processes))
 """
+SEALED = """
+import sys
+from pathlib import Path
+from tfx.types import standard_artifacts
+from include.contracts.places import Places
+from include.pipeline import seals
+from include.pipeline.metadata import NightlyMetadata
+
+examples = standard_artifacts.Examples()
+examples.uri = sys.argv[1]
+for split in ("train", "eval"):
+    for shard in range(300):
+        path = Path(examples.uri, f"Split-{split}", f"data_tfrecord-{shard:05}-of-00300.gz")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{split} {shard}")
+seals.seal([examples.mlmd_artifact], "examples", "a night")
+with NightlyMetadata(Places.from_environment(), "taxi") as handle:
+    kind = handle.store.put_artifact_type(examples.artifact_type, can_add_fields=True, can_omit_fields=True)
+    examples.mlmd_artifact.type_id = kind
+    (number,) = handle.store.put_artifacts([examples.mlmd_artifact])
+    (stored,) = handle.store.get_artifacts_by_id([number])
+examples.set_mlmd_artifact(stored)
+assert len(seals.seal_of(examples).files) == 600
+seals.check({"examples": [examples]})
+path.write_text("another")
+try:
+    seals.check({"examples": [examples]})
+except seals.DamagedArtifactError as error:
+    assert f"{path.name} has changed" in str(error), error
+else:
+    sys.exit("the changed file is not noticed")
+"""
 COMPLAINTS = """
 import datetime, pathlib, sys
 from benchmarks import complaints
@@ -206,6 +238,15 @@ def test_processes_that_begin_an_empty_ml_metadata_at_once_register_each_type_on
     assert database.run("empty", TWICE) == []
     assert database.run("empty", "SELECT count(*) FROM type WHERE name IN ('Examples', 'Model', 'Schema')") == [(3,)]
     assert "ERROR" not in database.log.read_text().removeprefix(before)
+
+
+def test_an_artifact_of_hundreds_of_files_is_sealed(database, tmp_path):
+    """PostgreSQL indexes properties of a few kilobytes at most, and refuses longer ones."""
+    database.run("postgres", "CREATE DATABASE sealed")
+    environment = {**os.environ, "NIGHTLY_METADATA_DB": database.url("sealed"), "NIGHTLY_RUN": str(tmp_path)}
+    command = [Places.from_environment().ml_python, "-c", SEALED, str(tmp_path / "examples")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_models_at_once_release_and_the_next_night_takes_the_first_as_its_control(on_postgresql, database):

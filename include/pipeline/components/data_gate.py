@@ -17,7 +17,6 @@ from include.contracts.night import GateResult, Night, SnapshotRef, utc_now
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
 from include.contracts.schema import PROPOSAL
-from include.contracts.snapshot import SnapshotManifest
 from include.contracts.thresholds import FILE as THRESHOLDS
 from include.contracts.thresholds import ThresholdsUsed
 from include.pipeline.artifacts import DataBlessing
@@ -36,6 +35,9 @@ from include.pipeline.distributions import write_distributions, write_serving_di
 from include.pipeline.requests import read_requests
 from include.pipeline.schema import comparators, override_thresholds, read_schema
 from include.pipeline.schema_evolution import propose
+from include.release.files import hash_files
+from include.snapshots.errors import DamagedSnapshotError
+from include.snapshots.whole import verified
 
 log = logging.getLogger("nightly")
 
@@ -62,7 +64,7 @@ def DataGate(
     night = Night.load(folder / "request.json")
     ref = SnapshotRef.load(folder / "snapshot.json")
     snapshot = Path(ref.path)
-    manifest = SnapshotManifest.load(snapshot / "manifest.json")
+    manifest = verified(snapshot)
     controls = read_controls(drift_skew.uri)
     evidence = Evidence(
         config=night.config(),
@@ -125,6 +127,7 @@ def DataGate(
         rows=manifest.rows,
         label_counts=manifest.label_counts,
         label_by_value=evidence.label_by_value,
+        files=hash_files(Path(statistics.uri)),
     )
     accept(places.baselines, accepted, Path(statistics.uri))
     records = [ReleaseRecord.load(path) for path in (places.releases / night.model).glob("*.json")]
@@ -133,11 +136,18 @@ def DataGate(
 
 
 def _rows_of(control: Control, places: Places) -> SnapshotRows | None:
-    """The rows of a control's snapshot; None where retention has removed it."""
+    """The rows of a control's snapshot; None where retention has removed it, or it is damaged."""
     if control.baseline is None:
         return None
     folder = places.snapshots / control.baseline.model / control.baseline.snapshot_id
-    return SnapshotRows(folder) if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    try:
+        verified(folder)
+    except DamagedSnapshotError as error:
+        log.warning("the rows of %s are not compared: %s", control.title, error)
+        return None
+    return SnapshotRows(folder)
 
 
 def _served(requests: str, drift_skew: str) -> Served:

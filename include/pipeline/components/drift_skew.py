@@ -18,6 +18,7 @@ from include.contracts.night import Night, SnapshotRef
 from include.pipeline.requests import FILE as REQUESTS
 from include.pipeline.requests import compare
 from include.pipeline.schema import override_thresholds, read_schema, set_threshold, threshold_of
+from include.release.files import changes, hash_files
 
 log = logging.getLogger("nightly")
 
@@ -53,8 +54,9 @@ def DriftSkewValidator(
     curated = read_schema(Path(schema.uri))
     override_thresholds(curated, json.loads(thresholds))
     train, held_out = (read_statistics(statistics.uri, split) for split in ("train", "eval"))
-    compared = [Control.parse(one, where="the controls of this run") for one in json.loads(controls)]
-    write_atomically(Path(anomalies.uri) / CONTROLS / "controls.json", controls.encode())
+    compared = [_whole(Control.parse(one, where="the controls of this run")) for one in json.loads(controls)]
+    written = json.dumps([control.model_dump(mode="json") for control in compared])
+    write_atomically(Path(anomalies.uri) / CONTROLS / "controls.json", written.encode())
 
     first = next((one for one in compared if one.folder), None)
     before = read_statistics(first.folder, "train") if first else None
@@ -114,7 +116,20 @@ def _write(found: anomalies_pb2.Anomalies, folder: Path) -> None:
 def read_controls(folder: str) -> list[Control]:
     """What an anomalies artifact of this component was measured against."""
     path = Path(folder) / CONTROLS / "controls.json"
-    return [Control.parse(one, where=str(path)) for one in json.loads(path.read_text())]
+    return [_whole(Control.parse(one, where=str(path))) for one in json.loads(path.read_text())]
+
+
+def _whole(control: Control) -> Control:
+    """The control, or why there is nothing to compare with: its statistics are not those that were accepted."""
+    if control.baseline is None or control.baseline.files is None:  # accepted by an older version
+        return control
+    files = hash_files(Path(control.folder))
+    del files["baseline.json"]
+    if not (wrong := changes(control.baseline.files, files)):
+        return control
+    missing = f"the statistics in {control.folder} are damaged: {'; '.join(wrong)}. Delete this folder"
+    log.warning("%s: %s", control.name, missing)
+    return Control(name=control.name, factor=control.factor, missing=missing)
 
 
 def read_distances(folder: str, control: str) -> anomalies_pb2.Anomalies | None:

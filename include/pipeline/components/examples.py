@@ -18,6 +18,8 @@ from include.pipeline.ahead import ahead
 from include.pipeline.beam import counters, pipeline, pipeline_options
 from include.pipeline.encoding import SPLITS, UNLABELLED, Encoding, RowGroup, as_lists, row_groups
 from include.pipeline.reading import columns_file
+from include.snapshots.whole import verified
+from include.space import check_space
 from include.tfexample import serialized
 from include.tfrecord import framed
 
@@ -57,6 +59,7 @@ def SnapshotExampleGen(
     for output in outputs.values():
         output.parent.mkdir(parents=True, exist_ok=True)
     encoding = Encoding(columns.split("\n"), id_columns.split("\n"), label, eval_percent)
+    verified(Path(snapshot))
     groups = row_groups(Path(snapshot))
     if beam_args:
         counts = _on_beam(groups, encoding, outputs, json.loads(beam_args))
@@ -87,7 +90,12 @@ def _in_process(
         for split, path in columns_files.items():
             path.parent.mkdir(exist_ok=True)
             columns[split] = opened.enter_context(pa.ipc.new_file(str(path), schema))
-        for rows, sides in ahead(encoded, batches):
+        for number, (rows, sides) in enumerate(ahead(encoded, batches)):
+            if not number:
+                size = sum(len(records) + features.nbytes for records, features in sides.values())
+                total = sum(pq.read_metadata(path).num_rows for path in {group.path for group in groups})
+                folder = next(iter(paths.values())).parent
+                check_space({folder: size * total // rows}, f"writing {total:,} examples (by the first {rows:,})")
             for split, (records, features) in sides.items():
                 files[split].write(records)
                 columns[split].write_batch(features)

@@ -18,6 +18,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
+from include.pipeline import seals
 from include.pipeline.modeling.samples import add_samples
 from include.pipeline.reading import records
 
@@ -64,6 +65,7 @@ def CleanProcessInfraValidator(
                 "the exported model does not work in a clean process:\n" + "\n".join(errors.splitlines()[-15:])
             )
         said = json.loads(answers.read_text())
+    seals.check({"model": [model]})  # what was loaded is what will be released: the files of `servable` are the model's
     (Path(blessing.uri) / "INFRA_BLESSED").touch()
     blessing.set_int_custom_property("blessed", 1)
     log.info(

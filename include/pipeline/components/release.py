@@ -15,6 +15,7 @@ from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from include.pipeline.artifacts import DataBlessing
 from include.pipeline.components.blessing import is_blessed
 from include.pipeline.recipe import recipe
+from include.pipeline.seals import files_below
 from include.release.errors import DamagedError
 from include.release.files import hash_files
 from include.release.store import ReleaseStore
@@ -76,6 +77,7 @@ def Release(
         canary_share=config.release.canary.share if config.release.canary else None,
         recipe=made_of,
         judged_against=measured.production_version,
+        validated=files_below(model, source),
     )
     if known_server := address.find_address(places):
         address.record(places, known_server)

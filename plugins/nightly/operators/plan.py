@@ -16,6 +16,7 @@ from include.contracts.night import Night, utc_now
 from include.contracts.release import ReleaseRecord
 from include.contracts.schema import PROPOSAL, set_aside_review
 from include.nights.as_of import read_as_of
+from include.nights.space import check_night
 from include.release.store import ReleaseStore
 from include.schemas.store import SchemaStore
 from nightly.hooks.ml import MLHook, MLStepFailed
@@ -41,6 +42,7 @@ class PlanOperator(NightOperator):
             self.log.info("this run has released already; its request of %s stands", night.planned_at)
         else:
             refuse_unknown_keys(context)
+            check_night(self.places, self.model)
             try:
                 night = self._plan(context)
             except ContractError as error:

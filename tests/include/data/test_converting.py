@@ -4,8 +4,6 @@ import gzip
 from collections import Counter
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -15,6 +13,7 @@ from include.data import convert
 from include.data.errors import DataError
 from include.pipeline.components.examples import SnapshotExampleGen
 from tests.include.data.conftest import TAXI, examples, write
+from tests.include.pipeline.test_examples_and_statistics import write_snapshot
 
 
 def test_every_value_arrives_in_every_shard(trips, tmp_path):
@@ -31,8 +30,7 @@ def test_every_value_arrives_in_every_shard(trips, tmp_path):
 
 def test_a_split_is_that_of_the_nights(trips, tmp_path):
     columns = list(trips.columns)
-    write(tmp_path / "s/manifest.json", "{}")
-    pq.write_table(pa.Table.from_pandas(trips, preserve_index=False), tmp_path / "s/rows-00000.parquet")
+    write_snapshot(tmp_path / "s", trips)
     night = standard_artifacts.Examples()
     night.uri = str(tmp_path / "night")
     SnapshotExampleGen.EXECUTOR_SPEC.executor_class().Do(

@@ -1,5 +1,6 @@
 """Examples from a snapshot, and their statistics: what TFX's own components make of the same rows."""
 
+import datetime as dt
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -16,10 +17,12 @@ from tfx.types import standard_artifacts
 from tfx_bsl.coders import example_coder
 
 from benchmarks import same
+from include.contracts.snapshot import SnapshotFile, SnapshotManifest
 from include.pipeline import encoding
 from include.pipeline.components.examples import SnapshotExampleGen
 from include.pipeline.components.statistics import InProcessStatisticsGen, statistics_of
 from include.pipeline.reading import column_batches, columns_file, record_batches, records
+from include.snapshots.whole import sha256_of
 
 TAXI = Path(tfx.__file__).parent / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
 
@@ -49,7 +52,15 @@ def read(folder, split):
 
 def write_snapshot(folder, frame):
     folder.mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), folder / "rows-00000.parquet")
+    shard = folder / "rows-00000.parquet"
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), shard)
+    file = SnapshotFile(name=shard.name, rows=len(frame), bytes=shard.stat().st_size, sha256=sha256_of(shard))
+    day = dt.datetime(2016, 1, 1, tzinfo=dt.UTC)
+    SnapshotManifest(
+        snapshot_id=folder.name, model="taxi", rows=len(frame), window_start=day, window_end=day, first_row=day,
+        last_row=day, columns={}, schema_fingerprint="", label_counts={}, files=[file], source=[], source_sha256=[],
+        code_version="tests", created_at=day,
+    ).save(folder / "manifest.json")  # fmt: skip
     return folder
 
 

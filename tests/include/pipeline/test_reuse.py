@@ -16,16 +16,16 @@ from tfx.orchestration.portable.mlmd import execution_lib
 from include.contracts.config import Pipeline
 from include.contracts.night import Night, SnapshotRef, utc_now
 from include.contracts.places import ROOT, Places
-from include.contracts.reuse import REUSE, Reuse
+from include.contracts.reuse import REUSE, Made, Reuse
 from include.contracts.schema import SchemaProposal
 from include.pipeline import night as nights
-from include.pipeline import reuse
+from include.pipeline import reuse, seals
 from include.pipeline.components.release import known
-from include.pipeline.metadata import Artifact, Execution, NightlyMetadata
+from include.pipeline.metadata import Artifact, Execution, NightlyMetadata, kept
 from include.pipeline.pipeline import create_pipeline
 from include.pipeline.recipe import recipe
 from include.pipeline.retention import prune
-from include.pipeline.runner import NightlyLauncher, run_node
+from include.pipeline.runner import NightlyLauncher, _inputs, run_node
 from include.release.store import ReleaseStore
 from include.schemas.store import SchemaStore, sha256
 from tests.include.release import models
@@ -137,10 +137,11 @@ def differs(folder, places) -> dict[str, str]:
     for node in (entry.pipeline_node for entry in pipeline.nodes):
         if (name := node.node_info.id) in ("examples", "statistics", "example_validator", "transform", "trainer"):
             executor = runner_utils.extract_executor_spec(deployment, name)
-            work = reuse.Work(handle, node, pipeline, executor, night)
+            inputs = _inputs(node, handle)
+            work = reuse.Work(handle, node, pipeline, executor, night, inputs, seals.check(inputs))
             ((execution, _),) = made(places, name, night.run_id)
-            earlier = reuse.kept(execution)
-            longest = max(len(kept.string_value.encode()) for kept in execution.custom_properties.values())
+            earlier = Made.parse(kept(execution, reuse.PROPERTY), where=name)
+            longest = max(len(value.string_value.encode()) for value in execution.custom_properties.values())
             assert longest < 2704, "PostgreSQL indexes no longer property"
             if work.ingredients != earlier.ingredients:
                 found[name] = work._difference(earlier)

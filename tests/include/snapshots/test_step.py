@@ -10,10 +10,12 @@ from include.contracts.night import Night, SnapshotRef
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Verdict
+from include.pipeline.metadata import NightlyMetadata
 from include.snapshots import step
 from include.snapshots.__main__ import main
 from include.snapshots.store import SnapshotStore
 from include.sources import fetch
+from tests.include.pipeline.test_retention import run_with_an_artifact
 from tests.include.snapshots.conftest import utc
 from tests.nights import a_night
 
@@ -61,6 +63,20 @@ def test_a_night_gets_its_snapshot(places):
     assert step.run(folder, places) == result | {"created": False}
 
 
+def test_a_damaged_snapshot_is_made_anew_by_the_next_night_of_the_same_rows(places, capsys):
+    folder = plan(places, "night 1", utc(2015, 1, 1))
+    first = step.run(folder, places)
+    (shard,) = SnapshotStore(places.snapshots, "taxi").path(first["snapshot_id"]).glob("rows-*.parquet")
+    shard.unlink()
+    assert main(["list", "taxi"]) == 1
+    assert f"{shard.name} is missing. Clear `snapshot`" in capsys.readouterr().err
+    assert main(["show", "taxi", first["snapshot_id"]]) == 1
+    assert f"{shard.name} is missing. Clear `snapshot`" in capsys.readouterr().err
+    assert step.run(folder, places) == first
+    assert main(["verify", "taxi"]) == 0
+    assert "1 snapshots of taxi are as their manifests say, 0 are damaged" in capsys.readouterr().out
+
+
 def test_retention_spares_what_is_referred_to(places, monkeypatch):
     retention = load_config("taxi").retention.model_copy(update={"snapshots": 1})
     config = load_config("taxi").model_copy(update={"retention": retention})
@@ -105,6 +121,27 @@ def test_accepted_nights_do_not_keep_snapshots_without_end(places, monkeypatch):
     in_production(places, ids[1], "removed")
     step.run(plan(places, "night 13", utc(2015, 3, 13)), places)
     assert ids[1] not in {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").list()}
+
+
+def test_the_retention_can_be_applied_without_a_night(places, monkeypatch, capsys):
+    """As a person does whose nights have no room to begin."""
+    for month in (1, 2, 3):
+        folder = plan(places, f"night {month}", utc(2015, month, 1))
+        step.run(folder, places)
+        verdict = Verdict(
+            model="taxi", run_id="x", outcome="FAILED", summary="", reasons=[], decided_at=utc(2016, 1, 1)
+        )
+        verdict.save(folder / "verdict.json")
+    root = places.pipeline / "taxi"
+    with NightlyMetadata(places, "taxi") as handle:
+        for number in range(5):
+            run_with_an_artifact(handle, f"night-{number}", root / "examples/examples" / str(number))
+    config = load_config("taxi").model_copy(update={"retention": Retention(snapshots=1, runs=2)})
+    monkeypatch.setattr("include.snapshots.__main__.load_config", lambda model: config)
+    assert main(["prune", "taxi"]) == 0
+    assert "removed 0 versions, 2 snapshots and 3 artifacts of taxi; " in capsys.readouterr().out
+    assert len(SnapshotStore(places.snapshots, "taxi").list()) == 1
+    assert sorted(path.name for path in (root / "examples/examples").iterdir()) == ["3", "4"]
 
 
 def test_nothing_is_removed_while_a_record_cannot_be_read(places):

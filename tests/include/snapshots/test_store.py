@@ -1,6 +1,8 @@
 """Immutable, content-addressed snapshots on disk."""
 
+import concurrent.futures
 import os
+import shutil
 import threading
 import time
 
@@ -13,6 +15,7 @@ from include.owned import owned_folder
 from include.snapshots import store as module
 from include.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
 from include.snapshots.store import SnapshotStore
+from include.snapshots.whole import verified
 from tests.include.snapshots.conftest import utc
 
 COLUMNS = {"day": "timestamp", "id": "int64", "text": "string", "amount": "float"}
@@ -145,19 +148,69 @@ def test_what_a_dead_creator_left_is_never_listed_and_later_removed(store):
         assert alive.exists()
 
 
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda folder: (folder / "rows-00000-of-00001.parquet").write_bytes(b"x"), "has changed"),
-        (lambda folder: (folder / "rows-00000-of-00001.parquet").unlink(), "is missing"),
-        (lambda folder: (folder / "rows-9.parquet").write_bytes(b"x"), "does not belong"),
-    ],
-)
-def test_damage_is_found(store, damage, words):
-    manifest, _ = create(store, batch([1]))
-    damage(store.path(manifest.snapshot_id))
-    with pytest.raises(DamagedSnapshotError, match=words):
-        store.verify(manifest.snapshot_id)
+SHARD = "rows-00000-of-00001.parquet"
+
+
+def flip(path, position=0.5):
+    """Change one bit of a file, as a disk may."""
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * position)] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = [
+    (lambda folder: (folder / SHARD).write_bytes(b"x"), "has 1 bytes instead of"),
+    (lambda folder: flip(folder / SHARD), f"{SHARD} has changed"),
+    (lambda folder: (folder / SHARD).unlink(), f"{SHARD} is missing"),
+    (lambda folder: (folder / "rows-9.parquet").write_bytes(b"x"), "does not belong"),
+    (lambda folder: (folder / "manifest.json").unlink(), "its manifest.json is missing"),
+    (lambda folder: (folder / "manifest.json").write_text("{"), "Invalid JSON"),
+    (lambda folder: shutil.rmtree(folder), "is gone"),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGES)
+def test_damage_is_found_and_the_same_rows_replace_it(store, damage, words, caplog):
+    manifest, _ = create(store, batch(range(10)))
+    folder = store.path(manifest.snapshot_id)
+    damage(folder)
+    with pytest.raises(DamagedSnapshotError, match=words) as caught:
+        verified(folder)
+    assert "Clear `snapshot`" in str(caught.value)
+    _, created = create(store, batch(range(10)))
+    assert created
+    assert store.verify(manifest.snapshot_id).files == manifest.files
+    assert [path.name for path in store.folder.iterdir()] == [manifest.snapshot_id]
+    assert words in caplog.text or words == "is gone"
+
+
+def test_a_damaged_snapshot_does_not_hide_the_others(store, caplog):
+    gone, whole = (create(store, batch([n]))[0] for n in (1, 2))
+    (store.path(gone.snapshot_id) / SHARD).unlink()
+    assert store.list() == [whole]
+    assert f"{gone.snapshot_id} is damaged: {SHARD} is missing" in caplog.text
+    flip(store.path(whole.snapshot_id) / SHARD)
+    assert store.list() == [whole], "sizes only"
+    manifests, damaged = store.survey(content=True)
+    assert (manifests, len(damaged)) == ([], 2)
+
+
+def test_retention_removes_damaged_ones_too(store):
+    ids = [create(store, batch([n]))[0].snapshot_id for n in range(3)]
+    (store.path(ids[0]) / "manifest.json").unlink()
+    for age, name in enumerate(reversed(ids)):
+        os.utime(store.path(name), (time.time() - 60 * age,) * 2)
+    assert store.retain(1, set(), 0, {ids[1]}) == [ids[0]]
+
+
+def test_two_creators_that_meet_a_damaged_snapshot_leave_a_whole_one(store):
+    manifest, _ = create(store, batch(range(1000)))
+    (store.path(manifest.snapshot_id) / SHARD).unlink()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: create(store, batch(range(1000))), range(4)))
+    assert {found.snapshot_id for found, _ in results} == {manifest.snapshot_id}
+    assert store.verify(manifest.snapshot_id)
+    assert len(list(store.folder.iterdir())) == 1
 
 
 def test_an_unknown_id_names_the_nearest(store):

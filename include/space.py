@@ -1,0 +1,74 @@
+"""Room on a disk: how much a write needs and how much is free, before it begins. The standard library only."""
+
+import errno
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SPARE_BYTES = 64 * 2**20  # left free beside what is written: records, logs, other processes
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REMEDY = (
+    "Make room, or lower [retention] and release.keep in the model's config.toml and run `bin/snapshots prune MODEL`. "
+    "It is tried again."
+)
+
+
+class SpaceError(RuntimeError):
+    """A disk has no room for what is to be written; the message has both figures."""
+
+
+def check_space(needs: Mapping[Path, int], what: str, error: type[SpaceError] = SpaceError) -> None:
+    """Raise `error` unless each disk has room for what goes to the folders in `needs`, in bytes, and some to spare.
+
+    The folders need not exist. Those of one file system are added up.
+
+    :param what: that needs it, for the message
+    """
+    by_disk: dict[int, dict[Path, int]] = defaultdict(dict)
+    for folder, needed in needs.items():
+        existing = _existing(folder)
+        by_disk[existing.stat().st_dev][existing] = by_disk[existing.stat().st_dev].get(existing, 0) + needed
+    for folders in by_disk.values():
+        needed, (folder, *_) = sum(folders.values()) + SPARE_BYTES, folders
+        if (free := free_bytes(folder)) < needed:
+            raise error(f"{folder} has {megabytes(free)} free, and {what} needs {megabytes(needed)}. {REMEDY}")
+
+
+@contextmanager
+def full_disk_explained(folder: Path, what: str) -> Iterator[None]:
+    """Turn "no space left on device" into a SpaceError with figures."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        free = megabytes(free_bytes(folder))
+        raise SpaceError(
+            f"the disk of {folder} became full while {what} was written: {free} are free now. {REMEDY}"
+        ) from error
+
+
+def free_bytes(folder: Path) -> int:
+    """How much room the disk of `folder` has; the folder need not exist."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of all files below `folder`; 0 where it does not exist."""
+    total = 0
+    for top, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # removed meanwhile
+                total += Path(top, name).lstat().st_size
+    return total
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 2**20:,.0f} MB"
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
