@@ -18,7 +18,7 @@ from include.contracts.base import sync_folder
 from include.contracts.release import ReleaseRecord
 from include.release.errors import DamagedError, ReleaseError, SpaceError
 from include.release.files import copy_files, hash_files
-from include.release.versions import LIVE, PARSES_AS_INTEGER, Versions
+from include.release.versions import ASIDE, LIVE, PARSES_AS_INTEGER, Versions
 
 LOG = logging.getLogger(__name__)
 
@@ -59,12 +59,18 @@ class Transitions(Versions):
                     LOG.error("%s", error)
             elif record.state == "releasing":
                 self._record_path(record.version).unlink()
-            elif record.state in LIVE and not renamed and self._aside("quarantined", record.version).exists():
-                self._save(record, state="quarantined", why="the process that quarantined it died before it said why")
+            elif record.state in (*LIVE, "unverified") and not renamed and (state := self._moved_aside(record)):
+                self._save(record, state=state, why="the process that took it out of sight died before it said why")
             elif record.state == "released" and not renamed and self._aside("removed", record.version).exists():
                 self._save(record, state="removed", why="older than the versions kept")
-        for leftover in self.folder.glob("removed-*"):
+        unverified = {self._aside(r.state, r.version) for r in self.records() if r.state == "unverified"}
+        for leftover in [*self.folder.glob("removed-*"), *set(self.folder.glob("unverified-*")) - unverified]:
             shutil.rmtree(leftover)
+
+    def _moved_aside(self, record: ReleaseRecord) -> str | None:
+        """The state that the folder of `record` has by its name and the record has not; None where they agree."""
+        there = [state for state in ASIDE if self._aside(state, record.version).exists()]
+        return there[0] if there and record.state not in there else None
 
     def _check_volume(self) -> None:
         """A serving volume that is not mounted looks like an empty folder: nothing may be released into that."""
@@ -87,7 +93,7 @@ class Transitions(Versions):
 
     def _next_version(self, now: float) -> int:
         """Unix seconds, and greater than any number that was ever given, so that a client never sees it change."""
-        names = [name.removeprefix("quarantined-") for name in self._names()]
+        names = [name.removeprefix("quarantined-").removeprefix("unverified-") for name in self._names()]
         names = [name for name in names if PARSES_AS_INTEGER.fullmatch(name)]
         odd = sorted(name for name in names if not re.fullmatch(r"[1-9]\d{9}", name, re.ASCII))
         if odd:
@@ -130,21 +136,23 @@ class Transitions(Versions):
         try:
             self.verify(record.version)
         except DamagedError as error:
-            self._withdraw(record, str(error))
+            self._withdraw(record, str(error), "unverified")  # the disk's fault: a retry copies the model again
             raise
         state = "verifying" if record.server else "released"
         record = self._save(record, state=state, released_at=dt.datetime.now(dt.UTC))
         LOG.info("%s %s %s in %s", state, self.model, record.version, record.path)
         return record
 
-    def _withdraw(self, record: ReleaseRecord, why: str) -> ReleaseRecord:
+    def _withdraw(self, record: ReleaseRecord, why: str, state: str = "quarantined") -> ReleaseRecord:
         # The folder first: a bad version must be gone even if this process dies before it can say why.
-        if self._place(record.version).exists():
-            self._rename(self._place(record.version), self._aside("quarantined", record.version))
+        aside = self._aside(state, record.version)
+        places = (self._place(record.version), self._aside("unverified", record.version))
+        if folder := next((place for place in places if place != aside and place.exists()), None):
+            self._rename(folder, aside)
         elif record.state in ("quarantined", "removed"):
             return record
-        LOG.warning("quarantined %s %s: %s", self.model, record.version, why)
-        return self._save(record, state="quarantined", why=why)
+        LOG.warning("%s %s %s: %s", state, self.model, record.version, why)
+        return self._save(record, state=state, why=why)
 
     def _rename(self, old: Path, new: Path) -> None:
         old.rename(new)

@@ -6,6 +6,7 @@ not parse, and gets its number in one rename, when it is whole and on disk:
 
     .staging-<version>      being written
     <version>               in production, or older
+    unverified-<version>    out of sight until the model server can be asked about it
     quarantined-<version>   taken back; kept to be looked at
     removed-<version>       being deleted
 
@@ -24,6 +25,7 @@ from include.release.files import hash_files
 LOG = logging.getLogger(__name__)
 
 LIVE = ("verifying", "canary", "released")
+ASIDE = ("quarantined", "unverified")  # the states whose files are kept out of the server's sight
 PARSES_AS_INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 
 
@@ -87,8 +89,8 @@ class Versions:
             ) from None
 
     def find(self, version: int) -> Path:
-        """The folder of `version`'s files, quarantined or not. Raises ReleaseError when they are gone."""
-        for folder in (self._place(version), self._aside("quarantined", version)):
+        """The folder of `version`'s files, in sight or not. Raises ReleaseError when they are gone."""
+        for folder in (self._place(version), *(self._aside(state, version) for state in ASIDE)):
             if folder.is_dir():
                 return folder
         record = self.record(version)
