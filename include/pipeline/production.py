@@ -5,12 +5,15 @@ Then the night says so and is judged against that one. The release checks it onc
 """
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 from include.contracts.night import GateResult, Night, utc_now
 from include.contracts.places import Places
 from include.contracts.release import NOT_RELEASED, NotReleased
+from include.pipeline.pipeline import pinned_production
+from include.pipeline.reuse import link_file
 from include.pipeline.runner import run_node
 from include.release.errors import ProductionChanged
 from include.release.store import ReleaseStore
@@ -20,6 +23,7 @@ log = logging.getLogger("nightly")
 
 def evaluator(night_folder: Path, places: Places) -> dict[str, Any]:
     follow(night_folder, places)
+    pin(Night.load(night_folder / "request.json"), places)
     return run_node("evaluator", night_folder, places)
 
 
@@ -29,6 +33,7 @@ def model_gate(night_folder: Path, places: Places) -> dict[str, Any]:
         return run_node("model_gate", night_folder, places)
     except ProductionChanged as error:
         log.warning("%s", error)
+    pin(Night.load(night_folder / "request.json"), places)
     run_node("evaluator", night_folder, places)
     return run_node("model_gate", night_folder, places)
 
@@ -62,6 +67,21 @@ def follow(night_folder: Path, places: Places) -> None:
     )
     log.warning("%s", note)
     night.model_copy(update={"production_version": production, "production_note": note}).save(path)
+
+
+def pin(night: Night, places: Places) -> None:
+    """Keep the production model of the night as hard links, whatever a rollback or retention does to its folder."""
+    if night.production_version is None:
+        return
+    store, target = ReleaseStore(places.serving, places.releases, night.model), pinned_production(night, places)
+    for tries_left in (2, 1, 0):
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            shutil.copytree(store.find(night.production_version), target, copy_function=link_file)
+            return
+        except (FileNotFoundError, shutil.Error):  # renamed meanwhile: it has another folder now
+            if not tries_left:
+                raise
 
 
 def _title(version: int | None) -> str:

@@ -76,6 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
             released = [path.name for path in places.releases.glob("*/")]
             advice = did_you_mean(given.model, released) if released else ""
             raise ReleaseError(f"nothing was released for {given.model!r} in {places.releases}{advice}")
+        if store.undecided():
+            for record in store.settle(find_server(places, given.model, load_config(given.model).release)):
+                print(f"{given.model} {record.version} is out of sight: its release died", file=sys.stderr)
         return COMMANDS[given.command](places, store, given)
     except NotConfirmed as error:
         print(f"{error}. When it is back: bin/releases serve {given.model}", file=sys.stderr)

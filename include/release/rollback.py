@@ -18,7 +18,7 @@ from include.contracts.config import load_config
 from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import Rollback
-from include.release.errors import NotConfirmed, ReleaseError
+from include.release.errors import NotConfirmed, ProductionChanged, ReleaseError
 from include.release.store import ReleaseStore
 from include.release.targets import retire
 from include.release.versions import LIVE
@@ -56,15 +56,20 @@ def roll_back(places: Places, request: Path) -> Rollback:
         raise ReleaseError(f"{asked.model} is not rolled back without a reason")
     config = load_config(asked.model)
     store = ReleaseStore(places.serving, places.releases, asked.model)
+    previous = asked.version is None
     if asked.from_version is None:  # resolved once: `previous` means another version after half the work
-        asked = _resolved(asked, store)
-        asked.save(request)
+        with store.locked():
+            asked = _resolved(asked, store)
+            asked.save(request)
     server = find_server(places, asked.model, config.release)
     restored = store.record(asked.version)
     why = f"rolled back to {asked.version} by {asked.requested_by}: {asked.reason}"
     not_confirmed: NotConfirmed | None = None
     try:
-        store.roll_back(asked.version, why, server=server)
+        store.roll_back(asked.version, why, server=server, **({"production": asked.from_version} if previous else {}))
+    except ProductionChanged:  # a release ended between the two
+        asked.model_copy(update={"version": None, "from_version": None, "withdrawn": []}).save(request)
+        return roll_back(places, request)
     except NotConfirmed as error:
         not_confirmed = error
     baselines = withdraw_after(places.baselines, asked.model, restored.run_id, restored.snapshot_id)

@@ -92,8 +92,9 @@ class ReleaseStore(Transitions):
         canary of the version in production, if there is one. `recipe` is of include/pipeline/recipe.py. `now` is in
         Unix seconds; a clock that went backwards still gives a greater version.
 
-        Raises ReleaseError, NotVerifiedYet when the server could not answer for the version, CanaryRunning while another run's version is the canary, and ProductionChanged when the
-        version in production is not `judged_against`, the one that the model was compared with (None: nothing was in
+        Raises ReleaseError, NotVerifiedYet when the server could not answer for the version, CanaryRunning while
+        another run's version is the canary, and ProductionChanged when the version in production is not
+        `judged_against`, the one that the model was compared with (None: nothing was in
         production). The lock is held, so that neither changes before the rename.
         """
         source = Path(source)
@@ -145,6 +146,19 @@ class ReleaseStore(Transitions):
             record = self._publish(source, record)
             self._drop_unverified(record)
             return self._into_production(record, server)
+
+    def settle(self, server: ModelServer | None) -> list[ReleaseRecord]:
+        """Take out of sight what a release that died has left there unverified; gives the records of that.
+
+        Gives [] at once while another process has the lock: a release that goes on settles what others left.
+        """
+        try:
+            with self.locked(wait=False):
+                self._recover()
+                return self._withdraw_dead(server)
+        except BlockingIOError:
+            LOG.info("%s is being released or rolled back: nothing is settled", self.model)
+            return []
 
     def note(self, version: int, details: dict[str, Any]) -> ReleaseRecord:
         """Add to the details in the record of `version`."""
@@ -220,15 +234,18 @@ class ReleaseStore(Transitions):
                 )
             return record
 
-    def roll_back(self, to: int, why: str, *, server: ModelServer | None = None) -> list[int]:
+    def roll_back(self, to: int, why: str, *, server: ModelServer | None = None, production: int = ANY) -> list[int]:
         """Make `to` the version in production by quarantining all newer ones; gives those, newest first.
 
         The server's stable clients get `to` before anything newer goes away. If the server cannot be reached, it is
         done on disk all the same, which the server reads when it is back, and NotConfirmed is raised at the end.
-        Raises ReleaseError, with nothing changed, for a version that is not there, damaged, or refused by the server.
+        Raises ReleaseError, with nothing changed, for a version that is not there, damaged, or refused by the server,
+        and ProductionChanged when neither `production` nor `to` is in production.
         """
         with self.locked():
             self._recover()
+            if production != ANY and self.production() not in (production, to):
+                raise ProductionChanged(f"{self.model} is at {_version(self.production())}, and not at {production}")
             record = self.record(to)
             if record.state != "released":
                 there = ", ".join(map(str, self.versions())) or "none"

@@ -30,13 +30,18 @@ class Transitions(Versions):
     """The changes that a ReleaseStore is made of, each made while the lock is held."""
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """One process at a time for this model. The lock ends with the process that holds it, however it ends."""
+    def locked(self, wait: bool = True) -> Iterator[None]:
+        """One process at a time for this model. The lock ends with the process that holds it, however it ends.
+
+        Raises BlockingIOError where another has it and is not to be waited for.
+        """
         self.releases.mkdir(parents=True, exist_ok=True)
         with open(self.releases / ".lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise
                 LOG.info("waiting for another release of %s to end (%s)", self.model, file.name)
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield

@@ -73,6 +73,10 @@ class Versions:
         known = {str(record.version) for record in self.records()}
         return sorted(name for name in self._names() if PARSES_AS_INTEGER.fullmatch(name) and name not in known)
 
+    def undecided(self) -> bool:
+        """Whether a release goes on, or has died before its version was verified."""
+        return any(record.state in ("releasing", "verifying") for record in self.records())
+
     def records(self) -> list[ReleaseRecord]:
         """The record of every version that was ever given a number, oldest first."""
         paths = [path for path in self.releases.glob("*.json") if path.stem.isdecimal()]

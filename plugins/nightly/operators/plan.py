@@ -47,6 +47,7 @@ class PlanOperator(NightOperator):
             night.save(self.folder / "request.json")
             (self.folder / PROPOSAL).unlink(missing_ok=True)  # by an earlier try, whose data may have been others
             set_aside_review(self.folder)
+        self.settle_releases()
         hook = MLHook()
         hook.start_host()  # warm by the time that the download has come
         if night.config().pipeline.engine == "beam":

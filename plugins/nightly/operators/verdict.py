@@ -54,6 +54,10 @@ class VerdictOperator(NightOperator):
             self.model, self.run_id, self.folder, {task: states.get(task) for task in order}, self._tries()
         )
         verdict.save(self.folder / "verdict.json")
+        try:
+            self.settle_releases()
+        except Exception:  # the verdict is told whatever a model server does
+            self.log.exception("what a release left could not be taken out of sight")
         text = report(verdict)
         for line in text.splitlines():
             self.log.info("%s", line)
