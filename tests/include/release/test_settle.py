@@ -19,7 +19,7 @@ def store(tmp_path):
 def test_a_dead_release_is_settled_and_released_later_under_its_number(store, tmp_path):
     source = export(tmp_path / "new", "new", 1)
 
-    def dying(record, previous):
+    def dying(self, record, previous):
         import os
         import signal
 
