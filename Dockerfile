@@ -31,7 +31,8 @@ USER 0
 RUN install --directory --owner=50000 --group=0 --mode=0775 /opt/airflow/var /opt/airflow/var/serving
 USER 50000
 WORKDIR /opt/airflow
-ENV PATH=/opt/nightly/airflow/bin:${PATH} \
+ENV AIRFLOW_HOME=/opt/airflow \
+    PATH=/opt/nightly/airflow/bin:${PATH} \
     VIRTUAL_ENV=/opt/nightly/airflow \
     PYTHONPATH=/opt/airflow \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \

@@ -18,6 +18,9 @@ from include.contracts.places import ROOT
 from local.child import Child
 
 START_SECONDS = 600  # on a starved machine; one that ends is not waited for
+WARM_SECONDS = 180  # for the first answer of each path below, on a loaded machine
+# What a person's browser and a command ask first. The API server imports and compiles much when it is first asked.
+FIRST_PATHS = ("/", "/ui/config", "/ui/dags", "/ui/dashboard/dag_stats", "/api/v2/dags", "/nightly/")
 
 
 class AirflowDidNotStart(Exception):
@@ -64,6 +67,7 @@ class LocalAirflow:
         self._child = Child([str(ROOT / "bin/airflow"), "standalone"], self.log, self.environment)
         try:
             self._wait_until_ready(self._child)
+            self._warm()
         except BaseException:
             self.stop()
             raise
@@ -120,6 +124,12 @@ class LocalAirflow:
         )
         answer.raise_for_status()
         self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def _warm(self) -> None:
+        """Ask what is asked first, as the admin, so that nobody else waits for it; what does not answer stays cold."""
+        for path in FIRST_PATHS:
+            with suppress(requests.RequestException):
+                self._session.get(f"{self.url}{path}", timeout=WARM_SECONDS)
 
     def _wait_until_ready(self, child: Child) -> None:
         deadline = time.monotonic() + START_SECONDS

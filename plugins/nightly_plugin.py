@@ -69,17 +69,22 @@ async def page(scope: Any, receive: Any, send: Any) -> None:
     await app(scope, receive, send)
 
 
+# As the addresses below, relative to where Airflow's UI is. A tile shows on every ground, in both modes.
+ICON = f"{MOUNT[1:]}/-/icon.svg"
+
+
 class NightlyPlugin(AirflowPlugin):
     name = "nightly"
     listeners = [NightlyListener()]
     fastapi_apps = [{"name": "Nights", "app": page, "url_prefix": MOUNT}]
     external_views = [
-        {"name": "Nights", "href": f"{MOUNT[1:]}/", "destination": "nav", "url_route": ROUTE},
+        {"name": "Nights", "href": f"{MOUNT[1:]}/", "destination": "nav", "url_route": ROUTE, "icon": ICON},
         {
             "name": "Night",
             "href": f"{MOUNT[1:]}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
             "destination": "dag_run",
             "url_route": "night",
+            "icon": ICON,
         },
     ]
     operator_extra_links = [NightLink()]

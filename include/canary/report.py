@@ -2,10 +2,10 @@
 
 from include.contracts.canary import Comparison, Look, Side
 
-SIGNS = {"promote": "🟢 PROMOTED", "stop": "🟠 STOPPED", "wait": "🔵 WAITING"}
+SIGNS = {"promote": "✓ PROMOTED", "stop": "! STOPPED", "wait": "… WAITING"}
 
 
-TO_COME = {"promote": "🟢 TO BE PROMOTED", "stop": "🟠 TO BE STOPPED"}
+TO_COME = {"promote": "✓ TO BE PROMOTED", "stop": "! TO BE STOPPED"}
 NEXT = "; the next run of the DAG `canary` does it"
 
 

@@ -180,6 +180,8 @@ class DataGate(Section):
     max_duplicate_share: Share = 0.02  # rows with an id that was there already, of all rows
     max_missing_days: Annotated[int, Field(ge=0)] = 0  # days of the window without rows where such days have many
     max_doubled_days: Annotated[int, Field(ge=0)] = 0  # days of the window with far more rows than such days have
+    # Rows of any seven days in a row, of the usual ones; less is held where chance does not explain it.
+    min_week_share: Share = 0.6
     max_label_change: Change = 0.05  # of the share of positive labels, against any control
     max_label_change_by_value: Change = 0.25  # the same in the rows of one value of a feature
     max_missing_change: Change = 0.05  # of a feature's share of missing values, against any control

@@ -29,8 +29,9 @@ class Verdict(Contract):
     rows: int | None = None
     version: int | None = None
     metrics: dict[str, float] = {}
-    production_version: int | None = None
-    as_of: AwareDatetime | None = None
+    production_version: int | None = None  # when it was decided
+    as_of: AwareDatetime | None = None  # of a night that was never planned, the time that its run is for
+    run_url: str = ""  # the run in the Airflow UI
     override_reason: str = ""
     reused: dict[str, str] = {}  # task -> the run whose work it took over
     schema_version: int = 0  # that the data was judged by; 0 is the curated one

@@ -89,7 +89,7 @@ def explained(
             continue  # the label, which no request has
         norm = "L-infinity" if feature.type == schema_pb2.BYTES else "Jensen-Shannon"
         if name in measured:
-            values = largest(differences(one, other)[0])
+            values = largest(differences(one, other))
             explanations.append(Distance(name, norm, measured[name].value, threshold, few, values))
         else:
             explanations.append(Distance(name, norm, None, threshold, _why(one, other)))

@@ -3,22 +3,30 @@
     python -m include.pipeline.night MODEL [--as-of 2016-03-01] [--release] [--train-steps N] [--fresh] [--source …]
 
 The same steps in the same order in one process, stopping where a gate holds the night. `--until STEP` stops after
-a step; what each found lies in the night's folder, and the pipeline's artifacts in ML Metadata as from Airflow.
+a step; what each found lies in the night's folder, and the pipeline's artifacts in ML Metadata as from Airflow. Ends
+with 0 when the model is accepted or released, with 3 when the night is held or has no data, with 2 when what is asked
+for cannot be done, and with 1 when a step fails; the verdict is on the page like any other night's.
 """
 
 import argparse
 import datetime as dt
 import getpass
+import signal
 import sys
+from pathlib import Path
 
 from include.arguments import positive_int
 from include.contracts.base import ContractError
 from include.contracts.code import code_version
 from include.contracts.columns import read_schema_text
 from include.contracts.config import load_config
-from include.contracts.night import Night, SnapshotRef, utc_now
+from include.contracts.night import Night, StepError, utc_now
 from include.contracts.places import Places
-from include.contracts.release import NOT_RELEASED, NotReleased
+from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord
+from include.contracts.verdict import Outcome, Verdict
+from include.nights.as_of import read_as_of
+from include.nights.report import report
+from include.nights.verdict import decide
 from include.pipeline import worker
 from include.release.confirmation import confirmed
 from include.release.store import ReleaseStore
@@ -29,18 +37,18 @@ STEPS = [
     *("snapshot", "examples", "statistics", "schema", "example_validator", "drift_skew", "data_gate"),
     *("transform", "trainer", "evaluator", "model_gate", "infra_validator", "release"),
 ]
+TASKS = ["plan", "download", *STEPS]
+STATUS = {Outcome.RELEASED: 0, Outcome.ACCEPTED: 0}  # 3 for the others: nothing broke, and nothing is released
 
 
 def plan(arguments: argparse.Namespace, places: Places) -> Night:
-    """The night that the command line asks for, with its folder and request.json."""
-    config = load_config(arguments.model)
+    """The night that the command line asks for, with its folder and request.json. Raises ContractError."""
+    config, now = load_config(arguments.model), utc_now()
     read_schema_text(config)
-    end = dt.datetime.fromisoformat(arguments.as_of) if arguments.as_of else utc_now()
-    if end.tzinfo is None:
-        end = end.replace(tzinfo=dt.UTC)
+    end = read_as_of(arguments.as_of, now) if arguments.as_of else now
     if not arguments.as_of and config.source.ended_on:
         end = min(end, dt.datetime.combine(config.source.ended_on, dt.time(), dt.UTC))
-    now, schemas = utc_now(), SchemaStore(places, config.name)
+    schemas = SchemaStore(places, config.name)
     night = Night(
         model=config.name,
         run_id=f"command__{now:%Y%m%dT%H%M%S}",
@@ -73,48 +81,93 @@ def main(words: list[str]) -> int:
     parser.add_argument("--train-steps", type=positive_int)
     parser.add_argument("--fresh", action="store_true", help="compute everything anew, reusing no earlier work")
     parser.add_argument("--source", help="another path or URL than the config's")
-    parser.add_argument("--until", choices=STEPS, help="stop after this step")
+    parser.add_argument("--until", choices=STEPS, help="stop after this step, without a verdict unless a gate holds")
     arguments = parser.parse_args(words)
     worker.set_up_logging()
+    signal.signal(signal.SIGTERM, _terminated)
     places = Places.from_environment()
     try:
         night = plan(arguments, places)
-        folder = night.folder(places)
-        if night.config().pipeline.engine == "beam":
-            worker.step_function("include.pipeline.beam:check")(folder, places)
     except ContractError as error:
         print(error, file=sys.stderr)
         return 2
-    download = fetch(
+    states: dict[str, str | None] = dict.fromkeys(TASKS)
+    for task in TASKS:
+        try:
+            states[task], go_on = _do(task, night, places, arguments.source)
+        except BaseException as error:  # whatever ends the night, Ctrl-C too, is in its verdict
+            states[task] = "failed"
+            _record(task, error, night.folder(places))
+            _conclude(night, places, states)
+            if task == "plan" and isinstance(error, ContractError):
+                return 2
+            raise
+        if not go_on:
+            break
+        if task == arguments.until:
+            print(f"done: {night.folder(places)}")
+            return 0
+    verdict = _conclude(night, places, states)
+    if verdict.version and not ReleaseRecord.load(night.folder(places) / "release.json").server:
+        return confirmed(places)
+    return STATUS.get(verdict.outcome, 3)
+
+
+def _do(task: str, night: Night, places: Places, source: str | None) -> tuple[str, bool]:
+    """Run one task of the night: its state, as the orchestrator would have it, and whether the night goes on."""
+    folder = night.folder(places)
+    if task == "plan":
+        if night.config().pipeline.engine == "beam":
+            worker.step_function("include.pipeline.beam:check")(folder, places)
+        return "success", True
+    if task == "download":
+        _download(night, places, source)
+        return "success", True
+    if task == "release" and not _to_be_released(night, places):
+        return "skipped", False
+    found = worker.step_function(task)(folder, places)
+    if task == "release" and (folder / NOT_RELEASED).exists():  # it is a version already
+        return "skipped", False
+    return "success", found.get("passed") is not False and not (task == "snapshot" and not found["rows"])
+
+
+def _download(night: Night, places: Places, source: str | None) -> None:
+    fetch(
         load_config(night.model).source,
-        address=arguments.source,
+        address=source,
         headers=None,
         window_start=night.window_start,
         window_end=night.window_end,
-        folder=places.downloads / night.model / folder.name,
-    )
-    download.save(folder / "download.json")
-    for step in STEPS if night.release else STEPS[:-1]:
-        if step == "release" and (waits_for := _store(places, night.model).waits_for(night.run_id)):
-            print(f"ACCEPTED, not released: {waits_for}")
-            break
-        found = worker.step_function(step)(folder, places)
-        if step == "snapshot" and not found["rows"]:
-            print(f"NO_DATA: {SnapshotRef.load(folder / 'snapshot.json').no_data(night)}")
-            return 3
-        if found.get("passed") is False:
-            held = [reason for reason in found["reasons"] if reason["held"]]
-            print(f"HELD by the {found['gate']} gate:", *(f"  {reason['message']}" for reason in held), sep="\n")
-            return 3
-        if step == arguments.until:
-            break
-    print(f"done: {folder}")
-    if (folder / NOT_RELEASED).exists():
-        not_released = NotReleased.load(folder / NOT_RELEASED)
-        print(f"not released: {not_released.reason}")
-        return 3 if not_released.withdrawn else 0
-    unconfirmed = "version" in found and not found.get("server")  # of the release record
-    return confirmed(places) if unconfirmed else 0
+        folder=places.downloads / night.model / night.folder(places).name,
+    ).save(night.folder(places) / "download.json")
+
+
+def _to_be_released(night: Night, places: Places) -> bool:
+    waits_for = _store(places, night.model).waits_for(night.run_id)
+    if night.release and waits_for:
+        NotReleased(reason=waits_for, decided_at=utc_now()).save(night.folder(places) / NOT_RELEASED)
+    return night.release and not waits_for
+
+
+def _record(task: str, error: BaseException, folder: Path) -> None:
+    """Keep why a task failed, for the verdict to quote."""
+    stopped = {KeyboardInterrupt: "it was interrupted (Ctrl-C)", SystemExit: "it was terminated (SIGTERM)"}
+    message = stopped.get(type(error)) or str(error) or type(error).__name__
+    StepError(task=task, message=message, try_number=1, failed_at=utc_now()).save(folder / f"{task}.error.json")
+
+
+def _conclude(night: Night, places: Places, states: dict[str, str | None]) -> Verdict:
+    """Decide what became of the night, keep that as from Airflow, and print it."""
+    folder = night.folder(places)
+    production = _store(places, night.model).production()
+    verdict = decide(night.model, night.run_id, folder, states, production=production)
+    verdict.save(folder / "verdict.json")
+    print(report(verdict))
+    return verdict
+
+
+def _terminated(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

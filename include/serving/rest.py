@@ -157,7 +157,11 @@ class RestApi:
         if match is None:
             return await self._in_thread(_described, self._manager, method, path)
         if encoding:
-            body = await self._in_thread(inflate, body, encoding, limits.MAX_INFLATED_BYTES)
+            try:
+                body = await self._in_thread(inflate, body, encoding, limits.MAX_INFLATED_BYTES)
+            except web.HTTPRequestEntityTooLarge:
+                memory.give_back_soon()  # the error holds what was inflated
+                raise
         if isinstance(body, bytes):
             answer = await self._in_thread(self._small, match, body, deadline)
             if isinstance(answer, str):

@@ -61,7 +61,9 @@ def download(
     """Fetch `url` into `target`; nothing is ever seen under that name but the whole, verified body.
 
     `timeout` is the longest silence in seconds, not the longest download. `retries` counts failures in a row that
-    brought nothing new: a body that grows by resuming goes on. Raises a SourceError of the kind of the last failure.
+    brought nothing new: a body that grows by resuming goes on. A body whose end nothing marks (no length, no chunks, no
+    gzip) looks whole where the connection broke, so it is fetched until it comes twice the same. Raises a SourceError
+    of the kind of the last failure.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with requests.Session() as session:
@@ -70,7 +72,8 @@ def download(
         while True:
             try:
                 transfer.receive()
-                return transfer.finish()
+                if transfer.is_confirmed():
+                    return transfer.finish()
             except SourceError as error:
                 if not _may_pass(error, transient):
                     transfer.discard()
@@ -115,6 +118,8 @@ class _Transfer:
     resumed: bool = False
     validator: str = ""  # proves that a later Range is of the same body
     encoding: str = ""
+    end_marked: bool = True  # by a length, by chunks, or by gzip
+    unconfirmed: bytes = b""  # digest of the body as it came before, where nothing marks its end
     checksums: dict[str, bytes] = field(default_factory=dict)  # hashlib's name -> digest of the bytes as sent
     origin: str = ""
 
@@ -156,6 +161,25 @@ class _Transfer:
                     f"{self.origin}: the body ended too early, after {self.size:,} bytes."
                 ) from error
             raise ConnectionFailedError(f"{self.origin}: {_cause(error)}, after {self.size:,} bytes.") from error
+
+    def is_confirmed(self) -> bool:
+        """Whether this is the whole body, as far as can be known. Raises IncompleteBodyError where it came otherwise
+        the time before.
+        """
+        if self.end_marked:
+            return True
+        before, self.unconfirmed = self.unconfirmed, _digest(self.part, "sha256")
+        if before == self.unconfirmed:
+            return True
+        size = self.size
+        self.discard()
+        if before:
+            raise IncompleteBodyError(
+                f"{self.origin}: the body came without a length and is not the same as before, after {size:,} bytes: "
+                "the connection broke, or the source has changed."
+            )
+        log.info("%s: nothing marks the end of the body; it is fetched again, to compare", self.origin)
+        return False
 
     def finish(self) -> DownloadedFile:
         """Verify the whole body, decompress it, and give it its name."""
@@ -216,6 +240,8 @@ class _Transfer:
         self.encoding = _encoding(response)
         if self.encoding not in ("", "gzip"):
             raise EncodingError(f"{self.origin} sent Content-Encoding {self.encoding!r}; only gzip was asked for.")
+        headers = response.headers
+        self.end_marked = "Content-Length" in headers or "Transfer-Encoding" in headers or self.encoding == "gzip"
         etag = response.headers.get("ETag", "")
         # If-Range wants a strong validator (RFC 9110, 13.1.5).
         self.validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")

@@ -101,3 +101,10 @@ task failed, so that the run is.
 
 **If it fails**: mend the task that it names and clear that one with what is downstream.""",
 }
+
+
+def when_it_fails(task: str) -> str:
+    """What to do when a task has failed, in plain text; "" for a task that is not of a night."""
+    _, _, advice = TASK_DOCS.get(task, "").partition("**If it fails**: ")
+    text = " ".join(advice.replace("`", "").split())
+    return text[:1].upper() + text[1:]

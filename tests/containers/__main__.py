@@ -53,9 +53,12 @@ class Docker:
 
     def __enter__(self) -> Docker:
         if self.own:
-            _check_that_an_engine_can_run()
+            _check_debian("there is no Docker engine")
             print(f"no Docker engine here: unpacking and starting one in {FOLDER}", flush=True)
             _run(HERE / "engine", FOLDER, "start")
+        elif not _succeeds("docker", "compose", "version"):
+            raise TrialFailed("the docker command has no Compose: install Docker's Compose plugin, 2.23.1 or newer")
+        FOLDER.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -72,6 +75,8 @@ class Docker:
             return image
         stand_in = f"nightly-trial/{name}"
         print(f"{image} cannot be pulled: making a stand-in", flush=True)
+        if name in FILE_SYSTEMS:
+            _check_debian(f"{image} cannot be pulled")
         context = FOLDER / "stand-ins" / name
         shutil.copytree(HERE / "stand-ins" / name, context, dirs_exist_ok=True)
         if name in FILE_SYSTEMS:
@@ -251,13 +256,14 @@ def _wait(seconds: float, what: str, condition: Callable[[], Any], state: Callab
         time.sleep(1)
 
 
-def _check_that_an_engine_can_run() -> None:
+def _check_debian(lack: str) -> None:
+    """Refuse a machine on which what is lacking cannot be made of Debian's packages; raises TrialFailed."""
     if platform.system() != "Linux" or platform.machine() != "x86_64" or not shutil.which("apt-get"):
-        raise TrialFailed("there is no Docker engine, and only on Debian on x86_64 one is unpacked from its packages")
+        raise TrialFailed(f"{lack}, and it can be made of Debian's packages on Debian on x86_64 only")
     if platform.freedesktop_os_release().get("ID") != "debian":
-        raise TrialFailed("there is no Docker engine, and one is unpacked from Debian's packages only: install Docker")
+        raise TrialFailed(f"{lack}, and it can be made of Debian's packages on Debian only")
     if os.geteuid() != 0:
-        raise TrialFailed("there is no Docker engine, and only root can start one: sudo make test-containers")
+        raise TrialFailed(f"{lack}, and only root can make it of Debian's packages: sudo make test-containers")
     FOLDER.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(FOLDER).free / 1e9
     if free < GIGABYTES:

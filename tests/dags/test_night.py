@@ -3,16 +3,20 @@
 import datetime as dt
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from airflow.sdk.configuration import conf
 
 from include.contracts.config import Pipeline, load_config
 from include.contracts.night import Night, StepError, utc_now
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome, Verdict
+from include.nights.verdict import REVIEW_TASKS as REVIEW
+from nightly.operators.base import rendered
 from nightly.operators.plan import BEAM_CHECK
-from nightly.operators.review import TASKS as REVIEW
 from nightly.retrain import retrain_dag
+from nightly.web.log import excerpt
 from nightly_plugin import write_note
 
 
@@ -59,14 +63,14 @@ def test_a_night_that_deserves_it_is_released(run_night):
     assert (verdict.outcome, verdict.version, verdict.rows) == (Outcome.RELEASED, 1480000000, 4242)
     night = Night.load(folder / "request.json")
     assert (night.as_of, night.train_steps) == (dt.datetime(2016, 1, 2, tzinfo=dt.UTC), 7)
-    assert note == "**🟢 RELEASED: version 1480000000 of taxi is released**"
+    assert note == "**✓ RELEASED: version 1480000000 of taxi is released**"
 
 
 def test_a_night_that_is_not_asked_to_release_is_accepted(run_night):
     state, note, states, _ = run_night(release="no")
 
     assert state == "success" and skipped(states) == {"release"}
-    assert note.startswith("**🔵 ACCEPTED: ")
+    assert note.startswith("**○ ACCEPTED: ")
 
 
 def test_the_data_gate_skips_all_that_is_downstream_and_the_note_says_why(run_night):
@@ -76,10 +80,7 @@ def test_the_data_gate_skips_all_that_is_downstream_and_the_note_says_why(run_ni
     assert skipped(states) == {"transform", "trainer", "evaluator", "model_gate", "infra_validator", "release"}
     assert states["verdict"] == "success"
     assert Verdict.load(folder / "verdict.json").outcome is Outcome.HELD_DATA
-    assert note.startswith(
-        "**🟠 HELD_DATA: the data gate held the night: 2 reasons: drift of payment_type, label_share"
-    )
-    assert "- drift `payment_type`: it drifted" in note
+    assert note.startswith("**! HELD_DATA: labels are few; it drifted; nothing is in production yet**")
 
 
 def test_the_model_gate_skips_the_release(run_night):
@@ -87,14 +88,37 @@ def test_the_model_gate_skips_the_release(run_night):
 
     assert skipped(states) == {"release"}
     assert Verdict.load(folder / "verdict.json").outcome is Outcome.HELD_MODEL
-    assert note.startswith("**🟠 HELD_MODEL")
+    assert note.startswith("**! HELD_MODEL")
 
 
 def test_no_rows_are_no_data(run_night):
     state, note, states, _ = run_night({"snapshot": "empty"})
 
     assert state == "success" and len(skipped(states)) == 12
-    assert note.startswith("**⚪ NO_DATA: the source has no rows from 2016-01-02 to 2017-01-01")
+    assert note.startswith("**– NO_DATA: the source has no rows from 2016-01-02 to 2017-01-01")
+
+
+def test_airflow_shows_as_much_of_the_verdict_as_it_keeps_without_a_remark_of_its_own(run_night, monkeypatch):
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_TEMPLATED_FIELD_LENGTH", "400")
+    _, _, _, folder = run_night({"data_gate": "hold"})
+    run_id = Verdict.load(folder / "verdict.json").run_id
+    with create_session() as session:
+        query = select(RenderedTaskInstanceFields.rendered_fields).filter_by(run_id=run_id, task_id="verdict")
+        shown = session.scalars(query).one()["verdict"]
+    assert shown.startswith("! HELD_DATA") and len(shown) <= 400
+    assert shown.endswith("\n… and more: the whole text is in this task's log, and on the night's page")
+
+
+@pytest.mark.parametrize("lines", [1, 100, 10_000])
+def test_a_rendered_text_is_whole_lines_within_airflows_limit(lines):
+    text = "\n".join(f"line {number}" for number in range(lines))
+    assert len(rendered(text)) <= conf.getint("core", "max_templated_field_length")
+    assert (rendered(text) == text) == (lines < 1_000)
+    assert {*rendered(text).splitlines()[:-1]} <= {*text.splitlines()}
 
 
 def test_a_failed_task_makes_the_run_red_and_the_verdict_quotes_it(run_night):
@@ -103,14 +127,34 @@ def test_a_failed_task_makes_the_run_red_and_the_verdict_quotes_it(run_night):
     assert state == "failed" and states["data_gate"] == states["verdict"] == "failed"
     verdict = Verdict.load(folder / "verdict.json")
     assert (verdict.outcome, verdict.failed_task) == (Outcome.FAILED, "data_gate")
-    assert note == "**🔴 FAILED: data_gate failed: ValueError: data_gate met a column it does not know**"
+    assert note == "**✕ FAILED: data_gate failed: ValueError: data_gate met a column it does not know**"
 
 
 def test_what_cannot_be_asked_fails_at_once_and_says_why(run_night):
-    _, note, states, _ = run_night(thresholds={"data_gate.min_row": 5}, reason="a thin month")
+    as_of, reason = "2013-03-09", "a thin month"
+    _, note, states, folder = run_night(as_of=as_of, thresholds={"data_gate.min_row": 5}, reason=reason)
 
     assert states["plan"] == "failed" and states["download"] == "upstream_failed"
     assert "did you mean 'min_rows'?" in note
+    verdict = Verdict.load(folder / "verdict.json")
+    assert verdict.as_of == dt.datetime(2013, 3, 9, tzinfo=dt.UTC), "a night that was never planned has a date"
+    assert verdict.run_url.endswith(f"/dags/taxi_retrain/runs/{quote(verdict.run_id)}")
+
+
+def test_the_end_of_a_failed_tasks_log_is_what_airflow_has_of_it(run_night):
+    from airflow.configuration import conf
+
+    _, _, _, folder = run_night({"data_gate": "fail"})
+    run_id = Verdict.load(folder / "verdict.json").run_id
+    place = Path(conf.get("logging", "base_log_folder"), f"dag_id=taxi_retrain/run_id={run_id}/task_id=data_gate")
+    place.mkdir(parents=True)
+    lines = [{"timestamp": "2016-01-02T03:00:00Z", "level": "info", "event": f"line {n}"} for n in range(50)]
+    lines.append({"timestamp": "2016-01-02T03:00:01Z", "level": "error", "event": "a column it does not know"})
+    (place / "attempt=1.log").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    text = excerpt("taxi_retrain", run_id, "data_gate")
+    assert text.endswith("INFO    line 49\nERROR   a column it does not know") and "line 10\n" not in text
+    assert excerpt("taxi_retrain", run_id, "no_task") == excerpt("taxi_retrain", "no run", "data_gate") == ""
 
 
 def test_a_key_that_the_form_does_not_have_fails_the_night_at_once_with_the_nearest_that_it_has(run_night):
@@ -167,5 +211,5 @@ def test_while_a_canary_is_compared_a_night_trains_and_judges_and_releases_nothi
     state, note, states, _ = run_night(as_of="2016-01-02")
 
     assert state == "success" and "release" in skipped(states) and "model_gate" not in skipped(states)
-    assert note.startswith("**🔵 ACCEPTED: data and model deserve a release, and canary 1480000000 is being compared")
+    assert note.startswith("**○ ACCEPTED: data and model deserve a release, and canary 1480000000 is being compared")
     assert "since 2016-01-01 09:00 UTC" in note

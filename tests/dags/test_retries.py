@@ -42,7 +42,7 @@ def lose(monkeypatch):
 def test_a_plan_is_made_again(run_night, lose):  # noqa: F811
     calls = lose(PlanOperator, "post_execute")
     state, note, _, folder = run_night(as_of="2016-01-02", train_steps=7)
-    assert (state, calls) == ("success", ["plan", "plan"]) and note.startswith("**🟢 RELEASED")
+    assert (state, calls) == ("success", ["plan", "plan"]) and note.startswith("**✓ RELEASED")
     assert Night.load(folder / "request.json").train_steps == 7
     assert not (folder / "plan.error.json").exists()
 
@@ -51,7 +51,7 @@ def test_a_plan_is_made_again(run_night, lose):  # noqa: F811
 def test_a_gate_that_passes_twice_lets_the_night_go_on(run_night, lose, gate):  # noqa: F811
     lose(GateOperator, "reason_to_stop")
     state, note, states, _ = run_night()
-    assert state == "success" and skipped(states) == set() and note.startswith("**🟢 RELEASED")
+    assert state == "success" and skipped(states) == set() and note.startswith("**✓ RELEASED")
 
 
 def test_a_data_gate_that_holds_twice_skips_what_is_behind_it(run_night, lose, slack):  # noqa: F811
@@ -67,7 +67,7 @@ def test_a_data_gate_that_holds_twice_skips_what_is_behind_it(run_night, lose, s
 def test_a_model_gate_that_holds_twice_skips_the_release(run_night, lose):  # noqa: F811
     lose(GateOperator, "skip")
     _, note, states, _ = run_night({"model_gate": "hold"})
-    assert skipped(states) == {"release"} and note.startswith("**🟠 HELD_MODEL")
+    assert skipped(states) == {"release"} and note.startswith("**! HELD_MODEL")
 
 
 def test_a_verdict_that_is_given_twice_is_told_once(run_night, lose, slack):  # noqa: F811

@@ -15,6 +15,7 @@ from include.contracts.night import GateResult, Night
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome
 from include.release.store import ReleaseStore
+from local.airflow import FIRST_PATHS
 
 DAG = "taxi_retrain"
 
@@ -26,6 +27,12 @@ def released(nights):
     for run in runs:
         nights.wait(DAG, run)
     return runs
+
+
+@pytest.mark.parametrize("path", FIRST_PATHS)
+def test_the_paths_that_are_warmed_are_there(nights, path):
+    answer = nights.airflow._session.get(f"{nights.airflow.url}{path}", timeout=60)
+    assert answer.ok, answer.text[:500]
 
 
 def test_a_backfill_that_is_asked_to_releases_each_night(nights, released):

@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -74,3 +75,47 @@ def test_the_command_line_takes_turns_when_a_backfill_is_created(tmp_path, words
     environment = {"PATH": os.environ["PATH"], "NIGHTLY_VAR": str(tmp_path / "var")}
     said = subprocess.run([tmp_path / "bin/airflow", *words.split()], env=environment, capture_output=True, text=True)
     assert said.stdout.strip() == run
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """An Airflow with the project's DAGs in its database, as paused as new DAGs are; its environment."""
+    home = tmp_path_factory.mktemp("airflow")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "NIGHTLY_"))}
+    environment |= {"NIGHTLY_VAR": str(home), "AIRFLOW_HOME": str(home)}
+    for words in ("db migrate", "dags reserialize"):
+        subprocess.run([ROOT / "bin/airflow", *words.split()], env=environment, check=True, capture_output=True)
+    return environment
+
+
+def create(home, *words):
+    days = ["--from-date", "2015-05-01", "--to-date", "2015-05-02"]
+    command = [ROOT / "bin/airflow", "backfill", "create", "--dag-id", "taxi_retrain", *days, *words]
+    done = subprocess.run(command, env=home, capture_output=True, text=True)
+    with sqlite3.connect(f"{home['AIRFLOW_HOME']}/airflow.db") as database:
+        runs = database.execute("SELECT count(*) FROM dag_run").fetchone()[0]
+    return done.returncode, done.stdout + done.stderr, runs
+
+
+def test_a_backfill_of_a_paused_dag_is_refused_with_both_ways_out_and_creates_nothing(home):
+    status, said, runs = create(home)
+    assert (status, runs) == (1, 0)
+    assert "taxi_retrain is paused" in said and "bin/airflow dags unpause taxi_retrain" in said
+    assert "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE=False" in said
+    assert create(home, "--dry-run")[0] == 0
+
+
+def test_a_backfill_whose_conf_has_a_key_that_the_form_has_not_is_refused(home):
+    status, said, runs = create(home, "--dag-run-conf", '{"relaese": "yes"}')
+    assert (status, runs) == (1, 0) and "no such key as 'relaese'; did you mean 'release'?" in said
+
+
+def test_a_backfill_of_an_unpaused_dag_is_created(home):
+    subprocess.run([ROOT / "bin/airflow", "dags", "unpause", "taxi_retrain", "--yes"], env=home, check=True)
+    status, said, runs = create(home, "--dag-run-conf", '{"release": "yes"}')
+    assert (status, runs) == (0, 1), said  # of the one night that both begins and ends in that time
+
+
+def test_make_up_refuses_a_port_that_is_none():
+    done = subprocess.run([sys.executable, "-m", "local.up", "0"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "'0' is no whole number, 1 to 65535" in done.stderr

@@ -123,6 +123,8 @@ def test_airflow_is_tuned_alike_in_containers_and_without():
     done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
     on_this_machine = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
     assert tuning.items() <= on_this_machine.items()
+    of_the_image = dict(re.findall(r"(AIRFLOW__\w+)=(\S+)", " ".join(arguments("ENV"))))
+    assert of_the_image.items() <= tuning.items()
     assert int(tuning["AIRFLOW__CORE__PARALLELISM"]) < 32  # Airflow's default: 1 GiB of idle workers
     for name in ("init", "api-server", "scheduler", "dag-processor", "triggerer"):
         assert SERVICES[name]["env_file"] == ["airflow.env"], name

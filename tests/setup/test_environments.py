@@ -36,9 +36,17 @@ def _pretend_to_be_a_mac(monkeypatch):
     monkeypatch.setattr(environments.platform, "libc_ver", lambda: ("", ""))
 
 
-def test_a_second_run_costs_a_file_comparison():
+def test_a_second_run_costs_a_file_comparison(tmp_path):
+    for name in ("airflow", "ml", "lint"):
+        (tmp_path / name).mkdir()
+        for lock, stamp in ((name, "installed.txt"), ("dev", "installed-dev.txt")):
+            (tmp_path / name / stamp).write_text(environments._fingerprint(ROOT / environments.LOCKS[lock]))
     done = subprocess.run(
-        [sys.executable, ROOT / "setup", "airflow", "ml", "dev", "lint"], capture_output=True, text=True, timeout=10
+        [sys.executable, ROOT / "setup", "airflow", "ml", "dev", "lint"],
+        env=os.environ | {"NIGHTLY_VENVS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", "nothing is set up again"

@@ -1,24 +1,28 @@
-"""Days inside the window that are missing, or there twice, by what days of that weekday around them have."""
+"""Days inside the window that are missing or doubled, and weeks that are thin, by what the weeks around them have."""
 
 import datetime as dt
 import statistics
 from collections.abc import Iterator
 
 from include.contracts.night import Contribution, Reason
-from include.contracts.snapshot import SnapshotManifest
 from include.pipeline.checks.evidence import CONTRIBUTIONS, Evidence, finding, not_measured
 
 WEEKS = 4  # before and after a day: so near, the season is the same
 USUAL_ROWS = 10  # a day with fewer can be empty by chance: with 10, once in 22,000 days
 EMPTY = 0.1  # of the usual; a few strays do not make a day
 MANY = 1.8  # times the usual, and six times its ordinary spread more
+FEW_SPREADS = 3  # so many times its ordinary spread a thin week is below the usual
+
+Counts = dict[dt.date, int]  # every day in order -> its rows
 
 
 def check(evidence: Evidence) -> Iterator[Reason]:
     if not evidence.manifest.rows_by_day:
-        yield not_measured("max_missing_days", "the snapshot is of an older version, without its rows by day")
+        for name in ("max_missing_days", "min_week_share"):
+            yield not_measured(name, "the snapshot is of an older version, without its rows by day")
         return
-    missing, doubled = unusual_days(evidence.manifest)
+    counts = whole_days(evidence)
+    missing, doubled = unusual_days(counts)
     for name, found, what, action in (
         ("max_missing_days", missing, "have no rows, or hardly any", "Have the source deliver them again."),
         ("max_doubled_days", doubled, "have far more rows than usual", "Look whether they were delivered twice."),
@@ -34,18 +38,63 @@ def check(evidence: Evidence) -> Iterator[Reason]:
             ],
         )
 
+    yield _thin_week(evidence, counts)
 
-def unusual_days(manifest: SnapshotManifest) -> tuple[list[tuple[dt.date, int, float]], ...]:
-    """The missing and the doubled days, each with its rows and the usual ones, in order.
 
-    A day is looked at where it lies whole between the window's ends and between the first and last row.
+def _thin_week(evidence: Evidence, counts: Counts) -> Reason:
+    column, wanted = evidence.config.data.time_column, evidence.gate.min_week_share
+    found = thinnest_week(counts)
+    action = "Look whether the source delivered all of these days; have it deliver them again."
+    if found is None:
+        message = "no seven days in a row have fewer rows than chance allows"
+        return finding("min_week_share", column, 1.0, wanted, message, action=action)
+    day, rows, usual = found
+    return finding(
+        *("min_week_share", column, rows / usual, wanted),
+        f"the seven days from {day} have {rows:,} rows, {rows / usual:.0%} of the usual {usual:,.0f}; "
+        f"at least {wanted:.0%} are wanted",
+        action=action,
+        values=[Contribution(value=f"{day} and six days", rows=rows, share=rows / evidence.manifest.rows)],
+    )
+
+
+def whole_days(evidence: Evidence) -> Counts:
+    """The rows of each day that lies whole between the ends of the night's window, and of its first and last row."""
+    manifest, (start, end) = evidence.manifest, evidence.window
+    first = max(start, manifest.first_row).date() + dt.timedelta(days=1)
+    last = min(end, manifest.last_row).date() - dt.timedelta(days=1)
+    days = (first + dt.timedelta(days=n) for n in range((last - first).days + 1))
+    return {day: manifest.rows_by_day.get(str(day), 0) for day in days}
+
+
+def thinnest_week(counts: Counts) -> tuple[dt.date, int, float] | None:
+    """Return the seven days in a row with the least share of their usual rows: the first day, the rows, the usual ones.
+
+    None where chance explains the rows of all of them. Usual are the same days of the four weeks before and of the
+    four after, the lesser of the two: a source that has lastingly more or fewer rows is not thin. A single day has too
+    few rows to tell, and may be a holiday.
     """
-    first = max(manifest.window_start, manifest.first_row).date() + dt.timedelta(days=1)
-    last = min(manifest.window_end, manifest.last_row).date() - dt.timedelta(days=1)
-    counts = {
-        day: manifest.rows_by_day.get(str(day), 0)
-        for day in (first + dt.timedelta(days=n) for n in range((last - first).days + 1))
-    }
+    days, rows = list(counts), list(counts.values())
+    totals = [sum(rows[n : n + 7]) for n in range(len(rows) - 6)]
+    weeks, changes = [], []
+    for n, total in enumerate(totals):
+        before, after = (
+            [totals[m] for m in (n + sign * 7 * weeks for weeks in range(1, WEEKS + 1)) if 0 <= m < len(totals)]
+            for sign in (-1, 1)
+        )
+        middle = statistics.median([*before, *after]) if len(before) + len(after) >= 3 else 0
+        usual = min(statistics.median(side) for side in (before, after) if side) if middle else 0
+        if usual:
+            weeks.append((days[n], total, usual))
+            changes.append(abs(total - middle) / middle**0.5)
+    # Of counts by chance alone the spread is the root of the usual; most sources have more.
+    spread = max(1, 1.5 * statistics.median(changes)) if changes else 1
+    thin = [week for week in weeks if week[2] - week[1] > FEW_SPREADS * spread * week[2] ** 0.5]
+    return min(thin, key=lambda week: week[1] / week[2], default=None)
+
+
+def unusual_days(counts: Counts) -> tuple[list[tuple[dt.date, int, float]], ...]:
+    """The missing and the doubled days, each with its rows and the usual ones, in order."""
     missing, doubled = [], []
     for day, rows in counts.items():
         around = [day + dt.timedelta(weeks=weeks) for weeks in range(-WEEKS, WEEKS + 1) if weeks]

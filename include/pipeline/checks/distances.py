@@ -4,10 +4,11 @@ import heapq
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from include.contracts.night import Contribution, Reason
-from include.pipeline.checks.evidence import CONTRIBUTIONS, Evidence, Measured, finding, not_measured
+from include.pipeline.checks.evidence import CONTRIBUTIONS, Evidence, Measured, SnapshotRows, finding, not_measured
 from include.pipeline.checks.schema import counts
 
 
@@ -39,13 +40,14 @@ def drift(evidence: Evidence) -> Iterator[Reason]:
             )
         for info in one.distances.drift_skew_info:
             for distance in info.drift_measurements:
-                yield _judged(evidence, "drift", _name(info), distance, one.train, control.title, control.name)
+                where = control.title, control.name
+                yield _judged(evidence, "drift", _name(info), distance, one.train, one.rows, *where)
 
 
 def skew(evidence: Evidence) -> Iterator[Reason]:
     for info in evidence.skew.drift_skew_info:
         for distance in info.skew_measurements:
-            yield _judged(evidence, "skew", _name(info), distance, evidence.eval, "the eval split", "eval")
+            yield _judged(evidence, "skew", _name(info), distance, evidence.eval, None, "the eval split", "eval")
 
 
 def _judged(
@@ -54,18 +56,20 @@ def _judged(
     feature: str,
     distance: anomalies_pb2.DriftSkewInfo.Measurement,
     control: Measured,
+    before: SnapshotRows | None,
     title: str,
     name: str,
 ) -> Reason:
     smallest = min(evidence.train.examples, control.examples)
     if kind == "drift":
         smallest = min(smallest, evidence.eval.examples)
-    values, rows = _contributions(evidence, feature, control)
+    far = distance.value > distance.threshold
+    values, rows = _contributions(evidence, feature, control, before if far else None)
     most = named(values)
     return finding(
         *(kind, feature, distance.value, distance.threshold),
         f"{feature} is {distance.value:.3f} away from {title}; {distance.threshold:.3f} is allowed"
-        + (f"; most in {most}" if most and distance.value > distance.threshold else ""),
+        + (f"; most in {most}" if most and far else ""),
         action=f"Compare the two distributions of {feature}; if the change is real and wanted, "
         f"run again with the threshold {kind}.{feature} and a reason.",
         control=name,
@@ -89,10 +93,15 @@ def _name(info: anomalies_pb2.DriftSkewInfo) -> str:
 
 
 def _contributions(
-    evidence: Evidence, feature: str, control: Measured
+    evidence: Evidence, feature: str, control: Measured, before: SnapshotRows | None
 ) -> tuple[list[Contribution], Callable[[], list[str]]]:
-    """The values or ranges whose shares differ most, and rows that have the one that grew most."""
-    found, ranges = differences(evidence.train.features.get(feature), control.features.get(feature))
+    """The values or ranges whose shares differ most, and rows that have the one that grew most.
+
+    :param before: the control's rows, to count numbers in; without them there are no ranges
+    """
+    found, ranges = differences(evidence.train.features.get(feature), control.features.get(feature)), []
+    if not found and before:
+        found, ranges = number_shares(evidence.rows.numbers(feature), before.numbers(feature))
     grown = max(range(len(found)), key=lambda n: (found[n].change, found[n].value), default=None)
     most = largest(found)
     if grown is None:
@@ -110,19 +119,19 @@ def largest(found: list[Share]) -> list[Contribution]:
 
 def differences(
     now: statistics_pb2.FeatureNameStatistics | None, before: statistics_pb2.FeatureNameStatistics | None
-) -> tuple[list[Share], list[tuple[float, float]]]:
-    """The shares on both sides: of a text feature's values, or of ranges of a number, with these ranges."""
-    if now is None or before is None or now.WhichOneof("stats") != before.WhichOneof("stats"):
-        return [], []
-    return (_categorical(now, before), []) if now.HasField("string_stats") else _numeric(now, before)
-
-
-def _categorical(
-    now: statistics_pb2.FeatureNameStatistics, before: statistics_pb2.FeatureNameStatistics
 ) -> list[Share]:
+    """The shares of a text feature's values on both sides. Statistics of numbers do not hold how many rows lie in a
+    range, so of a number there are none (see number_shares), nor of a value that a side may have and does not list.
+    """
+    if now is None or before is None or not (now.HasField("string_stats") and before.HasField("string_stats")):
+        return []
     new, old = counts(now), counts(before)
     total = max(now.string_stats.common_stats.num_non_missing, 1)
     total_before = max(before.string_stats.common_stats.num_non_missing, 1)
+    known = new.keys() | old.keys()
+    for side, stats in ((new, now), (old, before)):
+        if stats.string_stats.unique > len(side):
+            known &= side.keys()
     return [
         Share(
             value=value,
@@ -130,54 +139,40 @@ def _categorical(
             share=round(new.get(value, 0) / total, 6),
             control=round(old[value] / total_before, 6) if value in old else None,
         )
-        for value in new.keys() | old.keys()
+        for value in known
     ]
 
 
-def _numeric(
-    now: statistics_pb2.FeatureNameStatistics, before: statistics_pb2.FeatureNameStatistics
-) -> tuple[list[Share], list[tuple[float, float]]]:
-    """The shares between the control's deciles, and below and above them."""
-    new, old = _quantiles(now), _quantiles(before)
-    if new is None or old is None:
+def number_shares(now: np.ndarray, before: np.ndarray) -> tuple[list[Share], list[tuple[float, float]]]:
+    """The shares of numbers between the control's deciles, and below and above them, counted; with these ranges.
+
+    A range is named by the least and the greatest number in it, both included.
+    """
+    if not len(now) or not len(before):
         return [], []
-    edges = sorted({bucket.low_value for bucket in old.buckets} | {bucket.high_value for bucket in old.buckets})
-    ranges = [(edges[n], edges[n + 1]) for n in range(len(edges) - 1)] or [(edges[0], edges[0])]
-    low, high = new.buckets[0].low_value, new.buckets[-1].high_value
-    ranges = [
-        *([(low, edges[0])] if low < edges[0] else []),
-        *ranges,
-        *([(edges[-1], high)] if high > edges[-1] else []),
+    deciles, times = np.unique(np.quantile(before, np.linspace(0, 1, 11), method="inverted_cdf"), return_counts=True)
+    times[-1] += 1  # the greatest number has nothing beyond it
+    sides = [np.sort(side) for side in (now, before)]
+    # Below the first decile, from each one up to the next, and above the last; one that many rows have is alone.
+    often = deciles[times > 1]
+    cuts = [
+        sorted([0, *np.searchsorted(side, deciles), *np.searchsorted(side, often, "right"), len(side)])
+        for side in sides
     ]
-    total = max(now.num_stats.common_stats.num_non_missing, 1)
-    found = []
-    for start, end in ranges:
-        share = _share(new, start, end, last=end == ranges[-1][1])
-        control = _share(old, start, end, last=end == ranges[-1][1])
-        found.append(
-            Share(
-                value=f"{start:g} to {end:g}",
-                rows=round(share * total),
-                share=round(share, 6),
-                control=round(control, 6),
-            )
-        )
+    found, ranges = [], []
+    for n in range(len(cuts[0]) - 1):
+        (new, old) = inside = [side[cut[n] : cut[n + 1]] for side, cut in zip(sides, cuts, strict=True)]
+        if not len(new) + len(old):
+            continue
+        low = min(part[0] for part in inside if len(part))
+        high = max(part[-1] for part in inside if len(part))
+        value = _text(low) if low == high else f"{_text(low)} to {_text(high)}"
+        share, control = round(len(new) / len(now), 6), round(len(old) / len(before), 6)
+        found.append(Share(value=value, rows=len(new), share=share, control=control))
+        ranges.append((low.item(), high.item()))
     return found, ranges
 
 
-def _quantiles(stats: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.Histogram | None:
-    found = [h for h in stats.num_stats.histograms if h.type == statistics_pb2.Histogram.QUANTILES and h.buckets]
-    return found[0] if found else None
-
-
-def _share(histogram: statistics_pb2.Histogram, start: float, end: float, *, last: bool) -> float:
-    """The share of a histogram's mass in [start, end), or [start, end] for the last; even within a bucket."""
-    total = sum(bucket.sample_count for bucket in histogram.buckets)
-    inside = 0.0
-    for bucket in histogram.buckets:
-        low, high = bucket.low_value, bucket.high_value
-        if high > low:
-            inside += bucket.sample_count * max(0.0, min(end, high) - max(start, low)) / (high - low)
-        elif start <= low < end or (last and low == end):
-            inside += bucket.sample_count
-    return inside / total if total else 0.0
+def _text(number: np.number) -> str:
+    """All digits that a person would write."""
+    return str(number) if isinstance(number, np.integer) else f"{number:.15g}"

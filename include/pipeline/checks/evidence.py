@@ -39,29 +39,20 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A control with its statistics and TFDV's distances to it; both None where there is no such control."""
-
-    control: Control
-    train: Measured | None = None
-    distances: anomalies_pb2.Anomalies | None = None
-
-
-@dataclass(frozen=True)
-class Served:
-    """Logged requests beside the training rows of the same days; `about` says why where there is nothing else."""
-
-    about: Requests
-    requests: Measured | None = None
-    training: Measured | None = None
-    distances: anomalies_pb2.Anomalies | None = None
-
-
-@dataclass(frozen=True)
 class SnapshotRows:
     """The rows of a snapshot, for examples by reference and for what statistics do not hold."""
 
     folder: Path
+
+    def numbers(self, column: str) -> np.ndarray:
+        """Every number in the column; none where it is no column of numbers."""
+        parts = [np.empty(0)]
+        for path in sorted(self.folder.glob("rows-*.parquet")):
+            schema = pq.read_schema(path)
+            if column not in schema.names or not _is_number(schema.field(column).type):
+                return parts[0]
+            parts.append(pq.read_table(path, columns=[column])[column].drop_null().to_numpy())
+        return np.concatenate(parts[1:] or parts)
 
     def examples(self, column: str, test: Callable[[pa.Array], pa.Array]) -> list[str]:
         """The first rows where `test` of the column is true, as FILE:ROW."""
@@ -115,6 +106,33 @@ class SnapshotRows:
             if counts:
                 found[name] = dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0])))
         return found
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A control with its statistics, TFDV's distances to it, and its rows; None where there is no such control.
+
+    Its rows are None, too, where its snapshot is not kept any more.
+    """
+
+    control: Control
+    train: Measured | None = None
+    distances: anomalies_pb2.Anomalies | None = None
+    rows: SnapshotRows | None = None
+
+
+@dataclass(frozen=True)
+class Served:
+    """Logged requests beside the training rows of the same days; `about` says why where there is nothing else."""
+
+    about: Requests
+    requests: Measured | None = None
+    training: Measured | None = None
+    distances: anomalies_pb2.Anomalies | None = None
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def _positions(column: pa.ChunkedArray, values: list[str]) -> np.ndarray:

@@ -33,7 +33,7 @@ def _distances(evidence: Evidence, served: Served) -> Iterator[Reason]:
             feature = ".".join(info.path.step)
             if 1.0 in (missing_share(side, feature) for side in (served.requests, served.training)):
                 continue  # which is a finding of its own
-            found, _ = differences(served.requests.features.get(feature), served.training.features.get(feature))
+            found = differences(served.requests.features.get(feature), served.training.features.get(feature))
             values = largest(found)
             far = distance.value > distance.threshold
             yield finding(

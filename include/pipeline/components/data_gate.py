@@ -11,7 +11,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
-from include.contracts.baseline import Baseline, accept, retain, rows_accepted, withdraw
+from include.contracts.baseline import Baseline, Control, accept, retain, rows_accepted, withdraw
 from include.contracts.code import code_version
 from include.contracts.night import GateResult, Night, SnapshotRef, utc_now
 from include.contracts.places import Places
@@ -83,6 +83,7 @@ def DataGate(
                 control,
                 Measured.of(read_statistics(control.folder, "train")) if control.folder else None,
                 read_distances(drift_skew.uri, control.name),
+                _rows_of(control, places),
             )
             for control in controls
         ],
@@ -129,6 +130,14 @@ def DataGate(
     records = [ReleaseRecord.load(path) for path in (places.releases / night.model).glob("*.json")]
     released = {record.snapshot_id for record in records if record.state in ("released", "canary", "verifying")}
     retain(places.baselines, night.model, evidence.config.retention.baselines, released)
+
+
+def _rows_of(control: Control, places: Places) -> SnapshotRows | None:
+    """The rows of a control's snapshot; None where retention has removed it."""
+    if control.baseline is None:
+        return None
+    folder = places.snapshots / control.baseline.model / control.baseline.snapshot_id
+    return SnapshotRows(folder) if folder.is_dir() else None
 
 
 def _served(requests: str, drift_skew: str) -> Served:

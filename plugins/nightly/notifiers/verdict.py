@@ -10,9 +10,9 @@ import requests
 from airflow.sdk import BaseHook, BaseNotifier, Variable
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from include.contracts.night import Reason
 from include.contracts.verdict import Verdict
-from nightly.card import figure, headline, report
+from include.nights.causes import Cause, causes
+from include.nights.report import evidence, headline, others, report
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,7 +21,7 @@ WEBHOOK = "nightly_webhook"  # an HTTP connection: host is the URL, a password i
 SLACK = "nightly_slack"  # a Slack Incoming Webhook connection: password is the webhook's URL
 MAIL = "nightly_notify_email"  # a variable: addresses, comma-separated; needs Airflow's smtp_default connection
 SLACK_TEXT = 3000  # characters of a block, Slack's limit
-SLACK_REASONS = 40  # of the 50 blocks of a message
+SLACK_CAUSES = 40  # of the 50 blocks of a message
 
 
 class VerdictNotifier(BaseNotifier):
@@ -29,7 +29,7 @@ class VerdictNotifier(BaseNotifier):
     `nightly_notify_email` point; none exists at first.
 
     The webhook gets JSON: `text` for chat services, and the whole `verdict` for programs. The text ends with the
-    addresses of the night's page and of the run. Slack gets a block for each reason that held the night.
+    addresses of the night's page and of the run. Slack gets a block for each cause that held the night.
     """
 
     def __init__(self, verdict: Verdict, run_url: str = "", page_url: str = "") -> None:
@@ -102,24 +102,22 @@ class VerdictNotifier(BaseNotifier):
 
 
 def slack_blocks(verdict: Verdict, links: dict[str, str]) -> list[dict[str, Any]]:
-    """A verdict as Slack's Block Kit, within its limits: headline, error, reasons with their figures, links."""
-    held = [reason for reason in verdict.reasons if reason.held]
+    """A verdict as Slack's Block Kit, within its limits: headline, error, causes with their figures, links."""
+    found = causes(verdict.reasons)
     said = [_slack_text(f"{verdict.model}: {headline(verdict)}")]
     if verdict.error:
         said.append(_slack_text(verdict.error.replace("```", "'''"), "```{}```"))
-    said += [_slack_reason(reason) for reason in held[:SLACK_REASONS]]
-    if len(held) > SLACK_REASONS:
-        said.append(f"… and {len(held) - SLACK_REASONS} more reasons")
+    said += [_slack_cause(cause) for cause in found[:SLACK_CAUSES]]
+    if len(found) > SLACK_CAUSES:
+        said.append(f"… and {len(found) - SLACK_CAUSES} more causes")
+    said += filter(None, [others(verdict.reasons)])
     if linked := [f"<{html.escape(url, quote=False)}|{name}>" for name, url in links.items() if url]:
         said.append(" · ".join(linked))
     return [{"type": "section", "text": {"type": "mrkdwn", "text": text}} for text in said]
 
 
-def _slack_reason(reason: Reason) -> str:
-    of = f" of {reason.subject}" if reason.subject else ""
-    against = f" against {reason.control.replace('_', ' ')}" if reason.control else ""
-    figures = f"{figure(reason.figure)}, threshold {figure(reason.threshold)}"
-    return _slack_text(f"• {reason.check}{of}{against}: {figures}\n{reason.message}\n{reason.action}".rstrip())
+def _slack_cause(cause: Cause) -> str:
+    return _slack_text("\n".join([f"• {cause.headline}", *evidence(cause), cause.action]).rstrip())
 
 
 def _slack_text(text: str, form: str = "{}") -> str:

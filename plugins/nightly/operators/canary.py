@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.canary.report import headline, report
 from include.contracts.canary import CanaryRequest, Comparison, Look
-from nightly.card import NOTE_LIMIT
+from include.nights.report import NOTE_LIMIT
 from nightly.hooks.ml import MLHook
 from nightly.operators.base import NightOperator, refuse_unknown_keys, rendered
 from nightly.operators.verdict import NOTE_KEY

@@ -10,8 +10,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.contracts.night import GateResult, SnapshotRef, utc_now
 from include.contracts.release import NOT_RELEASED, NotReleased
+from include.nights.report import table
 from include.release.store import ReleaseStore
-from nightly.card import table
 from nightly.hooks.ml import MLHook, MLStepFailed
 from nightly.operators.base import NightOperator
 

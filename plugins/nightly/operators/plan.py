@@ -15,6 +15,7 @@ from include.contracts.config import ModelConfig, load_config
 from include.contracts.night import Night, utc_now
 from include.contracts.release import ReleaseRecord
 from include.contracts.schema import PROPOSAL, set_aside_review
+from include.nights.as_of import read_as_of
 from include.release.store import ReleaseStore
 from include.schemas.store import SchemaStore
 from nightly.hooks.ml import MLHook, MLStepFailed
@@ -158,28 +159,32 @@ def _trigger(run: DagRunProtocol) -> Trigger:
     return kind if kind in ("scheduled", "backfill") else "manual"
 
 
-def _as_of(
-    config: ModelConfig, run: DagRunProtocol, trigger: Trigger, asked: str | None, now: dt.datetime
-) -> dt.datetime:
-    """What was asked for; else the end of the run's data interval; else, for a manual run, its date or now.
+def asked_for(run: DagRunProtocol, now: dt.datetime) -> dt.datetime:
+    """The as-of time that a run asks for, where that can be read; else the time that it is for. Never raises."""
+    try:
+        return read_as_of((run.conf or {})["as_of"], now)
+    except (ContractError, KeyError, TypeError):
+        return date_of(run, now)
+
+
+def date_of(run: DagRunProtocol, now: dt.datetime) -> dt.datetime:
+    """The time that a run is for, whatever it is asked: the end of its data interval; of a manual run its date or now.
 
     A manual run's data interval is the schedule's last one before now, whatever its date: it is of no use here.
     """
-    if asked:
-        as_of = _parse(asked)
-        if as_of > now:
-            raise ContractError(f"as_of {asked} is in the future: the latest possible is now, {now:%Y-%m-%dT%H:%M}Z")
-        return as_of
-    if trigger != "manual" and run.data_interval_end:
+    if _trigger(run) != "manual" and run.data_interval_end:
         return run.data_interval_end
-    as_of = min(run.logical_date or now, now)
+    return min(run.logical_date or now, now)
+
+
+def _as_of(
+    config: ModelConfig, run: DagRunProtocol, trigger: Trigger, asked: str | None, now: dt.datetime
+) -> dt.datetime:
+    """What was asked for; else the time that the run is for, of a manual one not after the source's history."""
+    if asked:
+        return read_as_of(asked, now)
+    as_of = date_of(run, now)
+    if trigger != "manual":
+        return as_of
     ended_on = config.source.ended_on
     return min(as_of, dt.datetime.combine(ended_on, dt.time(), dt.UTC)) if ended_on else as_of
-
-
-def _parse(text: str) -> dt.datetime:
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise ContractError(f"as_of {text!r} is no date; write 2016-03-01 or 2016-03-01T03:00:00+00:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

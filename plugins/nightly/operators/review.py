@@ -14,6 +14,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from include.contracts.night import GateResult, utc_now
 from include.contracts.schema import ASKED, PROPOSAL, SchemaChange, SchemaProposal, SchemaReview, set_aside_review
 from include.contracts.verdict import Outcome, Verdict
+from include.nights.verdict import REVIEW_TASKS
+from include.release.store import ReleaseStore
 from include.schemas.store import SchemaVersionError, answer
 from nightly.notifiers.verdict import VerdictNotifier
 from nightly.operators.base import NightOperator
@@ -30,7 +32,6 @@ WORDS = {
     "range": "a wider range of {}",
     "presence": "fewer values of {}",
 }
-TASKS = ("schema_review", "data_gate_again")  # skipped in every night that needs no review
 
 
 class DataGateOperator(GateOperator):
@@ -39,7 +40,7 @@ class DataGateOperator(GateOperator):
     def left_out(self, context: Context, stop: bool) -> list[Any]:
         if stop and self._waits():
             return []
-        tasks = [context["task"].dag.get_task(task) for task in TASKS]
+        tasks = [context["task"].dag.get_task(task) for task in REVIEW_TASKS]
         return list({task.task_id: task for task in [*super().left_out(context, stop), *tasks]}.values())
 
     def _waits(self) -> bool:
@@ -125,20 +126,24 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         self.skip(context["ti"], context["task"].get_direct_relatives(upstream=False))  # raises
         raise AirflowFailException("nothing is downstream to be skipped")
 
-    def _notify(self, context: Context) -> None:
+    def waiting(self) -> Verdict:
+        """What the notice says: the night as it stands, until a person answers."""
         proposal = SchemaProposal.load(self.folder / PROPOSAL)
         gate = GateResult.load(self.folder / "data_gate.json")
-        waiting = Verdict(
+        return Verdict(
             model=self.model,
             run_id=self.run_id,
             outcome=Outcome.HELD_DATA,
             summary=f"the night waits {self.hours:g} hours for a person to approve {summary(proposal)}",
             reasons=gate.reasons,
+            production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).production(),
             as_of=proposal.as_of,
             decided_at=utc_now(),
         )
+
+    def _notify(self, context: Context) -> None:
         link = self.generate_link_to_ui_from_context(context=context)
-        VerdictNotifier(waiting, run_url=link, page_url=night_url(self.model, self.run_id))(context)
+        VerdictNotifier(self.waiting(), run_url=link, page_url=night_url(self.model, self.run_id))(context)
 
 
 def summary(proposal: SchemaProposal) -> str:

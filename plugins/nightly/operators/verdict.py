@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.contracts.base import Contract
-from include.contracts.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
-from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord
-from include.contracts.reuse import REUSE, Reuse
-from include.contracts.schema import SchemaReview
+from include.contracts.base import ContractError
+from include.contracts.night import utc_now
 from include.contracts.verdict import Outcome, Verdict
-from nightly.card import note, report
+from include.nights.report import note, report
+from include.nights.verdict import decide
+from include.release.store import ReleaseStore
 from nightly.notifiers.verdict import VerdictNotifier
 from nightly.operators.base import NightOperator, rendered
-from nightly.operators.review import TASKS as REVIEW_TASKS
+from nightly.operators.plan import asked_for
 from nightly.web.address import night_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 NOTE_KEY = "note"  # the XCom that becomes the run's note (nightly_plugin.py)
-Kind = TypeVar("Kind", bound=Contract)
 
 
 class VerdictOperator(NightOperator):
@@ -51,7 +46,14 @@ class VerdictOperator(NightOperator):
         order = [task.task_id for task in self.dag.topological_sort() if task.task_id in self._upstream()]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
         verdict = decide(
-            self.model, self.run_id, self.folder, {task: states.get(task) for task in order}, self._tries()
+            self.model,
+            self.run_id,
+            self.folder,
+            {task: states.get(task) for task in order},
+            tries={task.task_id: (task.retries or 0) + 1 for task in self.dag.tasks},
+            production=self._production(),
+            as_of=asked_for(context["dag_run"], utc_now()),
+            run_url=ti.log_url.partition("/tasks/")[0],
         )
         verdict.save(self.folder / "verdict.json")
         try:
@@ -69,152 +71,15 @@ class VerdictOperator(NightOperator):
         if verdict.outcome is Outcome.FAILED:
             raise AirflowFailException(verdict.summary)
 
-    def _tries(self) -> dict[str, int]:
-        """How often each task is tried before it has failed."""
-        return {task.task_id: (task.retries or 0) + 1 for task in self.dag.tasks}
-
     def _upstream(self) -> set[str]:
         return self.get_flat_relative_ids(upstream=True)
 
-    def _notify(self, verdict: Verdict, context: Context) -> None:
-        run_url = context["ti"].log_url.partition("/tasks/")[0]
-        VerdictNotifier(verdict, run_url=run_url, page_url=night_url(self.model, self.run_id))(context)
-
-
-def decide(
-    model: str,
-    run_id: str,
-    folder: Path,
-    states: Mapping[str, str | None],
-    tries: Mapping[str, int] | None = None,
-) -> Verdict:
-    """The verdict from the tasks' states, in the order they run, and from what those that succeeded found.
-
-    A record is read only when its task has succeeded: another may be left from before it was cleared.
-
-    :param tries: how often each task is tried before it has failed
-    """
-
-    def found(task: str, contract: type[Kind]) -> Kind | None:
-        file = folder / {"plan": "request"}.get(task, task)
-        path = file.with_suffix(".json")
-        return contract.load(path) if states.get(task) == "success" and path.exists() else None
-
-    night = found("plan", Night)
-    snapshot = found("snapshot", SnapshotRef)
-    data, model_gate = found("data_gate", GateResult), found("model_gate", GateResult)
-    review = found("schema_review", SchemaReview)
-    release, not_released = found("release", ReleaseRecord), _not_released(folder, states)
-    in_production = release.version if release and release.state != "canary" else None
-    failed_task, error = _first_failure(folder, states, tries or {})
-    reasons = [*(data.reasons if data else []), *(model_gate.reasons if model_gate else [])]
-    stays = "nothing is in production yet"
-    if release:  # a gate was cleared after it
-        stays = f"version {release.version}, which this run released before, is still there"
-    elif night and night.production_version:
-        stays = f"version {night.production_version} stays in production"
-
-    if failed_task:
-        outcome, summary = Outcome.FAILED, f"{failed_task} failed: {_shorten(error)}"
-    elif snapshot and not snapshot.rows and night:
-        outcome = Outcome.NO_DATA
-        summary = f"{snapshot.no_data(night)}; {stays}"
-    elif data and not data.passed:
-        answered = f"; {review.sentence}" if review and review.decision != "approved" else ""
-        outcome, summary = Outcome.HELD_DATA, f"the data gate held the night: {_held(data)}{answered}; {stays}"
-    elif model_gate and not model_gate.passed:
-        outcome, summary = Outcome.HELD_MODEL, f"the model gate held the night: {_held(model_gate)}; {stays}"
-    elif release and release.state == "canary":
-        outcome = Outcome.RELEASED
-        share, stays = f"{100 * release.canary_share:g} % of the callers", f"version {release.previous_version} stays"
-        summary = f"version {release.version} of {model} is the canary, for {share}; {stays} in production meanwhile"
-    elif release:
-        outcome, summary = Outcome.RELEASED, f"version {release.version} of {model} is released"
-    elif model_gate and not_released and not_released.withdrawn:
-        outcome, summary = Outcome.HELD_MODEL, f"{not_released.reason}: it is not released again; {stays}"
-        reasons.append(_held_back(not_released))
-    elif model_gate and model_gate.passed and not_released:
-        outcome = Outcome.ACCEPTED
-        summary = f"data and model deserve a release, and {not_released.reason}; {stays}"
-    elif night and not night.release and model_gate and model_gate.passed:
-        outcome = Outcome.ACCEPTED
-        summary = f"data and model deserve a release, and this run was not asked to; {stays}"
-    else:
-        not_done = (task for task, state in states.items() if state != "success" and task not in REVIEW_TASKS)
-        failed_task = next(not_done, "release")
-        outcome, error = Outcome.FAILED, f"its state is {states.get(failed_task)!r}, and no gate held the night"
-        summary = f"the night ended without a decision at {failed_task}: {error}"
-
-    return Verdict(
-        model=model,
-        run_id=run_id,
-        outcome=outcome,
-        summary=summary,
-        reasons=reasons,
-        failed_task=failed_task,
-        error=error,
-        snapshot_id=snapshot.snapshot_id if snapshot else "",
-        rows=snapshot.rows if snapshot else None,
-        version=release.version if release else None,
-        metrics=release.metrics if release else {},
-        production_version=in_production or (night.production_version if night else None),
-        as_of=night.as_of if night else None,
-        override_reason=night.override_reason if night else "",
-        schema_version=night.schema_version if night else 0,
-        schema_note=night.schema_note if night else "",
-        schema_review=review.sentence if review else "",
-        reused=_reused(folder, states),
-        decided_at=utc_now(),
-    )
-
-
-def _not_released(folder: Path, states: Mapping[str, str | None]) -> NotReleased | None:
-    """Why the release was skipped, where that was not because nobody asked for it."""
-    path = folder / NOT_RELEASED
-    return NotReleased.load(path) if states.get("release") == "skipped" and path.exists() else None
-
-
-def _held_back(not_released: NotReleased) -> Reason:
-    return Reason(
-        check="withdrawn",
-        subject=f"version {not_released.withdrawn}",
-        figure=None,
-        threshold=None,
-        held=True,
-        message=not_released.reason,
-        action="Snapshot, code and settings are those of that version, and computing them anew does not change that. "
-        "New data trains a new model by itself. To train on the same data, change the code or a setting (train_steps).",
-    )
-
-
-def _reused(folder: Path, states: Mapping[str, str | None]) -> dict[str, str]:
-    """The tasks that took over earlier work, in the order they run, and whose."""
-    paths = {task: folder / REUSE.format(task) for task in states if states[task] == "success"}
-    said = {task: Reuse.load(path).run_id for task, path in paths.items() if path.exists()}
-    return {task: run for task, run in said.items() if run}
-
-
-def _first_failure(folder: Path, states: Mapping[str, str | None], tries: Mapping[str, int]) -> tuple[str, str]:
-    """The first failed task and its error; ("", "") when none failed."""
-    for task in (task for state in ("failed", "upstream_failed") for task in states if states[task] == state):
+    def _production(self) -> int | None:
         try:
-            return task, StepError.load(folder / f"{task}.error.json").message
-        except FileNotFoundError:
-            often = f"try {tries[task]} of {tries[task]}" if task in tries else "its last try"
-            return task, (
-                f"it is {states[task]} after {often} and left no message: it was killed, marked as failed, or never "
-                f"began since Airflow's API did not answer. Its log in Airflow says more; clear {task} with what is "
-                "downstream to run the night from there"
-            )
-    return "", ""
+            return ReleaseStore(self.places.serving, self.places.releases, self.model).production()
+        except (ContractError, OSError):  # a damaged record must not cost the verdict
+            self.log.exception("what is in production cannot be read; the verdict says what the night knew of it")
+            return None
 
-
-def _held(gate: GateResult) -> str:
-    if len(gate.held_for) == 1:
-        return gate.held_for[0].message
-    names = dict.fromkeys(f"{reason.check} of {reason.subject}".removesuffix(" of ") for reason in gate.held_for)
-    return f"{len(gate.held_for)} reasons: {', '.join(names)}"
-
-
-def _shorten(text: str) -> str:
-    return textwrap.shorten(text, 300, placeholder=" …")
+    def _notify(self, verdict: Verdict, context: Context) -> None:
+        VerdictNotifier(verdict, run_url=verdict.run_url, page_url=night_url(self.model, self.run_id))(context)

@@ -1,7 +1,7 @@
 """The page in Airflow's UI: a small web application inside the API server, which shows the records on disk.
 
 Airflow does not guard what a plugin serves. Here every page asks for Airflow's own log-in, and shows a model to those
-who may read the runs of its DAG. Only the style sheet and the script are open to all: they hold nothing of anybody's.
+who may read the runs of its DAG. Only the style sheet, the script and the icon are open to all: they are nobody's.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from include.contracts.base import Contract
 from include.contracts.places import safe_name
-from nightly.web import render
+from nightly.web import log, render
 from nightly.web.address import DAG_SUFFIX, MOUNT
-from nightly.web.records import MODEL, NotFound, Records
+from nightly.web.records import MODEL, NightDetails, NotFound, Records
 
 HEADERS = {
     # Nothing from elsewhere, nothing inline; only Airflow itself may frame the page.
@@ -35,18 +35,18 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
+ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 User = Annotated[BaseUser, Depends(get_user)]
 
 app = FastAPI(title="Nights", docs_url=None, redoc_url=None, openapi_url=None)
 
 
-def may_read(model: str, user: BaseUser) -> bool:
-    """May the user read the runs of the model's DAG? Asked of Airflow's auth manager."""
+def may_read(model: str, user: BaseUser, what: DagAccessEntity = DagAccessEntity.RUN) -> bool:
+    """May the user read the runs of the model's DAG, or something else of it? Asked of Airflow's auth manager."""
     dag_id = f"{model}{DAG_SUFFIX}"
     return get_auth_manager().is_authorized_dag(
         method="GET",
-        access_entity=DagAccessEntity.RUN,
+        access_entity=what,
         details=DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id)),
         user=user,
     )
@@ -114,7 +114,7 @@ def asset(name: str) -> Response:
 def overview(request: Request, user: User) -> Response:
     records = Records()
     models = [records.model(name) for name in records.models() if may_read(name, user)]
-    return shown("overview.html", request, models=models)
+    return shown("overview.html", request, models=render.most_urgent_first(models))
 
 
 @app.get("/dags/{dag_id}/runs/{run_id:path}")
@@ -132,16 +132,25 @@ def of_model(request: Request, model: Model, page: int = 1) -> Response:
 
 
 @app.get("/{model}/nights/{name}")
-def of_night(request: Request, model: Model, name: str) -> Response:
-    return shown("night.html", request, **render.night(Records().night(model, name)))
+def of_night(request: Request, model: Model, name: str, user: User) -> Response:
+    details = Records().night(model, name)
+    return shown("night.html", request, **render.night(details, log_of(details, user)))
 
 
 @app.get("/{model}/nights/{name}/report")
-def report(model: Model, name: str) -> Response:
+def report(model: Model, name: str, user: User) -> Response:
     """The night as one file, to be kept or sent."""
     details = Records().night(model, name)
     headers = {"Content-Disposition": f'attachment; filename="{model}-{safe_name(details.record.title)}.html"'}
-    return HTMLResponse(render.report(details), headers=headers)
+    return HTMLResponse(render.report(details, log_of(details, user)), headers=headers)
+
+
+def log_of(details: NightDetails, user: BaseUser) -> str:
+    """The end of the failed task's log; "" where no task failed, or the user may not read logs."""
+    model, task = details.record.model, details.failed_task
+    if not task or not may_read(model, user, DagAccessEntity.TASK_LOGS):
+        return ""
+    return log.excerpt(f"{model}{DAG_SUFFIX}", details.record.run_id, task)
 
 
 @app.get("/{model}/snapshots/{snapshot_id}")

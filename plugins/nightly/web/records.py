@@ -25,6 +25,7 @@ from include.contracts.thresholds import ThresholdsUsed
 from include.contracts.verdict import Verdict
 
 MODEL = re.compile(r"[a-z][a-z0-9_]*")
+RUN_TIME = re.compile(r"__(20\d\d)-([01]\d)-([0-3]\d)T(\d\d)-(\d\d)")
 HISTORY = 60  # nights that a plot reaches back
 Kind = TypeVar("Kind", bound=Contract)
 
@@ -45,7 +46,21 @@ class NightRecord:
 
     @property
     def as_of(self) -> dt.datetime | None:
-        return self.night.as_of if self.night else self.verdict.as_of if self.verdict else None
+        """Of a night that was never planned, what its run says; a verdict of an older version does not have that."""
+        known = self.night or self.verdict
+        return (known.as_of if known else None) or _date_of(self.name) or (self.verdict and self.verdict.decided_at)
+
+    @property
+    def run_id(self) -> str:
+        """The run's in Airflow, as far as a record has it; else the folder's name, which is near it."""
+        known = self.night or self.verdict
+        return known.run_id if known else self.name
+
+    @property
+    def run_url(self) -> str:
+        """The run in the Airflow UI; "" where no record has it."""
+        known = [record.run_url for record in (self.night, self.verdict) if record]
+        return next((url for url in known if url.startswith(("http://", "https://"))), "")
 
     @property
     def title(self) -> str:
@@ -129,6 +144,13 @@ class NightDetails:
     proposal: SchemaProposal | None
     review: SchemaReview | None
     drift: dict[str, dict[str, list[Point]]]  # feature -> control -> oldest first
+
+    @property
+    def failed_task(self) -> str:
+        """The task that the night failed at; before there is a verdict, one that is tried again. "" where none did."""
+        if self.record.verdict:
+            return self.record.verdict.failed_task
+        return self.errors[0].task if self.errors else ""
 
     @property
     def reasons(self) -> list[Reason]:
@@ -321,6 +343,12 @@ def _canaries(releases: Iterable[ReleaseRecord], comparisons: Iterable[Compariso
 def _order(record: NightRecord) -> tuple[float, float]:
     planned = record.night.planned_at if record.night else record.verdict.decided_at if record.verdict else None
     return tuple(time.timestamp() if time else 0.0 for time in (record.as_of, planned))
+
+
+def _date_of(name: str) -> dt.datetime | None:
+    """The time in a run's id, as its folder is called: scheduled__2016-01-02T03-00-00-00-00."""
+    found = RUN_TIME.search(name)
+    return dt.datetime(*map(int, found.groups()), tzinfo=dt.UTC) if found else None
 
 
 def _folders(root: Path) -> Iterable[Path]:

@@ -6,7 +6,7 @@ import base64
 import calendar
 import datetime as dt
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,11 @@ from markupsafe import Markup
 from include.contracts.distributions import FeatureDistribution
 from include.contracts.night import Reason
 from include.contracts.verdict import Outcome
+from include.nights.causes import Cause, causes
+from include.nights.commands import Remedy, Request, remedies
+from include.nights.report import SIGNS as OUTCOME_SIGNS
+from include.nights.report import against
+from nightly.docs import when_it_fails
 from nightly.web import plots
 from nightly.web.records import Canary, ModelRecord, NightDetails, NightRecord, Point
 
@@ -28,15 +33,19 @@ CANARIES = 12  # ended ones, with their plots
 SERVING = "serving"  # the control of findings about requests to production
 FEATURES = 8  # drawn at once; the rest, all within their thresholds, are folded
 # What a person reads for each outcome: a word, and a sign beside it, so that colour is never all there is.
-SIGNS = {
-    Outcome.RELEASED: ("✓", "Released", "ok"),
-    Outcome.ACCEPTED: ("○", "Accepted", "info"),
-    Outcome.HELD_DATA: ("!", "Held: data", "held"),
-    Outcome.HELD_MODEL: ("!", "Held: model", "held"),
-    Outcome.NO_DATA: ("–", "No data", "quiet"),
-    Outcome.FAILED: ("✕", "Failed", "bad"),
-    "": ("…", "No verdict", "quiet"),
+WORDS = {
+    Outcome.RELEASED: ("Released", "ok"),
+    Outcome.ACCEPTED: ("Accepted", "info"),
+    Outcome.HELD_DATA: ("Held: data", "held"),
+    Outcome.HELD_MODEL: ("Held: model", "held"),
+    Outcome.NO_DATA: ("No data", "quiet"),
+    Outcome.FAILED: ("Failed", "bad"),
 }
+SIGNS = {outcome: (OUTCOME_SIGNS[outcome], *words) for outcome, words in WORDS.items()} | {
+    "": ("…", "No verdict", "quiet")
+}
+# The models that the overview begins with.
+URGENT = (Outcome.FAILED, Outcome.HELD_DATA, Outcome.HELD_MODEL, Outcome.NO_DATA)
 
 # The same for a canary: how it stands, or how it ended.
 CANARY_SIGNS = {
@@ -58,6 +67,17 @@ class Metric:
     production: float | None
     bound: Reason | None  # against a figure
     change: Reason | None  # against production
+
+    @property
+    def judged(self) -> str:
+        """Each bound with how it was met: `≥ 0.60 ✓, drop ≤ 0.08 ✓`; "" where there is none."""
+        words = []
+        if self.bound and isinstance(self.bound.threshold, float | int):
+            words.append(f"{_direction(self.bound)} {_bound(self.bound.threshold)} {_met(self.bound)}")
+        if self.change and isinstance(self.change.threshold, float | int):
+            how = "drop" if self.change.threshold < 0 else "rise"
+            words.append(f"{how} ≤ {_bound(abs(self.change.threshold))} {_met(self.change)}")
+        return ", ".join(words)
 
     @property
     def held(self) -> bool:
@@ -83,6 +103,21 @@ class FeatureCard:
         return self.held, max(map(nearness, self.drift.values()), default=0.0)
 
 
+def _direction(reason: Reason) -> str:
+    """≥ for a floor, ≤ for a ceiling: the finding says which by whether it held."""
+    if reason.figure is None or reason.figure == reason.threshold:
+        return "≤" if "at most" in reason.message else "≥"
+    return "≥" if (reason.figure < reason.threshold) == reason.held else "≤"
+
+
+def _bound(number: float) -> str:
+    return f"{number:.2f}" if round(number, 2) == number else f"{number:g}"
+
+
+def _met(reason: Reason) -> str:
+    return "✕" if reason.held else "–" if reason.figure is None else "✓"
+
+
 def nearness(points: Sequence[Point]) -> float:
     """Of this night's distance to its threshold: 1 is at it."""
     return points[-1].value / points[-1].threshold if points[-1].threshold else 0.0
@@ -104,6 +139,7 @@ def environment() -> Environment:
         "moment": moment,
         "when": version_time,
         "canary": canary_says,
+        "against": against,
     }
     made.globals |= {"plots": plots, "signs": SIGNS, "canary_signs": CANARY_SIGNS}
     return made
@@ -114,18 +150,21 @@ def page(template: str, *, base: str, user: str = "", **context: Any) -> str:
     return environment().get_template(template).render(base=base, user=user, report=False, style="", **context)
 
 
-def report(details: NightDetails) -> str:
+def report(details: NightDetails, log: str = "") -> str:
     """A night as one HTML file that needs no other: no script, and no style but its own."""
     style = (HERE / "static/page.css").read_text()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     template = environment().get_template("night.html")
-    return template.render(base="", user="", report=True, style=Markup(style), policy=policy, **night(details))
+    return template.render(base="", user="", report=True, style=Markup(style), policy=policy, **night(details, log))
 
 
-def night(details: NightDetails) -> dict[str, Any]:
-    """The template's context for a night."""
+def night(details: NightDetails, log: str = "") -> dict[str, Any]:
+    """The template's context for a night; `log` is the end of its failed task's."""
     reasons = details.reasons
+    found = causes(reasons)
+    metrics = _metrics(details)
+    plain = [metric for metric in metrics if metric.slice and not metric.held]
     cards = sorted(_cards(details), key=lambda card: card.urgency, reverse=True)
     shown = max(FEATURES, sum(card.held for card in cards))
     return {
@@ -133,10 +172,14 @@ def night(details: NightDetails) -> dict[str, Any]:
         "record": details.record,
         "night": details.record.night,
         "verdict": details.record.verdict,
-        "held": _by_subject(reason for reason in reasons if reason.held),
+        "causes": found,
+        "cause_of": {(cause.kind, cause.subject): number for number, cause in enumerate(found, 1)},
+        "remedies": _remedies(details, found),
+        "failed": _failed(details, log),
         "noticed": [reason for reason in reasons if not reason.held and _notable(reason)],
         "passed": [reason for reason in reasons if not reason.held and not _notable(reason)],
-        "metrics": _metrics(details),
+        "metrics": [metric for metric in metrics if metric not in plain],
+        "more_metrics": plain,
         "cards": cards[:shown],
         "more_cards": cards[shown:],
         "card_names": {card.name for card in cards},
@@ -283,11 +326,35 @@ def _metrics(details: NightDetails) -> list[Metric]:
     return found
 
 
-def _by_subject(reasons: Iterable[Reason]) -> dict[str, list[Reason]]:
-    found: dict[str, list[Reason]] = {}
-    for reason in reasons:
-        found.setdefault(reason.subject, []).append(reason)
-    return found
+def _remedies(details: NightDetails, found: list[Cause]) -> list[Remedy]:
+    if not found or details.record.verdict is None:
+        return []
+    return remedies(_request(details), found, details.thresholds, details.proposal)
+
+
+def _request(details: NightDetails) -> Request:
+    record = details.record
+    backfill = record.name.startswith("backfill__")  # of a night that was never planned this is all that is known
+    return Request(record.model, record.run_id, record.as_of, record.night.release if record.night else not backfill)
+
+
+def _failed(details: NightDetails, log: str) -> dict[str, str] | None:
+    """What stands on the page of a failed night beside its errors; None where none failed."""
+    task, url = details.failed_task, details.record.run_url
+    if not task:
+        return None
+    link = f"{url}/tasks/{task}" if url else ""
+    return {"task": task, "advice": when_it_fails(task), "command": _request(details).again(), "log": log, "url": link}
+
+
+def most_urgent_first(models: Sequence[ModelRecord]) -> list[ModelRecord]:
+    """Failed ones, then held ones, then those without data, then the others; by name."""
+
+    def order(model: ModelRecord) -> tuple[int, str]:
+        outcome = model.last.outcome if model.last else ""
+        return URGENT.index(outcome) if outcome in URGENT else len(URGENT), model.name
+
+    return sorted(models, key=order)
 
 
 def _notable(reason: Reason) -> bool:

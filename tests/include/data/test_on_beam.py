@@ -52,7 +52,7 @@ def test_two_processes_convert_the_same(parts, tmp_path):
 
 
 def test_nothing_is_there_when_a_job_fails(tmp_path):
-    path = write(tmp_path / "in/a.csv", "a,b\n1,2\n3\n")
+    path = write(tmp_path / "in/a.csv", "a,b\n1,2\n3\n4,5\n")
     with pytest.raises(Exception, match=r"(?s)cannot be read.*a\.csv:3"):
         convert_on_beam(path, tmp_path / "out", ["--runner=DirectRunner"])
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "var") == ["in"]

@@ -73,7 +73,6 @@ def test_a_snapshot_is_found_by_its_id_its_beginning_or_as_the_latest(trips, tmp
                 label="company",
                 window_start=times[0],
                 window_end=times[-1],
-                rejected=[],
                 source=[],
                 source_sha256=[],
                 code_version="abc",

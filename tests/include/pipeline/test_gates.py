@@ -1,6 +1,8 @@
 """Each outcome of the two gates, from real statistics and figures; every reason has its figure and threshold."""
 
+import dataclasses
 import datetime as dt
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +13,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from include.contracts.baseline import Baseline, Control
 from include.contracts.config import ModelConfig
 from include.contracts.evaluation import Evaluation
-from include.contracts.snapshot import RejectedCount, SnapshotManifest
+from include.contracts.snapshot import Delivery, RejectedCount, SnapshotManifest, TruncatedBody
 from include.pipeline.checks import distances, label, rows
 from include.pipeline.checks.evidence import Compared, Evidence, Measured, SnapshotRows
 from include.pipeline.components.model_gate import judge
@@ -56,8 +58,6 @@ def manifest(**changes):
             "columns": {"y": "int64", "day": "timestamp"},
             "schema_fingerprint": "f",
             "label_counts": {"0": 4000, "1": 1000},
-            "duplicate_rows": 0,
-            "rejected": [],
             "files": [],
             "source": [],
             "source_sha256": [],
@@ -72,11 +72,12 @@ def held(reasons):
     return {reason.check: reason for reason in reasons if reason.held}
 
 
-def evidence(config, found=None, *, train=("a",) * 300, held_out=("a",) * 300, compared=()):
+def evidence(config, found=None, delivery=None, *, train=("a",) * 300, held_out=("a",) * 300, compared=()):
     return Evidence(
         config=config,
         night=night(),
         manifest=found or manifest(),
+        delivery=delivery or Delivery(rows=5000),
         schema=schema_pb2.Schema(),
         rows=SnapshotRows(Path("no snapshot")),
         train=statistics(train),
@@ -87,9 +88,9 @@ def evidence(config, found=None, *, train=("a",) * 300, held_out=("a",) * 300, c
     )
 
 
-def about_rows_and_label(config, found):
-    checks = (rows.volume, rows.freshness, rows.rejected, label.recorded)
-    return [reason for check in checks for reason in check(evidence(config, found))]
+def about_rows_and_label(config, found, delivery=None):
+    checks = (rows.volume, rows.freshness, rows.delivery, label.recorded)
+    return [reason for check in checks for reason in check(evidence(config, found, delivery))]
 
 
 def rows_and_label(config, found):
@@ -99,7 +100,13 @@ def rows_and_label(config, found):
 def test_good_data_is_not_held_and_its_figures_are_said(config):
     reasons = about_rows_and_label(config, manifest())
     assert not held(reasons)
-    assert {r.check: r.figure for r in reasons} == {"min_rows": 5000, "max_age_days": 0.04, "min_label_share": 1.0}
+    assert {r.check: r.figure for r in reasons} == {
+        "min_rows": 5000,
+        "max_age_days": 0.04,
+        "truncated": 0,
+        "max_duplicate_share": 0.0,
+        "min_label_share": 1.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -111,11 +118,6 @@ def test_good_data_is_not_held_and_its_figures_are_said(config):
         ({"label_counts": {"": 5000}}, "min_label_share", "is gone: not one row has it"),
         ({"label_counts": {"": 4000, "1": 500, "0": 500}}, "min_label_share", "recorded in 20.0%"),
         ({"label_counts": {"0": 5000}}, "constant_label", "every recorded y is negative"),
-        (
-            {"rejected": [RejectedCount(reason="number", column="fare", rows=500, example="12,5")]},
-            "max_rejected_share",
-            "500 of 5,500 rows could not be read, most for number",
-        ),
     ],
 )
 def test_each_fault_of_the_rows_holds_the_night(config, changes, check, words):
@@ -123,6 +125,54 @@ def test_each_fault_of_the_rows_holds_the_night(config, changes, check, words):
     assert words in reasons[check].message
     assert reasons[check].figure is not None
     assert reasons[check].threshold is not None
+
+
+@pytest.mark.parametrize(
+    ("delivery", "check", "words"),
+    [
+        (
+            {"rejected": [RejectedCount(reason="number", column="fare", rows=500, example="12,5")]},
+            "max_rejected_share",
+            "500 of 5,500 rows could not be read, most for 'number' in fare (for example '12,5')",
+        ),
+        (
+            {"rejected": [RejectedCount(reason="columns", column="", rows=500, example="3 fields instead of 20")]},
+            "max_rejected_share",
+            "most for 'columns' (for example '3 fields instead of 20')",
+        ),
+        ({"duplicate_rows": 500}, "max_duplicate_share", "500 of 5,000 rows were there already"),
+        (
+            {"truncated": [TruncatedBody(file="a.csv", reason="its last row has 3 fields instead of 20")]},
+            "truncated",
+            "a.csv is truncated: its last row has 3 fields instead of 20; what came after it is missing",
+        ),
+    ],
+)
+def test_each_fault_of_the_delivery_holds_the_night(config, delivery, check, words):
+    (reason,) = held(about_rows_and_label(config, manifest(), Delivery(rows=5000, **delivery))).values()
+    assert reason.check == check
+    assert words in reason.message
+
+
+def test_a_delivery_that_was_not_recorded_is_said(config):
+    old = dataclasses.replace(evidence(config), delivery=None)
+    reasons = list(rows.delivery(old))
+    assert {(r.check, r.severity) for r in reasons} == {
+        (name, "warning") for name in ("truncated", "max_rejected_share", "max_duplicate_share")
+    }
+
+
+def test_a_missing_last_newline_is_said_and_does_not_hold(config):
+    reason = next(rows.delivery(evidence(config, delivery=Delivery(without_newline=["a.csv"]))))
+    assert (reason.held, reason.severity) == (False, "info")
+    assert "the last line of a.csv has no newline" in reason.message
+
+
+def test_an_older_manifests_counts_are_read_and_say_nothing(tmp_path):
+    path = manifest().save(tmp_path / "manifest.json")
+    old = json.loads(path.read_text()) | {"duplicate_rows": 7, "rejected": []}
+    path.write_text(json.dumps(old))
+    assert SnapshotManifest.load(path) == manifest()
 
 
 def test_every_reason_is_given_not_only_the_first(config):

@@ -283,6 +283,48 @@ def test_a_chunked_body_is_whole_only_with_its_last_chunk(tmp_path, whole):
             assert list(tmp_path.iterdir()) == []
 
 
+class Unmarked(BaseHTTPRequestHandler):
+    """Closes the connection at the end of the body, and says nothing of its length."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.bodies.pop(0))
+
+    def log_message(self, *_):
+        pass
+
+
+def unmarked(*bodies):
+    return Serving(type("Handler", (Unmarked,), {"bodies": list(bodies)}))
+
+
+WHOLE = b"a,b\n1,2\n3,4\n"
+
+
+def test_a_body_whose_end_nothing_marks_is_taken_when_it_comes_twice_the_same(tmp_path, waits):
+    with unmarked(WHOLE, WHOLE) as address:
+        http.download(address, tmp_path / "x", retries=0)
+    assert ((tmp_path / "x").read_bytes(), waits) == (WHOLE, [])
+
+
+@pytest.mark.parametrize("cut", [-4, -5, -1])
+def test_a_connection_that_closes_too_early_is_found_out(tmp_path, cut):
+    """Between two rows, too, where nothing in the body tells."""
+    with unmarked(WHOLE[:cut], WHOLE, WHOLE) as address:
+        http.download(address, tmp_path / "x", retries=1)
+    assert (tmp_path / "x").read_bytes() == WHOLE
+
+
+def test_a_body_that_always_comes_otherwise_is_not_taken(tmp_path):
+    with (
+        unmarked(*(WHOLE[:-n] for n in range(1, 5))) as address,
+        pytest.raises(IncompleteBodyError, match="without a length and is not the same as before, after 9 bytes"),
+    ):
+        http.download(address, tmp_path / "x", retries=1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_password_in_the_address_is_not_shown(tmp_path):
     with pytest.raises(ConnectionFailedError) as error:
         http.download("http://someone:secret@127.0.0.1:9/", tmp_path / "x", retries=0)

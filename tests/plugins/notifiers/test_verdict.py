@@ -11,7 +11,15 @@ from include.contracts.verdict import Outcome, Verdict
 from nightly.notifiers.verdict import VerdictNotifier
 from tests.plugins.notifiers.receivers import serving, web_server
 
-REASON = Reason(check="drift", subject="a<b", figure=0.3, threshold=0.1, held=True, message="a<b drifted by 0.3")
+REASON = Reason(
+    check="drift",
+    subject="a<b",
+    figure=0.3,
+    threshold=0.1,
+    held=True,
+    message="a<b drifted by 0.3",
+    control="last_accepted",
+)
 VERDICT = Verdict(
     model="taxi",
     run_id="tonight",
@@ -96,12 +104,12 @@ def test_one_way_that_fails_does_not_close_the_other(mail, monkeypatch):
     assert len(mail) == 1
 
 
-def test_slack_gets_a_block_for_each_reason_with_its_figures_and_links(slack, webhook):
+def test_slack_gets_a_block_for_each_cause_with_its_figures_and_links(slack, webhook):
     VerdictNotifier(**NOTIFIER).notify({})
     [(_, body)] = slack
     texts = [block["text"]["text"] for block in body["blocks"]]
-    assert body["text"] == "taxi: 🟠 HELD_DATA: the data gate held the night" == texts[0]
-    assert texts[1] == "• drift of a&lt;b: 0.3, threshold 0.1\na&lt;b drifted by 0.3"
+    assert body["text"] == "taxi: ! HELD_DATA: the data gate held the night" == texts[0]
+    assert texts[1] == "• a&lt;b drifted by 0.3\ndrift of a&lt;b, against last accepted  0.3  threshold 0.1"
     assert texts[2] == f"<{NOTIFIER['page_url']}|The night> · <{NOTIFIER['run_url']}|The run in Airflow>"
     assert body["unfurl_links"] is False and webhook, "and the webhook gets it as well"
 
@@ -109,13 +117,13 @@ def test_slack_gets_a_block_for_each_reason_with_its_figures_and_links(slack, we
 def test_what_is_too_long_for_slack_is_cut_and_markup_in_it_stays_text(slack):
     """Slack refuses a message with a block of over 3,000 characters, or with over 50 blocks."""
     evil = "<!channel> & ``` *x*" * 1000
-    reasons = [REASON.model_copy(update={"message": evil})] * 60
+    reasons = [REASON.model_copy(update={"message": evil, "subject": f"feature {n}"}) for n in range(60)]
     verdict = VERDICT.model_copy(update={"reasons": reasons, "error": evil, "summary": evil})
     VerdictNotifier(**{**NOTIFIER, "verdict": verdict}).notify({})
     [(_, body)] = slack
     texts = [block["text"]["text"] for block in body["blocks"]]
     assert len(texts) <= 50 and max(map(len, [body["text"], *texts])) <= 3000
-    assert "… and 20 more reasons" in texts
+    assert "… and 20 more causes" in texts
     for text in texts[:-1]:
         assert not re.search(r"<|&(?!amp;|lt;|gt;)", text), "no markup, and no entity is cut in two"
     error = next(text for text in texts if text.startswith("```"))

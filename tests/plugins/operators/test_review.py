@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-from include.contracts.night import Contribution, GateResult, Night, StepError, utc_now
+from include.contracts.night import Contribution, GateResult, Night, Reason, StepError, utc_now
+from include.contracts.release import ReleaseRecord
 from include.contracts.schema import ASKED, PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
 from include.contracts.verdict import Outcome
+from include.nights.report import report
+from include.nights.verdict import decide
 from nightly.operators import review
-from nightly.operators.verdict import decide
 from nightly.retrain import retrain_dag
 from tests.nights import a_night
 
@@ -154,3 +156,32 @@ def test_an_approved_review_is_in_the_verdict(dag, held):
     verdict = decide("taxi", "tonight", folder, dict.fromkeys(("plan", "data_gate", "schema_review"), "success"))
     assert (verdict.schema_version, verdict.schema_note) == (3, "version 3 (…)")
     assert verdict.schema_review == "ann approved the proposed schema change as version 3: so it is"
+
+
+def test_the_notice_of_a_night_that_waits_says_what_is_in_production_and_what_holds(dag, held, tmp_path):
+    folder = held()
+    far = {"subject": "payment_type", "figure": 0.1, "threshold": 0.05, "held": True, "message": "far"}
+    reasons = [Reason(check="drift", control=control, **far) for control in ("last_accepted", "production")]
+    reasons += [
+        Reason(check=f"max_{n}", subject="fare", figure=0.0, threshold=1.0, held=False, message="") for n in range(118)
+    ]
+    GateResult(gate="data", passed=False, reasons=reasons, decided_at=NOW).save(folder / "data_gate.json")
+    (tmp_path / "serving/taxi/1480000000").mkdir(parents=True)
+    ReleaseRecord(
+        model="taxi",
+        version=1480000000,
+        state="released",
+        run_id="before",
+        snapshot_id="ab",
+        code_version="abc",
+        requested_by="tests",
+        metrics={},
+        files={},
+        path="/nowhere",
+        previous_version=None,
+        released_at=NOW,
+    ).save(tmp_path / "releases/taxi/1480000000.json")
+    text = report(dag.get_task("schema_review").waiting())
+    assert "in production 1480000000" in text
+    assert "against last accepted" in text and "against production" in text
+    assert text.endswith("118 other checks are ok") and len(text.splitlines()) < 20

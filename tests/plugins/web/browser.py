@@ -63,6 +63,10 @@ class Browser:
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._ask(f"{self._session}/screenshot")))
 
+    def pdf(self) -> str:
+        """The page as it is printed, in base64."""
+        return self._devtools("Page.printToPDF", {})["data"]
+
     def errors(self) -> list[str]:
         """What the console has complained of: scripts, missing files, violations of the content security policy."""
         return [e["message"] for e in self._do("se/log", {"type": "browser"}) if e["level"] in ("SEVERE", "WARNING")]

@@ -68,7 +68,15 @@ def write_night(places: Places, day: int, outcome: Outcome, model: str = "taxi",
     night.save(folder / "request.json")
     reasons = [reason(), drift(0.3 if held else 0.01 + day / 1000, held), drift(0.02, control="production")]
     reasons += [
-        reason(check="skew", subject="fare", held=held, control="serving", message="fare in the requests is far")
+        reason(
+            check="skew",
+            subject="fare",
+            figure=0.2 if held else 0.05,
+            threshold=0.1,
+            held=held,
+            control="serving",
+            message="fare in the requests is far",
+        )
     ]
     reasons += [reason(check="skew", figure=None, threshold=None, message="skew was not measured")]
     GateResult(gate="data", passed=not held, reasons=reasons, decided_at=as_of).save(folder / "data_gate.json")
@@ -226,8 +234,6 @@ def write_snapshot(places: Places, model: str = "taxi") -> None:
         columns={EVIL: "string"},
         schema_fingerprint="f",
         label_counts={"1": 1000},
-        duplicate_rows=0,
-        rejected=[],
         files=[],
         source=["trips.csv"],
         source_sha256=["00"],

@@ -1,6 +1,8 @@
 """The page in a real headless Chromium: drawn, in both schemes, on a phone, by keyboard, and without a violation."""
 
+import base64
 import json
+import re
 
 import pytest
 
@@ -98,3 +100,9 @@ def test_in_airflows_frame_it_follows_airflows_theme_and_a_run_leaves_the_frame(
     assert browser.run(f"return {frame}.documentElement.dataset.theme") == "dark"
     browser.run(f"const a = {frame}.querySelector('[data-airflow]'); a.href = '/nightly/-/page.js'; a.click()")
     assert browser.run("return location.pathname") == "/nightly/-/page.js"
+
+
+def test_on_paper_a_held_night_is_one_page(browser, site, held):
+    browser.open(site + held)
+    paper = base64.b64decode(browser.pdf())
+    assert len(re.findall(rb"/Type\s*/Page\b", paper)) == 1

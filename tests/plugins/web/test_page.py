@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from include.contracts.night import Contribution, StepError
 from include.contracts.release import NOT_RELEASED, NotReleased
 from include.contracts.schema import PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
 from include.contracts.verdict import Outcome, Verdict
@@ -107,7 +108,10 @@ def test_a_night_says_what_it_was_judged_by_and_what_changed_since_the_one_befor
 def test_a_proposed_change_of_the_schema_stands_on_the_night_with_the_answer(ask, places):
     name = write_night(places, 0, Outcome.HELD_DATA)
     folder = places.nights / "taxi" / name
-    change = SchemaChange(feature="payment_type", kind="new values", old="7 values", new=EVIL, risk="none")
+    values = [Contribution(value=EVIL, rows=1234, share=0.1)]
+    change = SchemaChange(
+        feature="payment_type", kind="new values", old="7 values", new=EVIL, risk="none", values=values
+    )
     SchemaProposal(
         model="taxi",
         run_id="r",
@@ -123,7 +127,8 @@ def test_a_proposed_change_of_the_schema_stands_on_the_night_with_the_answer(ask
     SchemaReview(decision="rejected", by="ann", reason=EVIL, answered_at=FIRST).save(folder / REVIEW)
     page = ask(f"/nightly/taxi/nights/{name}").text
     assert "A change was proposed that would let the night go on." in page
-    assert '<pre class="diff">+  value: &#34;&lt;script&gt;' in page
+    assert '<span class="added">+  value: &#34;&lt;script&gt;' in page
+    assert '<td class="n">1,234</td>' in page, "the values that were found, with their rows"
     assert "ann rejected the proposed schema change: &lt;script&gt;" in page
     assert EVIL not in page
 
@@ -134,7 +139,8 @@ def test_requests_stand_beside_training_rows(ask, places):
     assert "4,000 requests to production; control: the training rows of the same days, 4,100 rows" in text[begin:]
     assert 'href="#serving-fare"' in text[:begin] and 'id="serving-fare"' in text[begin:]
     assert text.index('id="serving-fare"') < text.index('id="serving-payment_type"'), "what is held comes first"
-    assert "fare in the requests is far" in text[begin:]
+    assert "<h3>fare in the requests is far" in text[:begin]
+    assert 'href="#cause-2"' in text[begin:], "the feature leads to why it held"
 
 
 def test_what_a_record_says_is_escaped_everywhere(ask, places):
@@ -337,5 +343,101 @@ def test_what_was_found_of_one_feature_stands_together(ask, places):
     verdict.model_copy(update={"reasons": [*verdict.reasons, again]}).save(folder / "verdict.json")
     held = ask(f"/nightly/taxi/nights/{name}").text
     held = held[held.index("Why it was held") : held.index("The night</h2>")]
-    assert re.findall("<h3>(.*?)</h3>", held) == ["payment_type", "fare"]
+    heads = re.findall("<h3>(.*?)</h3>", held)
+    assert [head[:12] for head in heads] == ["payment_type", "fare in the "]
     assert held.count("Compare the two distributions.") == 1, "the same advice is given once"
+
+
+def test_a_night_that_failed_in_plan_says_when_for_what_and_what_to_do(ask, places, monkeypatch):
+    write_release(places, 1456800000)
+    folder = places.nights / "taxi" / "manual__2016-03-02T03-00-00-00-00"
+    StepError(task="plan", message="there is no such key", try_number=1, failed_at=FIRST).save(
+        folder / "plan.error.json"
+    )
+    Verdict(
+        model="taxi",
+        run_id="manual__2016-03-02T03:00:00+00:00",
+        outcome=Outcome.FAILED,
+        summary="plan failed: there is no such key",
+        reasons=[],
+        failed_task="plan",
+        error="there is no such key",
+        production_version=1456800000,
+        as_of=FIRST,
+        run_url="http://airflow/dags/taxi_retrain/runs/x",
+        decided_at=FIRST,
+    ).save(folder / "verdict.json")
+    monkeypatch.setattr("nightly.web.log.excerpt", lambda *key: f"ERROR {key} {EVIL}")
+    text = ask(f"/nightly/taxi/nights/{folder.name}").text
+    assert "<h1>Night of 2016-03-01</h1>" in text
+    assert "In production: version 1456800000." in text
+    assert "there is no such key" in text and "Trigger again." in text
+    assert "bin/airflow dags trigger taxi_retrain" in text and "2016-03-01T03:00:00+00:00" in text
+    assert 'href="http://airflow/dags/taxi_retrain/runs/x/tasks/plan"' in text
+    assert 'href="http://airflow/dags/taxi_retrain/runs/x"' in text
+    assert "manual__2016-03-02T03:00:00+00:00" in text and "ERROR (&#39;taxi_retrain&#39;" in text and EVIL not in text
+    assert 'aria-label="2016-03-01: Failed"' in ask("/nightly/taxi").text, "it is in the calendar"
+
+
+def test_a_night_that_an_older_version_left_without_a_date_is_in_the_calendar_by_its_run(ask, places):
+    folder = places.nights / "taxi" / "scheduled__2016-03-05T03-00-00-00-00"
+    StepError(task="plan", message="no", try_number=1, failed_at=FIRST).save(folder / "plan.error.json")
+    assert 'aria-label="2016-03-05: No verdict"' in ask("/nightly/taxi").text
+    Verdict(
+        model="taxi",
+        run_id="mine",
+        outcome=Outcome.FAILED,
+        summary="no",
+        reasons=[],
+        failed_task="plan",
+        decided_at=FIRST,
+    ).save(places.nights / "taxi/mine/verdict.json")
+    assert 'aria-label="2016-03-01: Failed"' in ask("/nightly/taxi").text
+    assert "In production: not recorded." in ask("/nightly/taxi/nights/mine").text
+
+
+def test_the_overview_begins_with_what_failed_and_was_held(ask, places):
+    for model, outcome in (("a", Outcome.RELEASED), ("b", Outcome.HELD_DATA), ("c", Outcome.FAILED)):
+        write_night(places, 0, outcome, model=model)
+    assert re.findall('href="/nightly/([a-c])"', ask("/nightly/").text) == ["c", "b", "a"]
+
+
+def test_what_the_model_was_judged_by_is_said_in_words_and_slices_that_passed_are_folded(ask, places):
+    name = write_night(places, 0, Outcome.RELEASED)
+    folder = places.nights / "taxi" / name
+    verdict = Verdict.load(folder / "verdict.json")
+    judged = [
+        verdict.reasons[0].model_copy(update=update)
+        for update in (
+            {"check": "auc", "subject": "all examples", "figure": 0.71, "threshold": 0.6},
+            {"check": "auc against production", "subject": "all examples", "figure": 0.01, "threshold": -0.08},
+            {"check": "loss", "subject": "all examples", "figure": 0.9, "threshold": 0.625, "held": True},
+        )
+    ]
+    verdict.model_copy(update={"reasons": judged}).save(folder / "verdict.json")
+    text = ask(f"/nightly/taxi/nights/{name}").text
+    assert "≥ 0.60 ✓, drop ≤ 0.08 ✓" in text
+    assert "<summary>1 figures of slices, none held</summary>" in text
+
+
+def test_the_icon_of_the_page_is_served_to_all(ask, airflow):
+    from nightly_plugin import NightlyPlugin
+
+    for view in NightlyPlugin.external_views:
+        answer = ask(f"/{view['icon']}", role="")
+        assert answer.status_code == 200 and answer.headers["content-type"] == "image/svg+xml"
+
+
+def test_the_headline_of_a_held_night_is_said_once(ask, places):
+    name = write_night(places, 1, Outcome.HELD_DATA, summary="payment_type: Cash rose; version 1 stays in production")
+    folder = places.nights / "taxi" / name
+    verdict = Verdict.load(folder / "verdict.json")
+    rose = verdict.reasons[1].model_copy(
+        update={"values": [Contribution(value="Cash", rows=9, share=0.4, control=0.1)]}
+    )
+    words = "payment_type: Cash rose from 10 % to 40 %"
+    told = verdict.model_copy(
+        update={"reasons": [rose, verdict.reasons[0]], "summary": f"{words}; nothing is there yet"}
+    )
+    told.save(folder / "verdict.json")
+    assert ask(f"/nightly/taxi/nights/{name}").text.count(words) == 1

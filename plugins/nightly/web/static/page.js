@@ -1,11 +1,16 @@
-// In Airflow's frame the page follows Airflow's own light or dark, and a link to a run leaves the frame.
+// In Airflow's frame the page follows Airflow's own light or dark and its colours, and a link to a run leaves the frame.
 "use strict";
+const COLOURS = { page: "bg", card: "bg-subtle", text: "fg", muted: "fg-muted", line: "border" };
 if (window.parent !== window) {
   try {
     const theirs = window.parent.document.documentElement;
     const follow = () => {
       const theme = ["dark", "light"].find((name) => theirs.classList.contains(name));
       if (theme) document.documentElement.dataset.theme = theme;
+      for (const [ours, name] of Object.entries(COLOURS)) {
+        const colour = window.parent.getComputedStyle(theirs).getPropertyValue(`--chakra-colors-${name}`);
+        if (colour) document.documentElement.style.setProperty(`--${ours}`, colour);
+      }
     };
     follow();
     new MutationObserver(follow).observe(theirs, { attributeFilter: ["class"] });
@@ -20,4 +25,15 @@ if (window.parent !== window) {
   } catch {
     // Framed by another origin: the page stays as it is.
   }
+}
+// A command has a button that copies it.
+for (const box of document.querySelectorAll(".command")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Copy";
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(box.querySelector("code").textContent);
+    button.textContent = "Copied";
+  });
+  box.append(button);
 }

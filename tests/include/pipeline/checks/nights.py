@@ -11,7 +11,7 @@ import tensorflow_data_validation as tfdv
 
 from include.contracts.baseline import Baseline, Control
 from include.contracts.config import FilesSource, load_config
-from include.contracts.night import Night, Reason
+from include.contracts.night import Night, Reason, SnapshotRef
 from include.contracts.snapshot import SnapshotManifest
 from include.pipeline.checks import judge
 from include.pipeline.checks.evidence import Compared, Evidence, Measured, Served, SnapshotRows
@@ -102,18 +102,19 @@ def judge_night(
     )
     download = fetch(FilesSource(path=str(body)), window_start=start, window_end=until, folder=folder)
     ref = ingest(config, night, download, SnapshotStore(folder / "snapshots", model), folder=folder, schema=schema)
-    return measure(config, night, Path(ref.path), controls or {}, predictions, schema)
+    return measure(config, night, ref, controls or {}, predictions, schema)
 
 
 def measure(
     config,
     night: Night,
-    snapshot: Path,
+    ref: SnapshotRef,
     controls: dict[str, Judged],
     predictions: Path,
     schema_file: Path | None = None,
 ) -> Judged:
     """Statistics, distances and findings, as the pipeline's nodes have them."""
+    snapshot = Path(ref.path)
     manifest = SnapshotManifest.load(snapshot / "manifest.json")
     schema = read_schema(schema_file or config.folder)
     override_thresholds(schema, night.overrides)
@@ -134,7 +135,7 @@ def measure(
         other = controls[name]
         control = Control(name=name, factor=factor, folder="trial", baseline=other.baseline())
         found = distances(statistics["train"], schema, before=other.train, factor=factor)
-        compared.append(Compared(control, Measured.of(other.train), found))
+        compared.append(Compared(control, Measured.of(other.train), found, other.evidence.rows))
     about, asked, trained = compare(night, schema, predictions, snapshot)
     served = Served(about)
     if not about.missing:
@@ -143,6 +144,7 @@ def measure(
         config=config,
         night=night,
         manifest=manifest,
+        delivery=ref.delivery,
         schema=schema,
         rows=SnapshotRows(snapshot),
         train=Measured.of(statistics["train"]),

@@ -134,6 +134,10 @@ TAXI_FAULTS = {
         of_days("2015-05-13", "2015-05-13", lambda rows: rows.head(0)),
         ("max_missing_days", "trip_start_timestamp"),
     ),
+    "half of the rows of a week missing": (
+        of_days("2015-05-04", "2015-05-10", lambda rows: rows.iloc[::2]),
+        ("min_week_share", "trip_start_timestamp"),
+    ),
     "the last days missing": (
         of_days("2015-05-20", "2015-05-31", lambda rows: rows.head(0)),
         ("max_age_days", "trip_start_timestamp"),

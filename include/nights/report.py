@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from include.contracts.night import Reason
 from include.contracts.verdict import Outcome, Verdict
+from include.nights.causes import Cause, causes
 
 WIDTH = 110  # characters; what the UI shows of a rendered text on a laptop
 NOTE_LIMIT = 1000  # characters; what Airflow's database keeps of a note
-SIGNS = {Outcome.RELEASED: "🟢", Outcome.ACCEPTED: "🔵", Outcome.NO_DATA: "⚪", Outcome.FAILED: "🔴"}
+# A sign of plain text beside each outcome's word: every font has it.
+SIGNS = {
+    Outcome.RELEASED: "✓",
+    Outcome.ACCEPTED: "○",
+    Outcome.HELD_DATA: "!",
+    Outcome.HELD_MODEL: "!",
+    Outcome.NO_DATA: "–",
+    Outcome.FAILED: "✕",
+}
 
 
 def headline(verdict: Verdict) -> str:
     """One line: the outcome, and what a person on call can act on."""
-    return f"{SIGNS.get(verdict.outcome, '🟠')} {verdict.outcome}: {verdict.summary}"
+    return f"{SIGNS[verdict.outcome]} {verdict.outcome}: {verdict.summary}"
 
 
 def table(reasons: Sequence[Reason]) -> str:
@@ -23,8 +32,8 @@ def table(reasons: Sequence[Reason]) -> str:
     if not reasons:
         return "no findings"
     reasons = sorted(reasons, key=lambda reason: not reason.held)
-    rows = [("", "check", "subject", "figure", "threshold"), *(_row(reason) for reason in reasons)]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    rows = [("", "check", "subject", "against", "figure", "threshold"), *(_row(reason) for reason in reasons)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     header, *lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     text = [header]
     for reason, line in zip(reasons, lines, strict=True):
@@ -36,7 +45,7 @@ def table(reasons: Sequence[Reason]) -> str:
 
 
 def report(verdict: Verdict) -> str:
-    """The whole verdict as plain text."""
+    """The verdict as plain text: what it is, each cause that held it, and the number of all other findings."""
     facts = {
         "model": verdict.model,
         "run": verdict.run_id,
@@ -53,25 +62,66 @@ def report(verdict: Verdict) -> str:
     }
     lines = [*_wrapped(headline(verdict), indent=0), ""]
     lines += [line for name, value in facts.items() if value for line in _fact(name, str(value))]
-    return "\n".join([*lines, "", table(verdict.reasons)] if verdict.reasons else lines)
+    for cause in causes(verdict.reasons):
+        lines += ["", *_cause(cause)]
+    lines += ["", rest] if (rest := others(verdict.reasons)) else []
+    return "\n".join(lines)
+
+
+def others(reasons: Iterable[Reason]) -> str:
+    """What did not hold the night, counted in one line; "" where all of it did."""
+    rest = [reason for reason in reasons if not reason.held]
+    unmeasured = sum(reason.figure is None for reason in rest)
+    warnings = sum(reason.severity == "warning" and reason.figure is not None for reason in rest)
+    if not rest:
+        return ""
+    counts = [f"{len(rest) - unmeasured - warnings} other checks are ok"]
+    counts += [f"{warnings} are to be looked at"] if warnings else []
+    counts += [f"{unmeasured} could not be measured"] if unmeasured else []
+    return ", ".join(counts)
+
+
+def against(reason: Reason) -> str:
+    """What a finding was measured against, in words."""
+    return reason.control.replace("_", " ")
 
 
 def note(verdict: Verdict) -> str:
     """The verdict as Markdown, as much as a run's note holds."""
     text = f"**{textwrap.shorten(headline(verdict), 500, placeholder=' …')}**"
-    held = [reason for reason in verdict.reasons if reason.held]
-    for position, reason in enumerate(held if len(held) > 1 else []):  # a single one is the headline
-        subject = f" `{reason.subject}`" if reason.subject else ""
-        line = textwrap.shorten(f"- {reason.check}{subject}: {reason.message}", 250, placeholder=" …")
+    found = causes(verdict.reasons)
+    for position, cause in enumerate(found if len(found) > 2 else []):  # the headline has one or two whole
+        line = textwrap.shorten(f"- {cause.headline}", 250, placeholder=" …")
         if len(text) + len(line) > NOTE_LIMIT - 60:
-            return f"{text}\n- … and {len(held) - position} more, in the verdict task"
+            return f"{text}\n- … and {len(found) - position} more, in the verdict task"
         text += f"\n{line}"
     return text
 
 
+def evidence(cause: Cause) -> list[str]:
+    """A line for each of its findings: the check and what it was measured against, its figure and its threshold."""
+    rows = [(_check(reason), figure(reason.figure), figure(reason.threshold)) for reason in cause.reasons]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    return [f"{name:<{widths[0]}}  {value:<{widths[1]}}  threshold {limit}" for name, value, limit in rows]
+
+
+def _cause(cause: Cause) -> list[str]:
+    return [
+        *_wrapped(cause.headline, indent=0),
+        *(f"  {line}" for line in evidence(cause)),
+        *_wrapped(cause.action and f"What to do: {cause.action}", indent=2),
+    ]
+
+
+def _check(reason: Reason) -> str:
+    """Its name, with what it is of where that is not the cause's own subject, and what it was measured against."""
+    of = f" of {reason.subject}" if reason.subject else ""
+    return f"{reason.check}{of}" + (f", against {against(reason)}" if reason.control else "")
+
+
 def _row(reason: Reason) -> tuple[str, ...]:
     held = "HELD" if reason.held else "ok" if reason.figure is not None else "-"
-    return held, reason.check, reason.subject, figure(reason.figure), figure(reason.threshold)
+    return held, reason.check, reason.subject, against(reason), figure(reason.figure), figure(reason.threshold)
 
 
 def _fact(name: str, value: str) -> list[str]:

@@ -5,12 +5,12 @@ import datetime as dt
 import pytest
 
 from include.contracts.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
-from include.contracts.release import NotReleased, ReleaseRecord
+from include.contracts.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from include.contracts.reuse import REUSE, Reuse
+from include.contracts.snapshot import Delivery
 from include.contracts.verdict import Outcome
-from nightly.card import report
-from nightly.operators.ml import NOT_RELEASED
-from nightly.operators.verdict import decide
+from include.nights.report import report
+from include.nights.verdict import decide
 from tests.nights import a_night
 
 TASKS = ["plan", "download", "snapshot", "data_gate", "trainer", "model_gate", "release"]
@@ -48,9 +48,7 @@ def test_a_held_night_says_why_and_what_stays(folder):
     save_gate(folder, "data", HELD)
     found = verdict(folder, trainer="skipped", model_gate="skipped")
     assert found.outcome is Outcome.HELD_DATA and found.reasons == [HELD]
-    assert found.summary == (
-        "the data gate held the night: company drifted by 0.3; version 1470000000 stays in production"
-    )
+    assert found.summary == ("company drifted by 0.3; version 1470000000 stays in production")
 
 
 def test_a_record_of_a_task_that_did_not_succeed_this_time_counts_for_nothing(folder):
@@ -75,11 +73,26 @@ def test_no_rows_are_no_data(folder):
     SnapshotRef(snapshot_id="ab", path="/nowhere", rows=0, created=True).save(folder / "snapshot.json")
     found = verdict(folder, **dict.fromkeys(["data_gate", "trainer", "model_gate"], "skipped"))
     assert found.outcome is Outcome.NO_DATA and "from 2015-12-24 to 2016-01-02" in found.summary
+    rows = Delivery(outside=9, oldest=utc_now().replace(year=2013), newest=utc_now().replace(year=2014))
+    SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=rows).save(folder / "snapshot.json")
+    found = verdict(folder, **dict.fromkeys(["data_gate", "trainer", "model_gate"], "skipped"))
+    assert "(its 9 rows are from 2013-" in found.summary and " to 2014-" in found.summary
 
 
-def test_a_night_that_failed_before_it_was_planned_has_a_verdict_too(tmp_path):
-    found = verdict(tmp_path, **dict.fromkeys(TASKS, "upstream_failed") | {"plan": "failed"})
-    assert (found.outcome, found.failed_task, found.as_of) == (Outcome.FAILED, "plan", None)
+def test_a_night_that_failed_before_it_was_planned_says_what_its_run_says(tmp_path):
+    states = dict.fromkeys(TASKS, "upstream_failed") | {"plan": "failed"}
+    as_of = dt.datetime(2016, 1, 2, tzinfo=dt.UTC)
+    found = decide("taxi", "tonight", tmp_path, states, production=1470000000, as_of=as_of, run_url="http://airflow/r")
+    assert (found.outcome, found.failed_task, found.as_of) == (Outcome.FAILED, "plan", as_of)
+    assert (found.production_version, found.run_url) == (1470000000, "http://airflow/r")
+
+
+def test_what_stays_in_production_is_what_is_there_when_the_night_ends(folder):
+    save_gate(folder, "data", HELD)
+    states = {**dict.fromkeys(TASKS, "skipped"), "plan": "success", "data_gate": "success"}
+    found = decide("taxi", "tonight", folder, states, production=1490000000)
+    assert found.production_version == 1490000000
+    assert found.summary.endswith("version 1490000000 stays in production")
 
 
 def test_skipped_without_a_reason_is_no_success(folder):

@@ -1,0 +1,1 @@
+"""What became of a night, decided from its records: the same for Airflow and for the command."""
