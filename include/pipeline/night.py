@@ -98,9 +98,11 @@ def main(words: list[str]) -> int:
         except BaseException as error:  # whatever ends the night, Ctrl-C too, is in its verdict
             states[task] = "failed"
             _record(task, error, night.folder(places))
-            _conclude(night, places, states)
+            verdict = _conclude(night, places, states)
             if task == "plan" and isinstance(error, ContractError):
+                print(error, file=sys.stderr)
                 return 2
+            print(report(verdict))
             raise
         if not go_on:
             break
@@ -108,6 +110,7 @@ def main(words: list[str]) -> int:
             print(f"done: {night.folder(places)}")
             return 0
     verdict = _conclude(night, places, states)
+    print(report(verdict))
     if verdict.version and not ReleaseRecord.load(night.folder(places) / "release.json").server:
         return confirmed(places)
     return STATUS.get(verdict.outcome, 3)
@@ -157,12 +160,11 @@ def _record(task: str, error: BaseException, folder: Path) -> None:
 
 
 def _conclude(night: Night, places: Places, states: dict[str, str | None]) -> Verdict:
-    """Decide what became of the night, keep that as from Airflow, and print it."""
+    """Decide what became of the night, and keep that as from Airflow."""
     folder = night.folder(places)
     production = _store(places, night.model).production()
     verdict = decide(night.model, night.run_id, folder, states, production=production)
     verdict.save(folder / "verdict.json")
-    print(report(verdict))
     return verdict
 
 

@@ -11,6 +11,7 @@ What judges, or puts into production, always runs: it depends on more than its i
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -49,7 +50,8 @@ NO_INGREDIENTS = {"name", "description", "owner", "tags", "source", "schedule", 
 NO_INGREDIENTS |= {"data_gate", "schema_review", "model_gate", "release", "retention"}
 EXECUTIONS = 60  # of a node that are looked through, the newest first
 SCHEMA = "schema.pbtxt"
-PROPERTY = "nightly_made"  # of an execution: Made
+PROPERTY = "nightly_made"  # of an execution: Made, in pieces
+PIECE = 2000  # characters, all ASCII: PostgreSQL's index of properties takes no more than 2704 bytes
 
 Artifacts = Mapping[str, Sequence[types.Artifact]]
 
@@ -115,7 +117,7 @@ class Work:
         made = Made(run_id=self.night.run_id, as_of=self.night.as_of, ingredients=self.ingredients, outputs=contents)
         with self.handle:
             (execution,) = self.handle.store.get_executions_by_id([execution_id])
-            execution.custom_properties[PROPERTY].string_value = made.model_dump_json()
+            keep(execution, made)
             self.handle.store.put_executions([execution])
 
     def _ingredients(self) -> Iterator[tuple[str, str]]:
@@ -143,10 +145,9 @@ class Work:
         newest = ListOptions(limit=EXECUTIONS, order_by=OrderByField.ID, is_asc=False)
         found = []
         for execution in self.handle.store.get_executions_by_context(context.id, list_options=newest):
-            said = execution.custom_properties[PROPERTY].string_value
-            if said and execution.last_known_state in (Execution.COMPLETE, Execution.CACHED):
-                with contextlib.suppress(ContractError):  # of another version of this project
-                    found.append((execution, Made.parse(said, where=f"execution {execution.id} of {self.id}")))
+            if execution.last_known_state in (Execution.COMPLETE, Execution.CACHED):
+                with contextlib.suppress(ContractError):  # of another version of this project, or none of ours
+                    found.append((execution, kept(execution)))
         return found
 
     def _difference(self, made: Made) -> str:
@@ -180,9 +181,27 @@ class Work:
                 for name in ("properties", "custom_properties"):
                     getattr(our.mlmd_artifact, name).MergeFrom(getattr(their.mlmd_artifact, name))
                 our.state = ArtifactState.PUBLISHED
-        execution.custom_properties[PROPERTY].string_value = made.model_dump_json()
+        keep(execution, made)
         with self.handle:
             execution_publish_utils.publish_cached_executions(self.handle, contexts, [execution], [ours])
+
+
+def keep(execution: Execution, made: Made) -> None:
+    """Keep in the execution what its outputs are made of."""
+    text = json.dumps(made.model_dump(mode="json"))
+    for number, start in enumerate(range(0, len(text), PIECE)):
+        execution.custom_properties[_piece(number)].string_value = text[start : start + PIECE]
+
+
+def kept(execution: Execution) -> Made:
+    """What `keep` has kept. Raises ContractError where that is nothing, or of another version of this project."""
+    names = itertools.takewhile(execution.custom_properties.__contains__, map(_piece, itertools.count()))
+    text = "".join(execution.custom_properties[name].string_value for name in names)
+    return Made.parse(text, where=f"execution {execution.id}")
+
+
+def _piece(number: int) -> str:
+    return f"{PROPERTY}.{number}" if number else PROPERTY
 
 
 def code_of_model(config: ModelConfig, *modules: str) -> Iterator[tuple[str, str]]:

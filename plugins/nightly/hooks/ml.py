@@ -34,6 +34,8 @@ TEMPORARY = Path(tempfile.gettempdir())
 SCRATCH = "nightly-step-"  # begins the name of a step's own temporary folder
 LAST_LINES = 10  # of a step's log that its error quotes
 PEER = struct.Struct("3i")  # process, user, group
+# ML Metadata logs each connection to PostgreSQL by its own library, whose level nothing sets. Its errors are shown.
+NATIVE = re.compile(r"[IW]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ |WARNING: Logging before InitGoogleLogging")
 LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)")
 
 Ended = tuple[int, int | None]  # exit status (negative: a signal), and the most memory held, in bytes, where known
@@ -259,6 +261,9 @@ def _stream(descriptor: int, log: logging.Logger, last_lines: collections.deque[
     level = logging.INFO
     with os.fdopen(descriptor, errors="replace") as lines:
         for line in lines:
+            if NATIVE.match(line):
+                log.debug("%s", line.rstrip())
+                continue
             matched = LINE.match(line)
             if matched:
                 level = logging.getLevelNamesMapping()[matched[1]]

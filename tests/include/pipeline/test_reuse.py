@@ -16,7 +16,7 @@ from tfx.orchestration.portable.mlmd import execution_lib
 from include.contracts.config import Pipeline
 from include.contracts.night import Night, SnapshotRef, utc_now
 from include.contracts.places import ROOT, Places
-from include.contracts.reuse import REUSE, Made, Reuse
+from include.contracts.reuse import REUSE, Reuse
 from include.contracts.schema import SchemaProposal
 from include.pipeline import night as nights
 from include.pipeline import reuse
@@ -139,7 +139,9 @@ def differs(folder, places) -> dict[str, str]:
             executor = runner_utils.extract_executor_spec(deployment, name)
             work = reuse.Work(handle, node, pipeline, executor, night)
             ((execution, _),) = made(places, name, night.run_id)
-            earlier = Made.parse(execution.custom_properties[reuse.PROPERTY].string_value, where=name)
+            earlier = reuse.kept(execution)
+            longest = max(len(kept.string_value.encode()) for kept in execution.custom_properties.values())
+            assert longest < 2704, "PostgreSQL indexes no longer property"
             if work.ingredients != earlier.ingredients:
                 found[name] = work._difference(earlier)
     return found

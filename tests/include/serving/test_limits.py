@@ -45,9 +45,10 @@ def small(base, tmp_path_factory) -> Iterator[Server]:
 
 def answers(server: Server) -> bool:
     try:
-        return server.post(PREDICT, {"instances": [2.0]}).json() == {"predictions": [3.0]}
+        answer = server.post(PREDICT, {"instances": [2.0]})
     except requests.ConnectionError:
         return False
+    return answer.status_code == 200 and answer.json() == {"predictions": [3.0]}
 
 
 def connect(address: str, sent: bytes = b"") -> socket.socket:
@@ -184,15 +185,24 @@ def test_a_body_that_trickles_in_is_ended(small):
 def test_connections_are_bounded(small):
     with ExitStack() as stack:
         request = b"GET /v1/models/half_plus_two HTTP/1.1\r\nHost: x\r\n\r\n"
-        kept = [stack.enter_context(connect(small.url, request)) for _ in range(CONNECTIONS)]
-        for connection in kept:
-            assert connection.recv(12) == b"HTTP/1.1 200"
+        for _ in range(CONNECTIONS):
+            stack.enter_context(admitted(small.url, request))
         for _ in range(20):
             with connect(small.url) as refused:
                 assert received(refused).startswith(b"HTTP/1.1 503 ")
         grpc_kept = [stack.enter_context(connect(small.grpc_address)) for _ in range(CONNECTIONS + 20)]
         wait_for(lambda: sum(is_closed(each) for each in grpc_kept) >= 20)
     wait_for(lambda: answers(small))
+
+
+def admitted(address: str, request: bytes, seconds: float = 60) -> socket.socket:
+    """A connection that answers 200, once the connections of the tests before have given their room back."""
+    end = time.monotonic() + seconds
+    while (connection := connect(address, request)).recv(12) != b"HTTP/1.1 200":
+        connection.close()
+        assert time.monotonic() < end, "there is no room for as many connections as there should be"
+        time.sleep(0.1)
+    return connection
 
 
 def is_closed(connection: socket.socket) -> bool:
