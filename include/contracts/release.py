@@ -91,6 +91,7 @@ class Rollback(Contract):
 
     model: str
     version: int | None = None  # to go back to; None: the one before, until that is resolved
+    previous: bool = False  # the one before was asked for, whatever its number
     reason: str
     requested_by: str
     run_id: str = ""  # the orchestrator's; "" for a command

@@ -62,6 +62,8 @@ class Transitions(Versions):
                     self._complete(record)
                 except DamagedError as error:
                     LOG.error("%s", error)
+            elif record.state == "releasing" and self._aside("unverified", record.version).exists():
+                self._save(record, state="unverified", why="the release that was to verify it died")
             elif record.state == "releasing":
                 self._record_path(record.version).unlink()
             elif record.state in (*LIVE, "unverified") and not renamed and (state := self._moved_aside(record)):

@@ -56,10 +56,6 @@ class VerdictOperator(NightOperator):
             run_url=ti.log_url.partition("/tasks/")[0],
         )
         verdict.save(self.folder / "verdict.json")
-        try:
-            self.settle_releases()
-        except Exception:  # the verdict is told whatever a model server does
-            self.log.exception("what a release left could not be taken out of sight")
         text = report(verdict)
         for line in text.splitlines():
             self.log.info("%s", line)
@@ -68,8 +64,16 @@ class VerdictOperator(NightOperator):
         ti.xcom_push(key="return_value", value=verdict.model_dump(mode="json"))
         if verdict.outcome not in (Outcome.RELEASED, Outcome.ACCEPTED):
             self.notify_once(partial(self._notify, verdict), context)
+        self._settle()
         if verdict.outcome is Outcome.FAILED:
             raise AirflowFailException(verdict.summary)
+
+    def _settle(self) -> None:
+        """After the verdict is told, which must not wait for a model server."""
+        try:
+            self.settle_releases()
+        except Exception:
+            self.log.exception("what a release left could not be taken out of sight")
 
     def _upstream(self) -> set[str]:
         return self.get_flat_relative_ids(upstream=True)
