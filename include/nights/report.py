@@ -53,6 +53,7 @@ def report(verdict: Verdict) -> str:
         "snapshot": f"{verdict.snapshot_id[:12]}, {verdict.rows:,} rows" if verdict.rows else "",
         "version": verdict.version,
         "in production": verdict.production_version or "nothing yet",
+        "damage": verdict.damage,
         "metrics": ", ".join(f"{name} {value:.4g}" for name, value in sorted(verdict.metrics.items())),
         "reused": "; ".join(f"{', '.join(tasks)} of {run}" for run, tasks in verdict.reused_runs.items()),
         "overridden": f"thresholds of this run, because: {verdict.override_reason}" if verdict.override_reason else "",

@@ -159,7 +159,7 @@ def _production_model(night: Night, places: Places) -> BaseNode | None:
 
 def pinned_production(night: Night, places: Places) -> Path:
     """Where the evaluator reads production's model; retention removes it with the night's other artifacts."""
-    return places.pipeline / night.model / "production_model" / f"{safe_name(night.run_id)}-{night.production_version}"
+    return places.pipeline / night.model / "production_model" / f"{safe_name(night.run_id)}-{night.in_production}"
 
 
 def _brings_run_fn(config: ModelConfig) -> bool:

@@ -104,7 +104,7 @@ def _of_record(store: ReleaseStore, record: ReleaseRecord) -> Iterator[Disagreem
         try:
             store.verify(record.version)
         except DamagedError as error:
-            yield Disagreement(what=str(error), action=f"bin/releases quarantine {title} --reason damaged")
+            yield Disagreement(what=str(error), action=f"bin/releases repair {title}")
     elif folder.is_dir():
         yield Disagreement(
             what=f"{title} is {record.state} by its record, and {folder} is there to be served",

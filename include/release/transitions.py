@@ -9,7 +9,7 @@ import fcntl
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from include.contracts.base import sync_folder
 from include.contracts.release import ReleaseRecord
 from include.release.errors import DamagedError, ReleaseError, SpaceError
-from include.release.files import copy_files, hash_files
+from include.release.files import copy_file, copy_files, hash_file, hash_files
 from include.release.versions import ASIDE, LIVE, PARSES_AS_INTEGER, Versions
 
 LOG = logging.getLogger(__name__)
@@ -45,6 +45,31 @@ class Transitions(Versions):
                 LOG.info("waiting for another release of %s to end (%s)", self.model, file.name)
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def replace(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
+        """Put copies in the place of files of a version, each in one rename; files that are not of the release go.
+
+        So a server that loads the version meanwhile never reads half a file. Raises ReleaseError.
+        """
+        with self.locked():
+            self._recover()
+            folder, staging = self.find(record.version), self.folder / f".staging-{record.version}"
+            try:
+                for name, copy in copies.items():
+                    (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                    copy_file(copy, staging / name)
+                    if hash_file(staging / name) != record.files[name]:
+                        raise DamagedError(f"the copy of {copy} in {staging} differs: was it changed meanwhile? Retry.")
+                for name in copies:
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    self._rename(staging / name, folder / name)
+                for name in self.damage(record, folder).keys() - record.files.keys():
+                    (folder / name).unlink()
+            except OSError as error:
+                raise ReleaseError(f"{folder} could not be repaired (no file in it is half): {error}") from error
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+            LOG.warning("repaired %s %s: %s", self.model, record.version, ", ".join(sorted(copies)) or "nothing lost")
 
     def _recover(self) -> None:
         """Bring folder and records together again after a process that died between the two."""

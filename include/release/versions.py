@@ -103,17 +103,21 @@ class Versions:
     def verify(self, version: int) -> ReleaseRecord:
         """Hash every file of `version` on disk. Raises DamagedError, naming what differs from the record."""
         record = self.record(version)
-        found = hash_files(self._place(version)) if self._place(version).is_dir() else {}
-        wrong = [f"{name} is missing" for name in record.files.keys() - found.keys()]
-        wrong += [f"{name} is not of this release" for name in found.keys() - record.files.keys()]
-        wrong += [f"{name} differs" for name in record.files.keys() & found.keys() if record.files[name] != found[name]]
-        if wrong:
+        if damage := self.damage(record, self._place(version)):
             raise DamagedError(
-                f"{self._place(version)} ({record.state}) is not what was released: {'; '.join(sorted(wrong))}. "
-                "Release the model again in a new run, and take this version back: "
-                f'bin/releases quarantine {self.model} {version} --reason "damaged"'
+                f"{self._place(version)} ({record.state}) is not what was released: {'; '.join(damage.values())}. "
+                f"Repair it: bin/releases repair {self.model} {version}"
             )
         return record
+
+    def damage(self, record: ReleaseRecord, folder: Path) -> dict[str, str]:
+        """Each file in `folder` that is not what was released, or is missing there, and what is wrong with it."""
+        found = hash_files(folder) if folder.is_dir() else {}
+        wrong = {name: f"{name} is missing" for name in record.files.keys() - found.keys()}
+        wrong |= {name: f"{name} is not of this release" for name in found.keys() - record.files.keys()}
+        both = record.files.keys() & found.keys()
+        wrong |= {name: f"{name} differs" for name in both if record.files[name] != found[name]}
+        return dict(sorted(wrong.items()))
 
     def _loadable(self) -> list[int]:
         """The versions that the server finds in the model's folder, whatever their records say."""

@@ -62,7 +62,7 @@ class VerdictOperator(NightOperator):
         self.verdict = rendered(text)
         ti.xcom_push(key=NOTE_KEY, value=note(verdict))
         ti.xcom_push(key="return_value", value=verdict.model_dump(mode="json"))
-        if verdict.outcome not in (Outcome.RELEASED, Outcome.ACCEPTED):
+        if verdict.damage or verdict.outcome not in (Outcome.RELEASED, Outcome.ACCEPTED):
             self.notify_once(partial(self._notify, verdict), context)
         self._settle()
         if verdict.outcome is Outcome.FAILED:
