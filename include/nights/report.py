@@ -90,6 +90,8 @@ def against(reason: Reason) -> str:
 def note(verdict: Verdict) -> str:
     """The verdict as Markdown, as much as a run's note holds."""
     text = f"**{textwrap.shorten(headline(verdict), 500, placeholder=' …')}**"
+    if verdict.damage and verdict.outcome is not Outcome.HELD_MODEL:  # which may be for that, and says so
+        text += f"\n- {textwrap.shorten(verdict.damage, 250, placeholder=' …')}"
     found = causes(verdict.reasons)
     for position, cause in enumerate(found if len(found) > 2 else []):  # the headline has one or two whole
         line = textwrap.shorten(f"- {cause.headline}", 250, placeholder=" …")

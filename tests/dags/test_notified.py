@@ -45,12 +45,12 @@ def test_damaged_files_in_production_are_noticed_by_the_plan_and_told_whatever_b
     version = release(store, export(tmp_path / "export")).version
     (store.folder / str(version) / "saved_model.pb").write_bytes(b"half")
 
-    state, _, _, folder = run_night()
+    state, note, _, folder = run_night()
 
     night, verdict = Night.load(folder / "request.json"), Verdict.load(folder / "verdict.json")
     assert (state, night.production_version, night.damaged_version) == ("success", None, version)
     assert (verdict.outcome, verdict.damage) == (Outcome.RELEASED, f"taxi {version} is damaged")
-    assert f"taxi {version} is damaged" in told(slack)
+    assert f"taxi {version} is damaged" in told(slack) and f"taxi {version} is damaged" in note
 
 
 def test_whole_files_in_production_start_no_repair(run_night, slack, tmp_path):  # noqa: F811
