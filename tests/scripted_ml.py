@@ -32,6 +32,12 @@ if how == "fail":
 
 if step == "snapshot":
     value = {"snapshot_id": "ab" * 32, "path": "/nowhere", "rows": 0 if how == "empty" else 4242, "created": True}
+if step == "include.pipeline.production:prepare":
+    request = json.loads((night / "request.json").read_text())
+    version = request["production_version"]
+    value = {"production_version": None, "damaged_version": version, "damage": f"taxi {version} is damaged"}
+    (night / "request.json").write_text(json.dumps(request | value))
+    step = "prepared"
 if step in ("data_gate", "model_gate"):
     passed = {"check": "min_rows", "subject": "", "figure": 4242, "threshold": 600, "message": "4,242 rows"}
     drift = {"check": "drift", "subject": "payment_type", "figure": 0.31, "threshold": 0.1, "message": "it drifted"}

@@ -86,12 +86,12 @@ def _last_accepted(earlier: list[tuple[Baseline, Path]], night: Night, places: P
 
 
 def _production(earlier: list[tuple[Baseline, Path]], night: Night, places: Places) -> Found:
-    if night.production_version is None:
+    if night.in_production is None:
         return None, "no model is in production yet"
     try:
-        record = ReleaseRecord.load(places.releases / night.model / f"{night.production_version}.json")
+        record = ReleaseRecord.load(places.releases / night.model / f"{night.in_production}.json")
     except FileNotFoundError:
-        return None, f"version {night.production_version} in production has no release record"
+        return None, f"version {night.in_production} in production has no release record"
     same_run = [pair for pair in earlier if pair[0].run_id == record.run_id]
     matching = same_run or [pair for pair in earlier if pair[0].snapshot_id == record.snapshot_id]
     why = f"no statistics from before this night are kept of snapshot {record.snapshot_id[:12]}, which production is of"

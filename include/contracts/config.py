@@ -224,6 +224,9 @@ class ModelGate(Section):
     slices: list[str] = []  # columns; each value with at least min_slice_rows examples is judged by slice_metrics
     slice_metrics: dict[str, Bound] = {}
     min_slice_rows: Annotated[int, Field(ge=1)] = 100
+    # What is done when the files in production are damaged and cannot be repaired, so that there is nothing to compare
+    # with: judge by floors and ceilings alone, as in a first night, or hold the model.
+    damaged_production: Literal["bounds_only", "hold"] = "bounds_only"
 
     @field_validator("metrics", "slice_metrics")
     @classmethod

@@ -41,6 +41,8 @@ class Night(Contract):
     code_version: str  # git commit of the project, with `+changes` when the tree differs
     production_version: int | None = None  # the model gate's baseline; as planned, or as it became meanwhile
     production_note: str = ""  # that another version came into production after the night was planned
+    damaged_version: int | None = None  # in production, and no baseline: its files are damaged, and have no whole copy
+    damage: str = ""  # what was wrong with the files in production, and what was done about it
     schema_version: int = 0  # of include/schemas/store.py; an approved schema review moves it on. 0: the curated one
     schema_note: str = ""  # who approved it and why, or what the curated one has superseded
     run_url: str = ""  # the run in the Airflow UI
@@ -48,6 +50,11 @@ class Night(Contract):
 
     def folder(self, places: Places) -> Path:
         return places.night(self.model, self.run_id)
+
+    @property
+    def in_production(self) -> int | None:
+        """The version that callers get, whether the model gate can compare with it or not."""
+        return self.damaged_version if self.production_version is None else self.production_version
 
     @property
     def window_end(self) -> dt.datetime:

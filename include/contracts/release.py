@@ -27,7 +27,8 @@ class ReleaseRecord(Contract):
     version: int  # Unix seconds
     # releasing: written ahead of the rename. verifying: it has its number, and the model server is being asked.
     # canary: verified, and served to the callers of the label `canary` only. released: in production, or was.
-    state: Literal["releasing", "verifying", "canary", "released", "quarantined", "removed"]
+    # unverified: out of sight since the server could not be asked; the same files get their number back in a retry.
+    state: Literal["releasing", "verifying", "unverified", "canary", "released", "quarantined", "removed"]
     run_id: str
     snapshot_id: str
     code_version: str
@@ -38,7 +39,7 @@ class ReleaseRecord(Contract):
     recipe: str = ""  # of include/pipeline/recipe.py: what it was made of; "" in records of older versions
     previous_version: int | None
     released_at: AwareDatetime  # of a canary: when it got that label, until it is promoted
-    why: str = ""  # of a quarantine or removal
+    why: str = ""  # of a quarantine or removal, or that it is unverified
     server: str = ""  # the model server that must verify it; "": none was configured, only its files are verified
     verification: Verification | None = None  # None until, or unless, a model server has verified it
     canary_share: float | None = None  # of the callers, that it goes to first; None: it goes to all at once
@@ -90,6 +91,7 @@ class Rollback(Contract):
 
     model: str
     version: int | None = None  # to go back to; None: the one before, until that is resolved
+    previous: bool = False  # the one before was asked for, whatever its number
     reason: str
     requested_by: str
     run_id: str = ""  # the orchestrator's; "" for a command

@@ -30,6 +30,7 @@ class Verdict(Contract):
     version: int | None = None
     metrics: dict[str, float] = {}
     production_version: int | None = None  # when it was decided
+    damage: str = ""  # what was wrong with the files in production, and what was done about it
     as_of: AwareDatetime | None = None  # of a night that was never planned, the time that its run is for
     run_url: str = ""  # the run in the Airflow UI
     override_reason: str = ""

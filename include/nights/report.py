@@ -53,6 +53,7 @@ def report(verdict: Verdict) -> str:
         "snapshot": f"{verdict.snapshot_id[:12]}, {verdict.rows:,} rows" if verdict.rows else "",
         "version": verdict.version,
         "in production": verdict.production_version or "nothing yet",
+        "damage": verdict.damage,
         "metrics": ", ".join(f"{name} {value:.4g}" for name, value in sorted(verdict.metrics.items())),
         "reused": "; ".join(f"{', '.join(tasks)} of {run}" for run, tasks in verdict.reused_runs.items()),
         "overridden": f"thresholds of this run, because: {verdict.override_reason}" if verdict.override_reason else "",
@@ -89,6 +90,8 @@ def against(reason: Reason) -> str:
 def note(verdict: Verdict) -> str:
     """The verdict as Markdown, as much as a run's note holds."""
     text = f"**{textwrap.shorten(headline(verdict), 500, placeholder=' …')}**"
+    if verdict.damage and verdict.outcome is not Outcome.HELD_MODEL:  # which may be for that, and says so
+        text += f"\n- {textwrap.shorten(verdict.damage, 250, placeholder=' …')}"
     found = causes(verdict.reasons)
     for position, cause in enumerate(found if len(found) > 2 else []):  # the headline has one or two whole
         line = textwrap.shorten(f"- {cause.headline}", 250, placeholder=" …")

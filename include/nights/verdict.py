@@ -106,6 +106,7 @@ def decide(
         version=release.version if release else None,
         metrics=release.metrics if release else {},
         production_version=production,
+        damage=night.damage if night else "",
         as_of=night.as_of if night else as_of,
         run_url=(night.run_url if night else "") or run_url,
         override_reason=night.override_reason if night else "",

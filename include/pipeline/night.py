@@ -123,6 +123,8 @@ def _do(task: str, night: Night, places: Places, source: str | None) -> tuple[st
         check_night(places, night.model)
         if night.config().pipeline.engine == "beam":
             worker.step_function("include.pipeline.beam:check")(folder, places)
+        if night.production_version is not None:
+            worker.step_function("include.pipeline.production:prepare")(folder, places)
         return "success", True
     if task == "download":
         _download(night, places, source)

@@ -15,7 +15,7 @@ from tfx.types import standard_artifacts
 from include.contracts.baseline import controls_of
 from include.contracts.config import ModelConfig
 from include.contracts.night import Night, SnapshotRef
-from include.contracts.places import Places
+from include.contracts.places import Places, safe_name
 from include.pipeline.components.data_gate import DataGate
 from include.pipeline.components.drift_skew import DriftSkewValidator
 from include.pipeline.components.evaluator import SideBySideEvaluator
@@ -148,12 +148,18 @@ def _production_model(night: Night, places: Places) -> BaseNode | None:
     """The version in production when the night was planned, as an artifact: the evaluator's baseline."""
     if night.production_version is None:
         return None
+    pinned = pinned_production(night, places)
     return tfx.dsl.Importer(
-        source_uri=str(places.serving / night.model / str(night.production_version)),
+        source_uri=str(pinned if pinned.is_dir() else places.serving / night.model / str(night.production_version)),
         artifact_type=standard_artifacts.Model,
         custom_properties={"version": night.production_version},
         reimport=True,  # a retry takes the first try's artifact out of sight, and must not find it again
     ).with_id("production_model")
+
+
+def pinned_production(night: Night, places: Places) -> Path:
+    """Where the evaluator reads production's model; retention removes it with the night's other artifacts."""
+    return places.pipeline / night.model / "production_model" / f"{safe_name(night.run_id)}-{night.in_production}"
 
 
 def _brings_run_fn(config: ModelConfig) -> bool:

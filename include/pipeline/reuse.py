@@ -178,7 +178,7 @@ class Work:
             ours = resolver.generate_output_artifacts(execution.id)
         for key, artifacts in ours.items():
             for our, their in zip(artifacts, theirs[key], strict=True):
-                shutil.copytree(their.uri, our.uri, copy_function=_link, dirs_exist_ok=True)
+                shutil.copytree(their.uri, our.uri, copy_function=link_file, dirs_exist_ok=True)
                 for name in ("properties", "custom_properties"):
                     getattr(our.mlmd_artifact, name).MergeFrom(getattr(their.mlmd_artifact, name))
                 our.state = ArtifactState.PUBLISHED
@@ -249,7 +249,7 @@ def _installed() -> Path:
     return stamp if stamp.exists() else ROOT / "requirements-ml.txt"
 
 
-def _link(source: str, target: str) -> None:
+def link_file(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:  # a file system without hard links

@@ -3,6 +3,7 @@ Or go back to an earlier one: `python -m include.release rollback MODEL VERSION|
 Or take one away: `python -m include.release quarantine MODEL VERSION --reason "why"`.
 Or see how the canary compares, or end that: `python -m include.release canary MODEL [promote|stop --reason "why"]`.
 Or tell the model server again what the records say: `python -m include.release serve MODEL`.
+Or put whole copies in the place of damaged files: `python -m include.release repair MODEL [VERSION]`.
 Or release to a bucket that another machine owns: `python -m include.release own MODEL --reason "why"`.
 
 list        every version ever released: its state, when, by which run, from which snapshot
@@ -12,6 +13,7 @@ rollback    quarantine every version newer than the one given, and move the labe
 quarantine  take one version out of the server's sight; what is in production without it has the label `stable` first
 canary      compare it with production by the labels known now (status; changes nothing), or decide before that is clear
 serve       write models.config as the records say, and tell the model server
+repair      of every version, or of one, replace what is damaged by copies from the pipeline's artifacts or the bucket
 own         make this machine the owner of the model's releases in the bucket of its config
 
 Status: 0 done, 1 refused or a disagreement, 2 wrong arguments, 4 done, and no model server has confirmed it.
@@ -35,10 +37,12 @@ from include.contracts.release import Rollback
 from include.predictions.log import DamagedLogError
 from include.release.agreement import ask_server, disagreements
 from include.release.confirmation import NOT_CONFIRMED, confirmed
-from include.release.errors import NotConfirmed, ReleaseError
+from include.release.errors import DamagedError, NotConfirmed, ReleaseError
 from include.release.quarantine import quarantine
+from include.release.repair import describe, repair
 from include.release.rollback import REQUEST, parse_version, roll_back
 from include.release.store import ReleaseStore
+from include.release.versions import LIVE
 from include.serving.verify import find_server
 
 
@@ -47,11 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
         "python -m include.release", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("list", "show", "verify", "serve"):
+    for name in ("list", "show", "verify", "serve", "repair"):
         command = commands.add_parser(name)
         command.add_argument("model")
-        if name in ("show", "verify"):
-            command.add_argument("version", type=int, nargs="?" if name == "verify" else None)
+        if name in ("show", "verify", "repair"):
+            command.add_argument("version", type=int, nargs="?" if name != "show" else None)
     command = commands.add_parser("rollback")
     command.add_argument("model")
     command.add_argument("version", help="its number, or `previous`")
@@ -76,6 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
             released = [path.name for path in places.releases.glob("*/")]
             advice = did_you_mean(given.model, released) if released else ""
             raise ReleaseError(f"nothing was released for {given.model!r} in {places.releases}{advice}")
+        if store.undecided():
+            for record in store.settle(find_server(places, given.model, load_config(given.model).release)):
+                print(f"{given.model} {record.version} is out of sight: its release died", file=sys.stderr)
         return COMMANDS[given.command](places, store, given)
     except NotConfirmed as error:
         print(f"{error}. When it is back: bin/releases serve {given.model}", file=sys.stderr)
@@ -139,6 +146,26 @@ def _serve(places: Places, store: ReleaseStore, given: argparse.Namespace) -> in
     return confirmed(places)
 
 
+def _repair(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
+    config, status = load_config(given.model), 0
+    versions = [given.version] if given.version else [r.version for r in store.records() if r.state in LIVE]
+    for version in versions:
+        try:
+            repaired = repair(places, config, version)
+        except DamagedError as error:
+            print(
+                f"{error}\n  what to do: restore it from a backup; until then nights are judged by model_gate."
+                f"damaged_production, and the next release supersedes it. Or bin/releases quarantine {given.model} "
+                f"{version} --reason damaged",
+                file=sys.stderr,
+            )
+            status = 1
+        else:
+            what = f"repaired: {describe(repaired)}" if repaired else "is as it was released"
+            print(f"{given.model} {version} {what}")
+    return status
+
+
 def _own(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
     config = load_config(given.model)
     if not config.release.gcs:
@@ -159,6 +186,7 @@ COMMANDS = {
     "quarantine": _quarantine,
     "canary": _canary,
     "serve": _serve,
+    "repair": _repair,
     "own": _own,
 }
 

@@ -93,7 +93,7 @@ def _of_record(store: ReleaseStore, record: ReleaseRecord) -> Iterator[Disagreem
     if record.state in ("releasing", "verifying"):
         yield Disagreement(
             what=f"the release of {title} did not end: its record says {record.state}",
-            action=f"clear `release` of {record.run_id}; the next release of any run takes it back",
+            action="wait while it goes on; if it died, the next bin/releases command takes it out of sight",
         )
     elif record.state in LIVE and not folder.is_dir():
         yield Disagreement(
@@ -104,7 +104,7 @@ def _of_record(store: ReleaseStore, record: ReleaseRecord) -> Iterator[Disagreem
         try:
             store.verify(record.version)
         except DamagedError as error:
-            yield Disagreement(what=str(error), action=f"bin/releases quarantine {title} --reason damaged")
+            yield Disagreement(what=str(error), action=f"bin/releases repair {title}")
     elif folder.is_dir():
         yield Disagreement(
             what=f"{title} is {record.state} by its record, and {folder} is there to be served",

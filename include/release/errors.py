@@ -24,11 +24,19 @@ class CanaryRunning(ReleaseError):
 
 
 class ReleaseNotVerified(ReleaseError):
-    """The model server did not answer for a version as it should: it is quarantined, the one before stays."""
+    """The model server refused a version, or answered for it as it should not."""
+
+
+class NotLoadedInTime(ReleaseNotVerified):
+    """The model server has not loaded a version in time, and has not said that it cannot."""
 
 
 class ServerNotReached(ReleaseError):
     """The model server is configured and does not answer."""
+
+
+class NotVerifiedYet(ServerNotReached):
+    """A version could not be verified, which says nothing against it: it is out of sight until a retry verifies it."""
 
 
 class NotConfirmed(ServerNotReached):

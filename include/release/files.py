@@ -23,7 +23,8 @@ def hash_files(folder: Path) -> dict[str, str]:
         if path.is_file():
             files.append(path)
     with ThreadPoolExecutor(cpus()) as pool:  # hashing releases the interpreter's lock
-        return dict(zip((path.relative_to(folder).as_posix() for path in files), pool.map(_sha256, files), strict=True))
+        names = (path.relative_to(folder).as_posix() for path in files)
+        return dict(zip(names, pool.map(hash_file, files), strict=True))
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
@@ -34,9 +35,19 @@ def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
     return sorted(wrong)
 
 
-def _sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """Its sha256, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy to a new file that survives a power cut, once its folder is synced too."""
+    with open(source, "rb") as read, open(target, "xb") as written:
+        shutil.copyfileobj(read, written, 2**20)
+        written.flush()
+        os.fchmod(written.fileno(), 0o644)
+        os.fsync(written.fileno())
 
 
 def copy_files(source: Path, target: Path, top: Path) -> None:
@@ -52,11 +63,7 @@ def copy_files(source: Path, target: Path, top: Path) -> None:
             copy.mkdir()
             folders.append(copy)
             continue
-        with open(path, "rb") as read, open(copy, "xb") as written:
-            shutil.copyfileobj(read, written, 2**20)
-            written.flush()
-            os.fchmod(written.fileno(), 0o644)
-            os.fsync(written.fileno())
+        copy_file(path, copy)
     for folder in reversed(folders):
         folder.chmod(0o755)
         sync_folder(folder)

@@ -18,8 +18,8 @@ from include.contracts.config import load_config
 from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import Rollback
-from include.release.errors import NotConfirmed, ReleaseError
-from include.release.store import ReleaseStore
+from include.release.errors import NotConfirmed, ProductionChanged, ReleaseError
+from include.release.store import ANY, ReleaseStore
 from include.release.targets import retire
 from include.release.versions import LIVE
 from include.serving.verify import find_server
@@ -56,15 +56,20 @@ def roll_back(places: Places, request: Path) -> Rollback:
         raise ReleaseError(f"{asked.model} is not rolled back without a reason")
     config = load_config(asked.model)
     store = ReleaseStore(places.serving, places.releases, asked.model)
-    if asked.from_version is None:  # resolved once: `previous` means another version after half the work
-        asked = _resolved(asked, store)
-        asked.save(request)
     server = find_server(places, asked.model, config.release)
+    if asked.from_version is None:  # resolved once: `previous` means another version after half the work
+        store.settle(server)  # a version that nobody has verified is no version to go back from
+        with store.locked():
+            asked = _resolved(asked, store)
+            asked.save(request)
     restored = store.record(asked.version)
     why = f"rolled back to {asked.version} by {asked.requested_by}: {asked.reason}"
     not_confirmed: NotConfirmed | None = None
     try:
-        store.roll_back(asked.version, why, server=server)
+        store.roll_back(asked.version, why, server=server, production=asked.from_version if asked.previous else ANY)
+    except ProductionChanged:  # a release ended between the two
+        asked.model_copy(update={"version": None, "from_version": None, "withdrawn": []}).save(request)
+        return roll_back(places, request)
     except NotConfirmed as error:
         not_confirmed = error
     baselines = withdraw_after(places.baselines, asked.model, restored.run_id, restored.snapshot_id)
@@ -98,7 +103,7 @@ def _resolved(asked: Rollback, store: ReleaseStore) -> Rollback:
                 f"{asked.model} {versions[0]} is the only version in {store.folder}: there is no previous one. "
                 "Quarantined ones are listed by `python -m include.release list`."
             )
-        asked = asked.model_copy(update={"version": versions[-2]})
+        asked = asked.model_copy(update={"version": versions[-2], "previous": True})
     elif asked.version not in versions:
         record = store.record(asked.version)  # raises for one that never was
         there = ", ".join(map(str, versions))

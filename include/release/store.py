@@ -5,7 +5,11 @@ what may be done when, and what the model server is told.
 
 With a model server, what was renamed is first `verifying`: not in production before the server has answered for it.
 The lock is held meanwhile, so that whoever has it and finds a `verifying` version knows that its release died: a retry
-of that run verifies it again, any other takes it back.
+of that run verifies it again, any other takes it out of sight.
+
+A version that the server refused is `quarantined` for good. One that could not be verified, since the server went away
+or the release died, is `unverified`: the same files get their number back when they are released again, by a retry or
+by a later night of the same data.
 
 A version may be verified to be the `canary`: its callers get it, and the one in production stays what it is until the
 canary is promoted or stopped. There is one at most, it is the newest version, and nothing else is released meanwhile.
@@ -23,14 +27,17 @@ from include.release.errors import (
     CanaryRunning,
     DamagedError,
     NotConfirmed,
+    NotLoadedInTime,
+    NotVerifiedYet,
     ProductionChanged,
     ReleaseError,
+    ReleaseNotVerified,
     ServerNotReached,
     WithdrawnError,
 )
 from include.release.files import changes, hash_files
 from include.release.transitions import Transitions
-from include.release.versions import LIVE
+from include.release.versions import ASIDE, LIVE
 
 LOG = logging.getLogger(__name__)
 
@@ -47,7 +54,7 @@ class ModelServer(Protocol):
         """Raises ServerNotReached."""
 
     def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
-        """Raises ReleaseNotVerified."""
+        """Raises ReleaseNotVerified for a version that was refused, and what else keeps the server from answering."""
 
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         """Make `version` what stable clients get; None: the model has none. `loadable` is what the folder has.
@@ -82,14 +89,15 @@ class ReleaseStore(Transitions):
         """Make the SavedModel in `source` the newest version, and say so in a record.
 
         A retry with the model that this run released already gives the same record, and no second version. With a
-        `server` the version is in production once that has verified it, and quarantined if it does not; a server that
+        `server` the version is in production once that has verified it, and quarantined if it is refused; a server that
         does not answer is found out before anything is released. With a `canary_share` of the callers, it becomes the
         canary of the version in production, if there is one. `recipe` is of include/pipeline/recipe.py. `validated` are
         the hashes that the files had when they were validated. `now` is in Unix seconds; a clock that went backwards
         still gives a greater version.
 
-        Raises ReleaseError, CanaryRunning while another run's version is the canary, and ProductionChanged when the
-        version in production is not `judged_against`, the one that the model was compared with (None: nothing was in
+        Raises ReleaseError, NotVerifiedYet when the server could not answer for the version, CanaryRunning while
+        another run's version is the canary, and ProductionChanged when the version in production is not
+        `judged_against`, the one that the model was compared with (None: nothing was in
         production). The lock is held, so that neither changes before the rename.
         """
         source = Path(source)
@@ -102,13 +110,12 @@ class ReleaseStore(Transitions):
                 "what is downstream, and the model is made anew."
             )
         with self.locked():
+            self._recover()
+            same = [record for record in reversed(self.records()) if record.files == files]
+            mine = next((r for r in same if r.run_id == run_id and r.state != "unverified"), None)
+            self._withdraw_dead(server, but=mine)
             if server is not None:
                 server.check()
-            self._recover()
-            mine = next((r for r in self.records() if r.run_id == run_id and r.files == files), None)
-            for record in self.records():
-                if record.state == "verifying" and record != mine:
-                    self._take_back(record, "its release died before the model server had verified it", server)
             if mine is not None:
                 return self._into_production(self._released_before(mine), server)
             if waits_for := self.waits_for(run_id):
@@ -129,7 +136,7 @@ class ReleaseStore(Transitions):
             self._check_space(source, files)
             record = ReleaseRecord(
                 model=self.model,
-                version=(version := self._next_version(time.time() if now is None else now)),
+                version=(version := self._version_for(files, time.time() if now is None else now)),
                 state="releasing",
                 run_id=run_id,
                 snapshot_id=snapshot_id,
@@ -144,7 +151,22 @@ class ReleaseStore(Transitions):
                 recipe=recipe,
                 canary_share=canary_share if production is not None else None,
             )
-            return self._into_production(self._publish(source, record), server)
+            record = self._publish(source, record)
+            self._drop_unverified(record)
+            return self._into_production(record, server)
+
+    def settle(self, server: ModelServer | None) -> list[ReleaseRecord]:
+        """Take out of sight what a release that died has left there unverified; gives the records of that.
+
+        Gives [] at once while another process has the lock: a release that goes on settles what others left.
+        """
+        try:
+            with self.locked(wait=False):
+                self._recover()
+                return self._withdraw_dead(server)
+        except BlockingIOError:
+            LOG.info("%s is being released or rolled back: nothing is settled", self.model)
+            return []
 
     def note(self, version: int, details: dict[str, Any]) -> ReleaseRecord:
         """Add to the details in the record of `version`."""
@@ -220,15 +242,18 @@ class ReleaseStore(Transitions):
                 )
             return record
 
-    def roll_back(self, to: int, why: str, *, server: ModelServer | None = None) -> list[int]:
+    def roll_back(self, to: int, why: str, *, server: ModelServer | None = None, production: int = ANY) -> list[int]:
         """Make `to` the version in production by quarantining all newer ones; gives those, newest first.
 
         The server's stable clients get `to` before anything newer goes away. If the server cannot be reached, it is
         done on disk all the same, which the server reads when it is back, and NotConfirmed is raised at the end.
-        Raises ReleaseError, with nothing changed, for a version that is not there, damaged, or refused by the server.
+        Raises ReleaseError, with nothing changed, for a version that is not there, damaged, or refused by the server,
+        and ProductionChanged when neither `production` nor `to` is in production.
         """
         with self.locked():
             self._recover()
+            if production != ANY and self.production() not in (production, to):
+                raise ProductionChanged(f"{self.model} is at {_version(self.production())}, and not at {production}")
             record = self.record(to)
             if record.state != "released":
                 there = ", ".join(map(str, self.versions())) or "none"
@@ -259,11 +284,11 @@ class ReleaseStore(Transitions):
         with self.locked():
             self._recover()
             kept = self.versions()[-max(keep, 2) :]
-            old = [r for r in self.records() if kept and r.version < kept[0] and r.state in ("released", "quarantined")]
+            old = [r for r in self.records() if kept and r.version < kept[0] and r.state in ("released", *ASIDE)]
             for record in old:
-                quarantined = record.state == "quarantined"
-                why = f"quarantined: {record.why}" if quarantined else f"older than the {len(kept)} versions kept"
-                place = self._aside("quarantined", record.version) if quarantined else self._place(record.version)
+                aside = record.state in ASIDE
+                why = f"{record.state}: {record.why}" if aside else f"older than the {len(kept)} versions kept"
+                place = self._aside(record.state, record.version) if aside else self._place(record.version)
                 if place.exists():
                     self._rename(place, self._aside("removed", record.version))
                 self._save(record, state="removed", why=why)
@@ -271,7 +296,7 @@ class ReleaseStore(Transitions):
             return [record.version for record in old]
 
     def _into_production(self, record: ReleaseRecord, server: ModelServer | None) -> ReleaseRecord:
-        """What is `verifying` becomes released, or the canary, or quarantined."""
+        """What is `verifying` becomes released, or the canary; or quarantined, or unverified."""
         to_canary = record.canary_share is not None
         if record.state == "verifying" and not _answers(server):
             if to_canary:
@@ -285,13 +310,20 @@ class ReleaseStore(Transitions):
         try:
             self.verify(record.version)
             verification = server.verify(record, self.production())
+        except ReleaseNotVerified as error:
+            if isinstance(error, NotLoadedInTime):
+                raise self._not_verified_yet(record, error, server) from error
+            self._take_back(record, str(error), server)
+            raise
+        except Exception as error:
+            raise self._not_verified_yet(record, error, server) from error
+        try:
             if to_canary:
                 server.serve(self.production(), self._loadable(), record.version)
             else:
                 server.serve(record.version, self._loadable())
-        except Exception as error:
-            self._take_back(record, str(error), server)
-            raise
+        except Exception as error:  # it has answered well: what fails now is no fault of the version
+            raise self._not_verified_yet(record, error, server) from error
         now = dt.datetime.now(dt.UTC)
         record = self._save(
             record,
@@ -305,13 +337,47 @@ class ReleaseStore(Transitions):
         LOG.info("%s %s is %s, verified by the server at %s", self.model, record.version, what, server.address)
         return record
 
-    def _take_back(self, record: ReleaseRecord, why: str, server: ModelServer | None) -> None:
-        """Quarantine a version that never was in production; first its clients go back to the one that is."""
+    def _not_verified_yet(self, record: ReleaseRecord, error: Exception, server: ModelServer | None) -> NotVerifiedYet:
+        """Take a version out of sight that the server could not be asked about; gives the error that says so."""
+        self._take_back(record, str(error), server, "unverified")
+        return NotVerifiedYet(
+            f"{self.model} {record.version} could not be verified, and is out of sight in "
+            f"{self._aside('unverified', record.version)}: {error}. A retry verifies and releases it as it is, and so "
+            "does a later night with the same data."
+        )
+
+    def _take_back(
+        self, record: ReleaseRecord, why: str, server: ModelServer | None, state: str = "quarantined"
+    ) -> None:
+        """Withdraw a version that never was in production; first its clients go back to the one that is."""
         try:
-            self._serve(self.production(), server)
+            self._serve(self.production(), server, self._canary_but(record.version))
         except Exception as error:  # whatever the server says: the version must go
             LOG.error("the labels of %s could not be restored: %s", self.model, error)
-        self._withdraw(record, why)
+        self._withdraw(record, why, state)
+
+    def _withdraw_dead(self, server: ModelServer | None, but: ReleaseRecord | None = None) -> list[ReleaseRecord]:
+        """Take versions out of sight whose release died while the server was asked; gives their records."""
+        dead = [record for record in self.records() if record.state == "verifying" and record != but]
+        for record in dead:
+            why = "its release died before the model server had verified it"
+            self._take_back(record, why, server, "unverified")
+        return dead
+
+    def _version_for(self, files: dict[str, str], now: float) -> int:
+        """The number that these files had before they were unverified, unless a newer one was given since."""
+        newest = self.records()[-1:]
+        if newest and newest[0].state == "unverified" and newest[0].files == files:
+            return newest[0].version
+        return self._next_version(now)
+
+    def _drop_unverified(self, record: ReleaseRecord) -> None:
+        """Remove earlier copies of what is `record` now."""
+        for other in self.records():
+            if other.state == "unverified" and other.files == record.files:
+                self._save(other, state="removed", why=f"the same files are version {record.version}")
+            if other.files == record.files:
+                shutil.rmtree(self._aside("unverified", other.version), ignore_errors=True)
 
     def _serve(
         self, version: int | None, server: ModelServer | None, canary: int | None = None

@@ -9,7 +9,7 @@ import fcntl
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 from include.contracts.base import sync_folder
 from include.contracts.release import ReleaseRecord
 from include.release.errors import DamagedError, ReleaseError, SpaceError
-from include.release.files import copy_files, hash_files
-from include.release.versions import LIVE, PARSES_AS_INTEGER, Versions
+from include.release.files import copy_file, copy_files, hash_file, hash_files
+from include.release.versions import ASIDE, LIVE, PARSES_AS_INTEGER, Versions
 from include.space import check_space
 
 LOG = logging.getLogger(__name__)
@@ -30,16 +30,46 @@ class Transitions(Versions):
     """The changes that a ReleaseStore is made of, each made while the lock is held."""
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """One process at a time for this model. The lock ends with the process that holds it, however it ends."""
+    def locked(self, wait: bool = True) -> Iterator[None]:
+        """One process at a time for this model. The lock ends with the process that holds it, however it ends.
+
+        Raises BlockingIOError where another has it and is not to be waited for.
+        """
         self.releases.mkdir(parents=True, exist_ok=True)
         with open(self.releases / ".lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise
                 LOG.info("waiting for another release of %s to end (%s)", self.model, file.name)
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def replace(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
+        """Put copies in the place of files of a version, each in one rename; files that are not of the release go.
+
+        So a server that loads the version meanwhile never reads half a file. Raises ReleaseError.
+        """
+        with self.locked():
+            self._recover()
+            folder, staging = self.find(record.version), self.folder / f".staging-{record.version}"
+            try:
+                for name, copy in copies.items():
+                    (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                    copy_file(copy, staging / name)
+                    if hash_file(staging / name) != record.files[name]:
+                        raise DamagedError(f"the copy of {copy} in {staging} differs: was it changed meanwhile? Retry.")
+                for name in copies:
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    self._rename(staging / name, folder / name)
+                for name in self.damage(record, folder).keys() - record.files.keys():
+                    (folder / name).unlink()
+            except OSError as error:
+                raise ReleaseError(f"{folder} could not be repaired (no file in it is half): {error}") from error
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+            LOG.warning("repaired %s %s: %s", self.model, record.version, ", ".join(sorted(copies)) or "nothing lost")
 
     def _recover(self) -> None:
         """Bring folder and records together again after a process that died between the two."""
@@ -57,14 +87,22 @@ class Transitions(Versions):
                     self._complete(record)
                 except DamagedError as error:
                     LOG.error("%s", error)
+            elif record.state == "releasing" and self._aside("unverified", record.version).exists():
+                self._save(record, state="unverified", why="the release that was to verify it died")
             elif record.state == "releasing":
                 self._record_path(record.version).unlink()
-            elif record.state in LIVE and not renamed and self._aside("quarantined", record.version).exists():
-                self._save(record, state="quarantined", why="the process that quarantined it died before it said why")
+            elif record.state in (*LIVE, "unverified") and not renamed and (state := self._moved_aside(record)):
+                self._save(record, state=state, why="the process that took it out of sight died before it said why")
             elif record.state == "released" and not renamed and self._aside("removed", record.version).exists():
                 self._save(record, state="removed", why="older than the versions kept")
-        for leftover in self.folder.glob("removed-*"):
+        unverified = {self._aside(r.state, r.version) for r in self.records() if r.state == "unverified"}
+        for leftover in [*self.folder.glob("removed-*"), *set(self.folder.glob("unverified-*")) - unverified]:
             shutil.rmtree(leftover)
+
+    def _moved_aside(self, record: ReleaseRecord) -> str | None:
+        """The state that the folder of `record` has by its name and the record has not; None where they agree."""
+        there = [state for state in ASIDE if self._aside(state, record.version).exists()]
+        return there[0] if there and record.state not in there else None
 
     def _check_volume(self) -> None:
         """A serving volume that is not mounted looks like an empty folder: nothing may be released into that."""
@@ -81,7 +119,7 @@ class Transitions(Versions):
 
     def _next_version(self, now: float) -> int:
         """Unix seconds, and greater than any number that was ever given, so that a client never sees it change."""
-        names = [name.removeprefix("quarantined-") for name in self._names()]
+        names = [name.removeprefix("quarantined-").removeprefix("unverified-") for name in self._names()]
         names = [name for name in names if PARSES_AS_INTEGER.fullmatch(name)]
         odd = sorted(name for name in names if not re.fullmatch(r"[1-9]\d{9}", name, re.ASCII))
         if odd:
@@ -124,21 +162,23 @@ class Transitions(Versions):
         try:
             self.verify(record.version)
         except DamagedError as error:
-            self._withdraw(record, str(error))
+            self._withdraw(record, str(error), "unverified")  # the disk's fault: a retry copies the model again
             raise
         state = "verifying" if record.server else "released"
         record = self._save(record, state=state, released_at=dt.datetime.now(dt.UTC))
         LOG.info("%s %s %s in %s", state, self.model, record.version, record.path)
         return record
 
-    def _withdraw(self, record: ReleaseRecord, why: str) -> ReleaseRecord:
+    def _withdraw(self, record: ReleaseRecord, why: str, state: str = "quarantined") -> ReleaseRecord:
         # The folder first: a bad version must be gone even if this process dies before it can say why.
-        if self._place(record.version).exists():
-            self._rename(self._place(record.version), self._aside("quarantined", record.version))
+        aside = self._aside(state, record.version)
+        places = (self._place(record.version), self._aside("unverified", record.version))
+        if folder := next((place for place in places if place != aside and place.exists()), None):
+            self._rename(folder, aside)
         elif record.state in ("quarantined", "removed"):
             return record
-        LOG.warning("quarantined %s %s: %s", self.model, record.version, why)
-        return self._save(record, state="quarantined", why=why)
+        LOG.warning("%s %s %s: %s", state, self.model, record.version, why)
+        return self._save(record, state=state, why=why)
 
     def _rename(self, old: Path, new: Path) -> None:
         old.rename(new)

@@ -6,6 +6,7 @@ not parse, and gets its number in one rename, when it is whole and on disk:
 
     .staging-<version>      being written
     <version>               in production, or older
+    unverified-<version>    out of sight until the model server can be asked about it
     quarantined-<version>   taken back; kept to be looked at
     removed-<version>       being deleted
 
@@ -24,6 +25,7 @@ from include.release.files import hash_files
 LOG = logging.getLogger(__name__)
 
 LIVE = ("verifying", "canary", "released")
+ASIDE = ("quarantined", "unverified")  # the states whose files are kept out of the server's sight
 PARSES_AS_INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 
 
@@ -71,6 +73,10 @@ class Versions:
         known = {str(record.version) for record in self.records()}
         return sorted(name for name in self._names() if PARSES_AS_INTEGER.fullmatch(name) and name not in known)
 
+    def undecided(self) -> bool:
+        """Whether a release goes on, or has died before its version was verified."""
+        return any(record.state in ("releasing", "verifying") for record in self.records())
+
     def records(self) -> list[ReleaseRecord]:
         """The record of every version that was ever given a number, oldest first."""
         paths = [path for path in self.releases.glob("*.json") if path.stem.isdecimal()]
@@ -87,8 +93,8 @@ class Versions:
             ) from None
 
     def find(self, version: int) -> Path:
-        """The folder of `version`'s files, quarantined or not. Raises ReleaseError when they are gone."""
-        for folder in (self._place(version), self._aside("quarantined", version)):
+        """The folder of `version`'s files, in sight or not. Raises ReleaseError when they are gone."""
+        for folder in (self._place(version), *(self._aside(state, version) for state in ASIDE)):
             if folder.is_dir():
                 return folder
         record = self.record(version)
@@ -97,17 +103,21 @@ class Versions:
     def verify(self, version: int) -> ReleaseRecord:
         """Hash every file of `version` on disk. Raises DamagedError, naming what differs from the record."""
         record = self.record(version)
-        found = hash_files(self._place(version)) if self._place(version).is_dir() else {}
-        wrong = [f"{name} is missing" for name in record.files.keys() - found.keys()]
-        wrong += [f"{name} is not of this release" for name in found.keys() - record.files.keys()]
-        wrong += [f"{name} differs" for name in record.files.keys() & found.keys() if record.files[name] != found[name]]
-        if wrong:
+        if damage := self.damage(record, self._place(version)):
             raise DamagedError(
-                f"{self._place(version)} ({record.state}) is not what was released: {'; '.join(sorted(wrong))}. "
-                "Release the model again in a new run, and take this version back: "
-                f'bin/releases quarantine {self.model} {version} --reason "damaged"'
+                f"{self._place(version)} ({record.state}) is not what was released: {'; '.join(damage.values())}. "
+                f"Repair it: bin/releases repair {self.model} {version}"
             )
         return record
+
+    def damage(self, record: ReleaseRecord, folder: Path) -> dict[str, str]:
+        """Each file in `folder` that is not what was released, or is missing there, and what is wrong with it."""
+        found = hash_files(folder) if folder.is_dir() else {}
+        wrong = {name: f"{name} is missing" for name in record.files.keys() - found.keys()}
+        wrong |= {name: f"{name} is not of this release" for name in found.keys() - record.files.keys()}
+        both = record.files.keys() & found.keys()
+        wrong |= {name: f"{name} differs" for name in both if record.files[name] != found[name]}
+        return dict(sorted(wrong.items()))
 
     def _loadable(self) -> list[int]:
         """The versions that the server finds in the model's folder, whatever their records say."""

@@ -19,7 +19,7 @@ from include.contracts.golden import GOLDEN, Golden
 from include.contracts.night import utc_now
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord, Verification
-from include.release.errors import ReleaseNotVerified, ServerNotReached
+from include.release.errors import NotLoadedInTime, ReleaseError, ReleaseNotVerified, ServerNotReached
 from include.release.store import ReleaseStore
 from include.serving.address import ServerAddress, base_path, find_address
 from include.serving.address import path as address_file
@@ -35,6 +35,8 @@ LATENCY_SECONDS = 20.0
 LATENCY_ROUNDS = 3  # a version is too slow if it is in each of them: others work on this machine too
 LATENCY_SLACK_MS = 5.0  # a difference below this is noise
 NOT_REACHED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+NOT_JUDGED = (*NOT_REACHED, "CANCELLED", "ABORTED", "RESOURCE_EXHAUSTED")  # of the server, not of the version
+NOT_LOADED = "Servable not found"  # TensorFlow Serving's words, also for a version that it had a moment ago
 
 
 class ConfigurationFile:
@@ -93,7 +95,10 @@ class ModelServer(ConfigurationFile):
                 )
 
     def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
-        """Wait for the version, compare its golden predictions, measure it. Raises ReleaseNotVerified."""
+        """Wait for the version, compare its golden predictions, measure it.
+
+        Raises ReleaseNotVerified for what is the version's fault, NotLoadedInTime, and ServerNotReached.
+        """
         golden = read_golden(Path(record.path))
         if not self._configured():
             try:
@@ -225,6 +230,7 @@ def verify_release(
     :param latency_factor: the largest p99 allowed, of the previous version's
     :param timeout: seconds until it must be AVAILABLE
     :raises ReleaseNotVerified: with the server's own text, or the figures
+    :raises ServerNotReached: when the server was away, and so has said nothing about the version
     """
     began = time.monotonic()
     wait_until_available(grpc, model, version, timeout)
@@ -263,7 +269,7 @@ def verify_release(
 
 
 def wait_until_available(client: Client, model: str, version: int, timeout: float) -> None:
-    """Raises ReleaseNotVerified when the version failed to load or is not there in time, ServerNotReached."""
+    """Raises ReleaseNotVerified when the version failed to load, NotLoadedInTime, ServerNotReached."""
     end = time.monotonic() + timeout
     give_up = time.monotonic() + min(REACH_SECONDS, timeout / 2)
     state = "not known to the server"
@@ -278,15 +284,15 @@ def wait_until_available(client: Client, model: str, version: int, timeout: floa
         except ServingError as error:
             if error.code in NOT_REACHED and time.monotonic() > give_up:
                 raise ServerNotReached(f"the model server does not answer at {client.address}: {error}") from None
-            if error.code not in (*NOT_REACHED, "NOT_FOUND"):
-                raise ReleaseNotVerified(f"the model server refused, for {model} {version}: {error}") from None
+            if error.code not in (*NOT_REACHED, "NOT_FOUND"):  # of a question that is not about the version's answers
+                raise ServerNotReached(f"{client.address} does not say how {model} {version} is: {error}") from None
             reached = error.code == "NOT_FOUND"
         else:
             reached = True
         if reached:
             give_up = time.monotonic() + min(REACH_SECONDS, timeout / 2)
         time.sleep(POLL_SECONDS)
-    raise ReleaseNotVerified(
+    raise NotLoadedInTime(
         f"{model} {version} is not AVAILABLE after {timeout:.0f} s, but {state}. Does the server watch this serving "
         "volume, and load this version? release.timeout_seconds in the model's config.toml says how long to wait."
     )
@@ -296,9 +302,9 @@ def _state_over_rest(rest: Client, model: str, version: int) -> None:
     try:
         state = rest.status(model, version)[version].state
     except ServingError as error:
-        raise ReleaseNotVerified(f"{model} {version} is AVAILABLE over gRPC, but over REST: {error}") from None
+        raise ServerNotReached(f"{model} {version} is AVAILABLE over gRPC, but over REST: {error}") from None
     if state != "AVAILABLE":
-        raise ReleaseNotVerified(f"{model} {version} is AVAILABLE over gRPC, but {state} over REST: is it one server?")
+        raise ServerNotReached(f"{model} {version} is AVAILABLE over gRPC, but {state} over REST: is it one server?")
 
 
 def largest_difference(client: Client, model: str, version: int, golden: Golden) -> float:
@@ -307,14 +313,19 @@ def largest_difference(client: Client, model: str, version: int, golden: Golden)
     try:
         answers = client.predict(model, examples, signature=golden.signature, version=version).values
     except ServingError as error:
-        raise ReleaseNotVerified(
-            f"{model} {version} does not answer the golden requests over {client.address}: {error}"
-        ) from None
+        text = f"{model} {version} does not answer the golden requests over {client.address}: {error}"
+        raise _refusal(error, text) from None
     differences = [
         abs(_number(answer, golden.output) - example.probability)
         for answer, example in zip(answers, golden.examples, strict=True)
     ]
     return math.nan if any(map(math.isnan, differences)) else max(differences)
+
+
+def _refusal(error: ServingError, text: str) -> ReleaseError:
+    """What a failed request says: that the server refused the version, or that it was away itself."""
+    away = error.code in NOT_JUDGED or (error.code == "NOT_FOUND" and NOT_LOADED in str(error))
+    return ServerNotReached(text) if away else ReleaseNotVerified(text)
 
 
 def _number(answer, output: str) -> float:
@@ -357,7 +368,7 @@ def measure_latency(
                 client.predict(model, [examples[number % len(examples)]], signature=golden.signature, version=each)
             except ServingError as error:
                 if each == version:
-                    raise ReleaseNotVerified(f"{model} {version} failed in request {number}: {error}") from None
+                    raise _refusal(error, f"{model} {version} failed in request {number}: {error}") from None
                 log.warning("%s %s is not compared with %s: %s", model, version, each, error)
                 del took[each]
                 continue

@@ -91,7 +91,8 @@ Loads the exported model in a clean process and asks it raw examples, as a serve
     "release": """\
 Copies the model atomically into the volume that TensorFlow Serving watches, as a new version, and keeps a record. The
 server must then load it and answer golden examples as the model did offline; it gets the label `stable` for that, and
-is quarantined otherwise. One at a time for each model. Skipped when the run is not asked to release.
+is quarantined otherwise. If the server is away meanwhile, the version is out of sight (`unverified`) until a retry
+verifies it. One at a time for each model. Skipped when the run is not asked to release.
 
 **If it fails**: the previous version stays; clear it to try again. A version is never released twice.""",
     "verdict": """\

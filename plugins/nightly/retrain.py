@@ -78,7 +78,8 @@ def retrain_dag(model: str) -> DAG:
         infra_validator = MLStepOperator(**task("infra_validator"), pool=POOL)
         # One at a time over all runs of the model, nightly, manual and backfill: a pool of one slot for each model
         # would do the same, but would have to be made by hand for a new model.
-        release = ReleaseOperator(**task("release"), pool=POOL, max_active_tis_per_dag=1)
+        # Its tries span some five minutes: a model server that is restarted or moved is back by then.
+        release = ReleaseOperator(**task("release"), pool=POOL, max_active_tis_per_dag=1, retries=3)
         verdict = VerdictOperator(**task("verdict"), retries=2, execution_timeout=dt.timedelta(minutes=5))
 
         chain(plan, download, snapshot, examples, statistics, [example_validator, drift_skew], data_gate)

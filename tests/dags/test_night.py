@@ -13,11 +13,13 @@ from include.contracts.night import Night, StepError, utc_now
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome, Verdict
 from include.nights.verdict import REVIEW_TASKS as REVIEW
-from nightly.operators.base import rendered
+from include.release.store import ReleaseStore
+from nightly.operators.base import NightOperator, rendered
 from nightly.operators.plan import BEAM_CHECK
 from nightly.retrain import retrain_dag
 from nightly.web.log import excerpt
 from nightly_plugin import write_note
+from tests.include.release.models import NOW, export, names, release
 
 
 @pytest.fixture
@@ -214,3 +216,17 @@ def test_while_a_canary_is_compared_a_night_trains_and_judges_and_releases_nothi
     assert state == "success" and "release" in skipped(states) and "model_gate" not in skipped(states)
     assert note.startswith("**○ ACCEPTED: data and model deserve a release, and canary 1480000000 is being compared")
     assert "since 2016-01-01 09:00 UTC" in note
+
+
+@pytest.mark.parametrize("by", ["plan", "verdict"])
+def test_what_a_dead_release_left_unverified_is_out_of_sight_after(run_night, tmp_path, monkeypatch, by):
+    store = ReleaseStore(tmp_path / "var/serving", tmp_path / "var/releases", "taxi")
+    record = release(store, export(tmp_path / "export"))
+    record.model_copy(update={"state": "verifying", "server": "grpc://one"}).save(store.releases / f"{NOW}.json")
+    settle = NightOperator.settle_releases
+    monkeypatch.setattr(NightOperator, "settle_releases", lambda self: settle(self) if self.task_id == by else None)
+
+    _, _, states, _ = run_night({"release": "fail"} if by == "verdict" else {})
+
+    assert states["verdict"] == ("failed" if by == "verdict" else "success")
+    assert store.record(NOW).state == "unverified" and names(store.folder) == [f"unverified-{NOW}"]

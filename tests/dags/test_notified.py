@@ -4,7 +4,11 @@ import json
 
 import pytest
 
+from include.contracts.night import Night
+from include.contracts.verdict import Outcome, Verdict
+from include.release.store import ReleaseStore
 from tests.dags.test_night import run_night  # noqa: F401  the fixture
+from tests.include.release.models import export, release
 from tests.plugins.notifiers.receivers import web_server
 
 
@@ -30,6 +34,30 @@ def test_a_night_that_cannot_be_planned_is_told_with_the_reason(run_night, slack
 def test_a_night_whose_step_is_killed_is_told_with_what_killed_it(run_night, slack):  # noqa: F811
     run_night({"data_gate": "die"})
     assert "FAILED: data_gate failed" in told(slack) and "SIGKILL" in told(slack)
+
+
+def test_damaged_files_in_production_are_noticed_by_the_plan_and_told_whatever_becomes_of_the_night(
+    run_night,  # noqa: F811
+    slack,
+    tmp_path,
+):
+    store = ReleaseStore(tmp_path / "var/serving", tmp_path / "var/releases", "taxi")
+    version = release(store, export(tmp_path / "export")).version
+    (store.folder / str(version) / "saved_model.pb").write_bytes(b"half")
+
+    state, note, _, folder = run_night()
+
+    night, verdict = Night.load(folder / "request.json"), Verdict.load(folder / "verdict.json")
+    assert (state, night.production_version, night.damaged_version) == ("success", None, version)
+    assert (verdict.outcome, verdict.damage) == (Outcome.RELEASED, f"taxi {version} is damaged")
+    assert f"taxi {version} is damaged" in told(slack) and f"taxi {version} is damaged" in note
+
+
+def test_whole_files_in_production_start_no_repair(run_night, slack, tmp_path):  # noqa: F811
+    store = ReleaseStore(tmp_path / "var/serving", tmp_path / "var/releases", "taxi")
+    version = release(store, export(tmp_path / "export")).version
+    folder = run_night()[3]
+    assert Night.load(folder / "request.json").production_version == version and not slack
 
 
 def test_a_released_night_is_not_told(run_night, slack):  # noqa: F811

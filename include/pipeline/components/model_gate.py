@@ -16,6 +16,8 @@ from include.release.errors import ProductionChanged
 
 log = logging.getLogger("nightly")
 
+NO_PRODUCTION = "no model is in production yet"
+
 
 @component
 def ModelGate(
@@ -36,23 +38,42 @@ def ModelGate(
             f"version {measured.production_version}: clear `evaluator` with what is downstream"
         )
     measured.save(folder / "evaluation.json")  # every figure, for the night's page; the gate judges some of them
-    reasons = [*_note(night), *judge(night.config(), measured)]
+    damaged = f"version {night.damaged_version} in production is damaged" if night.damaged_version else NO_PRODUCTION
+    reasons = [*_notes(night), *judge(night.config(), measured, damaged)]
     passed = not any(reason.held for reason in reasons)
     result = GateResult(gate="model", passed=passed, reasons=reasons, decided_at=utc_now())
     result.save(folder / "model_gate.json")
     bless(blessing, result, log)
 
 
-def _note(night: Night) -> Iterator[Reason]:
+def _notes(night: Night) -> Iterator[Reason]:
     if night.production_note:
         figure = str(night.production_version or "nothing")
         yield Reason(
             check="production", subject="", figure=figure, threshold=None, held=False, message=night.production_note
         )
 
+    if night.damage:
+        lost = night.damaged_version is not None
+        held = lost and night.config().model_gate.damaged_production == "hold"
+        yield Reason(
+            check="production",
+            subject=f"version {night.in_production}",
+            figure="damaged" if lost else "repaired",
+            threshold=None,
+            held=held,
+            severity="error" if held else "warning",
+            message=night.damage,
+            action=f"Put a whole copy back (bin/releases repair {night.model}), and clear `evaluator` with what is "
+            "downstream; or run the night with model_gate.damaged_production = bounds_only.",
+        )
 
-def judge(config: ModelConfig, measured: Evaluation) -> Iterator[Reason]:
-    """Every bound of the config against the figures measured."""
+
+def judge(config: ModelConfig, measured: Evaluation, unjudged: str = NO_PRODUCTION) -> Iterator[Reason]:
+    """Every bound of the config against the figures measured.
+
+    :param unjudged: why there is no model to compare with, where there is none
+    """
     gate = config.model_gate
     for metric, bound in gate.metrics.items():
         yield from _judge_slice(metric, bound, OVERALL, measured)
@@ -71,7 +92,7 @@ def judge(config: ModelConfig, measured: Evaluation) -> Iterator[Reason]:
             figure=None,
             threshold=None,
             held=False,
-            message="the change against production was not judged: no model is in production yet",
+            message=f"the change against production was not judged: {unjudged}",
         )
 
 

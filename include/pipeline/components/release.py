@@ -76,7 +76,7 @@ def Release(
         server=find_server(places, night.model, config.release),
         canary_share=config.release.canary.share if config.release.canary else None,
         recipe=made_of,
-        judged_against=measured.production_version,
+        judged_against=night.in_production if measured.production_version is None else measured.production_version,
         validated=files_below(model, source),
     )
     if known_server := address.find_address(places):

@@ -105,6 +105,8 @@ def slack_blocks(verdict: Verdict, links: dict[str, str]) -> list[dict[str, Any]
     """A verdict as Slack's Block Kit, within its limits: headline, error, causes with their figures, links."""
     found = causes(verdict.reasons)
     said = [_slack_text(f"{verdict.model}: {headline(verdict)}")]
+    if verdict.damage:
+        said.append(_slack_text(verdict.damage))
     if verdict.error:
         said.append(_slack_text(verdict.error.replace("```", "'''"), "```{}```"))
     said += [_slack_cause(cause) for cause in found[:SLACK_CAUSES]]

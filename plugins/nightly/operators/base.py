@@ -18,8 +18,10 @@ from airflow.sdk.exceptions import (
 )
 
 from include.contracts.base import did_you_mean, write_atomically
+from include.contracts.config import load_config
 from include.contracts.night import Night, StepError, utc_now
 from include.contracts.places import Places
+from include.release.store import ReleaseStore
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -55,6 +57,15 @@ class NightOperator(BaseOperator):
     def night(self) -> Night:
         """What the plan task wrote. Raises FileNotFoundError, or ContractError."""
         return Night.load(self.folder / "request.json")
+
+    def settle_releases(self) -> None:
+        """Take a version out of sight whose release died before the model server had verified it."""
+        store = ReleaseStore(self.places.serving, self.places.releases, self.model)
+        if store.undecided():
+            from include.serving.verify import find_server  # most nights need no client of the server
+
+            for record in store.settle(find_server(self.places, self.model, load_config(self.model).release)):
+                self.log.warning("%s %s is out of sight: its release died", record.model, record.version)
 
     def execute(self, context: Context) -> Any:
         return self.recorded(self.perform, context)

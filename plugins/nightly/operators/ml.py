@@ -12,11 +12,14 @@ from include.contracts.night import GateResult, SnapshotRef, utc_now
 from include.contracts.release import NOT_RELEASED, NotReleased
 from include.nights.report import table
 from include.release.store import ReleaseStore
-from nightly.hooks.ml import MLHook
+from nightly.hooks.ml import MLHook, MLStepFailed
 from nightly.operators.base import NightOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+REFUSED = ("ReleaseNotVerified:", "WithdrawnError:", "NotBlessed:")  # another try gives the same answer
 
 
 class MLStepOperator(NightOperator):
@@ -113,7 +116,12 @@ class ReleaseOperator(MLStepOperator):
         if waits_for := store.waits_for(self.night().run_id):
             NotReleased(reason=waits_for, decided_at=utc_now()).save(not_released)
             raise AirflowSkipException(f"data and model are accepted, and nothing is released: {waits_for}")
-        result = super().perform(context)
+        try:
+            result = super().perform(context)
+        except MLStepFailed as error:
+            if str(error).startswith(REFUSED):
+                raise AirflowFailException(str(error)) from None
+            raise
         if not_released.exists():  # it is a version already
             raise AirflowSkipException(f"nothing is released: {NotReleased.load(not_released).reason}")
         return result

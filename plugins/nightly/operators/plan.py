@@ -17,6 +17,7 @@ from include.contracts.release import ReleaseRecord
 from include.contracts.schema import PROPOSAL, set_aside_review
 from include.nights.as_of import read_as_of
 from include.nights.space import check_night
+from include.release.errors import DamagedError
 from include.release.store import ReleaseStore
 from include.schemas.store import SchemaStore
 from nightly.hooks.ml import MLHook, MLStepFailed
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from airflow.sdk.types import DagRunProtocol
 
 BEAM_CHECK = "include.pipeline.beam:check"  # so that a wrong option stops the night here, and not in an hour
+PREPARE = "include.pipeline.production:prepare"
 Trigger = Literal["scheduled", "manual", "backfill"]
 
 
@@ -50,6 +52,7 @@ class PlanOperator(NightOperator):
             night.save(self.folder / "request.json")
             (self.folder / PROPOSAL).unlink(missing_ok=True)  # by an earlier try, whose data may have been others
             set_aside_review(self.folder)
+        self.settle_releases()
         hook = MLHook()
         hook.start_host()  # warm by the time that the download has come
         if night.config().pipeline.engine == "beam":
@@ -57,6 +60,9 @@ class PlanOperator(NightOperator):
                 hook.run(BEAM_CHECK, self.folder, self.log)
             except MLStepFailed as error:
                 raise AirflowFailException(str(error)) from None
+        if self._production_is_damaged(night):
+            hook.run(PREPARE, self.folder, self.log)
+            night = self.night()
         self.log.info(
             "%s night of %s for %s: as of %s, from %s, %d train steps, %s; in production: %s; code %s",
             night.trigger,
@@ -66,7 +72,7 @@ class PlanOperator(NightOperator):
             night.window_start,
             night.train_steps,
             "to be released" if night.release else "not to be released",
-            night.production_version or "nothing",
+            night.in_production or "nothing",
             night.code_version,
         )
         if night.schema_note:
@@ -74,6 +80,17 @@ class PlanOperator(NightOperator):
         for key, value in night.overrides.items():
             self.log.warning("for this run only: %s = %s, because: %s", key, value, night.override_reason)
         return night.model_dump(mode="json")
+
+    def _production_is_damaged(self, night: Night) -> bool:
+        """Whether the files in production have to be repaired, or the night to be judged without them."""
+        if night.production_version is None:
+            return False
+        try:
+            ReleaseStore(self.places.serving, self.places.releases, self.model).verify(night.production_version)
+        except DamagedError as error:
+            self.log.error("%s", error)
+            return True
+        return False
 
     def _released(self) -> bool:
         record = self.folder / "release.json"

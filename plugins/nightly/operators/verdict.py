@@ -62,10 +62,18 @@ class VerdictOperator(NightOperator):
         self.verdict = rendered(text)
         ti.xcom_push(key=NOTE_KEY, value=note(verdict))
         ti.xcom_push(key="return_value", value=verdict.model_dump(mode="json"))
-        if verdict.outcome not in (Outcome.RELEASED, Outcome.ACCEPTED):
+        if verdict.damage or verdict.outcome not in (Outcome.RELEASED, Outcome.ACCEPTED):
             self.notify_once(partial(self._notify, verdict), context)
+        self._settle()
         if verdict.outcome is Outcome.FAILED:
             raise AirflowFailException(verdict.summary)
+
+    def _settle(self) -> None:
+        """After the verdict is told, which must not wait for a model server."""
+        try:
+            self.settle_releases()
+        except Exception:
+            self.log.exception("what a release left could not be taken out of sight")
 
     def _upstream(self) -> set[str]:
         return self.get_flat_relative_ids(upstream=True)

@@ -148,3 +148,21 @@ def test_the_store_refuses_a_model_that_was_judged_against_another_version(tmp_p
     second = plain.release(export(tmp_path / "b", "b"), run_id="run-2", judged_against=first.version, **said)
     again = plain.release(export(tmp_path / "b", "b"), run_id="run-2", judged_against=first.version, **said)
     assert again == second, "a retry of what this run released is no change"
+
+
+def test_a_rollback_while_the_evaluator_reads_production_does_not_take_it_away(places, tmp_path, monkeypatch):
+    another_release(places, tmp_path / "newer", "newer")
+    folder = night(places, "2014-02-09", "trainer")
+    back, judged = store(places).versions()[-2:]
+    run_node = production.run_node
+
+    def rolled_back_first(step: str, *rest) -> dict:
+        monkeypatch.setattr(production, "run_node", run_node)
+        store(places).roll_back(back, "meanwhile")
+        return run_node(step, *rest)
+
+    monkeypatch.setattr(production, "run_node", rolled_back_first)
+    run("evaluator", folder, places)
+    assert not (places.serving / "taxi" / str(judged)).exists()
+    assert GateResult.parse(run("model_gate", folder, places), where="test").passed
+    assert Evaluation.load(folder / "evaluation.json").production_version == back

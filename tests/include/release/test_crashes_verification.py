@@ -74,7 +74,7 @@ def test_a_release_killed_during_its_verification_never_fails_a_client_and_is_en
             release(exports[number % 2], f"another, {number}")
             record = store.records()[-1]
             state = store.record(dead.version).state
-            assert state == ("released" if dead.state == "released" else "quarantined"), killed[-1]
+            assert state == ("released" if dead.state == "released" else "unverified"), killed[-1]
         assert (record.state, record.verification is not None) == ("released", True), killed[-1]
         assert store.production() == record.version
         assert server.answer(NAME, "stable") == server.answer(NAME)

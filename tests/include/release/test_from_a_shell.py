@@ -226,7 +226,7 @@ def test_verify_names_each_disagreement_and_what_to_do(alone, capsys):
     assert main(["verify", "taxi"]) == 1
     shown = capsys.readouterr().err
     for part in (
-        f"bin/releases quarantine taxi {NOW} --reason damaged",
+        f"bin/releases repair taxi {NOW}",
         f"taxi {NOW + 1} is released by its record, and {alone.folder / str(NOW + 1)} is not there",
         f"move {alone.folder / '7'} out of",
         f"models.config has stable of taxi at {NOW}, and the records at {NOW + 2}",

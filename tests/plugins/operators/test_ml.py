@@ -98,3 +98,21 @@ def test_a_release_behind_a_closed_gate_is_refused_even_when_somebody_ran_it_by_
         gate.save(operator.folder / f"{name}_gate.json")
     with pytest.raises(AirflowFailException, match="the model gate held this night"):
         operator.perform(CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("ReleaseNotVerified: golden predictions differ", AirflowFailException),
+        ("NotVerifiedYet: the server does not answer", MLStepFailed),
+    ],
+)
+def test_a_refused_version_is_not_tried_again_and_one_that_could_not_be_verified_is(step, monkeypatch, message, kind):
+    operator = step("", ReleaseOperator, "release")
+    for name in ("data", "model"):
+        gate = GateResult(gate=name, passed=True, reasons=[], decided_at=utc_now())
+        gate.save(operator.folder / f"{name}_gate.json")
+    monkeypatch.setattr(ReleaseOperator, "night", lambda self: SimpleNamespace(release=True, run_id="tonight"))
+    monkeypatch.setattr(operator.hook, "run", lambda *_: (_ for _ in ()).throw(MLStepFailed(message)))
+    with pytest.raises(kind, match=message):
+        operator.perform(CONTEXT)

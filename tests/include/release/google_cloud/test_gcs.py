@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests.adapters
@@ -21,9 +22,10 @@ from include.release.errors import CollisionError, DamagedError, NotPublished, R
 from include.release.google_cloud.gcs import GcsReleases, folder_name
 from include.release.machine import FILE
 from include.release.pull import main, pull
+from include.release.repair import repair
 from include.release.targets import publish, retire
 from tests.include.release.google_cloud.conftest import config, new_project
-from tests.include.release.models import NOW, loadable, names, whole
+from tests.include.release.models import FILES, NOW, loadable, names, whole
 from tests.include.release.test_crashes import died_at, watching
 
 FORK = multiprocessing.get_context("fork")
@@ -70,6 +72,29 @@ def test_publishing_again_changes_nothing(bucket, project):
     before = {(blob.name, blob.generation) for blob in blobs(bucket)}
     assert publish(config(bucket), project.store, record).details == record.details
     assert {(blob.name, blob.generation) for blob in blobs(bucket)} == before
+
+
+def test_a_damaged_version_is_repaired_from_the_bucket_and_from_nothing_else_that_differs(bucket, project, tmp_path):
+    record = put(project, bucket, 0)
+    folder = project.store.folder / str(record.version)
+    places = SimpleNamespace(
+        serving=project.store.serving, releases=project.store.releases.parent, pipeline=tmp_path / "pipeline"
+    )
+    other = tmp_path / "pipeline/taxi/trainer" / FILES[0]
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"of another run")
+    (folder / FILES[0]).write_bytes(b"half")
+
+    repaired = repair(places, config(bucket), record.version)
+
+    assert repaired == {FILES[0]: f"{bucket}/taxi/{folder_name(record)}/{FILES[0]}"}
+    assert project.store.verify(record.version) and whole(folder)
+    for blob in blobs(bucket):
+        blob.delete()
+    (folder / FILES[0]).unlink()
+    with pytest.raises(DamagedError, match=rf"{FILES[0]} is missing.*no whole copy is in .* or {bucket}"):
+        repair(places, config(bucket), record.version)
+    assert names(project.store.folder) == [str(record.version)]
 
 
 def cloned(project, folder: Path):
