@@ -16,6 +16,7 @@ from include.contracts.snapshot import SnapshotManifest
 from include.contracts.verdict import Outcome, Verdict
 from include.release.errors import ReleaseError
 from include.release.store import ReleaseStore
+from tests.chaos.ledger import Ledger
 from tests.chaos.watch import Asker, Watcher
 from tests.chaos.world import DAG, MODEL, World
 
@@ -36,8 +37,7 @@ class Invariants:
     world: World
     watcher: Watcher
     asker: Asker
-    rolled_back: set[str] = field(default_factory=set)  # runs beside which a rollback or quarantine was asked for
-    spoilt: dict[str, float] = field(default_factory=dict)  # snapshot id -> when a fault damaged it, Unix seconds
+    ledger: Ledger
     _left: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -88,7 +88,7 @@ class Invariants:
             yield f"the verdict on {run_id} is {verdict.outcome}, and {live[-1].version} of it is {live[-1].state}"
 
     def _released(self, run_id: str, verdict: Verdict, live: list[ReleaseRecord]) -> Iterator[str]:
-        if run_id in self.rolled_back:
+        if run_id in self.ledger.withdrawn_runs:
             return
         if [record.version for record in live] != [verdict.version]:
             yield f"the verdict on {run_id} is RELEASED with {verdict.version}, and its records have {live}"
@@ -96,6 +96,8 @@ class Invariants:
             yield f"the verdict on {run_id} is RELEASED, and {verdict.version} is not on disk"
 
     def records_disk_and_server_agree(self) -> Iterator[str]:
+        if self.ledger.damaged_versions:
+            return  # until the next night has seen to them
         done = self.world.releases("verify", MODEL)
         if done.returncode:
             yield f"bin/releases verify ends with {done.returncode}: {done.stderr.strip()[-1500:]}"
@@ -104,15 +106,28 @@ class Invariants:
             if production and self.asker.version != production:
                 yield f"`stable` is answered by {self.asker.version}, and {production} is in production"
 
+    def take_damaged_versions_back(self) -> None:
+        """What an operator does about damage that no night mends: of versions that are not in production."""
+        production = self.store.production()
+        for version in sorted(self.ledger.damaged_versions):
+            with contextlib.suppress(ReleaseError):
+                self.store.verify(version)
+                self.ledger.damaged_versions.discard(version)
+                continue
+            if version != production:
+                if (self.store.folder / str(version)).exists():
+                    self.world.releases("quarantine", MODEL, str(version), "--reason", "damaged")
+                self.ledger.damaged_versions.discard(version)
+
     def snapshots_verify(self) -> Iterator[str]:
         """Every snapshot is what its manifest says, but for those that a fault damaged and no night used since."""
         for path in (self.world.places.snapshots / MODEL).glob("[!.]*/manifest.json"):
             if wrong := "; ".join(_damage(path)):
                 name = path.parent.name
                 used = [r for r in self.store.records() if r.snapshot_id == name]
-                if name not in self.spoilt:
+                if name not in self.ledger.damaged_snapshots:
                     yield f"the snapshot {name} does not verify: {wrong}"
-                elif any(r.released_at.timestamp() > self.spoilt[name] + 300 for r in used):
+                elif any(r.released_at.timestamp() > self.ledger.damaged_snapshots[name] + 300 for r in used):
                     yield f"the snapshot {name} was damaged, and released from: {wrong}"
 
     def metadata_verifies(self) -> Iterator[str]:
@@ -161,7 +176,10 @@ class Invariants:
             time.sleep(2)
 
     def after_an_ordinary_night(self, run_ids: list[str]) -> list[tuple[str, str]]:
-        found = self.after_a_night(run_ids)
+        self.take_damaged_versions_back()
+        found = [("damage", f"version {v} is damaged, and in production") for v in self.ledger.damaged_versions]
+        self.ledger.damaged_versions.clear()
+        found += self.after_a_night(run_ids)
         found += _named("snapshots", self.snapshots_verify)
         found += _named("ML Metadata", self.metadata_verifies)
         return found + _named("nothing left over", self.nothing_is_left)

@@ -15,6 +15,7 @@ from include.contracts.golden import GOLDEN, Golden
 from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
 from include.release.files import hash_files
+from tests.chaos.ledger import Ledger
 
 SCAN_SECONDS = 0.01
 ASK_SECONDS = 0.1
@@ -32,10 +33,10 @@ class Watcher(threading.Thread):
 
     places: Places
     model: str
+    ledger: Ledger
     seen: dict[int, ReleaseRecord] = field(default_factory=dict)  # version -> its record at first sight
     golden: dict[int, Golden] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
-    damaged: set[str] = field(default_factory=set)  # hashes of files that a fault has damaged
 
     def __post_init__(self) -> None:
         super().__init__(daemon=True)
@@ -67,7 +68,7 @@ class Watcher(threading.Thread):
             self.violations.append(f"version {version} was not whole when it was first seen: {differing[:6]}")
         if version < newest:
             self.violations.append(f"version {version} appeared after {newest}")
-        if bad := self.damaged & set(files.values()):
+        if bad := self.ledger.damaged_files & set(files.values()):
             self.violations.append(f"version {version} has files that were damaged before its release: {bad}")
         with contextlib.suppress(OSError, ContractError):
             self.golden[version] = Golden.load(path / GOLDEN)
@@ -120,17 +121,23 @@ class Asker(threading.Thread):
         self._must_not_be_withdrawn(answer.version)
 
     def _not_answered(self, error: ServingError) -> None:
+        """A server that is away is no violation, nor that it cannot load a version which a fault has damaged."""
         now = time.monotonic()
         if error.code in AWAY:
             self.away_since = self.away_since or now
             self.refusals += 1
-        elif self.version and not self.away_since and now - self.away_until > QUIET_SECONDS:
+        elif (
+            self.version
+            and self.version not in self.watcher.ledger.damaged_versions
+            and not self.away_since
+            and now - self.away_until > QUIET_SECONDS
+        ):
             self.violations.append(f"`{LABEL}` was refused while the server was there: {error}")
 
     def _compare(self, asked: Golden, answered: list[float]) -> None:
         expected = [example.probability for example in asked.examples[: len(answered)]]
         apart = max(abs(a - b) for a, b in zip(answered, expected, strict=True))
-        if apart > max(asked.tolerance, 1e-4):
+        if apart > max(asked.tolerance, 1e-4) and self.version not in self.watcher.ledger.damaged_versions:
             self.violations.append(f"version {self.version} answered as another would: {apart:.6f} apart")
 
     def _must_not_be_withdrawn(self, version: int | None) -> None:

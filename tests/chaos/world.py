@@ -13,6 +13,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ class World(LocalAirflow):
         for folder in (self.places.var, self.temporary, self.logs, self.folder / "airflow"):
             folder.mkdir(parents=True, exist_ok=True)
         self.has_small_disk = self._mount_small_disk()
-        self.database: Any = None
+        self.database = self._postgresql() if settings.postgresql else None
         ports = {"port": free_port(), "rest_api_port": free_port()}
         self.grpc, self.rest = (f"127.0.0.1:{port}" for port in ports.values())
         super().__init__(self.folder / "airflow", self._environment())
@@ -81,16 +82,15 @@ class World(LocalAirflow):
         self._over = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
         self._serving_flags = ports
-        self._unready: set[str] = set()
 
     # --- its life
 
     def start(self) -> None:
         processes.adopt_orphans()
-        if self.settings.postgresql:
-            from tests.chaos.postgresql import start_database
-
-            self.database = start_database(self)
+        if self.database is not None:
+            self._add("postgresql", self.database.command, dict(os.environ))
+            self.services["postgresql"].start()
+            self.database.create_databases()
         self.cli("db", "migrate")
         for name in PARTS:
             self._add(name, [str(ROOT / "bin/airflow"), name], self.environment)
@@ -101,7 +101,8 @@ class World(LocalAirflow):
         known = address.ServerAddress(rest=self.rest, grpc=self.grpc, base_path=str(self.places.serving))
         address.record(self.places, known)
         for service in self.services.values():
-            service.start()
+            if service.process is None:
+                service.start()
         self._supervisor.start()
         self.wait_until(self.healthy, START_SECONDS, "every part answers")
         self.wait_until(lambda: len(self.api("get", "dags")["dags"]) == 2, START_SECONDS, "the DAGs are there")
@@ -116,7 +117,7 @@ class World(LocalAirflow):
         processes.send(processes.descendants(), signal.SIGCONT)
         processes.end(processes.descendants(), 20)
         if self.database is not None:
-            self.database.remove()
+            shutil.rmtree(self.database.folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[World]:
@@ -226,7 +227,11 @@ class World(LocalAirflow):
         packages = (self.places.ml_python.parent.parent / "lib").glob("python3*/site-packages")
         shutil.copy(next(packages) / TRIPS, source)
         settings = self.settings
-        return {
+        databases = {}
+        if self.database is not None:
+            databases["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self.database.url("airflow")
+            databases["NIGHTLY_METADATA_DB"] = self.database.url("mlmd")
+        return databases | {
             "NIGHTLY_VAR": str(self.places.var),
             "NIGHTLY_RUN": str(self.folder / "run"),
             "NIGHTLY_HOST_IDLE_SECONDS": "120",
@@ -247,6 +252,12 @@ class World(LocalAirflow):
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "30",
         }
+
+    def _postgresql(self) -> Any:
+        """A cluster that is not started yet. Its folder is where PostgreSQL's own user may go."""
+        from tests.postgresql import Database  # only who asks for it needs its libraries
+
+        return Database(Path(tempfile.mkdtemp(prefix="nightly-chaos-", dir="/tmp")), secrets.token_hex(24))
 
     def _mount_small_disk(self) -> bool:
         """Make var/ a disk that can be filled; only in a mount namespace of its own, which ends with this process."""
