@@ -49,6 +49,8 @@ class Fault:
         postgresql = world.settings.postgresql
         if self.needs == "disk" and not world.has_small_disk:
             return "needs a mount namespace: root, or a kernel that gives users their own"
+        if self.needs == "clock":
+            return world.no_clock
         if self.needs == "postgresql" and not postgresql:
             return "needs --postgresql"
         if self.needs == "sqlite" and postgresql:

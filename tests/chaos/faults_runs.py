@@ -1,4 +1,4 @@
-"""What people and schedules do beside a night: trigger, backfill, clear, roll back, decide a canary."""
+"""What happens beside a night: a trigger, a backfill, a rollback, a canary that is decided, a clock that jumps."""
 
 from __future__ import annotations
 
@@ -87,6 +87,17 @@ def _decide_canary(decision: str) -> Callable[[Strike], str]:
 
 fault("promote a canary beside", at=("plan",))(_decide_canary("promote"))
 fault("stop a canary beside", at=("plan",))(_decide_canary("stop"))
+
+
+@fault("a clock that jumps", needs="clock")
+def _jump(strike: Strike) -> str:
+    offset = strike.dice.choice((-7200, -600, -90, 90, 600, 7200))
+    strike.world.clock.jump(offset)
+    try:
+        seconds = strike.wait(10, 60)
+    finally:
+        strike.world.clock.jump(0)
+    return f"Airflow's clock was {offset:+d} s off for {seconds:.0f} s"
 
 
 def _store(strike: Strike) -> ReleaseStore:

@@ -28,6 +28,7 @@ from include.serving import address
 from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
 from local.serving import ModelServer
 from tests.chaos import processes
+from tests.chaos.clock import Clock, NoClock
 from tests.chaos.settings import Settings
 
 DAG, MODEL = "taxi_retrain", "taxi"
@@ -74,6 +75,7 @@ class World(LocalAirflow):
         for folder in (self.places.var, self.temporary, self.logs, self.folder / "airflow"):
             folder.mkdir(parents=True, exist_ok=True)
         self.has_small_disk = self._mount_small_disk()
+        self.clock, self.no_clock = self._clock()
         self.database = self._postgresql() if settings.postgresql else None
         ports = {"port": free_port(), "rest_api_port": free_port()}
         self.grpc, self.rest = (f"127.0.0.1:{port}" for port in ports.values())
@@ -93,7 +95,8 @@ class World(LocalAirflow):
             self.database.create_databases()
         self.cli("db", "migrate")
         for name in PARTS:
-            self._add(name, [str(ROOT / "bin/airflow"), name], self.environment)
+            clock = self.clock.environment if self.clock else {}
+            self._add(name, [str(ROOT / "bin/airflow"), name], self.environment | clock)
         server = ModelServer.of_releases(self.places, self.logs / "serving.log", **self._serving_flags)
         command = [str(self.places.ml_python), "-m", "include.serving.server"]
         command += [f"--{name}={value}" for name, value in server.flags.items()]
@@ -252,6 +255,15 @@ class World(LocalAirflow):
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "30",
         }
+
+    def _clock(self) -> tuple[Clock | None, str]:
+        """A clock that can jump, or why there is none."""
+        if self.settings.no_clock:
+            return None, "--no-clock"
+        try:
+            return Clock(self.folder / "clock"), ""
+        except NoClock as error:
+            return None, str(error)
 
     def _postgresql(self) -> Any:
         """A cluster that is not started yet. Its folder is where PostgreSQL's own user may go."""
