@@ -27,9 +27,7 @@ class Settings:
     retry: float = dataclasses.field(default=30, metadata={"help": "seconds before a task's first retry, at most"})
     restart: float = dataclasses.field(default=5, metadata={"help": "seconds before a dead service is started again"})
     postgresql: bool = dataclasses.field(default=False, metadata={"help": "both databases are PostgreSQL's"})
-    no_clock: bool = dataclasses.field(
-        default=False, metadata={"help": "no clock jumps: nothing is fetched"}
-    )
+    no_clock: bool = dataclasses.field(default=False, metadata={"help": "no clock jumps: nothing is fetched"})
     home: Path = dataclasses.field(
         default=Places.from_environment().var / "chaos", metadata={"help": "a folder for it all; emptied first"}
     )
