@@ -1,13 +1,20 @@
-"""What a campaign has found: a table of the faults, and each violation, as Markdown and as JSON."""
+"""What a campaign has found: a table of the faults, and each violation, as Markdown and as JSON.
+
+python -m tests.chaos.report REPORT.json … [--into docs/reliability.md]     several campaigns in one table
+"""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
+import re
 import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+
+SECTION = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.S)
 
 
 @dataclass
@@ -57,6 +64,28 @@ class Report:
         (folder / "report.json").write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
         (folder / "report.md").write_text(self.markdown())
 
+    @classmethod
+    def load(cls, path: Path) -> Report:
+        """Read what `save` wrote."""
+        data = json.loads(path.read_text())
+        kinds = {"trials": Trial, "nights": NightResult, "violations": Violation}
+        return cls(**data | {name: [kind(**entry) for entry in data[name]] for name, kind in kinds.items()})
+
+    @classmethod
+    def merged(cls, reports: list[Report]) -> Report:
+        """Several campaigns as one."""
+        whole = dataclasses.replace(reports[0])
+        whole.command = "`, `".join(report.command for report in reports)
+        whole.code = ", ".join(dict.fromkeys(report.code for report in reports))
+        whole.client = " ".join(dict.fromkeys(report.client for report in reports))
+        whole.seconds = sum(report.seconds for report in reports)
+        for name in ("trials", "nights", "violations"):
+            setattr(whole, name, [entry for report in reports for entry in getattr(report, name)])
+        tried = {trial.fault for trial in whole.trials}
+        reasons = {name: why for report in reports for name, why in report.not_done.items()}
+        whole.not_done = {name: why for name, why in reasons.items() if name not in tried}
+        return whole
+
     def markdown(self) -> str:
         """The report for a person."""
         by_fault = defaultdict(list)
@@ -87,3 +116,19 @@ class Report:
             what = " ".join(v.what.split()).replace("|", "\\|")[:300]
             lines.append(f"| {v.invariant} | {what} | {v.run_id} | {', '.join(v.faults)} |")
         return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m tests.chaos.report", description="Several campaigns in one table.")
+    parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT.json")
+    parser.add_argument("--into", type=Path, help="a page that has a section for it")
+    given = parser.parse_args()
+    text = Report.merged([Report.load(path) for path in given.reports]).markdown()
+    if given.into is None:
+        print(text)
+    else:
+        given.into.write_text(SECTION.sub(lambda _: text, given.into.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -182,3 +182,5 @@ def test_the_report_counts_by_fault(tmp_path):
     assert "| kill step | 2 | 1 RELEASED, 1 FAILED | 4 s (4 s) | 1 |" in text
     assert "Of 1 ordinary nights 0 were RELEASED" in text
     assert "one \\| two" in text
+    both = Report.merged([Report.load(tmp_path / "report.json")] * 2)
+    assert "| kill step | 4 | 2 RELEASED, 2 FAILED | 4 s (4 s) | 2 |" in both.markdown()
