@@ -144,8 +144,9 @@ class Campaign:
         self._deck += [each.fault for each in planned if each not in [o.planned for o in ongoing]]
         faults = [each.trial.fault for each in ongoing if each.trial.did]
         self._wait_for_health(faults)
-        more = [run_id for run_id in self.ledger.more_runs if self._follow(run_id, [], time.monotonic()) == []]
-        self.ledger.more_runs.clear()
+        more, self.ledger.more_runs = self.ledger.more_runs, []
+        for other in more:
+            self._follow(other, [], time.monotonic())
         for name, what in self.invariants.after_a_night([run_id, *more]):
             self._violated(name, what, run_id, faults)
         self._save()
