@@ -33,6 +33,7 @@ FIRST_DAY = dt.date(2014, 2, 1)  # each night is as of the next day: no two have
 LAST_DAY = dt.date(2016, 2, 1)  # from then on the trips are few
 TASKS = ("plan", "download", "snapshot", "examples", "statistics", "schema", "example_validator", "drift_skew")
 TASKS += ("data_gate", "transform", "trainer", "evaluator", "model_gate", "infra_validator", "release", "verdict")
+BEGUN = ("running", "success", "failed", "up_for_retry")  # what is skipped, or fails with another, never ran
 POLL_SECONDS = 0.5
 
 
@@ -188,7 +189,7 @@ class Campaign:
             seconds = time.monotonic() - began
             with contextlib.suppress(Exception):
                 self._tasks = self.world.tasks(DAG, run_id)
-            started = {task["task_id"] for task in self._tasks if task["start_date"]}
+            started = {task["task_id"] for task in self._tasks if task["state"] in BEGUN}
             for each in waiting if seconds - last >= self.settings.gap else []:
                 if each.task in started if each.task else seconds >= each.seconds:
                     waiting.remove(each)
