@@ -5,7 +5,7 @@ PYTHON ?= python3
 AIRFLOW_PYTHON := .venv/airflow/bin/python
 ML_PYTHON := .venv/ml/bin/python
 
-.PHONY: demo test test-containers up bench setup setup-dev lint lock clean
+.PHONY: demo test test-containers chaos up bench setup setup-dev lint lock clean
 
 demo: setup  ## nights of real taxi data through Airflow, some released, one held; offline
 	@$(AIRFLOW_PYTHON) -m local.demo
@@ -18,6 +18,9 @@ test: setup-dev lint  ## every test; both sides' summaries stand at the end
 
 test-containers:  ## build the image and run a night in docker compose; without an engine: as root on Debian
 	@$(PYTHON) -m tests.containers
+
+chaos: setup-dev  ## whole nights under faults, and what must hold (hours); fewer: make chaos ARGS="--faults 20 --seed 7"
+	@$(AIRFLOW_PYTHON) -m tests.chaos $(ARGS)
 
 bench: setup-dev  ## measure it beside TFX (an hour and a half); some: make bench ARGS="training start"; small: ARGS=--quick
 	@$(ML_PYTHON) -m benchmarks $(ARGS)

@@ -1,7 +1,6 @@
 """Nights of two models at once, with Airflow's database and ML Metadata in PostgreSQL as docker-compose.yaml has it."""
 
 import base64
-import contextlib
 import json
 import os
 import re
@@ -9,25 +8,19 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
-import psycopg2
 import pytest
-import yaml
 from conftest import Nights
 
 from include.contracts.night import GateResult
 from include.contracts.places import ROOT, Places
 from include.contracts.reuse import REUSE, Reuse
 from include.contracts.verdict import Outcome
-from local.airflow import LocalAirflow, free_port
-from local.child import Child
+from local.airflow import LocalAirflow
 from tests.faulty_server import FaultyServer
+from tests.postgresql import COMPOSE, POSTGRES, Database
 
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
-POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-USER = "nobody"  # PostgreSQL refuses to run as root
 NODES = {"examples", "statistics", "schema", "drift_skew", "data_gate", "transform", "trainer", "evaluator", "release"}
 REFUSED = re.compile(r"deadlock detected|could not serialize|is locked|duplicate key|OperationalError|AlreadyExists")
 TWICE = "SELECT name, type_kind FROM type GROUP BY name, type_kind HAVING count(*) > 1"
@@ -112,60 +105,11 @@ def dotenv():
     return {name: secrets.token_hex(24) for name in names} | {"AIRFLOW_FERNET_KEY": fernet}
 
 
-class Database:
-    """A PostgreSQL server with what compose's service `postgres` begins with."""
-
-    def __init__(self, folder: Path, password: str) -> None:
-        self.user = COMPOSE["services"]["postgres"]["environment"]["POSTGRES_USER"]
-        self.password = password
-        self.address = f"127.0.0.1:{free_port()}"
-        self.log = folder / "server.log"
-        (folder / "password").write_text(password)
-        as_user = []
-        if os.geteuid() == 0:
-            as_user = ["setpriv", f"--reuid={USER}", "--regid=nogroup", "--clear-groups"]
-            shutil.chown(folder, USER)
-            shutil.chown(folder / "password", USER)
-        initdb = [*as_user, f"{POSTGRES}/initdb", f"--pgdata={folder}/data", "--no-sync", "--encoding=UTF8"]
-        initdb += [f"--username={self.user}", f"--pwfile={folder}/password", "--auth=scram-sha-256"]
-        done = subprocess.run(initdb, cwd="/", capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        host, port = self.address.split(":")
-        server = [*as_user, f"{POSTGRES}/postgres", "-D", f"{folder}/data", f"--port={port}"]
-        server += [f"--listen_addresses={host}", "--unix_socket_directories=", "--fsync=off"]
-        self._child = Child(server, self.log, dict(os.environ))
-
-    def __enter__(self) -> "Database":
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self.run("postgres", f"CREATE DATABASE {COMPOSE['services']['postgres']['environment']['POSTGRES_DB']}")
-                break
-            except psycopg2.OperationalError:
-                assert self._child.running and time.monotonic() < deadline, self._child.last_lines(20)
-                time.sleep(0.1)
-        self.run("postgres", COMPOSE["configs"]["metadata-database"]["content"])
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._child.stop()
-
-    def url(self, name: str) -> str:
-        return f"postgresql://{self.user}:{self.password}@{self.address}/{name}"
-
-    def run(self, name: str, command: str) -> list[tuple]:
-        """The rows that a command gives in the database of that name."""
-        with contextlib.closing(psycopg2.connect(self.url(name))) as session, session.cursor() as cursor:
-            session.autocommit = True
-            cursor.execute(command)
-            return cursor.fetchall() if cursor.description else []
-
-
 @pytest.fixture(scope="module")
 def database(dotenv):
     folder = Path(tempfile.mkdtemp(prefix="nightly-postgresql-"))  # pytest's own folders are closed to other users
     try:
-        with Database(folder, dotenv["POSTGRES_PASSWORD"]) as running:
+        with Database(folder, dotenv["POSTGRES_PASSWORD"]).running() as running:
             yield running
     finally:
         shutil.rmtree(folder, ignore_errors=True)

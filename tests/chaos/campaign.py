@@ -1,0 +1,286 @@
+"""The nights of a campaign, and what is done to them: run by python -m tests.chaos, in its copy of the project.
+
+One night with faults, then an ordinary one, which must be RELEASED by itself; so until all faults were tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from random import Random
+
+from include.contracts.base import ContractError
+from include.contracts.verdict import Verdict
+from tests.chaos import faults_disk, faults_processes, faults_runs, processes
+from tests.chaos.faults import FAULTS, Fault, NotNow, Strike
+from tests.chaos.invariants import ENDED, Invariants
+from tests.chaos.ledger import Ledger
+from tests.chaos.report import NightResult, Report, Trial, Violation
+from tests.chaos.settings import Settings
+from tests.chaos.watch import Asker, Watcher
+from tests.chaos.world import DAG, MODEL, World
+
+REGISTERED = (faults_disk, faults_processes, faults_runs)  # each registers its faults when it is imported
+FIRST_DAY = dt.date(2014, 2, 1)  # each night is as of the next day: no two have the same data
+LAST_DAY = dt.date(2016, 2, 1)  # from then on the trips are few
+TASKS = ("plan", "download", "snapshot", "examples", "statistics", "schema", "example_validator", "drift_skew")
+TASKS += ("data_gate", "transform", "trainer", "evaluator", "model_gate", "infra_validator", "release", "verdict")
+BEGUN = ("running", "success", "failed", "up_for_retry")  # what is skipped, or fails with another, never ran
+POLL_SECONDS = 0.5
+
+
+@dataclass
+class Planned:
+    """A fault of a night: at the start of `task` or, without one, so long after the night's start."""
+
+    fault: Fault
+    task: str
+    seconds: float
+    dice: Random
+
+    @property
+    def moment(self) -> str:
+        return f"at {self.task}" if self.task else f"after {self.seconds:.0f} s"
+
+
+class Ongoing:
+    """A planned fault whose moment has come: it is done in a thread, and watched until the world has recovered."""
+
+    def __init__(self, planned: Planned, trial: Trial, strike: Strike) -> None:
+        self.planned = planned
+        self.trial = trial
+        self.began = time.monotonic()
+        self.began_at = dt.datetime.now(dt.UTC)
+        self.error = ""
+        self._strike = strike
+        self.thread = threading.Thread(target=self._do, daemon=True)
+        self.thread.start()
+
+    @property
+    def done(self) -> bool:
+        return not self.thread.is_alive()
+
+    def _do(self) -> None:
+        while not self.trial.did:
+            try:
+                self.began, self.began_at = time.monotonic(), dt.datetime.now(dt.UTC)
+                self.trial.did = self.planned.fault.does(self._strike)
+            except NotNow:
+                if self._strike.over():
+                    return
+                time.sleep(0.1)
+            except Exception:
+                self.error = traceback.format_exc()
+                return
+
+
+class Campaign:
+    def __init__(self, world: World, report: Report) -> None:
+        self.world = world
+        self.settings = world.settings
+        self.report = report
+        self.dice = Random(self.settings.seed)
+        self.ledger = Ledger()
+        self.watcher = Watcher(world.places, MODEL, self.ledger)
+        self.asker = Asker(world.grpc, self.watcher)
+        self.invariants = Invariants(world, self.watcher, self.asker, self.ledger)
+        self._began = time.monotonic()
+        self._day = FIRST_DAY
+        self._as_of = ""
+        self._deck: list[Fault] = []
+        self._tasks: list[dict] = []
+
+    def run(self) -> None:
+        self.watcher.start()
+        self.asker.start()
+        self._ordinary_night([])
+        while len(self.report.trials) < self.settings.faults and not self._late():
+            faults = self._faulty_night()
+            self._ordinary_night(faults)
+        time.sleep(60)  # what a killed process has left is young until then
+        self._ordinary_night([])
+        for thread in (self.watcher, self.asker):
+            thread.over.set()
+            thread.join()
+
+    def _late(self) -> bool:
+        return bool(self.settings.minutes) and time.monotonic() - self._began > 60 * self.settings.minutes
+
+    # --- the two kinds of night
+
+    def _ordinary_night(self, faults_before: list[str]) -> None:
+        self._wait_for_health(faults_before)
+        run_id, began = self._trigger(), time.monotonic()
+        self._follow(run_id, [], began)
+        result = self._ended(run_id, True, began)
+        if result.outcome != "RELEASED":
+            self._violated("the next ordinary night", f"{result.outcome}: {result.summary}", run_id, faults_before)
+        for name, what in self.invariants.after_an_ordinary_night([run_id]):
+            self._violated(name, what, run_id, faults_before)
+        self._save()
+
+    def _faulty_night(self) -> list[str]:
+        planned = self._plan()
+        run_id, began = self._trigger(), time.monotonic()
+        ongoing = self._follow(run_id, planned, began)
+        for each in ongoing:
+            each.thread.join(self.settings.bound)
+        result = self._ended(run_id, False, began)
+        for each in ongoing:
+            if each.error:
+                self._violated("the campaign itself", f"{each.planned.fault.name}: {each.error}", run_id, [])
+            if each.trial.did:
+                each.trial.outcome = result.outcome
+                self.report.trials.append(each.trial)
+            else:
+                self._deck.append(each.planned.fault)
+        self._deck += [each.fault for each in planned if each not in [o.planned for o in ongoing]]
+        faults = [each.trial.fault for each in ongoing if each.trial.did]
+        self._wait_for_health(faults)
+        more, self.ledger.more_runs = self.ledger.more_runs, []
+        for other in more:
+            self._follow(other, [], time.monotonic())
+        for name, what in self.invariants.after_a_night([run_id, *more]):
+            self._violated(name, what, run_id, faults)
+        self._save()
+        return faults
+
+    def _plan(self) -> list[Planned]:
+        """The faults of the next night. Each is drawn once before any is drawn again."""
+        planned = []
+        usual = [night.seconds for night in self.report.nights if night.ordinary][-5:]
+        for _ in range(min(self.settings.a_night, self.settings.faults - len(self.report.trials))):
+            if not self._deck:
+                self._deck = self._possible()
+                self.dice.shuffle(self._deck)
+            fault = self._deck.pop(0)
+            at_task = fault.at or (TASKS if self.dice.random() < 0.5 else ("",))
+            seconds = self.dice.uniform(0, min(usual))
+            planned.append(Planned(fault, self.dice.choice(at_task), seconds, Random(self.dice.random())))
+        return planned
+
+    def _possible(self) -> list[Fault]:
+        chosen = [name.strip() for name in self.settings.only.split(",") if name.strip()]
+        self.report.not_done = {f.name: f.impossible(self.world) for f in FAULTS.values() if f.impossible(self.world)}
+        return [FAULTS[n] for n in chosen or FAULTS if n not in self.report.not_done]
+
+    # --- one run
+
+    def _trigger(self) -> str:
+        day = self._day
+        self._day = day + dt.timedelta(days=1) if day < LAST_DAY else FIRST_DAY
+        self._as_of = str(day)
+        return self.world.trigger(as_of=self._as_of, release="yes")
+
+    def _follow(self, run_id: str, planned: list[Planned], began: float) -> list[Ongoing]:
+        """Wait for the run's end, and do what is planned when its moment comes; returns what was begun."""
+        waiting, ongoing = list(planned), []
+        over = threading.Event()
+        last = -self.settings.gap
+        while True:
+            seconds = time.monotonic() - began
+            with contextlib.suppress(Exception):
+                self._tasks = self.world.tasks(DAG, run_id)
+            started = {task["task_id"] for task in self._tasks if task["state"] in BEGUN}
+            for each in waiting if seconds - last >= self.settings.gap else []:
+                if each.task in started if each.task else seconds >= each.seconds:
+                    waiting.remove(each)
+                    last = seconds
+                    trial = Trial(each.fault.name, run_id, round(seconds, 1), each.moment)
+                    strike = Strike(self.world, run_id, self._as_of, each.dice, over.is_set, self.ledger)
+                    ongoing.append(Ongoing(each, trial, strike))
+                    self._say(f"  {seconds:4.0f} s  {each.fault.name}, {each.moment}")
+                    break
+            self._note_recovery(ongoing)
+            if self.world.state(DAG, run_id) in ENDED:
+                over.set()
+                break
+            if seconds > self.settings.bound:
+                over.set()
+                states = {task["task_id"]: task["state"] for task in self._tasks if task["state"]}
+                faults = [each.trial.fault for each in ongoing]
+                self._violated("no run hangs", f"no end after {seconds:.0f} s: {states}", run_id, faults)
+                self.world.api("patch", f"dags/{DAG}/dagRuns/{run_id}", json={"state": "failed"})
+                break
+            time.sleep(POLL_SECONDS)
+        self._note_recovery(ongoing, ended=True)
+        return ongoing
+
+    def _note_recovery(self, ongoing: list[Ongoing], ended: bool = False) -> None:
+        open_ones = [each for each in ongoing if each.done and each.trial.did and each.trial.seconds is None]
+        if not open_ones or not self.world.healthy():
+            return
+        for each in open_ones:
+            ends = [task["end_date"] for task in self._tasks if task["state"] == "success" and task["end_date"]]
+            if ended or any(dt.datetime.fromisoformat(end) > each.began_at for end in ends):
+                each.trial.seconds = round(time.monotonic() - each.began, 1)
+
+    def _ended(self, run_id: str, ordinary: bool, began: float) -> NightResult:
+        seconds = round(time.monotonic() - began, 1)
+        try:
+            verdict = Verdict.load(self.world.places.night(MODEL, run_id) / "verdict.json")
+            outcome, summary = verdict.outcome.value, verdict.summary
+        except (OSError, ContractError) as error:
+            outcome, summary = "no verdict", str(error)
+        result = NightResult(run_id, ordinary, outcome, seconds, summary)
+        self.report.nights.append(result)
+        kind = "ordinary night" if ordinary else "night"
+        self._say(f"{kind} {run_id}: {outcome} after {seconds:.0f} s ({summary[:150]})")
+        return result
+
+    def _wait_for_health(self, faults: list[str]) -> None:
+        deadline = time.monotonic() + 2 * self.settings.settle
+        while not self.world.healthy():
+            if time.monotonic() > deadline:
+                dead = [s.name for s in self.world.services.values() if not s.processes]
+                self._violated("the campaign itself", f"the services did not come back, dead: {dead}", "", faults)
+                return
+            time.sleep(1)
+
+    # --- what is told
+
+    def _violated(self, invariant: str, what: str, run_id: str, faults: list[str]) -> None:
+        self.report.violations.append(Violation(invariant, what, run_id, faults))
+        self._say(f"VIOLATED {invariant}: {what}  [{', '.join(faults)}]")
+
+    def _save(self) -> None:
+        self.report.seconds = time.monotonic() - self._began
+        self.report.client = (
+            f"The client had {self.asker.answers:,} answers for `stable`, and was without one for "
+            f"{self.asker.longest_away:.0f} s at most."
+        )
+        self.report.save(self.world.folder)
+
+    def _say(self, text: str) -> None:
+        print(f"{dt.datetime.now():%H:%M:%S} [{len(self.report.trials)}] {text}", flush=True)
+
+
+def main() -> int:
+    settings = Settings.parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
+    machine = f"{platform.system()} {platform.release()}, {os.cpu_count()} cores"
+    words = [word for word in settings.arguments() if not word.startswith("--home")]
+    command = f'make chaos ARGS="{" ".join(words)}"'
+    report = Report(command, machine, os.environ.get("CHAOS_CODE", "unknown"))
+    with World(settings).running() as world:
+        campaign = Campaign(world, report)
+        try:
+            campaign.run()
+        finally:
+            campaign._save()
+            processes.send(processes.descendants(), signal.SIGCONT)
+    broken = [v for v in report.violations if v.invariant == "the campaign itself"]
+    print(report.markdown())
+    return 2 if broken else 1 if report.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

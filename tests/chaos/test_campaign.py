@@ -1,0 +1,28 @@
+"""Twenty faults over whole nights, with a fixed seed: no invariant is violated."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from include.contracts.places import ROOT
+
+# Seven faults a night, and short waits between tries: eight minutes on two idle cores.
+COMMAND = ("--seed=14", "--faults=20", "--a-night=7", "--retry=10", "--no-clock")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_faults_violate_no_invariant(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", *COMMAND, f"--home={tmp_path / 'chaos'}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    report = json.loads((tmp_path / "chaos/report.json").read_text())
+    assert len(report["trials"]) >= 20
+    assert not report["violations"]

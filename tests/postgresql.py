@@ -1,0 +1,86 @@
+"""A PostgreSQL server of our own with what docker-compose.yaml's service `postgres` begins with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import yaml
+
+from include.contracts.places import ROOT
+from local.airflow import free_port
+from local.child import Child
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+USER = "nobody"  # PostgreSQL refuses to run as root
+START_SECONDS = 60
+
+
+class Database:
+    """Its cluster, made in `folder`, and how to start and ask it.
+
+    :param folder: of this server alone; as root it must be one that other users can enter
+    """
+
+    def __init__(self, folder: Path, password: str) -> None:
+        self.user = COMPOSE["services"]["postgres"]["environment"]["POSTGRES_USER"]
+        self.password = password
+        self.folder = folder
+        self.address = f"127.0.0.1:{free_port()}"
+        self.log = folder / "server.log"
+        (folder / "password").write_text(password)
+        as_user = []
+        if os.geteuid() == 0:
+            as_user = ["setpriv", f"--reuid={USER}", "--regid=nogroup", "--clear-groups"]
+            shutil.chown(folder, USER)
+            shutil.chown(folder / "password", USER)
+        initdb = [*as_user, f"{POSTGRES}/initdb", f"--pgdata={folder}/data", "--no-sync", "--encoding=UTF8"]
+        initdb += [f"--username={self.user}", f"--pwfile={folder}/password", "--auth=scram-sha-256"]
+        done = subprocess.run(initdb, cwd="/", capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        host, port = self.address.split(":")
+        self.command = [*as_user, f"{POSTGRES}/postgres", "-D", f"{folder}/data", f"--port={port}"]
+        self.command += [f"--listen_addresses={host}", "--unix_socket_directories=", "--fsync=off"]
+
+    @contextmanager
+    def running(self) -> Iterator[Database]:
+        """Start it with compose's two databases; stop it at the end."""
+        child = Child(self.command, self.log, dict(os.environ))
+        try:
+            self.create_databases()
+            yield self
+        except psycopg2.OperationalError as error:
+            raise RuntimeError(f"PostgreSQL did not start: {child.last_lines(20)}") from error
+        finally:
+            child.stop()
+
+    def create_databases(self) -> None:
+        """Wait for the server, and make compose's two databases. Raises psycopg2.OperationalError."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.run("postgres", f"CREATE DATABASE {COMPOSE['services']['postgres']['environment']['POSTGRES_DB']}")
+                break
+            except psycopg2.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+        self.run("postgres", COMPOSE["configs"]["metadata-database"]["content"])
+
+    def url(self, name: str) -> str:
+        return f"postgresql://{self.user}:{self.password}@{self.address}/{name}"
+
+    def run(self, name: str, command: str) -> list[tuple[Any, ...]]:
+        """The rows that a command gives in the database of that name."""
+        with closing(psycopg2.connect(self.url(name))) as session, session.cursor() as cursor:
+            session.autocommit = True
+            cursor.execute(command)
+            return cursor.fetchall() if cursor.description else []
