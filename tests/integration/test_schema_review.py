@@ -8,6 +8,7 @@ import pytest
 from include.contracts.night import GateResult, Night
 from include.contracts.verdict import Outcome
 from include.schemas.store import SchemaStore
+from tests.integration.conftest import NIGHT_SECONDS
 
 DAG = "taxi_retrain"
 
@@ -28,7 +29,7 @@ def paid_by(nights, trips):
     source.write_bytes(trips.read_bytes())
 
 
-def asked(nights, run, after=0, seconds=300):
+def asked(nights, run, after=0, seconds=NIGHT_SECONDS):
     """What the person sees, once the night waits; in a later try than `after`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
