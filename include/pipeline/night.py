@@ -84,7 +84,6 @@ def main(words: list[str]) -> int:
     parser.add_argument("--until", choices=STEPS, help="stop after this step, without a verdict unless a gate holds")
     arguments = parser.parse_args(words)
     worker.set_up_logging()
-    signal.signal(signal.SIGTERM, _terminated)
     places = Places.from_environment()
     try:
         night = plan(arguments, places)
@@ -175,4 +174,5 @@ def _terminated(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(main(sys.argv[1:]))
