@@ -22,6 +22,7 @@ Owner: {config.owner}. What it is made of: `include/models/{config.name}`.
 TASK_DOCS = {
     "plan": """\
 Fixes what this run is asked to do (as-of time, window, train steps, thresholds) in the night's `request.json`.
+Takes out of sight what a dead release left unverified, and repairs the files in production where they are damaged.
 
 **If it fails**: the form's values or the model's config are not valid; the error names the key. Trigger again.""",
     "download": """\
@@ -82,6 +83,7 @@ Scores the new model and the one in production on the same examples, on the whol
 **If it fails**: the version in production may not take today's examples any more.""",
     "model_gate": """\
 Decides whether the model deserves release: absolute floors, and change against the version in production, per slice.
+Where the files in production are damaged beyond repair, `[model_gate] damaged_production` says whether floors decide.
 
 **If it holds**: production stays. The table in its log says which metric, where, and by how much.""",
     "infra_validator": """\

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from include.contracts.night import Contribution, StepError
+from include.contracts.evaluation import Evaluation
+from include.contracts.night import Contribution, Night, StepError
 from include.contracts.release import NOT_RELEASED, NotReleased
 from include.contracts.schema import PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
 from include.contracts.verdict import Outcome, Verdict
@@ -94,6 +95,19 @@ def test_a_released_night_shows_each_slice_beside_production(ask, places):
     assert "all examples" in text
     assert "+0.0100" in text
     assert "-0.0500" in text
+
+
+def test_a_night_that_was_judged_without_production_says_what_is_damaged_and_what_was_done(ask, places):
+    name = write_night(places, 0, Outcome.RELEASED)
+    folder = places.nights / "taxi" / name
+    damage = f"taxi 1456700000 is damaged ({EVIL} differs): the model is judged by floors and ceilings alone"
+    night = Night.load(folder / "request.json")
+    night.model_copy(update={"damaged_version": 1456700000, "damage": damage}).save(folder / "request.json")
+    evaluation = Evaluation.load(folder / "evaluation.json")
+    evaluation.model_copy(update={"production": None, "production_version": None}).save(folder / "evaluation.json")
+    text = ask(f"/nightly/taxi/nights/{name}").text
+    assert "the model is judged by floors and ceilings alone." in text and EVIL not in text
+    assert "Version 1456700000 in production is damaged, and was not compared with." in text
 
 
 def test_a_night_says_what_it_was_judged_by_and_what_changed_since_the_one_before(ask, places):
