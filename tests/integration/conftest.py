@@ -13,7 +13,14 @@ from local.airflow import LocalAirflow
 from local.serving import ModelServer
 
 TRIPS = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
+NIGHT_SECONDS, TEST_SECONDS = 900, 2700  # a test has several nights, beside the tests of the ML side on two cores
 DAGS = ("taxi_retrain", "complaints_retrain")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
 
 
 class Nights:
@@ -48,7 +55,7 @@ class Nights:
         return {task["task_id"]: task["state"] for task in tasks}
 
     def wait(
-        self, dag: str, run_id: str, seconds: int = 420, meanwhile: Callable[[], object] = lambda: None
+        self, dag: str, run_id: str, seconds: int = NIGHT_SECONDS, meanwhile: Callable[[], object] = lambda: None
     ) -> dict[str, str]:
         """The tasks' states at the run's end; `meanwhile` is called again and again."""
         deadline = time.monotonic() + seconds
