@@ -17,7 +17,7 @@ import traceback
 from dataclasses import dataclass
 from random import Random
 
-from include.contracts.base import ContractError
+from include.contracts.base import ContractError, did_you_mean
 from include.contracts.verdict import Verdict
 from tests.chaos import faults_disk, faults_processes, faults_runs, processes
 from tests.chaos.faults import FAULTS, Fault, NotNow, Strike
@@ -35,6 +35,10 @@ TASKS = ("plan", "download", "snapshot", "examples", "statistics", "schema", "ex
 TASKS += ("data_gate", "transform", "trainer", "evaluator", "model_gate", "infra_validator", "release", "verdict")
 BEGUN = ("running", "success", "failed", "up_for_retry")  # what is skipped, or fails with another, never ran
 POLL_SECONDS = 0.5
+
+
+class NoFault(Exception):
+    """What was asked for cannot be done."""
 
 
 @dataclass
@@ -99,6 +103,7 @@ class Campaign:
         self._tasks: list[dict] = []
 
     def run(self) -> None:
+        self._possible()  # what cannot be done is said at once
         self.watcher.start()
         self.asker.start()
         self._ordinary_night([])
@@ -154,23 +159,39 @@ class Campaign:
         return faults
 
     def _plan(self) -> list[Planned]:
-        """The faults of the next night. Each is drawn once before any is drawn again."""
-        planned = []
+        """The faults of the next night: from a deck, so that each is drawn about as often as any other."""
+        planned: list[Planned] = []
         usual = [night.seconds for night in self.report.nights if night.ordinary][-5:]
         for _ in range(min(self.settings.a_night, self.settings.faults - len(self.report.trials))):
-            if not self._deck:
-                self._deck = self._possible()
-                self.dice.shuffle(self._deck)
-            fault = self._deck.pop(0)
+            fault = self._draw(may_be_apart=not any(each.fault.apart for each in planned))
             at_task = fault.at or (TASKS if self.dice.random() < 0.5 else ("",))
             seconds = self.dice.uniform(0, min(usual))
             planned.append(Planned(fault, self.dice.choice(at_task), seconds, Random(self.dice.random())))
         return planned
 
+    def _draw(self, may_be_apart: bool) -> Fault:
+        """The next of the deck that may strike now; the deck is filled up when it has none."""
+        while True:
+            for index, fault in enumerate(self._deck):
+                if may_be_apart or not fault.apart:
+                    return self._deck.pop(index)
+            more = self._possible()
+            self.dice.shuffle(more)
+            if not may_be_apart and all(fault.apart for fault in more):
+                return more[0]  # nothing else was asked for
+            self._deck += more
+
     def _possible(self) -> list[Fault]:
-        chosen = [name.strip() for name in self.settings.only.split(",") if name.strip()]
-        self.report.not_done = {f.name: f.impossible(self.world) for f in FAULTS.values() if f.impossible(self.world)}
-        return [FAULTS[n] for n in chosen or FAULTS if n not in self.report.not_done]
+        """The faults that were asked for and can be done here. Raises NoFault."""
+        chosen = [name.strip() for name in self.settings.only.split(",") if name.strip()] or list(FAULTS)
+        for name in chosen:
+            if name not in FAULTS:
+                raise NoFault(f"there is no fault {name!r}{did_you_mean(name, list(FAULTS))}")
+        self.report.not_done = {name: why for name in chosen if (why := FAULTS[name].impossible(self.world))}
+        possible = [FAULTS[name] for name in chosen if name not in self.report.not_done]
+        if not possible:
+            raise NoFault(f"none of the faults can be done here: {self.report.not_done}")
+        return possible
 
     # --- one run
 
@@ -267,7 +288,8 @@ def main() -> int:
     settings = Settings.parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     machine = f"{platform.system()} {platform.release()}, {os.cpu_count()} cores"
-    words = [word for word in settings.arguments() if not word.startswith("--home")]
+    usual = Settings(home=settings.home).arguments()
+    words = [word.replace("=", " ") for word in settings.arguments() if word not in usual]
     command = f'make chaos ARGS="{" ".join(words)}"'
     report = Report(command, machine, os.environ.get("CHAOS_CODE", "unknown"))
     with World(settings).running() as world:

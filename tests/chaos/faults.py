@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from tests.chaos.ledger import Ledger
 from tests.chaos.world import World
@@ -43,6 +44,7 @@ class Fault:
     does: Callable[[Strike], str]
     needs: str = ""  # disk: a small disk of our own; sqlite, postgresql: that database; clock: libfaketime
     at: tuple[str, ...] = ()  # the tasks at whose start it strikes; (): at any moment
+    apart: bool = False  # a night has one such fault at most: it may end with it, or wait for it
 
     def impossible(self, world: World) -> str:
         """Why it cannot be done here, "" if it can."""
@@ -61,11 +63,11 @@ class Fault:
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name: str, *, needs: str = "", at: tuple[str, ...] = ()) -> Callable[[Callable[[Strike], str]], object]:
-    """Register a function as the fault `name`."""
+def fault(name: str, **how: Any) -> Callable[[Callable[[Strike], str]], Callable[[Strike], str]]:
+    """Register a function as the fault `name`; `how` is as in Fault."""
 
     def register(does: Callable[[Strike], str]) -> Callable[[Strike], str]:
-        FAULTS[name] = Fault(name, does, needs, at)
+        FAULTS[name] = Fault(name, does, **how)
         return does
 
     return register

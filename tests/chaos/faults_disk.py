@@ -154,8 +154,8 @@ def _damage(kind: str, delete: bool) -> Callable[[Strike], str]:
 
 
 for kind, (_, tasks) in KINDS.items():
-    fault(f"flip a byte of the {kind}", at=tasks)(_damage(kind, delete=False))
-    fault(f"delete a file of the {kind}", at=tasks)(_damage(kind, delete=True))
+    fault(f"flip a byte of the {kind}", at=tasks, apart=True)(_damage(kind, delete=False))
+    fault(f"delete a file of the {kind}", at=tasks, apart=True)(_damage(kind, delete=True))
 
 
 # --- databases

@@ -49,7 +49,7 @@ def _clear(strike: Strike) -> str:
     return f"{task} was cleared with what is downstream"
 
 
-@fault("a rollback beside a release", at=("release",))
+@fault("a rollback beside a release", at=("release",), apart=True)
 def _roll_back(strike: Strike) -> str:
     if len(_store(strike).versions()) < 2:
         raise NotNow("there is nothing to go back to")
@@ -85,8 +85,8 @@ def _decide_canary(decision: str) -> Callable[[Strike], str]:
     return does
 
 
-fault("promote a canary beside", at=("plan",))(_decide_canary("promote"))
-fault("stop a canary beside", at=("plan",))(_decide_canary("stop"))
+fault("promote a canary beside", at=("plan",), apart=True)(_decide_canary("promote"))
+fault("stop a canary beside", at=("plan",), apart=True)(_decide_canary("stop"))
 
 
 @fault("a clock that jumps", needs="clock")

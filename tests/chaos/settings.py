@@ -24,7 +24,9 @@ class Settings:
     settle: float = dataclasses.field(default=120, metadata={"help": "seconds until all agree after a night"})
     heartbeat: float = dataclasses.field(default=60, metadata={"help": "seconds until a silent task is dead"})
     step: float = dataclasses.field(default=240, metadata={"help": "seconds until Airflow ends a task that hangs"})
-    retry: float = dataclasses.field(default=30, metadata={"help": "seconds before a task's first retry, at most"})
+    retry: float = dataclasses.field(
+        default=30, metadata={"help": "seconds before a first retry; later ones wait twice that"}
+    )
     restart: float = dataclasses.field(default=5, metadata={"help": "seconds before a dead service is started again"})
     postgresql: bool = dataclasses.field(default=False, metadata={"help": "both databases are PostgreSQL's"})
     no_clock: bool = dataclasses.field(default=False, metadata={"help": "no clock jumps: nothing is fetched"})

@@ -3,6 +3,7 @@
 import base64
 import datetime as dt
 import shutil
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,8 @@ from include.contracts.places import Places
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome, Verdict
 from include.release.files import hash_files
+from tests.chaos.campaign import Campaign
+from tests.chaos.faults import FAULTS
 from tests.chaos.invariants import LEFT_FOR_NIGHTS, Invariants
 from tests.chaos.ledger import Ledger
 from tests.chaos.report import NightResult, Report, Trial, Violation
@@ -184,3 +187,23 @@ def test_the_report_counts_by_fault(tmp_path):
     assert "one \\| two" in text
     both = Report.merged([Report.load(tmp_path / "report.json")] * 2)
     assert "| kill step | 4 | 2 RELEASED, 2 FAILED | 4 s (4 s) | 2 |" in both.markdown()
+
+
+def test_a_seed_gives_the_same_faults_each_about_as_often_as_any_other(tmp_path):
+    possible = {name for name, fault in FAULTS.items() if fault.needs != "postgresql"}
+
+    def planned(seed):
+        world = SimpleNamespace(settings=Settings(seed=seed), places=None, grpc="", has_small_disk=True, no_clock="")
+        campaign = Campaign(world, Report("", "", ""))
+        campaign.report.nights = [NightResult("n1", True, "RELEASED", 40.0, "")]
+        return [campaign._plan() for _ in range(200)]
+
+    nights = planned(3)
+    drawn = [fault.fault.name for night in nights for fault in night]
+    often = Counter(drawn)
+    assert often.keys() == possible
+    assert max(often.values()) <= 2 * min(often.values())
+    assert max(sum(fault.fault.apart for fault in night) for night in nights) == 1
+    moments = [[(f.fault.name, f.moment) for f in night] for night in nights]
+    assert moments == [[(f.fault.name, f.moment) for f in night] for night in planned(3)]
+    assert moments != [[(f.fault.name, f.moment) for f in night] for night in planned(4)]

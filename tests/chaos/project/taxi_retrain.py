@@ -12,3 +12,4 @@ dag = retrain_dag("taxi")
 for task in dag.tasks:
     task.execution_timeout = min(task.execution_timeout or STEP, STEP)
     task.retry_delay = min(task.retry_delay, RETRY)
+    task.max_retry_delay = 2 * RETRY
