@@ -13,11 +13,11 @@ from include.contracts.night import Night, StepError, utc_now
 from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome, Verdict
 from include.nights.verdict import REVIEW_TASKS as REVIEW
+from nightly.note import write_note
 from nightly.operators.base import rendered
 from nightly.operators.plan import BEAM_CHECK
 from nightly.retrain import retrain_dag
 from nightly.web.log import excerpt
-from nightly_plugin import write_note
 
 
 @pytest.fixture
