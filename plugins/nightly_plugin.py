@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-from nightly.note import write_note
-from nightly.untold import start_telling
 from nightly.web.address import DAG_SUFFIX, MOUNT, ROUTE
 from nightly.web.link import NightLink
 
@@ -37,6 +35,8 @@ class NightlyListener:
         if component.job_type == "SchedulerJob":  # it may have died with a listener at work
             from airflow.utils.session import create_session
 
+            from nightly.untold import start_telling
+
             with create_session() as session:
                 start_telling(session)
 
@@ -46,18 +46,26 @@ class NightlyListener:
 
     @hookimpl
     def on_dag_run_success(self, dag_run: DagRun, msg: str) -> None:
-        write_note(dag_run)
-        tell_untold(dag_run)
+        conclude(dag_run)
 
     @hookimpl
     def on_dag_run_failed(self, dag_run: DagRun, msg: str) -> None:
-        write_note(dag_run)
-        tell_untold(dag_run)
+        conclude(dag_run)
+
+
+def conclude(dag_run: DagRun) -> None:
+    """Write the note of a run that has ended; a night without a verdict gets one."""
+    from nightly.note import write_note
+
+    write_note(dag_run)
+    tell_untold(dag_run)
 
 
 def tell_untold(dag_run: DagRun) -> None:
-    """See to it that every night that has ended has its verdict, when a run of a night begins or ends."""
+    """Give a verdict to nights that ended without one, when a run of a night begins or ends."""
     from sqlalchemy.orm import object_session
+
+    from nightly.untold import start_telling
 
     session = object_session(dag_run)
     if session and dag_run.dag_id.endswith(DAG_SUFFIX):

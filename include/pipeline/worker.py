@@ -59,7 +59,7 @@ def run(step: str, night_folder: Path, result_file: Path) -> int:
         write_atomically(result_file, text.encode())
     except OSError as error:
         log.error("the result cannot be written (%s): it goes the way of the log", error)
-        print(f"\n{result_file}: {text}", file=sys.stderr, flush=True)
+        print(f"{result_file}: {text}", file=sys.stderr, flush=True)
     return status
 
 

@@ -11,6 +11,7 @@ from include.contracts.night import DownloadedFile
 from include.contracts.places import Places
 from include.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 
+ZIP_MAGIC = b"PK\x03\x04"
 READABLE = ".csv, .csv.gz, .zip (of CSV), .tfrecord, .tfrecord.gz"
 
 
@@ -63,7 +64,11 @@ def _described(file: Path) -> DownloadedFile:
             with zipfile.ZipFile(file) as archive:
                 members = csv_members(archive)
         except zipfile.BadZipFile as error:
-            raise UnreadableFileError(f"{file} is not a zip archive: {error}") from error
+            with file.open("rb") as body:
+                cut = body.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+            end = "it begins as a zip archive and has no directory at its end. Have it delivered again."
+            why = f"is truncated or damaged: {end}" if cut else f"is not a zip archive: {error}"
+            raise UnreadableFileError(f"{file} {why}") from error
         if not members:
             raise NothingFoundError(f"{file} holds no .csv file.")
     return DownloadedFile(path=str(file), bytes=size, sha256=sha256, origin=str(file))

@@ -61,7 +61,11 @@ def retrain_dag(model: str) -> DAG:
         drift_skew = MLStepOperator(**task("drift_skew"), pool=POOL)
         data_gate = DataGateOperator(**task("data_gate"), pool=POOL, retry_policy=StepRetries(own=2))
         schema_review = SchemaReviewOperator(
-            **task("schema_review"), hours=config.schema_review.hours, retry_delay=dt.timedelta(seconds=1)
+            **task("schema_review"),
+            hours=config.schema_review.hours,
+            retries=20,  # a retry asks again: after an answer without a reason, and after one that Airflow has lost
+            retry_delay=dt.timedelta(seconds=1),
+            max_retry_delay=dt.timedelta(seconds=10),
         )
         data_gate_again = GateOperator(**task("data_gate_again"), pool=POOL, retry_policy=StepRetries(own=2))
         transform = MLStepOperator(

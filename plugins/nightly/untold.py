@@ -84,11 +84,11 @@ def tell(run: DagRun, session: Session) -> None:
     """Decide what became of `run`, notify, and write verdict.json and the note, as its `verdict` task would have."""
     from airflow.models.xcom import XComModel
 
+    from include.nights.report import note
     from nightly.docs import TASK_DOCS
     from nightly.operators.base import ERROR_KEY, notified_mark, notify_once
     from nightly.operators.plan import asked_for
     from nightly.operators.verdict import judge, needs_notice, notify
-    from include.nights.report import note
 
     model, places = run.dag_id.removesuffix(DAG_SUFFIX), Places.from_environment()
     folder = places.night(model, run.run_id)
@@ -141,10 +141,7 @@ def main() -> int:
     place = Places.from_environment().run
     place.mkdir(parents=True, exist_ok=True)
     with open(place / "untold.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0  # another process is at it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time: a night is told once
         for _ in range(TRIES):
             if tell_all():
                 return 0

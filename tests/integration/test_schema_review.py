@@ -8,6 +8,7 @@ import pytest
 from include.contracts.night import GateResult, Night
 from include.contracts.verdict import Outcome
 from include.schemas.store import SchemaStore
+from tests.integration.conftest import NIGHT_SECONDS
 
 DAG = "taxi_retrain"
 
@@ -28,7 +29,7 @@ def paid_by(nights, trips):
     source.write_bytes(trips.read_bytes())
 
 
-def asked(nights, run, after=0, seconds=300):
+def asked(nights, run, after=0, seconds=NIGHT_SECONDS):
     """What the person sees, once the night waits; in a later try than `after`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -46,7 +47,8 @@ def questions(nights, run):
 
 
 def answer(nights, run, option, reason):
-    """As the UI's buttons do."""
+    """As the UI's buttons do, by a person who has read what is asked."""
+    time.sleep(2)
     path = f"dags/{DAG}/dagRuns/{run}/taskInstances/schema_review/-1/hitlDetails"
     nights.airflow.api("patch", path, json={"chosen_options": [option], "params_input": {"reason": reason}})
 

@@ -69,6 +69,7 @@ def test_a_missing_ml_environment_says_what_to_do(monkeypatch):
         ("data.parquet", b"x", NothingFoundError, r"not of a kind.*\.csv"),
         ("data.csv", b"", UnreadableFileError, "is empty"),
         ("data.zip", b"not a zip", UnreadableFileError, "not a zip archive"),
+        ("data.zip", b"PK\x03\x04" + b"of which the end is missing", UnreadableFileError, "truncated or damaged"),
     ],
 )
 def test_what_cannot_be_read_says_why(tmp_path, name, content, error, words):
