@@ -69,6 +69,7 @@ def tell_untold(dag_run: DagRun) -> None:
 
     session = object_session(dag_run)
     if session and dag_run.dag_id.endswith(DAG_SUFFIX):
+        session.flush()  # the run's new state, which Airflow's sessions leave to the commit
         start_telling(session)
 
 
