@@ -6,6 +6,7 @@ from airflow.sdk import DAG, Param
 
 from include.contracts.config import model_names
 from nightly.operators.rollback import RollbackOperator
+from nightly.retries import RETRIES, StepRetries
 
 DOC = """\
 Takes a released model back: the version given is in production again, every newer one is quarantined.
@@ -43,7 +44,9 @@ with DAG(
         version="{{ params.version }}",
         reason="{{ params.reason }}",
         doc_md="Does it, and says what it did. **If it fails**: its error says why; clear it to complete it.",
-        retries=1,
+        retries=RETRIES,
+        retry_policy=StepRetries(own=1),
         retry_delay=dt.timedelta(seconds=10),
+        retry_exponential_backoff=2.0,
         execution_timeout=dt.timedelta(minutes=30),
     )

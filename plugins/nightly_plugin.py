@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-from nightly.web.address import MOUNT, ROUTE
+from nightly.web.address import DAG_SUFFIX, MOUNT, ROUTE
 from nightly.web.link import NightLink
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
 
 POOL, SLOTS = "ml", 2
-RULE = "\n\n---\n\n"  # between the verdict and what a person wrote
 
 
 class NightlyListener:
@@ -33,33 +32,45 @@ class NightlyListener:
             if Pool.get_pool(POOL) is None:
                 Pool.create_or_update_pool(POOL, SLOTS, "ML steps at a time, over all models", include_deferred=False)
 
+        if component.job_type == "SchedulerJob":  # it may have died with a listener at work
+            from airflow.utils.session import create_session
+
+            from nightly.untold import start_telling
+
+            with create_session() as session:
+                start_telling(session)
+
+    @hookimpl
+    def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:
+        tell_untold(dag_run)
+
     @hookimpl
     def on_dag_run_success(self, dag_run: DagRun, msg: str) -> None:
-        write_note(dag_run)
+        conclude(dag_run)
 
     @hookimpl
     def on_dag_run_failed(self, dag_run: DagRun, msg: str) -> None:
-        write_note(dag_run)
+        conclude(dag_run)
 
 
-def write_note(dag_run: DagRun) -> None:
-    """What the run's tasks say of it as its note, which the list of runs shows; a person's own note stays.
+def conclude(dag_run: DagRun) -> None:
+    """Write the note of a run that has ended; a night without a verdict gets one."""
+    from nightly.note import write_note
 
-    A night's verdict is one such text; the DAG `canary` has one for each model.
-    """
-    from airflow.models.xcom import XComModel
+    write_note(dag_run)
+    tell_untold(dag_run)
+
+
+def tell_untold(dag_run: DagRun) -> None:
+    """Give a verdict to nights that ended without one, when a run of a night begins or ends."""
     from sqlalchemy.orm import object_session
 
+    from nightly.untold import start_telling
+
     session = object_session(dag_run)
-    query = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, key="note")
-    found = session.scalars(query).all() if session else []
-    if not found:
-        return
-    theirs = (dag_run.note or "").rpartition(RULE)[2]
-    if theirs.startswith("**"):  # only an earlier verdict
-        theirs = ""
-    verdict = "\n\n".join(sorted(XComModel.deserialize_value(said) for said in found))
-    dag_run.note = (verdict + RULE + theirs)[:1000] if theirs else verdict
+    if session and dag_run.dag_id.endswith(DAG_SUFFIX):
+        session.flush()  # the run's new state, which Airflow's sessions leave to the commit
+        start_telling(session)
 
 
 async def page(scope: Any, receive: Any, send: Any) -> None:

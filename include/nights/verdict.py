@@ -27,6 +27,7 @@ def decide(
     states: Mapping[str, str | None],
     *,
     tries: Mapping[str, int] | None = None,
+    errors: Mapping[str, str] | None = None,
     production: int | None = None,
     as_of: dt.datetime | None = None,
     run_url: str = "",
@@ -36,6 +37,7 @@ def decide(
     A record is read only when its task has succeeded: another may be left from before it was cleared.
 
     :param tries: how often each task is tried before it has failed
+    :param errors: of failed tasks, where the orchestrator has what could not be written to the folder
     :param production: the version in production now, by the release store
     :param as_of: the time that the run is for; the night's own counts more, where it was planned
     :param run_url: the run in the Airflow UI
@@ -54,7 +56,7 @@ def decide(
     if production is None:  # nobody has looked; the records say what they know
         released = release.version if release and release.state != "canary" else None
         production = released or (night.production_version if night else None)
-    failed_task, error = _first_failure(folder, states, tries or {})
+    failed_task, error = _first_failure(folder, states, tries or {}, errors or {})
     reasons = [*(data.reasons if data else []), *(model_gate.reasons if model_gate else [])]
     stays = "nothing is in production yet"
     if release:  # a gate was cleared after it
@@ -144,12 +146,16 @@ def _reused(folder: Path, states: Mapping[str, str | None]) -> dict[str, str]:
     return {task: run for task, run in said.items() if run}
 
 
-def _first_failure(folder: Path, states: Mapping[str, str | None], tries: Mapping[str, int]) -> tuple[str, str]:
+def _first_failure(
+    folder: Path, states: Mapping[str, str | None], tries: Mapping[str, int], errors: Mapping[str, str]
+) -> tuple[str, str]:
     """The first failed task and its error; ("", "") when none failed."""
     for task in (task for state in ("failed", "upstream_failed") for task in states if states[task] == state):
         try:
             return task, StepError.load(folder / f"{task}.error.json").message
         except FileNotFoundError:
+            if task in errors:
+                return task, errors[task]
             often = f"try {tries[task]} of {tries[task]}" if task in tries else "its last try"
             return task, (
                 f"it is {states[task]} after {often} and left no message: it was killed, marked as failed, or never "

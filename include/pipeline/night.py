@@ -9,10 +9,12 @@ for cannot be done, and with 1 when a step fails; the verdict is on the page lik
 """
 
 import argparse
+import contextlib
 import datetime as dt
 import getpass
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from include.arguments import positive_int
@@ -97,8 +99,8 @@ def main(words: list[str]) -> int:
             states[task], go_on = _do(task, night, places, arguments.source)
         except BaseException as error:  # whatever ends the night, Ctrl-C too, is in its verdict
             states[task] = "failed"
-            _record(task, error, night.folder(places))
-            verdict = _conclude(night, places, states)
+            errors = {task: _record(task, error, night.folder(places))}
+            verdict = _conclude(night, places, states, errors)
             if task == "plan" and isinstance(error, ContractError):
                 print(error, file=sys.stderr)
                 return 2
@@ -155,20 +157,34 @@ def _to_be_released(night: Night, places: Places) -> bool:
     return night.release and not waits_for
 
 
-def _record(task: str, error: BaseException, folder: Path) -> None:
-    """Keep why a task failed, for the verdict to quote."""
+def _record(task: str, error: BaseException, folder: Path) -> str:
+    """Return why a task failed, for the verdict to quote, and keep it in the night's folder."""
     stopped = {KeyboardInterrupt: "it was interrupted (Ctrl-C)", SystemExit: "it was terminated (SIGTERM)"}
     message = stopped.get(type(error)) or str(error) or type(error).__name__
-    StepError(task=task, message=message, try_number=1, failed_at=utc_now()).save(folder / f"{task}.error.json")
+    with _logged_when_full():
+        StepError(task=task, message=message, try_number=1, failed_at=utc_now()).save(folder / f"{task}.error.json")
+    return message
 
 
-def _conclude(night: Night, places: Places, states: dict[str, str | None]) -> Verdict:
+def _conclude(
+    night: Night, places: Places, states: dict[str, str | None], errors: dict[str, str] | None = None
+) -> Verdict:
     """Decide what became of the night, and keep that as from Airflow."""
     folder = night.folder(places)
     production = _store(places, night.model).production()
-    verdict = decide(night.model, night.run_id, folder, states, production=production)
-    verdict.save(folder / "verdict.json")
+    verdict = decide(night.model, night.run_id, folder, states, errors=errors, production=production)
+    with _logged_when_full():
+        verdict.save(folder / "verdict.json")
     return verdict
+
+
+@contextlib.contextmanager
+def _logged_when_full() -> Iterator[None]:
+    """Log that a record cannot be written, as on a full disk: what it says is printed all the same."""
+    try:
+        yield
+    except OSError as error:
+        worker.log.error("a record cannot be written: %s", error)
 
 
 def _terminated(*_: object) -> None:

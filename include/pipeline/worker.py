@@ -1,7 +1,8 @@
 """Run one step of a night: python -m include.pipeline.worker STEP NIGHT_FOLDER RESULT_FILE
 
 The process that an Airflow task starts, by itself or as a fork of the warm host. What it logs goes to standard
-error, a line each, as `LEVEL logger: message`; its result, or its error in one sentence, goes to RESULT_FILE.
+error, a line each, as `LEVEL logger: message`; its result, or its error in one sentence, goes to RESULT_FILE. Where
+that cannot be written, as on a full disk, it is the rest of a line that begins with the file's name.
 """
 
 import json
@@ -53,7 +54,12 @@ def run(step: str, night_folder: Path, result_file: Path) -> int:
     except Exception as error:
         log.exception("%s failed after %.1f s", step, time.monotonic() - began)
         result, status = {"error": f"{type(error).__name__}: {error}"}, 1
-    write_atomically(result_file, json.dumps(result).encode())
+    text = json.dumps(result)
+    try:
+        write_atomically(result_file, text.encode())
+    except OSError as error:
+        log.error("the result cannot be written (%s): it goes the way of the log", error)
+        print(f"{result_file}: {text}", file=sys.stderr, flush=True)
     return status
 
 

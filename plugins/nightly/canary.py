@@ -11,6 +11,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup
 from include.contracts.base import ContractError
 from include.contracts.config import load_config, model_names
 from nightly.operators.canary import CompareOperator, DecideOperator
+from nightly.retries import RETRIES, StepRetries
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,12 @@ def canary_dag(cron: str, timezone: str = "UTC") -> DAG:
         max_active_runs=1,
         params=params(models),
         tags=["nightly", "release"],
-        default_args={"retries": 2, "retry_delay": dt.timedelta(seconds=30)},
+        default_args={
+            "retries": RETRIES,
+            "retry_policy": StepRetries(own=2),
+            "retry_delay": dt.timedelta(seconds=30),
+            "retry_exponential_backoff": 2.0,
+        },
     ) as dag:
         for model in models:
             with TaskGroup(model):

@@ -20,6 +20,7 @@ from nightly.operators.plan import PlanOperator
 from nightly.operators.review import DataGateOperator, SchemaReviewOperator
 from nightly.operators.verdict import VerdictOperator
 from nightly.params import params
+from nightly.retries import RETRIES, StepRetries
 
 POOL = "ml"  # ML steps at a time, over all models; nightly_plugin.py makes it
 HISTORY = dt.datetime(2010, 1, 1, tzinfo=dt.UTC)  # backfills reach back to here; nothing is caught up by itself
@@ -42,14 +43,15 @@ def retrain_dag(model: str) -> DAG:
         default_args={
             "model": model,
             "owner": config.owner,
-            "retries": 1,
+            "retries": RETRIES,
+            "retry_policy": StepRetries(own=1),
             "retry_delay": dt.timedelta(seconds=30),
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": dt.timedelta(minutes=30),
             "execution_timeout": dt.timedelta(hours=1),
         },
     ) as dag:
-        plan = PlanOperator(**task("plan"), retries=2, execution_timeout=dt.timedelta(minutes=5))
+        plan = PlanOperator(**task("plan"), execution_timeout=dt.timedelta(minutes=5))
         download = DownloadOperator(**task("download"), retries=3, execution_timeout=dt.timedelta(hours=3))
         snapshot = SnapshotOperator(**task("snapshot"), pool=POOL)
         examples = MLStepOperator(**task("examples"), pool=POOL)
@@ -57,7 +59,7 @@ def retrain_dag(model: str) -> DAG:
         statistics = MLStepOperator(**task("statistics"), pool=POOL)
         example_validator = MLStepOperator(**task("example_validator"), pool=POOL)
         drift_skew = MLStepOperator(**task("drift_skew"), pool=POOL)
-        data_gate = DataGateOperator(**task("data_gate"), pool=POOL, retries=2)
+        data_gate = DataGateOperator(**task("data_gate"), pool=POOL, retry_policy=StepRetries(own=2))
         schema_review = SchemaReviewOperator(
             **task("schema_review"),
             hours=config.schema_review.hours,
@@ -65,7 +67,7 @@ def retrain_dag(model: str) -> DAG:
             retry_delay=dt.timedelta(seconds=1),
             max_retry_delay=dt.timedelta(seconds=10),
         )
-        data_gate_again = GateOperator(**task("data_gate_again"), pool=POOL, retries=2)
+        data_gate_again = GateOperator(**task("data_gate_again"), pool=POOL, retry_policy=StepRetries(own=2))
         transform = MLStepOperator(
             **task("transform"),
             pool=POOL,
@@ -74,13 +76,15 @@ def retrain_dag(model: str) -> DAG:
         )
         trainer = MLStepOperator(**task("trainer"), pool=POOL, execution_timeout=dt.timedelta(hours=12))
         evaluator = MLStepOperator(**task("evaluator"), pool=POOL, execution_timeout=dt.timedelta(hours=3))
-        model_gate = GateOperator(**task("model_gate"), pool=POOL, retries=2)
+        model_gate = GateOperator(**task("model_gate"), pool=POOL, retry_policy=StepRetries(own=2))
         infra_validator = MLStepOperator(**task("infra_validator"), pool=POOL)
         # One at a time over all runs of the model, nightly, manual and backfill: a pool of one slot for each model
         # would do the same, but would have to be made by hand for a new model.
-        # Its tries span some five minutes: a model server that is restarted or moved is back by then.
-        release = ReleaseOperator(**task("release"), pool=POOL, max_active_tis_per_dag=1, retries=3)
-        verdict = VerdictOperator(**task("verdict"), retries=2, execution_timeout=dt.timedelta(minutes=5))
+        # Its tries span some four minutes: a model server that is restarted or moved is back by then.
+        release = ReleaseOperator(
+            **task("release"), pool=POOL, max_active_tis_per_dag=1, retry_policy=StepRetries(own=3)
+        )
+        verdict = VerdictOperator(**task("verdict"), execution_timeout=dt.timedelta(minutes=5))
 
         chain(plan, download, snapshot, examples, statistics, [example_validator, drift_skew], data_gate)
         chain(snapshot, schema, [example_validator, drift_skew])

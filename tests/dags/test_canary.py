@@ -72,7 +72,7 @@ def run(dag, **conf) -> tuple[str, dict[str, str], str]:
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
 
-    from nightly_plugin import write_note
+    from nightly.note import write_note
 
     done = dag.test(run_conf=conf, logical_date=next(DAYS))
     states = {instance.task_id: str(instance.state) for instance in done.get_task_instances()}

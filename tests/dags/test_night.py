@@ -14,11 +14,11 @@ from include.contracts.release import ReleaseRecord
 from include.contracts.verdict import Outcome, Verdict
 from include.nights.verdict import REVIEW_TASKS as REVIEW
 from include.release.store import ReleaseStore
+from nightly.note import write_note
 from nightly.operators.base import NightOperator, rendered
 from nightly.operators.plan import BEAM_CHECK
 from nightly.retrain import retrain_dag
 from nightly.web.log import excerpt
-from nightly_plugin import write_note
 from tests.include.release.models import NOW, export, names, release
 
 

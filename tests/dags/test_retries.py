@@ -1,10 +1,15 @@
 """Tasks whose work is done when Airflow's API does not answer: they run again, and nothing happens twice."""
 
+from pathlib import Path
+
 import httpx
 import pytest
+from airflow.sdk.definitions.retry_policy import RetryAction
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from include.contracts.night import Night, StepError
 from include.contracts.verdict import Outcome, Verdict
+from nightly.hooks.ml import MLProcessDied, MLStepFailed
 from nightly.operators.ml import GateOperator
 from nightly.operators.plan import PlanOperator
 from nightly.operators.review import DataGateOperator
@@ -78,20 +83,44 @@ def test_a_verdict_that_is_given_twice_is_told_once(run_night, lose, slack):  # 
 
 
 def test_a_task_that_never_begins_is_told_with_its_tries_and_what_to_do(run_night, lose):  # noqa: F811
-    calls = lose(PlanOperator, "pre_execute", times=3)
+    calls = lose(PlanOperator, "pre_execute", times=5)
     state, _, states, folder = run_night()
-    assert (state, states["plan"], states["verdict"], len(calls)) == ("failed", "failed", "failed", 3)
+    assert (state, states["plan"], states["verdict"], len(calls)) == ("failed", "failed", "failed", 5)
     verdict = Verdict.load(folder / "verdict.json")
     assert (verdict.outcome, verdict.failed_task) == (Outcome.FAILED, "plan")
-    assert "it is failed after try 3 of 3 and left no message" in verdict.summary
+    assert "it is failed after try 5 of 5 and left no message" in verdict.summary
     assert "clear plan with what is downstream" in verdict.error
 
 
-def test_every_task_of_a_night_is_retried():
-    assert {task.task_id: task.retries for task in retrain_dag("taxi").tasks if not task.retries} == {}
+def test_every_task_is_retried_for_errors_of_the_infrastructure():
+    from airflow.dag_processing.dagbag import DagBag
+
+    rollback = DagBag(str(Path(__file__).parents[2] / "dags/rollback.py")).dags["rollback"]
+    for dag in (retrain_dag("taxi"), rollback):
+        assert {task.task_id: task.retries for task in dag.tasks if task.retries < 3} == {}
 
 
-def test_a_step_that_fails_in_every_try_says_so_itself(run_night):  # noqa: F811
-    _, _, states, folder = run_night({"model_gate": "fail"})
-    assert states["model_gate"] == "failed"
-    assert StepError.load(folder / "model_gate.error.json").try_number == 3
+@pytest.mark.parametrize(("step", "tries"), [("trainer", 2), ("model_gate", 3)])
+def test_a_step_that_fails_by_itself_is_retried_less_often(run_night, step, tries):  # noqa: F811
+    _, _, states, folder = run_night({step: "fail"})
+    assert states[step] == "failed"
+    assert StepError.load(folder / f"{step}.error.json").try_number == tries
+
+
+@pytest.mark.parametrize(
+    ("error", "number", "most", "fails"),
+    [
+        (MLStepFailed("a column"), 1, 4, False),
+        (MLStepFailed("a column"), 2, 4, True),
+        (MLStepFailed("a column"), 3, 6, False),  # cleared after its second try
+        (MLStepFailed("a column"), 4, 6, True),
+        (MLProcessDied("killed"), 2, 4, True),
+        (AirflowTaskTimeout(), 2, 4, True),
+        (httpx.ConnectError("Connection refused"), 4, 4, False),
+        (OSError(28, "No space left on device"), 4, 4, False),
+    ],
+)
+def test_only_a_steps_own_error_ends_the_retries(error, number, most, fails):
+    task = retrain_dag("taxi").get_task("trainer")
+    decision = task.retry_policy.evaluate(error, number, most, {"task": task})
+    assert (decision.action is RetryAction.FAIL) == fails

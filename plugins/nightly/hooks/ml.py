@@ -81,7 +81,10 @@ class MLHook:
             result_file = folder / "result.json"
             watch, last_lines = Watch(), collections.deque[str](maxlen=LAST_LINES)
             read, write = os.pipe()
-            reader = threading.Thread(target=_stream, args=(read, log, last_lines), daemon=True)
+            handed: list[str] = []
+            reader = threading.Thread(
+                target=_stream, args=(read, log, last_lines, f"{result_file}: ", handed), daemon=True
+            )
             reader.start()
             output = os.fdopen(write, "wb", buffering=0)
             try:
@@ -90,9 +93,10 @@ class MLHook:
             finally:
                 output.close()  # from here on only the step's own processes can hold the pipe open
                 reader.join(timeout=10)
-            if not result_file.exists():
+            text = result_file.read_text() if result_file.exists() else "".join(handed)
+            if not text:
                 raise MLProcessDied(watch.describe(step, status, memory, last_lines))
-            result = json.loads(result_file.read_text())
+            result = json.loads(text)
             if "error" in result:
                 raise MLStepFailed(result["error"])
             return result["value"]
@@ -253,14 +257,20 @@ def _environment(scratch: Path | None = None) -> dict[str, str]:
     return {**environment, **own}
 
 
-def _stream(descriptor: int, log: logging.Logger, last_lines: collections.deque[str]) -> None:
+def _stream(
+    descriptor: int, log: logging.Logger, last_lines: collections.deque[str], result: str, handed: list[str]
+) -> None:
     """Each line to `log`, at the level it was logged with; a line without one belongs to the last.
 
-    The last of them go to `last_lines`, too.
+    The last of them go to `last_lines`, too. What begins with `result` is no message: a step that cannot write its
+    result hands it over like this, and it goes to `handed`.
     """
     level = logging.INFO
     with os.fdopen(descriptor, errors="replace") as lines:
         for line in lines:
+            if line.startswith(result):
+                handed[:] = [line.removeprefix(result)]
+                continue
             if NATIVE.match(line):
                 log.debug("%s", line.rstrip())
                 continue

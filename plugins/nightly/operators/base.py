@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
-from include.contracts.base import did_you_mean, write_atomically
+from include.contracts.base import did_you_mean
 from include.contracts.config import load_config
 from include.contracts.night import Night, StepError, utc_now
 from include.contracts.places import Places
@@ -25,6 +26,10 @@ from include.release.store import ReleaseStore
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+ERROR_KEY = "error"  # the XCom of an error that could not be written to the night's folder
+
+log = logging.getLogger(__name__)
 
 
 class NightOperator(BaseOperator):
@@ -49,10 +54,9 @@ class NightOperator(BaseOperator):
     def folder(self) -> Path:
         return self.places.night(self.model, self.run_id)
 
-    @property
-    def notified(self) -> Path:
-        """There once this task has notified: for which of its tries."""
-        return self.folder / f"{self.task_id}.notified"
+    def notified(self, context: Context) -> Path:
+        """The mark that this task has notified, in any of its tries since it was last cleared."""
+        return notified_mark(self.folder, self.task_id, context["ti"].max_tries)
 
     def night(self) -> Night:
         """What the plan task wrote. Raises FileNotFoundError, or ContractError."""
@@ -71,7 +75,7 @@ class NightOperator(BaseOperator):
         return self.recorded(self.perform, context)
 
     def recorded(self, work: Callable[[Context], Any], context: Context) -> Any:
-        """Do `work`; its error stands in the night's folder, for the verdict to quote."""
+        """Do `work`; its error stands in the night's folder, or in XCom on a full disk, for the verdict to quote."""
         failure = self.folder / f"{self.task_id}.error.json"
         failure.unlink(missing_ok=True)
         try:
@@ -79,12 +83,7 @@ class NightOperator(BaseOperator):
         except (AirflowSkipException, DownstreamTasksSkipped):
             raise
         except (Exception, AirflowTaskTimeout) as error:
-            StepError(
-                task=self.task_id,
-                message=self._message(error),
-                try_number=context["ti"].try_number,
-                failed_at=utc_now(),
-            ).save(failure)
+            self._keep(error, failure, context)
             raise
 
     def notify_once(self, send: Callable[[Context], None], context: Context) -> None:
@@ -92,16 +91,15 @@ class NightOperator(BaseOperator):
 
         What cannot be sent is an error in the log, whatever a mail server or a webhook does.
         """
-        sent, tries = self.notified, str(context["ti"].max_tries)  # which a clearing raises
-        if sent.exists() and sent.read_text() == tries:
-            self.log.info("an earlier try of this task has sent the notification")
-            return
+        notify_once(partial(send, context), self.notified(context))
+
+    def _keep(self, error: BaseException, path: Path, context: Context) -> None:
+        ti, message = context["ti"], self._message(error)
         try:
-            send(context)
-        except Exception:
-            self.log.exception("the notification could not be sent")
-            return
-        write_atomically(sent, tries.encode())
+            StepError(task=self.task_id, message=message, try_number=ti.try_number, failed_at=utc_now()).save(path)
+        except OSError as full:
+            self.log.error("%s cannot be written (%s), so XCom keeps this error: %s", path, full, message)
+            ti.xcom_push(key=ERROR_KEY, value=message)
 
     def perform(self, context: Context) -> Any:
         """The task's work; what it returns is pushed to XCom."""
@@ -111,6 +109,31 @@ class NightOperator(BaseOperator):
         if isinstance(error, AirflowTaskTimeout):
             return f"it was ended after {self.execution_timeout or dt.timedelta()}, the time it is allowed"
         return str(error) or type(error).__name__
+
+
+def notified_mark(folder: Path, task_id: str, max_tries: int) -> Path:
+    """Return the file that says that a task has notified; clearing raises `max_tries`, so that it notifies again."""
+    return folder / f"{task_id}.notified-{max_tries}"
+
+
+def notify_once(send: Callable[[], object], mark: Path) -> None:
+    """Call `send` unless `mark` is there, then leave `mark`. What fails is an error in the log and changes nothing.
+
+    The mark is an empty file: a full disk has room for it.
+    """
+    if mark.exists():
+        log.info("the notification was sent before: %s is there", mark)
+        return
+    try:
+        send()
+    except Exception:
+        log.exception("the notification could not be sent")
+        return
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError:
+        log.exception("%s cannot be written, so a retry notifies again", mark)
 
 
 def rendered(text: str) -> str:

@@ -11,8 +11,8 @@ from include.canary.report import headline, report
 from include.contracts.canary import CanaryRequest, Comparison, Look
 from include.nights.report import NOTE_LIMIT
 from nightly.hooks.ml import MLHook
+from nightly.note import NOTE_KEY
 from nightly.operators.base import NightOperator, refuse_unknown_keys, rendered
-from nightly.operators.verdict import NOTE_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -115,7 +115,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
             )
         except SchemaVersionError as error:  # asked again by the task's retry
             self.log.error("%s", error)
-            self.notified.unlink(missing_ok=True)  # the one who answered is told that the night waits again
+            self.notified(context).unlink(missing_ok=True)  # the one who answered is told that the night waits again
             raise
         self.log.info("%s", review.sentence)
         return ApprovalOperator.execute_complete(self, context, event)

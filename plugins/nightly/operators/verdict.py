@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +12,21 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.contracts.base import ContractError
 from include.contracts.night import utc_now
+from include.contracts.places import Places
 from include.contracts.verdict import Outcome, Verdict
 from include.nights.report import note, report
 from include.nights.verdict import decide
 from include.release.store import ReleaseStore
+from nightly.note import NOTE_KEY
 from nightly.notifiers.verdict import VerdictNotifier
-from nightly.operators.base import NightOperator, rendered
+from nightly.operators.base import ERROR_KEY, NightOperator, rendered
 from nightly.operators.plan import asked_for
 from nightly.web.address import night_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-NOTE_KEY = "note"  # the XCom that becomes the run's note (nightly_plugin.py)
+log = logging.getLogger(__name__)
 
 
 class VerdictOperator(NightOperator):
@@ -45,26 +49,31 @@ class VerdictOperator(NightOperator):
         ti = context["ti"]
         order = [task.task_id for task in self.dag.topological_sort() if task.task_id in self._upstream()]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
-        verdict = decide(
+        failed = [task for task in order if states.get(task) == "failed"]
+        errors = {task: ti.xcom_pull(task_ids=task, key=ERROR_KEY) for task in failed}
+        verdict = judge(
             self.model,
             self.run_id,
-            self.folder,
+            self.places,
             {task: states.get(task) for task in order},
             tries={task.task_id: (task.retries or 0) + 1 for task in self.dag.tasks},
-            production=self._production(),
+            errors={task: error for task, error in errors.items() if error},
             as_of=asked_for(context["dag_run"], utc_now()),
             run_url=ti.log_url.partition("/tasks/")[0],
         )
-        verdict.save(self.folder / "verdict.json")
         text = report(verdict)
         for line in text.splitlines():
             self.log.info("%s", line)
         self.verdict = rendered(text)
+        unwritten = self._save(verdict)
+        if needs_notice(verdict):
+            self.notify_once(partial(notify, verdict), context)
+        # After the notification: a run that has this note is one that was told (untold.py).
         ti.xcom_push(key=NOTE_KEY, value=note(verdict))
         ti.xcom_push(key="return_value", value=verdict.model_dump(mode="json"))
-        if verdict.damage or verdict.outcome not in (Outcome.RELEASED, Outcome.ACCEPTED):
-            self.notify_once(partial(self._notify, verdict), context)
         self._settle()
+        if unwritten:
+            raise unwritten
         if verdict.outcome is Outcome.FAILED:
             raise AirflowFailException(verdict.summary)
 
@@ -78,12 +87,34 @@ class VerdictOperator(NightOperator):
     def _upstream(self) -> set[str]:
         return self.get_flat_relative_ids(upstream=True)
 
-    def _production(self) -> int | None:
+    def _save(self, verdict: Verdict) -> OSError | None:
+        """Write verdict.json; return what kept it from that, such as a full disk."""
         try:
-            return ReleaseStore(self.places.serving, self.places.releases, self.model).production()
-        except (ContractError, OSError):  # a damaged record must not cost the verdict
-            self.log.exception("what is in production cannot be read; the verdict says what the night knew of it")
-            return None
+            verdict.save(self.folder / "verdict.json")
+        except OSError as error:
+            self.log.error("the verdict cannot be written, only shown: %s", error)
+            return error
+        return None
 
-    def _notify(self, verdict: Verdict, context: Context) -> None:
-        VerdictNotifier(verdict, run_url=verdict.run_url, page_url=night_url(self.model, self.run_id))(context)
+
+def judge(model: str, run_id: str, places: Places, states: Mapping[str, str | None], **known: Any) -> Verdict:
+    """Decide what became of a run, with what is in production now.
+
+    :param known: more of what `decide` takes
+    """
+    try:
+        production = ReleaseStore(places.serving, places.releases, model).production()
+    except (ContractError, OSError):  # a damaged record must not cost the verdict
+        log.exception("what is in production cannot be read; the verdict says what the night knew of it")
+        production = None
+    return decide(model, run_id, places.night(model, run_id), states, production=production, **known)
+
+
+def needs_notice(verdict: Verdict) -> bool:
+    """Return whether people are told: of a night that was held, failed or had no data, and of a damaged production."""
+    return bool(verdict.damage) or verdict.outcome not in (Outcome.RELEASED, Outcome.ACCEPTED)
+
+
+def notify(verdict: Verdict, context: Context) -> None:
+    """Send the verdict wherever Airflow's connections point."""
+    VerdictNotifier(verdict, run_url=verdict.run_url, page_url=night_url(verdict.model, verdict.run_id))(context)

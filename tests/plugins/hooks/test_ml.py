@@ -93,6 +93,19 @@ def test_a_step_that_fails_raises_its_own_error(hook, log, tmp_path):
         hook.run("tests.steps:fail", tmp_path, log)
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_a_step_that_cannot_write_its_error_hands_it_over(hook, log, tmp_path, full_disk, monkeypatch, caplog, full):
+    monkeypatch.setattr("nightly.hooks.ml.TEMPORARY", full_disk if full else tmp_path)
+    with pytest.raises(MLStepFailed, match="ValueError: the third column is missing"):
+        hook.run("tests.steps:fail", tmp_path, log)
+    assert ("No space left on device" in caplog.text) is full and '{"error"' not in caplog.text
+
+
+def test_a_step_that_cannot_write_its_result_hands_it_over(hook, log, tmp_path, full_disk, monkeypatch):
+    monkeypatch.setattr("nightly.hooks.ml.TEMPORARY", full_disk)
+    assert hook.run("tests.steps:speak", tmp_path, log)["night"] == tmp_path.name
+
+
 def test_a_step_whose_process_dies_is_told_with_the_signal(hook, log, tmp_path):
     with pytest.raises(MLProcessDied, match="SIGABRT"):
         hook.run("tests.steps:crash", tmp_path, log)

@@ -1,0 +1,93 @@
+"""Nights whose verdict task never began: they are found in Airflow's database and told, once."""
+
+import datetime as dt
+import subprocess
+
+import pytest
+
+from include.contracts.verdict import Outcome, Verdict
+from nightly.operators.verdict import VerdictOperator
+from nightly.untold import tell, untold
+from nightly_plugin import NightlyListener
+from tests.dags.test_night import run_night  # noqa: F401  the fixture
+from tests.dags.test_notified import slack, told  # noqa: F401  the fixture
+from tests.dags.test_retries import lose  # noqa: F401  the fixture
+
+
+@pytest.fixture
+def session(database):
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        yield session
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """Lets the listener start nothing from now on; the commands that it would have started."""
+
+    def watch() -> list[list[str]]:
+        commands: list[list[str]] = []
+        monkeypatch.setattr(subprocess, "Popen", lambda command, **_: commands.append(command[1:]))
+        return commands
+
+    return watch
+
+
+def run_of(session, folder):
+    from airflow.models.dagrun import DagRun
+
+    runs = session.query(DagRun).order_by(DagRun.id.desc())
+    return next(run for run in runs if run.run_id.replace(":", "-").replace("+", "-") == folder.name)
+
+
+def test_a_night_whose_verdict_never_began_is_told_once(run_night, lose, slack, session, watch):  # noqa: F811
+    lose(VerdictOperator, "pre_execute", times=9)
+    state, note, states, folder = run_night({"data_gate": "fail"})
+    assert (state, states["verdict"], note) == ("failed", "failed", None)
+    assert not (folder / "verdict.json").exists() and not slack
+
+    run = run_of(session, folder)
+    assert run in untold(session)
+    started = watch()
+    NightlyListener().on_dag_run_failed(run, "")
+    assert started == [["-m", "nightly.untold"]]
+    tell(run, session)
+    verdict = Verdict.load(folder / "verdict.json")
+    assert (verdict.outcome, verdict.failed_task, verdict.run_id) == (Outcome.FAILED, "data_gate", run.run_id)
+    assert "met a column it does not know" in verdict.error
+    assert run.note.startswith("**✕ FAILED: data_gate failed")
+    assert "FAILED: data_gate failed" in told(slack)
+
+    assert run not in untold(session)
+    tell(run, session)  # as after a kill between the notification and the note
+    assert len(slack) == 1
+
+
+def test_a_night_that_was_told_is_untold_again_only_when_it_runs_anew(run_night, session):  # noqa: F811
+    _, _, _, folder = run_night({"data_gate": "hold"})
+    run = run_of(session, folder)
+    assert run not in untold(session)
+    run.start_date = dt.datetime.now(dt.UTC)  # as a clearing does, after which the verdict did not begin
+    session.flush()
+    assert run in untold(session)
+    session.rollback()
+
+
+def test_what_a_dead_listener_left_is_told_when_the_next_night_begins_or_the_scheduler_starts(
+    run_night,  # noqa: F811
+    lose,  # noqa: F811
+    session,
+    watch,
+):
+    class Job:
+        job_type = "SchedulerJob"
+
+    lose(VerdictOperator, "pre_execute", times=9)
+    _, _, _, folder = run_night({"data_gate": "hold"})
+    run, started = run_of(session, folder), watch()
+    NightlyListener().on_dag_run_running(run, "")
+    assert len(started) == 1
+    session.commit()
+    NightlyListener().on_starting(Job())
+    assert len(started) == 2
