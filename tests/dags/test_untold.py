@@ -57,7 +57,8 @@ def test_a_night_whose_verdict_never_began_is_told_once(run_night, lose, slack, 
     verdict = Verdict.load(folder / "verdict.json")
     assert (verdict.outcome, verdict.failed_task, verdict.run_id) == (Outcome.FAILED, "data_gate", run.run_id)
     assert "met a column it does not know" in verdict.error
-    assert run.note.startswith("**✕ FAILED: data_gate failed")
+    session.expire_all()
+    assert run_of(session, folder).note.startswith("**✕ FAILED: data_gate failed")
     assert "FAILED: data_gate failed" in told(slack)
 
     assert run not in untold(session)
