@@ -35,6 +35,7 @@ TASKS = ("plan", "download", "snapshot", "examples", "statistics", "schema", "ex
 TASKS += ("data_gate", "transform", "trainer", "evaluator", "model_gate", "infra_validator", "release", "verdict")
 ITSELF = "the campaign itself"  # violates no invariant, and broke
 BEGUN = ("running", "success", "failed", "up_for_retry")  # what is skipped, or fails with another, never ran
+NIGHTS_IN_VAIN = 5
 POLL_SECONDS = 0.5
 
 
@@ -108,9 +109,13 @@ class Campaign:
         self.watcher.start()
         self.asker.start()
         self._ordinary_night([])
+        in_vain = 0
         while len(self.report.trials) < self.settings.faults and not self._late():
             faults = self._faulty_night()
             self._ordinary_night(faults)
+            in_vain = 0 if faults else in_vain + 1
+            if in_vain == NIGHTS_IN_VAIN:
+                raise NoFault(f"in {in_vain} nights no fault had a victim: {[fault.name for fault in self._deck]}")
         time.sleep(60)  # what a killed process has left is young until then
         self._ordinary_night([])
         for thread in (self.watcher, self.asker):
