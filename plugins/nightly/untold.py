@@ -113,7 +113,7 @@ def tell(run: DagRun, session: Session) -> None:
         notify_once(lambda: notify(verdict, {}), notified_mark(folder, VERDICT, tasks[VERDICT].max_tries))
     # Last, since it is what says that the night has been told.
     XComModel.set(NOTE_KEY, note(verdict), dag_id=run.dag_id, task_id=VERDICT, run_id=run.run_id, session=session)
-    write_note(run)
+    write_note(session.merge(run))  # Airflow closes a thread's session with each look at a variable
     session.commit()
     log.warning("%s of %s had no verdict; it is %s: %s", run.run_id, run.dag_id, verdict.outcome, verdict.summary)
 
@@ -127,7 +127,7 @@ def tell_all() -> bool:
         done = bool(runs)
         for run in runs:
             try:
-                tell(run, session)
+                tell(session.merge(run), session)
             except Exception:  # the others are told all the same
                 session.rollback()
                 log.exception("the verdict on a night could not be given")

@@ -19,7 +19,7 @@ from random import Random
 
 from include.contracts.base import ContractError, did_you_mean
 from include.contracts.verdict import Verdict
-from tests.chaos import faults_disk, faults_processes, faults_runs, processes
+from tests.chaos import faults_disk, faults_processes, faults_runs
 from tests.chaos.faults import FAULTS, Fault, NotNow, Strike
 from tests.chaos.invariants import ENDED, Invariants
 from tests.chaos.ledger import Ledger
@@ -33,7 +33,9 @@ FIRST_DAY = dt.date(2014, 2, 1)  # each night is as of the next day: no two have
 LAST_DAY = dt.date(2016, 2, 1)  # from then on the trips are few
 TASKS = ("plan", "download", "snapshot", "examples", "statistics", "schema", "example_validator", "drift_skew")
 TASKS += ("data_gate", "transform", "trainer", "evaluator", "model_gate", "infra_validator", "release", "verdict")
+ITSELF = "the campaign itself"  # violates no invariant, and broke
 BEGUN = ("running", "success", "failed", "up_for_retry")  # what is skipped, or fails with another, never ran
+NIGHTS_IN_VAIN = 5
 POLL_SECONDS = 0.5
 
 
@@ -107,9 +109,13 @@ class Campaign:
         self.watcher.start()
         self.asker.start()
         self._ordinary_night([])
+        in_vain = 0
         while len(self.report.trials) < self.settings.faults and not self._late():
             faults = self._faulty_night()
             self._ordinary_night(faults)
+            in_vain = 0 if faults else in_vain + 1
+            if in_vain == NIGHTS_IN_VAIN:
+                raise NoFault(f"in {in_vain} nights no fault had a victim: {[fault.name for fault in self._deck]}")
         time.sleep(60)  # what a killed process has left is young until then
         self._ordinary_night([])
         for thread in (self.watcher, self.asker):
@@ -130,7 +136,7 @@ class Campaign:
             self._violated("the next ordinary night", f"{result.outcome}: {result.summary}", run_id, faults_before)
         for name, what in self.invariants.after_an_ordinary_night([run_id]):
             self._violated(name, what, run_id, faults_before)
-        self._save()
+        self.save()
 
     def _faulty_night(self) -> list[str]:
         planned = self._plan()
@@ -141,7 +147,7 @@ class Campaign:
         result = self._ended(run_id, False, began)
         for each in ongoing:
             if each.error:
-                self._violated("the campaign itself", f"{each.planned.fault.name}: {each.error}", run_id, [])
+                self._violated(ITSELF, f"{each.planned.fault.name}: {each.error}", run_id, [])
             if each.trial.did:
                 each.trial.outcome = result.outcome
                 self.report.trials.append(each.trial)
@@ -155,7 +161,7 @@ class Campaign:
             self._follow(other, [], time.monotonic())
         for name, what in self.invariants.after_a_night([run_id, *more]):
             self._violated(name, what, run_id, faults)
-        self._save()
+        self.save()
         return faults
 
     def _plan(self) -> list[Planned]:
@@ -262,7 +268,7 @@ class Campaign:
         while not self.world.healthy():
             if time.monotonic() > deadline:
                 dead = [s.name for s in self.world.services.values() if not s.processes]
-                self._violated("the campaign itself", f"the services did not come back, dead: {dead}", "", faults)
+                self._violated(ITSELF, f"the services did not come back, dead: {dead}", "", faults)
                 return
             time.sleep(1)
 
@@ -272,7 +278,7 @@ class Campaign:
         self.report.violations.append(Violation(invariant, what, run_id, faults))
         self._say(f"VIOLATED {invariant}: {what}  [{', '.join(faults)}]")
 
-    def _save(self) -> None:
+    def save(self) -> None:
         self.report.seconds = time.monotonic() - self._began
         self.report.client = (
             f"The client had {self.asker.answers:,} answers for `stable`, and was without one for "
@@ -292,15 +298,18 @@ def main() -> int:
     words = [word.replace("=", " ") for word in settings.arguments() if word not in usual]
     command = f'make chaos ARGS="{" ".join(words)}"'
     report = Report(command, machine, os.environ.get("CHAOS_CODE", "unknown"))
-    with World(settings).running() as world:
-        campaign = Campaign(world, report)
-        try:
-            campaign.run()
-        finally:
-            campaign._save()
-            processes.send(processes.descendants(), signal.SIGCONT)
-    broken = [v for v in report.violations if v.invariant == "the campaign itself"]
+    try:
+        with World(settings).running() as world:
+            campaign = Campaign(world, report)
+            try:
+                campaign.run()
+            finally:
+                campaign.save()
+    except Exception:
+        traceback.print_exc()
+        return 2
     print(report.markdown())
+    broken = [violation for violation in report.violations if violation.invariant == ITSELF]
     return 2 if broken else 1 if report.violations else 0
 
 

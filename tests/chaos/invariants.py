@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from include.contracts.base import ContractError
+from include.contracts.night import Night
 from include.contracts.release import ReleaseRecord
 from include.contracts.snapshot import SnapshotManifest
 from include.contracts.verdict import Outcome, Verdict
@@ -124,11 +125,17 @@ class Invariants:
         for path in (self.world.places.snapshots / MODEL).glob("[!.]*/manifest.json"):
             if wrong := "; ".join(_damage(path)):
                 name = path.parent.name
-                used = [r for r in self.store.records() if r.snapshot_id == name]
                 if name not in self.ledger.damaged_snapshots:
                     yield f"the snapshot {name} does not verify: {wrong}"
-                elif any(r.released_at.timestamp() > self.ledger.damaged_snapshots[name] + 300 for r in used):
-                    yield f"the snapshot {name} was damaged, and released from: {wrong}"
+                elif later := list(self._planned_later(name, self.ledger.damaged_snapshots[name])):
+                    yield f"the snapshot {name} was damaged, and {later} released from it: {wrong}"
+
+    def _planned_later(self, snapshot: str, moment: float) -> Iterator[str]:
+        """The runs that were planned after a moment, in Unix seconds, and have released a model of a snapshot."""
+        for record in self.store.records():
+            request = self.world.places.night(MODEL, record.run_id) / "request.json"
+            if record.snapshot_id == snapshot and Night.load(request).planned_at.timestamp() > moment:
+                yield record.run_id
 
     def metadata_verifies(self) -> Iterator[str]:
         if self.world.database is None:

@@ -232,7 +232,8 @@ class World(LocalAirflow):
         settings = self.settings
         databases = {}
         if self.database is not None:
-            databases["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self.database.url("airflow")
+            url = self.database.url("airflow").replace("postgresql:", "postgresql+psycopg2:", 1)
+            databases["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url
             databases["NIGHTLY_METADATA_DB"] = self.database.url("mlmd")
         return databases | {
             "NIGHTLY_VAR": str(self.places.var),

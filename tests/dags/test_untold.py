@@ -2,6 +2,7 @@
 
 import datetime as dt
 import subprocess
+import time
 
 import pytest
 
@@ -56,7 +57,8 @@ def test_a_night_whose_verdict_never_began_is_told_once(run_night, lose, slack, 
     verdict = Verdict.load(folder / "verdict.json")
     assert (verdict.outcome, verdict.failed_task, verdict.run_id) == (Outcome.FAILED, "data_gate", run.run_id)
     assert "met a column it does not know" in verdict.error
-    assert run.note.startswith("**✕ FAILED: data_gate failed")
+    session.expire_all()
+    assert run_of(session, folder).note.startswith("**✕ FAILED: data_gate failed")
     assert "FAILED: data_gate failed" in told(slack)
 
     assert run not in untold(session)
@@ -91,3 +93,18 @@ def test_what_a_dead_listener_left_is_told_when_the_next_night_begins_or_the_sch
     session.commit()
     NightlyListener().on_starting(Job())
     assert len(started) == 2
+
+
+def test_the_process_that_the_listener_starts_gives_the_verdict(run_night, lose, session):  # noqa: F811
+    lose(VerdictOperator, "pre_execute", times=9)
+    _, _, _, folder = run_night({"data_gate": "hold"})
+    run = run_of(session, folder)
+    NightlyListener().on_dag_run_failed(run, "")
+    session.commit()
+    deadline = time.monotonic() + 120
+    while run in untold(session) and time.monotonic() < deadline:
+        session.commit()
+        time.sleep(1)
+    session.expire_all()
+    assert run.note.startswith("**! HELD_DATA: labels are few; it drifted")
+    assert Verdict.load(folder / "verdict.json").outcome is Outcome.HELD_DATA
