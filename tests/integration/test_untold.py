@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -140,4 +141,4 @@ def test_a_night_whose_verdict_never_begins_is_told_by_the_scheduler(airflow):
     [message] = told(received)
     assert "HELD_DATA" in message
     verdict = Verdict.load(nights.folder("taxi_retrain", run) / "verdict.json")
-    assert verdict.outcome is Outcome.HELD_DATA and verdict.run_url.endswith(run)
+    assert verdict.outcome is Outcome.HELD_DATA and verdict.run_url.endswith(quote(run))
