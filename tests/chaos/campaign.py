@@ -9,6 +9,7 @@ import contextlib
 import datetime as dt
 import os
 import platform
+import shlex
 import signal
 import sys
 import threading
@@ -295,7 +296,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     machine = f"{platform.system()} {platform.release()}, {os.cpu_count()} cores"
     usual = Settings(home=settings.home).arguments()
-    words = [word.replace("=", " ") for word in settings.arguments() if word not in usual]
+    words = [shlex.quote(word) for word in settings.arguments() if word not in usual]
     command = f'make chaos ARGS="{" ".join(words)}"'
     report = Report(command, machine, os.environ.get("CHAOS_CODE", "unknown"))
     try:
