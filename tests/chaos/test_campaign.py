@@ -8,7 +8,7 @@ import pytest
 
 from include.contracts.places import ROOT
 
-# Seven faults a night, and short waits between tries: eight minutes on two idle cores.
+# Seven faults a night, and short waits between tries.
 COMMAND = ("--seed=14", "--faults=20", "--a-night=7", "--retry=10", "--no-clock")
 
 
