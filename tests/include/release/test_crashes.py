@@ -31,6 +31,8 @@ RELEASE = (include.release.files, include.release.store, include.release.transit
 TRACED = {module.__file__ for module in (*RELEASE, include.contracts.base, shutil)}
 FORK = get_context("fork")
 
+pytestmark = pytest.mark.timeout(1800)  # a process dies once a line, on a machine that runs both sides of the tests
+
 
 def died_at(step: int, work: Callable[[], object]) -> bool:
     """Run `work` in a child that kills itself (SIGKILL) before its `step`-th line; False if it ended before that."""

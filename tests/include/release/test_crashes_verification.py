@@ -14,6 +14,7 @@ from tests.include.release import dying
 from tests.include.serving import live_server
 
 NAME = "dying"
+pytestmark = pytest.mark.timeout(1800)
 POINTS = 12  # deaths of each kind, spread over all lines from the rename to the end
 FORKS = get_context("forkserver")  # a fork of this process would share its gRPC threads
 FORKS.set_forkserver_preload(["tests.include.release.dying"])
