@@ -274,7 +274,7 @@ def test_a_step_killed_while_it_takes_work_over_leaves_one_output_to_its_retry(a
     run(another(fresh=True), places, "examples")
     folder = another()
     if (child := os.fork()) == 0:
-        reuse._link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        reuse.link_file = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         run_node("examples", folder, places)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
