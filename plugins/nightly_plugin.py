@@ -35,14 +35,14 @@ class NightlyListener:
         if component.job_type == "SchedulerJob":  # it may have died with a listener at work
             from airflow.utils.session import create_session
 
-            from nightly.untold import start_telling
+            from nightly.missing_verdicts import start_if_missing
 
             with create_session() as session:
-                start_telling(session)
+                start_if_missing(session)
 
     @hookimpl
     def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:
-        tell_untold(dag_run)
+        give_missing_verdicts(dag_run)
 
     @hookimpl
     def on_dag_run_success(self, dag_run: DagRun, msg: str) -> None:
@@ -58,19 +58,19 @@ def conclude(dag_run: DagRun) -> None:
     from nightly.note import write_note
 
     write_note(dag_run)
-    tell_untold(dag_run)
+    give_missing_verdicts(dag_run)
 
 
-def tell_untold(dag_run: DagRun) -> None:
+def give_missing_verdicts(dag_run: DagRun) -> None:
     """Give a verdict to nights that ended without one, when a run of a night begins or ends."""
     from sqlalchemy.orm import object_session
 
-    from nightly.untold import start_telling
+    from nightly.missing_verdicts import start_if_missing
 
     session = object_session(dag_run)
     if session and dag_run.dag_id.endswith(DAG_SUFFIX):
         session.flush()  # the run's new state, which Airflow's sessions leave to the commit
-        start_telling(session)
+        start_if_missing(session)
 
 
 async def page(scope: Any, receive: Any, send: Any) -> None:

@@ -11,7 +11,7 @@ from tfx import types
 
 from include.contracts.base import Contract
 from include.pipeline.metadata import Artifact, keep, kept
-from include.release.files import changes, hash_files
+from include.release.files import differences, hash_files
 
 PROPERTY = "nightly_seal"  # of an artifact: Seal
 
@@ -47,10 +47,11 @@ def check(artifacts: Artifacts) -> Contents:
         for artifact in group:
             contents[artifact.uri] = hash_files(Path(artifact.uri))
             sealed = seal_of(artifact)
-            if sealed and (differences := changes(sealed.files, contents[artifact.uri])):
+            if sealed and (wrong_files := differences(sealed.files, contents[artifact.uri])):
                 wrong.append(
-                    f"`{name}` is not as {sealed.node} made it in {sealed.run_id}: {'; '.join(differences)} (in "
-                    f"{artifact.uri}). Clear `{sealed.node}` with what is downstream, and it is made anew."
+                    f"`{name}` is not as {sealed.node} made it in {sealed.run_id}: "
+                    f"{'; '.join(wrong_files.values())} (in {artifact.uri}). Clear `{sealed.node}` with what is "
+                    "downstream, and it is made anew."
                 )
     if wrong:
         raise DamagedArtifactError(" ".join(wrong))

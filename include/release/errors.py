@@ -27,7 +27,7 @@ class ReleaseNotVerified(ReleaseError):
     """The model server refused a version, or answered for it as it should not."""
 
 
-class NotLoadedInTime(ReleaseNotVerified):
+class NotLoadedInTime(ReleaseError):
     """The model server has not loaded a version in time, and has not said that it cannot."""
 
 

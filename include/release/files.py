@@ -27,12 +27,13 @@ def hash_files(folder: Path) -> dict[str, str]:
         return dict(zip(names, pool.map(hash_file, files), strict=True))
 
 
-def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Each difference between two of hash_files, in words."""
-    wrong = [f"{name} is missing" for name in before.keys() - now.keys()]
-    wrong += [f"{name} does not belong to it" for name in now.keys() - before.keys()]
-    wrong += [f"{name} has changed" for name in before.keys() & now.keys() if before[name] != now[name]]
-    return sorted(wrong)
+def differences(expected: dict[str, str], actual: dict[str, str]) -> dict[str, str]:
+    """Compare two results of hash_files: each file that differs, with a sentence that says how."""
+    wrong = {name: f"{name} is missing" for name in expected.keys() - actual.keys()}
+    wrong |= {name: f"{name} does not belong to it" for name in actual.keys() - expected.keys()}
+    both = expected.keys() & actual.keys()
+    wrong |= {name: f"{name} has changed" for name in both if expected[name] != actual[name]}
+    return dict(sorted(wrong.items()))
 
 
 def hash_file(path: Path) -> str:

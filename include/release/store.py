@@ -27,7 +27,6 @@ from include.release.errors import (
     CanaryRunning,
     DamagedError,
     NotConfirmed,
-    NotLoadedInTime,
     NotVerifiedYet,
     ProductionChanged,
     ReleaseError,
@@ -35,7 +34,7 @@ from include.release.errors import (
     ServerNotReached,
     WithdrawnError,
 )
-from include.release.files import changes, hash_files
+from include.release.files import differences, hash_files
 from include.release.transitions import Transitions
 from include.release.versions import ASIDE, LIVE
 
@@ -104,10 +103,10 @@ class ReleaseStore(Transitions):
         if not (source / "saved_model.pb").is_file():
             raise ReleaseError(f"{source} is not an exported SavedModel: it has no saved_model.pb")
         files = hash_files(source)
-        if wrong := changes(validated, files) if validated is not None else []:
+        if wrong := differences(validated, files) if validated is not None else {}:
             raise DamagedError(
-                f"{source} is not what was validated: {'; '.join(wrong)}. Nothing is released. Clear `trainer` with "
-                "what is downstream, and the model is made anew."
+                f"{source} is not what was validated: {'; '.join(wrong.values())}. Nothing is released. Clear "
+                "`trainer` with what is downstream, and the model is made anew."
             )
         with self.locked():
             self._recover()
@@ -311,8 +310,6 @@ class ReleaseStore(Transitions):
             self.verify(record.version)
             verification = server.verify(record, self.production())
         except ReleaseNotVerified as error:
-            if isinstance(error, NotLoadedInTime):
-                raise self._not_verified_yet(record, error, server) from error
             self._take_back(record, str(error), server)
             raise
         except Exception as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from include.contracts.release import ReleaseRecord
 from include.release.errors import DamagedError, ReleaseError
-from include.release.files import hash_files
+from include.release.files import differences, hash_files
 
 LOG = logging.getLogger(__name__)
 
@@ -112,12 +112,7 @@ class Versions:
 
     def damage(self, record: ReleaseRecord, folder: Path) -> dict[str, str]:
         """Each file in `folder` that is not what was released, or is missing there, and what is wrong with it."""
-        found = hash_files(folder) if folder.is_dir() else {}
-        wrong = {name: f"{name} is missing" for name in record.files.keys() - found.keys()}
-        wrong |= {name: f"{name} is not of this release" for name in found.keys() - record.files.keys()}
-        both = record.files.keys() & found.keys()
-        wrong |= {name: f"{name} differs" for name in both if record.files[name] != found[name]}
-        return dict(sorted(wrong.items()))
+        return differences(record.files, hash_files(folder) if folder.is_dir() else {})
 
     def _loadable(self) -> list[int]:
         """The versions that the server finds in the model's folder, whatever their records say."""

@@ -5,17 +5,24 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
+import psutil
+
 from tests.chaos import processes
 from tests.chaos.faults import NotNow, Strike, fault
 from tests.chaos.world import PARTS
 
 
+def _victim(strike: Strike, kind: str) -> psutil.Process:
+    """One of the processes of a kind that run. Raises NotNow."""
+    running = processes.victims(kind)
+    if not running:
+        raise NotNow(f"no {kind} runs")
+    return strike.dice.choice(running)
+
+
 def _kill(kind: str) -> Callable[[Strike], str]:
     def does(strike: Strike) -> str:
-        found = processes.victims(kind)
-        if not found:
-            raise NotNow(f"no {kind} runs")
-        victim = strike.dice.choice(found)
+        victim = _victim(strike, kind)
         processes.send([victim], signal.SIGKILL)
         return f"SIGKILL to {kind} {victim.pid}"
 
@@ -26,10 +33,7 @@ def _stop(kind: str, low: float, high: float) -> Callable[[Strike], str]:
     """SIGSTOP, and SIGCONT after a while; never where `high` is 0."""
 
     def does(strike: Strike) -> str:
-        found = processes.victims(kind)
-        if not found:
-            raise NotNow(f"no {kind} runs")
-        victim = strike.dice.choice(found)
+        victim = _victim(strike, kind)
         processes.send([victim], signal.SIGSTOP)
         if not high:
             return f"SIGSTOP to {kind} {victim.pid}, for ever"

@@ -18,7 +18,7 @@ from include.contracts.night import Night, SnapshotRef
 from include.pipeline.requests import FILE as REQUESTS
 from include.pipeline.requests import compare
 from include.pipeline.schema import override_thresholds, read_schema, set_threshold, threshold_of
-from include.release.files import changes, hash_files
+from include.release.files import differences, hash_files
 
 log = logging.getLogger("nightly")
 
@@ -125,9 +125,9 @@ def _whole(control: Control) -> Control:
         return control
     files = hash_files(Path(control.folder))
     del files["baseline.json"]
-    if not (wrong := changes(control.baseline.files, files)):
+    if not (wrong := differences(control.baseline.files, files)):
         return control
-    missing = f"the statistics in {control.folder} are damaged: {'; '.join(wrong)}. Delete this folder"
+    missing = f"the statistics in {control.folder} are damaged: {'; '.join(wrong.values())}. Delete this folder"
     log.warning("%s: %s", control.name, missing)
     return Control(name=control.name, factor=control.factor, missing=missing)
 

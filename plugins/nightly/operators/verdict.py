@@ -68,7 +68,7 @@ class VerdictOperator(NightOperator):
         unwritten = self._save(verdict)
         if needs_notice(verdict):
             self.notify_once(partial(notify, verdict), context)
-        # After the notification: a run that has this note is one that was told (untold.py).
+        # After the notification: missing_verdicts.py takes a run that has this note for finished.
         ti.xcom_push(key=NOTE_KEY, value=note(verdict))
         ti.xcom_push(key="return_value", value=verdict.model_dump(mode="json"))
         self._settle()
@@ -78,7 +78,7 @@ class VerdictOperator(NightOperator):
             raise AirflowFailException(verdict.summary)
 
     def _settle(self) -> None:
-        """After the verdict is told, which must not wait for a model server."""
+        """Runs after the note and the notification, which must not wait for a model server."""
         try:
             self.settle_releases()
         except Exception:
@@ -111,7 +111,7 @@ def judge(model: str, run_id: str, places: Places, states: Mapping[str, str | No
 
 
 def needs_notice(verdict: Verdict) -> bool:
-    """Return whether people are told: of a night that was held, failed or had no data, and of a damaged production."""
+    """Return whether a notification is sent: the night was held, failed or had no data, or production was damaged."""
     return bool(verdict.damage) or verdict.outcome not in (Outcome.RELEASED, Outcome.ACCEPTED)
 
 

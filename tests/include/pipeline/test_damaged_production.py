@@ -96,7 +96,7 @@ def test_without_a_whole_copy_a_night_is_held_where_the_config_asks_for_it(place
 
     verdict = Verdict.load(folder / "verdict.json")
     assert (status, verdict.outcome) == (3, Outcome.HELD_MODEL)
-    assert f"taxi {record.version} is damaged (saved_model.pb differs), and no whole copy is in" in verdict.summary
+    assert f"taxi {record.version} is damaged (saved_model.pb has changed), and no whole copy is in" in verdict.summary
     assert (finding(folder).figure, finding(folder).held) == ("damaged", True)
     assert store(places).production() == record.version
 

@@ -72,7 +72,7 @@ def test_what_is_no_canary_is_neither_promoted_nor_stopped(store):
 def test_a_damaged_canary_is_not_promoted(store, tmp_path):
     record = to_canary(store, tmp_path / "export")
     (Path(record.path) / "saved_model.pb").write_bytes(b"other")
-    with pytest.raises(ReleaseError, match=r"saved_model\.pb differs"):
+    with pytest.raises(ReleaseError, match=r"saved_model\.pb has changed"):
         store.promote(record.version, server=Server(store))
     assert store.production() == NOW + 1
 

@@ -41,7 +41,7 @@ def test_verify_says_whether_the_files_are_those_released(store, capsys):
     assert f"{len(FILES)} files, all as released" in capsys.readouterr().out
     (store.folder / str(NOW) / FILES[0]).write_bytes(b"other")
     assert main(["verify", "taxi", str(NOW)]) == 1
-    assert f"{FILES[0]} differs" in capsys.readouterr().err
+    assert f"{FILES[0]} has changed" in capsys.readouterr().err
 
 
 def test_unknown_names_are_refused_with_those_there_are(store, capsys):

@@ -1,4 +1,4 @@
-"""Nights whose verdict task never began: they are found in Airflow's database and told, once."""
+"""Nights whose verdict task never began: the scheduler gives them a verdict, once."""
 
 import datetime as dt
 import subprocess
@@ -7,8 +7,8 @@ import time
 import pytest
 
 from include.contracts.verdict import Outcome, Verdict
+from nightly.missing_verdicts import give_verdict, without_verdict
 from nightly.operators.verdict import VerdictOperator
-from nightly.untold import tell, untold
 from nightly_plugin import NightlyListener
 from tests.dags.test_night import run_night  # noqa: F401  the fixture
 from tests.dags.test_notified import slack, told  # noqa: F401  the fixture
@@ -42,18 +42,18 @@ def run_of(session, folder):
     return next(run for run in runs if run.run_id.replace(":", "-").replace("+", "-") == folder.name)
 
 
-def test_a_night_whose_verdict_never_began_is_told_once(run_night, lose, slack, session, watch):  # noqa: F811
+def test_a_night_whose_verdict_never_began_gets_one_once(run_night, lose, slack, session, watch):  # noqa: F811
     lose(VerdictOperator, "pre_execute", times=9)
     state, note, states, folder = run_night({"data_gate": "fail"})
     assert (state, states["verdict"], note) == ("failed", "failed", None)
     assert not (folder / "verdict.json").exists() and not slack
 
     run = run_of(session, folder)
-    assert run in untold(session)
+    assert run in without_verdict(session)
     started = watch()
     NightlyListener().on_dag_run_failed(run, "")
-    assert started == [["-m", "nightly.untold"]]
-    tell(run, session)
+    assert started == [["-m", "nightly.missing_verdicts"]]
+    give_verdict(run, session)
     verdict = Verdict.load(folder / "verdict.json")
     assert (verdict.outcome, verdict.failed_task, verdict.run_id) == (Outcome.FAILED, "data_gate", run.run_id)
     assert "met a column it does not know" in verdict.error
@@ -61,22 +61,22 @@ def test_a_night_whose_verdict_never_began_is_told_once(run_night, lose, slack, 
     assert run_of(session, folder).note.startswith("**✕ FAILED: data_gate failed")
     assert "FAILED: data_gate failed" in told(slack)
 
-    assert run not in untold(session)
-    tell(run, session)  # as after a kill between the notification and the note
+    assert run not in without_verdict(session)
+    give_verdict(run, session)  # as after a kill between the notification and the note
     assert len(slack) == 1
 
 
-def test_a_night_that_was_told_is_untold_again_only_when_it_runs_anew(run_night, session):  # noqa: F811
+def test_a_night_that_has_its_verdict_lacks_one_again_only_when_it_runs_anew(run_night, session):  # noqa: F811
     _, _, _, folder = run_night({"data_gate": "hold"})
     run = run_of(session, folder)
-    assert run not in untold(session)
+    assert run not in without_verdict(session)
     run.start_date = dt.datetime.now(dt.UTC)  # as a clearing does, after which the verdict did not begin
     session.flush()
-    assert run in untold(session)
+    assert run in without_verdict(session)
     session.rollback()
 
 
-def test_what_a_dead_listener_left_is_told_when_the_next_night_begins_or_the_scheduler_starts(
+def test_what_a_dead_listener_left_gets_its_verdict_when_the_next_night_begins_or_the_scheduler_starts(
     run_night,  # noqa: F811
     lose,  # noqa: F811
     session,
@@ -102,7 +102,7 @@ def test_the_process_that_the_listener_starts_gives_the_verdict(run_night, lose,
     NightlyListener().on_dag_run_failed(run, "")
     session.commit()
     deadline = time.monotonic() + 120
-    while run in untold(session) and time.monotonic() < deadline:
+    while run in without_verdict(session) and time.monotonic() < deadline:
         session.commit()
         time.sleep(1)
     session.expire_all()

@@ -1,6 +1,6 @@
 """Gives a verdict to nights whose `verdict` task gave none, as when Airflow's API answered none of its tries.
 
-    python -m nightly.untold
+    python -m nightly.missing_verdicts
 
 The plugin's listener starts it, in a process of its own, when such a run ends, when the next one begins, and when the
 scheduler starts. It needs Airflow's database, which tasks have not.
@@ -36,7 +36,7 @@ VERDICT = "verdict"
 log = logging.getLogger(__name__)
 
 
-def untold(session: Session) -> list[DagRun]:
+def without_verdict(session: Session) -> list[DagRun]:
     """Return the nights' runs that ended lately and whose verdict has not been given since they began, oldest first."""
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
@@ -63,16 +63,16 @@ def untold(session: Session) -> list[DagRun]:
     return list(session.scalars(query.order_by(DagRun.end_date)))
 
 
-def start_telling(session: Session) -> None:
+def start_if_missing(session: Session) -> None:
     """Start this module in a process of its own, if any run has no verdict.
 
     A thread would not do: the scheduler forks its workers, and a mail server may take minutes.
     """
-    if runs := untold(session):
+    if runs := without_verdict(session):
         log.warning("no verdict was given on %s: giving it now", ", ".join(run.run_id for run in runs))
         path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "plugins"), os.environ.get("PYTHONPATH")]))
         subprocess.Popen(
-            [sys.executable, "-m", "nightly.untold"],
+            [sys.executable, "-m", "nightly.missing_verdicts"],
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": path},
@@ -80,7 +80,7 @@ def start_telling(session: Session) -> None:
         )
 
 
-def tell(run: DagRun, session: Session) -> None:
+def give_verdict(run: DagRun, session: Session) -> None:
     """Decide what became of `run`, notify, and write verdict.json and the note, as its `verdict` task would have."""
     from airflow.models.xcom import XComModel
 
@@ -111,24 +111,24 @@ def tell(run: DagRun, session: Session) -> None:
         log.exception("the verdict on %s cannot be written; the run's note and the notification have it", run.run_id)
     if needs_notice(verdict):
         notify_once(lambda: notify(verdict, {}), notified_mark(folder, VERDICT, tasks[VERDICT].max_tries))
-    # Last, since it is what says that the night has been told.
+    # Last: a run that has this XCom has had its verdict, and its notification.
     XComModel.set(NOTE_KEY, note(verdict), dag_id=run.dag_id, task_id=VERDICT, run_id=run.run_id, session=session)
     write_note(session.merge(run))  # Airflow closes a thread's session with each look at a variable
     session.commit()
     log.warning("%s of %s had no verdict; it is %s: %s", run.run_id, run.dag_id, verdict.outcome, verdict.summary)
 
 
-def tell_all() -> bool:
-    """Tell every run that has no verdict; False where there was none, or one could not be told."""
+def give_all() -> bool:
+    """Give every run that lacks a verdict one; False where none lacks it, or one could not be given."""
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        runs = untold(session)
+        runs = without_verdict(session)
         done = bool(runs)
         for run in runs:
             try:
-                tell(session.merge(run), session)
-            except Exception:  # the others are told all the same
+                give_verdict(session.merge(run), session)
+            except Exception:  # the others get theirs all the same
                 session.rollback()
                 log.exception("the verdict on a night could not be given")
                 done = False
@@ -140,10 +140,10 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO)
     place = Places.from_environment().run
     place.mkdir(parents=True, exist_ok=True)
-    with open(place / "untold.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time: a night is told once
+    with open(place / "missing_verdicts.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process at a time: a verdict is given once
         for _ in range(TRIES):
-            if tell_all():
+            if give_all():
                 return 0
             time.sleep(1)
     return 1

@@ -1,4 +1,4 @@
-"""A verdict that never begins: Airflow's API does not let it, and the night is told all the same."""
+"""A verdict that never begins: Airflow's API does not let it, and the scheduler gives it."""
 
 import json
 import sqlite3
@@ -126,7 +126,7 @@ def test_a_verdict_that_does_not_begin_at_first_is_tried_again(airflow):
     assert "HELD_DATA" in message and nights.run("taxi_retrain", run)["note"].startswith("**! HELD_DATA")
 
 
-def test_a_night_whose_verdict_never_begins_is_told_by_the_scheduler(airflow):
+def test_a_night_whose_verdict_never_begins_gets_it_from_the_scheduler(airflow):
     nights, api, received = airflow
     received.clear()
     api.refuse["verdict"] = 100
