@@ -68,9 +68,8 @@ def held(dag):
 
 def context(dag, task):
     pushed = {}
-    ti = SimpleNamespace(
-        try_number=1, map_index=-1, xcom_push=lambda key, value: pushed.update({key: value}), pushed=pushed
-    )
+    push = lambda key, value: pushed.update({key: value})  # noqa: E731
+    ti = SimpleNamespace(try_number=1, max_tries=20, map_index=-1, xcom_push=push, pushed=pushed)
     return {"ti": ti, "task": dag.get_task(task)}
 
 
