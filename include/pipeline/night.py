@@ -54,7 +54,6 @@ def plan(arguments: argparse.Namespace, places: Places) -> Night:
     schemas = SchemaStore(places, config.name)
     night = Night(
         model=config.name,
-        run_id=f"command__{now:%Y%m%dT%H%M%S}",
         trigger="command",
         requested_by=getpass.getuser(),
         as_of=end,
@@ -67,9 +66,23 @@ def plan(arguments: argparse.Namespace, places: Places) -> Night:
         schema_version=schemas.current(),
         schema_note=schemas.note(schemas.current()),
         planned_at=now,
+        run_id=_new_run(places, config.name, now),  # last: what is refused above leaves no folder
     )
     night.save(night.folder(places) / "request.json")
     return night
+
+
+def _new_run(places: Places, model: str, now: dt.datetime) -> str:
+    """Return a run id that no other night of the model has, and make its folder: two may start in one second."""
+    second = f"command__{now:%Y%m%dT%H%M%S}"
+    run_id, number = second, 1
+    while True:
+        try:
+            places.night(model, run_id).mkdir(parents=True)
+            return run_id
+        except FileExistsError:
+            number += 1
+            run_id = f"{second}_{number}"
 
 
 def _store(places: Places, model: str) -> ReleaseStore:

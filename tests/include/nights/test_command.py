@@ -123,6 +123,15 @@ def test_no_rows_are_no_data(run):
     assert (status, found.outcome) == (3, Outcome.NO_DATA)
 
 
+def test_nights_that_start_in_the_same_second_have_a_folder_each(run, places, monkeypatch):
+    now = utc_now()
+    monkeypatch.setattr(command, "utc_now", lambda: now)
+    for _ in range(3):
+        run()
+    second = f"command__{now:%Y%m%dT%H%M%S}"
+    assert {folder.name for folder in (places.nights / "taxi").iterdir()} == {second, f"{second}_2", f"{second}_3"}
+
+
 @pytest.mark.parametrize(
     "how, error, words",
     [
