@@ -34,7 +34,7 @@ WORKDIR /opt/airflow
 ENV AIRFLOW_HOME=/opt/airflow \
     PATH=/opt/nightly/airflow/bin:${PATH} \
     VIRTUAL_ENV=/opt/nightly/airflow \
-    PYTHONPATH=/opt/airflow \
+    PYTHONPATH=/opt/airflow:/opt/airflow/include:/opt/airflow/client:/opt/airflow/server \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE=False \
     NIGHTLY_ML_PYTHON=/opt/nightly/ml/bin/python \
@@ -44,9 +44,10 @@ COPY plugins/ plugins/
 COPY include/ include/
 # The model server is asked with the project's own client.
 COPY client/ client/
+COPY server/ server/
 # User 50000 cannot write here: without this, every task and every parse of a DAG file would compile the project anew.
 USER 0
-RUN python -m compileall -q dags plugins include client
+RUN python -m compileall -q dags plugins include client server
 USER 50000
 ARG CODE_VERSION=unknown
 ENV NIGHTLY_CODE_VERSION=${CODE_VERSION}

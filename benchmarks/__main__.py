@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 from benchmarks import report
-from include.contracts.code import code_version
-from include.contracts.places import ROOT, Places
+from nightly.io.code import code_version
+from nightly.io.paths import ROOT, Places, python_path
 
 NAMES = (
     "night",
@@ -98,7 +98,7 @@ def run(name: str, copy: Path, folder: Path, code: str, *, quick: bool) -> dict 
     }
     # Set where a machine is to be left without bytecode, it would make every process compile the project anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    environment |= {"PYTHONPATH": str(copy), "PYTHONUNBUFFERED": "1", "NIGHTLY_CODE_VERSION": code}
+    environment |= {"PYTHONPATH": python_path(copy), "PYTHONUNBUFFERED": "1", "NIGHTLY_CODE_VERSION": code}
     environment |= {"NIGHTLY_VAR": str(folder / "var"), "TF_CPP_MIN_LOG_LEVEL": "2"}
     python = Places.from_environment().ml_python
     command = [python, "-m", f"benchmarks.{name}", folder, result, *(["--quick"] if quick else [])]

@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from include.pipeline import preloaded
+from nightly.runtime import preloaded
 
 PACKAGES = (
     "tensorflow",
@@ -152,7 +152,7 @@ def facts() -> dict[str, Any]:
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-    from include.contracts.places import ROOT
+    from nightly.io.paths import ROOT
 
     for line in (ROOT / "requirements.txt").read_text().splitlines():  # Airflow has an environment of its own
         if line.startswith("apache-airflow=="):

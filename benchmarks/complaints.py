@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from include.contracts.places import ROOT
-from include.pipeline.schema import read_schema
+from nightly.io.paths import ROOT
+from nightly.schemas.curated import read_schema
 
 FIRST_DAY = dt.date(2016, 2, 29)  # the newest rows of a benchmark's first night
 COMPANIES, WORDS, DAYS = 3_500, 8_000, 28

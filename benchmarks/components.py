@@ -77,11 +77,11 @@ def _both(folder: Path, number: int) -> dict[str, Any]:
     from tfx import v1 as tfx
 
     from benchmarks import tfx_pipeline
-    from include.contracts.config import load_config
-    from include.pipeline.components.evaluator import SideBySideEvaluator
-    from include.pipeline.components.statistics import InProcessStatisticsGen
-    from include.pipeline.components.transform import InProcessTransform
-    from include.pipeline.pipeline import PREPROCESSING_FN
+    from nightly.records.config import load_config
+    from nightly.tfx.components.evaluator import SideBySideEvaluator
+    from nightly.tfx.components.statistics import InProcessStatisticsGen
+    from nightly.tfx.components.transform import InProcessTransform
+    from nightly.tfx.pipeline import PREPROCESSING_FN
 
     config = load_config("complaints")
     csv = tfx_pipeline.example_gen_of(folder / "source")

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.common import Goal, Result, main, spread
-from include.contracts.places import ROOT
+from nightly.io.paths import ROOT
 
 ROUNDS = 7
 # What the DAG processor's child has imported before it parses; then each file as it parses it.

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from include.contracts.places import Places
-from include.contracts.verdict import Verdict
 from local.airflow import LocalAirflow
 from local.serving import ModelServer
+from nightly.io.paths import Places
+from nightly.records.verdict import Verdict
 
 DAG = "complaints_retrain"
 NIGHT_SECONDS = 3600

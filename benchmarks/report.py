@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from include.contracts.places import ROOT
+from nightly.io.paths import ROOT
 
 RESULTS = ROOT / "benchmarks/results.json"
 DOCUMENT = ROOT / "docs/performance.md"

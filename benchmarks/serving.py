@@ -25,9 +25,9 @@ import pyarrow.csv
 from benchmarks import steps
 from benchmarks.common import Goal, Result, forked, interleaved, main, say, warm
 from benchmarks.training import TO_TRANSFORM
-from include.contracts.places import ROOT
 from local.child import Child
 from local.serving import ModelServer
+from nightly.io.paths import ROOT, python_path
 
 ROWS, TRAIN_STEPS = 20_000, 50
 ROUNDS, SECONDS = 7, 2.0  # of each side, for each size and number of clients
@@ -104,7 +104,7 @@ def _servers(model: Path, folder: Path) -> Iterator[dict[str, Callable]]:
     (folder / "models/complaints" / VERSION).symlink_to(model)
     places = steps.places_of(folder)
     flags = {"model_name": "complaints", "model_base_path": folder / "models/complaints"}
-    batching = {"enable_batching": "true", "batching_parameters_file": ROOT / "include/serving/batching.config"}
+    batching = {"enable_batching": "true", "batching_parameters_file": ROOT / "server/nightly_server/batching.config"}
     plain = ModelServer(places, folder / "server.log", **flags)
     batched = ModelServer(places, folder / "batching.log", **flags, **batching)
     with plain.running(), batched.running(), _flask(model, folder / "flask.log") as flask:
@@ -123,7 +123,7 @@ def _flask(model: Path, log: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [sys.executable, "-m", "benchmarks.flask_endpoint", str(model), address.split(":")[1]]
-    child = Child(command, log, {**os.environ, "PYTHONPATH": str(ROOT)})
+    child = Child(command, log, {**os.environ, "PYTHONPATH": python_path()})
     try:
         end = time.monotonic() + START_SECONDS
         while True:
@@ -155,7 +155,7 @@ def _http(address: str, path: str, requests: list[list[dict]]) -> tuple[Send, Ca
 
 
 def _grpc(address: str, requests: list[list[dict]]) -> tuple[Send, Callable[[bytes], list[float]]]:
-    from client.nightly_client.protos import message
+    from nightly_client.protos import message
 
     messages = []
     for rows in requests:

@@ -10,24 +10,24 @@ from pathlib import Path
 
 from benchmarks.common import Goal, Result, interleaved, main, say, spread
 from benchmarks.project import end_hosts
-from include.contracts.places import ROOT, Places
+from nightly.io.paths import ROOT, Places
 
 ROUNDS, QUICK_ROUNDS = 5, 1
 STEP = "benchmarks.start:when"
 # What a step of a pipeline needs before it can do anything; and nothing else.
-COLD = "from include.pipeline import runner, worker; import time; print(time.time())"
+COLD = "from nightly.tfx import runner; from nightly.runtime import worker; import time; print(time.time())"
 
 
 def when(night_folder: Path, places: Places) -> dict[str, float]:
     """The step that is started: it has what a node needs, and says when it is there."""
-    from include.pipeline import runner  # noqa: F401
+    from nightly.tfx import runner  # noqa: F401
 
     return {"there": time.time()}
 
 
 def run(quick: bool, folder: Path) -> Result:
     sys.path.insert(0, str(ROOT / "plugins"))
-    from nightly.hooks.ml import MLHook
+    from nightly_airflow.hooks.ml import MLHook
 
     places, log = Places.from_environment(), logging.getLogger("start")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from benchmarks import complaints
 from benchmarks.common import Measured, forked
-from include.contracts.config import load_config
-from include.contracts.night import Night, utc_now
-from include.contracts.places import Places
-from include.sources import fetch
+from nightly.io.paths import Places
+from nightly.records.config import load_config
+from nightly.records.night import Night, utc_now
+from nightly.sources import fetch
 
 AS_OF = dt.datetime.combine(complaints.FIRST_DAY + dt.timedelta(days=1), dt.time(), dt.UTC)
 TO_DATA_GATE = ("examples", "statistics", "schema", "example_validator", "drift_skew", "data_gate")
@@ -56,7 +56,7 @@ def run(folder: Path, night: Night, names: Iterable[str]) -> dict[str, Measured]
 
 
 def _step(name: str, folder: Path, night: Night) -> object:
-    from include.pipeline import worker
+    from nightly.runtime import worker
 
     worker.set_up_logging()
     places = places_of(folder)

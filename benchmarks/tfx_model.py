@@ -5,9 +5,9 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx_bsl.public import tfxio
 
-from include.contracts.config import load_config
 from include.models.complaints.model import build_model
-from include.pipeline.modeling import transforming
+from nightly.records.config import load_config
+from nightly.training import transforming
 
 MODEL = "complaints"
 LABEL = transforming.LABEL

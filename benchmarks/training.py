@@ -57,10 +57,10 @@ def _compare(transformed: Path, number: int, rounds: int) -> dict[str, list[floa
     import numpy as np
     import tensorflow_transform as tft
 
-    from include.contracts.config import load_config
     from include.models.complaints.model import build_model
-    from include.pipeline.modeling.inputs import evaluation_batches, training_batches
-    from include.pipeline.modeling.training import Progress, fit
+    from nightly.records.config import load_config
+    from nightly.training.inputs import evaluation_batches, training_batches
+    from nightly.training.run import Progress, fit
 
     settings = load_config("complaints").training
     output = tft.TFTransformOutput(str(next(transformed.glob("transform_graph/*"))))

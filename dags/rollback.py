@@ -4,9 +4,9 @@ import datetime as dt
 
 from airflow.sdk import DAG, Param
 
-from include.contracts.config import model_names
-from nightly.operators.rollback import RollbackOperator
-from nightly.retries import RETRIES, StepRetries
+from nightly.records.config import model_names
+from nightly_airflow.operators.rollback import RollbackOperator
+from nightly_airflow.retries import RETRIES, StepRetries
 
 DOC = """\
 Takes a released model back: the version given is in production again, every newer one is quarantined.
@@ -16,7 +16,7 @@ Takes a released model back: the version given is in production again, every new
 - **The next night** is compared with the version gone back to: its model by the model gate, its data by drift.
 - **What was taken back** is not released again, neither by a retry of its run nor by a later night of the same data. A
   night of other data releases a new version as usual: pause the model's DAG to keep it from that.
-- **Which versions there are**: `python -m include.release list MODEL`.
+- **Which versions there are**: `python -m nightly.cli.releases list MODEL`.
 """
 
 with DAG(

@@ -1,5 +1,5 @@
 """The nightly retrain of the taxi model, as an Airflow DAG."""
 
-from nightly.retrain import retrain_dag
+from nightly_airflow.retrain import retrain_dag
 
 dag = retrain_dag("taxi")

@@ -1,3 +1,0 @@
-from include.native_log import set_level
-
-set_level()

@@ -14,8 +14,8 @@ from typing import Any
 
 import requests
 
-from include.contracts.places import ROOT
 from local.child import Child
+from nightly.io.paths import ROOT
 
 START_SECONDS = 600  # on a starved machine; one that ends is not waited for
 WARM_SECONDS = 180  # for the first answer of each path below, on a loaded machine

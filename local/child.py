@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from include.contracts.places import ROOT
+from nightly.io.paths import ROOT
 
 ASK_SECONDS = 10  # from SIGTERM to SIGKILL
 

@@ -23,12 +23,12 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
-from include.contracts.golden import GOLDEN, Golden
-from include.contracts.places import Places
-from include.contracts.release import ReleaseRecord
-from include.contracts.verdict import Outcome, Verdict
 from local.airflow import LocalAirflow
 from local.serving import ModelServer
+from nightly.io.paths import Places
+from nightly.records.golden import GOLDEN, Golden
+from nightly.records.release import ReleaseRecord
+from nightly.records.verdict import Outcome, Verdict
 
 DAG = "taxi_retrain"
 TRIPS = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from include.contracts.places import ROOT, Places
-from include.serving import address, configure
 from local.child import Child
+from nightly.cli import configure
+from nightly.io.paths import Places, python_path
+from nightly.serving import address
 
 START_SECONDS = 600  # on a starved machine; one that ends is not waited for
 READY = re.compile(r"ready grpc=(\S+) rest=(\S+)")
@@ -22,7 +23,7 @@ class ModelServerDidNotStart(Exception):
 
 
 class ModelServer:
-    """`python -m include.serving.server` with the given flags, on free ports unless they say otherwise."""
+    """`python -m nightly_server` with the given flags, on free ports unless they say otherwise."""
 
     def __init__(self, places: Places, log: Path, **flags: object) -> None:
         self.places = places
@@ -70,9 +71,9 @@ class ModelServer:
     def start(self) -> None:
         """Start it and wait for the line that tells its ports."""
         self.log.unlink(missing_ok=True)
-        command = [str(self.places.ml_python), "-m", "include.serving.server"]
+        command = [str(self.places.ml_python), "-m", "nightly_server"]
         command += [f"--{name}={value}" for name, value in self.flags.items()]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        environment = {**os.environ, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
         self._child = Child(command, self.log, environment)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._child.running:

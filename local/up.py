@@ -6,10 +6,10 @@ Airflow is on PORT, or on 8080, or on a free port where that is taken; the model
 import argparse
 import sys
 
-from include.arguments import port
-from include.contracts.places import Places
 from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
 from local.serving import ModelServer, ModelServerDidNotStart
+from nightly.cli.arguments import port
+from nightly.io.paths import Places
 
 
 def main() -> int:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-from nightly.web.address import DAG_SUFFIX, MOUNT, ROUTE
-from nightly.web.link import NightLink
+from nightly_airflow.web.address import DAG_SUFFIX, MOUNT, ROUTE
+from nightly_airflow.web.link import NightLink
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
@@ -35,7 +35,7 @@ class NightlyListener:
         if component.job_type == "SchedulerJob":  # it may have died with a listener at work
             from airflow.utils.session import create_session
 
-            from nightly.missing_verdicts import start_if_missing
+            from nightly_airflow.missing_verdicts import start_if_missing
 
             with create_session() as session:
                 start_if_missing(session)
@@ -55,7 +55,7 @@ class NightlyListener:
 
 def conclude(dag_run: DagRun) -> None:
     """Write the note of a run that has ended; a night without a verdict gets one."""
-    from nightly.note import write_note
+    from nightly_airflow.note import write_note
 
     write_note(dag_run)
     give_missing_verdicts(dag_run)
@@ -65,7 +65,7 @@ def give_missing_verdicts(dag_run: DagRun) -> None:
     """Give a verdict to nights that ended without one, when a run of a night begins or ends."""
     from sqlalchemy.orm import object_session
 
-    from nightly.missing_verdicts import start_if_missing
+    from nightly_airflow.missing_verdicts import start_if_missing
 
     session = object_session(dag_run)
     if session and dag_run.dag_id.endswith(DAG_SUFFIX):
@@ -75,7 +75,7 @@ def give_missing_verdicts(dag_run: DagRun) -> None:
 
 async def page(scope: Any, receive: Any, send: Any) -> None:
     """The page's application, imported at its first request: every process of Airflow's loads this file."""
-    from nightly.web.app import app
+    from nightly_airflow.web.app import app
 
     await app(scope, receive, send)
 

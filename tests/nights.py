@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Any
 
-from include.contracts.night import Night
+from nightly.records.night import Night
 
 
 def a_night(**changes: Any) -> Night:

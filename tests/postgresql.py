@@ -14,9 +14,9 @@ from typing import Any
 import psycopg2
 import yaml
 
-from include.contracts.places import ROOT
 from local.airflow import free_port
 from local.child import Child
+from nightly.io.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)

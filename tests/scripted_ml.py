@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Stands where the ML environment's Python does, and finds what NIGHTLY_TEST_SCRIPT says, so that a test can have
-each outcome at will. It speaks the worker's protocol: -m include.pipeline.worker STEP NIGHT_FOLDER RESULT_FILE
+each outcome at will. It speaks the worker's protocol: -m nightly.runtime.worker STEP NIGHT_FOLDER RESULT_FILE
 
 NIGHTLY_TEST_SCRIPT is JSON, step -> "hold" (a gate), "empty" (the snapshot), "fail", "die", or "hang".
 """
@@ -32,7 +32,7 @@ if how == "fail":
 
 if step == "snapshot":
     value = {"snapshot_id": "ab" * 32, "path": "/nowhere", "rows": 0 if how == "empty" else 4242, "created": True}
-if step == "include.pipeline.production:prepare":
+if step == "nightly.tfx.production:prepare":
     request = json.loads((night / "request.json").read_text())
     version = request["production_version"]
     value = {"production_version": None, "damaged_version": version, "damage": f"taxi {version} is damaged"}

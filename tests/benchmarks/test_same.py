@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.same import SKETCH, equal, rank_difference, statistics
-from include.pipeline.components.statistics import statistics_of
+from nightly.statistics.measure import statistics_of
 
 VALUES = np.random.default_rng(1).lognormal(size=60_000)
 

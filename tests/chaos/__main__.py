@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 
-from include.contracts.code import code_version
+from nightly.io.code import code_version
 from tests.chaos.project import copy_project
 from tests.chaos.settings import Settings
 

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from include.contracts.night import SnapshotRef
-from include.release.store import ReleaseStore
+from nightly.records.night import SnapshotRef
+from nightly.release.store import ReleaseStore
 from tests.chaos.faults import NotNow, Strike, fault
 from tests.chaos.world import MODEL
 

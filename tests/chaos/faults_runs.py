@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from include.contracts.places import ROOT
-from include.contracts.release import ReleaseRecord
-from include.release.store import ReleaseStore
+from nightly.io.paths import ROOT
+from nightly.records.release import ReleaseRecord
+from nightly.release.store import ReleaseStore
 from tests.chaos.faults import NotNow, Strike, fault
 from tests.chaos.invariants import ENDED
 from tests.chaos.world import DAG, MODEL

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from include.contracts.base import ContractError
-from include.contracts.night import Night
-from include.contracts.release import ReleaseRecord
-from include.contracts.snapshot import SnapshotManifest
-from include.contracts.verdict import Outcome, Verdict
-from include.release.errors import ReleaseError
-from include.release.store import ReleaseStore
+from nightly.records.base import ContractError
+from nightly.records.night import Night
+from nightly.records.release import ReleaseRecord
+from nightly.records.snapshot import SnapshotManifest
+from nightly.records.verdict import Outcome, Verdict
+from nightly.release.errors import ReleaseError
+from nightly.release.store import ReleaseStore
 from tests.chaos.ledger import Ledger
 from tests.chaos.watch import Asker, Watcher
 from tests.chaos.world import DAG, MODEL, World

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import psutil
 
 PR_SET_CHILD_SUBREAPER = 36  # of <linux/prctl.h>
-HOST = "include.pipeline.host"
+HOST = "nightly.runtime.host"
 
 
 def adopt_orphans() -> None:
@@ -92,7 +92,7 @@ def is_host(process: psutil.Process) -> bool:
 
 def is_step(process: psutil.Process) -> bool:
     forked = HOST in _command(process) and _leads_session(process) and _forked_by_host(process)
-    return forked or "include.pipeline.worker" in _command(process)
+    return forked or "nightly.runtime.worker" in _command(process)
 
 
 def is_step_supervisor(process: psutil.Process) -> bool:

@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from include.contracts.places import Places
+from nightly.io.paths import Places
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from include.contracts.places import ROOT
+from nightly.io.paths import ROOT
 
 # Seven faults a night, and short waits between tries.
 COMMAND = ("--seed=14", "--faults=20", "--a-night=7", "--retry=10", "--no-clock")

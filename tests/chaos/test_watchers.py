@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from client.nightly_client import ServingError
-from client.nightly_client.client import Prediction
-from include.contracts.golden import GOLDEN, Golden, GoldenExample
-from include.contracts.places import Places
-from include.contracts.release import ReleaseRecord
-from include.contracts.verdict import Outcome, Verdict
-from include.release.files import hash_files
+from nightly.io.paths import Places
+from nightly.records.golden import GOLDEN, Golden, GoldenExample
+from nightly.records.release import ReleaseRecord
+from nightly.records.verdict import Outcome, Verdict
+from nightly.release.files import hash_files
+from nightly_client import ServingError
+from nightly_client.client import Prediction
 from tests.chaos.campaign import Campaign
 from tests.chaos.faults import FAULTS
 from tests.chaos.invariants import LEFT_FOR_NIGHTS, Invariants

@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.nightly_client import Client, ServingError
-from include.contracts.base import ContractError
-from include.contracts.golden import GOLDEN, Golden
-from include.contracts.places import Places
-from include.contracts.release import ReleaseRecord
-from include.release.files import hash_files
+from nightly.io.paths import Places
+from nightly.records.base import ContractError
+from nightly.records.golden import GOLDEN, Golden
+from nightly.records.release import ReleaseRecord
+from nightly.release.files import hash_files
+from nightly_client import Client, ServingError
 from tests.chaos.ledger import Ledger
 
 SCAN_SECONDS = 0.01

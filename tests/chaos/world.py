@@ -23,10 +23,10 @@ from typing import Any
 import psutil
 import requests
 
-from include.contracts.places import ROOT, Places
-from include.serving import address
 from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
 from local.serving import ModelServer
+from nightly.io.paths import ROOT, Places
+from nightly.serving import address
 from tests.chaos import processes
 from tests.chaos.clock import Clock, NoClock
 from tests.chaos.settings import Settings
@@ -98,7 +98,7 @@ class World(LocalAirflow):
             clock = self.clock.environment if self.clock else {}
             self._add(name, [str(ROOT / "bin/airflow"), name], self.environment | clock)
         server = ModelServer.of_releases(self.places, self.logs / "serving.log", **self._serving_flags)
-        command = [str(self.places.ml_python), "-m", "include.serving.server"]
+        command = [str(self.places.ml_python), "-m", "nightly_server"]
         command += [f"--{name}={value}" for name, value in server.flags.items()]
         self._add("model-server", command, self.environment | {"TF_CPP_MIN_LOG_LEVEL": "2"})
         known = address.ServerAddress(rest=self.rest, grpc=self.grpc, base_path=str(self.places.serving))

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 import grpc
 import pytest
 
-from client.nightly_client import Canary, Client, Prediction, PredictionLog, ServingError, VersionStatus, example
-from client.nightly_client import log as log_module
-from include.contracts.places import ROOT
-from tests.include.serving.servers import wait_for
+from nightly.io.paths import ROOT
+from nightly_client import Canary, Client, Prediction, PredictionLog, ServingError, VersionStatus, example
+from nightly_client import log as log_module
+from tests.server.servers import wait_for
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -267,7 +267,7 @@ def test_a_rest_client_that_logs_follows_a_label_whose_version_has_gone(server, 
 
 
 def client_spec(model: str, label: str):
-    from client.nightly_client.spec import Spec
+    from nightly_client.spec import Spec
 
     return Spec(model, label=label)
 
@@ -275,7 +275,7 @@ def client_spec(model: str, label: str):
 def test_it_works_beside_tensorflow_in_one_process_and_without_it(server):
     """Its messages have TensorFlow's names, in a pool of their own."""
     code = (
-        "import sys\n{first}\nfrom client.nightly_client import Client, example\n{last}\n"
+        "import sys\n{first}\nfrom nightly_client import Client, example\n{last}\n"
         f"c = Client('grpc://{server.grpc_address}', timeout=30)\n"
         "assert c.predict('half_plus', [2.0], version=1).values == [2.0]\n"
         "assert c.regress('half_plus', [{{'x': 2.0}}], signature='regress_x_to_y', version=1).values == [2.0]\n"

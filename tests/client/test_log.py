@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from client.nightly_client import PredictionLog, example, read_tfrecord
-from include.contracts.places import ROOT
+from nightly.io.paths import ROOT
+from nightly_client import PredictionLog, example, read_tfrecord
 
 KEY = b"0123456789abcdef"
 ROW = {"fare": 12.5, "company": "Yellow", "taxi_id": "a1b2", "trips": 3, "tags": [b"\xff", "x"], "none": None}
@@ -102,7 +102,7 @@ def test_a_file_is_ended_at_its_size_and_appears_whole(tmp_path):
 @pytest.mark.parametrize("format", ["tfrecord", "jsonl", "parquet"])
 def test_what_a_killed_process_has_left_is_made_whole_by_the_next(tmp_path, format):
     code = (
-        "import os, signal, sys; from client.nightly_client import PredictionLog\n"
+        "import os, signal, sys; from nightly_client import PredictionLog\n"
         f"log = PredictionLog(sys.argv[1], format={format!r})\n"
         "for i in range(5): log.write([{'x': 1.0}], [0.5], model='m', version=1, ids=[str(i)])\n"
         "log._file.write(b'{\"half'); log._file.flush(); os.kill(os.getpid(), signal.SIGKILL)"

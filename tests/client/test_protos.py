@@ -13,8 +13,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from client.nightly_client import protos
-from client.nightly_client.tensors import from_tensor, to_tensor
+from nightly_client import protos
+from nightly_client.tensors import from_tensor, to_tensor
 
 ROOTS = [
     predict_pb2.PredictRequest,

@@ -1,6 +1,6 @@
 import pytest
 
-from include.contracts.places import Places
+from nightly.io.paths import Places
 
 
 @pytest.fixture(scope="session")

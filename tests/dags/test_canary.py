@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from include.contracts.canary import Comparison
-from include.contracts.config import Canary, load_config
-from include.contracts.golden import GOLDEN, Golden
-from include.contracts.places import Places
-from include.contracts.release import Verification
-from include.release.store import ReleaseStore
+from nightly.io.paths import Places
+from nightly.records.canary import Comparison
+from nightly.records.config import Canary, load_config
+from nightly.records.golden import GOLDEN, Golden
+from nightly.records.release import Verification
+from nightly.release.store import ReleaseStore
 
 NOW = 1_700_000_000
 DAYS = iter(dt.datetime(2026, 2, day, tzinfo=dt.UTC) for day in range(1, 28))
@@ -53,15 +53,16 @@ def store(database, places, tmp_path) -> ReleaseStore:
 @pytest.fixture
 def dag(database, monkeypatch):
     """As it is when taxi's config has [release.canary], and that of complaints has not."""
-    import nightly.canary
 
     def with_canary(name: str):
         config = load_config(name)
         release = config.release.model_copy(update={"canary": Canary() if name == "taxi" else None})
         return config.model_copy(update={"release": release})
 
-    monkeypatch.setattr(nightly.canary, "load_config", with_canary)
-    dag = nightly.canary.canary_dag("0 12 * * *")
+    import nightly_airflow.canary
+
+    monkeypatch.setattr(nightly_airflow.canary, "load_config", with_canary)
+    dag = nightly_airflow.canary.canary_dag("0 12 * * *")
     for task in dag.tasks:
         task.retries = 0
     return dag
@@ -72,7 +73,7 @@ def run(dag, **conf) -> tuple[str, dict[str, str], str]:
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
 
-    from nightly.note import write_note
+    from nightly_airflow.note import write_note
 
     done = dag.test(run_conf=conf, logical_date=next(DAYS))
     states = {instance.task_id: str(instance.state) for instance in done.get_task_instances()}
@@ -92,7 +93,8 @@ def test_it_reads_compare_then_decide_for_each_model_that_has_canaries(dag):
 
 
 def test_where_no_model_has_canaries_it_is_there_and_idle(database):
-    from nightly.canary import canary_dag
+
+    from nightly_airflow.canary import canary_dag
 
     dag = canary_dag("0 12 * * *")
     assert [task.task_id for task in dag.tasks] == ["nothing_to_compare"] and dag.schedule is None

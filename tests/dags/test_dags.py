@@ -14,7 +14,8 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import CronDataIntervalTimetable
 from airflow.utils.file import might_contain_dag
 
-from include.contracts.config import model_names
+from nightly.io.paths import python_path
+from nightly.records.config import model_names
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "dags").glob("*.py"))
@@ -133,7 +134,7 @@ def parse_in(project: Path, dag: str) -> dict[str, Any]:
     plugins = str(project / "plugins")
     return parse(
         project / f"dags/{dag}.py",
-        PYTHONPATH=f"{project}{os.pathsep}{plugins}",
+        PYTHONPATH=f"{python_path(project)}{os.pathsep}{plugins}",
         AIRFLOW__CORE__PLUGINS_FOLDER=plugins,
         AIRFLOW__CORE__DAGS_FOLDER=str(project / "dags"),
     )
@@ -197,7 +198,7 @@ def test_only_the_plugin_file_is_loaded_as_a_plugin():
 
 
 def test_the_documentation_names_every_task(dags):
-    from nightly.docs import TASK_DOCS
+    from nightly_airflow.docs import TASK_DOCS
 
     assert set(TASK_DOCS) == set(dags["taxi_retrain"].task_ids)
     assert json.dumps(TASK_DOCS).count("**If it ") == len(TASK_DOCS)

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from include.contracts.verdict import Outcome, Verdict
-from nightly.missing_verdicts import give_verdict, without_verdict
-from nightly.operators.verdict import VerdictOperator
+from nightly.records.verdict import Outcome, Verdict
+from nightly_airflow.missing_verdicts import give_verdict, without_verdict
+from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_plugin import NightlyListener
 from tests.dags.test_night import run_night  # noqa: F401  the fixture
 from tests.dags.test_notified import slack, told  # noqa: F401  the fixture
@@ -52,7 +52,7 @@ def test_a_night_whose_verdict_never_began_gets_one_once(run_night, lose, slack,
     assert run in without_verdict(session)
     started = watch()
     NightlyListener().on_dag_run_failed(run, "")
-    assert started == [["-m", "nightly.missing_verdicts"]]
+    assert started == [["-m", "nightly_airflow.missing_verdicts"]]
     give_verdict(run, session)
     verdict = Verdict.load(folder / "verdict.json")
     assert (verdict.outcome, verdict.failed_task, verdict.run_id) == (Outcome.FAILED, "data_gate", run.run_id)

@@ -8,18 +8,18 @@ from urllib.parse import quote
 import pytest
 from airflow.sdk.configuration import conf
 
-from include.contracts.config import Pipeline, load_config
-from include.contracts.night import Night, StepError, utc_now
-from include.contracts.release import ReleaseRecord
-from include.contracts.verdict import Outcome, Verdict
-from include.nights.verdict import REVIEW_TASKS as REVIEW
-from include.release.store import ReleaseStore
-from nightly.note import write_note
-from nightly.operators.base import NightOperator, rendered
-from nightly.operators.plan import BEAM_CHECK
-from nightly.retrain import retrain_dag
-from nightly.web.log import excerpt
-from tests.include.release.models import NOW, export, names, release
+from nightly.nights.verdict import REVIEW_TASKS as REVIEW
+from nightly.records.config import Pipeline, load_config
+from nightly.records.night import Night, StepError, utc_now
+from nightly.records.release import ReleaseRecord
+from nightly.records.verdict import Outcome, Verdict
+from nightly.release.store import ReleaseStore
+from nightly_airflow.note import write_note
+from nightly_airflow.operators.base import NightOperator, rendered
+from nightly_airflow.operators.plan import BEAM_CHECK
+from nightly_airflow.retrain import retrain_dag
+from nightly_airflow.web.log import excerpt
+from tests.nightly.release.models import NOW, export, names, release
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from include.contracts.night import Night
-from include.contracts.verdict import Outcome, Verdict
-from include.release.store import ReleaseStore
+from nightly.records.night import Night
+from nightly.records.verdict import Outcome, Verdict
+from nightly.release.store import ReleaseStore
 from tests.dags.test_night import run_night  # noqa: F401  the fixture
-from tests.include.release.models import export, release
+from tests.nightly.release.models import export, release
 from tests.plugins.notifiers.receivers import web_server
 
 

@@ -7,14 +7,14 @@ import pytest
 from airflow.sdk.definitions.retry_policy import RetryAction
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from include.contracts.night import Night, StepError
-from include.contracts.verdict import Outcome, Verdict
-from nightly.hooks.ml import MLProcessDied, MLStepFailed
-from nightly.operators.ml import GateOperator
-from nightly.operators.plan import PlanOperator
-from nightly.operators.review import DataGateOperator
-from nightly.operators.verdict import VerdictOperator
-from nightly.retrain import retrain_dag
+from nightly.records.night import Night, StepError
+from nightly.records.verdict import Outcome, Verdict
+from nightly_airflow.hooks.ml import MLProcessDied, MLStepFailed
+from nightly_airflow.operators.ml import GateOperator
+from nightly_airflow.operators.plan import PlanOperator
+from nightly_airflow.operators.review import DataGateOperator
+from nightly_airflow.operators.verdict import VerdictOperator
+from nightly_airflow.retrain import retrain_dag
 from tests.dags.test_night import run_night, skipped  # noqa: F401  the fixture
 from tests.dags.test_notified import slack, told  # noqa: F401  the fixture
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from include.contracts.release import Rollback
-from include.release.store import ReleaseStore
+from nightly.records.release import Rollback
+from nightly.release.store import ReleaseStore
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = 1_700_000_000

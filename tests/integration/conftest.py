@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from include.contracts.places import Places
-from include.contracts.verdict import Verdict
 from local.airflow import LocalAirflow
 from local.serving import ModelServer
+from nightly.io.paths import Places
+from nightly.records.verdict import Verdict
 
 TRIPS = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
 NIGHT_SECONDS, TEST_SECONDS = 900, 2700  # a test has several nights, beside the tests of the ML side on two cores

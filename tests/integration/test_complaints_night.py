@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from include.contracts.night import Download
-from include.contracts.snapshot import SnapshotManifest
-from include.contracts.verdict import Outcome
+from nightly.records.night import Download
+from nightly.records.snapshot import SnapshotManifest
+from nightly.records.verdict import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPLAINTS = ROOT.parent / "shared/data/cfpb_complaints_2013_2016.csv"

@@ -15,8 +15,8 @@ from uuid import UUID
 import pytest
 import requests
 
-from include.contracts.verdict import Outcome, Verdict
 from local.airflow import LocalAirflow, free_port
+from nightly.records.verdict import Outcome, Verdict
 from tests.integration.conftest import Nights
 from tests.plugins.notifiers.receivers import web_server
 

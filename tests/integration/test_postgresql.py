@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import Nights
 
-from include.contracts.night import GateResult
-from include.contracts.places import ROOT, Places
-from include.contracts.reuse import REUSE, Reuse
-from include.contracts.verdict import Outcome
 from local.airflow import LocalAirflow
+from nightly.io.paths import ROOT, Places
+from nightly.records.night import GateResult
+from nightly.records.reuse import REUSE, Reuse
+from nightly.records.verdict import Outcome
 from tests.faulty_server import FaultyServer
 from tests.postgresql import COMPOSE, POSTGRES, Database
 
@@ -39,8 +39,8 @@ WHERE execution.last_known_state = 3 GROUP BY run.name, node.name
 AT_ONCE = """
 import multiprocessing, sys
 from tfx.types import standard_artifacts
-from include.contracts.places import Places
-from include.pipeline.metadata import NightlyMetadata
+from nightly.io.paths import Places
+from nightly.tfx.metadata import NightlyMetadata
 
 def register(model):
     barrier.wait()
@@ -60,9 +60,9 @@ SEALED = """
 import sys
 from pathlib import Path
 from tfx.types import standard_artifacts
-from include.contracts.places import Places
-from include.pipeline import seals
-from include.pipeline.metadata import NightlyMetadata
+from nightly.io.paths import Places
+from nightly.tfx import seals
+from nightly.tfx.metadata import NightlyMetadata
 
 examples = standard_artifacts.Examples()
 examples.uri = sys.argv[1]

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from include.contracts.night import GateResult, Night
-from include.contracts.verdict import Outcome
-from include.schemas.store import SchemaStore
+from nightly.records.night import GateResult, Night
+from nightly.records.verdict import Outcome
+from nightly.schemas.store import SchemaStore
 from tests.integration.conftest import NIGHT_SECONDS
 
 DAG = "taxi_retrain"

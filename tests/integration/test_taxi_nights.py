@@ -10,12 +10,12 @@ import time
 import pytest
 import requests
 
-from include.contracts.golden import GOLDEN, Golden
-from include.contracts.night import GateResult, Night
-from include.contracts.release import ReleaseRecord
-from include.contracts.verdict import Outcome
-from include.release.store import ReleaseStore
 from local.airflow import FIRST_PATHS
+from nightly.records.golden import GOLDEN, Golden
+from nightly.records.night import GateResult, Night
+from nightly.records.release import ReleaseRecord
+from nightly.records.verdict import Outcome
+from nightly.release.store import ReleaseStore
 
 DAG = "taxi_retrain"
 

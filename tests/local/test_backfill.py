@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from include.contracts.places import ROOT
 from local.backfill import take_turns
+from nightly.io.paths import ROOT
 
 
 @pytest.fixture

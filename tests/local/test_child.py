@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from include.contracts.places import ROOT
 from local.child import Child
+from nightly.io.paths import ROOT
 
 FAMILY = ["bash", "-c", "sleep 600 & echo $! $$; wait"]
 STUBBORN = ["bash", "-c", "trap '' TERM; sleep 600 & echo $! $$; while true; do wait; done"]

@@ -1,8 +1,8 @@
 """The embedded model server as `make up` starts it."""
 
-from include.contracts.places import Places
-from include.serving import address
 from local.serving import ModelServer
+from nightly.io.paths import Places
+from nightly.serving import address
 
 
 def test_commands_in_other_shells_find_it_while_it_runs(tmp_path, monkeypatch):

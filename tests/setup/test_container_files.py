@@ -19,8 +19,8 @@ import yaml
 from airflow.api_fastapi.core_api.datamodels.monitor import HealthInfoResponse
 
 import environments
-from include.contracts.config import ComplaintsApiSource
-from include.contracts.places import Places
+from nightly.io.paths import Places
+from nightly.records.config import ComplaintsApiSource
 from slim import slim
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -262,7 +262,7 @@ def test_a_part_without_a_port_is_healthy_when_the_api_server_says_so(service, c
 
 
 def test_the_model_servers_command_line_is_understood_by_the_embedded_server_too():
-    script = "import json, sys; from include.serving.flags import parse_flags; parse_flags(json.loads(sys.argv[1]))"
+    script = "import json, sys; from nightly_server.flags import parse_flags; parse_flags(json.loads(sys.argv[1]))"
     # What the official image's entrypoint gives before the command.
     entrypoint = ["--port=8500", "--rest_api_port=8501", "--model_name=model", "--model_base_path=/models/model"]
     flags = json.dumps(entrypoint + SERVICES["serving"]["command"])

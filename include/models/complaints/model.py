@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from include.pipeline.modeling.inputs import keras_inputs
+from nightly.training.inputs import keras_inputs
 
 from .features import CATEGORIES, PADDING, TEXT
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from include.pipeline.modeling.transforming import dense
+from nightly.training.transforming import dense
 
 from .features import CATEGORIES, PADDING, RARE, TEXT, TOKENS, VOCABULARY
 

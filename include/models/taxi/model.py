@@ -4,7 +4,7 @@ from itertools import accumulate
 
 import keras
 
-from include.pipeline.modeling.inputs import keras_inputs
+from nightly.training.inputs import keras_inputs
 
 from .features import AMOUNTS, BUCKETS, NUMBERS, PLACES, WORDS
 

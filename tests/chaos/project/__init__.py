@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from include.contracts.places import ROOT
+from nightly.io.paths import ROOT
 
 HERE = Path(__file__).parent
 PARTS = ("bin", "client", "include", "local", "plugins", "setup", "tests", "airflow.env", "docker-compose.yaml")

@@ -3,7 +3,7 @@
 import datetime as dt
 import os
 
-from nightly.retrain import retrain_dag
+from nightly_airflow.retrain import retrain_dag
 
 STEP = dt.timedelta(seconds=float(os.environ["CHAOS_STEP_SECONDS"]))
 RETRY = dt.timedelta(seconds=float(os.environ["CHAOS_RETRY_SECONDS"]))

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from include.contracts.places import ROOT, Places
-from nightly.hooks.death import Watch
-from nightly.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, MLStepFailed
+from nightly.io.paths import ROOT, Places, python_path
+from nightly_airflow.hooks.death import Watch
+from nightly_airflow.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, MLStepFailed
 
 TASK = """
 import logging, sys
@@ -31,8 +31,8 @@ MARK = """
 import sys
 
 def mark(night_folder, places):
-    preloaded = "include.pipeline.runner" in sys.modules
-    return {"preloaded": preloaded, "mark": getattr(sys.modules["include.contracts.places"], "MARK", None)}
+    preloaded = "nightly.tfx.runner" in sys.modules
+    return {"preloaded": preloaded, "mark": getattr(sys.modules["nightly.io.paths"], "MARK", None)}
 """
 
 
@@ -95,14 +95,14 @@ def test_a_step_that_fails_raises_its_own_error(hook, log, tmp_path):
 
 @pytest.mark.parametrize("full", [True, False])
 def test_a_step_that_cannot_write_its_error_hands_it_over(hook, log, tmp_path, full_disk, monkeypatch, caplog, full):
-    monkeypatch.setattr("nightly.hooks.ml.TEMPORARY", full_disk if full else tmp_path)
+    monkeypatch.setattr("nightly_airflow.hooks.ml.TEMPORARY", full_disk if full else tmp_path)
     with pytest.raises(MLStepFailed, match="ValueError: the third column is missing"):
         hook.run("tests.steps:fail", tmp_path, log)
     assert ("No space left on device" in caplog.text) is full and '{"error"' not in caplog.text
 
 
 def test_a_step_that_cannot_write_its_result_hands_it_over(hook, log, tmp_path, full_disk, monkeypatch):
-    monkeypatch.setattr("nightly.hooks.ml.TEMPORARY", full_disk)
+    monkeypatch.setattr("nightly_airflow.hooks.ml.TEMPORARY", full_disk)
     assert hook.run("tests.steps:speak", tmp_path, log)["night"] == tmp_path.name
 
 
@@ -123,7 +123,7 @@ def test_the_death_of_a_step_is_described_by_all_that_is_known(hook, log, tmp_pa
 
 def test_an_out_of_memory_kill_is_named(monkeypatch):
     kills = iter([3, 4])
-    monkeypatch.setattr("nightly.hooks.death._oom_kills", lambda: next(kills))
+    monkeypatch.setattr("nightly_airflow.hooks.death._oom_kills", lambda: next(kills))
     text = Watch().describe("trainer", -9, 3 << 30, [])
     assert "It held up to 3,072 MB" in text
     assert "out-of-memory killer ended 1 processes of this machine meanwhile: use a shorter look-back" in text
@@ -182,7 +182,7 @@ def test_a_host_that_does_not_answer_is_replaced(places, log, tmp_path, monkeypa
     MLHook(places=places).run("tests.steps:wait_for_a_file", tmp_path, log)
     stopped = host_process(places)
     os.kill(stopped, signal.SIGSTOP)
-    monkeypatch.setattr("nightly.hooks.ml.HANDSHAKE_SECONDS", 2)
+    monkeypatch.setattr("nightly_airflow.hooks.ml.HANDSHAKE_SECONDS", 2)
     hook = MLHook(places=places)
     monkeypatch.setattr(hook, "_end_stuck_host", lambda c, end=hook._end_stuck_host: (end(c), monkeypatch.undo()))
     assert hook.run("tests.steps:wait_for_a_file", tmp_path, log)
@@ -201,7 +201,8 @@ def test_a_step_ends_with_its_supervisor(places, log, tmp_path):
 def test_a_step_ends_with_its_task(places, log, tmp_path, warm):
     task = subprocess.Popen(
         [sys.executable, "-c", TASK, str(tmp_path)],
-        env=os.environ | {"NIGHTLY_WARM": warm, "NIGHTLY_RUN": str(places.run), "PYTHONPATH": "plugins:."},
+        env=os.environ
+        | {"NIGHTLY_WARM": warm, "NIGHTLY_RUN": str(places.run), "PYTHONPATH": f"plugins:{python_path()}"},
         cwd=ROOT,
     )
     step, _ = read_when_there(tmp_path / "started").split()
@@ -264,10 +265,10 @@ def test_an_edit_of_the_project_holds_from_the_next_step_on(places, log, tmp_pat
         shutil.copytree(ROOT / package, project / package)
     (project / "tests").mkdir()
     (project / "tests/marks.py").write_text(MARK)
-    monkeypatch.setattr("nightly.hooks.ml.ROOT", project)
+    monkeypatch.setattr("nightly_airflow.hooks.ml.ROOT", project)
     hook = MLHook(places=replace(places, run=tmp_path / "run"))
     assert hook.run("tests.marks:mark", tmp_path, log) == {"preloaded": True, "mark": None}
-    with (project / "include/contracts/places.py").open("a") as file:
+    with (project / "include/nightly/io/paths.py").open("a") as file:
         file.write("\nMARK = 2\n")
     assert hook.run("tests.marks:mark", tmp_path, log) == {"preloaded": True, "mark": 2}
 
@@ -297,6 +298,6 @@ def test_a_host_that_cannot_start_says_why(places, log, tmp_path):
 
 def test_a_host_that_is_slow_to_start_is_waited_for(places, log, tmp_path, monkeypatch):
     """On a machine so busy that a hundred seconds pass between two looks."""
-    monkeypatch.setattr("nightly.hooks.ml.time.monotonic", itertools.count(step=100).__next__)
+    monkeypatch.setattr("nightly_airflow.hooks.ml.time.monotonic", itertools.count(step=100).__next__)
     hook = MLHook(places=replace(places, run=tmp_path / "run"))
     hook.run("tests.steps:speak", tmp_path, log)

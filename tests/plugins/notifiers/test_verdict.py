@@ -6,9 +6,9 @@ import socketserver
 
 import pytest
 
-from include.contracts.night import Reason, utc_now
-from include.contracts.verdict import Outcome, Verdict
-from nightly.notifiers.verdict import VerdictNotifier
+from nightly.records.night import Reason, utc_now
+from nightly.records.verdict import Outcome, Verdict
+from nightly_airflow.notifiers.verdict import VerdictNotifier
 from tests.plugins.notifiers.receivers import serving, web_server
 
 REASON = Reason(

@@ -6,8 +6,8 @@ import json
 import pytest
 from airflow.sdk import Connection
 
-from include.contracts.night import Download
-from nightly.operators.download import DownloadOperator, headers_of, url_of
+from nightly.records.night import Download
+from nightly_airflow.operators.download import DownloadOperator, headers_of, url_of
 from tests.nights import a_night
 
 DEFAULT = "https://example.org/search/api/v1/"

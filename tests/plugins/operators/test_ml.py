@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
-from include.contracts.night import GateResult, StepError, utc_now
-from nightly.hooks.ml import MLProcessDied, MLStepFailed
-from nightly.operators.ml import MLStepOperator, ReleaseOperator
+from nightly.records.night import GateResult, StepError, utc_now
+from nightly_airflow.hooks.ml import MLProcessDied, MLStepFailed
+from nightly_airflow.operators.ml import MLStepOperator, ReleaseOperator
 
 CONTEXT = {"ti": SimpleNamespace(try_number=2)}
 

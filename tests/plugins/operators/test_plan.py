@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from include.contracts.base import ContractError
-from include.contracts.columns import read_schema_text
-from include.contracts.config import load_config
-from nightly.operators.plan import plan_night, refuse_unknown_comparators
+from nightly.records.base import ContractError
+from nightly.records.columns import read_schema_text
+from nightly.records.config import load_config
+from nightly_airflow.operators.plan import plan_night, refuse_unknown_comparators
 
 UTC = dt.UTC
 NOW = dt.datetime(2026, 5, 5, 12, tzinfo=UTC)

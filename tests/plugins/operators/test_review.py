@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-from include.contracts.night import Contribution, GateResult, Night, Reason, StepError, utc_now
-from include.contracts.release import ReleaseRecord
-from include.contracts.schema import ASKED, PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
-from include.contracts.verdict import Outcome
-from include.nights.report import report
-from include.nights.verdict import decide
-from nightly.operators import review
-from nightly.retrain import retrain_dag
+from nightly.nights.report import report
+from nightly.nights.verdict import decide
+from nightly.records.night import Contribution, GateResult, Night, Reason, StepError, utc_now
+from nightly.records.release import ReleaseRecord
+from nightly.records.schema import ASKED, PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
+from nightly.records.verdict import Outcome
+from nightly_airflow.operators import review
+from nightly_airflow.retrain import retrain_dag
 from tests.nights import a_night
 
 EVIL = "<script>`x`</script> **[now](http://x)**"

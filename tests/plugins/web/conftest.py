@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from include.contracts.places import Places
+from nightly.io.paths import Places
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 import datetime as dt
 from typing import Any
 
-from include.contracts.canary import Comparison, Look, Side
-from include.contracts.distributions import (
+from nightly.io.paths import Places
+from nightly.records.canary import Comparison, Look, Side
+from nightly.records.distributions import (
     FILE,
     SERVING_FILE,
     Distance,
@@ -13,14 +14,13 @@ from include.contracts.distributions import (
     Histogram,
     ValueShare,
 )
-from include.contracts.evaluation import Evaluation
-from include.contracts.night import Contribution, GateResult, Night, Reason, SnapshotRef
-from include.contracts.places import Places
-from include.contracts.release import ReleaseRecord, Rollback
-from include.contracts.snapshot import SnapshotManifest
-from include.contracts.thresholds import FILE as THRESHOLDS
-from include.contracts.thresholds import ThresholdsUsed
-from include.contracts.verdict import Outcome, Verdict
+from nightly.records.evaluation import Evaluation
+from nightly.records.night import Contribution, GateResult, Night, Reason, SnapshotRef
+from nightly.records.release import ReleaseRecord, Rollback
+from nightly.records.snapshot import SnapshotManifest
+from nightly.records.thresholds import FILE as THRESHOLDS
+from nightly.records.thresholds import ThresholdsUsed
+from nightly.records.verdict import Outcome, Verdict
 
 FIRST = dt.datetime(2016, 3, 1, 3, tzinfo=dt.UTC)
 EVIL = '<script>alert("1")</script>'

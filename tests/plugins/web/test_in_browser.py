@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from include.contracts.verdict import Outcome
+from nightly.records.verdict import Outcome
 from tests.plugins.web.browser import CHROMIUM, DRIVER, browsing
 from tests.plugins.web.nights import write_canary, write_night, write_release
 

@@ -2,8 +2,8 @@
 
 from types import SimpleNamespace
 
-from nightly.retrain import retrain_dag
-from nightly.web.link import NightLink
+from nightly_airflow.retrain import retrain_dag
+from nightly_airflow.web.link import NightLink
 
 
 def test_every_task_of_a_night_is_given_the_link():

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from include.contracts.evaluation import Evaluation
-from include.contracts.night import Contribution, Night, StepError
-from include.contracts.release import NOT_RELEASED, NotReleased
-from include.contracts.schema import PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
-from include.contracts.verdict import Outcome, Verdict
+from nightly.records.evaluation import Evaluation
+from nightly.records.night import Contribution, Night, StepError
+from nightly.records.release import NOT_RELEASED, NotReleased
+from nightly.records.schema import PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
+from nightly.records.verdict import Outcome, Verdict
 from tests.plugins.web.nights import (
     EVIL,
     FIRST,
@@ -381,7 +381,7 @@ def test_a_night_that_failed_in_plan_says_when_for_what_and_what_to_do(ask, plac
         run_url="http://airflow/dags/taxi_retrain/runs/x",
         decided_at=FIRST,
     ).save(folder / "verdict.json")
-    monkeypatch.setattr("nightly.web.log.excerpt", lambda *key: f"ERROR {key} {EVIL}")
+    monkeypatch.setattr("nightly_airflow.web.log.excerpt", lambda *key: f"ERROR {key} {EVIL}")
     text = ask(f"/nightly/taxi/nights/{folder.name}").text
     assert "<h1>Night of 2016-03-01</h1>" in text
     assert "In production: version 1456800000." in text

@@ -2,8 +2,8 @@
 
 import re
 
-from include.contracts.verdict import Outcome
-from nightly.web.report import main
+from nightly.records.verdict import Outcome
+from nightly_airflow.web.report import main
 from tests.plugins.web.nights import EVIL, FIRST, write_night
 
 

@@ -1,0 +1,3 @@
+from nightly.native_log import set_level
+
+set_level()

@@ -1,0 +1,112 @@
+"""Labels that became known after the prediction, by the id that the client logged. Of several, the latest counts.
+
+    snapshots   rows of snapshots made since the canary began; the id is the values of data.id_columns, joined by `:`
+    feedback    files in var/feedback/<model>/, Parquet or CSV with the columns id and label; a hidden name is not read,
+                so write a file under one (.new.csv) and rename it when it is whole
+
+A label is written as in the label's column of the data (data.label); a blank one is none.
+"""
+
+import datetime as dt
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from nightly.io.paths import Places
+from nightly.records.config import ModelConfig
+from nightly.snapshots.errors import DamagedSnapshotError
+from nightly.snapshots.store import SnapshotStore
+from nightly.snapshots.whole import verified
+
+log = logging.getLogger("nightly")
+
+COLUMNS = ["id", "label"]
+
+
+class FeedbackError(ValueError):
+    """A file of labels cannot be read; the message names it and says what it must be."""
+
+
+def later_labels(
+    places: Places, config: ModelConfig, since: dt.datetime, wanted: pd.Index
+) -> tuple[pd.Series, dict[str, int]]:
+    """Label (1.0 or 0.0) by id, of the ids in `wanted`; and how many of those each source had. Raises FeedbackError."""
+    sources = {"snapshots": _of_snapshots, "feedback": _of_feedback}
+    given, counts = [], {}
+    for name in config.release.canary.labels:
+        tables = [(when, _known(table, wanted)) for when, table in sources[name](places, config, since)]
+        given += tables
+        counts[name] = len(pd.Index([]).append([pd.Index(table["id"]) for _, table in tables]).unique())
+    if not given:
+        return pd.Series(dtype=float), counts
+    found = pd.concat([table for _, table in sorted(given, key=lambda pair: pair[0])])
+    latest = found.drop_duplicates("id", keep="last").set_index("id")["label"]
+    return as_numbers(latest, config.data.label.positive), counts
+
+
+def as_numbers(labels: pd.Series, positive: list[str]) -> pd.Series:
+    """1.0 for a value of `positive`, 0.0 for any other. Numbers are compared as numbers, as in training."""
+    hits = labels.isin(positive)
+    numbers = pd.to_numeric(pd.Series(positive), errors="coerce")
+    if numbers.notna().all():
+        hits |= pd.to_numeric(labels, errors="coerce").isin(numbers)
+    return hits.astype(float)
+
+
+def _known(table: pa.Table, wanted: pd.Index) -> pd.DataFrame:
+    """The rows whose id is wanted and whose label is recorded, as text."""
+    rows = table.to_pandas()
+    return rows[rows["id"].isin(wanted) & rows["label"].notna() & (rows["label"] != "")]
+
+
+def _of_snapshots(places: Places, config: ModelConfig, since: dt.datetime) -> Iterator[tuple[dt.datetime, pa.Table]]:
+    store = SnapshotStore(places.snapshots, config.name)
+    ids, label = config.data.id_columns, config.data.label.column
+    for manifest in store.list():
+        if manifest.created_at < since or not ids or not {*ids, label} <= manifest.columns.keys():
+            continue
+        try:
+            verified(store.path(manifest.snapshot_id))
+        except DamagedSnapshotError as error:
+            log.warning("its labels are left out: %s", error)
+            continue
+        for file in manifest.files:
+            rows = pq.read_table(store.path(manifest.snapshot_id) / file.name, columns=[*ids, label])
+            joined = pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in ids), ":")
+            yield manifest.created_at, pa.table([joined, rows[label].cast(pa.string())], COLUMNS)
+
+
+def _of_feedback(places: Places, config: ModelConfig, since: dt.datetime) -> Iterator[tuple[dt.datetime, pa.Table]]:
+    paths = [path for kind in ("parquet", "csv") for path in (places.feedback / config.name).glob(f"[!.]*.{kind}")]
+    for path in sorted(paths):
+        written = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
+        yield written, _read(path)
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path, columns=COLUMNS)
+        else:
+            options = pyarrow.csv.ConvertOptions(
+                include_columns=COLUMNS, column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=True
+            )
+            table = pyarrow.csv.read_csv(path, convert_options=options)
+        return pa.table([table[name].cast(pa.string()) for name in COLUMNS], COLUMNS)
+    except (pa.ArrowException, KeyError) as error:
+        raise FeedbackError(
+            f"{path} holds no labels that can be read ({error}): it must be Parquet or CSV with the columns id and "
+            f"label. Mend it, or move it out of {path.parent}"
+        ) from error
+
+
+def brier(probability: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The loss of each prediction, 0 to 1. A proper score: nobody does better than by the true probability."""
+    return (probability - label) ** 2

@@ -1,0 +1,29 @@
+"""The checks of the data gate, one kind a module. Each is a pure function of the evidence and yields its findings."""
+
+from collections.abc import Iterator
+
+from nightly.checks import categories, days, distances, label, numbers, presence, rows, schema, serving
+from nightly.checks.evidence import Evidence, not_measured
+from nightly.records.night import Reason
+
+CHECKS = (
+    *(rows.volume, rows.freshness, rows.delivery, rows.usual_volume, days.check),
+    *(label.recorded, label.balance, schema.check, distances.drift, distances.skew, serving.check),
+)
+AGAINST_CONTROLS = {  # by the name of their findings
+    "max_label_change_by_value": label.balance_by_value,
+    "max_missing_change": presence.missing,
+    "constant_feature": presence.constant,
+    "max_unseen_share": categories.unseen,
+    "max_range_factor": numbers.extremes,
+    "max_scale_factor": numbers.scale,
+}
+
+
+def judge(evidence: Evidence) -> Iterator[Reason]:
+    """Every finding about a night's data, those that hold it and the others."""
+    for check in (*CHECKS, *AGAINST_CONTROLS.values()):
+        yield from check(evidence)
+    if not evidence.present:
+        for name in AGAINST_CONTROLS:
+            yield not_measured(name, "there is no control to compare with")

@@ -1,0 +1,178 @@
+"""Drift against each control, and skew between the splits, by TFDV's distances."""
+
+import heapq
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
+
+from nightly.checks.evidence import CONTRIBUTIONS, Evidence, Measured, SnapshotRows, finding, not_measured
+from nightly.checks.schema import counts
+from nightly.records.night import Contribution, Reason
+
+
+class Share(NamedTuple):
+    """What Contribution has of a value or a range, for the thousands of which only the largest are told."""
+
+    value: str
+    rows: int
+    share: float
+    control: float | None
+
+    @property
+    def change(self) -> float:
+        return self.share - (self.control or 0.0)
+
+
+def drift(evidence: Evidence) -> Iterator[Reason]:
+    wanted = {feature.name for feature in evidence.schema.feature if feature.HasField("drift_comparator")}
+    for one in evidence.compared:
+        control = one.control
+        if one.train is None or one.distances is None:
+            yield not_measured("drift", control.missing, control=control.name, title=control.title)
+            continue
+        measured = {_name(info) for info in one.distances.drift_skew_info if info.drift_measurements}
+        for feature in sorted(wanted - measured):
+            who = "the control" if feature in evidence.train.features else "this night"
+            yield not_measured(
+                *("drift", f"{who} has no {feature}"), subject=feature, control=control.name, title=control.title
+            )
+        for info in one.distances.drift_skew_info:
+            for distance in info.drift_measurements:
+                where = control.title, control.name
+                yield _judged(evidence, "drift", _name(info), distance, one.train, one.rows, *where)
+
+
+def skew(evidence: Evidence) -> Iterator[Reason]:
+    for info in evidence.skew.drift_skew_info:
+        for distance in info.skew_measurements:
+            yield _judged(evidence, "skew", _name(info), distance, evidence.eval, None, "the eval split", "eval")
+
+
+def _judged(
+    evidence: Evidence,
+    kind: str,
+    feature: str,
+    distance: anomalies_pb2.DriftSkewInfo.Measurement,
+    control: Measured,
+    before: SnapshotRows | None,
+    title: str,
+    name: str,
+) -> Reason:
+    smallest = min(evidence.train.examples, control.examples)
+    if kind == "drift":
+        smallest = min(smallest, evidence.eval.examples)
+    far = distance.value > distance.threshold
+    values, rows = _contributions(evidence, feature, control, before if far else None)
+    most = named(values)
+    return finding(
+        *(kind, feature, distance.value, distance.threshold),
+        f"{feature} is {distance.value:.3f} away from {title}; {distance.threshold:.3f} is allowed"
+        + (f"; most in {most}" if most and far else ""),
+        action=f"Compare the two distributions of {feature}; if the change is real and wanted, "
+        f"run again with the threshold {kind}.{feature} and a reason.",
+        control=name,
+        sample=smallest,
+        enough=evidence.gate.min_rows_for_distance,
+        values=values,
+        rows=rows,
+    )
+
+
+def named(values: list[Contribution]) -> str:
+    """The two values that contribute most, each with its share and the control's."""
+    return "; ".join(
+        f"{value.value}: {value.share:.1%}" + (f" ({value.control:.1%})" if value.control is not None else " (new)")
+        for value in values[:2]
+    )
+
+
+def _name(info: anomalies_pb2.DriftSkewInfo) -> str:
+    return ".".join(info.path.step)
+
+
+def _contributions(
+    evidence: Evidence, feature: str, control: Measured, before: SnapshotRows | None
+) -> tuple[list[Contribution], Callable[[], list[str]]]:
+    """The values or ranges whose shares differ most, and rows that have the one that grew most.
+
+    :param before: the control's rows, to count numbers in; without them there are no ranges
+    """
+    found, ranges = differences(evidence.train.features.get(feature), control.features.get(feature)), []
+    if not found and before:
+        found, ranges = number_shares(evidence.rows.numbers(feature), before.numbers(feature))
+    grown = max(range(len(found)), key=lambda n: (found[n].change, found[n].value), default=None)
+    most = largest(found)
+    if grown is None:
+        return most, list
+    if ranges:
+        return most, lambda: evidence.rows.between(feature, *ranges[grown])
+    return most, lambda: evidence.rows.having(feature, [found[grown].value])
+
+
+def largest(found: list[Share]) -> list[Contribution]:
+    """Those whose shares differ most."""
+    most = heapq.nsmallest(CONTRIBUTIONS, found, key=lambda one: (-abs(one.change), one.value))
+    return [Contribution(**one._asdict()) for one in most]
+
+
+def differences(
+    now: statistics_pb2.FeatureNameStatistics | None, before: statistics_pb2.FeatureNameStatistics | None
+) -> list[Share]:
+    """The shares of a text feature's values on both sides. Statistics of numbers do not hold how many rows lie in a
+    range, so of a number there are none (see number_shares), nor of a value that a side may have and does not list.
+    """
+    if now is None or before is None or not (now.HasField("string_stats") and before.HasField("string_stats")):
+        return []
+    new, old = counts(now), counts(before)
+    total = max(now.string_stats.common_stats.num_non_missing, 1)
+    total_before = max(before.string_stats.common_stats.num_non_missing, 1)
+    known = new.keys() | old.keys()
+    for side, stats in ((new, now), (old, before)):
+        if stats.string_stats.unique > len(side):
+            known &= side.keys()
+    return [
+        Share(
+            value=value,
+            rows=new.get(value, 0),
+            share=round(new.get(value, 0) / total, 6),
+            control=round(old[value] / total_before, 6) if value in old else None,
+        )
+        for value in known
+    ]
+
+
+def number_shares(now: np.ndarray, before: np.ndarray) -> tuple[list[Share], list[tuple[float, float]]]:
+    """The shares of numbers between the control's deciles, and below and above them, counted; with these ranges.
+
+    A range is named by the least and the greatest number in it, both included.
+    """
+    if not len(now) or not len(before):
+        return [], []
+    deciles, times = np.unique(np.quantile(before, np.linspace(0, 1, 11), method="inverted_cdf"), return_counts=True)
+    times[-1] += 1  # the greatest number has nothing beyond it
+    sides = [np.sort(side) for side in (now, before)]
+    # Below the first decile, from each one up to the next, and above the last; one that many rows have is alone.
+    often = deciles[times > 1]
+    cuts = [
+        sorted([0, *np.searchsorted(side, deciles), *np.searchsorted(side, often, "right"), len(side)])
+        for side in sides
+    ]
+    found, ranges = [], []
+    for n in range(len(cuts[0]) - 1):
+        (new, old) = inside = [side[cut[n] : cut[n + 1]] for side, cut in zip(sides, cuts, strict=True)]
+        if not len(new) + len(old):
+            continue
+        low = min(part[0] for part in inside if len(part))
+        high = max(part[-1] for part in inside if len(part))
+        value = _text(low) if low == high else f"{_text(low)} to {_text(high)}"
+        share, control = round(len(new) / len(now), 6), round(len(old) / len(before), 6)
+        found.append(Share(value=value, rows=len(new), share=share, control=control))
+        ranges.append((low.item(), high.item()))
+    return found, ranges
+
+
+def _text(number: np.number) -> str:
+    """All digits that a person would write."""
+    return str(number) if isinstance(number, np.integer) else f"{number:.15g}"

@@ -1,0 +1,256 @@
+"""What the checks look at, and how they say what they found."""
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+
+from nightly.baselines import Control
+from nightly.records.config import DataGate, ModelConfig
+from nightly.records.findings import beyond
+from nightly.records.night import Contribution, Night, Reason
+from nightly.records.snapshot import Delivery, SnapshotManifest
+from nightly.statistics.serving import Requests
+
+Features = dict[str, statistics_pb2.FeatureNameStatistics]
+EXAMPLES = 3  # rows that a finding refers to
+CONTRIBUTIONS = 3  # values that it names
+VALUES = 50  # of each feature, the most frequent ones, whose labels are counted
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Statistics of a split, or of a control's, by feature."""
+
+    examples: int
+    features: Features
+
+    @classmethod
+    def of(cls, statistics: statistics_pb2.DatasetFeatureStatisticsList) -> "Measured":
+        dataset = statistics.datasets[0]
+        return cls(int(dataset.num_examples), {".".join(f.path.step) or f.name: f for f in dataset.features})
+
+
+@dataclass(frozen=True)
+class SnapshotRows:
+    """The rows of a snapshot, for examples by reference and for what statistics do not hold."""
+
+    folder: Path
+
+    def numbers(self, column: str) -> np.ndarray:
+        """Every number in the column; none where it is no column of numbers."""
+        parts = [np.empty(0)]
+        for path in sorted(self.folder.glob("rows-*.parquet")):
+            schema = pq.read_schema(path)
+            if column not in schema.names or not _is_number(schema.field(column).type):
+                return parts[0]
+            parts.append(pq.read_table(path, columns=[column])[column].drop_null().to_numpy())
+        return np.concatenate(parts[1:] or parts)
+
+    def examples(self, column: str, test: Callable[[pa.Array], pa.Array]) -> list[str]:
+        """The first rows where `test` of the column is true, as FILE:ROW."""
+        found: list[str] = []
+        for path in sorted(self.folder.glob("rows-*.parquet")):
+            file = pq.ParquetFile(path)
+            if column not in file.schema_arrow.names:
+                return []
+            mask = test(file.read(columns=[column]).column(0).combine_chunks())
+            positions = pc.indices_nonzero(mask.fill_null(False))
+            found += [f"{path.name}:{row}" for row in positions.slice(0, EXAMPLES - len(found)).to_pylist()]
+            if len(found) >= EXAMPLES:
+                break
+        return found
+
+    def having(self, column: str, values: list[str]) -> list[str]:
+        """Rows with one of `values`."""
+        return self.examples(column, lambda array: pc.is_in(array.cast(pa.string()), pa.array(values, pa.string())))
+
+    def between(self, column: str, low: float, high: float) -> list[str]:
+        """Rows with low <= number <= high."""
+        return self.examples(column, lambda array: pc.and_(pc.greater_equal(array, low), pc.less_equal(array, high)))
+
+    def missing(self, column: str) -> list[str]:
+        return self.examples(column, lambda array: array.is_null())
+
+    def label_by_value(
+        self, values: dict[str, list[str]], label: str, positive: list[str]
+    ) -> dict[str, dict[str, tuple[int, int]]]:
+        """feature -> value -> its labelled and its positive rows, of the features' `values`; the most frequent first.
+
+        Nothing else is counted: a free text has as many values as rows.
+        """
+        counted = {name: np.zeros((len(wanted) + 1, 2), int) for name, wanted in values.items()}  # the last: all others
+        for path in sorted(self.folder.glob("rows-*.parquet")):
+            names = pq.read_schema(path).names
+            if label not in names:
+                return {}
+            features = [name for name in values if name in names and name != label]
+            file = pq.ParquetFile(path, read_dictionary=features)  # each value once, as Parquet has them
+            labels = file.read(columns=[label]).column(0).cast(pa.string())
+            sides = labels.is_valid().to_numpy(), pc.is_in(labels, pa.array(positive, pa.string())).to_numpy()
+            for name in features:  # a column at a time: memory does not grow with them
+                positions = _positions(file.read(columns=[name]).column(0), values[name])
+                for side, rows in enumerate(sides):
+                    counted[name][:, side] += np.bincount(positions[rows], minlength=len(values[name]) + 1)
+        found = {}
+        for name, wanted in values.items():
+            each = zip(wanted, counted[name][:-1].tolist(), strict=True)
+            counts = {value: (rows, positives) for value, (rows, positives) in each if rows}
+            if counts:
+                found[name] = dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0])))
+        return found
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A control with its statistics, TFDV's distances to it, and its rows; None where there is no such control.
+
+    Its rows are None, too, where its snapshot is not kept any more.
+    """
+
+    control: Control
+    train: Measured | None = None
+    distances: anomalies_pb2.Anomalies | None = None
+    rows: SnapshotRows | None = None
+
+
+@dataclass(frozen=True)
+class Served:
+    """Logged requests beside the training rows of the same days; `about` says why where there is nothing else."""
+
+    about: Requests
+    requests: Measured | None = None
+    training: Measured | None = None
+    distances: anomalies_pb2.Anomalies | None = None
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def _positions(column: pa.ChunkedArray, values: list[str]) -> np.ndarray:
+    """Where each row's value stands in `values`; their number, len(values), for any other and for none. [rows]"""
+    encoded = column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
+    encoded = encoded.unify_dictionaries().combine_chunks()
+    positions = pc.index_in(encoded.dictionary.cast(pa.string()), pa.array(values, pa.string()))
+    return positions.take(encoded.indices).fill_null(len(values)).to_numpy()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of a night's data when its gate decides."""
+
+    config: ModelConfig
+    night: Night
+    manifest: SnapshotManifest
+    delivery: Delivery | None  # None: not recorded
+    schema: schema_pb2.Schema
+    rows: SnapshotRows
+    train: Measured
+    eval: Measured
+    anomalies: dict[str, anomalies_pb2.Anomalies]  # split -> what ExampleValidator found
+    skew: anomalies_pb2.Anomalies  # train against eval
+    compared: list[Compared] = field(default_factory=list)
+    serving: Served | None = None
+    rows_accepted: list[int] = field(default_factory=list)  # of the last accepted snapshots
+
+    @property
+    def gate(self) -> DataGate:
+        return self.config.data_gate
+
+    @property
+    def present(self) -> list[Compared]:
+        return [one for one in self.compared if one.train is not None]
+
+    @property
+    def window(self) -> tuple[dt.datetime, dt.datetime]:
+        """The night's, its end exclusive. The manifest has that of the night which first had these rows."""
+        return self.night.window_start, self.night.as_of - dt.timedelta(days=self.config.data.late_days)
+
+    def allowed(self, key: str, control: Control) -> float:
+        """The threshold `key` of [data_gate] for what is measured against `control`."""
+        return getattr(self.gate, key) * control.factor
+
+    @cached_property
+    def label_by_value(self) -> dict[str, dict[str, tuple[int, int]]]:
+        label = self.config.data.label
+        # Of these values' rows a share is in the train split, which is measured; half of what is expected there is
+        # less than chance leaves. A free text has no such value, and its column need not be read.
+        enough = self.gate.min_rows_for_value * (1 - self.config.data.eval_percent / 100) / 2
+        frequent = {}
+        for name, stats in self.train.features.items():
+            buckets = stats.string_stats.rank_histogram.buckets[:VALUES]
+            if values := [bucket.label for bucket in buckets if bucket.sample_count >= enough]:
+                frequent[name] = values
+        return self.rows.label_by_value(frequent, label.column, label.positive)
+
+
+def finding(
+    check: str,
+    subject: str,
+    figure: float,
+    threshold: float,
+    message: str,
+    *,
+    action: str,
+    control: str = "",
+    sample: int | None = None,
+    enough: int | None = None,
+    values: Iterable[Contribution] = (),
+    rows: Callable[[], list[str]] = list,
+) -> Reason:
+    """A figure against its threshold; held strictly beyond it, and said only where too few rows stand behind it.
+
+    :param rows: gives examples by reference; asked only where the threshold is broken
+    """
+    broken = beyond(check, figure, threshold)
+    judged = sample is None or enough is None or sample >= enough
+    if broken and not judged:
+        message += f" (not judged: it rests on {sample:,} rows, and fewer than {enough:,} say nothing)"
+    return Reason(
+        check=check,
+        subject=subject,
+        figure=_rounded(figure),
+        threshold=_rounded(threshold),
+        held=broken and judged,
+        message=message,
+        action=action,
+        severity=("error" if judged else "warning") if broken else "info",
+        control=control,
+        sample=sample,
+        enough=enough,
+        values=list(values),
+        rows=rows() if broken else [],
+    )
+
+
+def not_measured(check: str, why: str, *, subject: str = "", control: str = "", title: str = "") -> Reason:
+    """What could not be looked at, so that nobody takes it for good."""
+    against = f" against {title}" if title else ""
+    return Reason(
+        check=check,
+        subject=subject,
+        figure=None,
+        threshold=None,
+        held=False,
+        severity="warning",
+        control=control,
+        message=f"{check}{against} was not measured: {why}",
+    )
+
+
+def worst(findings: Iterable[Reason]) -> list[Reason]:
+    """Of the same finding against several controls the one that is furthest from its threshold; none of none."""
+    found = list(findings)
+    return [max(found, key=lambda reason: (reason.held, reason.figure / reason.threshold))] if found else []
+
+
+def _rounded(number: float) -> float:
+    return number if isinstance(number, int) else float(f"{number:.6g}")

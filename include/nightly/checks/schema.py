@@ -1,0 +1,83 @@
+"""What ExampleValidator found against the curated schema, by severity; the same in both splits is one finding."""
+
+from collections.abc import Iterator
+
+from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
+
+from nightly.checks.evidence import CONTRIBUTIONS, Evidence, SnapshotRows
+from nightly.records.night import Contribution, Reason
+
+SEVERITIES = {anomalies_pb2.AnomalyInfo.ERROR: "error", anomalies_pb2.AnomalyInfo.WARNING: "warning"}
+
+ABSENT = (
+    anomalies_pb2.AnomalyInfo.FEATURE_TYPE_LOW_FRACTION_PRESENT,
+    anomalies_pb2.AnomalyInfo.FEATURE_TYPE_LOW_NUMBER_PRESENT,
+)
+
+
+def check(evidence: Evidence) -> Iterator[Reason]:
+    seen = set()
+    for split, found in evidence.anomalies.items():
+        if found.data_missing:
+            yield Reason(
+                check="schema",
+                subject=f"{split} split",
+                figure=0,
+                threshold=None,
+                held=True,
+                severity="error",
+                message=f"the {split} split has no examples",
+                action="There are no labelled rows for it in the snapshot.",
+            )
+        infos = dict(found.anomaly_info)
+        if found.HasField("dataset_anomaly_info"):
+            infos["the data set"] = found.dataset_anomaly_info
+        for feature, info in sorted(infos.items()):
+            if (feature, info.short_description) in seen:  # the shares in the description differ by split
+                continue
+            seen.add((feature, info.short_description))
+            values = _out_of_domain(evidence, feature)
+            yield Reason(
+                check="schema",
+                subject=feature,
+                figure=info.short_description,
+                threshold="the curated schema",
+                held=info.severity == anomalies_pb2.AnomalyInfo.ERROR,
+                severity=SEVERITIES.get(info.severity, "info"),
+                message=f"{feature}: {info.description}",
+                action="If the data is right, change the curated schema; if not, ask the source's owner.",
+                values=values,
+                rows=_rows(evidence.rows, feature, info, [value.value for value in values]),
+            )
+
+
+def domain_of(evidence: Evidence, feature: str) -> set[str] | None:
+    """The values that the schema's domain allows; None where it has none."""
+    known = next((one for one in evidence.schema.feature if one.name == feature), None)
+    if known is None:
+        return None
+    if known.HasField("string_domain"):
+        return set(known.string_domain.value)
+    return next((set(one.value) for one in evidence.schema.string_domain if one.name == known.domain), None)
+
+
+def counts(stats: statistics_pb2.FeatureNameStatistics) -> dict[str, int]:
+    """A categorical feature's values and how many examples have each: TFDV keeps the 1,000 most frequent."""
+    return {bucket.label: int(bucket.sample_count) for bucket in stats.string_stats.rank_histogram.buckets}
+
+
+def _out_of_domain(evidence: Evidence, feature: str) -> list[Contribution]:
+    domain, stats = domain_of(evidence, feature), evidence.train.features.get(feature)
+    if domain is None or stats is None:
+        return []
+    total = stats.string_stats.common_stats.num_non_missing
+    strange = {value: rows for value, rows in counts(stats).items() if value not in domain}
+    most = sorted(strange, key=strange.get, reverse=True)[:CONTRIBUTIONS]
+    return [Contribution(value=value, rows=strange[value], share=strange[value] / total) for value in most]
+
+
+def _rows(rows: SnapshotRows, feature: str, info: anomalies_pb2.AnomalyInfo, values: list[str]) -> list[str]:
+    if values:
+        return rows.having(feature, values)
+    absent = any(reason.type in ABSENT for reason in info.reason)
+    return rows.missing(feature) if absent else []

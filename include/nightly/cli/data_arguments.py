@@ -1,0 +1,115 @@
+"""What the commands on data can be given."""
+
+import argparse
+from pathlib import Path
+
+from nightly.cli.arguments import positive_int
+from nightly.records.base import ContractError
+
+RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Its `run` is the name of the command: statistics, infer, show, validate, drift, skew, compare or convert."""
+    parser = argparse.ArgumentParser(
+        "python -m nightly.cli.data", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    reading = argparse.ArgumentParser(add_help=False)
+    reading.add_argument(
+        "--model", help="read DATA as this model's nights do: names, types, ignored columns, its schema"
+    )
+    reading.add_argument("--schema", type=Path, help="a schema in text format (schema.pbtxt); types of columns, too")
+    reading.add_argument(
+        "--max-rejected-share", type=_share, metavar="SHARE", help="rows to leave out that cannot be read (0)"
+    )
+    showing = argparse.ArgumentParser(add_help=False)
+    showing.add_argument("--json", action="store_true", help="for machines")
+    beam = argparse.ArgumentParser(add_help=False)
+    beam.add_argument("--runner", choices=RUNNERS, help="a Beam runner, whose options follow a --; else this process")
+    beam.add_argument("--dry-run", action="store_true", help="show the job that the runner would get")
+    comparing = argparse.ArgumentParser(add_help=False)
+    comparing.add_argument("now", metavar="NOW", help="or the training data")
+    comparing.add_argument("before", metavar="BEFORE", help="or the serving data")
+    comparing.add_argument("--threshold", action="append", default=[], type=_threshold, metavar="FEATURE=VALUE")
+    comparing.add_argument("--all", type=_share, metavar="VALUE", help="the threshold of every other feature")
+    comparing.add_argument(
+        "--min-rows", type=positive_int, default=200, metavar="N", help="fewer are not judged (%(default)s)"
+    )
+
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    one = commands.add_parser("statistics", parents=[reading, showing, beam], help="TFDV's statistics")
+    one.add_argument("data", metavar="DATA")
+    one.add_argument("--out", type=Path, metavar="FILE", help="save them, as .pb (binary) or .pbtxt (text)")
+    one.set_defaults(run="statistics")
+
+    schemas = commands.add_parser("schema", help="infer or show a schema").add_subparsers(required=True, metavar="WHAT")
+    one = schemas.add_parser("infer", parents=[reading], help="a first schema, for a person to correct")
+    one.add_argument("data", metavar="DATA")
+    one.add_argument("--out", type=Path, metavar="FILE", help="save it as text; a file that is there is not replaced")
+    one.set_defaults(run="infer")
+    one = schemas.add_parser("show", help="its features, with their domains and thresholds")
+    one.add_argument("schema", metavar="SCHEMA|MODEL")
+    one.set_defaults(run="show")
+
+    one = commands.add_parser("validate", parents=[reading, showing], help="what is not as the schema has it")
+    one.add_argument("data", metavar="DATA")
+    one.add_argument("--environment", help="of the schema, e.g. SERVING, where no label is expected")
+    one.set_defaults(run="validate")
+
+    for name, text in (
+        ("drift", "distances from an earlier data set"),
+        ("skew", "distances of training from serving data"),
+        ("compare", "every feature of two data sets side by side"),
+    ):
+        one = commands.add_parser(name, parents=[reading, showing, comparing], help=text)
+        one.set_defaults(run=name)
+
+    one = commands.add_parser("convert", parents=[reading, beam, showing], help="to TFRecord of tf.Example")
+    one.add_argument("data", metavar="DATA")
+    one.add_argument("out", metavar="FOLDER", help="a new one")
+    one.add_argument("--shards", type=positive_int, metavar="N", help="files of each split (1; a runner chooses)")
+    one.add_argument("--gzip", action="store_true")
+    one.add_argument("--split", type=_split, metavar="train=80,eval=20", help="in percent, by a hash of the row's id")
+    one.add_argument("--id-columns", type=lambda text: text.split(","), default=[], metavar="A,B")
+    one.set_defaults(run="convert")
+    return parser
+
+
+def beam_args(given: argparse.Namespace, words: list[str]) -> list[str]:
+    """The runner and the options behind the --, for Beam. Raises ContractError where there is no runner for them."""
+    runner, dry_run = getattr(given, "runner", None), getattr(given, "dry_run", False)
+    if (words or dry_run) and not runner:
+        what = "options after -- are" if words else "--dry-run is"
+        raise ContractError(f"{what} for a Beam runner: give --runner, one of {', '.join(RUNNERS)}")
+    return [f"--runner={runner}", *words] if runner else []
+
+
+def before_and_after(mark: str, words: list[str]) -> tuple[list[str], list[str]]:
+    return (words[: words.index(mark)], words[words.index(mark) + 1 :]) if mark in words else (words, [])
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 0 to 1")
+    return number
+
+
+def _threshold(text: str) -> tuple[str, float]:
+    feature, equals, value = text.rpartition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: give FEATURE=VALUE")
+    return feature, _share(value)
+
+
+def _split(text: str) -> dict[str, int]:
+    shares = {}
+    for part in text.split(","):
+        name, _, percent = part.partition("=")
+        if not percent.isdecimal() or name in shares:
+            raise argparse.ArgumentTypeError(f"{text!r}: give NAME=PERCENT,NAME=PERCENT, e.g. train=80,eval=20")
+        shares[name] = int(percent)
+    return shares

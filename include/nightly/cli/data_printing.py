@@ -1,0 +1,78 @@
+"""What the commands on data print: tables for people, JSON for machines."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from nightly.cli.tables import cell, print_table
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, default=str))
+
+
+def print_summary(rows: Iterable[Any]) -> None:
+    """A line a feature, of summaries.FeatureSummary."""
+    header = ["FEATURE", "TYPE", "MISSING", "UNIQUE", "MIN", "MEDIAN", "MAX", "MEAN", "ZEROS", "TOP VALUES"]
+    print_table(header, [_summary_cells(row) for row in rows], right=range(2, 9))
+
+
+def print_distances(distances: Iterable[Any], judged: bool, now: dict[str, Any], before: dict[str, Any]) -> None:
+    """A line a feature, of comparing.Explained, beside the two sides' summaries by feature."""
+    header = ["", "FEATURE", "MEASURE", "DISTANCE", "ALLOWED", "MISSING", "BEFORE", "TYPICAL", "BEFORE", "MOST CHANGED"]
+    rows = [_distance_cells(one, judged, now.get(one.feature), before.get(one.feature)) for one in distances]
+    print_table(header, rows, right={3, 4, 5, 6})
+
+
+def distance_json(distance: Any, judged: bool) -> dict[str, Any]:
+    """One of those distances as plain data; without a judgement it has no threshold."""
+    values = [one.model_dump() for one in distance.contributions]
+    data = asdict(distance) | {"contributions": values}
+    return data | ({"passed": distance.passed} if judged else {"threshold": None})
+
+
+def _summary_cells(row: Any) -> list[str]:
+    top = ", ".join(f"{cell(value)[:24]} {rows:,}" for value, rows in row.top.items())
+    return [
+        row.name,
+        row.type if row.values <= 1 else f"{row.type} x {row.values:.3g}",
+        _percent(row.missing),
+        "" if row.unique is None else f"{row.unique:,}",
+        *map(_number, (row.min, row.median, row.max, row.mean)),
+        "" if row.zeros is None else _percent(row.zeros),
+        top,
+    ]
+
+
+def _distance_cells(distance: Any, judged: bool, now: Any, before: Any) -> list[str]:
+    most = "; ".join(
+        f"{cell(one.value)} {_percent(one.share)} ({'new' if one.control is None else _percent(one.control)})"
+        for one in distance.contributions[:2]
+    )
+    state = ("ok" if distance.passed else "not judged" if distance.why else "BEYOND") if judged else ""
+    return [
+        state,
+        distance.feature,
+        distance.norm,
+        _number(distance.value),
+        _number(distance.threshold) if judged else "",
+        *(_percent(side.missing) if side else "" for side in (now, before)),
+        *(_typical(side) for side in (now, before)),
+        distance.why if distance.value is None or (judged and distance.why) else most,
+    ]
+
+
+def _typical(row: Any) -> str:
+    """The median, or the most frequent value."""
+    if row is None:
+        return "-"
+    return _number(row.median) if row.median is not None else cell(next(iter(row.top), ""))[:20]
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"

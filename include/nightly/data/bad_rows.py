@@ -1,0 +1,43 @@
+"""Rows that cannot be read: counted, the first few quoted, and never left out silently."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+
+from nightly.data.errors import DataError
+from nightly.snapshots.readers import unmark
+
+log = logging.getLogger("nightly")
+
+SHOWN = 3
+LENGTH = 60  # characters of a value
+
+
+@dataclass
+class BadRows:
+    """Takes what nightly.snapshots.readers gives a `Rejects`, without keeping it all."""
+
+    rows: int = 0
+    reasons: Counter = field(default_factory=Counter)
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, reason: str, column: str, *, file: str, row: int | None, value: str, text: str) -> None:
+        self.rows += 1
+        self.reasons[f"{reason} in {column}" if column else reason] += 1
+        if len(self.shown) < SHOWN:
+            self.shown.append(f"{file}:{row}" + (f", {column}" if column else "") + f": {unmark(value)[:LENGTH]!r}")
+
+    def check(self, name: str, kept: int, max_share: float) -> None:
+        """Say what is left out; raise DataError where it is more than the share allowed."""
+        if not self.rows:
+            return
+        share = self.rows / (self.rows + kept)
+        reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in self.reasons.most_common(5))
+        said = f"{self.rows:,} of {self.rows + kept:,} rows of {name} cannot be read ({reasons}):"
+        said = "\n  ".join([said, *self.shown])
+        if share > max_share:
+            raise DataError(
+                f"{said}\nThat is {share:.2%}, and {max_share:.2%} are allowed. "
+                "Mend them, or leave them out with --max-rejected-share (max_rejected_share=)."
+            )
+        log.warning("left out: %s", said)

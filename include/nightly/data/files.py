@@ -1,0 +1,154 @@
+"""Which files a data set is: a path, a glob, a folder, a snapshot, or a pattern of Beam's file systems (gs://…)."""
+
+import glob
+from pathlib import Path
+from typing import IO, Literal
+
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from nightly.data.errors import DataError
+from nightly.io.paths import Places
+from nightly.records.base import did_you_mean
+from nightly.snapshots.errors import SnapshotError
+from nightly.snapshots.store import SnapshotStore
+from nightly.sources.files import READABLE, kind_of
+
+SNAPSHOT = "snapshot:"
+LATEST = "latest"
+PARQUET_MAGIC, GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
+
+Kind = Literal["csv", "tfrecord", "parquet"]
+
+
+def find_files(data: str | Path) -> tuple[Kind, list[str]]:
+    """The kind of a data set, and its files in order of their names. Raises DataError.
+
+    :param data: a file, a glob, or a folder of one kind of file (names that begin with . or _ are left out);
+        `snapshot:MODEL/ID`, the id or its beginning, or `latest`; or a pattern below gs:// and the like
+    """
+    place = str(data)
+    if place.startswith(SNAPSHOT):
+        files = _snapshot(place.removeprefix(SNAPSHOT))
+    elif is_remote(place):
+        files = _remote(place)
+    else:
+        files = _local(place)
+    by_kind = {file: _kind(file) for file in files}
+    readable = [file for file, kind in by_kind.items() if kind]
+    if not readable:
+        shown = ", ".join(Path(file).name for file in files[:5])
+        raise DataError(f"{place}: not of a kind that can be read by its name ({READABLE}, .parquet): {shown}")
+    kinds = sorted({by_kind[file] for file in readable})
+    if len(kinds) > 1:
+        raise DataError(f"{place} has files of several kinds ({', '.join(kinds)}): name one kind, e.g. '*.{kinds[0]}'")
+    for file in readable[: 1 if is_remote(place) else None]:  # each would be a request
+        _check_content(file, kinds[0])
+    return kinds[0], sorted(readable)
+
+
+def unlisted(place: str) -> tuple[Kind, list[str]]:
+    """`find_files`, but that a pattern in a bucket is taken at its word, and stands for its files."""
+    if not is_remote(place):
+        return find_files(place)
+    kind = _kind(place)
+    if kind is None:
+        raise DataError(f"{place}: give a pattern with the files' suffix ({READABLE}, .parquet)")
+    return kind, [place]
+
+
+def is_remote(place: str) -> bool:
+    return "://" in place
+
+
+def open_file(file: str) -> IO[bytes]:
+    """The bytes of a local file or of one in Beam's file systems, as they are."""
+    if is_remote(file):
+        return FileSystems.open(file, compression_type=CompressionTypes.UNCOMPRESSED)
+    return Path(file).open("rb")
+
+
+def is_gzip(file: str) -> bool:
+    with open_file(file) as body:
+        return body.read(2) == GZIP_MAGIC
+
+
+def _snapshot(reference: str) -> list[str]:
+    model, slash, snapshot = reference.partition("/")
+    if not (model and slash and snapshot):
+        raise DataError(f"{SNAPSHOT}{reference}: give {SNAPSHOT}MODEL/ID, or {SNAPSHOT}MODEL/{LATEST}")
+    root = Places.from_environment().snapshots
+    models = [path.name for path in root.glob("[!.]*/")]
+    if model not in models:
+        hint = did_you_mean(model, models) if models else "; no model has any"
+        raise DataError(f"{root} has no snapshot of {model!r}{hint}")
+    store = SnapshotStore(root, model)
+    try:
+        manifests = store.list() if snapshot == LATEST else [store.get(snapshot)]
+        manifests = [store.verify(manifest.snapshot_id) for manifest in manifests[-1:]]
+    except SnapshotError as error:
+        raise DataError(str(error)) from None
+    if not manifests:
+        raise DataError(f"{store.folder} has no snapshot yet")
+    folder = store.path(manifests[-1].snapshot_id)
+    return [str(folder / file.name) for file in manifests[-1].files]
+
+
+def _local(place: str) -> list[str]:
+    path = Path(place).expanduser()
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path))]
+        if (path / "manifest.json").exists():
+            found = sorted(path.glob("rows-*.parquet"))
+        if not found:
+            raise DataError(f"the folder {path} holds no file")
+        return [str(file) for file in found]
+    if path.exists():
+        return [str(path)]
+    found = [file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()]  # noqa: PTH207
+    if found:
+        return found
+    if glob.has_magic(place):
+        raise DataError(f"no file matches {place}; quote it, so that the shell leaves it alone, and mind the folder")
+    siblings = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    where = did_you_mean(path.name, siblings) if siblings else f"; there is no folder {path.parent}"
+    raise DataError(f"{path} does not exist" + (where if len(siblings) < 20 or "did you mean" in where else ""))
+
+
+def _remote(place: str) -> list[str]:
+    try:
+        (found,) = FileSystems.match([place])
+        if not found.metadata_list:
+            (found,) = FileSystems.match([place.rstrip("/") + "/**"])
+    except (BeamIOError, ValueError) as error:
+        raise DataError(f"{place} cannot be listed: {error}") from error
+    files = [
+        file.path for file in found.metadata_list if file.size_in_bytes and not _hidden(Path(Path(file.path).name))
+    ]
+    if not files:
+        raise DataError(f"no file is at {place}")
+    return files
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _kind(file: str) -> Kind | None:
+    return "parquet" if file.lower().endswith(".parquet") else kind_of(file)
+
+
+def _check_content(file: str, kind: Kind) -> None:
+    """A name that does not say what is in it is most often a mistake, so it is said instead of guessed at."""
+    try:
+        with open_file(file) as body:
+            start = body.read(4)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+    if not start:
+        raise DataError(f"{file} is empty; data without rows still has a header, or is left out")
+    if (start == PARQUET_MAGIC) != (kind == "parquet"):
+        what = "is named as Parquet and is not" if kind == "parquet" else f"is named as {kind}, and is Parquet"
+        raise DataError(f"{file} {what}: rename it, or write it again")
+    if kind == "csv" and start[:2] == GZIP_MAGIC and not file.lower().endswith(".gz"):
+        raise DataError(f"{file} is compressed by gzip: rename it to {Path(file).name}.gz")

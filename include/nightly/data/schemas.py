@@ -1,0 +1,185 @@
+"""Schemas: inferred, read, and held against statistics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tensorflow_data_validation as tfdv
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
+
+from nightly.data.errors import DataError
+from nightly.data.measuring import Statistics
+from nightly.records.base import did_you_mean, write_atomically
+from nightly.records.config import ModelConfig
+from nightly.schemas import curated
+from nightly.schemas.curated import set_threshold, threshold_of
+
+Kind = Literal["drift", "skew"]
+SCHEMA = "schema.pbtxt"
+ENVIRONMENTS = ("TRAINING", "SERVING")
+# Of text and of numbers, to begin with: a little wider than most of the example models' own.
+THRESHOLDS: dict[Kind, tuple[float, float]] = {"drift": (0.1, 0.25), "skew": (0.1, 0.3)}
+MIN_DOMAIN_MASS = 0.98  # of a category's values are known: a new one may appear, a renamed one may not
+HEADER = """\
+# The curated schema of {model}: inferred from {data}, to be read and corrected.
+# Every threshold is one to begin with; docs/checks.md says how to measure those that fit your data.
+
+"""
+
+
+def infer_schema(statistics: Statistics) -> schema_pb2.Schema:
+    """TFDV's guess at a schema, for a person to read and correct before anything is held against it.
+
+    Features get no shape: an example may lack any of them, and the presence that was seen stands beside it.
+    """
+    return tfdv.infer_schema(statistics, infer_feature_shape=False)
+
+
+def first_schema(statistics: Statistics, config: ModelConfig) -> schema_pb2.Schema:
+    """A curated schema that the nights of a model can begin with, from statistics of its data as the nights read them.
+
+    Beside what `infer_schema` gives, it has a comparator for each feature, thresholds to begin with, the environments,
+    and some room for new values of a category.
+    """
+    schema = infer_schema(statistics)
+    for feature in schema.feature:
+        if feature.name == config.data.time_column:  # of a snapshot it is a number, which grows with every night
+            present = feature.presence
+            feature.CopyFrom(schema_pb2.Feature(name=feature.name, type=schema_pb2.INT, presence=present))
+        elif feature.name == config.data.label.column:
+            feature.not_in_environment.append("SERVING")
+        elif feature.HasField("domain"):
+            feature.distribution_constraints.min_domain_mass = MIN_DOMAIN_MASS
+    compared = [feature for feature in schema.feature if feature.name != config.data.time_column]
+    for kind, (of_text, of_numbers) in THRESHOLDS.items():
+        thresholds = {f.name: of_text if f.type == schema_pb2.BYTES else of_numbers for f in compared}
+        schema = with_thresholds(schema, kind, thresholds)
+    schema.default_environment.extend(ENVIRONMENTS)
+    return schema
+
+
+def with_thresholds(
+    schema: schema_pb2.Schema, kind: Kind, thresholds: Mapping[str, float] = {}, every: float | None = None
+) -> schema_pb2.Schema:
+    """A copy of `schema` with these thresholds: of a feature, or of every one.
+
+    A feature without a comparator gets the one that fits its type, of numbers between quantiles: ten equal widths
+    would let one outlier move everything. Raises DataError where there is no such feature.
+    """
+    changed = schema_pb2.Schema()
+    changed.CopyFrom(schema)
+    names = [feature.name for feature in schema.feature]
+    for name in thresholds.keys() - set(names):
+        raise DataError(f"the threshold for {name!r}: there is no such feature{did_you_mean(name, names)}")
+    for feature in changed.feature:
+        threshold = thresholds.get(feature.name, every)
+        if threshold is None:
+            continue
+        if threshold_of(feature, kind) is None:
+            comparator = getattr(feature, f"{kind}_comparator")
+            if feature.type == schema_pb2.BYTES:
+                comparator.infinity_norm.threshold = threshold
+            else:
+                comparator.jensen_shannon_divergence.source.type = schema_pb2.HistogramSelection.QUANTILES
+        set_threshold(feature, kind, threshold)
+    return changed
+
+
+def read_schema(path: str | Path) -> schema_pb2.Schema:
+    """A schema in text format; `path` may be a model's folder. Raises DataError, also where a comparator cannot fit."""
+    file = schema_file(path)
+    try:
+        return curated.read_schema(file)
+    except FileNotFoundError:
+        hint = f"`bin/data schema infer DATA --out {file}` writes a first one; give --model NAME for a model's"
+        raise DataError(f"there is no schema at {file}; {hint}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no schema in text format: {error}") from error
+    except (curated.SchemaError, OSError) as error:
+        raise DataError(str(error)) from error
+
+
+def validate(
+    statistics: Statistics, schema: schema_pb2.Schema, *, environment: str | None = None
+) -> anomalies_pb2.Anomalies:
+    """What in the data is not as `schema` has it, for tfdv.display_anomalies.
+
+    :param environment: one of the schema's, e.g. SERVING, where the label is not expected
+    :raises DataError: the schema has no such environment
+    """
+    known = list(schema.default_environment)
+    if environment and environment not in known:
+        hint = did_you_mean(environment, known) if known else "; write default_environment: in it for each there is"
+        raise DataError(f"the schema has no environment {environment!r}{hint}")
+    return tfdv.validate_statistics(statistics, schema, environment=environment)
+
+
+def schema_file(path: str | Path) -> Path:
+    """`path`, or schema.pbtxt in that folder."""
+    path = Path(path).expanduser()
+    return path / SCHEMA if path.is_dir() else path
+
+
+def save_schema(schema: schema_pb2.Schema, path: str | Path, header: str = "") -> None:
+    """Write a schema in text format, as `read_schema` and tfdv.load_schema_text read it; `header` is of comments."""
+    write_atomically(Path(path), (header + text_format.MessageToString(schema, as_utf8=True)).encode())
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """One of TFDV's, in words."""
+
+    severity: str  # ERROR or WARNING
+    feature: str  # "" for the data set as a whole
+    short: str
+    description: str
+
+
+def listed(anomalies: anomalies_pb2.Anomalies) -> list[Anomaly]:
+    """Errors first, then by feature."""
+    infos = list(anomalies.anomaly_info.items())
+    if anomalies.HasField("dataset_anomaly_info"):
+        infos.append(("", anomalies.dataset_anomaly_info))
+    name = anomalies_pb2.AnomalyInfo.Severity.Name
+    found = [Anomaly(name(i.severity), feature, i.short_description, i.description) for feature, i in infos]
+    if anomalies.data_missing:
+        found.append(Anomaly("ERROR", "", "No data", "The data set has no rows."))
+    return sorted(found, key=lambda one: (one.severity, one.feature))
+
+
+def rows_of(schema: schema_pb2.Schema) -> list[list[str]]:
+    """Each feature in words: name, type, presence, values, domain, drift, skew, and the environments it is not in."""
+    domains = {domain.name: domain.value for domain in schema.string_domain}
+    return [
+        [
+            feature.name,
+            schema_pb2.FeatureType.Name(feature.type),
+            f"{feature.presence.min_fraction:.0%}" if feature.HasField("presence") else "",
+            f"{feature.value_count.min} to {feature.value_count.max or 'any'}"
+            if feature.HasField("value_count")
+            else "",
+            _domain(feature, domains),
+            *(_threshold(feature, kind) for kind in curated.KINDS),
+            ", ".join(feature.not_in_environment),
+        ]
+        for feature in schema.feature
+    ]
+
+
+def _domain(feature: schema_pb2.Feature, domains: dict[str, list[str]]) -> str:
+    values = domains.get(feature.domain) or feature.string_domain.value
+    if values:
+        return f"{len(values)}: " + ", ".join(values)[:60]
+    for kind in ("int_domain", "float_domain"):
+        if feature.HasField(kind):
+            domain = getattr(feature, kind)
+            ends = [f"{getattr(domain, end):g}" if domain.HasField(end) else "…" for end in ("min", "max")]
+            return " to ".join(ends)
+    return ""
+
+
+def _threshold(feature: schema_pb2.Feature, kind: str) -> str:
+    threshold = curated.threshold_of(feature, kind)
+    return "" if threshold is None else f"{threshold:g}"

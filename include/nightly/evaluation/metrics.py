@@ -1,0 +1,276 @@
+"""TFMA's metrics over a stream of scored examples, in this process.
+
+TFMA computes a metric from accumulators over examples (a beam.CombineFn each) and from other metrics. The accumulators
+behind most metrics of a binary classifier are filled here a batch at a time; everything after them is TFMA's. Where a
+metric has another accumulator, TFMA computes all of them on Beam, from everything in memory.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from google.protobuf import json_format
+from tensorflow_model_analysis import version as tfma_version
+from tensorflow_model_analysis.contrib.aggregates import binary_confusion_matrices as matrices
+from tensorflow_model_analysis.evaluators import metrics_plots_and_validations_evaluator as tfma_evaluator
+from tensorflow_model_analysis.metrics import (
+    binary_confusion_matrices,
+    calibration,
+    calibration_histogram,
+    cross_entropy_metrics,
+    example_count,
+    metric_specs,
+    metric_types,
+)
+from tensorflow_model_analysis.proto import config_pb2
+from tensorflow_model_analysis.utils import config_util
+from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
+
+from nightly.engines.beam import Options, pipeline
+from nightly.records.base import did_you_mean
+
+log = logging.getLogger("nightly")
+
+LABEL = "label"
+NO_EXAMPLES = "the eval split has no labelled examples to judge the model by"
+
+
+class Scored(NamedTuple):
+    """A batch of examples."""
+
+    labels: np.ndarray  # float32 [rows], 0 or 1
+    scores: dict[str, np.ndarray]  # by model: float32 [rows]
+    columns: dict[str, pa.StringArray]  # to slice by: [rows], without nulls
+
+
+def write_results(
+    batches: Iterator[Scored], models: list[str], metrics: list[str], slices: list[str], output: Path
+) -> None:
+    """Compute `metrics` of each model, overall and for each value of each column in `slices`, and write TFMA's results.
+
+    tfma.load_eval_result reads them from `output`; `model_name` says whose where there are several. Raises ValueError
+    for an unknown metric, a score that is no number, or no example at all.
+
+    :param metrics: names as in TFMA's results, e.g. auc; example_count is always there
+    """
+    config = eval_config(models, metrics, slices)
+    batches = _checked(batches)
+    computations = tfma_evaluator._filter_and_separate_computations(
+        metric_specs.to_computations(list(config.metrics_specs), eval_config=config)
+    )
+    others = {type(c.combiner).__name__ for c in computations.non_derived_computations} - {k.__name__ for k in BATCHED}
+    if others:
+        log.info("%s: these accumulate example by example, on Beam", ", ".join(sorted(others)))
+        tfma.analyze_raw_data(_frame(batches), config, output_path=str(output))
+    else:
+        _write(_in_process(batches, computations, slices), output)
+    _write_run(config, output)
+
+
+def write_results_on_beam(
+    rows: beam.PTransform, models: list[str], metrics: list[str], slices: list[str], output: Path, options: Options
+) -> None:
+    """The same by TFMA's own pipeline, over `rows` of as_rows. Files and figures are as write_results has them."""
+    config = eval_config(models, metrics, slices)
+    with pipeline(options) as begin:
+        analyze = tfma.ExtractEvaluateAndWriteResults(eval_config=config, output_path=str(output))
+        _ = begin | rows | analyze
+    if not any(tfma.load_metrics(str(output))):
+        raise ValueError(NO_EXAMPLES)
+    _write_run(config, output)
+
+
+def as_rows(batch: Scored) -> pa.RecordBatch:
+    """A batch of examples as TFMA's extractors take it: each column lists of one."""
+    columns = {LABEL: pa.array(batch.labels)} | {name: pa.array(scores) for name, scores in batch.scores.items()}
+    columns |= batch.columns
+    offsets = pa.array(np.arange(len(batch.labels) + 1, dtype=np.int32))
+    return pa.RecordBatch.from_pydict(
+        {name: pa.ListArray.from_arrays(offsets, values) for name, values in columns.items()}
+    )
+
+
+def eval_config(models: list[str], metrics: list[str], slices: list[str]) -> config_pb2.EvalConfig:
+    """The same in TFMA's words. None of the models is its baseline: it compares, and judges, only in its Evaluator."""
+    classes = [metric_class(name) for name in ("example_count", *metrics)]
+    config = config_pb2.EvalConfig(
+        model_specs=[
+            config_pb2.ModelSpec(name=name if len(models) > 1 else "", label_key=LABEL, prediction_key=name)
+            for name in models
+        ],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=[config_pb2.MetricConfig(class_name=name) for name in classes])],
+        slicing_specs=[config_pb2.SlicingSpec(), *(config_pb2.SlicingSpec(feature_keys=[name]) for name in slices)],
+    )
+    return config_util.update_eval_config_with_defaults(config)
+
+
+def metric_class(name: str) -> str:
+    """TFMA's class for the name that the metric has in its results. Raises ValueError with the nearest name."""
+    classes = {}
+    for known, kind in metric_types.registered_metrics().items():
+        try:
+            classes[kind().get_config()["name"]] = known
+        except (KeyError, TypeError, ValueError):  # has no name of its own, or needs settings to have one
+            classes[_snake_case(known)] = known
+    if name not in classes:
+        raise ValueError(f"TFMA has no metric {name!r}" + did_you_mean(name, list(classes)))
+    return classes[name]
+
+
+def _snake_case(name: str) -> str:
+    """AUCPrecisionRecall -> auc_precision_recall"""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def checked(batch: Scored) -> Scored:
+    """The batch. Raises ValueError for NaN."""
+    for model, scores in batch.scores.items():
+        if np.isnan(scores).any():
+            raise ValueError(f"the {model} model answers {np.isnan(scores).sum()} examples with NaN")
+    return batch
+
+
+def _checked(batches: Iterator[Scored]) -> Iterator[Scored]:
+    """The batches that have rows. Raises ValueError for NaN, and where there is none."""
+    some = False
+    for batch in batches:
+        if len(batch.labels):
+            some = True
+            yield checked(batch)
+    if not some:
+        raise ValueError(NO_EXAMPLES)
+
+
+def _slices(batch: Scored, columns: list[str]) -> Iterator[tuple[tuple, slice | np.ndarray]]:
+    """TFMA's key and the rows of each slice in the batch: all of it, then each value of each column."""
+    yield (), slice(None)
+    for name in columns:
+        encoded = batch.columns[name].dictionary_encode()
+        codes = encoded.indices.to_numpy()
+        ends = np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary)))
+        for value, rows in zip(
+            encoded.dictionary.to_pylist(), np.split(np.argsort(codes, kind="stable"), ends[:-1]), strict=True
+        ):
+            yield ((name, value),), rows
+
+
+def _in_process(
+    batches: Iterator[Scored], computations: tfma_evaluator.MetricComputations, columns: list[str]
+) -> dict[tuple, metric_types.MetricsDict]:
+    """Every public metric, by TFMA's key of the slice."""
+    combiners = [(c.combiner, c.keys[0].model_name) for c in computations.non_derived_computations]
+    slices: dict[tuple, list[Any]] = {}
+    for batch in batches:
+        only = next(iter(batch.scores.values()))  # has no name where it is alone
+        for key, rows in _slices(batch, columns):
+            known = slices.get(key) or [combiner.create_accumulator() for combiner, _ in combiners]
+            slices[key] = [
+                BATCHED[type(combiner)](combiner, accumulator, batch.labels[rows], batch.scores.get(model, only)[rows])
+                for (combiner, model), accumulator in zip(combiners, known, strict=True)
+            ]
+    return {key: _values(computations, accumulators) for key, accumulators in sorted(slices.items())}
+
+
+def _values(computations: tfma_evaluator.MetricComputations, accumulators: list[Any]) -> metric_types.MetricsDict:
+    """Every public metric of a slice."""
+    found: metric_types.MetricsDict = {}
+    for computation, accumulator in zip(computations.non_derived_computations, accumulators, strict=True):
+        found.update(computation.combiner.extract_output(accumulator))
+    for derived in computations.derived_computations:
+        found.update(derived.result(found))
+    return {key: value for key, value in found.items() if not tfma_evaluator._is_private_metrics(key)}
+
+
+def _write(slices: dict[tuple, metric_types.MetricsDict], output: Path) -> None:
+    """As TFMA's writer."""
+    output.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(output / "metrics-00000-of-00001.tfrecord")) as writer:
+        for item in slices.items():
+            writer.write(tfma_writer.convert_slice_metrics_to_proto(item, None).SerializeToString())
+
+
+def _write_run(config: config_pb2.EvalConfig, output: Path) -> None:
+    run = config_pb2.EvalRun(
+        eval_config=config, version=tfma_version.VERSION, model_locations={s.name: "" for s in config.model_specs}
+    )
+    (output / "eval_config.json").write_text(json_format.MessageToJson(run))
+
+
+def _frame(batches: Iterator[Scored]) -> pd.DataFrame:
+    return pd.concat(
+        (
+            pd.DataFrame(
+                {LABEL: batch.labels} | batch.scores | {name: c.to_pandas() for name, c in batch.columns.items()}
+            )
+            for batch in batches
+        ),
+        ignore_index=True,
+    )
+
+
+# What TFMA's combiners make of examples one by one, for a batch of them: labels are 0 or 1, weights 1.
+
+
+def _count(combiner: Any, accumulator: float, labels: np.ndarray, scores: np.ndarray) -> float:
+    return accumulator + len(labels)
+
+
+def _totals(combiner: Any, accumulator: Any, labels: np.ndarray, scores: np.ndarray) -> Any:
+    accumulator.total_weighted_labels += labels.sum(dtype=np.float64)
+    accumulator.total_weighted_predictions += scores.sum(dtype=np.float64)
+    accumulator.total_weighted_examples += len(labels)
+    return accumulator
+
+
+def _cross_entropy(combiner: Any, accumulator: Any, labels: np.ndarray, scores: np.ndarray) -> Any:
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a score of exactly 0 or 1: inf or NaN, as in TFMA
+        mean = combiner._cross_entropy(labels.astype(np.float64), scores.astype(np.float64))
+    accumulator.total_cross_entropy += mean * len(labels)
+    accumulator.total_example_weights += len(labels)
+    return accumulator
+
+
+def _histogram(combiner: Any, accumulator: dict, labels: np.ndarray, scores: np.ndarray) -> dict:
+    """Buckets of the score, which all thresholds of a curve are counted from."""
+    scores = scores.astype(np.float64)
+    last = combiner._num_buckets + 1
+    places = np.clip((scores - combiner._left) / combiner._range * combiner._num_buckets + 1, 0, last)
+    buckets, where = np.unique(places.astype(np.int64), return_inverse=True)
+    sums = (np.bincount(where, weights).tolist() for weights in (labels, scores, None))
+    for number, *found in zip(buckets.tolist(), *sums, strict=True):
+        if number in accumulator:
+            accumulator[number].merge(calibration_histogram.Bucket(number, *found))
+        else:
+            accumulator[number] = calibration_histogram.Bucket(number, *found)
+    return accumulator
+
+
+def _matrices(combiner: Any, accumulator: dict, labels: np.ndarray, scores: np.ndarray) -> dict:
+    """Right and wrong at each threshold."""
+    counted = combiner._binary_confusion_matrices
+    scores = scores.astype(np.float64)
+    for threshold in counted._thresholds:
+        positive = labels == 1 if counted._enable_fractional_labels else labels > threshold
+        predicted = scores > threshold
+        tp, fp = float((positive & predicted).sum()), float((~positive & predicted).sum())
+        fn, tn = float(positive.sum()) - tp, float((~positive).sum()) - fp
+        entry = matrices._ThresholdEntry(matrices.Matrix(tp=tp, tn=tn, fp=fp, fn=fn), [], [], [], [])
+        accumulator[threshold] = counted._merge_entry(accumulator, threshold, entry)
+    return accumulator
+
+
+BATCHED: dict[type[beam.CombineFn], Callable[[Any, Any, np.ndarray, np.ndarray], Any]] = {
+    example_count._ExampleCountCombiner: _count,
+    calibration._WeightedLabelsPredictionsExamplesCombiner: _totals,
+    cross_entropy_metrics._BinaryCrossEntropyCombiner: _cross_entropy,
+    calibration_histogram._CalibrationHistogramCombiner: _histogram,
+    binary_confusion_matrices._BinaryConfusionMatrixCombiner: _matrices,
+}

@@ -1,0 +1,111 @@
+"""A snapshot's rows as tf.Example, split by a hash of their id. Imports no TFX: Beam's workers import this module."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.metrics import Metrics
+
+from nightly.examples.tfexample import serialized
+
+BATCH_ROWS = 16_384
+SPLITS = ("train", "eval")
+UNLABELLED = "unlabelled"
+NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}
+
+
+class RowGroup(NamedTuple):
+    """The part of a Parquet file that can be read without the rest of it."""
+
+    path: str
+    number: int
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        yield from pq.ParquetFile(self.path).iter_batches(batch_size=BATCH_ROWS, row_groups=[self.number])
+
+
+def row_groups(snapshot: Path) -> list[RowGroup]:
+    """All of a snapshot's rows, in their order."""
+    shards = sorted(snapshot.glob("rows-*.parquet"))
+    return [RowGroup(str(path), n) for path in shards for n in range(pq.read_metadata(path).num_row_groups)]
+
+
+class Encoding(NamedTuple):
+    """Which columns are written, and which rows are on which side."""
+
+    columns: list[str]
+    id_columns: list[str]
+    label: str
+    eval_percent: int
+
+    def schema(self, snapshot: pa.Schema) -> pa.Schema:
+        """The columns, as a decoder of tf.Example gives them: lists of values."""
+        return as_features(pa.RecordBatch.from_pylist([], snapshot), self.columns).schema
+
+    def sides(self, batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
+        """The rows by split, in their order, as a tf.Example holds their values; those without a label are left out."""
+        if self.label not in batch.schema.names:
+            return dict.fromkeys(SPLITS, _values(batch.slice(0, 0), self.columns))
+        label = batch.column(self.label)
+        labelled = batch.filter(label.is_valid()) if label.null_count else batch
+        in_eval = split_hash(labelled, self.id_columns) % 100 < self.eval_percent
+        sides = {"train": labelled.filter(pa.array(~in_eval)), "eval": labelled.filter(pa.array(in_eval))}
+        return {split: _values(rows, self.columns) for split, rows in sides.items()}
+
+    def encode_group(self, group: RowGroup) -> Iterator[beam.pvalue.TaggedOutput]:
+        """The examples of a row group, each tagged with its split; counts them, and the rows without a label."""
+        for batch in group.batches():
+            sides = self.sides(batch)
+            for split, rows in sides.items():
+                Metrics.counter("examples", split).inc(rows.num_rows)
+                for example in serialized(rows).to_pylist():
+                    yield beam.pvalue.TaggedOutput(split, example)
+            Metrics.counter("examples", UNLABELLED).inc(batch.num_rows - sum(side.num_rows for side in sides.values()))
+
+
+def split_hash(batch: pa.RecordBatch, id_columns: list[str]) -> np.ndarray:
+    """A hash of each row's id (uint64, [rows]), the same on every machine, every night, and in whichever batch."""
+    # Left to itself pandas makes floats, which hash otherwise, of the integers of a batch in which one is missing.
+    ids = pa.Table.from_batches([batch]).select(id_columns).to_pandas(types_mapper=NULLABLE.get)
+    return pd.util.hash_pandas_object(ids, index=False, categorize=False).to_numpy()  # hardly any comes twice
+
+
+def as_features(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
+    """Columns of values -> columns of lists of at most one value, as a decoder of tf.Example gives them."""
+    return as_lists(_values(batch, columns))
+
+
+def as_lists(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same of values as a tf.Example holds them."""
+    arrays = []
+    for values in batch.columns:
+        offsets = np.zeros(len(values) + 1, np.int32)
+        np.cumsum(values.is_valid().to_numpy(zero_copy_only=False), out=offsets[1:])
+        missing = values.is_null() if values.null_count else None
+        arrays.append(pa.ListArray.from_arrays(pa.array(offsets), values.drop_null(), mask=missing))
+    return pa.RecordBatch.from_arrays(arrays, batch.schema.names)
+
+
+def _values(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
+    """The columns, as a tf.Example holds their values."""
+    arrays = []
+    for name in columns:
+        values = batch.column(name)
+        if pa.types.is_timestamp(values.type):
+            values = values.cast(pa.timestamp("s", values.type.tz), safe=False)  # int64: Unix seconds
+        arrays.append(values.cast(_feature_type(values.type)))
+    return pa.RecordBatch.from_arrays(arrays, columns)
+
+
+def _feature_type(kind: pa.DataType) -> pa.DataType:
+    """A tf.Example holds int64, float and bytes."""
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind):
+        return pa.int64()
+    if pa.types.is_floating(kind):
+        return pa.float32()
+    return pa.binary()

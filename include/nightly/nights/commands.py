@@ -1,0 +1,109 @@
+"""Commands that a person can copy after a night that did not release."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nightly.nights.causes import Cause
+from nightly.records.night import Reason
+from nightly.records.schema import SchemaProposal
+from nightly.records.thresholds import ThresholdsUsed
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What to run, and when that is right."""
+
+    when: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run, as far as it takes to ask for the same again."""
+
+    model: str
+    run_id: str
+    as_of: dt.datetime | None
+    release: bool
+
+    def again(self, **more: Any) -> str:
+        """The command that runs the night again, as of the same time."""
+        as_of = self.as_of.isoformat() if self.as_of else ""
+        if self.run_id.startswith("command__") and not more:
+            words = ["bin/night", self.model, *(["--as-of", as_of] if as_of else [])]
+            return shlex.join([*words, *(["--release"] if self.release else [])])
+        conf = {"as_of": as_of} if as_of else {}
+        conf |= {} if self.release else {"release": "no"}
+        return shlex.join(
+            ["bin/airflow", "dags", "trigger", f"{self.model}_retrain", "--conf", json.dumps(conf | more)]
+        )
+
+
+def remedies(
+    request: Request, found: list[Cause], used: ThresholdsUsed | None, proposal: SchemaProposal | None
+) -> list[Remedy]:
+    """What to run after a held night: by whether its data was wrong, or is right and wanted."""
+    kinds = {cause.kind for cause in found}
+    if "withdrawn" in kinds:
+        return [Remedy("To train anew on the same data", request.again(fresh=True))]
+    held = [reason for cause in found for reason in cause.reasons]
+    by_schema = [reason for reason in held if reason.check == "schema"]
+    steps = []
+    if by_schema and proposal is not None:
+        approve = ["bin/schema", "approve", request.model, request.run_id, "--reason"]
+        steps.append(f"{shlex.join(approve)} WHY")
+    if not by_schema or proposal is not None:
+        thresholds = lifting(held, used)
+        if thresholds is not None and (thresholds or steps):
+            steps.append(request.again(**({"thresholds": thresholds, "reason": "WHY"} if thresholds else {})))
+    wanted = "To release it nevertheless, this once" if kinds == {"model"} else "If it is right and wanted, this once"
+    right = [Remedy(wanted, "\n".join(steps))] if steps else []
+    wrong = [] if kinds == {"model"} else [Remedy("If it was wrong, once the source is mended", request.again())]
+    return [*wrong, *right]
+
+
+def lifting(held: Iterable[Reason], used: ThresholdsUsed | None) -> dict[str, float] | None:
+    """The thresholds under which these findings would not have held, by the keys of a run's form; None where a finding
+    has no threshold that a run can replace. A schema's anomalies are not looked at: a change of the schema lifts them.
+    """
+    found: dict[str, float] = {}
+    for reason in held:
+        if reason.check == "schema":
+            continue
+        key = _key(reason, used)
+        base = used.values.get(key) if used and key else None
+        if not all(isinstance(number, (int, float)) for number in (base, reason.figure, reason.threshold)):
+            return None
+        value = _lifted(reason, float(base), lower=key.endswith(".floor") or ".min_" in key)
+        value = int(value) if isinstance(base, int) else value
+        beyond = min if key.endswith(".floor") or ".min_" in key else max
+        found[key] = beyond(found.get(key, value), value)
+    return found
+
+
+def _key(reason: Reason, used: ThresholdsUsed | None) -> str:
+    """Of the threshold that the finding broke; "" where there is none of that name."""
+    values = used.values if used else {}
+    metric, against, _ = reason.check.partition(" against production")
+    section = "metrics" if reason.subject == "all examples" else "slice_metrics"
+    bounds = ("max_drop", "max_rise") if against else ("floor", "ceiling")
+    names = [f"data_gate.{reason.check}", f"{reason.check}.{reason.subject}"]
+    names += [f"model_gate.{section}.{metric}.{bound}" for bound in bounds]
+    return next((name for name in names if name in values), "")
+
+
+def _lifted(reason: Reason, base: float, *, lower: bool) -> float:
+    """`base` moved as far as the finding is beyond its threshold, and on to two digits."""
+    if not base or not reason.threshold or not reason.figure:
+        return abs(reason.figure)
+    value = base * abs(reason.figure / reason.threshold)  # a control has a factor of its own on the threshold
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    digits = (math.floor if lower else math.ceil)(round(value / step, 6))
+    return float(f"{digits * step:.6g}")

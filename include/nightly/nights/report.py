@@ -1,0 +1,143 @@
+"""A verdict as a person reads it: a table in the log, the rendered text of the task, the run's note."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from nightly.nights.causes import Cause, causes
+from nightly.records.night import Reason
+from nightly.records.verdict import Outcome, Verdict
+
+WIDTH = 110  # characters; what the UI shows of a rendered text on a laptop
+NOTE_LIMIT = 1000  # characters; what Airflow's database keeps of a note
+# A sign of plain text beside each outcome's word: every font has it.
+SIGNS = {
+    Outcome.RELEASED: "✓",
+    Outcome.ACCEPTED: "○",
+    Outcome.HELD_DATA: "!",
+    Outcome.HELD_MODEL: "!",
+    Outcome.NO_DATA: "–",
+    Outcome.FAILED: "✕",
+}
+
+
+def headline(verdict: Verdict) -> str:
+    """One line: the outcome, and what a person on call can act on."""
+    return f"{SIGNS[verdict.outcome]} {verdict.outcome}: {verdict.summary}"
+
+
+def table(reasons: Sequence[Reason]) -> str:
+    """A line for each finding, those that hold first, and below it what it says where the figures do not."""
+    if not reasons:
+        return "no findings"
+    reasons = sorted(reasons, key=lambda reason: not reason.held)
+    rows = [("", "check", "subject", "against", "figure", "threshold"), *(_row(reason) for reason in reasons)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    header, *lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    text = [header]
+    for reason, line in zip(reasons, lines, strict=True):
+        text.append(line)
+        if reason.held or reason.figure is None:
+            said = f"{reason.message}. {reason.action}" if reason.held and reason.action else reason.message
+            text += _wrapped(said, indent=6)
+    return "\n".join(text)
+
+
+def report(verdict: Verdict) -> str:
+    """The verdict as plain text: what it is, each cause that held it, and the number of all other findings."""
+    facts = {
+        "model": verdict.model,
+        "run": verdict.run_id,
+        "as of": f"{verdict.as_of:%Y-%m-%d %H:%M %Z}" if verdict.as_of else "",
+        "snapshot": f"{verdict.snapshot_id[:12]}, {verdict.rows:,} rows" if verdict.rows else "",
+        "version": verdict.version,
+        "in production": verdict.production_version or "nothing yet",
+        "damage": verdict.damage,
+        "metrics": ", ".join(f"{name} {value:.4g}" for name, value in sorted(verdict.metrics.items())),
+        "reused": "; ".join(f"{', '.join(tasks)} of {run}" for run, tasks in verdict.reused_runs.items()),
+        "overridden": f"thresholds of this run, because: {verdict.override_reason}" if verdict.override_reason else "",
+        "schema": verdict.schema_note,
+        "failed task": verdict.failed_task,
+        "error": verdict.error,
+    }
+    lines = [*_wrapped(headline(verdict), indent=0), ""]
+    lines += [line for name, value in facts.items() if value for line in _fact(name, str(value))]
+    for cause in causes(verdict.reasons):
+        lines += ["", *_cause(cause)]
+    lines += ["", rest] if (rest := others(verdict.reasons)) else []
+    return "\n".join(lines)
+
+
+def others(reasons: Iterable[Reason]) -> str:
+    """What did not hold the night, counted in one line; "" where all of it did."""
+    rest = [reason for reason in reasons if not reason.held]
+    unmeasured = sum(reason.figure is None for reason in rest)
+    warnings = sum(reason.severity == "warning" and reason.figure is not None for reason in rest)
+    if not rest:
+        return ""
+    counts = [f"{len(rest) - unmeasured - warnings} other checks are ok"]
+    counts += [f"{warnings} are to be looked at"] if warnings else []
+    counts += [f"{unmeasured} could not be measured"] if unmeasured else []
+    return ", ".join(counts)
+
+
+def against(reason: Reason) -> str:
+    """What a finding was measured against, in words."""
+    return reason.control.replace("_", " ")
+
+
+def note(verdict: Verdict) -> str:
+    """The verdict as Markdown, as much as a run's note holds."""
+    text = f"**{textwrap.shorten(headline(verdict), 500, placeholder=' …')}**"
+    if verdict.damage and verdict.outcome is not Outcome.HELD_MODEL:  # which may be for that, and says so
+        text += f"\n- {textwrap.shorten(verdict.damage, 250, placeholder=' …')}"
+    found = causes(verdict.reasons)
+    for position, cause in enumerate(found if len(found) > 2 else []):  # the headline has one or two whole
+        line = textwrap.shorten(f"- {cause.headline}", 250, placeholder=" …")
+        if len(text) + len(line) > NOTE_LIMIT - 60:
+            return f"{text}\n- … and {len(found) - position} more, in the verdict task"
+        text += f"\n{line}"
+    return text
+
+
+def evidence(cause: Cause) -> list[str]:
+    """A line for each of its findings: the check and what it was measured against, its figure and its threshold."""
+    rows = [(_check(reason), figure(reason.figure), figure(reason.threshold)) for reason in cause.reasons]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    return [f"{name:<{widths[0]}}  {value:<{widths[1]}}  threshold {limit}" for name, value, limit in rows]
+
+
+def _cause(cause: Cause) -> list[str]:
+    return [
+        *_wrapped(cause.headline, indent=0),
+        *(f"  {line}" for line in evidence(cause)),
+        *_wrapped(cause.action and f"What to do: {cause.action}", indent=2),
+    ]
+
+
+def _check(reason: Reason) -> str:
+    """Its name, with what it is of where that is not the cause's own subject, and what it was measured against."""
+    of = f" of {reason.subject}" if reason.subject else ""
+    return f"{reason.check}{of}" + (f", against {against(reason)}" if reason.control else "")
+
+
+def _row(reason: Reason) -> tuple[str, ...]:
+    held = "HELD" if reason.held else "ok" if reason.figure is not None else "-"
+    return held, reason.check, reason.subject, against(reason), figure(reason.figure), figure(reason.threshold)
+
+
+def _fact(name: str, value: str) -> list[str]:
+    first, *rest = _wrapped(value, indent=14) or [""]
+    return [f"{name:<14}{first[14:]}", *rest]
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
+
+
+def figure(value: float | str | None) -> str:
+    """As a person reads it."""
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,48 @@
+"""How much room a night needs, and each node of its pipeline, by what the model's last one left."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from nightly.io.paths import Places
+from nightly.io.space import check_space, size_of
+
+FIRST_NIGHT_BYTES = 256 * 2**20  # where nothing is known of the model yet
+FACTOR = 2  # of what the last night left: the next one may be larger, and some of it is written twice
+
+
+def check_night(places: Places, model: str) -> None:
+    """Raise SpaceError unless the disks have room for twice the download, snapshot and artifacts of the last night."""
+    last = {
+        places.downloads / model: size_of(_newest(places.downloads / model)),
+        places.snapshots / model: size_of(_newest(places.snapshots / model)),
+        places.pipeline / model: sum(size_of(folder) for folder in _artifacts(places.pipeline / model)),
+    }
+    needs = {folder: FACTOR * size for folder, size in last.items()}
+    known = sum(needs.values()) > 0
+    what = f"a night of {model} (twice what the last one took)" if known else f"a first night of {model}"
+    check_space(needs if known else {places.pipeline / model: FIRST_NIGHT_BYTES}, what)
+
+
+def check_node(root: Path, node: str, inputs: Iterable[Path]) -> None:
+    """Raise SpaceError unless the disk has room for twice the node's last outputs, or at first for as much as it reads.
+
+    :param root: the pipeline's folder
+    """
+    last = sum(size_of(folder) for folder in _artifacts(root, node))
+    needed, what = (FACTOR * last, "twice its last outputs") if last else (sum(map(size_of, inputs)), "as its inputs")
+    check_space({root / node: needed}, f"{node} ({what})")
+
+
+def _newest(folder: Path) -> Path:
+    """The folder in it that was changed last; one that does not exist where there is none."""
+    return max(folder.glob("[!.]*/"), key=lambda path: path.stat().st_mtime, default=folder / "none")
+
+
+def _artifacts(root: Path, node: str = "*") -> list[Path]:
+    """Of each output the newest, <node>/<output>/<execution>: the last night's, or one before where it was held."""
+    newest = {}
+    for path in root.glob(f"{node}/*/[0-9]*/"):
+        if path.name.isdecimal():
+            key = path.parent
+            newest[key] = max(newest.get(key, path), path, key=lambda each: int(each.name))
+    return list(newest.values())

@@ -1,0 +1,169 @@
+"""The verdict on a night, from the states of its tasks and the records that they left."""
+
+from __future__ import annotations
+
+import datetime as dt
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from nightly.nights.causes import causes, headline
+from nightly.records.base import Contract
+from nightly.records.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
+from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
+from nightly.records.reuse import REUSE, Reuse
+from nightly.records.schema import SchemaReview
+from nightly.records.verdict import Outcome, Verdict
+
+REVIEW_TASKS = ("schema_review", "data_gate_again")  # skipped in every night that needs no review
+Kind = TypeVar("Kind", bound=Contract)
+
+
+def decide(
+    model: str,
+    run_id: str,
+    folder: Path,
+    states: Mapping[str, str | None],
+    *,
+    tries: Mapping[str, int] | None = None,
+    errors: Mapping[str, str] | None = None,
+    production: int | None = None,
+    as_of: dt.datetime | None = None,
+    run_url: str = "",
+) -> Verdict:
+    """The verdict from the tasks' states, in the order they run, and from what those that succeeded found.
+
+    A record is read only when its task has succeeded: another may be left from before it was cleared.
+
+    :param tries: how often each task is tried before it has failed
+    :param errors: of failed tasks, where the orchestrator has what could not be written to the folder
+    :param production: the version in production now, by the release store
+    :param as_of: the time that the run is for; the night's own counts more, where it was planned
+    :param run_url: the run in the Airflow UI
+    """
+
+    def found(task: str, contract: type[Kind]) -> Kind | None:
+        file = folder / {"plan": "request"}.get(task, task)
+        path = file.with_suffix(".json")
+        return contract.load(path) if states.get(task) == "success" and path.exists() else None
+
+    night = found("plan", Night)
+    snapshot = found("snapshot", SnapshotRef)
+    data, model_gate = found("data_gate", GateResult), found("model_gate", GateResult)
+    review = found("schema_review", SchemaReview)
+    release, not_released = found("release", ReleaseRecord), _not_released(folder, states)
+    if production is None:  # nobody has looked; the records say what they know
+        released = release.version if release and release.state != "canary" else None
+        production = released or (night.production_version if night else None)
+    failed_task, error = _first_failure(folder, states, tries or {}, errors or {})
+    reasons = [*(data.reasons if data else []), *(model_gate.reasons if model_gate else [])]
+    stays = "nothing is in production yet"
+    if release:  # a gate was cleared after it
+        stays = f"version {release.version}, which this run released before, is still there"
+    elif production:
+        stays = f"version {production} stays in production"
+
+    if failed_task:
+        outcome, summary = Outcome.FAILED, f"{failed_task} failed: {_shorten(error)}"
+    elif snapshot and not snapshot.rows and night:
+        outcome = Outcome.NO_DATA
+        summary = f"{snapshot.no_data(night)}; {stays}"
+    elif data and not data.passed:
+        answered = f"; {review.sentence}" if review and review.decision != "approved" else ""
+        outcome, summary = Outcome.HELD_DATA, f"{headline(causes(data.reasons))}{answered}; {stays}"
+    elif model_gate and not model_gate.passed:
+        outcome, summary = Outcome.HELD_MODEL, f"{headline(causes(model_gate.reasons))}; {stays}"
+    elif release and release.state == "canary":
+        outcome = Outcome.RELEASED
+        share, stays = f"{100 * release.canary_share:g} % of the callers", f"version {release.previous_version} stays"
+        summary = f"version {release.version} of {model} is the canary, for {share}; {stays} in production meanwhile"
+    elif release:
+        outcome, summary = Outcome.RELEASED, f"version {release.version} of {model} is released"
+    elif model_gate and not_released and not_released.withdrawn:
+        outcome, summary = Outcome.HELD_MODEL, f"{not_released.reason}: it is not released again; {stays}"
+        reasons.append(_held_back(not_released))
+    elif model_gate and model_gate.passed and not_released:
+        outcome = Outcome.ACCEPTED
+        summary = f"data and model deserve a release, and {not_released.reason}; {stays}"
+    elif night and not night.release and model_gate and model_gate.passed:
+        outcome = Outcome.ACCEPTED
+        summary = f"data and model deserve a release, and this run was not asked to; {stays}"
+    else:
+        not_done = (task for task, state in states.items() if state != "success" and task not in REVIEW_TASKS)
+        failed_task = next(not_done, "release")
+        outcome, error = Outcome.FAILED, f"its state is {states.get(failed_task)!r}, and no gate held the night"
+        summary = f"the night ended without a decision at {failed_task}: {error}"
+
+    return Verdict(
+        model=model,
+        run_id=run_id,
+        outcome=outcome,
+        summary=summary,
+        reasons=reasons,
+        failed_task=failed_task,
+        error=error,
+        snapshot_id=snapshot.snapshot_id if snapshot else "",
+        rows=snapshot.rows if snapshot else None,
+        version=release.version if release else None,
+        metrics=release.metrics if release else {},
+        production_version=production,
+        damage=night.damage if night else "",
+        as_of=night.as_of if night else as_of,
+        run_url=(night.run_url if night else "") or run_url,
+        override_reason=night.override_reason if night else "",
+        schema_version=night.schema_version if night else 0,
+        schema_note=night.schema_note if night else "",
+        schema_review=review.sentence if review else "",
+        reused=_reused(folder, states),
+        decided_at=utc_now(),
+    )
+
+
+def _not_released(folder: Path, states: Mapping[str, str | None]) -> NotReleased | None:
+    """Why the release was skipped, where that was not because nobody asked for it."""
+    path = folder / NOT_RELEASED
+    return NotReleased.load(path) if states.get("release") == "skipped" and path.exists() else None
+
+
+def _held_back(not_released: NotReleased) -> Reason:
+    return Reason(
+        check="withdrawn",
+        subject=f"version {not_released.withdrawn}",
+        figure=None,
+        threshold=None,
+        held=True,
+        message=not_released.reason,
+        action="Snapshot, code and settings are those of that version, and computing them anew does not change that. "
+        "New data trains a new model by itself. To train on the same data, change the code or a setting (train_steps).",
+    )
+
+
+def _reused(folder: Path, states: Mapping[str, str | None]) -> dict[str, str]:
+    """The tasks that took over earlier work, in the order they run, and whose."""
+    paths = {task: folder / REUSE.format(task) for task in states if states[task] == "success"}
+    said = {task: Reuse.load(path).run_id for task, path in paths.items() if path.exists()}
+    return {task: run for task, run in said.items() if run}
+
+
+def _first_failure(
+    folder: Path, states: Mapping[str, str | None], tries: Mapping[str, int], errors: Mapping[str, str]
+) -> tuple[str, str]:
+    """The first failed task and its error; ("", "") when none failed."""
+    for task in (task for state in ("failed", "upstream_failed") for task in states if states[task] == state):
+        try:
+            return task, StepError.load(folder / f"{task}.error.json").message
+        except FileNotFoundError:
+            if task in errors:
+                return task, errors[task]
+            often = f"try {tries[task]} of {tries[task]}" if task in tries else "its last try"
+            return task, (
+                f"it is {states[task]} after {often} and left no message: it was killed, marked as failed, or never "
+                f"began since Airflow's API did not answer. Its log in Airflow says more; clear {task} with what is "
+                "downstream to run the night from there"
+            )
+    return "", ""
+
+
+def _shorten(text: str) -> str:
+    return textwrap.shorten(text, 300, placeholder=" …")

@@ -1,0 +1,111 @@
+"""The predictions that clients have logged (client/nightly_client/log.py), as Arrow tables. Needs no TensorFlow."""
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nightly_client import read_tfrecord
+
+ROWS = 8_192  # of a table
+SLACK = dt.timedelta(hours=1)  # between the clocks of who logs and who keeps the files
+FIELDS = {  # what the client says of each record; None where a record does not have it
+    "serving/id": pa.string(),
+    "serving/time_micros": pa.int64(),
+    "serving/model": pa.string(),
+    "serving/version": pa.int64(),
+    "serving/label": pa.string(),
+    "serving/caller": pa.string(),
+    "serving/removed": pa.list_(pa.string()),  # features that were in the request and are not in the record
+    "serving/hashed": pa.list_(pa.string()),  # features whose values here are hashes
+}
+TYPES = {pa.bool_(): pa.int64(), pa.int64(): pa.int64(), pa.float64(): pa.float64()}  # all else is text
+Record = dict[str, list[Any]]
+
+
+class DamagedLogError(ValueError):
+    """A file of logged predictions cannot be read; the message names it and says what to do."""
+
+
+def read(folder: Path, start: dt.datetime | None = None, end: dt.datetime | None = None) -> Iterator[pa.Table]:
+    """The predictions logged from `start` (inclusive) to `end` (exclusive), a bounded table at a time; none of none.
+
+    Each table has the columns of FIELDS, one value a row, and for each feature and each `prediction/NAME` that its
+    rows have a column of lists of binary, int64 or double; tables may differ in them. Where rows give one
+    feature in text and in numbers, all of it is text. Files that are still being written are left out.
+
+    Raises DamagedLogError, since what is left out without a word makes a comparison wrong.
+    """
+    for path in sorted(path for kind in READERS for path in Path(folder).glob(f"predictions-*{kind}")):
+        if not _may_hold(path, start, end):
+            continue
+        try:
+            records = _within(READERS[path.suffix](path), start, end)
+            while chunk := list(islice(records, ROWS)):
+                yield _table(chunk)
+        except (ValueError, TypeError, KeyError, OverflowError, pa.ArrowException) as error:
+            raise DamagedLogError(
+                f"{path} is damaged or no log of predictions ({error}): bring it back from a copy, or move it out of "
+                f"{path.parent} to go on without its predictions"
+            ) from error
+
+
+def _may_hold(path: Path, start: dt.datetime | None, end: dt.datetime | None) -> bool:
+    """By when the file was begun, as its name says, and when it was last written: most of a long log is not read."""
+    if start and dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC) < start - SLACK:
+        return False
+    try:
+        begun = dt.datetime.strptime(path.name.split("-")[1], "%Y%m%dT%H%M%S").replace(tzinfo=dt.UTC)
+    except ValueError:
+        return True
+    return not end or begun < end + SLACK
+
+
+def _within(records: Iterable[Record], start: dt.datetime | None, end: dt.datetime | None) -> Iterator[Record]:
+    first, last = (int(moment.timestamp() * 1e6) if moment else None for moment in (start, end))
+    for record in records:
+        micros = record["serving/time_micros"][0]
+        if (first is None or micros >= first) and (last is None or micros < last):
+            yield record
+
+
+def _json_lines(path: Path) -> Iterator[Record]:
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def _parquet(path: Path) -> Iterator[Record]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROWS):
+            for row in batch.to_pylist():
+                yield {name: values for name, values in row.items() if values}
+
+
+READERS = {".tfrecord": read_tfrecord, ".jsonl": _json_lines, ".parquet": _parquet}
+
+
+def _table(records: list[Record]) -> pa.Table:
+    columns = {}
+    for name, kind in FIELDS.items():
+        many = pa.types.is_list(kind)
+        found = pa.array([record.get(name) for record in records], kind if many else pa.list_(kind))
+        columns[name] = found if many else pc.list_element(found, 0)
+    for name in sorted({name for record in records for name in record} - FIELDS.keys()):
+        columns[name] = _lists([record.get(name) for record in records])
+    return pa.table(columns)
+
+
+def _lists(rows: list[list[Any] | None]) -> pa.Array:
+    try:
+        found = pa.array(rows)
+    except pa.ArrowException:  # text among numbers
+        rows = [values and [v if isinstance(v, (bytes, str)) else str(v) for v in values] for values in rows]
+        return pa.array(rows, pa.list_(pa.binary()))
+    return found.cast(pa.list_(TYPES.get(found.type.value_type, pa.binary())))

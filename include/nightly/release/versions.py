@@ -1,0 +1,131 @@
+"""The versions in the serving volume, and the record of each: what is there.
+
+TensorFlow Serving polls `<serving>/<model>/` and loads every child whose name parses as an integer, half-copied or
+not (ParseVersionNumber in its file_system_storage_path_source.cc). So a version is written under a name that does
+not parse, and gets its number in one rename, when it is whole and on disk:
+
+    .staging-<version>      being written
+    <version>               in production, or older
+    unverified-<version>    out of sight until the model server can be asked about it
+    quarantined-<version>   taken back; kept to be looked at
+    removed-<version>       being deleted
+
+A base path that exists without any version makes the server unload what it serves; one that does not exist leaves it
+alone. So the model's folder itself appears in one rename too, with its first version inside.
+"""
+
+import logging
+import re
+from pathlib import Path
+
+from nightly.records.release import ReleaseRecord
+from nightly.release.errors import DamagedError, ReleaseError
+from nightly.release.files import differences, hash_files
+
+LOG = logging.getLogger(__name__)
+
+LIVE = ("verifying", "canary", "released")
+ASIDE = ("quarantined", "unverified")  # the states whose files are kept out of the server's sight
+PARSES_AS_INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
+
+
+class Versions:
+    """One model's versions in the volume `serving`, and their records in `releases`."""
+
+    def __init__(self, serving: Path, releases: Path, model: str) -> None:
+        self.model = model
+        self.serving = Path(serving)
+        self.folder = self.serving / model
+        self.releases = Path(releases) / model
+
+    def production(self) -> int | None:
+        """What stable clients get: the newest released version on disk. None before the first release."""
+        return max(self.versions(), default=None)
+
+    def canary(self) -> ReleaseRecord | None:
+        """The version that is being compared with the one in production, if there is one."""
+        found = [r for r in self.records() if r.state == "canary" and self._place(r.version).is_dir()]
+        return found[-1] if found else None
+
+    def waits_for(self, run_id: str) -> str:
+        """The canary that a release of this run would have to wait for, as part of a sentence; "" if there is none."""
+        canary = self.canary()
+        if canary is None or canary.run_id == run_id:
+            return ""
+        return (
+            f"canary {canary.version} is being compared with production since {canary.canary_since:%Y-%m-%d %H:%M} UTC "
+            f"(bin/releases canary {self.model})"
+        )
+
+    def versions(self) -> list[int]:
+        """Released versions on disk, oldest first. What has a number and no record is reported, and left out."""
+        for name in self.unrecorded():
+            LOG.warning(
+                "%s is loaded by TensorFlow Serving and has no release record in %s; who put it there? Move it away, "
+                "or the next release supersedes it",
+                self.folder / name,
+                self.releases,
+            )
+        return sorted(r.version for r in self.records() if r.state == "released" and self._place(r.version).is_dir())
+
+    def unrecorded(self) -> list[str]:
+        """Names in the model's folder that TensorFlow Serving takes for versions and no record knows."""
+        known = {str(record.version) for record in self.records()}
+        return sorted(name for name in self._names() if PARSES_AS_INTEGER.fullmatch(name) and name not in known)
+
+    def undecided(self) -> bool:
+        """Whether a release goes on, or has died before its version was verified."""
+        return any(record.state in ("releasing", "verifying") for record in self.records())
+
+    def records(self) -> list[ReleaseRecord]:
+        """The record of every version that was ever given a number, oldest first."""
+        paths = [path for path in self.releases.glob("*.json") if path.stem.isdecimal()]
+        return sorted((ReleaseRecord.load(path) for path in paths), key=lambda record: record.version)
+
+    def record(self, version: int) -> ReleaseRecord:
+        """The record of `version`. Raises ReleaseError, naming the versions there are."""
+        try:
+            return ReleaseRecord.load(self._record_path(version))
+        except FileNotFoundError:
+            there = ", ".join(str(record.version) for record in self.records()) or "none"
+            raise ReleaseError(
+                f"{self.model} has no version {version} in {self.releases}; there are: {there}"
+            ) from None
+
+    def find(self, version: int) -> Path:
+        """The folder of `version`'s files, in sight or not. Raises ReleaseError when they are gone."""
+        for folder in (self._place(version), *(self._aside(state, version) for state in ASIDE)):
+            if folder.is_dir():
+                return folder
+        record = self.record(version)
+        raise ReleaseError(f"the files of {self.model} {version} are gone: it is {record.state} ({record.why})")
+
+    def verify(self, version: int) -> ReleaseRecord:
+        """Hash every file of `version` on disk. Raises DamagedError, naming what differs from the record."""
+        record = self.record(version)
+        if damage := self.damage(record, self._place(version)):
+            raise DamagedError(
+                f"{self._place(version)} ({record.state}) is not what was released: {'; '.join(damage.values())}. "
+                f"Repair it: bin/releases repair {self.model} {version}"
+            )
+        return record
+
+    def damage(self, record: ReleaseRecord, folder: Path) -> dict[str, str]:
+        """Each file in `folder` that is not what was released, or is missing there, and what is wrong with it."""
+        return differences(record.files, hash_files(folder) if folder.is_dir() else {})
+
+    def _loadable(self) -> list[int]:
+        """The versions that the server finds in the model's folder, whatever their records say."""
+        return sorted(int(name) for name in self._names() if re.fullmatch(r"\d+", name, re.ASCII))
+
+    def _names(self) -> list[str]:
+        return [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
+
+    def _place(self, version: int) -> Path:
+        return self.folder / str(version)
+
+    def _aside(self, state: str, version: int) -> Path:
+        return self.folder / f"{state}-{version}"
+
+    def _record_path(self, version: int) -> Path:
+        return self.releases / f"{version}.json"

@@ -1,0 +1,138 @@
+"""Whether records, disk, models.config and the model server agree on what is served: `bin/releases verify MODEL`."""
+
+from collections.abc import Iterator
+
+from google.protobuf import text_format
+
+from nightly.io.paths import Places
+from nightly.records.base import Contract
+from nightly.records.release import ReleaseRecord
+from nightly.release.errors import DamagedError
+from nightly.release.store import ReleaseStore
+from nightly.release.versions import LIVE
+from nightly.serving.address import find_address
+from nightly.serving.models_config import CANARY, FILE, STABLE, LiveConfig
+from nightly_client import Client, ServingError
+
+CALL_SECONDS = 10.0
+NOT_REACHED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+class Disagreement(Contract):
+    """Two of the four say different things."""
+
+    what: str  # one sentence
+    action: str  # what to do, with the command
+
+
+class ServerAsked(Contract):
+    """What asking the model server gave."""
+
+    address: str = ""  # "": none is known
+    problem: str = ""  # why it could not be asked
+    disagreements: list[Disagreement] = []
+
+
+def disagreements(places: Places, store: ReleaseStore) -> list[Disagreement]:
+    """Between the records, the disk and models.config. Changes nothing; waits for a release that is going on."""
+    with store.locked():
+        return [*_on_disk(store), *_in_file(places, store)]
+
+
+def ask_server(places: Places, store: ReleaseStore) -> ServerAsked:
+    """Compare the labels as the model server has them with the records. Raises ContractError."""
+    known = find_address(places)
+    if known is None:
+        return ServerAsked()
+    expected = _labels(store)
+    with Client(f"grpc://{known.grpc}", timeout=CALL_SECONDS, retries=0) as client:
+        try:
+            found = {label: _answering(client, store.model, label) for label in (STABLE, CANARY)}
+        except ServingError as error:
+            return ServerAsked(address=client.address, problem=str(error))
+        wrong = [
+            Disagreement(
+                what=f"the server at {client.address} has {label} of {store.model} at {found[label] or 'no version'}, "
+                f"and the records at {expected.get(label) or 'no version'}",
+                action=f"bin/releases serve {store.model}",
+            )
+            for label in (STABLE, CANARY)
+            if found[label] != expected.get(label)
+        ]
+        return ServerAsked(address=client.address, disagreements=wrong)
+
+
+def _answering(client: Client, model: str, label: str) -> int | None:
+    try:
+        return client.metadata(model, label=label).version
+    except ServingError as error:
+        if error.code in NOT_REACHED:
+            raise
+        return None  # it has no such label, or no such model
+
+
+def _labels(store: ReleaseStore) -> dict[str, int]:
+    canary = store.canary()
+    found = {STABLE: store.production(), CANARY: canary.version if canary else None}
+    return {label: version for label, version in found.items() if version is not None}
+
+
+def _on_disk(store: ReleaseStore) -> Iterator[Disagreement]:
+    for name in store.unrecorded():
+        yield Disagreement(
+            what=f"{store.folder / name} is served, and no record in {store.releases} knows it",
+            action=f"move {store.folder / name} out of {store.serving}",
+        )
+    for record in store.records():
+        yield from _of_record(store, record)
+
+
+def _of_record(store: ReleaseStore, record: ReleaseRecord) -> Iterator[Disagreement]:
+    folder = store.folder / str(record.version)
+    title = f"{store.model} {record.version}"
+    if record.state in ("releasing", "verifying"):
+        yield Disagreement(
+            what=f"the release of {title} did not end: its record says {record.state}",
+            action="wait while it goes on; if it died, the next bin/releases command takes it out of sight",
+        )
+    elif record.state in LIVE and not folder.is_dir():
+        yield Disagreement(
+            what=f"{title} is {record.state} by its record, and {folder} is not there",
+            action=f"put the folder back; or, if it is lost, bin/releases quarantine {title} --reason lost",
+        )
+    elif record.state in LIVE:
+        try:
+            store.verify(record.version)
+        except DamagedError as error:
+            yield Disagreement(what=str(error), action=f"bin/releases repair {title}")
+    elif folder.is_dir():
+        yield Disagreement(
+            what=f"{title} is {record.state} by its record, and {folder} is there to be served",
+            action=f"bin/releases quarantine {title} --reason '{record.state} before'",
+        )
+
+
+def _in_file(places: Places, store: ReleaseStore) -> Iterator[Disagreement]:
+    live, expected, serve = LiveConfig(places.serving, ""), _labels(store), f"bin/releases serve {store.model}"
+    try:
+        entry = live.entry(store.model)
+    except FileNotFoundError:
+        yield Disagreement(what=f"{live.path} does not exist", action="python -m nightly.cli.configure")
+        return
+    except text_format.ParseError as error:
+        action = f"delete {live.path}, then python -m nightly.cli.configure"
+        yield Disagreement(what=f"{live.path} cannot be read: {error}", action=action)
+        return
+    labels = dict(entry.version_labels) if entry is not None else {}
+    for label, version in {**dict.fromkeys(labels), **expected}.items():
+        if label in (STABLE, CANARY) and labels.get(label) != version:
+            yield Disagreement(
+                what=f"{FILE} has {label} of {store.model} at {labels.get(label) or 'no version'}, and the records "
+                f"at {version or 'no version'}",
+                action=serve,
+            )
+        elif label not in (STABLE, CANARY) and not (store.folder / str(labels[label])).is_dir():
+            yield Disagreement(
+                what=f"{FILE} has the label {label!r} of {store.model} at {labels[label]}, which is not on disk",
+                action=serve,
+            )

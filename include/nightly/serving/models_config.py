@@ -1,0 +1,150 @@
+"""The configuration of the model server that serves our releases: <serving>/models.config, in the serving volume.
+
+    python -m nightly.serving.models_config      write it as the release records say: before the server's first start
+
+This one file is the record of which models are served, and which versions have the labels `stable` and, while one is
+compared with it, `canary`. A request that names neither a version nor a label goes to the newest version that is
+loaded, and that is the canary: clients give a label. TensorFlow Serving reads its --model_config_file at the start and
+at each --model_config_file_poll_wait_seconds, and then takes it as it is; a reload by gRPC replaces the whole
+configuration as well, at once, but is not written to the file, and lasts until the next poll or restart. So every
+change here is both: the file first, and then the very same text by gRPC. Whichever the server heard last, it has the
+same configuration, and nothing has to wait for a poll.
+
+Start the server, TensorFlow Serving or ours, with
+
+    --model_config_file=<serving>/models.config --allow_version_labels_for_unavailable_models
+
+The second because a label in the file is otherwise refused at the start, when no version is loaded yet. TensorFlow
+Serving also wants --max_num_load_retries=0: it tries a version that does not load five times more, a minute apart,
+before it says why. A model is in the file while it has a version to serve: TensorFlow Serving does not listen before
+every model in it has one.
+"""
+
+import fcntl
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+
+from nightly.io.paths import Places
+from nightly.records.base import write_atomically
+from nightly.release.errors import ReleaseNotVerified
+from nightly.release.store import ReleaseStore
+from nightly.serving.address import base_path
+from nightly_client.protos import message
+
+FILE = "models.config"
+HEADER = "# Written by each release and rollback, which also tell the running server: change it with care.\n"
+EMPTY = HEADER + "model_config_list {\n}\n"
+PLATFORM, LOADED = "tensorflow", 2  # as in include/nightly/cli/configure.py
+STABLE, CANARY = "stable", "canary"
+
+Config = Any  # a ModelServerConfig of the client's own protos: no TensorFlow, in either environment
+
+
+class LiveConfig:
+    """The file, and how a model's part of it is changed. The other models' parts stay as they are.
+
+    :param serving: the serving volume, as this process sees it
+    :param base_path: the same as the server sees it
+    """
+
+    def __init__(self, serving: Path, base_path: str) -> None:
+        self.path = serving / FILE
+        self.base_path = base_path.rstrip("/")
+
+    def read(self) -> Config:
+        """The configuration. Raises FileNotFoundError, or text_format.ParseError with the line."""
+        return text_format.Parse(self.path.read_text(), message("ModelServerConfig")())
+
+    def has(self, model: str) -> bool:
+        return self.entry(model) is not None
+
+    def entry(self, model: str) -> Any:
+        """The model's part of the configuration; None where it has none."""
+        return next((entry for entry in self.read().model_config_list.config if entry.name == model), None)
+
+    def serving(
+        self, model: str, version: int | None, loadable: list[int], canary: int | None = None
+    ) -> AbstractContextManager[str]:
+        """As `changing`: `version` is stable and `canary` the canary; without a version the model is taken out."""
+        if version is None:
+            return self.changing(model, {}, loadable, served=False)
+        load = max(LOADED, sum(other >= version for other in loadable))
+        return self.changing(model, {STABLE: version, CANARY: canary}, loadable, load=load)
+
+    @contextmanager
+    def changing(
+        self,
+        model: str,
+        labels: Mapping[str, int | None],
+        loadable: list[int],
+        *,
+        load: int = LOADED,
+        served: bool = True,
+    ) -> Iterator[str]:
+        """Write the model's part anew and give the new text; what was there is written back when it is refused.
+
+        Labels of versions that will not be loaded are dropped: the server would refuse all of it.
+
+        :param labels: the version that gets each label; None takes it away, one that is not named stays where it is
+        :param loadable: the versions in the model's folder
+        :param load: how many of them, the newest first, the server shall have loaded
+        :param served: False takes the model out
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path.with_name(f".{FILE}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two models may be released at a time
+            before = self.path.read_text() if self.path.exists() else EMPTY
+            text = self._changed(before, model, labels, sorted(loadable)[-load:], load, served)
+            write_atomically(self.path, text.encode())
+            try:
+                yield text
+            except ReleaseNotVerified:
+                write_atomically(self.path, before.encode())
+                raise
+
+    def _changed(
+        self, before: str, model: str, moved: Mapping[str, int | None], loaded: list[int], load: int, served: bool
+    ) -> str:
+        config = text_format.Parse(before, message("ModelServerConfig")())
+        config.model_config_list.SetInParent()
+        entries = config.model_config_list.config
+        labels: dict[str, int] = {}
+        for old in [entry for entry in entries if entry.name == model]:
+            labels = {label: version for label, version in old.version_labels.items() if version in loaded}
+            entries.remove(old)
+        if served:
+            entry = entries.add(name=model, base_path=f"{self.base_path}/{model}", model_platform=PLATFORM)
+            entry.model_version_policy.latest.num_versions = load
+            for label, version in {**labels, **moved}.items():
+                if version is not None:
+                    entry.version_labels[label] = version
+        return HEADER + text_format.MessageToString(config)
+
+
+def write(places: Places, base_path: str) -> Path:
+    """Bring the file in step with the release records: every model with a version in production, and only those."""
+    live = LiveConfig(places.serving, base_path)
+    known = {path.name for path in places.releases.glob("*/")}
+    if live.path.exists():
+        known |= {entry.name for entry in live.read().model_config_list.config}
+    if not live.path.exists():
+        write_atomically(live.path, EMPTY.encode())
+    for model in sorted(known):
+        store = ReleaseStore(places.serving, places.releases, model)
+        production, canary = store.production(), store.canary()
+        labels = {STABLE: production, CANARY: canary.version if canary else None}
+        loadable = store.versions() + ([canary.version] if canary else [])
+        with live.changing(model, labels, loadable, served=production is not None):
+            pass
+    return live.path
+
+
+if __name__ == "__main__":
+    found = Places.from_environment()
+    print(write(found, base_path(found)))
+    sys.exit(0)

@@ -1,0 +1,114 @@
+"""Production goes back to an earlier version. The command is `python -m nightly.cli.releases rollback`; Airflow's DAG
+`rollback` runs `step`.
+
+What was newer, be it a canary, is quarantined, on disk: so it survives a restart of the server, and no retry releases
+it again. The version gone back to is then the one that the model gate compares with, and its snapshot's statistics are
+the last that drift is measured against.
+"""
+
+import logging
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from nightly.baselines import withdraw_after
+from nightly.io.paths import Places
+from nightly.records.canary import Comparison
+from nightly.records.config import load_config
+from nightly.records.night import utc_now
+from nightly.records.release import Rollback
+from nightly.release.errors import NotConfirmed, ProductionChanged, ReleaseError
+from nightly.release.store import ANY, ReleaseStore
+from nightly.release.targets import retire
+from nightly.release.versions import LIVE
+from nightly.serving.verify import find_server
+
+log = logging.getLogger("nightly")
+
+REQUEST = "rollback.json"  # in the run's folder
+
+
+def parse_version(text: str) -> int | None:
+    """A version as people give it; None for `previous`. Raises ReleaseError."""
+    if text.strip() == "previous":
+        return None
+    if not text.strip().isdecimal():
+        raise ReleaseError(f"{text!r} is no version: give its number, or `previous`")
+    return int(text)
+
+
+def step(night_folder: Path, places: Places) -> dict[str, Any]:
+    """Do what `rollback.json` in the folder asks for. Again, it completes what was begun, and goes no further back."""
+    return roll_back(places, night_folder / REQUEST).model_dump(mode="json")
+
+
+def roll_back(places: Places, request: Path) -> Rollback:
+    """Do what the file `request` (contract Rollback) asks for, and write there what came of it.
+
+    Raises ReleaseError, or ContractError for a model that is not there.
+    """
+    asked = Rollback.load(request)
+    if asked.done_at is not None:
+        log.info("%s was rolled back to %s already, at %s", asked.model, asked.version, asked.done_at)
+        return asked
+    if not asked.reason.strip():
+        raise ReleaseError(f"{asked.model} is not rolled back without a reason")
+    config = load_config(asked.model)
+    store = ReleaseStore(places.serving, places.releases, asked.model)
+    server = find_server(places, asked.model, config.release)
+    if asked.from_version is None:  # resolved once: `previous` means another version after half the work
+        store.settle(server)  # a version that nobody has verified is no version to go back from
+        with store.locked():
+            asked = _resolved(asked, store)
+            asked.save(request)
+    restored = store.record(asked.version)
+    why = f"rolled back to {asked.version} by {asked.requested_by}: {asked.reason}"
+    not_confirmed: NotConfirmed | None = None
+    try:
+        store.roll_back(asked.version, why, server=server, production=asked.from_version if asked.previous else ANY)
+    except ProductionChanged:  # a release ended between the two
+        asked.model_copy(update={"version": None, "from_version": None, "withdrawn": []}).save(request)
+        return roll_back(places, request)
+    except NotConfirmed as error:
+        not_confirmed = error
+    baselines = withdraw_after(places.baselines, asked.model, restored.run_id, restored.snapshot_id)
+    asked = asked.model_copy(update={"baselines": asked.baselines + [baseline.snapshot_id for baseline in baselines]})
+    asked.save(request)
+    for comparison in Comparison.all(places, asked.model):
+        if comparison.version in asked.withdrawn and not comparison.decision:
+            comparison.decided("stop", why, asked.requested_by).model_copy(update={"done_at": utc_now()}).keep(places)
+    retire(config, store)
+    if not_confirmed:  # another try asks the server again, and does no more on disk
+        raise not_confirmed
+    done = asked.model_copy(update={"server": server.address, "done_at": utc_now()})
+    done.save(_unused(places.releases / asked.model / "rollbacks"))
+    done.save(request)
+    log.info("%s is rolled back from %s to %s: %s", done.model, done.from_version, done.version, done.reason)
+    return done
+
+
+def _unused(folder: Path) -> Path:
+    """A name of its own for each record: two rollbacks may end in one second."""
+    return next(path for second in count(int(time.time())) if not (path := folder / f"{second}.json").exists())
+
+
+def _resolved(asked: Rollback, store: ReleaseStore) -> Rollback:
+    versions = store.versions()
+    if not versions:
+        raise ReleaseError(f"{asked.model} has no version in production in {store.folder}: there is no way back")
+    if asked.version is None:
+        if len(versions) < 2:
+            raise ReleaseError(
+                f"{asked.model} {versions[0]} is the only version in {store.folder}: there is no previous one. "
+                "Quarantined ones are listed by `python -m nightly.cli.releases list`."
+            )
+        asked = asked.model_copy(update={"version": versions[-2], "previous": True})
+    elif asked.version not in versions:
+        record = store.record(asked.version)  # raises for one that never was
+        there = ", ".join(map(str, versions))
+        raise ReleaseError(
+            f"{asked.model} {asked.version} is {record.state}: it cannot be gone back to, but {there} can"
+        )
+    newer = [record.version for record in store.records() if record.version > asked.version and record.state in LIVE]
+    return asked.model_copy(update={"from_version": versions[-1], "withdrawn": newer})

@@ -1,0 +1,73 @@
+"""Bad rows, kept aside with their reason and counted: none is dropped silently."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nightly.records.snapshot import RejectedCount
+
+SCHEMA = pa.schema(
+    [
+        ("reason", pa.string()),  # columns, quote, encoding, time, number, id or record
+        ("column", pa.string()),  # "" where the whole row is at fault
+        ("file", pa.string()),
+        ("row", pa.int64()),  # the record's number in its file; a CSV's header is 1
+        ("value", pa.string()),  # what could not be read
+        ("text", pa.string()),  # the row as CSV; bytes that are not UTF-8 as \xNN
+    ]
+)
+FLUSH_ROWS = 10_000
+EXAMPLE_LENGTH = 200
+
+
+class Rejects:
+    """Writes rejected.parquet as the bad rows come; the file appears when it is closed, and only if there are any."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self._counts: dict[tuple[str, str], tuple[int, str]] = {}
+        self._pending: list[dict] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._temporary = path.with_name(f".{path.name}.part")
+
+    def __enter__(self) -> "Rejects":
+        self.path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, reason: str, column: str, *, file: str, row: int | None, value: str, text: str) -> None:
+        rows, example = self._counts.get((reason, column), (0, value[:EXAMPLE_LENGTH]))
+        self._counts[reason, column] = (rows + 1, example)
+        self.rows += 1
+        self._pending.append(
+            {"reason": reason, "column": column, "file": file, "row": row, "value": value, "text": text}
+        )
+        if len(self._pending) >= FLUSH_ROWS:
+            self._flush()
+
+    def counts(self) -> list[RejectedCount]:
+        """The most frequent first."""
+        found = [
+            RejectedCount(reason=reason, column=column, rows=rows, example=example)
+            for (reason, column), (rows, example) in self._counts.items()
+        ]
+        return sorted(found, key=lambda count: -count.rows)
+
+    def close(self) -> None:
+        if self._pending:
+            self._flush()
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+            self._temporary.replace(self.path)
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._temporary, SCHEMA, compression="zstd")
+        self._writer.write_table(pa.Table.from_pylist(self._pending, SCHEMA))
+        self._pending = []

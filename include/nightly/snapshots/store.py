@@ -1,0 +1,336 @@
+"""Snapshots on disk: <root>/<model>/<id>/ with Parquet shards (rows-….parquet) and manifest.json.
+
+A snapshot's id is a hash of its columns and of its set of rows, so the same rows have the same id however the bodies
+were sliced and in whatever order they came; and they are stored in one order: by time, then by the row's own hash.
+Nothing under an id ever changes: it is built beside, synced, and renamed. One that is damaged is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nightly.io.owned import own_folder, owned_folder, remove_abandoned
+from nightly.io.space import check_space, full_disk_explained
+from nightly.records.base import did_you_mean, sync_folder
+from nightly.records.night import utc_now
+from nightly.records.snapshot import SnapshotFile, SnapshotManifest
+from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
+from nightly.snapshots.whole import MANIFEST, read_manifest, sha256_of, verified
+
+log = logging.getLogger("nightly")
+
+SHARD_ROWS = 250_000
+ROW_GROUP_ROWS = 65_536
+OPEN_SHARDS = 256  # files that are written side by side
+SORT_PARTS = 16  # of the ids: what is sorted at a time is a sixteenth
+TYPES = {"string": pa.string(), "int64": pa.int64(), "float": pa.float64(), "timestamp": pa.timestamp("us", "UTC")}
+
+
+class SnapshotStore:
+    """The snapshots of one model."""
+
+    def __init__(self, root: Path, model: str) -> None:
+        self.model = model
+        self.folder = Path(root) / model
+
+    def path(self, snapshot_id: str) -> Path:
+        return self.folder / snapshot_id
+
+    def ids(self) -> list[str]:
+        """Every snapshot's, damaged ones' too."""
+        return sorted(path.name for path in self.folder.glob("[!.]*/"))
+
+    def list(self) -> list[SnapshotManifest]:
+        """Every snapshot that has its files, the oldest first; the log names the damaged ones."""
+        whole, damaged = self.survey(content=False)
+        for error in damaged:
+            log.warning("%s", error)
+        return whole
+
+    def survey(self, *, content: bool) -> tuple[list[SnapshotManifest], list[DamagedSnapshotError]]:
+        """Compare every snapshot with its manifest: those that are whole, the oldest first, and what is wrong.
+
+        :param content: compare hashes; otherwise the files' names and sizes only
+        """
+        whole, damaged = [], []
+        for name in self.ids():
+            try:
+                whole.append(verified(self.path(name), content=content))
+            except DamagedSnapshotError as error:
+                damaged.append(error)
+        return sorted(whole, key=lambda manifest: manifest.created_at), damaged
+
+    def get(self, snapshot_id: str) -> SnapshotManifest:
+        """The snapshot whose id is, or begins with, `snapshot_id`. Raises SnapshotNotFoundError."""
+        return read_manifest(self.path(self._known(snapshot_id)))
+
+    def verify(self, snapshot_id: str) -> SnapshotManifest:
+        """Compare each file of such a snapshot with its manifest. Raises DamagedSnapshotError."""
+        return verified(self.path(self._known(snapshot_id)))
+
+    def _known(self, snapshot_id: str) -> str:
+        """The one id that is, or begins with, `snapshot_id`."""
+        ids = self.ids()
+        matching = [name for name in ids if name.startswith(snapshot_id)] if snapshot_id else ids
+        if len(matching) > 1:
+            raise SnapshotNotFoundError(f"several snapshots of {self.model} begin with {snapshot_id!r}: {matching}")
+        if not matching:
+            hint = did_you_mean(snapshot_id, ids) if ids else "; there is none yet"
+            raise SnapshotNotFoundError(f"{self.folder} has no snapshot {snapshot_id!r}{hint}")
+        return matching[0]
+
+    def retain(self, keep: int, referred: set[str], keep_referred: int, always: set[str]) -> list[str]:
+        """Remove all but those that were used last: `keep` of all and `keep_referred` of those in `referred`.
+
+        Never one in `always`. Gives the ids removed.
+        """
+        self._sweep()
+        last_use = {name: self.path(name).stat().st_mtime for name in self.ids()}
+        newest = sorted(last_use, key=last_use.get, reverse=True)
+        kept = {*newest[:keep], *[name for name in newest if name in referred][:keep_referred], *always}
+        removed = [name for name in newest if name not in kept]
+        for name in removed:
+            self._remove(name)
+        return removed
+
+    def build(self, columns: dict[str, str], *, time_column: str, id_columns: list[str]) -> SnapshotBuilder:
+        """A context in which rows are added and a snapshot is finished; `columns` maps names to the keys of TYPES."""
+        return SnapshotBuilder(self, columns, time_column, id_columns)
+
+    def _use(self, snapshot_id: str) -> SnapshotManifest | None:
+        """The whole snapshot of that id, marked as used now, so that no other run's retention takes it next.
+
+        None where there is none, or a damaged one.
+        """
+        folder = self.path(snapshot_id)
+        try:
+            manifest = verified(folder)
+            os.utime(folder)
+        except FileNotFoundError:  # another run's retention was quicker
+            return None
+        except DamagedSnapshotError as error:
+            if folder.exists():
+                log.warning("%s", error)
+            return None
+        return manifest
+
+    def _publish(self, built: Path, snapshot_id: str) -> SnapshotManifest | None:
+        """Give `built` its name, in place of a damaged snapshot of that name; where a whole one has it, return that."""
+        with own_folder(self.folder):
+            if whole := self._use(snapshot_id):
+                return whole
+            if self.path(snapshot_id).exists():
+                self._remove(snapshot_id)
+            built.rename(self.path(snapshot_id))
+            sync_folder(self.folder)
+        return None
+
+    def _remove(self, snapshot_id: str) -> None:
+        leaving = Path(tempfile.mkdtemp(dir=self.folder, prefix=".removing-"))
+        self.path(snapshot_id).rename(leaving)  # half a snapshot is never seen under its id
+        shutil.rmtree(leaving, ignore_errors=True)  # what stays is swept later
+
+    def _sweep(self) -> None:
+        """Remove what creators and removers that died have left."""
+        leftovers = [*self.folder.glob(".building-*"), *self.folder.glob(".removing-*")]
+        for leftover in remove_abandoned(leftovers):
+            log.info("removed %s, left by a process that died", leftover)
+
+
+class SnapshotBuilder:
+    """Rows go to spill files as they come; at the end 40 bytes a row and one shard are in memory."""
+
+    def __init__(self, store: SnapshotStore, columns: dict[str, str], time_column: str, id_columns: list[str]) -> None:
+        self.store = store
+        self.columns = columns
+        self.time_column = time_column
+        self.id_columns = id_columns
+        self.schema = pa.schema([(name, TYPES[kind]) for name, kind in columns.items()])
+        self.rows = 0
+        self._starts: list[int] = []
+        self._owned = contextlib.ExitStack()
+
+    def __enter__(self) -> SnapshotBuilder:
+        self.store.folder.mkdir(parents=True, exist_ok=True)
+        self.store._sweep()
+        self._folder = self._owned.enter_context(owned_folder(self.store.folder, ".building-"))
+        self._spill = pa.ipc.new_file(str(self._folder / "rows.arrow"), self.schema)
+        # What rows are put in order and told apart by.
+        self._keys = {name: (self._folder / name).open("wb") for name in ("times", "hashes", "ids")}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self._spill, *self._keys.values()):
+            with contextlib.suppress(OSError):  # a full disk; what was not finished goes anyway
+                file.close()
+        self._owned.close()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Rows with the columns of this snapshot, in its order; their time is never null."""
+        if not batch.num_rows:
+            return
+        with full_disk_explained(self._folder, f"a snapshot of {self.store.model}"):
+            self._spill.write_batch(batch)
+        self._starts.append(self.rows)
+        self.rows += batch.num_rows
+        times = batch.column(self.time_column).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        self._keys["times"].write(np.ascontiguousarray(times).data)
+        self._keys["hashes"].write(_hashes(batch, sorted(self.columns)))
+        if self.id_columns:
+            self._keys["ids"].write(_hashes(batch, self.id_columns))
+
+    def finish(self, *, label: str, **details: Any) -> tuple[SnapshotManifest, bool]:
+        """The snapshot of all rows added, the last of each id; and whether it is new, or replaces a damaged one.
+
+        `details` are the manifest's fields that only the caller knows.
+        """
+        self._spill.close()
+        times = self._read("times", np.int64)
+        kinds = json.dumps(self.columns, sort_keys=True).encode()
+        content = hashlib.sha256(kinds)
+        order = self._order(times, content)
+        snapshot_id = content.hexdigest()[:32]
+        if existing := self.store._use(snapshot_id):
+            return existing, False
+
+        folder = self._folder / "snapshot"
+        folder.mkdir()
+        spilled = (self._folder / "rows.arrow").stat().st_size  # again as shards, and as Parquet
+        check_space({folder: 2 * spilled}, f"a snapshot of {self.rows:,} rows of {self.store.model}")
+        files, label_counts = self._write_shards(folder, order, label)
+        manifest = SnapshotManifest(
+            snapshot_id=snapshot_id,
+            model=self.store.model,
+            rows=len(order),
+            first_row=_as_time(times[order[0]]),
+            last_row=_as_time(times[order[-1]]),
+            columns=self.columns,
+            schema_fingerprint=hashlib.sha256(kinds).hexdigest()[:16],
+            label_counts=label_counts,
+            rows_by_day=_rows_by_day(times[order]),
+            files=files,
+            created_at=utc_now(),
+            **details,
+        )
+        manifest.save(folder / MANIFEST)
+        sync_folder(folder)
+        if existing := self.store._publish(folder, snapshot_id):
+            return existing, False  # another creator of the same content was first
+        return manifest, True
+
+    def _order(self, times: np.ndarray, content: Any) -> np.ndarray:
+        """The rows that stay, as positions in the order of arrival, sorted; their hashes are added to `content`."""
+        hashes = self._read("hashes", np.uint64).reshape(-1, 2)
+        order = _last_of_each(self._read("ids", np.uint64).reshape(-1, 2) if self.id_columns else hashes)
+        order = order[np.lexsort((hashes[order, 1], hashes[order, 0], times[order]))]
+        for start in range(0, len(order), SHARD_ROWS):
+            content.update(hashes[order[start : start + SHARD_ROWS]])
+        return order
+
+    def _read(self, key: str, kind: type) -> np.ndarray:
+        with full_disk_explained(self._folder, f"a snapshot of {self.store.model}"):
+            self._keys[key].close()
+        return np.fromfile(self._folder / key, kind)
+
+    def _write_shards(self, folder: Path, order: np.ndarray, label: str) -> tuple[list[SnapshotFile], dict[str, int]]:
+        shards = [order[start : start + SHARD_ROWS] for start in range(0, len(order), SHARD_ROWS)]
+        files, labels = [], Counter()
+        for first in range(0, len(shards), OPEN_SHARDS):
+            chosen = shards[first : first + OPEN_SHARDS]
+            self._distribute(chosen)
+            for number, rows in enumerate(chosen):
+                path = folder / f"rows-{first + number:05d}-of-{len(shards):05d}.parquet"
+                file, found = self._write_shard(path, number, rows, label)
+                files.append(file)
+                labels += found
+        return files, dict(sorted(labels.items()))
+
+    def _write_shard(self, path: Path, shard: int, rows: np.ndarray, label: str) -> tuple[SnapshotFile, Counter[str]]:
+        """Write the rows of a shard that was distributed, in the order of `rows`; also, how many have which label."""
+        spilled = self._folder / f"shard-{shard}"
+        with pa.OSFile(str(spilled)) as source, pa.ipc.open_stream(source) as reader:
+            table = reader.read_all().combine_chunks()
+        spilled.unlink()
+        table = table.take(pa.array(np.argsort(np.argsort(rows))))
+        with path.open("wb") as opened:
+            pq.write_table(table, opened, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            opened.flush()
+            os.fsync(opened.fileno())
+        labels = Counter()
+        if label in self.columns:
+            for item in pc.value_counts(table.column(label).cast(pa.string())).to_pylist():
+                labels[item["values"] or ""] += item["counts"]
+        file = SnapshotFile(name=path.name, rows=table.num_rows, bytes=path.stat().st_size, sha256=sha256_of(path))
+        return file, labels
+
+    def _distribute(self, shards: list[np.ndarray]) -> None:
+        """Write the rows of each of `shards`, still in the order of arrival, to a file of its own, in one reading."""
+        shard_of = np.full(self.rows, len(shards), np.uint16)  # len(shards): in none of them
+        for number, rows in enumerate(shards):
+            shard_of[rows] = number
+        with contextlib.ExitStack() as opened:
+            spill = opened.enter_context(pa.OSFile(str(self._folder / "rows.arrow")))  # mapped, its pages would stay
+            reader = opened.enter_context(pa.ipc.open_file(spill))
+            files = [
+                opened.enter_context(pa.ipc.new_stream(str(self._folder / f"shard-{number}"), self.schema))
+                for number in range(len(shards))
+            ]
+            for number, start in enumerate(self._starts):
+                batch = reader.get_batch(number)
+                target = shard_of[start : start + batch.num_rows]
+                for shard in np.unique(target[target < len(shards)]):
+                    files[shard].write_batch(batch.take(pa.array(np.flatnonzero(target == shard))))
+
+
+def _hashes(batch: pa.RecordBatch, columns: list[str]) -> bytes:
+    """128 bits of each row's values in `columns`, one after the other.
+
+    Arrow makes one string of each row; hashing those one by one in Python takes 1 s a million rows, as long as two
+    runs of pandas' vectorised 64-bit hash, and is the same in every version.
+    """
+    texts = []
+    for name in columns:
+        values = batch.column(name)
+        values = values.cast(pa.int64()) if pa.types.is_timestamp(values.type) else values
+        texts.append(values.cast(pa.string()).fill_null("\x1e"))
+    joined = pc.binary_join_element_wise(*texts, "\x1f").cast(pa.binary())  # ASCII's record and unit separators
+    return b"".join([hashlib.blake2b(row, digest_size=16).digest() for row in joined.to_pylist()])
+
+
+def _last_of_each(ids: np.ndarray) -> np.ndarray:
+    """The positions of the last row of each id, ascending. What sorting takes is of a part of the ids at a time."""
+    part_of = (ids[:, 0] % SORT_PARTS).astype(np.uint8)
+    is_last = np.zeros(len(ids), bool)
+    for part in range(SORT_PARTS):
+        (positions,) = np.nonzero(part_of == part)
+        chosen = ids[positions]
+        order = np.lexsort((chosen[:, 1], chosen[:, 0]))  # stable: equal ids stay in the order of arrival
+        ordered = chosen[order]
+        is_last[positions[order[:-1]]] = (ordered[1:] != ordered[:-1]).any(axis=1)
+        is_last[positions[order[-1:]]] = True
+    return np.flatnonzero(is_last)
+
+
+def _rows_by_day(times: np.ndarray) -> dict[str, int]:
+    """How many of the times, which are sorted, are of each day."""
+    days = times.astype("datetime64[us]").astype("datetime64[D]")
+    starts = np.flatnonzero(np.append(True, days[1:] != days[:-1]))
+    return {str(days[start]): int(rows) for start, rows in zip(starts, np.diff([*starts, len(days)]), strict=True)}
+
+
+def _as_time(microseconds: np.int64) -> Any:
+    return pa.scalar(int(microseconds), TYPES["timestamp"]).as_py()

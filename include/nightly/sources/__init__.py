@@ -1,0 +1,45 @@
+"""Where the data comes from. Each kind of source turns a window into bodies on disk; nothing here reads a row."""
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+
+from nightly.records.config import ComplaintsApiSource, FilesSource
+from nightly.records.night import Download, utc_now
+from nightly.sources import complaints_api, files
+from nightly.sources.errors import SourceError
+
+__all__ = ["SourceError", "fetch"]
+
+
+def fetch(
+    source: FilesSource | ComplaintsApiSource,
+    *,
+    address: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    window_start: dt.datetime,
+    window_end: dt.datetime,
+    folder: Path,
+) -> Download:
+    """The bodies that hold the rows of [window_start, window_end), and possibly more rows than those.
+
+    `address` replaces the source's own url or path. Bodies that are fetched go to `folder`; local files stay where
+    they are. Raises SourceError.
+    """
+    if window_start >= window_end:
+        raise ValueError(f"the window is empty: it begins {window_start} and ends {window_end}")
+    if isinstance(source, FilesSource):
+        found = files.fetch(address or source.path)
+    else:
+        found = complaints_api.fetch(
+            address or source.url,
+            headers=headers,
+            window_start=window_start,
+            window_end=window_end,
+            folder=folder,
+            timeout=source.timeout_seconds,
+            retries=source.retries,
+        )
+    return Download(
+        kind=source.kind, files=found, window_start=window_start, window_end=window_end, fetched_at=utc_now()
+    )

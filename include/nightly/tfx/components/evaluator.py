@@ -1,0 +1,97 @@
+"""Model analysis: the new model and the one in production scored on the same examples, metrics by TFMA."""
+
+import json
+import logging
+from itertools import chain
+from pathlib import Path
+
+import apache_beam as beam
+import tensorflow_model_analysis as tfma
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from nightly.engines.beam import pipeline_options
+from nightly.evaluation.metrics import write_results, write_results_on_beam
+from nightly.evaluation.scoring import RAW, Scorer
+from nightly.examples.reading import reader, record_batches
+from nightly.records.evaluation import OVERALL, Evaluation
+
+log = logging.getLogger("nightly")
+
+CANDIDATE, PRODUCTION = "candidate", "production"
+BALANCE = "mean_label"  # the share of positive examples, told beside what was asked for
+OF_BOTH_CLASSES = {"auc", "auc_precision_recall"}  # without an answer where there is one class only
+
+
+@component
+def SideBySideEvaluator(
+    examples: InputArtifact[standard_artifacts.Examples],
+    model: InputArtifact[standard_artifacts.Model],
+    evaluation: OutputArtifact[standard_artifacts.ModelEvaluation],
+    label: Parameter[str],
+    positive: Parameter[str],
+    metrics: Parameter[str],
+    slices: Parameter[str],
+    production_version: Parameter[int],
+    beam_args: Parameter[str] = "",
+    baseline_model: InputArtifact[standard_artifacts.Model] = None,
+) -> None:
+    """Score the eval split with each model's serving signature, and compute `metrics` overall and per slice.
+
+    Raw serialized examples go in, as in serving, so the transform inside each model is judged with it. Writes TFMA's
+    own results (readable with tfma.load_eval_result) and evaluation.json (Evaluation).
+
+    :param label: the label's column in the raw examples
+    :param positive: JSON list of its values that count as 1
+    :param metrics: JSON list of TFMA metric names, e.g. auc, binary_crossentropy
+    :param slices: JSON list of columns to slice by
+    :param production_version: version of `baseline_model`, 0 where there is none
+    :param beam_args: JSON list of a Beam pipeline's options, to run on Beam; "": in this process
+    """
+    models = {CANDIDATE: path_utils.serving_model_path(model.uri)}
+    if baseline_model is not None:
+        models[PRODUCTION] = baseline_model.uri
+    elif production_version:
+        raise ValueError(f"version {production_version} is in production and was not given to be compared with")
+    slice_columns = json.loads(slices)
+    wanted = sorted({*json.loads(metrics), BALANCE})
+    split = artifact_utils.get_split_uri([examples], "eval")
+    output = Path(evaluation.uri)
+    scorer = Scorer(models, label, json.loads(positive), slice_columns)
+    if beam_args:
+        rows = reader(split, raw_record_column=RAW).BeamSource() | beam.FlatMap(scorer.rows)
+        options = pipeline_options(json.loads(beam_args))
+        write_results_on_beam(rows, list(models), wanted, slice_columns, output, options)
+    else:
+        scored = chain.from_iterable(map(scorer.score, record_batches(split, raw_record_column=RAW)))
+        write_results(scored, list(models), wanted, slice_columns, output)
+
+    several = len(models) > 1
+    results = {name: tfma.load_eval_result(str(output), model_name=name if several else None) for name in models}
+    measured = {name: _by_slice(result) for name, result in results.items()}
+    counts = {key: int(values["example_count"]) for key, values in measured[CANDIDATE].items()}
+    for values in (values for slices_of_one in measured.values() for values in slices_of_one.values()):
+        del values["example_count"]
+        if values[BALANCE] in (0, 1):
+            for name in OF_BOTH_CLASSES & values.keys():
+                del values[name]  # TFMA says 0 where there is no answer
+    Evaluation(
+        examples=counts,
+        candidate=measured[CANDIDATE],
+        production=measured.get(PRODUCTION),
+        production_version=production_version or None,
+    ).save(output / "evaluation.json")
+    log.info("scored %d examples with %s", counts[OVERALL], " and ".join(models))
+    for name, figures in measured.items():
+        log.info("%s: %s", name, ", ".join(f"{k} {v:.4f}" for k, v in figures[OVERALL].items()))
+
+
+def _by_slice(result: tfma.EvalResult) -> dict[str, dict[str, float]]:
+    found = {}
+    for key, outputs in result.slicing_metrics:
+        values = outputs[""][""]
+        figures = {name: float(value["doubleValue"]) for name, value in values.items() if "doubleValue" in value}
+        found["".join(f"{column}={value}" for column, value in key)] = figures
+    return found

@@ -1,0 +1,115 @@
+"""Examples from a snapshot: Parquet -> Arrow -> tf.Example, in this process or on Beam."""
+
+import contextlib
+import json
+import logging
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tfx.components.util import examples_utils
+from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_artifacts
+
+from nightly.engines.beam import counters, pipeline, pipeline_options
+from nightly.examples.encoding import SPLITS, UNLABELLED, Encoding, RowGroup, as_lists, row_groups
+from nightly.examples.reading import columns_file
+from nightly.examples.tfexample import serialized
+from nightly.examples.tfrecord import framed
+from nightly.io.prefetch import ahead
+from nightly.io.space import check_space
+from nightly.snapshots.whole import verified
+
+log = logging.getLogger("nightly")
+
+FILES = "data_tfrecord"  # -00000-of-00001, …; not compressed: written once and read several times this night
+
+
+@component
+def SnapshotExampleGen(
+    examples: OutputArtifact[standard_artifacts.Examples],
+    snapshot: Parameter[str],
+    columns: Parameter[str],
+    id_columns: Parameter[str],
+    label: Parameter[str],
+    eval_percent: Parameter[int],
+    beam_args: Parameter[str] = "",
+) -> None:
+    """Write a snapshot's labelled rows as tf.Example, split by a hash of their id.
+
+    A column's value is a list of one; a null is a missing feature. The same id is on the same side every night,
+    so that the model in production is never judged by rows that it was trained on. Rows without a label are left
+    out: nothing can be trained or judged by them (the data gate tells how many there are, from the manifest).
+
+    :param snapshot: the snapshot's folder
+    :param columns: the columns to write, separated by newlines
+    :param id_columns: the columns that make a row the same row again, separated by newlines
+    :param label: the label's column
+    :param eval_percent: the share of ids on the eval side
+    :param beam_args: JSON list of a Beam pipeline's options, to run on Beam; "": in this process
+    """
+    examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
+    examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(examples, "tfrecords_gzip")
+    examples.set_string_custom_property("snapshot", Path(snapshot).name)
+    outputs = {split: Path(artifact_utils.get_split_uri([examples], split)) / FILES for split in SPLITS}
+    for output in outputs.values():
+        output.parent.mkdir(parents=True, exist_ok=True)
+    encoding = Encoding(columns.split("\n"), id_columns.split("\n"), label, eval_percent)
+    verified(Path(snapshot))
+    groups = row_groups(Path(snapshot))
+    if beam_args:
+        counts = _on_beam(groups, encoding, outputs, json.loads(beam_args))
+    else:
+        columns_files = {split: columns_file(examples.uri, split) for split in SPLITS}
+        counts = _in_process(groups, encoding, outputs, columns_files)
+    log.info("%d examples to train on, %d to judge by", counts["train"], counts["eval"])
+    if counts[UNLABELLED]:
+        log.warning("%d rows have no %s and are left out", counts[UNLABELLED], label)
+
+
+def _in_process(
+    groups: list[RowGroup], encoding: Encoding, outputs: dict[str, Path], columns_files: dict[str, Path]
+) -> dict[str, int]:
+    """Write the examples, and the same as columns; how many there are by split, and how many rows are UNLABELLED."""
+
+    def encoded(batch: pa.RecordBatch) -> tuple[int, dict[str, tuple[memoryview, pa.RecordBatch]]]:
+        sides = encoding.sides(batch)
+        return batch.num_rows, {split: (framed(serialized(rows)), as_lists(rows)) for split, rows in sides.items()}
+
+    counts = dict.fromkeys([*SPLITS, UNLABELLED], 0)
+    batches = (batch for group in groups for batch in group.batches())
+    with contextlib.ExitStack() as opened:
+        paths = {split: Path(f"{path}-00000-of-00001") for split, path in outputs.items()}
+        files = {split: opened.enter_context(path.open("wb")) for split, path in paths.items()}
+        schema = encoding.schema(pq.read_schema(groups[0].path))
+        columns = {}
+        for split, path in columns_files.items():
+            path.parent.mkdir(exist_ok=True)
+            columns[split] = opened.enter_context(pa.ipc.new_file(str(path), schema))
+        for number, (rows, sides) in enumerate(ahead(encoded, batches)):
+            if not number:
+                size = sum(len(records) + features.nbytes for records, features in sides.values())
+                total = sum(pq.read_metadata(path).num_rows for path in {group.path for group in groups})
+                folder = next(iter(paths.values())).parent
+                check_space({folder: size * total // rows}, f"writing {total:,} examples (by the first {rows:,})")
+            for split, (records, features) in sides.items():
+                files[split].write(records)
+                columns[split].write_batch(features)
+                counts[split] += features.num_rows
+                rows -= features.num_rows
+            counts[UNLABELLED] += rows
+    return counts
+
+
+def _on_beam(groups: list[RowGroup], encoding: Encoding, outputs: dict[str, Path], args: list[str]) -> dict[str, int]:
+    """The same on a Beam runner: the same rows on each side, in as many files as the runner makes."""
+    with pipeline(pipeline_options(args)) as begin:
+        sources = begin | beam.Create(groups, reshuffle=True)
+        encoded = sources | beam.FlatMap(encoding.encode_group).with_output_types(bytes).with_outputs(*SPLITS)
+        for split, path in outputs.items():
+            _ = encoded[split] | f"write {split}" >> beam.io.WriteToTFRecord(str(path))
+    return dict.fromkeys([*SPLITS, UNLABELLED], 0) | counters(begin.result)

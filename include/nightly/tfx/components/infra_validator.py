@@ -1,0 +1,93 @@
+"""InfraValidator's role: what would be released is loaded in a clean process, and answers raw examples."""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import tensorflow as tf
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from nightly.examples.reading import records
+from nightly.tfx import seals
+from nightly.training.samples import add_samples
+
+log = logging.getLogger("nightly")
+
+EXAMPLES = 32
+TIMEOUT_SECONDS = 300
+
+
+class ModelNotServable(Exception):
+    """The exported model does not load, or does not answer, in a process of its own."""
+
+
+@component
+def CleanProcessInfraValidator(
+    model: InputArtifact[standard_artifacts.Model],
+    examples: InputArtifact[standard_artifacts.Examples],
+    blessing: OutputArtifact[standard_artifacts.InfraBlessing],
+    servable: OutputArtifact[standard_artifacts.Model],
+    model_name: Parameter[str],
+) -> None:
+    """Add warm-up requests and golden predictions to the model, and ask it in a process with TensorFlow alone.
+
+    `servable` is the trained model with these files in assets.extra: the very files that are released. Raises
+    ModelNotServable, with the end of what the process said.
+    """
+    Path(blessing.uri).mkdir(parents=True, exist_ok=True)
+    candidate = Path(path_utils.serving_model_path(servable.uri))
+    _link_tree(Path(path_utils.serving_model_path(model.uri)), candidate)
+    split = artifact_utils.get_split_uri([examples], "eval")
+    with tempfile.TemporaryDirectory() as folder, _clean_process() as process:  # it imports TensorFlow meanwhile
+        sample, answers = Path(folder) / "sample.tfrecord", Path(folder) / "answers.json"
+        add_samples(str(candidate), f"{split}/*", model_name)
+        with tf.io.TFRecordWriter(str(sample)) as writer:
+            for record in islice(records(split), EXAMPLES):
+                writer.write(record)
+        try:
+            _, errors = process.communicate(json.dumps([str(candidate), str(sample), str(answers)]), TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ModelNotServable(f"the model did not answer within {TIMEOUT_SECONDS} s") from None
+        if process.returncode:
+            (Path(blessing.uri) / "INFRA_NOT_BLESSED").touch()
+            raise ModelNotServable(
+                "the exported model does not work in a clean process:\n" + "\n".join(errors.splitlines()[-15:])
+            )
+        said = json.loads(answers.read_text())
+    seals.check({"model": [model]})  # what was loaded is what will be released: the files of `servable` are the model's
+    (Path(blessing.uri) / "INFRA_BLESSED").touch()
+    blessing.set_int_custom_property("blessed", 1)
+    log.info(
+        "answered %d raw examples in a process of its own; signatures: %s",
+        len(next(iter(said["answers"].values()))),
+        ", ".join(said["signatures"]),
+    )
+
+
+@contextlib.contextmanager
+def _clean_process() -> Iterator[subprocess.Popen[str]]:
+    """Python with TensorFlow alone, which waits for what to do; it does not outlive the block."""
+    command = [sys.executable, "-m", "nightly.evaluation.probe"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """The same files under another folder, without copying their content."""
+    shutil.rmtree(target, ignore_errors=True)  # of an earlier try
+    shutil.copytree(source, target, copy_function=os.link)

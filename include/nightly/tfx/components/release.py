@@ -1,0 +1,124 @@
+"""The release: a blessed model into the serving volume, as a version that appears whole or not at all."""
+
+import logging
+from pathlib import Path
+
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+
+from nightly.io.paths import Places
+from nightly.records.evaluation import OVERALL, Evaluation
+from nightly.records.night import Night, SnapshotRef, utc_now
+from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
+from nightly.release.errors import DamagedError
+from nightly.release.files import hash_files
+from nightly.release.store import ReleaseStore
+from nightly.release.targets import publish
+from nightly.schemas.store import SchemaStore
+from nightly.serving import address
+from nightly.serving.verify import find_server
+from nightly.tfx.artifacts import DataBlessing
+from nightly.tfx.components.blessing import is_blessed
+from nightly.tfx.recipe import recipe
+from nightly.tfx.seals import files_below
+
+log = logging.getLogger("nightly")
+
+
+class NotBlessed(Exception):
+    """A gate did not pass, so there is nothing to release."""
+
+
+@component
+def Release(
+    model: InputArtifact[standard_artifacts.Model],
+    evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
+    data_blessing: InputArtifact[DataBlessing],
+    model_blessing: InputArtifact[standard_artifacts.ModelBlessing],
+    infra_blessing: InputArtifact[standard_artifacts.InfraBlessing],
+    pushed_model: OutputArtifact[standard_artifacts.PushedModel],
+    night_folder: Parameter[str],
+) -> None:
+    """Copy the model into the serving volume under the next version, and write release.json (ReleaseRecord).
+
+    Unlike Pusher this fails, rather than succeed without pushing, when a gate did not bless the model. Where a model
+    server is configured (nightly.serving.verify), the version is in production when that has verified it. A model
+    that an earlier run has released, and this one reuses, is no new version: not_released.json says so.
+
+    :param night_folder: where request.json and snapshot.json are
+    """
+    if not (is_blessed(data_blessing) and is_blessed(model_blessing)):
+        raise NotBlessed("a gate held this night: nothing is released")
+    if not (Path(infra_blessing.uri) / "INFRA_BLESSED").exists():
+        raise NotBlessed("the model did not answer in a clean process: nothing is released")
+    folder = Path(night_folder)
+    night = Night.load(folder / "request.json")
+    measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
+    places = Places.from_environment()
+    config = night.config()
+    store = ReleaseStore(places.serving, places.releases, night.model)
+    source = Path(path_utils.serving_model_path(model.uri))
+    snapshot_id = SnapshotRef.load(folder / "snapshot.json").snapshot_id
+    made_of = recipe(night, snapshot_id, SchemaStore(places, night.model).path(night.schema_version))
+    if not_released := known(store, source, night.run_id, made_of):
+        log.warning("nothing is released: %s", not_released.reason)
+        not_released.save(folder / NOT_RELEASED)
+        return
+    record = store.release(
+        source,
+        run_id=night.run_id,
+        snapshot_id=snapshot_id,
+        code_version=night.code_version,
+        requested_by=night.requested_by,
+        metrics=measured.candidate[OVERALL],
+        server=find_server(places, night.model, config.release),
+        canary_share=config.release.canary.share if config.release.canary else None,
+        recipe=made_of,
+        judged_against=night.in_production if measured.production_version is None else measured.production_version,
+        validated=files_below(model, source),
+    )
+    if known_server := address.find_address(places):
+        address.record(places, known_server)
+    else:
+        log.warning("no model server is configured: of %s %s only the files are verified", night.model, record.version)
+    record.save(folder / "release.json")
+    pushed_model.set_string_custom_property("pushed_destination", record.path)
+    pushed_model.set_int_custom_property("pushed_version", record.version)
+    store.retain(config.release.keep)
+    if record.state != "canary":  # which goes further when it is promoted
+        publish(config, store, record).save(folder / "release.json")
+
+
+def known(store: ReleaseStore, source: Path, run_id: str, made_of: str = "") -> NotReleased | None:
+    """Why the files in `source` are no new version: they are the one in production, or one that was taken back.
+
+    So a night in which nothing changed releases nothing again, above all not what somebody rolled back. A model of the
+    same recipe as one that was taken back counts as that one, though other files came of it. What this very run
+    released is left to the store, which knows what a retry may do.
+    """
+    files = hash_files(source)
+    same = [record for record in reversed(store.records()) if record.files == files]
+    if any(record.run_id == run_id for record in same):
+        return None
+    production = store.production()
+    if current := next((record for record in same if record.version == production), None):
+        try:
+            store.verify(current.version)
+        except DamagedError as error:
+            log.error("%s", error)
+            return None  # a whole copy of it is what production needs
+        reason = f"nothing has changed since {current.run_id}, which released this very model"
+        return NotReleased(reason=reason, decided_at=utc_now())
+    like = [record for record in reversed(store.records()) if made_of and record.recipe == made_of]
+    if bad := next(filter(_taken_back, [*same, *like]), None):
+        what = "this very model is" if bad in same else "the same snapshot, code and settings made"
+        reason = f"{what} version {bad.version}, which was taken back ({bad.why})"
+        return NotReleased(reason=reason, withdrawn=bad.version, decided_at=utc_now())
+    return None
+
+
+def _taken_back(record: ReleaseRecord) -> bool:
+    """By a rollback, or by the verification; not merely removed for its age."""
+    return record.state == "quarantined" or (record.state == "removed" and record.why.startswith("quarantined"))

@@ -1,0 +1,52 @@
+"""TFDV statistics: in this process, batch by batch, the same figures as StatisticsGen's; or on Beam, by TFDV itself."""
+
+import json
+import logging
+from pathlib import Path
+
+import tensorflow_data_validation as tfdv
+from tfx.components.statistics_gen import executor as statistics_gen
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils, standard_artifacts
+
+from nightly.engines.beam import pipeline, pipeline_options
+from nightly.examples.reading import column_batches, columns_file, reader, record_batches
+from nightly.statistics.measure import statistics_of
+
+log = logging.getLogger("nightly")
+
+FILE = statistics_gen.DEFAULT_FILE_NAME
+
+
+@component
+def InProcessStatisticsGen(
+    examples: InputArtifact[standard_artifacts.Examples],
+    statistics: OutputArtifact[standard_artifacts.ExampleStatistics],
+    beam_args: Parameter[str] = "",
+) -> None:
+    """Statistics of each split of `examples`, as StatisticsGen writes them (FeatureStats.pb a split).
+
+    :param beam_args: JSON list of a Beam pipeline's options, to run on Beam; "": in this process
+    """
+    splits = artifact_utils.decode_split_names(examples.split_names)
+    statistics.split_names = artifact_utils.encode_split_names(splits)
+    statistics.span = examples.span
+    inputs = {split: artifact_utils.get_split_uri([examples], split) for split in splits}
+    outputs = {split: Path(artifact_utils.get_split_uri([statistics], split)) / FILE for split in splits}
+    for output in outputs.values():
+        output.parent.mkdir(parents=True, exist_ok=True)
+    if beam_args:
+        with pipeline(pipeline_options(json.loads(beam_args))) as begin:
+            for split, output in outputs.items():
+                rows = begin | f"read {split}" >> reader(inputs[split]).BeamSource()
+                found = rows | f"measure {split}" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
+                _ = found | f"write {split}" >> tfdv.WriteStatisticsToBinaryFile(str(output))
+    else:
+        for split, output in outputs.items():
+            columns = columns_file(examples.uri, split)  # of examples that another component made there are none
+            batches = column_batches(columns) if columns.exists() else record_batches(inputs[split])
+            output.write_bytes(statistics_of(batches).SerializeToString())
+    for split, output in outputs.items():
+        (dataset,) = tfdv.load_stats_binary(str(output)).datasets
+        log.info("%s: %d examples, %d features", split, dataset.num_examples, len(dataset.features))

@@ -1,0 +1,124 @@
+"""The steps evaluator, model_gate and release: a night is judged against the version that is in production now.
+
+A promotion, a rollback or another night's release may put another version into production after the night was planned.
+Then the night says so and is judged against that one. The release checks it once more while it holds the lock.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from nightly.io.paths import Places
+from nightly.records.night import GateResult, Night, utc_now
+from nightly.records.release import NOT_RELEASED, NotReleased
+from nightly.release.errors import DamagedError, ProductionChanged, ReleaseError
+from nightly.release.repair import describe, repair
+from nightly.release.store import ReleaseStore
+from nightly.tfx.pipeline import pinned_production
+from nightly.tfx.reuse import link_file
+from nightly.tfx.runner import run_node
+
+log = logging.getLogger("nightly")
+
+UNCOMPARED = {  # [model_gate] damaged_production
+    "bounds_only": "the model is judged by floors and ceilings alone, as in a first night",
+    "hold": "the model gate holds the model, as [model_gate] damaged_production asks",
+}
+
+
+def evaluator(night_folder: Path, places: Places) -> dict[str, Any]:
+    follow(night_folder, places)
+    prepare(night_folder, places)
+    return run_node("evaluator", night_folder, places)
+
+
+def model_gate(night_folder: Path, places: Places) -> dict[str, Any]:
+    follow(night_folder, places)
+    try:
+        return run_node("model_gate", night_folder, places)
+    except ProductionChanged as error:
+        log.warning("%s", error)
+    prepare(night_folder, places)
+    run_node("evaluator", night_folder, places)
+    return run_node("model_gate", night_folder, places)
+
+
+def release(night_folder: Path, places: Places) -> dict[str, Any]:
+    """The release record; or what the model gate decides, where it holds a night that it judged again."""
+    while True:
+        try:
+            return run_node("release", night_folder, places)
+        except ProductionChanged as error:
+            log.warning("%s", error)
+        gate = GateResult.parse(model_gate(night_folder, places), where="the model gate, again")
+        if not gate.passed:
+            reason = f"the model gate, again, held it: {gate.held_for[0].message}"
+            NotReleased(reason=reason, decided_at=utc_now()).save(night_folder / NOT_RELEASED)
+            return gate.model_dump(mode="json")
+
+
+def follow(night_folder: Path, places: Places) -> None:
+    """Let the night be judged against what is in production now, unless that is its own release."""
+    path = night_folder / "request.json"
+    night = Night.load(path)
+    store = ReleaseStore(places.serving, places.releases, night.model)
+    production = store.production()
+    own = production is not None and store.record(production).run_id == night.run_id
+    if own or production == night.in_production:
+        return
+    note = (
+        f"judged against {_title(production)}: in production when the night was planned was "
+        f"{_title(night.in_production)}"
+    )
+    log.warning("%s", note)
+    changes = {"production_version": production, "production_note": note, "damaged_version": None, "damage": ""}
+    night.model_copy(update=changes).save(path)
+
+
+def prepare(night_folder: Path, places: Places) -> dict[str, Any]:
+    """Pin the production model of the night, repaired where it is damaged; returns the night.
+
+    What cannot be repaired is no baseline: the night knows it, and is judged by [model_gate] damaged_production.
+    """
+    path = night_folder / "request.json"
+    night = Night.load(path)
+    if (version := night.in_production) is None:
+        return night.model_dump(mode="json")
+    damage = night.damage if night.damaged_version is None else ""
+    changes = {"production_version": version, "damaged_version": None}
+    try:
+        if not _pin(night, places):
+            repaired = describe(repair(places, night.config(), version))
+            damage = f"version {version} in production was damaged, and is repaired: {repaired}"
+            if not _pin(night, places):
+                raise DamagedError(f"version {version} in production is damaged again as soon as it is repaired")
+    except ReleaseError as error:
+        changes = {"production_version": None, "damaged_version": version}
+        damage = f"{error}: {UNCOMPARED[night.config().model_gate.damaged_production]}"
+    if damage != night.damage:
+        log.warning("%s", damage)
+    night = night.model_copy(update=changes | {"damage": damage})
+    night.save(path)
+    return night.model_dump(mode="json")
+
+
+def _pin(night: Night, places: Places) -> bool:
+    """Keep the night's production model as hard links, whatever a rollback or retention does to its folder.
+
+    False where its files are not those that were released. Raises ReleaseError when they are gone.
+    """
+    store, target = ReleaseStore(places.serving, places.releases, night.model), pinned_production(night, places)
+    for tries_left in (2, 1, 0):
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            shutil.copytree(store.find(night.in_production), target, copy_function=link_file)
+            break
+        except (FileNotFoundError, shutil.Error):  # renamed meanwhile: it has another folder now
+            if not tries_left:
+                raise
+    return not store.damage(store.record(night.in_production), target)
+
+
+def _title(version: int | None) -> str:
+    return f"version {version}" if version is not None else "nothing"

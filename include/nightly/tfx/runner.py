@@ -1,0 +1,175 @@
+"""Run one node of a night's TFX pipeline, in this process, with ML Metadata as the record.
+
+A whole night without Airflow: include/nightly/cli/night.py.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration import metadata as tfx_metadata
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import (
+    data_types,
+    execution_publish_utils,
+    inputs_utils,
+    launcher,
+    runtime_parameter_utils,
+)
+from tfx.orchestration.portable.input_resolution import exceptions
+from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
+
+from nightly.io.paths import Places
+from nightly.nights.space import check_node
+from nightly.records.base import did_you_mean
+from nightly.records.night import Night
+from nightly.records.reuse import REUSE, Reuse
+from nightly.tfx import metadata, retention, seals
+from nightly.tfx.pipeline import create_pipeline
+from nightly.tfx.reuse import REUSABLE, Work
+
+log = logging.getLogger("nightly")
+
+IMPORTER = "tfx.dsl.components.common.importer.Importer"
+
+
+def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]:
+    """Run the node of the night's pipeline; returns what it wrote to the night's folder, or its outputs' places.
+
+    Raises ValueError for a node that the pipeline does not have, and whatever the node's executor raises.
+    """
+    night = Night.load(night_folder / "request.json")
+    pipeline = compiler.Compiler().compile(create_pipeline(night, places))
+    nodes = {entry.pipeline_node.node_info.id: entry.pipeline_node for entry in pipeline.nodes}
+    if node_id not in nodes:
+        raise ValueError(f"{night.model}'s pipeline has no node {node_id!r}" + did_you_mean(node_id, list(nodes)))
+    run_id = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: night.run_id}
+    for part in (pipeline.runtime_spec, nodes[node_id], *(nodes[name] for name in nodes[node_id].upstream_nodes)):
+        runtime_parameter_utils.substitute_runtime_parameter(part, run_id)
+    with metadata.node_lock(night_folder, node_id):
+        return _run(nodes[node_id], nodes, pipeline, metadata.NightlyMetadata(places, night.model), night, places)
+
+
+def _run(
+    node: pipeline_pb2.PipelineNode,
+    nodes: Mapping[str, pipeline_pb2.PipelineNode],
+    pipeline: pipeline_pb2.Pipeline,
+    handle: metadata.NightlyMetadata,
+    night: Night,
+    places: Places,
+) -> dict[str, Any]:
+    node_id, folder = node.node_info.id, night.folder(places)
+    for upstream in node.upstream_nodes:  # an import has no task of its own
+        if nodes[upstream].node_info.type.name == IMPORTER:
+            _launch(nodes[upstream], pipeline, handle, night)
+    with handle:
+        metadata.resolve_inputs(handle, node, nodes)
+    if not node.upstream_nodes:
+        with handle:
+            root = places.pipeline / night.model
+            metadata.close_abandoned(handle, night.model, places.nights / night.model, root)
+            retention.prune(handle, root, night.config().retention.runs)
+    written, said = folder / f"{node_id}.json", folder / REUSE.format(node_id)
+    written.unlink(missing_ok=True)
+    said.unlink(missing_ok=True)
+    reuse = _launch(node, pipeline, handle, night)
+    if reuse:
+        reuse.save(said)
+    if written.exists():
+        return json.loads(written.read_text())
+    with handle:
+        return {a.name or str(a.id): a.uri for a in metadata.outputs(handle, node)}
+
+
+class NightlyLauncher(launcher.Launcher):
+    """TFX's launcher, but for three things: a node that runs again in its run is a new execution, no port is opened,
+    and what was made is sealed.
+
+    TFX's own takes a node that has succeeded in the run for done, whatever has changed before it since. And it has a
+    gRPC server run beside each executor, to be told of a job elsewhere: these executors have none to tell of.
+    """
+
+    def launch(self) -> data_types.ExecutionInfo | None:
+        """What ran, or None if the driver found that nothing can. Raises what the executor raises."""
+        if not self._executor_operator:  # an import
+            return super().launch()
+        prepared = self._prepare_execution()
+        info = prepared.execution_info
+        if not prepared.is_execution_needed:
+            return info
+        try:
+            output = self._run_executor(info)
+            self._seal(info, output)
+        except Exception as error:
+            told = getattr(error, "executor_output", None)
+            self._publish_failed_execution(info.execution_id, prepared.contexts, told)
+            raise
+        finally:
+            self._clean_up_stateless_execution_info(info)
+        self._clean_up_stateful_execution_info(info)
+        self._publish_successful_execution(info.execution_id, prepared.contexts, info.output_dict, output)
+        return info
+
+    def _seal(self, info: data_types.ExecutionInfo, output: execution_result_pb2.ExecutorOutput) -> None:
+        """Of each artifact there are two: as it was planned, and as the executor describes it, which is published."""
+        planned = (artifact.mlmd_artifact for group in info.output_dict.values() for artifact in group)
+        described = (artifact for group in output.output_artifacts.values() for artifact in group.artifacts)
+        seals.seal((*planned, *described), self._pipeline_node.node_info.id, info.pipeline_run_id)
+
+    def _register_or_reuse_execution(
+        self, metadata_handle: tfx_metadata.Metadata, contexts: list[Any], **inputs: Any
+    ) -> metadata.Execution:
+        return execution_publish_utils.register_execution(
+            metadata_handle, self._pipeline_node.node_info.type, contexts, **inputs
+        )
+
+
+def _inputs(node: pipeline_pb2.PipelineNode, handle: metadata.NightlyMetadata) -> seals.Artifacts:
+    """The node's input artifacts by name; none where they cannot be resolved, which the launcher says better."""
+    with handle, contextlib.suppress(exceptions.InputResolutionError):
+        if resolved := inputs_utils.resolve_input_artifacts(pipeline_node=node, metadata_handle=handle):
+            return resolved[0]
+    return {}
+
+
+def _launch(
+    node: pipeline_pb2.PipelineNode, pipeline: pipeline_pb2.Pipeline, handle: metadata.NightlyMetadata, night: Night
+) -> Reuse | None:
+    """Run the node, unless an earlier run's work can be taken over; says which, for a node of which that is asked."""
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    executor = runner_utils.extract_executor_spec(deployment, node.node_info.id)
+    root = Path(pipeline.runtime_spec.pipeline_root.field_value.string_value)
+    with handle:
+        metadata.forget_outputs(handle, node, root)
+    inputs = _inputs(node, handle)
+    contents = seals.check(inputs)
+    spared = node.node_info.id in REUSABLE and night.config().pipeline.reuse
+    work = Work(handle, node, pipeline, executor, night, inputs, contents) if spared else None
+    reuse = work.take_over() if work else None
+    if reuse and reuse.run_id:
+        log.info("reused: %s", reuse.reason)
+        return reuse
+    if reuse:
+        log.info("computed: %s", reuse.reason)
+    check_node(root, node.node_info.id, map(Path, contents))
+    done = NightlyLauncher(
+        pipeline_node=node,
+        mlmd_connection=handle,
+        pipeline_info=pipeline.pipeline_info,
+        pipeline_runtime_spec=pipeline.runtime_spec,
+        executor_spec=executor,
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
+    ).launch()
+    if done is None or (not done.output_dict and node.outputs.outputs):
+        wanted = ", ".join(sorted(node.upstream_nodes))
+        raise RuntimeError(
+            f"{node.node_info.id} found no inputs in this run: run {wanted} first, in the same run "
+            "(in Airflow: clear those tasks too)"
+        )
+    if work:
+        work.remember(done.execution_id, done.output_dict)
+    return reuse

@@ -1,0 +1,135 @@
+"""What TFX's Trainer runs for every model: read transformed examples, train, evaluate, export.
+
+    Trainer(run_fn="nightly.training.run.run_fn",
+            custom_config={"model": "taxi", "hyperparameters": {...}, "batch_size": 256}, …)
+
+A model whose model.py has a `run_fn(fn_args)` of its own is trained by that, and may call what it likes of this.
+"""
+
+import logging
+import math
+import time
+import warnings
+from importlib import import_module
+
+import keras
+import tensorflow as tf
+import tensorflow_transform as tft
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from nightly.records.base import Contract, did_you_mean
+from nightly.training.export import export
+from nightly.training.inputs import evaluation_batches, training_batches
+
+log = logging.getLogger("nightly")
+
+STEPS_AT_A_TIME = 10  # in one call of TensorFlow: Keras's own loop in Python has its price at each step
+
+
+class TrainingError(RuntimeError):
+    """Training cannot give a model; the message says where it stood and what to change."""
+
+
+class Settings(Contract):
+    """The Trainer's custom_config."""
+
+    model: str
+    hyperparameters: dict[str, int | float | str | bool] = {}
+    batch_size: int = 512
+    seed: int = 0  # of the weights and of the order of the rows: the same snapshot trains the same model
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Train fn_args.train_steps steps and export to fn_args.serving_model_dir. Raises TrainingError, NoRowsError."""
+    settings = Settings.parse(fn_args.custom_config or {}, where="the Trainer's custom_config")
+    module = import_module(f"include.models.{settings.model}.model")
+    tf_transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
+    schema = text_format.Parse(tf.io.gfile.GFile(fn_args.schema_path).read(), schema_pb2.Schema())
+
+    keras.utils.set_random_seed(settings.seed)
+    tuned = (fn_args.hyperparameters or {}).get("values", {})
+    hyperparameters = Hyperparameters(settings.hyperparameters | tuned)
+    model = module.build_model(tf_transform_output, hyperparameters)
+    hyperparameters.refuse_unread(module.__file__)
+    log.info("model %s: %s parameters, %s", settings.model, f"{model.count_params():,}", dict(hyperparameters))
+
+    train(model, fn_args, tf_transform_output, settings)
+    export(model, tf_transform_output, schema, fn_args.serving_model_dir)
+
+
+def train(model: keras.Model, fn_args: FnArgs, tf_transform_output: tft.TFTransformOutput, settings: Settings) -> None:
+    """Fit the compiled model, and log its metrics on the eval split at the end."""
+    steps, size = fn_args.train_steps, settings.batch_size
+    if not steps:
+        raise TrainingError("train_args.num_steps is 0 or missing: give the number of training steps")
+    train_rows = training_batches(fn_args.train_files, tf_transform_output, size, settings.seed)
+    eval_rows = evaluation_batches(fn_args.eval_files, tf_transform_output, size)
+
+    log.info("training %s steps of %s rows", steps, size)
+    fit(model, train_rows, steps, [Progress(steps, size)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Your input ran out of data")  # which is how Keras learns where it ends
+        metrics = model.evaluate(eval_rows.take(fn_args.eval_steps or -1), verbose=0, return_dict=True)
+    log.info("on the eval split: %s", _line(metrics))
+    if not math.isfinite(metrics["loss"]):
+        raise TrainingError(f"the loss on the eval split is {metrics['loss']}: the model predicts no finite number")
+
+
+def fit(model: keras.Model, rows: tf.data.Dataset, steps: int, callbacks: list[keras.callbacks.Callback]) -> None:
+    """Exactly `steps` steps, several in one call of TensorFlow unless the model's compile() says how many."""
+    if model.steps_per_execution == 1:
+        model.steps_per_execution = max(1, min(STEPS_AT_A_TIME, steps // 10))  # progress is told ten times
+    # Not steps_per_epoch: Keras rounds it up to whole executions.
+    counted = rows.take(steps).apply(tf.data.experimental.assert_cardinality(steps))
+    model.fit(counted, shuffle=False, verbose=0, callbacks=callbacks)
+
+
+class Progress(keras.callbacks.Callback):
+    """Ten lines of progress; stops when the loss is no longer a number."""
+
+    def __init__(self, steps: int, batch_size: int):
+        super().__init__()
+        self.steps, self.batch_size, self.tenths = steps, batch_size, 0
+
+    def on_train_begin(self, logs=None):
+        self.began = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = min(batch + 1, self.steps)  # of the last execution Keras counts the steps it could have had
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"the loss is {logs['loss']} at step {step} of {self.steps}: lower the learning rate, or look for "
+                "values that preprocessing_fn does not scale"
+            )
+        if step * 10 // self.steps > self.tenths:
+            self.tenths = step * 10 // self.steps
+            speed = step * self.batch_size / (time.monotonic() - self.began)
+            log.info("step %s of %s: %s (%s rows/s)", step, self.steps, _line(logs), f"{speed:,.0f}")
+
+
+class Hyperparameters(dict):
+    """The config's hyperparameters, remembering which were read: a misspelt one must not go without a word."""
+
+    def __init__(self, values: dict):
+        super().__init__(values)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name):
+        self.read.add(name)
+        if name not in self:
+            raise TrainingError(f"hyperparameter {name!r} is missing: add it under [training.hyperparameters]")
+        return super().__getitem__(name)
+
+    def get(self, name, default=None):
+        self.read.add(name)
+        return super().get(name, default)
+
+    def refuse_unread(self, where: str) -> None:
+        for name in self.keys() - self.read:
+            raise TrainingError(f"hyperparameter {name!r} is not read by {where}" + did_you_mean(name, list(self.read)))
+
+
+def _line(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())

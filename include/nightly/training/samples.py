@@ -1,0 +1,118 @@
+"""Real requests kept inside a SavedModel: warm-up records for TensorFlow Serving, golden predictions for the release.
+
+TensorFlow Serving replays assets.extra/tf_serving_warmup_requests before a version becomes AVAILABLE, so that the first
+client does not wait for the graph's first run. assets.extra/golden.json is contract nightly.records.golden.Golden.
+"""
+
+import base64
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_log_pb2, regression_pb2
+
+from nightly.records.golden import GOLDEN, Golden, GoldenExample
+from nightly.training.export import MISSING_INT
+from nightly.training.inputs import NoRowsError
+
+log = logging.getLogger("nightly")
+
+WARM_UP = "assets.extra/tf_serving_warmup_requests"
+ROWS = 16  # golden examples, and the larger of the two batch sizes that are warmed up
+MISSING = {tf.string: b"", tf.float32: float("nan"), tf.int64: MISSING_INT}
+
+
+def add_samples(path: str, raw_examples: str, model: str) -> None:
+    """Write both files into the SavedModel at `path`, from the first rows of `raw_examples`, a pattern of files.
+
+    The predictions are those of the files on disk, loaded again, not of the model in memory. Raises NoRowsError.
+    """
+    signatures = tf.saved_model.load(path).signatures
+    features = signatures["raw_features"].structured_input_signature[1]
+    examples = [_request_part(record, features) for record in _first_records(raw_examples)]
+    serialized = [example.SerializeToString() for example in examples]
+    probabilities = (
+        signatures["serving_default"](examples=tf.constant(serialized))["probability"].numpy()[:, 0].tolist()
+    )
+
+    golden = Golden(
+        model=model,
+        examples=[
+            GoldenExample(
+                example_base64=base64.b64encode(text).decode(),
+                features={name: _plain(_value(example, name, None)) for name in sorted(features)},
+                probability=probability,
+            )
+            for text, example, probability in zip(serialized, examples, probabilities, strict=True)
+        ],
+    )
+    golden.save(Path(path) / GOLDEN)
+    with tf.io.TFRecordWriter(str(Path(path) / WARM_UP)) as writer:
+        for request in _warm_up(examples, features, model):
+            writer.write(request.SerializeToString())
+    log.info("%d golden examples, predictions %.4f to %.4f", len(examples), min(probabilities), max(probabilities))
+
+
+def _warm_up(
+    examples: list[tf.train.Example], features: dict[str, tf.TensorSpec], model: str
+) -> Iterator[prediction_log_pb2.PredictionLog]:
+    """A single request and a batch for each way to ask."""
+    for batch in (examples[:1], examples):
+        serialized = [example.SerializeToString() for example in batch]
+        yield _predict(model, "serving_default", {"examples": tf.make_tensor_proto(serialized, tf.string)})
+        columns = {
+            name: tf.make_tensor_proto([_value(row, name, MISSING[spec.dtype]) for row in batch], spec.dtype)
+            for name, spec in features.items()
+        }
+        yield _predict(model, "raw_features", columns)
+        for signature, kind, request in (
+            ("classify", "classify_log", classification_pb2.ClassificationRequest()),
+            ("regress", "regress_log", regression_pb2.RegressionRequest()),
+        ):
+            request.model_spec.name, request.model_spec.signature_name = model, signature
+            request.input.example_list.examples.extend(batch)
+            record = prediction_log_pb2.PredictionLog()
+            getattr(record, kind).request.CopyFrom(request)
+            yield record
+
+
+def _predict(model: str, signature: str, inputs: dict) -> prediction_log_pb2.PredictionLog:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = model, signature
+    for name, tensor in inputs.items():
+        request.inputs[name].CopyFrom(tensor)
+    record = prediction_log_pb2.PredictionLog()
+    record.predict_log.request.CopyFrom(request)
+    return record
+
+
+def _first_records(pattern: str) -> list[bytes]:
+    paths = sorted(tf.io.gfile.glob(pattern))
+    compression = "GZIP" if paths and paths[0].endswith(".gz") else ""
+    records = list(tf.data.TFRecordDataset(paths, compression).take(ROWS).as_numpy_iterator()) if paths else []
+    if not records:
+        raise NoRowsError(f"no example in {pattern}: nothing to make warm-up and golden predictions of")
+    return records
+
+
+def _request_part(record: bytes, features: dict[str, tf.TensorSpec]) -> tf.train.Example:
+    """The example as a client sends it: without the label, and whatever else serving does not have."""
+    example = tf.train.Example.FromString(record)
+    for name in example.features.feature.keys() - features.keys():
+        del example.features.feature[name]
+    return example
+
+
+def _value(example: tf.train.Example, name: str, missing):
+    """The feature's one value, or `missing`."""
+    if name not in example.features.feature:  # asking for it would make it
+        return missing
+    feature = example.features.feature[name]
+    kind = feature.WhichOneof("kind")
+    values = getattr(feature, kind).value if kind else []
+    return values[0] if values else missing
+
+
+def _plain(value: bytes | int | float | None) -> str | int | float | None:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,267 @@
+"""TFT's analysis graph, run in this process: each phase is one pass over the data that feeds all its analyzers.
+
+TFT plans an analysis as a graph of operations (tensorflow_transform.nodes), which Beam is one way to run: in each phase
+the preprocessing_fn, with what is known so far, is applied to the data; analyzers accumulate over the tensors they
+asked for; and what they find is bound into it for the next phase. Tracing, planning and combiners are TFT's own, so the
+results are too. Where TFT approximates (quantiles of many values, Tukey's parameters), the size of the batches shows in
+the last digits, here as on Beam.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_transform import analyzer_nodes, annotators, graph_tools, impl_helper, nodes, tf_utils
+from tensorflow_transform.beam import analysis_graph_builder, analyzer_impls, beam_nodes
+from tensorflow_transform.graph_context import TFGraphContext
+from tensorflow_transform.saved import saved_transform_io_v2
+
+from nightly.transform import vocabularies
+
+Tensors = dict[str, tf.Tensor | tf.SparseTensor | tf.RaggedTensor]
+PreprocessingFn = Callable[[Tensors], Tensors]
+Values = tuple[np.ndarray, ...]  # an analyzer's inputs in one batch
+Batches = Callable[[], Iterator[Tensors]]  # the data from its beginning, a bounded number of rows at a time
+Model = Callable[[Tensors], Tensors]
+
+
+class UnknownAnalyzer(NotImplementedError):
+    """The preprocessing_fn uses an analyzer that exists as a Beam transform only; the message says what to do."""
+
+    def __init__(self, operation: nodes.OperationDef):
+        super().__init__(
+            f"the analyzer {operation.label} cannot run in this process: use another in the preprocessing_fn, or set "
+            'engine = "beam" under [pipeline] in config.toml, which runs TFX\'s own Transform'
+        )
+
+
+def analyze(
+    preprocessing_fn: PreprocessingFn, type_specs: dict[str, tf.TypeSpec], batches: Batches, folder: Path
+) -> tuple[Path, dict[str, str]]:
+    """Run every analyzer of `preprocessing_fn` over the data, a pass for each phase.
+
+    Returns the SavedModel that has their results in it, under `folder`, and the file names of annotated assets by key.
+    Raises UnknownAnalyzer, or ValueError where the function's output is not a dictionary of tensors.
+    """
+    graph, inputs, outputs = impl_helper.trace_preprocessing_function(
+        preprocessing_fn, type_specs, use_tf_compat_v1=False, base_temp_dir=str(folder)
+    )
+    if not isinstance(outputs, dict) or not outputs:
+        raise ValueError(f"preprocessing_fn must return a dictionary of tensors by name, not {outputs!r}")
+    assets = annotators.get_asset_annotations(graph)
+    annotators.clear_asset_annotations(graph)
+    fingerprint = graph_tools.get_analyzers_fingerprint(graph, inputs)  # now: planning clears what it is made from
+    plan, _, _ = analysis_graph_builder.build(graph, inputs, outputs)
+    last = plan.parent_operation.operation_def
+
+    def create(operation: beam_nodes.CreateSavedModel, found: dict[str, tf.Tensor]) -> Model | Path:
+        """The preprocessing_fn with the analyzers in `found` replaced: the last to save, the others to apply."""
+        if operation is not last:
+            wanted = {key: tensor.name for key, tensor in operation.output_signature.items()}
+            return _phase(preprocessing_fn, type_specs, found, wanted, folder)
+        path = folder / "transform_fn"
+        impl_helper.trace_and_write_v2_saved_model(
+            str(path), preprocessing_fn, type_specs, str(folder), fingerprint, found, {}, save_options=None
+        )
+        return path
+
+    passes = _Passes()
+    nodes.Traverser(passes).visit_value_node(plan)
+    interpreter = _Interpreter(graph, passes.readers, create, batches, folder)
+    return nodes.Traverser(interpreter).visit_value_node(plan), assets
+
+
+def _phase(
+    preprocessing_fn: PreprocessingFn,
+    type_specs: dict[str, tf.TypeSpec],
+    found: dict[str, tf.Tensor],
+    wanted: dict[str, str],
+    folder: Path,
+) -> Model:
+    """The tensors that a phase's analyzers want, by key and name: TFT's intermediate SavedModel, without the disk."""
+    module = tf.Module()
+    context = TFGraphContext(module, temp_dir=str(folder), evaluated_replacements=found)
+    traced = impl_helper.get_traced_transform_fn(preprocessing_fn, type_specs, context, wanted)
+    saved_transform_io_v2.trace_and_update_module(module, traced, "transform_fn", strip_control_dependencies=False)
+    for resource in module.resources:
+        resource._initialize()  # tables, which loading a SavedModel fills
+    return lambda batch: module.transform_fn(*tf.nest.flatten(batch, expand_composites=True))
+
+
+class Accumulation(Protocol):
+    """What an analyzer keeps during a pass."""
+
+    def add(self, values: Values) -> None: ...
+    def result(self) -> Any: ...
+
+
+class Combined:
+    """One accumulator over everything."""
+
+    def __init__(self, combiner: analyzer_nodes.Combiner):
+        self._combiner = combiner
+        self._accumulator = combiner.create_accumulator()
+
+    def add(self, values: Values) -> None:
+        self._accumulator = self._combiner.add_input(self._accumulator, values)
+
+    def result(self) -> Any:
+        return self._combiner.compact(self._accumulator)
+
+
+class CombinedPerKey:
+    """An accumulator a key, the first of an analyzer's inputs."""
+
+    def __init__(self, combiner: analyzer_nodes.Combiner):
+        self._combiner = combiner
+        self._accumulators: dict[Any, Any] = {}
+
+    def add(self, values: Values) -> None:
+        for key, inputs in analyzer_impls._split_inputs_by_key(values):
+            known = self._accumulators.get(key)
+            accumulator = self._combiner.create_accumulator() if known is None else known
+            self._accumulators[key] = self._combiner.add_input(accumulator, inputs)
+
+    def result(self) -> dict[Any, Any]:
+        return {key: self._combiner.compact(accumulator) for key, accumulator in self._accumulators.items()}
+
+
+class Reader(NamedTuple):
+    """An operation that accumulates in a pass: the tensors it reads, and how it begins."""
+
+    label: str
+    keys: tuple[str, ...]
+    begin: Callable[[], Accumulation]
+
+
+class _Rows(NamedTuple):
+    """In place of a value while planning: the label of a pass, and which of its tensors are taken."""
+
+    label: str
+    keys: tuple[str, ...] = ()
+
+
+class _Passes(nodes.Visitor):
+    """Finds who reads each pass over the data, by the pass's label."""
+
+    def __init__(self) -> None:
+        self.readers: dict[str, list[Reader]] = defaultdict(list)
+
+    def visit(self, operation: nodes.OperationDef, inputs: tuple) -> tuple:
+        rows = inputs[0] if inputs and isinstance(inputs[0], _Rows) else None
+        match operation:
+            case beam_nodes.ApplySavedModel():
+                return (_Rows(operation.label),)
+            case _ if rows is None:
+                pass
+            case beam_nodes.ExtractFromDict():
+                return (rows._replace(keys=operation.keys),)
+            case analyzer_nodes.PackedCombineAccumulate():
+                for one in operation.combiners:
+                    self._add(rows, Reader(one.label, one.keys, lambda one=one: Combined(one.combiner)))
+            case analyzer_nodes.CacheableCombineAccumulate():
+                self._add(rows, Reader(operation.label, rows.keys, lambda: Combined(operation.combiner)))
+            case analyzer_nodes.CacheableCombinePerKeyAccumulate():
+                self._add(rows, Reader(operation.label, rows.keys, lambda: CombinedPerKey(operation.combiner)))
+            case analyzer_nodes.VocabularyAccumulate() if vocabularies.known(operation):
+                self._add(rows, Reader(operation.label, rows.keys, lambda: vocabularies.Tokens(operation)))
+            case _:
+                raise UnknownAnalyzer(operation)
+        return (None,) * operation.num_outputs
+
+    def _add(self, rows: _Rows, reader: Reader) -> None:
+        self.readers[rows.label].append(reader)
+
+    def validate_value(self, value: Any) -> None:
+        pass
+
+
+class _Interpreter(nodes.Visitor):
+    """Runs the operations, each when its inputs are there. What a pass accumulated is a dict by the reader's label."""
+
+    def __init__(
+        self,
+        graph: tf.Graph,
+        readers: dict[str, list[Reader]],
+        create: Callable[[beam_nodes.CreateSavedModel, dict[str, tf.Tensor]], Model | Path],
+        batches: Batches,
+        folder: Path,
+    ):
+        self._graph, self._readers, self._create, self._batches, self._folder = graph, readers, create, batches, folder
+
+    def visit(self, operation: nodes.OperationDef, inputs: tuple) -> tuple:
+        match operation:
+            # A phase: the data through a model, and what the analyzers find bound into the next one.
+            case beam_nodes.ExtractInputForSavedModel():
+                return (self._batches,)
+            case beam_nodes.CreateSavedModel():
+                return (self._create(operation, dict(inputs)),)
+            case beam_nodes.ApplySavedModel():
+                return (_pass(self._readers[operation.label], *inputs),)
+            case beam_nodes.CreateTensorBinding():
+                return ((operation.tensor_name, tf.constant(inputs[0], tf.as_dtype(operation.dtype_enum))),)
+            case beam_nodes.ExtractFromDict():
+                by_label = isinstance(operation.keys, str)  # one of several combiners packed into one operation
+                return (inputs[0][operation.keys] if by_label else inputs[0],)
+
+            # Combiners: sums, means, variances, minima, quantiles, covariances, …
+            case analyzer_nodes.PackedCombineAccumulate():
+                return (inputs[0],)
+            case (
+                analyzer_nodes.CacheableCombineAccumulate()
+                | analyzer_nodes.CacheableCombinePerKeyAccumulate()
+                | analyzer_nodes.VocabularyAccumulate()
+            ):
+                return (inputs[0][operation.label],)
+            case analyzer_nodes.AddKey():
+                return ((operation.key, inputs[0]),)
+            case beam_nodes.Flatten():
+                return (inputs,)
+            case analyzer_nodes.PackedCombineMerge():
+                accumulators = dict(inputs[0])
+                return ({one.label: _merged(one.combiner, accumulators[one.keys[0]]) for one in operation.combiners},)
+            case analyzer_nodes.CacheableCombineMerge():
+                return (_merged(operation.combiner, inputs[0]),)
+            case analyzer_nodes.ExtractCombineMergeOutputs() | analyzer_nodes.ExtractPackedCombineMergeOutputs():
+                return tuple(inputs[0])
+            case analyzer_nodes.CacheableCombinePerKeyMerge():
+                return ([(key, _merged(operation.combiner, found)) for key, found in inputs[0].items()],)
+            case analyzer_nodes.CacheableCombinePerKeyFormatKeys():
+                dtypes = [info.dtype for info in operation.combiner.output_tensor_infos()]
+                return tuple(output.value for output in analyzer_impls._merge_outputs_by_key(inputs[0], dtypes))
+            case analyzer_nodes.CacheableCombinePerKeyFormatLarge():
+                return ([(",".join(map(tf.compat.as_str_any, values)), key) for key, values in inputs[0]],)
+            case analyzer_nodes.ScaleAndFlattenPerKeyBucketBouandaries():
+                return analyzer_impls._join_boundary_rows(inputs[0])
+
+            case analyzer_nodes.VocabularyMerge():
+                return (vocabularies.merge(operation, inputs[0]),)
+            case analyzer_nodes.VocabularyCount():
+                return (np.int64(max(len(inputs[0]), 1)),)  # an empty vocabulary is written with one entry
+            case analyzer_nodes.VocabularyPrune():
+                return (vocabularies.prune(operation, inputs[0]),)
+            case analyzer_nodes.ExtractVocabularyReservedTokens():
+                return (tf_utils.fetch_vocabulary_reserved_tokens(self._graph, operation.name),)
+            case analyzer_nodes.VocabularyOrderAndWrite():
+                return (vocabularies.order_and_write(operation, self._folder, *inputs),)
+        raise UnknownAnalyzer(operation)
+
+    def validate_value(self, value: Any) -> None:
+        pass
+
+
+def _pass(readers: list[Reader], model: Model, batches: Batches) -> dict[str, Any]:
+    """What each reader accumulated over the data, by its label."""
+    accumulations = [(reader, reader.begin()) for reader in readers]
+    for batch in batches():
+        values = {name: np.asarray(tensor) for name, tensor in model(batch).items()}
+        for reader, accumulation in accumulations:
+            accumulation.add(tuple(values[key] for key in reader.keys))
+    return {reader.label: accumulation.result() for reader, accumulation in accumulations}
+
+
+def _merged(combiner: analyzer_nodes.Combiner, accumulator: Any) -> list[np.ndarray]:
+    return combiner.extract_output(combiner.merge_accumulators([combiner.create_accumulator(), accumulator]))

@@ -1,0 +1,75 @@
+"""TF Transform in this process: analyze one split, then transform any split, in passes of bounded memory."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_transform import impl_helper
+from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
+from tensorflow_transform.tf_metadata import metadata_io
+from tfx_bsl.coders import example_coder
+from tfx_bsl.tfxio import dataset_options, tf_example_record
+
+from nightly.examples.tfrecord import framed
+from nightly.transform.analysis import PreprocessingFn, Tensors, analyze
+
+BATCH_ROWS = 8192
+PLACE = tft.TFTransformOutput
+
+
+class Source:
+    """Files of tf.Example under a schema, as batches of what a preprocessing_fn takes."""
+
+    def __init__(self, split_uri: str, metadata: tft.DatasetMetadata):
+        self._files = tf_example_record.TFExampleRecord(
+            str(Path(split_uri) / "*"), schema=metadata.schema, telemetry_descriptors=["nightly"]
+        )
+        self.type_specs: dict[str, tf.TypeSpec] = self._files.TensorAdapter().OriginalTypeSpecs()
+
+    def batches(self) -> Iterator[Tensors]:
+        """Every row, in order, at most BATCH_ROWS at a time; the next batch is parsed while one is worked on."""
+        options = dataset_options.TensorFlowDatasetOptions(batch_size=BATCH_ROWS, num_epochs=1, shuffle=False)
+        return iter(self._files.TensorFlowDataset(options))
+
+
+def write_transform_graph(
+    preprocessing_fn: PreprocessingFn, split_uri: str, metadata: tft.DatasetMetadata, output: Path
+) -> None:
+    """Analyze a split, and write to `output` what tft.TFTransformOutput reads. Raises what `analyze` raises."""
+    source = Source(split_uri, metadata)
+    folder = output / ".analysis"  # beside the result, so that a rename publishes it
+    folder.mkdir(parents=True)
+    saved_model, assets = analyze(preprocessing_fn, source.type_specs, source.batches, folder)
+    (saved_model / impl_helper.METADATA_DIR_NAME).rename(output / PLACE.TRANSFORMED_METADATA_DIR)
+    saved_model.rename(output / PLACE.TRANSFORM_FN_DIR)
+    if assets:
+        (output / PLACE.TRANSFORMED_METADATA_DIR / PLACE.ASSET_MAP).write_text(json.dumps(assets))
+    metadata_io.write_metadata(metadata, str(output / PLACE.RAW_METADATA_DIR))
+    shutil.rmtree(folder)
+
+
+class Transformer:
+    """A transform graph on disk, applied to splits."""
+
+    def __init__(self, transform_graph: Path):
+        self._raw = metadata_io.read_metadata(str(transform_graph / PLACE.RAW_METADATA_DIR))
+        schema = metadata_io.read_metadata(str(transform_graph / PLACE.TRANSFORMED_METADATA_DIR)).schema
+        self._converter = impl_helper.make_tensor_to_arrow_converter(schema)
+        self._encoder = example_coder.RecordBatchToExamplesEncoder(schema)
+        self._model = SavedModelLoader(str(transform_graph / PLACE.TRANSFORM_FN_DIR))
+
+    def write(self, split_uri: str, path: Path) -> int:
+        """Write each row of a split, transformed, as tf.Example to the TFRecord file `path`; returns how many."""
+        rows = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for batch in Source(split_uri, self._raw).batches():
+                outputs = self._model.apply_transform_model(batch)
+                examples = self._encoder.encode(self._converter.convert(outputs))
+                file.write(framed(pa.array(examples, pa.large_binary())))
+                rows += len(examples)
+        return rows

@@ -1,0 +1,292 @@
+"""Steps of a night in the ML environment, from Airflow's: in a fork of the warm host, or a process of their own."""
+
+from __future__ import annotations
+
+import array
+import collections
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from nightly.io.machine import socket_address
+from nightly.io.owned import owned_folder, remove_abandoned
+from nightly.io.paths import ROOT, Places, python_path
+from nightly_airflow.hooks.death import Watch
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_SECONDS = 60  # how long it may take to fork a step; a host that takes longer is stopped or stuck
+HANDSHAKES = 5  # before it is said that the host cannot fork
+HOST_FILES = ("host.py", "preloaded.py", "processes.py")  # what a host keeps in memory as it was when it started
+TEMPORARY = Path(tempfile.gettempdir())
+SCRATCH = "nightly-step-"  # begins the name of a step's own temporary folder
+LAST_LINES = 10  # of a step's log that its error quotes
+PEER = struct.Struct("3i")  # process, user, group
+# ML Metadata logs each connection to PostgreSQL by its own library, whose level nothing sets. Its errors are shown.
+NATIVE = re.compile(r"[IW]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ |WARNING: Logging before InitGoogleLogging")
+LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)")
+
+Ended = tuple[int, int | None]  # exit status (negative: a signal), and the most memory held, in bytes, where known
+
+
+class MLStepFailed(Exception):
+    """The step ran and failed; the message is its own."""
+
+
+class MLProcessDied(Exception):
+    """The step's process ended without a word: killed, out of memory, or crashed in native code."""
+
+
+class MLHostNotStarted(Exception):
+    """The warm host could not be started."""
+
+
+class MLHook:
+    """Runs steps in the ML environment.
+
+    :param warm: fork the step from the warm host, which has TensorFlow and TFX imported; otherwise a new
+        process imports them each time. The environment variable NIGHTLY_WARM=0 switches the host off everywhere.
+    """
+
+    def __init__(self, warm: bool = True, places: Places | None = None) -> None:
+        self.warm = warm
+        self.places = places or Places.from_environment()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: socket.socket | None = None
+
+    def run(self, step: str, night_folder: Path, log: logging.Logger) -> dict[str, Any]:
+        """Run `step` for the night, streaming its lines to `log`; returns what it found.
+
+        :raises MLStepFailed: the step's own error
+        :raises MLProcessDied: its process was killed or crashed
+        """
+        if not self.places.ml_python.exists():
+            raise MLHostNotStarted(
+                f"the ML environment's Python is not at {self.places.ml_python}. "
+                "Set it up with `make setup`, or name it in NIGHTLY_ML_PYTHON."
+            )
+        with owned_folder(TEMPORARY, f"{SCRATCH}{step.rpartition(':')[2]}-") as folder:
+            result_file = folder / "result.json"
+            watch, last_lines = Watch(), collections.deque[str](maxlen=LAST_LINES)
+            read, write = os.pipe()
+            handed: list[str] = []
+            reader = threading.Thread(
+                target=_stream, args=(read, log, last_lines, f"{result_file}: ", handed), daemon=True
+            )
+            reader.start()
+            output = os.fdopen(write, "wb", buffering=0)
+            try:
+                start = self._run_forked if self.warm and os.environ.get("NIGHTLY_WARM") != "0" else self._run_alone
+                status, memory = start(step, night_folder, result_file, output)
+            finally:
+                output.close()  # from here on only the step's own processes can hold the pipe open
+                reader.join(timeout=10)
+            text = result_file.read_text() if result_file.exists() else "".join(handed)
+            if not text:
+                raise MLProcessDied(watch.describe(step, status, memory, last_lines))
+            result = json.loads(text)
+            if "error" in result:
+                raise MLStepFailed(result["error"])
+            return result["value"]
+
+    def kill(self) -> None:
+        """End the running step and whatever it started."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)  # the host ends the step when its client hangs up
+
+    def start_host(self) -> None:
+        """Begin to warm the host and return at once; harmless when it is there already.
+
+        What tasks that were killed have left in the temporary folder goes now.
+        """
+        remove_abandoned(TEMPORARY.glob(f"{SCRATCH}*"))
+        if not self.warm or os.environ.get("NIGHTLY_WARM") == "0" or not self.places.ml_python.exists():
+            return
+        with contextlib.suppress(OSError):
+            self._connect().close()
+            return
+        self._spawn_host()
+
+    def _run_alone(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Ended:
+        self._process = subprocess.Popen(
+            [str(self.places.ml_python), "-m", "nightly.runtime.worker", step, str(night_folder), str(result_file)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=ROOT,
+            env=_environment(result_file.parent) | {"NIGHTLY_TASK_PID": str(os.getpid())},
+            start_new_session=True,
+        )
+        try:
+            return self._process.wait(), None
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # nothing that it started outlives it
+
+    def _run_forked(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Ended:
+        request = {
+            "step": step,
+            "night": str(night_folder),
+            "result": str(result_file),
+            "environment": _environment(result_file.parent),
+        }
+        message = json.dumps(request).encode() + b"\n"
+        for _ in range(HANDSHAKES):
+            self._connection = self._connected()
+            with self._connection as connection:
+                answers = connection.makefile("r")
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [output.fileno()]))
+                connection.settimeout(HANDSHAKE_SECONDS)
+                try:
+                    sent = connection.sendmsg([message], [rights])
+                    connection.sendall(message[sent:])
+                    word, child = _next(answers)
+                except TimeoutError:
+                    self._end_stuck_host(connection)
+                    continue
+                except ConnectionError:
+                    word = ""
+                if word != "started":  # it was ending just then, or it cannot fork
+                    time.sleep(1)
+                    continue
+                connection.settimeout(None)
+                with contextlib.suppress(ConnectionError):
+                    word, status, memory = _next(answers, 3)
+                    if word == "exited":
+                        return int(status), int(memory)
+                # Its supervisor was killed, and the kernel ends the step with it; not what the step has started.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(int(child), signal.SIGKILL)
+                return -signal.SIGKILL, None
+        raise MLHostNotStarted(f"the warm ML host has started no step in {HANDSHAKES} tries; {self._host_log_end()}")
+
+    def _connected(self) -> socket.socket:
+        """Return a connection to the host, which is started when it is not there.
+
+        A host that lives is waited for: importing everything takes 20 s on an idle machine, and there is no telling how
+        long on a starved one. The task's `execution_timeout` bounds the wait.
+        """
+        host: subprocess.Popen[bytes] | None = None
+        while host is None or host.poll() in (None, 0):
+            with contextlib.suppress(OSError):
+                return self._connect()
+            if host is not None and host.poll() == 0:
+                host = None  # another one holds the place; should that one die, take it
+                time.sleep(1)
+            host = host or self._spawn_host()
+            time.sleep(0.1)
+        raise MLHostNotStarted(f"the warm ML host did not start; {self._host_log_end()}")
+
+    def _host_log_end(self) -> str:
+        return (
+            f"its log {self._host_log} ends:\n{_tail(self._host_log)}\n"
+            "NIGHTLY_WARM=0 runs each step in a process of its own instead."
+        )
+
+    def _end_stuck_host(self, connection: socket.socket) -> None:
+        """Kill the host that does not answer on `connection`. Steps that it has forked already run on."""
+        if not hasattr(socket, "SO_PEERCRED"):  # Linux's; elsewhere the tries come to an end
+            return
+        pid, *_ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
+        log.warning("the warm host, process %d, has not answered for %d s: starting another", pid, HANDSHAKE_SECONDS)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+    def _connect(self) -> socket.socket:
+        folder = os.open(self._socket.parent, os.O_RDONLY)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(socket_address(folder, self._socket))
+        except OSError:
+            connection.close()
+            raise
+        finally:
+            os.close(folder)
+        return connection
+
+    def _spawn_host(self) -> subprocess.Popen[bytes]:
+        self._socket.parent.mkdir(parents=True, exist_ok=True)
+        self._socket.parent.chmod(0o700)
+        with self._host_log.open("ab") as log:
+            return subprocess.Popen(
+                [str(self.places.ml_python), "-m", "nightly.runtime.host", str(self._socket)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=_environment(),
+                start_new_session=True,
+            )
+
+    @property
+    def _socket(self) -> Path:
+        """Named after what the host holds in memory, so that another ML environment gets another host."""
+        installed = self.places.ml_python.parent.parent / "installed.txt"
+        parts = [str(self.places.ml_python), installed.read_text() if installed.exists() else ""]
+        parts += [(ROOT / "include/nightly/runtime" / name).read_text() for name in HOST_FILES]
+        key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+        return self.places.run / "host" / f"ml-{key}.sock"
+
+    @property
+    def _host_log(self) -> Path:
+        return self._socket.with_suffix(".log")
+
+
+def _environment(scratch: Path | None = None) -> dict[str, str]:
+    """This process's environment for the ML side: its own Python path, and its own temporary folder."""
+    # The official Airflow image preloads the system's libstdc++, which is too old for TFDV.
+    left_out = ("VIRTUAL_ENV", "PYTHONHOME", "LD_PRELOAD")
+    environment = {key: value for key, value in os.environ.items() if key not in left_out}
+    own = {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"} | ({"TMPDIR": str(scratch)} if scratch else {})
+    return {**environment, **own}
+
+
+def _stream(
+    descriptor: int, log: logging.Logger, last_lines: collections.deque[str], result: str, handed: list[str]
+) -> None:
+    """Each line to `log`, at the level it was logged with; a line without one belongs to the last.
+
+    The last of them go to `last_lines`, too. What begins with `result` is no message: a step that cannot write its
+    result hands it over like this, and it goes to `handed`.
+    """
+    level = logging.INFO
+    with os.fdopen(descriptor, errors="replace") as lines:
+        for line in lines:
+            if line.startswith(result):
+                handed[:] = [line.removeprefix(result)]
+                continue
+            if NATIVE.match(line):
+                log.debug("%s", line.rstrip())
+                continue
+            matched = LINE.match(line)
+            if matched:
+                level = logging.getLevelNamesMapping()[matched[1]]
+            text = matched[3] if matched else line.rstrip()
+            last_lines.append(text)
+            log.log(level, "%s", text)
+
+
+def _next(answers: TextIO, words: int = 2) -> list[str]:
+    """The words of the host's next line, "" where it has fewer, as when the connection has ended."""
+    line = answers.readline().split()
+    return line + [""] * (words - len(line))
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else "(no log)"

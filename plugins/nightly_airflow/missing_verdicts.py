@@ -1,0 +1,153 @@
+"""Gives a verdict to nights whose `verdict` task gave none, as when Airflow's API answered none of its tries.
+
+    python -m nightly_airflow.missing_verdicts
+
+The plugin's listener starts it, in a process of its own, when such a run ends, when the next one begins, and when the
+scheduler starts. It needs Airflow's database, which tasks have not.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from nightly.io.paths import ROOT, Places, python_path
+from nightly.records.config import model_names
+from nightly.records.night import utc_now
+from nightly_airflow.note import NOTE_KEY, write_note
+from nightly_airflow.web.address import DAG_SUFFIX
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy.orm import Session
+
+DAYS = 3  # an older run is history, whose XComs somebody may have removed
+TRIES = 30  # a second apart: until the transaction of whoever started this is over, and the database is free
+VERDICT = "verdict"
+
+log = logging.getLogger(__name__)
+
+
+def without_verdict(session: Session) -> list[DagRun]:
+    """Return the nights' runs that ended lately and whose verdict has not been given since they began, oldest first."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.xcom import XComModel
+    from airflow.utils.state import State
+
+    has_task = select(TaskInstance.id).where(
+        TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id, TaskInstance.task_id == VERDICT
+    )
+    has_verdict = select(XComModel.key).where(
+        XComModel.dag_run_id == DagRun.id,
+        XComModel.task_id == VERDICT,
+        XComModel.key == NOTE_KEY,
+        XComModel.timestamp >= DagRun.start_date,
+    )
+    query = select(DagRun).where(
+        DagRun.dag_id.in_([f"{model}{DAG_SUFFIX}" for model in model_names()]),
+        DagRun.state.in_(State.finished_dr_states),
+        DagRun.start_date.is_not(None),
+        DagRun.end_date >= utc_now() - dt.timedelta(days=DAYS),
+        has_task.exists(),
+        ~has_verdict.exists(),
+    )
+    return list(session.scalars(query.order_by(DagRun.end_date)))
+
+
+def start_if_missing(session: Session) -> None:
+    """Start this module in a process of its own, if any run has no verdict.
+
+    A thread would not do: the scheduler forks its workers, and a mail server may take minutes.
+    """
+    if runs := without_verdict(session):
+        log.warning("no verdict was given on %s: giving it now", ", ".join(run.run_id for run in runs))
+        path = os.pathsep.join(filter(None, [python_path(), str(ROOT / "plugins"), os.environ.get("PYTHONPATH")]))
+        subprocess.Popen(
+            [sys.executable, "-m", "nightly_airflow.missing_verdicts"],
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,
+        )
+
+
+def give_verdict(run: DagRun, session: Session) -> None:
+    """Decide what became of `run`, notify, and write verdict.json and the note, as its `verdict` task would have."""
+    from airflow.models.xcom import XComModel
+
+    from nightly.nights.report import note
+    from nightly_airflow.docs import TASK_DOCS
+    from nightly_airflow.operators.base import ERROR_KEY, notified_mark, notify_once
+    from nightly_airflow.operators.plan import asked_for
+    from nightly_airflow.operators.verdict import judge, needs_notice, notify
+
+    model, places = run.dag_id.removesuffix(DAG_SUFFIX), Places.from_environment()
+    folder = places.night(model, run.run_id)
+    tasks = {instance.task_id: instance for instance in run.get_task_instances(session=session)}
+    order = [task for task in TASK_DOCS if task in tasks and task != VERDICT]  # which are listed as they run
+    errors = session.scalars(XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id, key=ERROR_KEY))
+    verdict = judge(
+        model,
+        run.run_id,
+        places,
+        {task: tasks[task].state for task in order},
+        tries={task: tasks[task].max_tries + 1 for task in order},
+        errors={error.task_id: XComModel.deserialize_value(error) for error in errors},
+        as_of=asked_for(run, utc_now()),
+        run_url=tasks[VERDICT].log_url.partition("/tasks/")[0],
+    )
+    try:
+        verdict.save(folder / "verdict.json")
+    except OSError:
+        log.exception("the verdict on %s cannot be written; the run's note and the notification have it", run.run_id)
+    if needs_notice(verdict):
+        notify_once(lambda: notify(verdict, {}), notified_mark(folder, VERDICT, tasks[VERDICT].max_tries))
+    # Last: a run that has this XCom has had its verdict, and its notification.
+    XComModel.set(NOTE_KEY, note(verdict), dag_id=run.dag_id, task_id=VERDICT, run_id=run.run_id, session=session)
+    write_note(session.merge(run))  # Airflow closes a thread's session with each look at a variable
+    session.commit()
+    log.warning("%s of %s had no verdict; it is %s: %s", run.run_id, run.dag_id, verdict.outcome, verdict.summary)
+
+
+def give_all() -> bool:
+    """Give every run that lacks a verdict one; False where none lacks it, or one could not be given."""
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        runs = without_verdict(session)
+        done = bool(runs)
+        for run in runs:
+            try:
+                give_verdict(session.merge(run), session)
+            except Exception:  # the others get theirs all the same
+                session.rollback()
+                log.exception("the verdict on a night could not be given")
+                done = False
+        return done
+
+
+def main() -> int:
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"  # connections come from the database, as in the scheduler
+    logging.basicConfig(level=logging.INFO)
+    place = Places.from_environment().run
+    place.mkdir(parents=True, exist_ok=True)
+    with open(place / "missing_verdicts.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process at a time: a verdict is given once
+        for _ in range(TRIES):
+            if give_all():
+                return 0
+            time.sleep(1)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

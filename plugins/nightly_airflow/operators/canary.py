@@ -1,0 +1,99 @@
+"""A canary is compared with the version in production, and promoted, stopped, or left to wait."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from nightly.canary.report import headline, report
+from nightly.nights.report import NOTE_LIMIT
+from nightly.records.canary import CanaryRequest, Comparison, Look
+from nightly_airflow.hooks.ml import MLHook
+from nightly_airflow.note import NOTE_KEY
+from nightly_airflow.operators.base import NightOperator, refuse_unknown_keys, rendered
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+# In the run's folder; include/nightly/canary/decide.py reads the first and writes the second.
+REQUEST, LOOK = "canary.json", "look.json"
+
+
+class CompareOperator(NightOperator):
+    """Joins the labels known by now to the predictions logged since the canary began, and compares the two versions.
+
+    Reads only. Skipped when the model has no canary, or the run is for another model.
+
+    :param chosen: the only model that the run is for; "" for every one
+    :param decision: auto, or what a person has decided: promote, stop
+    :param reason: of a person's decision
+    """
+
+    template_fields = (*NightOperator.template_fields, "chosen", "decision", "reason")
+    ui_color = "#e8f0fe"
+
+    def __init__(self, *, chosen: str = "", decision: str = "auto", reason: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.chosen = chosen
+        self.decision = decision
+        self.reason = reason
+
+    @cached_property
+    def hook(self) -> MLHook:
+        return MLHook()
+
+    def perform(self, context: Context) -> dict[str, Any]:
+        refuse_unknown_keys(context)
+        if self.decision != "auto" and not (self.chosen and self.reason.strip()):
+            raise AirflowFailException(f"to {self.decision} a canary, choose its model and give a reason")
+        if self.chosen not in ("", self.model):
+            raise AirflowSkipException(f"this run is for {self.chosen}")
+        CanaryRequest(
+            model=self.model,
+            decision=self.decision,
+            reason=self.reason.strip(),
+            requested_by=context["dag_run"].triggering_user_name or "somebody, by the command line",
+            run_id=self.run_id,
+        ).save(self.folder / REQUEST)
+        result = self.hook.run("nightly.canary.decide:compare_step", self.folder, self.log)
+        if not result.get("look") and not result.get("unfinished"):
+            raise AirflowSkipException(f"{self.model} has no canary")
+        return result
+
+    def on_kill(self) -> None:
+        self.hook.kill()
+
+
+class DecideOperator(NightOperator):
+    """Carries out what the comparison or a person has decided, and shows it: run's note, rendered text, log.
+
+    Waiting and both ends are green. Run again, it completes what it began.
+    """
+
+    template_fields = (*NightOperator.template_fields, "comparison")
+    overwrite_rtif_after_execution = True  # the rendered text is known only then
+    ui_color = "#e6f4ea"
+
+    def __init__(self, *, comparison: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.comparison = comparison
+
+    @cached_property
+    def hook(self) -> MLHook:
+        return MLHook()
+
+    def perform(self, context: Context) -> dict[str, Any]:
+        result = self.hook.run("nightly.canary.decide:decide_step", self.folder, self.log)
+        found = Comparison.parse(result, where="the result of the decision")
+        look = Look.load(self.folder / LOOK) if (self.folder / LOOK).exists() else None
+        text = report(self.model, found, look)
+        for line in text.splitlines():
+            self.log.info("%s", line)
+        self.comparison = rendered(text)
+        context["ti"].xcom_push(key=NOTE_KEY, value=f"**{headline(self.model, found, look)}**"[:NOTE_LIMIT])
+        return result
+
+    def on_kill(self) -> None:
+        self.hook.kill()

@@ -1,0 +1,94 @@
+"""Brings the night's rows from the model's source."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from nightly.io.paths import safe_name
+from nightly.records.config import ComplaintsApiSource, FilesSource
+from nightly_airflow.operators.base import NightOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection, Context
+
+KEEP = 3  # finished nights whose bodies stay, to look at them; their rows are in the snapshots
+
+
+class DownloadOperator(NightOperator):
+    """Fetches the bodies of the night's window and writes download.json (contract Download)."""
+
+    def perform(self, context: Context) -> dict[str, Any]:
+        from nightly.sources import fetch
+
+        night = self.night()
+        source = night.config().source
+        address, headers = self._replaced(source)
+        downloads = self.places.downloads / self.model
+        download = fetch(
+            source,
+            address=address,
+            headers=headers,
+            window_start=night.window_start,
+            window_end=night.window_end,
+            folder=downloads / safe_name(self.run_id),
+        )
+        download.save(self.folder / "download.json")
+        for file in download.files:
+            self.log.info("%s bytes from %s, sha256 %s", f"{file.bytes:,}", file.origin, file.sha256)
+        self.log.info("%d files for %s to %s", len(download.files), night.window_start, night.window_end)
+        self._remove_old()
+        return {"files": len(download.files), "bytes": sum(file.bytes for file in download.files)}
+
+    def _replaced(self, source: FilesSource | ComplaintsApiSource) -> tuple[str | None, dict[str, str] | None]:
+        """The address and headers of the source's Airflow connection, where there is one."""
+        if not source.connection:
+            return None, None
+        try:
+            connection = BaseHook.get_connection(source.connection)
+        except AirflowNotFoundException:
+            self.log.info("there is no connection %r: the model's config says where to look", source.connection)
+            return None, None
+        if isinstance(source, FilesSource):
+            return connection.extra_dejson.get("path") or None, None
+        return url_of(connection, source.url), headers_of(connection)
+
+    def _remove_old(self) -> None:
+        """Remove the bodies of all but the last few finished nights; a night without a verdict keeps its own."""
+        nights = self.places.nights / self.model
+        finished = [
+            folder
+            for folder in (self.places.downloads / self.model).glob("*")
+            if (nights / folder.name / "verdict.json").exists() and (nights / folder.name / "download.json").exists()
+        ]
+        finished.sort(key=lambda folder: (nights / folder.name / "download.json").stat().st_mtime)
+        for folder in finished[:-KEEP]:
+            self.log.info("removing the old download %s", folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def url_of(connection: Connection, default: str) -> str | None:
+    """The connection's URL; what it leaves out is as in `default`."""
+    if not connection.host:
+        return None
+    if "://" in connection.host:
+        return connection.host
+    parts = urlsplit(default)
+    host = f"{connection.host}:{connection.port}" if connection.port else connection.host
+    path = connection.extra_dejson.get("path", parts.path)
+    return f"{connection.schema or parts.scheme}://{host}/{path.lstrip('/')}"
+
+
+def headers_of(connection: Connection) -> dict[str, str] | None:
+    """Basic authorization from a login and password, a bearer token from a password alone."""
+    if not connection.password:
+        return None
+    if connection.login:
+        pair = base64.b64encode(f"{connection.login}:{connection.password}".encode()).decode()
+        return {"Authorization": f"Basic {pair}"}
+    return {"Authorization": f"Bearer {connection.password}"}

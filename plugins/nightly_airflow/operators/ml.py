@@ -1,0 +1,127 @@
+"""Tasks that run one step in the ML environment, and those among them that can stop the night."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.skipmixin import SkipMixin
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from nightly.nights.report import table
+from nightly.records.night import GateResult, SnapshotRef, utc_now
+from nightly.records.release import NOT_RELEASED, NotReleased
+from nightly.release.store import ReleaseStore
+from nightly_airflow.hooks.ml import MLHook, MLStepFailed
+from nightly_airflow.operators.base import NightOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+REFUSED = ("ReleaseNotVerified:", "WithdrawnError:", "NotBlessed:")  # another try gives the same answer
+
+
+class MLStepOperator(NightOperator):
+    """Runs a step in the ML environment; its lines stream to the task's log, its result goes to XCom.
+
+    :param step: a step of include/pipeline; the task's own id unless given
+    """
+
+    template_fields = (*NightOperator.template_fields, "step")
+    ui_color = "#e8f0fe"
+
+    def __init__(self, *, step: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step = step or self.task_id
+
+    @cached_property
+    def hook(self) -> MLHook:
+        return MLHook()
+
+    def perform(self, context: Context) -> Any:
+        return self.hook.run(self.step, self.folder, self.log)
+
+    def on_kill(self) -> None:
+        self.hook.kill()
+
+
+class ShortCircuitStepOperator(MLStepOperator, SkipMixin):
+    """A step that can stop the night: what is downstream is skipped, except the verdict.
+
+    Only what is directly downstream is skipped here. The rest follows by its trigger rule, and the verdict's lets it
+    run. The decision stays in XCom, so that clearing a task behind a closed gate does not get around the gate.
+    """
+
+    inherits_from_skipmixin = True  # without it the scheduler does not look for that XCom
+
+    def perform(self, context: Context) -> Any:
+        result = super().perform(context)
+        if reason := self.reason_to_stop(result):
+            self.log.warning("%s; skipping what is downstream", reason)
+        if skipped := self.left_out(context, stop=bool(reason)):
+            context["ti"].xcom_push(key="return_value", value=result)  # skipping leaves without returning
+            self.skip(context["ti"], skipped)
+        return result
+
+    def left_out(self, context: Context, stop: bool) -> list[Any]:
+        """What of that which is directly downstream is skipped."""
+        return list(context["task"].get_direct_relatives(upstream=False)) if stop else []
+
+    def reason_to_stop(self, result: dict[str, Any]) -> str:
+        """Why the night ends here, or "" to go on."""
+        raise NotImplementedError
+
+
+class SnapshotOperator(ShortCircuitStepOperator):
+    """Makes the night's snapshot; no rows, no night."""
+
+    def reason_to_stop(self, result: dict[str, Any]) -> str:
+        snapshot = SnapshotRef.parse(result, where="the snapshot step's result")
+        return "" if snapshot.rows else snapshot.no_data(self.night())
+
+
+class GateOperator(ShortCircuitStepOperator):
+    """A gate: logs each of its findings with figure and threshold, and lets the night go on only when it passed."""
+
+    ui_color = "#fdebd0"
+
+    def reason_to_stop(self, result: dict[str, Any]) -> str:
+        gate = GateResult.parse(result, where=f"the result of {self.step}")
+        for line in table(gate.reasons).splitlines():
+            self.log.info("%s", line)
+        self.log.info("the %s gate %s", gate.gate, "passed" if gate.passed else "held the night")
+        return "" if gate.passed else f"the {gate.gate} gate held the night for {len(gate.held_for)} reasons"
+
+
+class ReleaseOperator(MLStepOperator):
+    """Puts the model into the serving volume, when both gates let it and the run is asked to."""
+
+    def perform(self, context: Context) -> Any:
+        not_released = self.folder / NOT_RELEASED
+        not_released.unlink(missing_ok=True)
+        for name in ("data_gate", "model_gate"):
+            gate = GateResult.load(self.folder / f"{name}.json")
+            if not gate.passed:  # somebody has marked or cleared tasks by hand
+                raise AirflowFailException(
+                    f"the {gate.gate} gate held this night: it is not released. To release it nevertheless, trigger "
+                    "the night again with that threshold replaced, and a reason."
+                )
+        if not self.night().release:
+            raise AirflowSkipException(
+                "this run is not asked to release: data and model are accepted, production stays as it is. "
+                "Backfills do not release unless they are given release=yes."
+            )
+        store = ReleaseStore(self.places.serving, self.places.releases, self.model)
+        if waits_for := store.waits_for(self.night().run_id):
+            NotReleased(reason=waits_for, decided_at=utc_now()).save(not_released)
+            raise AirflowSkipException(f"data and model are accepted, and nothing is released: {waits_for}")
+        try:
+            result = super().perform(context)
+        except MLStepFailed as error:
+            if str(error).startswith(REFUSED):
+                raise AirflowFailException(str(error)) from None
+            raise
+        if not_released.exists():  # it is a version already
+            raise AirflowSkipException(f"nothing is released: {NotReleased.load(not_released).reason}")
+        return result

@@ -1,0 +1,158 @@
+"""Nights of real rows with planted faults: ingested, measured and judged by the real functions, without a pipeline."""
+
+import datetime as dt
+import importlib.resources
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import tensorflow_data_validation as tfdv
+
+from nightly.baselines import Baseline, Control
+from nightly.checks import judge
+from nightly.checks.evidence import Compared, Evidence, Measured, Served, SnapshotRows
+from nightly.examples.encoding import as_features, split_hash
+from nightly.records.config import FilesSource, load_config
+from nightly.records.night import Night, Reason, SnapshotRef
+from nightly.records.snapshot import SnapshotManifest
+from nightly.schemas.curated import override_thresholds, read_schema
+from nightly.snapshots.ingest import ingest
+from nightly.snapshots.store import SnapshotStore
+from nightly.sources import fetch
+from nightly.statistics.comparators import distances
+from nightly.statistics.measure import statistics_of
+from nightly.statistics.serving import compare
+from tests.nights import a_night
+
+COMPLAINTS = Path(__file__).parents[5] / "shared/data/cfpb_complaints_2013_2016.csv"
+TAXI = Path(str(importlib.resources.files("tfx"))) / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
+Fault = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def source_rows(model: str) -> pd.DataFrame:
+    """Every row of the model's real data, as text."""
+    return pd.read_csv(TAXI if model == "taxi" else COMPLAINTS, dtype=str, keep_default_na=False)
+
+
+def days_of(rows: pd.DataFrame) -> pd.Series:
+    """The moment of each row."""
+    if "trip_start_timestamp" in rows:
+        return pd.to_datetime(rows.trip_start_timestamp.astype(int), unit="s")
+    return pd.to_datetime(rows["Date received"], format="%m/%d/%Y")
+
+
+class Judged:
+    """A night's findings, and itself as a control of others."""
+
+    def __init__(self, evidence: Evidence, statistics, release_folder: Path) -> None:
+        self.evidence, self.statistics, self.train = evidence, statistics, statistics["train"]
+        self.as_of = evidence.night.as_of
+        self.reasons = list(judge(evidence))
+
+    @property
+    def held(self) -> set[tuple[str, str]]:
+        return {(reason.check, reason.subject) for reason in self.reasons if reason.held}
+
+    def reason(self, check: str, subject: str = "", control: str | None = None) -> Reason:
+        return next(
+            r for r in self.reasons if (r.check, r.subject) == (check, subject) and control in (None, r.control)
+        )
+
+    def baseline(self) -> Baseline:
+        manifest = self.evidence.manifest
+        return Baseline(
+            model=manifest.model,
+            run_id=f"{self.as_of}",
+            as_of=self.as_of,
+            snapshot_id=manifest.snapshot_id,
+            accepted_at=self.as_of,
+            rows=manifest.rows,
+            label_counts=manifest.label_counts,
+            label_by_value=self.evidence.label_by_value,
+        )
+
+
+def judge_night(
+    model: str,
+    as_of: str,
+    folder: Path,
+    *,
+    rows: pd.DataFrame | None = None,
+    fault: Fault = lambda rows: rows,
+    controls: dict[str, Judged] | None = None,
+    overrides: dict | None = None,
+    predictions: Path = Path("nowhere"),
+    schema: Path | None = None,
+) -> Judged:
+    """Judge the night of `as_of` whose source has `rows` with `fault` planted in those of its window.
+
+    Raises what ingestion raises.
+    """
+    config = load_config(model).with_overrides(overrides or {})
+    end = dt.datetime.fromisoformat(as_of).replace(tzinfo=dt.UTC)
+    start, until = config.data.window_start(end), end - dt.timedelta(days=config.data.late_days)
+    rows = source_rows(model) if rows is None else rows
+    times = days_of(rows).dt.tz_localize("UTC")
+    folder.mkdir(parents=True, exist_ok=True)
+    body = folder / "body.csv"
+    fault(rows[(times >= start) & (times < until)].copy()).to_csv(body, index=False, errors="surrogateescape")
+    night = a_night(
+        model=model, run_id=f"night {as_of}", as_of=end, window_start=start, release=False, overrides=overrides or {}
+    )
+    download = fetch(FilesSource(path=str(body)), window_start=start, window_end=until, folder=folder)
+    ref = ingest(config, night, download, SnapshotStore(folder / "snapshots", model), folder=folder, schema=schema)
+    return measure(config, night, ref, controls or {}, predictions, schema)
+
+
+def measure(
+    config,
+    night: Night,
+    ref: SnapshotRef,
+    controls: dict[str, Judged],
+    predictions: Path,
+    schema_file: Path | None = None,
+) -> Judged:
+    """Statistics, distances and findings, as the pipeline's nodes have them."""
+    snapshot = Path(ref.path)
+    manifest = SnapshotManifest.load(snapshot / "manifest.json")
+    schema = read_schema(schema_file or config.folder)
+    override_thresholds(schema, night.overrides)
+    batch = pq.read_table(sorted(snapshot.glob("rows-*.parquet"))).combine_chunks().to_batches()[0]
+    label = config.data.label.column
+    if label in batch.schema.names:
+        batch = batch.filter(batch.column(label).is_valid())
+    columns = [name for name in manifest.columns if name not in config.data.ignore]
+    in_eval = split_hash(batch, config.data.id_columns or list(manifest.columns)) % 100 < config.data.eval_percent
+    features = {"train": batch.filter(~in_eval), "eval": batch.filter(in_eval)}
+    statistics = {split: statistics_of(iter([as_features(part, columns)])) for split, part in features.items()}
+    factors = config.data_gate.controls
+    compared = []
+    for name, factor in factors.items():
+        if name not in controls:
+            compared.append(Compared(Control(name=name, factor=factor, missing="this trial has none")))
+            continue
+        other = controls[name]
+        control = Control(name=name, factor=factor, folder="trial", baseline=other.baseline())
+        found = distances(statistics["train"], schema, before=other.train, factor=factor)
+        compared.append(Compared(control, Measured.of(other.train), found, other.evidence.rows))
+    about, asked, trained = compare(night, schema, predictions, snapshot)
+    served = Served(about)
+    if not about.missing:
+        served = Served(about, Measured.of(asked), Measured.of(trained), distances(trained, schema, beside=asked))
+    evidence = Evidence(
+        config=config,
+        night=night,
+        manifest=manifest,
+        delivery=ref.delivery,
+        schema=schema,
+        rows=SnapshotRows(snapshot),
+        train=Measured.of(statistics["train"]),
+        eval=Measured.of(statistics["eval"]),
+        anomalies={split: tfdv.validate_statistics(found, schema) for split, found in statistics.items()},
+        skew=distances(statistics["train"], schema, beside=statistics["eval"]),
+        compared=compared,
+        serving=served,
+        rows_accepted=[other.evidence.manifest.rows for other in controls.values()],
+    )
+    return Judged(evidence, statistics, snapshot)

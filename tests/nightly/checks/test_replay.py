@@ -1,0 +1,117 @@
+"""Proposed thresholds over findings of the past: which nights they would have held, and which thresholds fit."""
+
+import datetime as dt
+
+import pytest
+
+from nightly.cli import replay
+from nightly.io.paths import Places
+from nightly.records.findings import findings, history
+from nightly.records.night import GateResult, Reason
+from tests.nights import a_night
+
+START = dt.datetime(2015, 5, 1, tzinfo=dt.UTC)
+NIGHTS = 40
+
+
+def reason(check, subject, figure, threshold, control="", **more):
+    held = replay.is_figure(figure) and replay.beyond(check, figure, threshold)
+    return Reason(
+        check=check, subject=subject, figure=figure, threshold=threshold, control=control, message="", held=held, **more
+    )
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Forty nights: cash drifts by 0.010 to 0.049, one is a break; a small one says nothing; each has 4,000 rows on."""
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    places = Places.from_environment()
+    for number in range(NIGHTS):
+        as_of = START + dt.timedelta(days=number)
+        night = a_night(run_id=f"night-{number:02d}", trigger="scheduled", as_of=as_of)
+        drift = 0.3 if number == 20 else 0.010 + number / 1000
+        reasons = [
+            reason("min_rows", "", 4000 + number, 600),
+            reason("drift", "payment_type", drift, 0.05, "last_accepted", sample=3000, enough=300),
+            reason("drift", "payment_type", drift * 2, 0.075, "production", sample=3000, enough=300),
+            reason("drift", "company", 0.5, 0.04, "last_accepted", sample=100, enough=300).model_copy(
+                update={"held": False}
+            ),
+        ]
+        if number == 30:
+            anomaly = reason("schema", "fare", "Column dropped", "the curated schema")
+            reasons.append(anomaly.model_copy(update={"held": True}))
+        night.save(night.folder(places) / "request.json")
+        passed = not any(one.held for one in reasons)
+        result = GateResult(gate="data", passed=passed, reasons=reasons, decided_at=as_of)
+        result.save(night.folder(places) / "data_gate.json")
+    return places
+
+
+def held(places, **proposed):
+    thresholds = replay.Thresholds.of("taxi", {key.replace("__", "."): value for key, value in proposed.items()})
+    return replay.replay(findings(places, "taxi"), thresholds)
+
+
+def test_a_figure_has_its_history(places):
+    found = history(places, "taxi", "drift", "payment_type", "production")
+    assert len(found) == NIGHTS
+    assert [as_of for as_of, _, _ in found] == sorted(as_of for as_of, _, _ in found)
+    assert found[0][1] == "night-00" and found[0][2].figure == pytest.approx(0.02)
+    assert len(history(places, "taxi", "drift", "payment_type")) == 2 * NIGHTS
+
+
+def test_the_thresholds_of_today_hold_what_was_held(places):
+    was = {n for n, night in enumerate(findings(places, "taxi")) if not night.result.passed}
+    assert set(held(places)) == was == {20, *range(28, 40)}
+
+
+def test_a_proposal_holds_more_or_less_and_says_for_what(places):
+    assert set(held(places, drift__payment_type=0.1)) == {20, 30}  # times 1.5 against production
+    assert [r.check for r in held(places, drift__payment_type=0.1)[30]] == ["schema"]
+    assert len(held(places, data_gate__min_rows=4010, drift__payment_type=1)) == 10 + 1
+    looser = held(places, drift__payment_type=0.1, data_gate__min_rows_for_distance=50)
+    assert len(looser) == NIGHTS, "the small sample's 0.5 is judged then"
+    no_production = held(places, drift__payment_type=0.04, data_gate__controls__production=100)
+    assert {r.control for reasons in no_production.values() for r in reasons} <= {"last_accepted", ""}
+
+
+def test_what_it_suggests_passes_the_nights_that_passed(places):
+    nights = findings(places, "taxi")
+    found = replay.suggest(nights, replay.Thresholds.of("taxi", {}))
+    assert set(found) == {"data_gate.min_rows", "drift.payment_type"}, "figures of too few rows are not drawn from"
+    threshold, figures = found["drift.payment_type"]
+    assert threshold == pytest.approx(0.062, abs=0.002) and figures == 2 * 27
+    assert found["data_gate.min_rows"][0] == 3200
+    again = held(places, **{key.replace(".", "__"): value for key, (value, _) in found.items()})
+    assert not [n for n in again if nights[n].result.passed]
+
+
+def test_the_command_says_which_nights_and_why(places, capsys):
+    assert replay.main(["taxi", "--set", "drift.payment_type=0.1"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("would have held 2 of 40 nights (13 were held)\n")
+    assert "2015-05-21  night-20: held, would hold\n    drift payment_type against last_accepted: 0.3\n" in said
+    assert "2015-06-09  night-39: held, would pass" in said
+    assert replay.main(["taxi", "--suggest"]) == 0
+    assert "drift.payment_type" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["taxi", "--set", "data_gate.min_row=1"], "did you mean 'min_rows'"),
+        (["taxi", "--set", "drift.trip_start_month=1"], "the schema has a drift comparator for"),
+        (["taxi", "--set", "data_gate.min_rows"], "give KEY=NUMBER"),
+        (["taxis"], "did you mean 'taxi'"),
+    ],
+)
+def test_a_proposal_that_makes_no_sense_is_refused(places, capsys, words, said):
+    assert replay.main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_no_nights_yet(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
+    assert replay.main(["taxi"]) == 0
+    assert "has no nights yet" in capsys.readouterr().out

@@ -1,0 +1,203 @@
+"""bin/night: every way a night ends leaves the verdict that the page shows, and a fitting exit status."""
+
+import datetime as dt
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from nightly.cli import night as command
+from nightly.io.paths import ROOT, Places
+from nightly.records.night import GateResult, Reason, SnapshotRef, StepError, utc_now
+from nightly.records.release import ReleaseRecord
+from nightly.records.verdict import Outcome, Verdict
+
+TRIPS = "trip_start_timestamp,fare\n1451606400,9.5\n"
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    return Places.from_environment()
+
+
+@pytest.fixture
+def run(places, tmp_path, monkeypatch, capsys):
+    """Run the command with steps that find what the test says; its status, its verdict and what it printed."""
+    trips = tmp_path / "trips.csv"
+    trips.write_text(TRIPS)
+
+    def run(*words, **steps):
+        def step_function(name):
+            def work(folder, places):
+                return steps.get(name, well)(name, folder, places)
+
+            return work
+
+        monkeypatch.setattr(command.worker, "step_function", step_function)
+        status = command.main(["taxi", "--as-of", "2016-01-02", "--source", str(trips), *words])
+        return status, verdict(places), capsys.readouterr().out
+
+    return run
+
+
+def verdict(places):
+    paths = list((places.nights / "taxi").glob("*/verdict.json"))
+    return Verdict.load(paths[0]) if paths else None
+
+
+def well(name, folder, places):
+    if name == "snapshot":
+        ref = SnapshotRef(snapshot_id="ab", path="/nowhere", rows=42, created=True)
+        ref.save(folder / "snapshot.json")
+        return ref.model_dump()
+    if name.endswith("_gate"):
+        gate = GateResult(gate=name.removesuffix("_gate"), passed=True, reasons=[], decided_at=utc_now())
+        gate.save(folder / f"{name}.json")
+        return gate.model_dump(mode="json")
+    if name == "release":
+        (places.serving / "taxi/1480000000").mkdir(parents=True)
+        record = ReleaseRecord(
+            model="taxi",
+            version=1480000000,
+            state="released",
+            run_id=folder.name,
+            snapshot_id="ab",
+            code_version="abc",
+            requested_by="tests",
+            metrics={"auc": 0.7},
+            files={},
+            path="/nowhere",
+            previous_version=None,
+            released_at=utc_now(),
+        )
+        record.save(places.releases / "taxi/1480000000.json")
+        record.save(folder / "release.json")
+        return record.model_dump(mode="json")
+    return {}
+
+
+def held(name, folder, places):
+    reason = Reason(check="drift", subject="fare", figure=0.3, threshold=0.1, held=True, message="fare drifted by 0.3")
+    gate = GateResult(gate="data", passed=False, reasons=[reason], decided_at=utc_now())
+    gate.save(folder / f"{name}.json")
+    return gate.model_dump(mode="json")
+
+
+def empty(name, folder, places):
+    ref = SnapshotRef(snapshot_id="", path="", rows=0, created=False)
+    ref.save(folder / "snapshot.json")
+    return ref.model_dump()
+
+
+def broken(name, folder, places):
+    raise ValueError(f"{name} met a column it does not know")
+
+
+def interrupted(name, folder, places):
+    raise KeyboardInterrupt
+
+
+def test_a_night_that_releases_says_which_version_and_that_no_server_confirmed_it(run):
+    status, found, out = run("--release")
+    assert (status, found.outcome, found.version, found.production_version) == (4, Outcome.RELEASED, *[1480000000] * 2)
+    assert found.as_of == dt.datetime(2016, 1, 2, tzinfo=dt.UTC)
+    assert "RELEASED: version 1480000000 of taxi is released" in out
+
+
+def test_a_night_that_is_not_to_release_is_accepted(run):
+    status, found, _ = run()
+    assert (status, found.outcome) == (0, Outcome.ACCEPTED)
+
+
+def test_a_held_night_and_one_without_rows_end_with_3(run, places):
+    status, found, out = run(data_gate=held)
+    assert (status, found.outcome) == (3, Outcome.HELD_DATA) and "fare drifted by 0.3" in out
+
+
+def test_no_rows_are_no_data(run):
+    status, found, _ = run(snapshot=empty)
+    assert (status, found.outcome) == (3, Outcome.NO_DATA)
+
+
+def test_nights_that_start_in_the_same_second_have_a_folder_each(run, places, monkeypatch):
+    now = utc_now()
+    monkeypatch.setattr(command, "utc_now", lambda: now)
+    for _ in range(3):
+        run()
+    second = f"command__{now:%Y%m%dT%H%M%S}"
+    assert {folder.name for folder in (places.nights / "taxi").iterdir()} == {second, f"{second}_2", f"{second}_3"}
+
+
+@pytest.mark.parametrize(
+    "how, error, words",
+    [
+        (broken, ValueError, "trainer met a column it does not know"),
+        (interrupted, KeyboardInterrupt, "it was interrupted (Ctrl-C)"),
+    ],
+)
+def test_a_night_that_breaks_or_is_interrupted_has_failed(run, places, how, error, words):
+    with pytest.raises(error):
+        run(trainer=how)
+    found = verdict(places)
+    assert (found.outcome, found.failed_task) == (Outcome.FAILED, "trainer") and words in found.summary
+    [path] = (places.nights / "taxi").glob("*/trainer.error.json")
+    assert words in StepError.load(path).message
+
+
+def test_while_a_canary_is_compared_nothing_is_released(run, places):
+    (places.serving / "taxi/1470000000").mkdir(parents=True)
+    ReleaseRecord(
+        model="taxi",
+        version=1470000000,
+        state="canary",
+        run_id="the night before",
+        snapshot_id="ab",
+        code_version="abc",
+        requested_by="mary",
+        metrics={},
+        files={},
+        path="/nowhere",
+        previous_version=None,
+        released_at=utc_now(),
+        canary_since=dt.datetime(2016, 1, 1, 9, tzinfo=dt.UTC),
+    ).save(places.releases / "taxi/1470000000.json")
+    status, found, _ = run("--release")
+    assert (status, found.outcome) == (0, Outcome.ACCEPTED) and "canary 1470000000 is being compared" in found.summary
+
+
+def test_until_stops_without_a_verdict(run):
+    status, found, out = run("--until", "statistics")
+    assert (status, found) == (0, None) and out.startswith("done: ")
+
+
+@pytest.mark.parametrize(
+    "as_of, words", [("2999-01-01", "as_of 2999-01-01 is in the future"), ("yesterday", "as_of 'yesterday' is no date")]
+)
+def test_an_as_of_that_cannot_be_is_one_line(places, capsys, as_of, words):
+    assert command.main(["taxi", "--as-of", as_of]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not places.nights.exists(), "and no night has begun"
+
+
+@pytest.mark.parametrize("sign, status", [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)])
+def test_a_command_that_is_stopped_leaves_a_failed_verdict(tmp_path, sign, status):
+    """The real command, stopped while it waits for a source that never comes."""
+    var = tmp_path / "var"
+    words = [sys.executable, "-m", "nightly.cli.night", "complaints", "--as-of", "2016-01-02", "--source"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        words.append(f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        environment = {**os.environ, "NIGHTLY_VAR": str(var), "no_proxy": "*"}
+        with subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE) as run:
+            silent.settimeout(120)
+            silent.accept()
+            run.send_signal(sign)
+            run.communicate(timeout=120)
+    [path] = var.glob("nights/complaints/*/verdict.json")
+    found = Verdict.load(path)
+    assert run.returncode == status
+    assert (found.outcome, found.failed_task) == (Outcome.FAILED, "download")

@@ -1,0 +1,134 @@
+"""Beam's options are checked before anything runs; pipelines run on several processes, and are built for Dataflow."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow as pa
+import pytest
+import tensorflow_data_validation as tfdv
+from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+
+from nightly.engines.beam import BeamError, BeamOptionsError, check_reach, pipeline, pipeline_options
+from nightly.examples.encoding import SPLITS, Encoding, RowGroup
+from nightly.io.paths import ROOT
+from tests import beam_sources
+
+DATAFLOW = [
+    *("--runner=DataflowRunner", "--project=my-project", "--region=europe-west4", "--temp_location=gs://bucket/tmp"),
+    "--sdk_container_image=europe-docker.pkg.dev/my-project/ml/nightly:1",
+]
+PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--projct=x"], "no option '--projct=x'; did you mean '--project'"),
+        (["runner=DataflowRunner"], "did you mean '--runner'"),
+        (["--runner=FlnkRunner"], "no runner 'FlnkRunner'; did you mean 'FlinkRunner'"),
+        (["--direct_running_mode=many"], "--direct_running_mode: invalid choice: 'many' .*'multi_processing'"),
+        (["--direct_num_workers=two"], "--direct_num_workers: invalid int value: 'two'"),
+        (["--runner=FlinkRunner", "--flink_mster=host:8081"], "did you mean '--flink_master'"),
+        (["--runner=PortableRunner", "--environment_type=PROCESS"], "process_command is required"),
+        (DATAFLOW[:1], "project is missing: write --project=.*; region is missing.*; temp_location is missing.*image="),
+        (["--runner=dataflow", *DATAFLOW[1:4]], "workers would not have this project's code: write --sdk_container"),
+        ([*DATAFLOW, "--temp_location=/tmp"], r"Invalid GCS path \(/tmp\), given for the option: temp_location"),
+        ([*DATAFLOW, "--project=12345"], "Please make sure you specified the Project ID"),
+        ([*DATAFLOW, "--num_workers=9", "--max_num_workers=2"], r"num_workers \(9\) cannot exceed"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_with_what_to_write(args, message):
+    with pytest.raises(BeamOptionsError, match=message):
+        pipeline_options(args)
+
+
+def test_options_are_beams_own_objects():
+    options = pipeline_options(PROCESSES)
+    assert options.view_as(DirectOptions).direct_num_workers == 2
+    assert pipeline_options(DATAFLOW).view_as(StandardOptions).runner == "DataflowRunner"
+
+
+def test_options_of_a_job_server_are_left_to_it():
+    assert pipeline_options(["--runner=FlinkRunner", "--flink_master=host:8081", "--checkpointing_interval=60000"])
+
+
+@pytest.mark.parametrize("args", [[], ["--runner=DirectRunner"]])
+def test_the_direct_runner_downloads_nothing(args):
+    assert pipeline_options(args).view_as(StandardOptions).runner == "FnApiRunner"
+
+
+def test_dataflow_is_refused_paths_of_this_machine():
+    with pytest.raises(BeamOptionsError, match=r"DataflowRunner cannot read or write /mnt/snapshots: .*FlinkRunner"):
+        check_reach(pipeline_options(DATAFLOW), ["gs://bucket/data", Path("/mnt/snapshots")])
+    check_reach(pipeline_options(DATAFLOW), ["gs://bucket/data"])
+    check_reach(pipeline_options(PROCESSES), ["/mnt/snapshots"])
+
+
+def test_work_is_done_by_other_processes(tmp_path):
+    with pipeline(pipeline_options(PROCESSES)) as begin:
+        pids = begin | beam.Create(range(8), reshuffle=True) | beam.Map(beam_sources.pid)
+        _ = pids | beam.io.WriteToText(str(tmp_path / "pids"))
+    pids = {int(pid) for path in tmp_path.iterdir() for pid in path.read_text().split()}
+    assert len(pids) == 2 and os.getpid() not in pids
+
+
+def test_an_error_of_a_worker_is_the_pipelines_in_one_line():
+    with (
+        pytest.raises(BeamError, match=r"^ValueError: the source 7 is damaged \[while running"),
+        pipeline(pipeline_options(PROCESSES[:1])) as begin,
+    ):
+        _ = begin | beam.Create([7]) | beam.Map(beam_sources.damaged)
+
+
+def test_workers_end_with_the_process_group_of_their_task(tmp_path):
+    task = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            "import sys, apache_beam as beam\n"
+            "from nightly.engines.beam import pipeline, pipeline_options\n"
+            "from tests.beam_sources import endless\n"
+            "with pipeline(pipeline_options(sys.argv[2:])) as begin:\n"
+            "    begin | beam.Create([sys.argv[1]]) | beam.Map(endless)\n",
+            *(str(tmp_path), *PROCESSES[:1]),
+        ],
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not (pids := [int(path.name) for path in tmp_path.iterdir()]):
+            assert task.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        assert pids != [task.pid]
+    finally:
+        os.killpg(task.pid, signal.SIGKILL)
+        task.wait()
+    deadline = time.monotonic() + 60
+    command = Path(f"/proc/{pids[0]}/cmdline")
+    while command.exists() and command.read_bytes():  # a process that is dead and not yet waited for has no command
+        assert time.monotonic() < deadline, "a worker lives on"
+        time.sleep(0.1)
+
+
+def test_a_job_for_dataflow_is_built_without_a_cloud():
+    groups = [RowGroup("gs://bucket/snapshot/rows-00000-of-00001.parquet", 0)]
+    encoding = Encoding(["fare"], ["fare"], "big_tipper", eval_percent=20)
+    with pipeline(pipeline_options([*DATAFLOW, "--dry_run=True"])) as begin:
+        sources = begin | beam.Create(groups, reshuffle=True)
+        encoded = sources | beam.FlatMap(encoding.encode_group).with_output_types(bytes).with_outputs(*SPLITS)
+        for split in SPLITS:
+            _ = encoded[split] | f"write {split}" >> beam.io.WriteToTFRecord(f"gs://bucket/examples/Split-{split}/data")
+        rows = sources | beam.FlatMap(RowGroup.batches).with_output_types(pa.RecordBatch)
+        measured = rows | "measure" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
+        _ = measured | tfdv.WriteStatisticsToBinaryFile("gs://bucket/FeatureStats.pb")
+    job = begin.result.job
+    steps = {transform.unique_name.split("/")[0] for transform in job.proto_pipeline.components.transforms.values()}
+    assert {"write train", "write eval", "measure"} <= steps
+    environments = list(job.proto_pipeline.components.environments.values())
+    assert environments and all(b"my-project/ml/nightly:1" in environment.payload for environment in environments)
+    assert job.google_cloud_options.region == "europe-west4"

@@ -1,0 +1,96 @@
+"""What held a night, by cause and in a person's terms."""
+
+import pytest
+
+from nightly.nights.causes import causes, headline, moved
+from nightly.records.night import Contribution, Reason
+
+
+def reason(check="drift", subject="company", figure=0.1, threshold=0.05, held=True, **more):
+    default = {"message": f"{subject} is {figure} away from the control; {threshold} is allowed"}
+    return Reason(check=check, subject=subject, figure=figure, threshold=threshold, held=held, **(default | more))
+
+
+def value(name, share, control=None, rows=100):
+    return Contribution(value=name, rows=rows, share=share, control=control)
+
+
+RENAMED = [value("A", 0.07, 0.17), value("X", 0.1), value("B", 0.51, 0.5)]
+
+
+def test_a_renamed_value_is_one_cause_whatever_has_seen_it():
+    reasons = [
+        reason("schema", figure="Unexpected string values", threshold="the curated schema", values=[value("X", 0.1)]),
+        *(reason(control=control, values=RENAMED) for control in ("last_accepted", "production", "same_weekday")),
+        reason("max_unseen_share", figure=0.1, values=[value("X", 0.1)], action="Look whether values were renamed."),
+        reason("min_rows", "", 5000, 1000, held=False),
+    ]
+    [cause] = causes(reasons)
+    assert cause.headline == "company: A fell from 17 % to 7 %, new value X at 10 %: renamed?"
+    assert sorted(one.value for one in cause.values) == ["A", "B", "X"], "each value once"
+    assert len(cause.reasons) == 5 and cause.action.startswith("Ask the source's owner whether")
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        (
+            [value("Cash", 0.64, 0.73), value("Card", 0.36, 0.26)],
+            "Cash fell from 73 % to 64 %, Card rose from 26 % to 36 %",
+        ),
+        ([value("A", 0.0, 0.17, rows=0), value("X", 0.17)], "A, 17 % before, is gone, new value X at 17 %: renamed?"),
+        (
+            [value("X", 0.1), value("Y", 0.05), value("A", 0.8, 0.95)],
+            "A fell from 95 % to 80 %, new value X at 10 % and 1 more",
+        ),
+        ([value("", 0.3, 0.1)], "(empty) rose from 10 % to 30 %"),
+        ([], ""),
+    ],
+)
+def test_how_shares_moved_is_said_in_a_few_words(values, words):
+    assert moved(values) == words
+
+
+def test_the_delivery_comes_first_since_the_rest_may_follow_from_it():
+    reasons = [
+        reason("drift", "fare", 0.9, 0.1, message="fare is far"),
+        reason("max_missing_days", "day", 3, 0, message="3 days have no rows"),
+        reason("min_rows", "", 900, 1000, message="the snapshot has 900 rows; at least 1,000 are wanted"),
+    ]
+    first, second = causes(reasons)
+    assert (first.kind, first.subject, len(first.reasons)) == ("delivery", "", 2)
+    assert second.subject == "fare"
+
+
+def test_a_feature_of_the_requests_is_another_cause_than_that_of_the_data():
+    reasons = [reason("skew", "fare", control="serving"), reason("drift", "fare", control="last_accepted")]
+    assert {(cause.kind, cause.subject) for cause in causes(reasons)} == {("serving", "fare"), ("feature", "fare")}
+
+
+def test_what_the_model_gate_found_is_one_cause_led_by_the_whole():
+    reasons = [
+        reason("auc", "company=A", 0.4, 0.6, message="auc of company=A is 0.4000; at least 0.6 is wanted"),
+        reason(
+            "auc against production", "all examples", -0.4, -0.02, message="auc is 0.5500, and 0.9500 in production"
+        ),
+        reason("auc", "all examples", 0.55, 0.6, message="auc is 0.5500; at least 0.6 is wanted"),
+    ]
+    [cause] = causes(reasons)
+    assert cause.headline == "auc is 0.5500, at least 0.6 is wanted; 3 of its figures are not good enough"
+
+
+def test_a_change_of_the_label_and_a_column_that_is_gone_are_said_plainly():
+    label = reason("max_label_change", "tip", 0.07, values=[value("1", 0.24, 0.17)])
+    gone = reason("schema", "pay", "Column dropped", "the curated schema", message="pay: Column is completely missing")
+    assert {cause.headline for cause in causes([label, gone])} == {
+        "tip: 24 % are positive, 17 % before",
+        "pay: the column is gone",
+    }
+
+
+def test_a_long_list_of_causes_is_named_and_not_told():
+    found = causes(
+        [reason(subject=name, figure=0.9 - n / 10, message=f"{name} is far") for n, name in enumerate("abcde")]
+    )
+    assert headline(found) == "a is far; and 4 more causes: b, c, d, …"
+    assert headline(found[:2]) == "a is far; b is far"

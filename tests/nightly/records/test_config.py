@@ -1,0 +1,174 @@
+"""A model's config is validated when it is read, and says what is wrong, where, and what was meant."""
+
+import pytest
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from nightly.records import columns
+from nightly.records.base import ContractError
+from nightly.records.config import load_config, model_names
+
+GOOD = """
+description = "a model"
+[source]
+path = "somewhere"
+kind = "files"
+[data]
+id_columns = ["id"]
+time_column = "day"
+label = { column = "y", positive = ["1"] }
+[model_gate.metrics]
+auc = { floor = 0.6, max_drop = 0.02 }
+"""
+
+
+def write(models, text, name="mine"):
+    (models / name).mkdir(exist_ok=True)
+    (models / name / "config.toml").write_text(text)
+
+
+def test_a_good_config_is_read_with_its_folder_as_name(tmp_path):
+    write(tmp_path, GOOD)
+    config = load_config("mine", tmp_path)
+    assert config.name == "mine"
+    assert config.data.eval_percent == 20
+    assert config.model_gate.metrics["auc"].floor == 0.6
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('kind = "files"', 'kind = "fils"'), ["source", "fils", "files"]),
+        (('path = "somewhere"', 'pth = "somewhere"'), ["source.files.pth", "did you mean 'path'"]),
+        (('time_column = "day"', 'time_colum = "day"'), ["data.time_colum", "did you mean 'time_column'"]),
+        (("[model_gate.metrics]", "[data_gat]\n[model_gate.metrics]"), ["data_gat", "did you mean 'data_gate'"]),
+        (("floor = 0.6", "flor = 0.6"), ["model_gate.metrics.auc.flor", "did you mean 'floor'"]),
+        (("floor = 0.6", "ceiling = 0.6"), ["auc", "not a mix of both"]),
+        (("floor = 0.6, max_drop = 0.02", ""), ["auc", "at least one of floor"]),
+        (('id_columns = ["id"]', "eval_percent = 70"), ["data.eval_percent", "70", "data.id_columns", "required"]),
+        (("[data]", "[data"), ["not TOML", "line"]),
+        (("[data]", '[release]\ngcs = "s3://models"\n[data]'), ["release", "s3://models", "gs://BUCKET/PREFIX"]),
+        (("[data]", '[release]\ngcs = "gs://models/"\n[data]'), ["release", "without a / at its end"]),
+        (
+            ("[data]", '[release.vertex]\nproject = "p"\nregion = "r"\nimage = "i"\n[data]'),
+            ["release", "set release.gcs too"],
+        ),
+        (
+            ("[data]", '[release.vertex]\nproject = "p"\nregoin = "r"\nimage = "i"\n[data]'),
+            ["release.vertex.regoin", "did you mean 'region'"],
+        ),
+        (('positive = ["1"]', "positive = []"), ["data.label.positive", "name at least one value"]),
+        (('positive = ["1"]', 'positive = ["1", "1"]'), ["data.label.positive", "'1' stands in it more than once"]),
+        (('positive = ["1"]', 'positive = ["1", " "]'), ["data.label.positive", "' ' is blank"]),
+        (("[data]", '[schedule]\ntimezone = "Europe/Berlim"\n[data]'), ["there is no time zone", "'Europe/Berlin'"]),
+        (("[data]", '[schedule]\ntimezone = "Mars"\n[data]'), ["schedule.timezone: there is no time zone 'Mars'"]),
+        (("[data]", '[data]\ntime_format = "epoch"'), ["data.time_format", "did you mean 'epoch_s'"]),
+        (("[data]", '[data]\ntime_format = "%Y-%m-%Q"'), ["data.time_format", "'Q' is a bad directive"]),
+        (("[data]", '[data]\ntime_format = "%H:%M"'), ["data.time_format", "does not tell year, month and day"]),
+        (("[data]", '[data]\nignore = ["y"]'), ["data: ignore leaves the label 'y' out"]),
+        (("[data]", '[data]\nignore = ["a", "a"]'), ["data.ignore: 'a' stands in it more than once"]),
+        (("[data]", '[data]\nrename = { A = "b", C = "b" }'), ["data: rename gives the name 'b' to more than one"]),
+        (("[data]", '[data]\nrename = { day = "date" }'), ["no column has the name 'day'; write 'date'"]),
+        (('["id"]', '["Trip ID"]'), ["no column has the name 'Trip ID'; write 'trip_id'"]),
+        (('column = "y"', 'column = "day"'), ["'day' cannot be the label and the time_column"]),
+        (("auc = {", "acu = {"), ["model_gate.metrics: there is no metric 'acu'", "did you mean 'auc'"]),
+        (("auc = { floor = 0.6, max_drop = 0.02 }", ""), ["model_gate: metrics is empty"]),
+        (("max_drop = 0.02", "max_drop = -0.02"), ["model_gate.metrics.auc.max_drop", "-0.02"]),
+        (("floor = 0.6", "floor = nan"), ["model_gate.metrics.auc.floor", "finite"]),
+        (("[data]", "[data_gate]\nmax_age_days = inf\n[data]"), ["data_gate.max_age_days", "finite"]),
+        (("[data]", "[data_gate]\ncontrols = { production = nan }\n[data]"), ["controls.production", "finite"]),
+        (
+            ("[model_gate.metrics]", "[model_gate.slice_metrics]\nauc = { floor = 0.5 }\n[model_gate.metrics]"),
+            ["slices"],
+        ),
+        (("[data]", "[training]\nsteps = 0\n[data]"), ["training.steps", "greater than or equal to 1"]),
+        (("[data]", "[data]\nlook_back_days = -1"), ["data.look_back_days", "greater than or equal to 1"]),
+        (("[data]", "[data]\nlook_back_days = 1000000"), ["data.look_back_days", "less than or equal to"]),
+        (('path = "somewhere"', 'path = ""'), ["source.files.path", "at least 1 character"]),
+    ],
+)
+def test_a_bad_config_is_refused_with_the_place_and_the_nearest_valid_name(tmp_path, change, said):
+    write(tmp_path, GOOD.replace(*change))
+    with pytest.raises(ContractError) as error:
+        load_config("mine", tmp_path)
+    for words in said:
+        assert words in str(error.value)
+    assert str(tmp_path / "mine/config.toml") in str(error.value)
+
+
+SCHEMA = """
+feature { name: "id" type: BYTES }  # a { brace } in a comment, and one in "quotes"
+feature { name: "day" type: BYTES presence { min_fraction: 1.0 } }
+feature { name: "y" type: BYTES domain: "answers" }
+feature { name: "amount" type: FLOAT float_domain { min: -1.5 } }
+string_domain { name: "answers" value: "1" value: "0" }
+default_environment: "TRAINING"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "schema_change", "said"),
+    [
+        (('["id"]', '["idd"]'), (), ["data.id_columns: 'idd' is no feature", "did you mean 'id'"]),
+        (('"day"', '"dayy"'), (), ["data.time_column: 'dayy' is no feature", "did you mean 'day'"]),
+        (('column = "y"', 'column = "yy"'), (), ["data.label.column: schema.pbtxt has no feature 'yy'", "'y'"]),
+        (('positive = ["1"]', 'positive = ["one"]'), (), ["data.label.positive: y has no value 'one'", "0, 1"]),
+        (
+            ('positive = ["1"]', 'positive = ["yes"]'),
+            ('BYTES domain: "answers"', "INT"),
+            ["'yes' is no INT, which y is"],
+        ),
+        (("[model_gate.m", '[model_gate]\nslices = ["amout"]\n[model_gate.m'), (), ["no feature 'amout'", "'amount'"]),
+        (("[model_gate.m", '[model_gate]\nslices = ["y"]\n[model_gate.m'), (), ["'y' is the label: slice by another"]),
+        (("[data]", '[model_gate]\nslices = ["amount"]\n[data]\nignore = ["amount"]'), (), ["'amount' is ignored"]),
+        ((), ('name: "amount"', 'nam: "amount"'), ["schema.pbtxt, line 5: a feature has no field 'nam'", "'name'"]),
+        ((), ("string_domain", "strng_domain"), ["line 6: a schema has no field 'strng_domain'", "'string_domain'"]),
+        ((), ("min: -1.5 } }", "min: -1.5 }"), ["is not a schema in text format", "no closing brace"]),
+    ],
+)
+def test_a_config_that_contradicts_the_curated_schema_is_refused(tmp_path, change, schema_change, said):
+    write(tmp_path, GOOD.replace(*change) if change else GOOD)
+    (tmp_path / "mine/schema.pbtxt").write_text(SCHEMA.replace(*schema_change) if schema_change else SCHEMA)
+    with pytest.raises(ContractError) as error:
+        load_config("mine", tmp_path)
+    for words in said:
+        assert words in str(error.value)
+
+
+def test_a_config_that_fits_the_curated_schema_is_read(tmp_path):
+    text = GOOD.replace("[model_gate.m", '[model_gate]\nslices = ["amount"]\n[model_gate.m')
+    write(tmp_path, text.replace("[data]", '[data]\nignore = ["of_the_bank"]\nrename = { Bank = "of_the_bank" }'))
+    (tmp_path / "mine/schema.pbtxt").write_text(SCHEMA)
+    assert load_config("mine", tmp_path).model_gate.slices == ["amount"]
+
+
+def test_the_fields_that_a_schema_may_have_are_tfdvs():
+    assert set(columns.SCHEMA_FIELDS) == set(schema_pb2.Schema.DESCRIPTOR.fields_by_name)
+    assert set(columns.FEATURE_FIELDS) == set(schema_pb2.Feature.DESCRIPTOR.fields_by_name)
+
+
+def test_an_unknown_model_is_refused_with_the_nearest_name(tmp_path):
+    write(tmp_path, GOOD, "taxi")
+    with pytest.raises(ContractError, match="did you mean 'taxi'"):
+        load_config("taxy", tmp_path)
+
+
+def test_overrides_replace_thresholds_for_one_run_and_are_validated(tmp_path):
+    write(tmp_path, GOOD)
+    config = load_config("mine", tmp_path)
+    changed = config.with_overrides({"data_gate.min_rows": 10, "model_gate.metrics.auc.floor": 0.5, "drift.x": 0.4})
+    assert changed.data_gate.min_rows == 10
+    assert changed.model_gate.metrics["auc"].floor == 0.5
+    assert config.data_gate.min_rows == 1000
+    with pytest.raises(ContractError, match="did you mean 'min_rows'"):
+        config.with_overrides({"data_gate.min_row": 10})
+    with pytest.raises(ContractError, match="did you mean 'data_gate'"):
+        config.with_overrides({"datagate.min_rows": 10})
+    for bad in (-0.1, "0.1", float("nan"), True):
+        with pytest.raises(ContractError, match="give a number, 0 or more"):
+            config.with_overrides({"drift.x": bad})
+
+
+def test_the_models_of_the_project_are_valid():
+    assert {"complaints", "taxi"} <= set(model_names())
+    for name in model_names():
+        assert load_config(name).description

@@ -1,0 +1,98 @@
+"""A canary in the serving volume: one at most, beside the version in production, which it does not disturb."""
+
+from pathlib import Path
+
+import pytest
+
+from nightly.io.paths import Places
+from nightly.records.canary import Comparison
+from nightly.records.night import utc_now
+from nightly.records.release import ReleaseRecord, Rollback
+from nightly.release.errors import CanaryRunning, ReleaseError
+from nightly.release.store import ReleaseStore
+from nightly.serving.rollback import REQUEST, step
+from tests.nightly.release.models import NOW, export, names, release
+from tests.nightly.release.test_crashes import Server
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ReleaseStore:
+    """Two released versions."""
+    store = ReleaseStore(tmp_path / "serving", tmp_path / "releases", "taxi")
+    for i in range(2):
+        release(store, export(tmp_path / "export", str(i)), f"run-{i}", NOW + i)
+    return store
+
+
+def to_canary(store: ReleaseStore, source: Path, run_id: str = "run-canary") -> ReleaseRecord:
+    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}, "now": NOW + 9}
+    return store.release(export(source, "c"), run_id=run_id, server=Server(store), canary_share=0.1, **said)
+
+
+def test_it_is_beside_production_and_another_release_waits_for_it(store, tmp_path):
+    record = to_canary(store, tmp_path / "export")
+
+    assert (record.state, record.previous_version, record.canary_share) == ("canary", NOW + 1, 0.1)
+    assert store.canary() == record and store.production() == NOW + 1
+    assert store.waits_for("run-canary") == "" and f"canary {record.version}" in store.waits_for("run-9")
+    with pytest.raises(CanaryRunning, match=r"is being compared with production since .* UTC"):
+        release(store, export(tmp_path / "other", "o"), "run-9")
+    assert to_canary(store, tmp_path / "export") == record, "its own run's retry is not refused"
+
+
+def test_the_first_version_of_a_model_is_nobodys_canary(tmp_path):
+    store = ReleaseStore(tmp_path / "serving", tmp_path / "releases", "taxi")
+    record = to_canary(store, tmp_path / "export")
+    assert (record.state, record.canary_share) == ("released", None)
+
+
+def test_without_a_model_server_there_are_no_labels_and_so_no_canary(store, tmp_path):
+    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
+    with pytest.raises(ReleaseError, match="NIGHTLY_SERVING_REST"):
+        store.release(export(tmp_path / "export", "c"), run_id="run-9", canary_share=0.1, **said)
+    assert len(store.records()) == 2
+
+
+def test_retention_keeps_canary_production_and_predecessor(store, tmp_path):
+    record = to_canary(store, tmp_path / "export")
+    assert store.retain(1) == []
+    assert names(store.folder) == [str(NOW), str(NOW + 1), str(record.version)]
+    store.promote(record.version, server=Server(store))
+    assert store.retain(2) == [NOW]
+
+
+def test_what_is_no_canary_is_neither_promoted_nor_stopped(store):
+    with pytest.raises(ReleaseError, match="is released"):
+        store.promote(NOW, server=Server(store))
+    with pytest.raises(ReleaseError, match="no canary"):
+        store.stop(NOW + 1, "worse", server=None)
+    assert store.versions() == [NOW, NOW + 1]
+
+
+def test_a_damaged_canary_is_not_promoted(store, tmp_path):
+    record = to_canary(store, tmp_path / "export")
+    (Path(record.path) / "saved_model.pb").write_bytes(b"other")
+    with pytest.raises(ReleaseError, match=r"saved_model\.pb has changed"):
+        store.promote(record.version, server=Server(store))
+    assert store.production() == NOW + 1
+
+
+def test_a_rollback_withdraws_the_canary_too_and_ends_its_comparison(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
+    for name in ("SERVING_REST", "SERVING_GRPC", "SERVING", "RELEASES"):
+        monkeypatch.delenv(f"NIGHTLY_{name}", raising=False)
+    places = Places.from_environment()
+    store = ReleaseStore(places.serving, places.releases, "taxi")
+    for i in range(2):
+        release(store, export(tmp_path / "export", str(i)), f"run-{i}", NOW + i)
+    canary = to_canary(store, tmp_path / "export")
+    Comparison(model="taxi", version=canary.version, stable=NOW + 1, share=0.1, since=utc_now()).keep(places)
+    folder = places.night("taxi", "manual__1")
+    Rollback(model="taxi", reason="both are wrong", requested_by="ada").save(folder / REQUEST)
+
+    done = Rollback.parse(step(folder, places), where="test")
+
+    assert (done.version, done.withdrawn) == (NOW, [NOW + 1, canary.version])
+    assert store.canary() is None and store.record(canary.version).state == "quarantined"
+    [comparison] = Comparison.all(places, "taxi")
+    assert (comparison.decision, comparison.decided_by) == ("stop", "ada") and "both are wrong" in comparison.reason

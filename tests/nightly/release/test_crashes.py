@@ -1,0 +1,403 @@
+"""What others see while versions are released, and what is left when the process that does it is killed."""
+
+import datetime as dt
+import itertools
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import nightly.records.base
+import nightly.release.files
+import nightly.release.store
+import nightly.release.transitions
+import nightly.release.versions
+from nightly.records.release import ReleaseRecord, Verification
+from nightly.release.errors import CanaryRunning, NotVerifiedYet, ServerNotReached, WithdrawnError
+from nightly.release.store import ReleaseStore
+from tests.nightly.release.models import NOW, export, loadable, names, release, whole
+
+RELEASE = (nightly.release.files, nightly.release.store, nightly.release.transitions, nightly.release.versions)
+TRACED = {module.__file__ for module in (*RELEASE, nightly.records.base, shutil)}
+FORK = get_context("fork")
+
+pytestmark = pytest.mark.timeout(1800)  # a process dies once a line, on a machine that runs both sides of the tests
+
+
+def died_at(step: int, work: Callable[[], object]) -> bool:
+    """Run `work` in a child that kills itself (SIGKILL) before its `step`-th line; False if it ended before that."""
+    child = os.fork()
+    if child == 0:
+        left = step
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename not in TRACED:
+                return None
+            if event == "line":
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        status = 1
+        try:
+            sys.settrace(trace)
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0
+    return False
+
+
+def deaths(
+    new: Callable[[], ReleaseStore], work: Callable[[ReleaseStore], object], every: int = 1
+) -> Iterator[ReleaseStore]:
+    """A store for each line at which `work` was killed, until it lives to its end."""
+    for step in itertools.count(0, every):
+        store = new()
+        if not died_at(step, lambda store=store: work(store)):
+            return
+        yield store
+
+
+@pytest.fixture
+def work() -> Iterator[Callable[..., ReleaseStore]]:
+    """A function that gives a store with `released` versions in a new place, and clears the last one away.
+
+    In memory where there is such a place: a thousand deaths sync a hundred thousand times.
+    """
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2**28
+    with tempfile.TemporaryDirectory(dir=memory if roomy else None) as folder:
+        yield stores(Path(folder))
+
+
+def stores(tmp_path: Path) -> Callable[..., ReleaseStore]:
+    export(tmp_path / "export", kilobytes=1)
+    templates = {}
+    places = iter(range(10**6))
+
+    def new(released: int) -> ReleaseStore:
+        if released not in templates:
+            templates[released] = tmp_path / f"template-{released}"
+            store = ReleaseStore(templates[released] / "serving", templates[released] / "releases", "taxi")
+            for i in range(released):
+                release(store, export(tmp_path / f"old-{i}", str(i), 1), f"old-{i}", NOW - 100 + i)
+        number = next(places)
+        shutil.rmtree(tmp_path / str(number - 1), ignore_errors=True)
+        place = tmp_path / str(number)
+        if released:
+            shutil.copytree(templates[released], place)
+        return ReleaseStore(place / "serving", place / "releases", "taxi")
+
+    new.source = tmp_path / "export"
+    return new
+
+
+def check_after_crash(store: ReleaseStore, before: list[int]) -> None:
+    """Whatever was interrupted: what the server can load is whole, and what was released is still there."""
+    there = loadable(store.folder)
+    assert all(whole(store.folder / str(version)) for version in there)
+    assert set(before) <= set(there) and len(there) <= len(before) + 1
+    assert there or not store.folder.exists(), "an empty base path unloads the model"
+
+
+@pytest.mark.parametrize("released", [0, 2], ids=["first release", "later release"])
+def test_a_release_killed_at_any_line_is_whole_or_absent_and_its_retry_makes_exactly_one_version(work, released):
+    before = [NOW - 100 + i for i in range(released)]
+    killed = 0
+    for store in deaths(lambda: work(released), lambda store: release(store, work.source)):
+        check_after_crash(store, before)
+
+        record = release(store, work.source)
+
+        assert loadable(store.folder) == [*before, record.version] == store.versions(), f"killed at step {killed}"
+        assert [r.version for r in store.records() if r.run_id == "run-1"] == [record.version]
+        assert store.verify(record.version).state == "released"
+        assert record.previous_version == (before[-1] if before else None)
+        assert names(store.folder) == [str(version) for version in store.versions()], "leftovers"
+        assert len(names(store.releases)) == released + 2 and names(store.serving) == ["taxi"]
+        killed += 1
+    assert killed > 150  # lines on the way through a release; fewer would mean that the tracing saw nothing
+
+
+def test_a_retry_that_is_killed_too_can_be_retried(work):
+    killed = 0
+    for first in range(0, 400, 40):
+
+        def dead(first: int = first) -> ReleaseStore:
+            store = work(1)
+            died_at(first, lambda: release(store, work.source))
+            return store
+
+        for store in deaths(dead, lambda store: release(store, work.source), every=17):
+            check_after_crash(store, [NOW - 100])
+            release(store, work.source)
+            assert len(store.versions()) == len(store.records()) == 2
+            killed += 1
+    assert killed > 50
+
+
+def test_another_run_completes_the_release_that_died_after_its_rename(work):
+    completed = 0
+    for store in deaths(lambda: work(1), lambda store: release(store, work.source), every=5):
+        renamed = len(loadable(store.folder)) == 2
+        other = release(store, work.source, "run-2", NOW + 60)
+        runs = [record.run_id for record in store.records() if record.state == "released"]
+        assert runs == (["old-0", "run-1", "run-2"] if renamed else ["old-0", "run-2"])
+        assert other.previous_version == (NOW if renamed else NOW - 100)
+        completed += renamed
+    assert completed
+
+
+class Server:
+    """Answers for every version; which ones have the labels `stable` and `canary` it keeps in files."""
+
+    address = "grpc://server"
+
+    def __init__(self, store: ReleaseStore) -> None:
+        self.stable = store.releases.parent / "stable"
+        self.canary = store.releases.parent / "canary"
+
+    def check(self) -> None:
+        pass
+
+    def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
+        figures = {"golden_examples": 1, "largest_difference": 0, "tolerance": 0, "p99_ms": 1, "seconds": 1}
+        now = dt.datetime.now(dt.UTC)
+        return Verification(server=self.address, previous_p99_ms=None, verified_at=now, **figures)
+
+    def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
+        for labelled in (version, canary):
+            assert labelled in (None, *loadable), "a label of a version that is not there fails all its clients"
+        self.stable.write_text(str(version))
+        self.canary.write_text(str(canary))
+
+
+def verified(
+    store: ReleaseStore,
+    source: Path,
+    run_id: str = "run-1",
+    share: float | None = None,
+    server: Server | None = None,
+) -> ReleaseRecord:
+    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
+    return store.release(source, run_id=run_id, now=NOW, server=server or Server(store), canary_share=share, **said)
+
+
+@pytest.mark.parametrize("again", ["run-1", "run-2"], ids=["retry", "another run"])
+def test_a_verified_release_killed_at_any_line_is_in_production_only_when_it_is_verified(work, again):
+    killed = unverified = 0
+    for store in deaths(lambda: work(1), lambda store: verified(store, work.source), every=5):
+        there = {record.version: record for record in store.records()}
+        production = store.production()
+        assert production == NOW - 100 or there[production].verification is not None
+        dead = [record.version for record in store.records() if record.state == "verifying"]
+        unverified += bool(dead)
+
+        record = verified(store, work.source, again)
+
+        assert store.production() == record.version and record.verification is not None
+        assert Server(store).stable.read_text() == str(record.version)
+        states = {r.version: r.state for r in store.records()}
+        if again == "run-1":
+            assert states == {NOW - 100: "released", record.version: "released"}
+        else:
+            assert set(dead) <= {record.version}, "the same files have their number again"
+        assert "verifying" not in states.values()
+        killed += 1
+    assert killed > 30 and unverified > 2
+
+
+def test_an_unverified_version_killed_at_any_line_while_it_is_released_again_keeps_its_number(work):
+    killed = 0
+
+    class Away(Server):
+        def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
+            raise ServerNotReached("it is away")
+
+    def new() -> ReleaseStore:
+        store = work(1)
+        with pytest.raises(NotVerifiedYet):
+            verified(store, work.source, server=Away(store))
+        return store
+
+    other = export(work.source.with_name("another-model"), "another", 1)
+    for store in deaths(new, lambda store: verified(store, work.source), every=3):
+        assert loadable(store.folder) in ([NOW - 100], [NOW - 100, NOW])
+        assert verified(store, other, "run-2").version > NOW, "a server had it as the version of other files"
+        assert verified(store, work.source).state == "released"
+        assert [record.state for record in store.records()].count("unverified") == 0
+        assert names(store.folder) == [str(version) for version in store.versions()], "leftovers"
+        killed += 1
+    assert killed > 50
+
+
+@pytest.mark.parametrize("again", ["run-1", "run-2"], ids=["retry", "another run"])
+def test_a_canary_killed_at_any_line_is_the_canary_by_its_retry_and_production_never_moves(work, again):
+    killed = canaries = 0
+    stable = NOW - 100
+    for store in deaths(lambda: work(1), lambda store: verified(store, work.source, share=0.1), every=5):
+        assert store.production() == stable
+        was = store.canary()
+        canaries += was is not None
+
+        if again == "run-2" and was is not None:
+            with pytest.raises(CanaryRunning):
+                verified(store, work.source, again, 0.1)
+            record = was
+        else:
+            record = verified(store, work.source, again, 0.1)
+
+        assert store.canary() == record and record.state == "canary" and record.previous_version == stable
+        assert store.production() == stable
+        if Server(store).stable.exists():
+            assert (Server(store).stable.read_text(), Server(store).canary.read_text()) == (
+                str(stable),
+                str(record.version),
+            )
+        assert [r.state for r in store.records() if r.state in ("canary", "verifying")] == ["canary"]
+        killed += 1
+    assert killed > 30
+
+
+@pytest.mark.parametrize("end", ["promote", "stop"])
+def test_the_end_of_a_canary_killed_at_any_line_is_completed_by_its_retry(work, end):
+    killed = 0
+
+    def new() -> ReleaseStore:
+        store = work(2)
+        verified(store, work.source, share=0.1)
+        return store
+
+    def act(store: ReleaseStore) -> ReleaseRecord:
+        server = Server(store)
+        return store.promote(NOW, server=server) if end == "promote" else store.stop(NOW, "worse", server=server)
+
+    for store in deaths(new, act, every=2):
+        assert store.production() in ((NOW - 99, NOW) if end == "promote" else (NOW - 99,))
+        record = act(store)
+        assert act(store) == record, "a second time changes nothing"
+        server = Server(store)
+        stable = NOW if end == "promote" else NOW - 99
+        assert (server.stable.read_text(), server.canary.read_text()) == (str(stable), "None")
+        assert store.canary() is None and store.production() == stable
+        assert record.state == ("released" if end == "promote" else "quarantined")
+        if end == "stop":
+            with pytest.raises(WithdrawnError, match="worse"):
+                verified(store, work.source, share=0.1)
+        killed += 1
+    assert killed > 20
+
+
+def test_a_quarantine_killed_at_any_line_is_completed_by_its_retry(work):
+    killed = 0
+    for store in deaths(lambda: work(2), lambda store: store.quarantine(NOW - 99, "bad")):
+        assert NOW - 100 in store.versions()
+        record = store.quarantine(NOW - 99, "bad")
+        assert (record.state, record.why) == ("quarantined", "bad")
+        assert loadable(store.folder) == store.versions() == [NOW - 100]
+        with pytest.raises(WithdrawnError):
+            release(store, work.source.with_name("old-1"), "old-1")
+        killed += 1
+    assert killed > 20
+
+
+def test_retention_killed_at_any_line_leaves_whole_versions_and_is_completed_by_its_retry(work):
+    killed = 0
+    for store in deaths(lambda: work(3), lambda store: store.retain(2)):
+        there = loadable(store.folder)
+        assert there[-2:] == [NOW - 99, NOW - 98] and all(whole(store.folder / str(version)) for version in there)
+        store.retain(2)
+        assert store.versions() == loadable(store.folder) == [NOW - 99, NOW - 98]
+        assert [record.state for record in store.records()] == ["removed", "released", "released"]
+        assert len(names(store.folder)) == 2
+        killed += 1
+    assert killed > 50
+
+
+@contextmanager
+def watching(folder: Path) -> Iterator[list[Any]]:
+    """A server in a process of its own: polls `folder`, reads each version when it appears. Gives what it saw."""
+    answers = FORK.Queue()
+    stop = FORK.Event()
+
+    def poll() -> None:
+        seen, broken, emptied, backwards, polls = set(), [], 0, 0, 0
+        while not stop.is_set() or polls == 0:
+            there = loadable(folder)
+            polls += 1
+            new = [version for version in there if version not in seen]
+            # What retention took away between the listing and the reading was old: the server has it in memory.
+            broken += [v for v in new if not whole(folder / str(v)) and (folder / str(v)).exists()]
+            backwards += any(seen and version < max(seen) for version in new)
+            seen.update(there)
+            emptied += bool(seen) and not there
+        answers.put([sorted(seen), broken, emptied, backwards, polls])
+
+    watcher = FORK.Process(target=poll)
+    watcher.start()
+    saw: list[Any] = []
+    try:
+        yield saw
+    finally:
+        stop.set()
+        saw += answers.get(timeout=60)
+        watcher.join()
+
+
+def test_a_watching_server_never_sees_a_half_version_or_none_at_all(tmp_path):
+    store = ReleaseStore(tmp_path / "serving", tmp_path / "releases", "taxi")
+    with watching(store.folder) as saw:
+        for i in range(60):
+            record = release(store, export(tmp_path / "export", str(i), 256), f"run-{i}", NOW + i)
+            time.sleep(0.005)
+            if i % 7 == 6:
+                store.quarantine(record.version, "bad")
+            store.retain(3)
+    seen, broken, emptied, backwards, polls = saw
+    assert (broken, emptied, backwards) == ([], 0, 0)
+    assert len(seen) > 50 and polls > 300
+
+
+def test_concurrent_releases_of_different_runs_all_get_a_version_of_their_own(tmp_path):
+    store = ReleaseStore(tmp_path / "serving", tmp_path / "releases", "taxi")
+    sources = [export(tmp_path / f"export-{i}", str(i), 256) for i in range(6)]
+    with watching(store.folder) as saw:
+        run_all(lambda i: release(store, sources[i], f"run-{i}"), 6)
+    assert saw[1:3] == [[], 0]
+    assert store.versions() == list(range(NOW, NOW + 6))
+    assert sorted(record.run_id for record in store.records()) == [f"run-{i}" for i in range(6)]
+    assert [record.previous_version for record in store.records()] == [None, *store.versions()[:-1]]
+
+
+def test_concurrent_releases_of_one_run_make_one_version(tmp_path):
+    store = ReleaseStore(tmp_path / "serving", tmp_path / "releases", "taxi")
+    source = export(tmp_path / "export", kilobytes=256)
+    run_all(lambda i: release(store, source, now=NOW + i), 6)
+    assert len(store.versions()) == len(store.records()) == 1
+
+
+def run_all(work: Callable[[int], object], number: int) -> None:
+    processes = [FORK.Process(target=work, args=(i,)) for i in range(number)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0] * number

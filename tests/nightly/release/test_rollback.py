@@ -1,0 +1,229 @@
+"""Production goes back, on disk, in a real server, and in what the next night is compared with."""
+
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from nightly.baselines import Baseline, accept
+from nightly.cli.releases import main
+from nightly.io.paths import ROOT, Places, python_path
+from nightly.records.release import Rollback
+from nightly.release.errors import ReleaseError, ReleaseNotVerified, ServerNotReached, WithdrawnError
+from nightly.release.store import ReleaseStore
+from nightly.serving import models_config as live
+from nightly.serving import verify
+from nightly.serving.confirmation import NOT_CONFIRMED
+from nightly.serving.rollback import REQUEST, step
+from nightly_client import Client, ServingError, example
+from tests.nightly.release.models import NOW, export, names, release
+from tests.server import live_server
+from tests.server.servers import wait_for
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch) -> Places:
+    """Of a project without a model server, in which taxi has three versions and a baseline of each."""
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
+    for name in ("REST", "GRPC"):
+        monkeypatch.delenv(f"NIGHTLY_SERVING_{name}", raising=False)
+    places = Places.from_environment()
+    (tmp_path / "statistics").mkdir()
+    store = ReleaseStore(places.serving, places.releases, "taxi")
+    for i in range(3):
+        release(store, export(tmp_path / "export", str(i)), f"run-{i}", NOW + i)
+        as_of = dt.datetime(2016, 1, 1 + i, tzinfo=dt.UTC)
+        baseline = Baseline(
+            model="taxi", run_id=f"run-{i}", as_of=as_of, snapshot_id=f"{i}" * 12, accepted_at=dt.datetime.now(dt.UTC)
+        )
+        accept(places.baselines, baseline, tmp_path / "statistics")
+    return places
+
+
+def taxi(places: Places) -> ReleaseStore:
+    return ReleaseStore(places.serving, places.releases, "taxi")
+
+
+def asked(places: Places, version: int | None = None, run: str = "manual__1") -> Path:
+    folder = places.night("taxi", run)
+    Rollback(model="taxi", version=version, reason="it says yes to all", requested_by="ada", run_id=run).save(
+        folder / REQUEST
+    )
+    return folder
+
+
+def accepted(places: Places) -> list[str]:
+    return sorted(Baseline.load(path).run_id for path in places.baselines.glob("taxi/*/baseline.json"))
+
+
+def test_the_version_before_is_in_production_and_the_next_night_is_compared_with_it(places):
+    done = Rollback.parse(step(asked(places), places), where="test")
+
+    assert (done.version, done.from_version, done.withdrawn, done.server) == (NOW + 1, NOW + 2, [NOW + 2], "")
+    assert taxi(places).production() == NOW + 1
+    record = taxi(places).record(NOW + 2)
+    assert (record.state, record.why) == ("quarantined", f"rolled back to {NOW + 1} by ada: it says yes to all")
+    assert accepted(places) == ["run-0", "run-1"] and done.baselines == ["2" * 12]
+    [kept] = (places.releases / "taxi" / "rollbacks").glob("*.json")
+    assert Rollback.load(kept) == done
+
+
+def test_a_run_that_was_taken_back_does_not_release_again_and_another_does(places, tmp_path):
+    step(asked(places, NOW), places)
+    assert names(taxi(places).folder) == sorted([str(NOW), f"quarantined-{NOW + 1}", f"quarantined-{NOW + 2}"])
+    for run in (1, 2):
+        with pytest.raises(WithdrawnError, match="rolled back"):
+            release(taxi(places), export(tmp_path / "export", str(run)), f"run-{run}")
+    assert release(taxi(places), export(tmp_path / "export", "new"), "run-9").previous_version == NOW
+
+
+def test_the_same_run_again_goes_no_further_back(places):
+    folder = asked(places)
+    first = step(folder, places)
+    assert step(folder, places) == first and taxi(places).production() == NOW + 1
+    assert step(asked(places, run="manual__2"), places)["version"] == NOW  # another one does
+
+
+def test_a_rollback_that_is_killed_is_completed_by_its_retry(places):
+    folder = asked(places, NOW)
+    die = (
+        "import os, sys, signal; from pathlib import Path; from nightly.io.paths import Places\n"
+        "from nightly.release import rollback, store\n"
+        "withdraw = store.ReleaseStore._withdraw\n"
+        "def once(*given): withdraw(*given); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "store.ReleaseStore._withdraw = once\n"
+        "rollback.step(Path(sys.argv[1]), Places.from_environment())"
+    )
+    environment = os.environ | {"PYTHONPATH": python_path()}
+    done = subprocess.run([sys.executable, "-c", die, str(folder)], cwd=ROOT, env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert taxi(places).production() == NOW + 1
+
+    result = Rollback.parse(step(folder, places), where="test")
+    assert (result.version, result.from_version, result.withdrawn) == (NOW, NOW + 2, [NOW + 1, NOW + 2])
+    assert taxi(places).production() == NOW and accepted(places) == ["run-0"]
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [(str(NOW + 9), "no version"), (str(NOW + 2), "quarantined"), ("newest", "no version: give its number")],
+)
+def test_what_cannot_be_gone_back_to_is_refused_and_nothing_changes(places, version, why, capsys):
+    taxi(places).quarantine(NOW + 2, "bad")
+    assert main(["rollback", "taxi", version, "--reason", "why not"]) == 1
+    assert why in capsys.readouterr().err
+    assert taxi(places).versions() == [NOW, NOW + 1] and len(accepted(places)) == 3
+
+
+def test_a_damaged_version_is_not_gone_back_to(places):
+    (Path(taxi(places).record(NOW + 1).path) / "saved_model.pb").write_bytes(b"other")
+    with pytest.raises(ReleaseError, match=r"saved_model\.pb has changed"):
+        step(asked(places), places)
+    assert taxi(places).production() == NOW + 2
+
+
+def test_the_command_does_it_and_says_what_it_did(places, capsys):
+    assert main(["rollback", "taxi", "previous", "--reason", "it says yes to all"]) == NOT_CONFIRMED
+    assert f"taxi is at {NOW + 1}, before {NOW + 2}; quarantined: {NOW + 2}" in capsys.readouterr().out
+    for version in ("previous", "previous"):
+        main(["rollback", "taxi", version, "--reason", "on and on"])
+    assert "the only version" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["rollback", "taxi", "previous"])  # without a reason
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    yield from live_server.running(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory) -> Path:
+    return live_server.exports(tmp_path_factory.mktemp("exports"))
+
+
+class Load:
+    """Clients that ask without pause, over both protocols, by label and without; every answer must be whole."""
+
+    def __init__(self, server: live_server.LiveServer, answers: set[float]) -> None:
+        self._addresses = (server.rest.address, server.grpc.address)
+        self._answers = answers
+        self._done = threading.Event()
+        self.problems: list[str] = []
+        self.counts: list[int] = []
+
+    def __enter__(self) -> "Load":
+        self._threads = [
+            threading.Thread(target=self._ask, args=(address, label))
+            for address in self._addresses
+            for label in ("stable", None)
+        ]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, address: str, label: str | None) -> None:
+        count, row = 0, example({"x": 0.0}).SerializeToString()
+        with Client(address, retries=0) as client:
+            while not self._done.is_set():
+                try:
+                    value = client.predict("taxi", [row], label=label).values[0][0]
+                    if round(value, 4) not in self._answers:
+                        self.problems.append(f"answered {value}")
+                except ServingError as error:
+                    self.problems.append(f"{address} {label}: {error}")
+                count += 1
+        self.counts.append(count)
+
+
+def test_releases_a_failed_one_and_a_rollback_under_load_fail_no_request_and_survive_a_restart(server, exports):
+    first = server.release("taxi", exports / "good1", "run-1")
+    with Load(server, {0.1, 0.2, 0.3, 0.4}) as load:
+        second = server.release("taxi", exports / "good2", "run-2")
+        third = server.release("taxi", exports / "good3", "run-3")
+        with pytest.raises(ReleaseNotVerified):
+            server.release("taxi", exports / "wrong", "run-4")  # answers 0.4 until it is found out
+        assert server.answer("taxi", "stable") == (0.3, third.version)
+        done = step(asked(server.places, run="back"), server.places)
+        assert done["version"] == second.version and done["server"] == server.grpc.address
+        assert server.answer("taxi", "stable") == server.answer("taxi") == (0.2, second.version)
+        server.release("taxi", exports / "good3", "run-5")
+        server.release("taxi", exports / "good4", "run-6")
+        done = step(asked(server.places, first.version, run="far_back"), server.places)  # one that is not loaded
+        assert server.answer("taxi", "stable") == server.answer("taxi") == (0.1, first.version)
+    assert load.problems == [] and min(load.counts) > 50
+    assert len(done["withdrawn"]) == 3
+    assert server.labels("taxi") == {"stable": first.version}
+    assert "num_versions: 2" in (server.places.serving / live.FILE).read_text()
+
+    server.stop()
+    server.start()
+    assert server.answer("taxi", "stable") == server.answer("taxi") == (0.1, first.version)
+
+
+def test_a_rollback_while_the_server_is_down_is_done_on_disk_and_confirmed_by_its_retry(server, exports, monkeypatch):
+    first = server.store("taxi").production() or server.release("taxi", exports / "good1", "down-1").version
+    second = server.release("taxi", exports / "good2", "down-2").version
+    monkeypatch.setattr(verify, "REACH_SECONDS", 1.0)
+    server.stop()
+    folder = asked(server.places, run="down")
+    with pytest.raises(ServerNotReached, match=f"rolled back to {first} on disk"):
+        step(folder, server.places)
+    assert server.store("taxi").production() == first and server.labels("taxi") == {"stable": first}
+
+    server.start()
+    wait_for(lambda: server.answer("taxi", "stable") == (0.1, first))
+    done = step(folder, server.places)
+    assert done["server"] == server.grpc.address and done["withdrawn"] == [second]
+    assert json.loads((folder / REQUEST).read_text()) == done

@@ -1,0 +1,103 @@
+"""Local files as a source."""
+
+import datetime as dt
+import gzip
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from nightly.records.config import FilesSource
+from nightly.sources import fetch, files
+from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
+
+WINDOW = {"window_start": dt.datetime(2016, 1, 1, tzinfo=dt.UTC), "window_end": dt.datetime(2016, 2, 1, tzinfo=dt.UTC)}
+BODY = b"a,b\n1,2\n"
+
+
+def names(found):
+    return [Path(file.path).name for file in found]
+
+
+def test_a_file_is_described_where_it_is(tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_bytes(BODY)
+    download = fetch(FilesSource(path=str(path)), folder=tmp_path / "unused", **WINDOW)
+    (file,) = download.files
+    assert (file.path, file.bytes, file.sha256) == (str(path), len(BODY), hashlib.sha256(BODY).hexdigest())
+    assert not (tmp_path / "unused").exists()
+
+
+def test_the_address_of_a_connection_replaces_the_path(tmp_path):
+    (tmp_path / "one.csv").write_bytes(BODY)
+    download = fetch(FilesSource(path="/nowhere"), address=str(tmp_path), folder=tmp_path, **WINDOW)
+    assert names(download.files) == ["one.csv"]
+
+
+def test_a_folder_is_read_in_the_order_of_names(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/2.csv").write_bytes(BODY)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(BODY))
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("inside.csv", BODY)
+    (tmp_path / "d.tfrecord").write_bytes(b"x")
+    (tmp_path / "e.tfrecord.gz").write_bytes(b"x")
+    (tmp_path / "data_tfrecord-00000-of-00001.gz").write_bytes(b"x")
+    for other in (".hidden.csv", "_SUCCESS", "notes.txt", "archive.tar.gz"):
+        (tmp_path / other).write_bytes(b"x")
+    expected = ["a.csv.gz", "2.csv", "c.zip", "d.tfrecord", "data_tfrecord-00000-of-00001.gz", "e.tfrecord.gz"]
+    assert names(files.fetch(str(tmp_path))) == expected
+
+
+def test_a_file_in_a_package_of_the_ml_environment():
+    (file,) = files.fetch("package:tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv")
+    assert file.bytes == 1_952_827
+
+
+def test_a_missing_ml_environment_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("NIGHTLY_ML_PYTHON", "/nowhere/python")
+    with pytest.raises(PathNotFoundError, match=r"/nowhere/python does not run.*NIGHTLY_ML_PYTHON"):
+        files.fetch("package:tfx/x.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "words"),
+    [
+        (None, b"", PathNotFoundError, "does not exist"),
+        ("data.parquet", b"x", NothingFoundError, r"not of a kind.*\.csv"),
+        ("data.csv", b"", UnreadableFileError, "is empty"),
+        ("data.zip", b"not a zip", UnreadableFileError, "not a zip archive"),
+        ("data.zip", b"PK\x03\x04" + b"of which the end is missing", UnreadableFileError, "truncated or damaged"),
+    ],
+)
+def test_what_cannot_be_read_says_why(tmp_path, name, content, error, words):
+    path = tmp_path / (name or "absent.csv")
+    if name:
+        path.write_bytes(content)
+    with pytest.raises(error, match=words):
+        files.fetch(str(path))
+
+
+def test_a_folder_without_data_says_what_it_holds(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(NothingFoundError, match=r"found: notes\.txt"):
+        files.fetch(str(tmp_path))
+
+
+def test_a_zip_without_csv_is_an_error(tmp_path):
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("notes.txt", "x")
+        archive.writestr("__MACOSX/._data.csv", "x")
+    with pytest.raises(NothingFoundError, match=r"no \.csv"):
+        files.fetch(str(tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_bytes(BODY)
+    path.chmod(0)
+    with pytest.raises(UnreadableFileError, match="may not be read"):
+        files.fetch(str(path))

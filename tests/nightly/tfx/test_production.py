@@ -1,0 +1,169 @@
+"""A night whose production changes after it was planned: real nights of taxi trips, real releases."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nightly.cli import night as nights
+from nightly.io.paths import Places
+from nightly.records.evaluation import Evaluation
+from nightly.records.night import GateResult, Night
+from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
+from nightly.release.errors import ProductionChanged
+from nightly.release.store import ReleaseStore
+from nightly.runtime import worker
+from nightly.serving.confirmation import NOT_CONFIRMED
+from nightly.tfx import production
+from tests.nightly.release.models import NOW, export, release
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Of a project without a model server, in which one night has released."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIGHTLY_VAR", str(tmp_path_factory.mktemp("var")))
+        for name in ("REST", "GRPC"):
+            patch.delenv(f"NIGHTLY_SERVING_{name}", raising=False)
+        assert nights.main(["taxi", "--as-of", "2014-02-01", "--release"]) == NOT_CONFIRMED
+        yield Places.from_environment()
+
+
+def store(places: Places) -> ReleaseStore:
+    return ReleaseStore(places.serving, places.releases, "taxi")
+
+
+def night(places: Places, as_of: str, until: str) -> Path:
+    before = set((places.nights / "taxi").iterdir())
+    assert nights.main(["taxi", "--as-of", as_of, "--release", "--until", until]) == 0
+    (folder,) = set((places.nights / "taxi").iterdir()) - before
+    return folder
+
+
+def another_release(places: Places, folder: Path, run_id: str) -> ReleaseRecord:
+    """Another run releases a model of its own: production's, and a file more."""
+    source = Path(store(places).record(store(places).production()).path)
+    shutil.copytree(source, folder)
+    (folder / "assets.extra" / run_id).write_text("another")
+    return release(store(places), folder, run_id)
+
+
+def run(step: str, folder: Path, places: Places) -> dict:
+    return worker.step_function(step)(folder, places)
+
+
+def test_the_model_gate_judges_again_and_says_so(places, tmp_path):
+    planned = store(places).production()
+    folder = night(places, "2014-02-02", "evaluator")
+    promoted = another_release(places, tmp_path / "other", "promoted-meanwhile").version
+
+    gate = GateResult.parse(run("model_gate", folder, places), where="test")
+
+    assert Evaluation.load(folder / "evaluation.json").production_version == promoted
+    (note,) = [reason for reason in gate.reasons if reason.check == "production"]
+    assert note.message == (
+        f"judged against version {promoted}: in production when the night was planned was version {planned}"
+    )
+    assert gate.passed
+    run("infra_validator", folder, places)
+    assert run("release", folder, places)["previous_version"] == promoted
+
+
+def test_a_rollback_between_judging_and_the_rename_is_noticed_under_the_lock(places, monkeypatch):
+    folder = night(places, "2014-02-03", "infra_validator")
+    planned = store(places).production()
+    back = store(places).versions()[-2]
+    run_node = production.run_node
+    asked = []
+
+    def rolled_back_first(step: str, *rest) -> dict:
+        if step == "release" and not asked:
+            store(places).roll_back(back, "meanwhile")
+        asked.append(step)
+        return run_node(step, *rest)
+
+    monkeypatch.setattr(production, "run_node", rolled_back_first)
+    record = run("release", folder, places)
+
+    assert record["previous_version"] == back and Night.load(folder / "request.json").production_version == back
+    assert asked == ["release", "model_gate", "evaluator", "model_gate", "release"]
+    gate = GateResult.load(folder / "model_gate.json")
+    assert f"planned was version {planned}" in next(r.message for r in gate.reasons if r.check == "production")
+
+
+def test_a_night_that_is_worse_than_the_new_production_is_held(places, tmp_path, monkeypatch):
+    folder = night(places, "2014-02-04", "infra_validator")
+    another_release(places, tmp_path / "better", "better")
+    monkeypatch.setattr(
+        production, "Night", _Demanding
+    )  # what is in production meanwhile is much better than all bounds allow
+    gate = GateResult.parse(run("release", folder, places), where="test")
+
+    assert not gate.passed and GateResult.load(folder / "model_gate.json") == gate
+    assert "the model gate, again, held it" in NotReleased.load(folder / NOT_RELEASED).reason
+    assert not (folder / "release.json").exists()
+
+
+class _Demanding:
+    """Reads the request, and asks more of the model from now on."""
+
+    @staticmethod
+    def load(path: Path) -> Night:
+        return Night.load(path).model_copy(
+            update={"overrides": {"model_gate.metrics.auc.floor": 0.9999}, "override_reason": "a test"}
+        )
+
+
+def test_a_model_that_was_rolled_back_stays_so_for_the_same_data_computed_anew(places, capsys):
+    assert nights.main(["taxi", "--as-of", "2014-02-07", "--release"]) == NOT_CONFIRMED
+    withdrawn = store(places).production()
+    store(places).roll_back(store(places).versions()[-2], "callers complain")
+
+    assert nights.main(["taxi", "--as-of", "2014-02-07", "--release", "--fresh"]) == 3
+
+    said = " ".join(capsys.readouterr().out.split())  # the report wraps its lines
+    assert "! HELD_MODEL: " in said and f"version {withdrawn}, which was taken back" in said
+    assert store(places).production() < withdrawn
+    assert nights.main(["taxi", "--as-of", "2014-02-07", "--release", "--train-steps", "290"]) == NOT_CONFIRMED
+
+
+def test_what_a_night_released_itself_is_no_change(places):
+    record = store(places).records()[0]
+    folder = places.night("taxi", "again")
+    planned = Night.load(next((places.nights / "taxi").iterdir()) / "request.json")
+    planned.model_copy(
+        update={"run_id": store(places).record(store(places).production()).run_id, "production_version": None}
+    ).save(folder / "request.json")
+    production.follow(folder, places)
+    assert Night.load(folder / "request.json").production_version is None and record
+
+
+def test_the_store_refuses_a_model_that_was_judged_against_another_version(tmp_path):
+    plain = ReleaseStore(tmp_path / "serving", tmp_path / "releases", "taxi")
+    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
+    first = release(plain, export(tmp_path / "a", "a"), "run-1")
+    for judged_against in (None, NOW - 1):
+        with pytest.raises(ProductionChanged, match="meanwhile version"):
+            plain.release(export(tmp_path / "b", "b"), run_id="run-2", judged_against=judged_against, **said)
+    assert plain.versions() == [first.version]
+    second = plain.release(export(tmp_path / "b", "b"), run_id="run-2", judged_against=first.version, **said)
+    again = plain.release(export(tmp_path / "b", "b"), run_id="run-2", judged_against=first.version, **said)
+    assert again == second, "a retry of what this run released is no change"
+
+
+def test_a_rollback_while_the_evaluator_reads_production_does_not_take_it_away(places, tmp_path, monkeypatch):
+    another_release(places, tmp_path / "newer", "newer")
+    folder = night(places, "2014-02-09", "trainer")
+    back, judged = store(places).versions()[-2:]
+    run_node = production.run_node
+
+    def rolled_back_first(step: str, *rest) -> dict:
+        monkeypatch.setattr(production, "run_node", run_node)
+        store(places).roll_back(back, "meanwhile")
+        return run_node(step, *rest)
+
+    monkeypatch.setattr(production, "run_node", rolled_back_first)
+    run("evaluator", folder, places)
+    assert not (places.serving / "taxi" / str(judged)).exists()
+    assert GateResult.parse(run("model_gate", folder, places), where="test").passed
+    assert Evaluation.load(folder / "evaluation.json").production_version == back

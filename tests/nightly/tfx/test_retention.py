@@ -1,0 +1,57 @@
+"""Old runs' payloads go, and nothing else does."""
+
+import pytest
+from tfx.orchestration.portable import execution_publish_utils
+from tfx.orchestration.portable.mlmd import context_lib
+from tfx.types import standard_artifacts
+
+from nightly.io.paths import Places
+from nightly.tfx.metadata import Artifact, NightlyMetadata
+from nightly.tfx.retention import prune
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
+    return Places.from_environment()
+
+
+def run_with_an_artifact(handle, name, uri):
+    from ml_metadata.proto import metadata_store_pb2
+
+    uri.mkdir(parents=True)
+    (uri / "payload").write_text(name)
+    context = context_lib.register_context_if_not_exists(handle, "pipeline_run", name)
+    kind = metadata_store_pb2.ExecutionType(name="Anything")
+    execution = execution_publish_utils.register_execution(handle, kind, [context])
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(uri)
+    execution_publish_utils.publish_succeeded_execution(handle, execution.id, [context], {"examples": [artifact]})
+
+
+def test_the_newest_runs_keep_theirs_and_what_lies_elsewhere_stays(places, tmp_path):
+    root = places.pipeline / "taxi"
+    with NightlyMetadata(places, "taxi") as handle:
+        for number in range(6):
+            run_with_an_artifact(handle, f"night-{number}", root / "examples/examples" / str(number))
+        run_with_an_artifact(handle, "night-0", tmp_path / "serving/taxi/17")
+        assert prune(handle, root, keep=2) == 4
+        assert prune(handle, root, keep=2) == 0
+        assert sorted(p.name for p in (root / "examples/examples").iterdir()) == ["4", "5"]
+        assert prune(handle, root, keep=1) == 1
+        assert (tmp_path / "serving/taxi/17/payload").exists()
+        gone = [a for a in handle.store.get_artifacts() if a.state == Artifact.DELETED]
+    assert len(gone) == 5
+
+
+def test_the_runs_of_another_model_in_the_same_database_are_not_counted_and_keep_theirs(places):
+    taxi, complaints = (places.pipeline / model / "examples/examples" for model in ("taxi", "complaints"))
+    with NightlyMetadata(places, "taxi") as handle:
+        for number in range(3):
+            run_with_an_artifact(handle, f"night-{number}", taxi / str(number))
+            run_with_an_artifact(handle, f"night-{number}", complaints / str(number))
+        for number in range(3, 6):
+            run_with_an_artifact(handle, f"night-{number}", complaints / str(number))
+        assert prune(handle, places.pipeline / "taxi", keep=2) == 1
+    assert sorted(path.name for path in taxi.iterdir()) == ["1", "2"]
+    assert len(list(complaints.iterdir())) == 6

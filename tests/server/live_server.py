@@ -1,0 +1,133 @@
+"""A model server that is run from our live configuration, and small models that can be released to it."""
+
+import base64
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from nightly.io.paths import Places
+from nightly.records.config import Release
+from nightly.records.golden import GOLDEN, Golden, GoldenExample
+from nightly.records.release import ReleaseRecord
+from nightly.release.store import ReleaseStore
+from nightly.serving import models_config as live
+from nightly.serving.verify import find_server
+from nightly_client import Client, example
+from tests.server.servers import Server
+
+XS = (0.0, 1.0, 2.5)
+
+
+class Linear(tf.Module):
+    """probability = x / 10 + add, of serialized examples; `busy` multiplications of matrices make it slow."""
+
+    def __init__(self, add: float, busy: int) -> None:
+        super().__init__()
+        self._add, self._busy = tf.Variable(add), busy
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def __call__(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        x = tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"]
+        square = tf.eye(300) + 0 * x[0, 0]
+        for _ in tf.range(self._busy):
+            square = tf.tanh(square @ square)
+        return {"probability": x / 10 + self._add + 0 * tf.reduce_sum(square)}
+
+
+def model(folder: Path, add: float, *, busy: int = 0, wrong: float = 0.0) -> Path:
+    """An export with golden predictions, which are off by `wrong`."""
+    linear = Linear(add, busy)
+    tf.saved_model.save(linear, str(folder), signatures=linear.__call__.get_concrete_function())
+    examples = [
+        GoldenExample(
+            example_base64=base64.b64encode(example({"x": x}).SerializeToString()).decode(),
+            features={"x": x},
+            probability=x / 10 + add + wrong,
+        )
+        for x in XS
+    ]
+    Golden(model="any", examples=examples).save(folder / GOLDEN)
+    return folder
+
+
+def exports(folder: Path) -> Path:
+    """good1 to good4 (add 0.1 to 0.4), wrong (golden predictions off), slow, and broken (no SavedModel)."""
+    for number in (1, 2, 3, 4):
+        model(folder / f"good{number}", number / 10)
+    model(folder / "slow", 0.5, busy=200)
+    shutil.copytree(folder / "good4", folder / "wrong")
+    golden = Golden.load(folder / "wrong" / GOLDEN)
+    worse = [e.model_copy(update={"probability": e.probability + 1e-3}) for e in golden.examples]
+    golden.model_copy(update={"examples": worse}).save(folder / "wrong" / GOLDEN)
+    shutil.copytree(folder / "good4", folder / "broken")
+    (folder / "broken" / "saved_model.pb").write_bytes(b"this is no model")
+    return folder
+
+
+class LiveServer:
+    """The places of a project, the server that serves its releases, and clients of it."""
+
+    def __init__(self, var: Path) -> None:
+        os.environ["NIGHTLY_VAR"] = str(var)
+        self.places = Places.from_environment()
+        live.write(self.places, str(self.places.serving))
+        self.start()
+
+    def start(self) -> None:
+        self.server = Server(
+            f"--model_config_file={self.places.serving / live.FILE}", "--allow_version_labels_for_unavailable_models"
+        ).wait_ready()
+        self.grpc = Client(f"grpc://{self.server.grpc_address}")
+        self.rest = Client(self.server.url)
+        os.environ["NIGHTLY_SERVING_REST"] = self.server.url.removeprefix("http://")
+        os.environ["NIGHTLY_SERVING_GRPC"] = self.server.grpc_address
+
+    def stop(self) -> None:
+        for client in (self.grpc, self.rest):
+            client.close()
+        assert self.server.stop() == 0, "".join(self.server.log)[-4000:]
+
+    def store(self, name: str) -> ReleaseStore:
+        return ReleaseStore(self.places.serving, self.places.releases, name)
+
+    def release(
+        self, name: str, source: Path, run_id: str = "run", canary_share: float | None = None, **config: float
+    ) -> ReleaseRecord:
+        """Released as the pipeline does it, verified by this server."""
+        server = find_server(self.places, name, Release(**{"timeout_seconds": 30, **config}))
+        return self.store(name).release(
+            source,
+            run_id=run_id,
+            snapshot_id=f"snapshot of {run_id}",
+            code_version="c0ffee",
+            requested_by="someone",
+            metrics={"auc": 0.7},
+            server=server,
+            canary_share=canary_share,
+        )
+
+    def answer(self, name: str, label: str | None = None, x: float = 0.0) -> tuple[float, int]:
+        """What the model answers over gRPC, and which version of it."""
+        found = self.grpc.predict(name, [example({"x": x}).SerializeToString()], label=label)
+        return round(found.values[0][0], 4), found.version
+
+    def labels(self, name: str) -> dict[str, int]:
+        config = live.LiveConfig(self.places.serving, "").read()
+        return next(dict(e.version_labels) for e in config.model_config_list.config if e.name == name)
+
+
+def running(tmp_path_factory: pytest.TempPathFactory):
+    """The body of a fixture: a LiveServer with the environment that names it."""
+    before = dict(os.environ)
+    started = LiveServer(tmp_path_factory.mktemp("live"))
+    try:
+        yield started
+        started.stop()
+    finally:
+        if started.server.process.poll() is None:
+            started.server.process.kill()
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,61 @@
+"""What the model server is configured by, written from the release records, and read back by the server's readers."""
+
+from pathlib import Path
+
+import pytest
+
+from nightly.cli import configure
+from nightly.io.paths import Places
+from nightly.records.config import model_names
+from nightly.release.store import ReleaseStore
+from nightly_server import config
+from tests.nightly.release.models import NOW, export, release
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch) -> Places:
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    return Places.from_environment()
+
+
+def served(places: Places) -> dict[str, object]:
+    models, *_ = configure.write(places, "/models")
+    read = config.read_model_config(str(models))
+    config.validate(read)
+    return {model.name: model for model in read.model_config_list.config}
+
+
+def test_every_model_of_the_project_is_served_once_it_is_released(places, tmp_path):
+    assert model_names() and served(places) == {}  # TensorFlow Serving would wait for a model without a version
+    for count, name in enumerate(model_names()):
+        store = ReleaseStore(places.serving, places.releases, name)
+        release(store, export(tmp_path / name), now=NOW + count)
+        model = served(places)[name]
+        assert model.base_path == f"/models/{name}"
+        assert model.model_platform == "tensorflow"
+        assert model.model_version_policy.latest.num_versions == 2
+        assert dict(model.version_labels) == {"stable": NOW + count}
+    assert sorted(served(places)) == sorted(model_names())
+
+
+def test_the_files_are_in_step_again_when_they_were_lost(places, tmp_path):
+    release(ReleaseStore(places.serving, places.releases, "taxi"), export(tmp_path / "export"))
+    before = {path: path.read_bytes() for path in configure.write(places, "/models")}
+    assert [path.name for path in before] == ["models.config", "batching.config", "monitoring.config"]
+    for path in before:
+        path.unlink()
+    assert {path: path.read_bytes() for path in configure.write(places, "/models")} == before
+
+
+def test_no_list_of_models_is_kept_in_the_tree():
+    """It would be out of step with the next model that is added."""
+    settings = Path(configure.__file__).parent.glob("*.config")
+    assert {path.name for path in settings} == set(configure.SETTINGS)
+
+
+def test_batching_and_monitoring_are_understood(places):
+    _, batching, monitoring = configure.write(places, "/models")
+    parameters = config.read_batching_parameters(str(batching))
+    assert parameters.max_batch_size == 128
+    assert parameters.batch_timeout_micros == 0  # a single client waits for nobody
+    assert config.read_prometheus_path(str(monitoring)) == "/monitoring/prometheus/metrics"

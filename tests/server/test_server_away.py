@@ -1,0 +1,152 @@
+"""A model server that goes away while it verifies a good version: that is no word against the version."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from nightly.release.errors import NotVerifiedYet, ReleaseNotVerified, ServerNotReached, WithdrawnError
+from nightly.serving import models_config as live
+from nightly.serving import verify
+from tests.nightly.release.models import names
+from tests.server import live_server
+from tests.server.servers import wait_for
+
+AWAY = {
+    "while the version loads": "wait_until_available",
+    "at the golden predictions": "largest_difference",
+    "while the latency is measured": "measure_latency",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    yield from live_server.running(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory) -> Path:
+    return live_server.exports(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(verify, "REACH_SECONDS", 1.0)
+    monkeypatch.setattr(verify, "CALL_SECONDS", 2.0)
+    monkeypatch.setattr(verify, "LATENCY_REQUESTS", 5)
+
+
+def dies_at(server, function: str, patch: pytest.MonkeyPatch) -> None:
+    """Kill the server when a release comes to `function` of verify.py for the first time."""
+    original = getattr(verify, function)
+
+    def killing(*given, **named):
+        server.server.process.kill()
+        server.server.process.wait()
+        return original(*given, **named)
+
+    patch.setattr(verify, function, killing)
+
+
+def withdrawn(server, name: str, first: int, second: int) -> None:
+    store = server.store(name)
+    record = store.record(second)
+    assert (record.state, store.production()) == ("unverified", first)
+    assert names(store.folder) == [str(first), f"unverified-{second}"]
+    assert store.find(second) == store.folder / f"unverified-{second}"
+    assert server.labels(name) == {"stable": first}
+
+
+@pytest.mark.parametrize("again", ["run-2", "run-3"], ids=["retry", "a later night"])
+@pytest.mark.parametrize("when", AWAY)
+def test_a_server_killed_during_the_verification_makes_the_release_wait_and_not_the_model_bad(
+    server, exports, when, again
+):
+    name = f"{when}_{again}".replace(" ", "_").replace("-", "_")
+    first = server.release(name, exports / "good1", "run-1").version
+    with pytest.MonkeyPatch.context() as patch:
+        dies_at(server, AWAY[when], patch)
+        with pytest.raises(NotVerifiedYet, match="could not be verified, and is out of sight"):
+            server.release(name, exports / "good2", "run-2")
+    second = server.store(name).records()[-1].version
+    withdrawn(server, name, first, second)
+    with pytest.raises(ServerNotReached):  # a retry while it is still away changes nothing
+        server.release(name, exports / "good2", "run-2")
+    withdrawn(server, name, first, second)
+
+    server.start()
+    assert server.answer(name, "stable") == (0.1, first)
+    record = server.release(name, exports / "good2", again)
+
+    assert (record.version, record.state, record.run_id) == (second, "released", again)
+    assert record.verification is not None and len(server.store(name).records()) == 2
+    assert names(server.store(name).folder) == [str(first), str(second)]
+    assert server.answer(name, "stable") == server.answer(name) == (0.2, second)
+
+
+def test_a_server_killed_when_the_label_is_moved_leaves_it_at_the_version_before(server, exports, monkeypatch):
+    first = server.release("label", exports / "good1", "run-1").version
+    with pytest.MonkeyPatch.context() as patch:
+        serving = live.LiveConfig.serving
+
+        def killing(*given, **named):
+            server.server.process.kill()
+            server.server.process.wait()
+            return serving(*given, **named)
+
+        patch.setattr(live.LiveConfig, "serving", killing)
+        with pytest.raises(NotVerifiedYet):
+            server.release("label", exports / "good2", "run-2")
+    second = server.store("label").records()[-1].version
+    withdrawn(server, "label", first, second)
+    server.start()
+    assert server.answer("label", "stable") == (0.1, first)
+    assert server.release("label", exports / "good2", "run-2").version == second
+
+
+def test_a_server_that_is_stopped_for_a_while_says_nothing_about_the_version(server, exports):
+    first = server.release("stopped", exports / "good1", "run-1").version
+    process = server.server.process.pid
+    with pytest.MonkeyPatch.context() as patch:
+        original = verify.largest_difference
+
+        def stopping(*given, **named):
+            os.kill(process, signal.SIGSTOP)
+            threading.Timer(3, os.kill, (process, signal.SIGCONT)).start()
+            return original(*given, **named)
+
+        patch.setattr(verify, "largest_difference", stopping)
+        with pytest.raises(NotVerifiedYet, match="DEADLINE_EXCEEDED"):
+            server.release("stopped", exports / "good2", "run-2")
+    wait_for(lambda: server.answer("stopped", "stable") == (0.1, first))
+    second = server.store("stopped").records()[-1].version
+    assert server.release("stopped", exports / "good2", "run-2").version == second
+
+
+def test_what_came_meanwhile_is_not_superseded_by_an_older_number(server, exports):
+    server.release("meanwhile", exports / "good1", "run-1")
+    with pytest.MonkeyPatch.context() as patch:
+        dies_at(server, "largest_difference", patch)
+        with pytest.raises(NotVerifiedYet):
+            server.release("meanwhile", exports / "good2", "run-2")
+    server.start()
+    store = server.store("meanwhile")
+    waiting = store.records()[-1].version
+    third = server.release("meanwhile", exports / "good3", "run-3").version
+    again = server.release("meanwhile", exports / "good2", "run-2")
+    assert again.version > third > waiting
+    assert store.record(waiting).state == "removed" and str(again.version) in store.record(waiting).why
+    assert server.answer("meanwhile", "stable") == (0.2, again.version)
+    assert server.release("meanwhile", exports / "good2", "run-2") == again
+
+
+def test_a_refusal_stays_one(server, exports):
+    first = server.release("refused", exports / "good1", "run-1").version
+    with pytest.raises(ReleaseNotVerified, match="golden"):
+        server.release("refused", exports / "wrong", "run-2")
+    assert server.store("refused").records()[-1].state == "quarantined"
+    with pytest.raises(WithdrawnError):
+        server.release("refused", exports / "wrong", "run-2")
+    assert server.answer("refused", "stable") == (0.1, first)
