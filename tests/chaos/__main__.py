@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 from nightly.io.code import code_version
+from nightly.io.paths import python_path
 from tests.chaos.project import copy_project
 from tests.chaos.settings import Settings
 
@@ -28,7 +29,7 @@ def main() -> int:
     child = subprocess.Popen(
         command,
         cwd=project,
-        env=environment | {"PYTHONPATH": str(project), "PYTHONUNBUFFERED": "1", "CHAOS_CODE": code_version()},
+        env=environment | {"PYTHONPATH": python_path(project), "PYTHONUNBUFFERED": "1", "CHAOS_CODE": code_version()},
         stdin=subprocess.PIPE,
         start_new_session=True,
     )

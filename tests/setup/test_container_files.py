@@ -19,7 +19,7 @@ import yaml
 from airflow.api_fastapi.core_api.datamodels.monitor import HealthInfoResponse
 
 import environments
-from nightly.io.paths import Places
+from nightly.io.paths import Places, python_path
 from nightly.records.config import ComplaintsApiSource
 from slim import slim
 
@@ -278,7 +278,7 @@ def test_ports_are_open_to_this_machine_only():
 
 def test_the_init_service_makes_the_database_the_log_in_and_the_servers_configuration(tmp_path):
     shell, option, script = SERVICES["init"]["command"]
-    for name in ("include", "client"):
+    for name in ("include", "client", "server"):
         (tmp_path / name).symlink_to(ROOT / name)
     password = 'correct "horse"'
     environment = {
@@ -288,7 +288,7 @@ def test_the_init_service_makes_the_database_the_log_in_and_the_servers_configur
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": f"{tmp_path}/var/airflow/passwords.json",
         "AIRFLOW_ADMIN_PASSWORD": password,
         "NIGHTLY_VAR": f"{tmp_path}/var",
-        "PYTHONPATH": str(tmp_path),
+        "PYTHONPATH": python_path(tmp_path),
     }
 
     for _ in range(2):  # `docker compose up` runs it every time

@@ -253,7 +253,7 @@ def _environment(scratch: Path | None = None) -> dict[str, str]:
     # The official Airflow image preloads the system's libstdc++, which is too old for TFDV.
     left_out = ("VIRTUAL_ENV", "PYTHONHOME", "LD_PRELOAD")
     environment = {key: value for key, value in os.environ.items() if key not in left_out}
-    own = {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"} | ({"TMPDIR": str(scratch)} if scratch else {})
+    own = {"PYTHONPATH": python_path(ROOT), "PYTHONUNBUFFERED": "1"} | ({"TMPDIR": str(scratch)} if scratch else {})
     return {**environment, **own}
 
 

@@ -7,7 +7,18 @@ from pathlib import Path
 from nightly.io.paths import ROOT
 
 HERE = Path(__file__).parent
-PARTS = ("bin", "client", "include", "local", "plugins", "setup", "tests", "airflow.env", "docker-compose.yaml")
+PARTS = (
+    "bin",
+    "client",
+    "include",
+    "local",
+    "plugins",
+    "server",
+    "setup",
+    "tests",
+    "airflow.env",
+    "docker-compose.yaml",
+)
 COMPARATORS = re.compile(r"^\s*(drift|skew)_comparator .*\n", re.M)
 
 

@@ -25,7 +25,7 @@ from nightly.statistics.measure import statistics_of
 from nightly.statistics.serving import compare
 from tests.nights import a_night
 
-COMPLAINTS = Path(__file__).parents[5] / "shared/data/cfpb_complaints_2013_2016.csv"
+COMPLAINTS = Path(__file__).parents[4] / "shared/data/cfpb_complaints_2013_2016.csv"
 TAXI = Path(str(importlib.resources.files("tfx"))) / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
 Fault = Callable[[pd.DataFrame], pd.DataFrame]
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 def project(tmp_path, trips):
     """The project with a model of its own, `tips`, whose file has other headers than the model's columns."""
     ignore = shutil.ignore_patterns("__pycache__", "complaints")
-    for folder in ("include", "client", "bin"):
+    for folder in ("include", "client", "server", "bin"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
     shutil.copy(ROOT / "airflow.env", tmp_path)
     taxi = tmp_path / "include/models/taxi"

@@ -25,7 +25,8 @@ PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 def project_with(folder: Path, beam_args: list[str]) -> Path:
     """A copy of the project whose model taxi runs on Beam."""
     subprocess.run(
-        ["cp", "-r", *(ROOT / name for name in ("include", "bin", "client", "airflow.env")), folder], check=True
+        ["cp", "-r", *(ROOT / name for name in ("include", "bin", "client", "server", "airflow.env")), folder],
+        check=True,
     )
     (folder / ".venv").symlink_to(ROOT / ".venv")
     with (folder / "include/models/taxi/config.toml").open("a") as config:

@@ -21,21 +21,22 @@ def test_the_code_version_is_the_commit_and_whether_files_differ(tmp_path, monke
 
 def test_the_sources_of_a_function_are_all_it_can_reach_by_import_or_by_name(tmp_path):
     files = {
-        "include/__init__.py": "",
-        "include/steps/__init__.py": "",
-        "include/steps/first.py": "from include.steps import second\nimport numpy\n",
-        "include/steps/second.py": "from . import third\nfrom ..other import helper\nrun('-m', 'include.probe')\n",
-        "include/steps/third.py": "def broken(:\n",
-        "include/other.py": '"""include.steps.unread, in prose"""\n',
-        "include/probe.py": "",
-        "include/steps/unread.py": "",
+        "include/nightly/__init__.py": "",
+        "include/models/taxi/model.py": "from nightly.steps.first import function\n",
+        "include/nightly/steps/__init__.py": "",
+        "include/nightly/steps/first.py": "from nightly.steps import second\nimport numpy\n",
+        "include/nightly/steps/second.py": "from . import third\nfrom ..other import helper\nrun('-m', 'nightly.probe')\n",
+        "include/nightly/steps/third.py": "def broken(:\n",
+        "include/nightly/other.py": '"""nightly.steps.unread, in prose"""\n',
+        "include/nightly/probe.py": "",
+        "include/nightly/steps/unread.py": "",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    names = ["include.steps.first.function", "tfx.components", "no name"]
+    names = ["include.models.taxi.model.run_fn", "tfx.components", "no name"]
     before = sources_of(names, tmp_path)
-    assert set(before) == set(files) - {"include/steps/unread.py"}
-    (tmp_path / "include/probe.py").write_text("changed")
+    assert set(before) == set(files) - {"include/nightly/steps/unread.py"}
+    (tmp_path / "include/nightly/probe.py").write_text("changed")
     after = sources_of(names, tmp_path)
-    assert {name for name in after if before[name] != after[name]} == {"include/probe.py"}
+    assert {name for name in after if before[name] != after[name]} == {"include/nightly/probe.py"}

@@ -10,32 +10,32 @@ import time
 
 import pytest
 
-from nightly.io.paths import ROOT
+from nightly.io.paths import ROOT, python_path
 from nightly.runtime import preloaded
 from nightly.runtime.preloaded import PROJECT
 
 NEEDED = (
-    "pipeline/preloaded.py",
-    "pipeline/processes.py",
-    "contracts/base.py",
-    "contracts/code.py",
-    "contracts/places.py",
+    "runtime/preloaded.py",
+    "runtime/processes.py",
+    "records/base.py",
+    "io/code.py",
+    "io/paths.py",
 )
 TRY = """
 import json, sys
-from include.pipeline import preloaded
+from nightly.runtime import preloaded
 
-preloaded.STEPS = ("include.step",)
+preloaded.STEPS = ("nightly.step",)
 code = preloaded.ProjectCode()
 for line in sys.stdin:
     code.refresh()
-    step = sys.modules.get("include.step")
+    step = sys.modules.get("nightly.step")
     print(json.dumps(step and [step.VALUE, step.IMPORTED]), flush=True)
 """
 STEP = """
 import time
 try:
-    from include.other import VALUE
+    from nightly.other import VALUE
 except ModuleNotFoundError:
     VALUE = 4444
 IMPORTED = time.time_ns()
@@ -56,19 +56,20 @@ print(json.dumps([(name, path) for name, path in loaded if path.startswith(os.ge
 @pytest.fixture
 def project(tmp_path):
     """The folder of the small project, and a function that refreshes: the step's value, and when it was imported."""
+    package = tmp_path / "include/nightly"
     for name in NEEDED:
-        (tmp_path / "include" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / "include" / name, tmp_path / "include" / name)
-        (tmp_path / "include" / name).with_name("__init__.py").touch()
-    (tmp_path / "include/__init__.py").touch()
-    (tmp_path / "include/step.py").write_text(STEP)
-    (tmp_path / "include/other.py").write_text("from client.value import VALUE\n")
-    (tmp_path / "client").mkdir()
-    (tmp_path / "client/value.py").write_text("VALUE = 1\n")
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "include/nightly" / name, tmp_path / "include" / name)
+        (package / name).with_name("__init__.py").touch()
+    (tmp_path / "include/nightly/__init__.py").touch()
+    (tmp_path / "include/nightly/step.py").write_text(STEP)
+    (tmp_path / "include/nightly/other.py").write_text("from nightly_client.value import VALUE\n")
+    (tmp_path / "client/nightly_client").mkdir(parents=True)
+    (tmp_path / "client/nightly_client/value.py").write_text("VALUE = 1\n")
     process = subprocess.Popen(
         [sys.executable, "-c", TRY],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": python_path(tmp_path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -86,14 +87,14 @@ def project(tmp_path):
 def test_an_edit_of_any_file_holds_from_the_next_step_on(project):
     folder, refreshed = project
     assert refreshed()[0] == 1
-    (folder / "include/other.py").write_text("VALUE = 22\n")
+    (folder / "include/nightly/other.py").write_text("VALUE = 22\n")
     assert refreshed()[0] == 22
 
 
 def test_an_edit_of_the_client_library_holds_too(project):
     folder, refreshed = project
     assert refreshed()[0] == 1
-    (folder / "client/value.py").write_text("VALUE = 55555\n")
+    (folder / "client/nightly_client/value.py").write_text("VALUE = 55555\n")
     assert refreshed()[0] == 55555
 
 
@@ -107,16 +108,16 @@ def test_nothing_is_imported_again_where_nothing_changed(project):
 def test_code_that_cannot_be_imported_is_left_to_the_step_and_mended_code_is_taken(project):
     folder, refreshed = project
     refreshed()
-    (folder / "include/other.py").write_text("VALUE = \n")
+    (folder / "include/nightly/other.py").write_text("VALUE = \n")
     assert refreshed() is None
-    (folder / "include/other.py").write_text("VALUE = 333\n")
+    (folder / "include/nightly/other.py").write_text("VALUE = 333\n")
     assert refreshed()[0] == 333
 
 
 def test_a_file_that_is_gone_is_seen(project):
     folder, refreshed = project
     refreshed()
-    (folder / "include/other.py").unlink()
+    (folder / "include/nightly/other.py").unlink()
     assert refreshed()[0] == 4444
 
 
