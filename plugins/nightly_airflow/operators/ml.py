@@ -25,7 +25,7 @@ REFUSED = ("ReleaseNotVerified:", "WithdrawnError:", "NotBlessed:")  # another t
 class MLStepOperator(NightOperator):
     """Runs a step in the ML environment; its lines stream to the task's log, its result goes to XCom.
 
-    :param step: a step of include/pipeline; the task's own id unless given
+    :param step: a node of the pipeline; the task's own id unless given
     """
 
     template_fields = (*NightOperator.template_fields, "step")

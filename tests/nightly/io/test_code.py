@@ -25,7 +25,7 @@ def test_the_sources_of_a_function_are_all_it_can_reach_by_import_or_by_name(tmp
         "include/models/taxi/model.py": "from nightly.steps.first import function\n",
         "include/nightly/steps/__init__.py": "",
         "include/nightly/steps/first.py": "from nightly.steps import second\nimport numpy\n",
-        "include/nightly/steps/second.py": "from . import third\nfrom ..other import helper\nrun('-m', 'nightly.probe')\n",
+        "include/nightly/steps/second.py": "from . import third\nfrom ..other import f\nrun('-m', 'nightly.probe')\n",
         "include/nightly/steps/third.py": "def broken(:\n",
         "include/nightly/other.py": '"""nightly.steps.unread, in prose"""\n',
         "include/nightly/probe.py": "",

@@ -59,7 +59,7 @@ def project(tmp_path):
     package = tmp_path / "include/nightly"
     for name in NEEDED:
         (package / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / "include/nightly" / name, tmp_path / "include" / name)
+        shutil.copy(ROOT / "include/nightly" / name, package / name)
         (package / name).with_name("__init__.py").touch()
     (tmp_path / "include/nightly/__init__.py").touch()
     (tmp_path / "include/nightly/step.py").write_text(STEP)
