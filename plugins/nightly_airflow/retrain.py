@@ -20,9 +20,9 @@ from nightly_airflow.operators.plan import PlanOperator
 from nightly_airflow.operators.review import DataGateOperator, SchemaReviewOperator
 from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_airflow.params import params
+from nightly_airflow.pool import POOL
 from nightly_airflow.retries import RETRIES, StepRetries
 
-POOL = "ml"  # ML steps at a time, over all models; nightly_plugin.py makes it
 HISTORY = dt.datetime(2010, 1, 1, tzinfo=dt.UTC)  # backfills reach back to here; nothing is caught up by itself
 
 

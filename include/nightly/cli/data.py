@@ -28,7 +28,7 @@ from typing import Any
 
 from nightly.cli.data_arguments import beam_args, before_and_after, parser
 from nightly.cli.data_printing import distance_json, print_distances, print_json, print_summary
-from nightly.cli.tables import print_table
+from nightly.io.tables import print_table
 from nightly.records.base import ContractError
 from nightly.records.config import load_config, model_names
 

@@ -124,10 +124,9 @@ def _check_names(args: Sequence[str], with_job_server: bool) -> None:
     is one, only what looks like a misspelt option of Beam's is refused.
     """
     parser = _Parser()
+    names = parser.option_names
     for word in parser.parse_known_args(args)[1]:
-        near = difflib.get_close_matches(
-            word.partition("=")[0], parser.option_names, n=1, cutoff=0.8 if with_job_server else 0.5
-        )
+        near = difflib.get_close_matches(word.partition("=")[0], names, n=1, cutoff=0.8 if with_job_server else 0.5)
         if near or not with_job_server or not word.startswith("--"):
             hint = f"; did you mean {near[0]!r}?" if near else "; write each as --name=value"
             raise BeamOptionsError(f"Beam has no option {word!r}{hint}")
