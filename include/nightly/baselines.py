@@ -5,9 +5,10 @@ from pathlib import Path
 
 from pydantic import AwareDatetime
 
+from nightly.io.atomic import sync_path
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import Places
-from nightly.records.base import Contract, sync_folder
+from nightly.records.base import Contract
 from nightly.records.config import ControlName
 from nightly.records.night import Night
 from nightly.records.release import ReleaseRecord
@@ -137,7 +138,7 @@ def accept(root: Path, baseline: Baseline, statistics: Path) -> Path:
         shutil.copytree(statistics, building / "whole")
         baseline.save(building / "whole/baseline.json")
         (building / "whole").rename(target)
-    sync_folder(folder)
+    sync_path(folder)
     return target
 
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from nightly.io.files import hash_files
 from nightly.io.paths import Places
 from nightly.records.golden import GOLDEN, Golden, GoldenExample
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
-from nightly.release.files import hash_files
 from nightly_client import ServingError
 from nightly_client.client import Prediction
 from tests.chaos.campaign import Campaign

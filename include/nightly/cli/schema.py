@@ -13,8 +13,9 @@ import difflib
 import getpass
 import sys
 
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
-from nightly.records.base import ContractError, did_you_mean
+from nightly.records.base import ContractError
 from nightly.records.config import load_config
 from nightly.records.schema import PROPOSAL, SchemaProposal
 from nightly.schemas.store import SchemaStore, SchemaVersionError, answer

@@ -17,8 +17,9 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineResult, create_runner
 
 from nightly.compat.beam import OptionParser
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places, python_path
-from nightly.records.base import ContractError, did_you_mean
+from nightly.records.base import ContractError
 from nightly.records.night import Night
 
 Options = beam_options.PipelineOptions

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightly.io import pbtxt
-from nightly.records.base import ContractError, did_you_mean
+from nightly.io.hints import did_you_mean
+from nightly.records.base import ContractError
 
 if TYPE_CHECKING:
     from nightly.records.config import Data, ModelConfig

@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import MODELS
 from nightly.records import metrics
-from nightly.records.base import Contract, ContractError, did_you_mean, explain
+from nightly.records.base import Contract, ContractError, explain
 from nightly.records.columns import CuratedSchema, column_name, misnamed
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nightly.io.atomic import sync_path
+from nightly.io.files import copy_file, copy_files, hash_file
 from nightly.io.locks import locked
 from nightly.io.space import check_space
-from nightly.records.base import sync_folder
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError, SpaceError
-from nightly.release.files import copy_file, copy_files, hash_file, hash_files
-from nightly.release.versions import ASIDE, LIVE, PARSES_AS_INTEGER, Versions
+from nightly.release.versions import ASIDE, LIVE, PARSES_AS_INTEGER, Versions, hash_version
 
 LOG = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Transitions(Versions):
         LOG.info("releasing %s %s: %s files from %s", self.model, record.version, len(record.files), source)
         try:
             copy_files(source, staging, renamed)
-            if hash_files(staging) != record.files:
+            if hash_version(staging) != record.files:
                 raise DamagedError(f"the copy in {staging} differs from {source}: was it changed meanwhile? Retry.")
             record.save(self._record_path(record.version))
         except OSError as error:
@@ -176,7 +176,7 @@ class Transitions(Versions):
 
     def _rename(self, old: Path, new: Path) -> None:
         old.rename(new)
-        sync_folder(new.parent)
+        sync_path(new.parent)
 
     def _save(self, record: ReleaseRecord, **changes: Any) -> ReleaseRecord:
         record = record.model_copy(update=changes)

@@ -8,9 +8,9 @@ that is edited, the curated one is the schema again, and the versions on the old
 import hashlib
 from pathlib import Path
 
+from nightly.io.atomic import write_atomically
 from nightly.io.locks import locked
 from nightly.io.paths import MODELS, Places
-from nightly.records.base import write_atomically
 from nightly.records.night import Night, utc_now
 from nightly.records.schema import PROPOSAL, SchemaProposal, SchemaReview, SchemaVersion
 

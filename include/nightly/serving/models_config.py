@@ -28,9 +28,9 @@ from typing import Any
 
 from google.protobuf import text_format
 
+from nightly.io.atomic import write_atomically
 from nightly.io.locks import locked
 from nightly.io.paths import Places
-from nightly.records.base import write_atomically
 from nightly.release.errors import ReleaseNotVerified
 from nightly.release.store import ReleaseStore
 from nightly.serving.address import base_path

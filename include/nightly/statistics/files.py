@@ -9,7 +9,7 @@ from tfx.components.example_validator import executor as example_validator
 from tfx.components.statistics_gen import executor as statistics_gen
 
 from nightly.baselines import Control
-from nightly.release.files import differences, hash_files
+from nightly.io.files import differences, hash_files
 
 log = logging.getLogger("nightly")
 

@@ -28,12 +28,12 @@ from tfx.proto.orchestration import executable_spec_pb2, pipeline_pb2
 from tfx.types.artifact import ArtifactState
 
 from nightly.io.code import sources_of
+from nightly.io.files import hash_files
 from nightly.io.paths import ROOT
 from nightly.records.base import ContractError
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night
 from nightly.records.reuse import Made, Reuse
-from nightly.release.files import hash_files
 from nightly.schemas.curated import schema_fingerprint
 from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata, keep, kept
 from nightly.tfx.seals import Artifacts, Contents, seal, seal_of

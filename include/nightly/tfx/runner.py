@@ -17,9 +17,9 @@ from tfx.orchestration.portable.input_resolution import exceptions
 from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
 from nightly.compat.tfx import RerunLauncher
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
 from nightly.nights.space import check_node
-from nightly.records.base import did_you_mean
 from nightly.records.night import Night
 from nightly.records.reuse import REUSE, Reuse
 from nightly.tfx import metadata, retention, seals

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk.exceptions import AirflowFailException
 
 from nightly.io.code import code_version
+from nightly.io.hints import did_you_mean
 from nightly.nights.as_of import read_as_of
 from nightly.nights.space import check_night
-from nightly.records.base import ContractError, did_you_mean
+from nightly.records.base import ContractError
 from nightly.records.columns import CuratedSchema
 from nightly.records.config import ModelConfig, load_config
 from nightly.records.night import Night, utc_now

@@ -16,13 +16,13 @@ from nightly.checks import judge
 from nightly.checks.evidence import Compared, Evidence, Measured, Served, SnapshotRows
 from nightly.checks.schema_proposal import propose
 from nightly.io.code import code_version
+from nightly.io.files import hash_files
 from nightly.io.paths import Places
 from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.records.schema import PROPOSAL
 from nightly.records.thresholds import FILE as THRESHOLDS
 from nightly.records.thresholds import ThresholdsUsed
-from nightly.release.files import hash_files
 from nightly.schemas.curated import comparators, override_thresholds, read_schema
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.whole import verified
