@@ -20,7 +20,7 @@ from nightly.io.locks import locked
 from nightly.io.paths import ROOT, Places, python_path
 from nightly.io.polling import poll
 from nightly.io.processes import start
-from nightly.records.config import model_names
+from nightly.models import model_names
 from nightly.records.night import utc_now
 from nightly_airflow.note import NOTE_KEY, write_note
 from nightly_airflow.web.address import DAG_SUFFIX

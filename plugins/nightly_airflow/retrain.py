@@ -11,8 +11,7 @@ from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, chain
 
-from nightly.records.columns import read_schema_text
-from nightly.records.config import load_config
+from nightly.models import load_config, read_schema_text
 from nightly_airflow.docs import DAG_DOC, TASK_DOCS
 from nightly_airflow.operators.download import DownloadOperator
 from nightly_airflow.operators.ml import GateOperator, MLStepOperator, ReleaseOperator, SnapshotOperator

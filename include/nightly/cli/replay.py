@@ -17,10 +17,11 @@ from typing import get_args
 
 from nightly.io.paths import Places
 from nightly.io.tables import print_table
+from nightly.models import load_config
+from nightly.nights.history import NightFindings, findings
 from nightly.records.base import ContractError
-from nightly.records.config import ControlName, ModelConfig, load_config
-from nightly.records.findings import NightFindings, beyond, findings
-from nightly.records.night import Reason
+from nightly.records.config import ControlName, ModelConfig
+from nightly.records.night import Reason, beyond
 from nightly.schemas.curated import SchemaError, comparators, override_thresholds, read_schema
 from nightly.schemas.store import SchemaStore, SchemaVersionError
 

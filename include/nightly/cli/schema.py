@@ -15,8 +15,8 @@ import sys
 
 from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
+from nightly.models import load_config
 from nightly.records.base import ContractError
-from nightly.records.config import load_config
 from nightly.records.schema import PROPOSAL, SchemaProposal
 from nightly.schemas.store import SchemaStore, SchemaVersionError, answer
 

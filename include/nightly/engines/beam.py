@@ -19,6 +19,7 @@ from apache_beam.runners.runner import PipelineResult, create_runner
 from nightly.compat.beam import OptionParser
 from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places, python_path
+from nightly.models import config_of
 from nightly.records.base import ContractError
 from nightly.records.night import Night
 
@@ -84,7 +85,7 @@ def check_reach(options: Options, paths: Iterable[str | os.PathLike[str]]) -> No
 
 def check(night_folder: Path, places: Places) -> dict[str, Any]:
     """The step that a night begins with where its config names Beam: it stops at once what could not run later."""
-    options = pipeline_options(Night.load(night_folder / "request.json").config().pipeline.beam_args)
+    options = pipeline_options(config_of(Night.load(night_folder / "request.json")).pipeline.beam_args)
     check_reach(options, [places.snapshots, places.pipeline])
     return {"runner": options.view_as(beam_options.StandardOptions).runner}
 

@@ -83,17 +83,6 @@ class CuratedSchema:
         return pbtxt.read(self.text, place) if place else ""
 
 
-def read_schema_text(config: "ModelConfig") -> CuratedSchema:
-    """Read the model's curated schema. Raises ContractError where there is none."""
-    path = config.folder / "schema.pbtxt"
-    if not path.exists():
-        raise ContractError(
-            f"{path} is missing, and a night judges its data by it: infer one from data with "
-            f"`bin/data schema infer DATA --model {config.name} --out {path}`, and read it through"
-        )
-    return CuratedSchema(path, path.read_text())
-
-
 def misnamed(config: "ModelConfig", schema: CuratedSchema) -> list[str]:
     """Return a line for each column of the config that the curated schema contradicts."""
     data, features = config.data, schema.features

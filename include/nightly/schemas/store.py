@@ -13,6 +13,7 @@ from nightly.io.locks import locked
 from nightly.io.paths import MODELS, Places
 from nightly.records.night import Night, utc_now
 from nightly.records.schema import PROPOSAL, SchemaProposal, SchemaReview, SchemaVersion
+from nightly.schemas.reviews import save_review
 
 
 class SchemaVersionError(Exception):
@@ -149,7 +150,7 @@ def answer(
         version=version,
         answered_at=utc_now(),
     )
-    return review.keep(night_folder)
+    return save_review(night_folder, review)
 
 
 def sha256(text: str) -> str:

@@ -30,6 +30,7 @@ from tfx.types.artifact import ArtifactState
 from nightly.io.code import sources_of
 from nightly.io.files import hash_files
 from nightly.io.paths import ROOT
+from nightly.models import config_of
 from nightly.records.base import ContractError
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night
@@ -132,7 +133,7 @@ class Work:
         """Its source files, the configuration and other files that these read, and the packages they run with."""
         names = [self.executor, *_texts(self.parameters)]
         if self.id in USER_CODE:
-            yield from code_of_model(self.night.config(), USER_CODE[self.id])
+            yield from code_of_model(config_of(self.night), USER_CODE[self.id])
         yield from code_of(names)
         yield "executor", self.executor
 

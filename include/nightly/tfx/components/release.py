@@ -9,6 +9,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from nightly.io.paths import Places
+from nightly.models import config_of
 from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.night import Night, SnapshotRef, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
@@ -57,7 +58,7 @@ def Release(
     night = Night.load(folder / "request.json")
     measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
     places = Places.from_environment()
-    config = night.config()
+    config = config_of(night)
     store = ReleaseStore(places.serving, places.releases, night.model)
     source = Path(path_utils.serving_model_path(model.uri))
     snapshot_id = SnapshotRef.load(folder / "snapshot.json").snapshot_id
