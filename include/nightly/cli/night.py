@@ -88,7 +88,8 @@ def _store(places: Places, model: str) -> ReleaseStore:
     return ReleaseStore(places.serving, places.releases, model)
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="python -m nightly.cli.night", description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("--as-of", help="end of the window, ISO 8601, UTC unless it says otherwise (default: now)")
@@ -97,7 +98,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("--fresh", action="store_true", help="compute everything anew, reusing no earlier work")
     parser.add_argument("--source", help="another path or URL than the config's")
     parser.add_argument("--until", choices=STEPS, help="stop after this step, without a verdict unless a gate holds")
-    arguments = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    arguments = parser().parse_args(words)
     worker.set_up_logging()
     places = Places.from_environment()
     try:

@@ -27,7 +27,8 @@ from nightly.release.versions import hash_version
 log = logging.getLogger("nightly")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(
         "python -m nightly.cli.pull", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -37,7 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--every", type=positive_number, metavar="SECONDS", help="go on for ever; what fails is tried again"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s", level=logging.INFO)
     while True:
         try:

@@ -125,7 +125,8 @@ def _quantile(ordered: list[float], share: float) -> float:
     return below + (above - below) * (position - math.floor(position))
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(
         prog="python -m nightly.cli.replay",
         description=__doc__,
@@ -134,7 +135,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("model")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a proposed threshold")
     parser.add_argument("--suggest", action="store_true", help="thresholds calibrated on the nights that passed")
-    given = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    given = parser().parse_args(words)
     try:
         thresholds = Thresholds.of(given.model, dict(_setting(text) for text in given.set))
         nights = findings(Places.from_environment(), given.model)

@@ -33,7 +33,8 @@ from nightly.snapshots.store import SnapshotStore
 Nights = dict[str, list[tuple[str, SnapshotRef]]]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="python -m nightly.cli.snapshots", description="The snapshots of a model.")
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="every snapshot, the oldest first; damaged ones by file sizes")
@@ -50,7 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
     showing.add_argument(
         "--rows", type=positive_int, default=5, metavar="N", help="how many rows to show (%(default)s)"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
     try:
         places = Places.from_environment()
         store = SnapshotStore(places.snapshots, given.model)

@@ -37,6 +37,7 @@ def project_with(folder: Path, beam_args: list[str]) -> Path:
 
 def run(project: Path, var: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(var), "NIGHTLY_VAR": str(var)}
+    environment["PYTHONPATH"] = python_path(project)  # the environment is this project's, the code is the copy's
     command = [project / "bin/night", "taxi", "--as-of", "2015-05-01", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 

@@ -217,6 +217,7 @@ def test_a_third_model_is_a_folder_and_a_file_of_three_lines(tmp_path):
         'dag = retrain_dag("tips")\n'
     )
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "NIGHTLY_VAR": str(tmp_path / "var")}
+    environment["PYTHONPATH"] = python_path(project)  # the environment is this project's, the code is the copy's
     done = subprocess.run(
         [project / "bin/night", "tips", "--as-of", "2015-05-01", "--until", "trainer", "--train-steps", "5"],
         env=environment,
