@@ -14,12 +14,7 @@ from include.contracts.code import code_version
 from tests.chaos.project import copy_project
 from tests.chaos.settings import Settings
 
-ASIDE = (
-    "AIRFLOW",
-    "NIGHTLY_",
-    "PYTHONPATH",
-    "CHAOS_",
-)  # begins variables that would lead the copy back to this project
+ASIDE = ("AIRFLOW", "NIGHTLY_", "PYTHONPATH", "CHAOS_")  # begins what would lead the copy back to this project
 
 
 def main() -> int:
