@@ -30,11 +30,12 @@ from nightly.canary.decide import compare, decide, resolve
 from nightly.canary.labels import FeedbackError
 from nightly.canary.report import report
 from nightly.cli.quarantine import quarantine
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
+from nightly.models import load_config
 from nightly.prediction_log import DamagedLogError
-from nightly.records.base import ContractError, did_you_mean
+from nightly.records.base import ContractError
 from nightly.records.canary import CanaryRequest
-from nightly.records.config import load_config
 from nightly.records.release import Rollback
 from nightly.release.errors import DamagedError, NotConfirmed, ReleaseError
 from nightly.release.repair import describe, repair

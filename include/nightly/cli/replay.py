@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import get_args
 
 from nightly.io.paths import Places
+from nightly.io.tables import print_table
+from nightly.models import load_config
+from nightly.nights.history import NightFindings, findings
 from nightly.records.base import ContractError
-from nightly.records.config import ControlName, ModelConfig, load_config
-from nightly.records.findings import NightFindings, beyond, findings
-from nightly.records.night import Reason
+from nightly.records.config import ControlName, ModelConfig
+from nightly.records.night import Reason, beyond
 from nightly.schemas.curated import SchemaError, comparators, override_thresholds, read_schema
 from nightly.schemas.store import SchemaStore, SchemaVersionError
 
@@ -190,10 +192,11 @@ def _print_suggestions(nights: list[NightFindings], thresholds: Thresholds) -> N
         )
         return
     print(f"from {passed} nights that passed; a line can be given to --set as KEY=VALUE")
-    width = max(map(len, found))
-    print(f"  {'key':<{width}}  {'now':>8}  {'suggested':>9}  figures")
-    for key, (figure, count) in found.items():
-        print(f"  {key:<{width}}  {thresholds.base(key):>8.4g}  {figure:>9.4g}  {count:>7}")
+    rows = [
+        (f"  {key}", f"{thresholds.base(key):.4g}", f"{figure:.4g}", str(count))
+        for key, (figure, count) in found.items()
+    ]
+    print_table(["  key", "now", "suggested", "figures"], rows, right={1, 2, 3})
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ import difflib
 import getpass
 import sys
 
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
-from nightly.records.base import ContractError, did_you_mean
-from nightly.records.config import load_config
+from nightly.models import load_config
+from nightly.records.base import ContractError
 from nightly.records.schema import PROPOSAL, SchemaProposal
 from nightly.schemas.store import SchemaStore, SchemaVersionError, answer
 

@@ -16,12 +16,13 @@ from collections import defaultdict
 import pyarrow.parquet as pq
 
 from nightly.cli.arguments import positive_int
-from nightly.cli.tables import cell, print_table
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
 from nightly.io.space import free_bytes, megabytes
+from nightly.io.tables import cell, print_table
+from nightly.models import load_config, model_names
 from nightly.nights.snapshot import retain
-from nightly.records.base import ContractError, did_you_mean
-from nightly.records.config import load_config, model_names
+from nightly.records.base import ContractError
 from nightly.records.night import SnapshotRef
 from nightly.records.snapshot import SnapshotManifest
 from nightly.release.errors import ReleaseError

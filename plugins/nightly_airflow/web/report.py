@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from nightly.io.atomic import write_atomically
 from nightly.io.paths import safe_name
-from nightly.records.base import write_atomically
 from nightly_airflow.web import render
 from nightly_airflow.web.records import NightDetails, NotFound, Records
 

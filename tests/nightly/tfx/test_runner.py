@@ -16,7 +16,7 @@ from tfx.orchestration import metadata as tfx_metadata
 
 from nightly.cli import night as nights
 from nightly.io.paths import ROOT, Places, python_path
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.thresholds import ThresholdsUsed
