@@ -11,7 +11,7 @@ from tensorflow_serving.apis import predict_pb2
 from nightly.records.config import Release
 from nightly.release.errors import ReleaseNotVerified
 from nightly.serving import verify
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 from nightly_client import Client, example
 from tests.server import live_server
 

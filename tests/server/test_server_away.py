@@ -34,7 +34,7 @@ def exports(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setattr(verify, "REACH_SECONDS", 1.0)
-    monkeypatch.setattr(verify, "CALL_SECONDS", 2.0)
+    monkeypatch.setattr("nightly.serving.server.CALL_SECONDS", 2.0)
     monkeypatch.setattr(verify, "LATENCY_REQUESTS", 5)
 
 

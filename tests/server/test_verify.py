@@ -18,7 +18,7 @@ from nightly.records.golden import GOLDEN
 from nightly.release.errors import CanaryRunning, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from nightly.serving import models_config as live
 from nightly.serving import verify
-from nightly.serving.verify import ConfigurationFile, find_server
+from nightly.serving.server import ConfigurationFile, find_server
 from nightly_client import ServingError
 from tests.nightly.release.models import names
 from tests.server import live_server
@@ -191,7 +191,7 @@ from pathlib import Path
 from nightly.records.config import Release
 from nightly.io.paths import Places
 from nightly.release.store import ReleaseStore
-from nightly.serving import verify
+from nightly.serving import server, verify
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -202,9 +202,9 @@ if where == "while it waits for the server":
 if where == "after the golden predictions":
     verify.compare_latency = die
 if where == "between file and reload":
-    verify.ModelServer._ask = die
+    server.ModelServer._ask = die
 places = Places.from_environment()
-server = verify.find_server(places, name, Release(timeout_seconds=30))
+server = server.find_server(places, name, Release(timeout_seconds=30))
 store = ReleaseStore(places.serving, places.releases, name)
 if where == "when stable is moved":
     serve = server.serve

@@ -19,7 +19,7 @@ from nightly.release.comparisons import comparisons, save_comparison
 from nightly.release.errors import ReleaseError
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import publish, retire
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 
 log = logging.getLogger("nightly")
 

@@ -12,7 +12,7 @@ from nightly.release.errors import ReleaseError
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import retire
 from nightly.serving.rollback import REQUEST, roll_back
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 
 
 def quarantine(places: Places, model: str, version: int, *, by: str, reason: str) -> str:

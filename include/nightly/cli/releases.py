@@ -44,7 +44,7 @@ from nightly.release.versions import LIVE
 from nightly.serving.agreement import ask_server, disagreements
 from nightly.serving.confirmation import NOT_CONFIRMED, confirmed
 from nightly.serving.rollback import REQUEST, parse_version, roll_back
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -45,7 +45,7 @@ ANY = -1  # no version
 
 
 class ModelServer(Protocol):
-    """One model on a model server, and in its configuration file; nightly.serving.verify has the real ones."""
+    """One model on a model server, and in its configuration file; nightly.serving.server has the real ones."""
 
     address: str  # "": no server is known, and only the file is written
 

@@ -22,7 +22,7 @@ from nightly.release.errors import NotConfirmed, ProductionChanged, ReleaseError
 from nightly.release.store import ANY, ReleaseStore
 from nightly.release.targets import retire
 from nightly.release.versions import LIVE
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 
 log = logging.getLogger("nightly")
 

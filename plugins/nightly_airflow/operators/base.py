@@ -66,7 +66,7 @@ class NightOperator(BaseOperator):
         """Take a version out of sight whose release died before the model server had verified it."""
         store = ReleaseStore(self.places.serving, self.places.releases, self.model)
         if store.undecided():
-            from nightly.serving.verify import find_server
+            from nightly.serving.server import find_server
 
             for record in store.settle(find_server(self.places, self.model, load_config(self.model).release)):
                 self.log.warning("%s %s is out of sight: its release died", record.model, record.version)

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+import nightly.io.atomic
+import nightly.io.files
 import nightly.records.base
-import nightly.release.files
 import nightly.release.store
 import nightly.release.transitions
 import nightly.release.versions
@@ -27,8 +28,8 @@ from nightly.release.errors import CanaryRunning, NotVerifiedYet, ServerNotReach
 from nightly.release.store import ReleaseStore
 from tests.nightly.release.models import NOW, export, loadable, names, release, whole
 
-RELEASE = (nightly.release.files, nightly.release.store, nightly.release.transitions, nightly.release.versions)
-TRACED = {module.__file__ for module in (*RELEASE, nightly.records.base, shutil)}
+RELEASE = (nightly.io.files, nightly.release.store, nightly.release.transitions, nightly.release.versions)
+TRACED = {module.__file__ for module in (*RELEASE, nightly.io.atomic, nightly.records.base, shutil)}
 FORK = get_context("fork")
 
 pytestmark = pytest.mark.timeout(1800)  # a process dies once a line, on a machine that runs both sides of the tests

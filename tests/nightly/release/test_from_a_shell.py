@@ -18,7 +18,7 @@ from nightly.serving import address, verify
 from nightly.serving import models_config as live
 from nightly.serving import rollback as rollbacks
 from nightly.serving.confirmation import NOT_CONFIRMED
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 from nightly_client import Client, ServingError, example
 from tests.nightly.release.models import NOW, export, release
 from tests.server import live_server

@@ -19,7 +19,7 @@ from nightly.release.targets import publish
 from nightly.release.versions import hash_version
 from nightly.schemas.store import SchemaStore
 from nightly.serving import address
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 from nightly.tfx.artifacts import DataBlessing
 from nightly.tfx.components.blessing import is_blessed
 from nightly.tfx.recipe import recipe
@@ -45,7 +45,7 @@ def Release(
     """Copy the model into the serving volume under the next version, and write release.json (ReleaseRecord).
 
     Unlike Pusher this fails, rather than succeed without pushing, when a gate did not bless the model. Where a model
-    server is configured (nightly.serving.verify), the version is in production when that has verified it. A model
+    server is configured (nightly.serving.server), the version is in production when that has verified it. A model
     that an earlier run has released, and this one reuses, is no new version: not_released.json says so.
 
     :param night_folder: where request.json and snapshot.json are

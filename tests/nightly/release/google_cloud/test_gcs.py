@@ -15,7 +15,8 @@ from google.api_core.exceptions import PreconditionFailed
 from google.cloud import storage
 
 import nightly.cli.pull
-import nightly.release.files
+import nightly.io.atomic
+import nightly.io.files
 import nightly.release.google_cloud.gcs
 from nightly.cli import releases
 from nightly.cli.pull import main, pull
@@ -225,7 +226,7 @@ def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucke
 
 
 def test_a_pull_killed_anywhere_leaves_whole_versions_and_a_retry_completes_it(bucket, project, tmp_path, monkeypatch):
-    modules = (nightly.cli.pull, nightly.release.files, shutil)
+    modules = (nightly.cli.pull, nightly.io.files, nightly.io.atomic, shutil)
     monkeypatch.setattr("tests.nightly.release.test_crashes.TRACED", {module.__file__ for module in modules})
     killed = 0
     for step in range(0, 10**6, 13):
