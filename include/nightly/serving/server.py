@@ -153,16 +153,16 @@ class ModelServer(ConfigurationFile):
     def _refuse_another_projects(self, model: str) -> None:
         """A recorded server may have ended, and another have its port: that serves versions which we have not."""
         store = ReleaseStore(self.places.serving, self.places.releases, model)
-        known = {record.version for record in store.records()} | {int(name) for name in store.unrecorded()}
+        known = {record.version for record in store.disk.records()} | {int(name) for name in store.disk.unrecorded()}
         try:
             served = {version for version, found in self._grpc.status(model).items() if found.state == "AVAILABLE"}
         except ServingError:  # it does not answer, or has not heard of the model: who needs that asks again
             return
         if served - known:
             raise ServerNotReached(
-                f"the server at {self.address} serves {model} {max(served - known)}, which is not in {store.folder}: it"
-                f" is another project's. Start this one's, or delete {address_file(self.places)} if it names a server "
-                "that has ended."
+                f"the server at {self.address} serves {model} {max(served - known)}, which is not in "
+                f"{store.disk.folder}: it is another project's. Start this one's, or delete "
+                f"{address_file(self.places)} if it names a server that has ended."
             )
 
     def _answering(self, label: str | None) -> int:

@@ -11,12 +11,14 @@ from typing import Any
 from nightly.io import files
 from nightly.io.paths import Places
 from nightly.records.config import Release
-from nightly.release import store, transitions, versions
+from nightly.release import candidates, servers, store, transitions, versions
 from nightly.release.store import ReleaseStore
 from nightly.serving import models_config as live
 from nightly.serving import server, verify
 
-TRACED = {module.__file__ for module in (files, store, transitions, versions, live, server, verify)}
+TRACED = {
+    module.__file__ for module in (files, candidates, servers, store, transitions, versions, live, server, verify)
+}
 
 
 def release(environment: dict[str, str], name: str, source: Path, run_id: str, die_at: int | None, reached: Connection):
@@ -33,7 +35,7 @@ def release(environment: dict[str, str], name: str, source: Path, run_id: str, d
         nonlocal renamed
         if frame.f_code.co_filename not in TRACED:
             return None
-        renamed = renamed or frame.f_code.co_name == "_into_production"
+        renamed = renamed or frame.f_code.co_name == "into_production"
         if event == "line" and renamed:
             lines.setdefault(f"{frame.f_code.co_name}:{frame.f_lineno}")
             if die_at is not None and len(lines) > die_at:
