@@ -329,7 +329,7 @@ def test_the_model_in_production_is_not_released_again_and_one_that_was_taken_ba
             store, models.export(tmp_path / "more", str(number)), f"more-{number}", now=models.NOW + 20 + number
         )
     store.retain(2)
-    assert store.record(bad).state == "removed"
+    assert store.disk.record(bad).state == "removed"
     assert known(store, new, "run-4").withdrawn == bad, "even when its files are gone"
     assert known(store, old, "run-4") is None, "removed for its age only"
 
@@ -352,5 +352,5 @@ def test_what_was_taken_back_stays_so_when_other_files_come_of_the_same_recipe(t
 def test_a_damaged_version_in_production_is_released_again_whole(tmp_path):
     store = ReleaseStore(tmp_path / "serving", tmp_path / "releases", "taxi")
     version = models.release(store, source := models.export(tmp_path / "model")).version
-    (store.folder / str(version) / "saved_model.pb").write_bytes(b"")
+    (store.disk.folder / str(version) / "saved_model.pb").write_bytes(b"")
     assert known(store, source, "run-2") is None

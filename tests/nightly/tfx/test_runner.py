@@ -189,7 +189,7 @@ def test_the_same_pipeline_runs_under_tfxs_local_runner_and_releases(folder, pla
     tfx.orchestration.LocalDagRunner().run(create_pipeline(night, places))
     record = ReleaseRecord.load(night.folder(places) / "release.json")
     assert record.metrics["auc"] > load_config("taxi").model_gate.metrics["auc"].floor
-    ReleaseStore(places.serving, places.releases, "taxi").verify(record.version)
+    ReleaseStore(places.serving, places.releases, "taxi").disk.verify(record.version)
     with tfx_metadata.Metadata(connection_config(places, "taxi")) as handle:
         (pushed,) = handle.store.get_artifacts_by_type("PushedModel")
     assert pushed.custom_properties["pushed_version"].int_value == record.version
