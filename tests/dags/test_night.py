@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from airflow.sdk.configuration import conf
 
-from nightly.nights.verdict import REVIEW_TASKS as REVIEW
+from nightly.nights.steps import REVIEW
 from nightly.records.config import Pipeline, load_config
 from nightly.records.night import Night, StepError, utc_now
 from nightly.records.release import ReleaseRecord

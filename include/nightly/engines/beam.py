@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineResult, create_runner
 
+from nightly.io.errors import UserError
 from nightly.io.paths import Places, python_path
 from nightly.records.base import ContractError, did_you_mean
 from nightly.records.night import Night
@@ -38,7 +39,7 @@ class BeamOptionsError(ContractError):
     """Options that Beam would not take, or with which a pipeline could not run; the message has all that is wrong."""
 
 
-class BeamError(Exception):
+class BeamError(UserError):
     """A pipeline failed on its workers, in their words; their tracebacks are in the log."""
 
 

@@ -8,8 +8,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from nightly.io.errors import UserError
 
-class ContractError(ValueError):
+
+class ContractError(UserError, ValueError):
     """A contract's text is not valid; the message names the file, the key, the value and the nearest valid one."""
 
 

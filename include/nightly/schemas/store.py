@@ -12,13 +12,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from nightly.io.errors import UserError
 from nightly.io.paths import MODELS, Places
 from nightly.records.base import write_atomically
 from nightly.records.night import Night, utc_now
 from nightly.records.schema import PROPOSAL, SchemaProposal, SchemaReview, SchemaVersion
 
 
-class SchemaVersionError(Exception):
+class SchemaVersionError(UserError):
     """A version cannot be read or made; the message says why and what to do."""
 
 
