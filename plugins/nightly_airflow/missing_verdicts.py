@@ -9,7 +9,6 @@ scheduler starts. It needs Airflow's database, which tasks have not.
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import logging
 import os
 import subprocess
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from nightly.io.locks import locked
 from nightly.io.paths import ROOT, Places, python_path
 from nightly.nights.steps import TASKS, VERDICT
 from nightly.records.config import model_names
@@ -135,10 +135,7 @@ def give_all() -> bool:
 def main() -> int:
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"  # connections come from the database, as in the scheduler
     logging.basicConfig(level=logging.INFO)
-    place = Places.from_environment().run
-    place.mkdir(parents=True, exist_ok=True)
-    with open(place / "missing_verdicts.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one process at a time: a verdict is given once
+    with locked(Places.from_environment().run / "missing_verdicts.lock"):  # one process at a time gives a verdict
         for _ in range(TRIES):
             if give_all():
                 return 0

@@ -7,7 +7,6 @@ the server's sight, after the version gone back to is there. Nothing but google-
 """
 
 import argparse
-import fcntl
 import logging
 import re
 import shutil
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 
 from nightly.cli.arguments import positive_number
+from nightly.io.locks import locked
 from nightly.records.base import ContractError, sync_folder
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError
@@ -66,9 +66,7 @@ def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
         raise ReleaseError(f"nothing is released at {bucket.address}")
     current, kept = releases[-1], {record.version for record in releases[-2:]}
     folder, pulled = into / bucket.model, into / ".pulled" / bucket.model
-    pulled.mkdir(parents=True, exist_ok=True)
-    with open(pulled / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with this process
+    with locked(pulled / ".lock"):
         there = [int(path.name) for path in folder.glob("*") if re.fullmatch(r"\d+", path.name, re.ASCII)]
         foreign = [version for version in there if not (pulled / f"{version}.json").exists()]
         if foreign:

@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineResult, create_runner
 
+from nightly.compat.beam import OptionParser
 from nightly.io.errors import UserError
 from nightly.io.paths import Places, python_path
 from nightly.records.base import ContractError, did_you_mean
@@ -112,7 +113,7 @@ class _Pipeline(beam.Pipeline):
             raise
 
 
-class _Parser(beam_options._BeamArgumentParser):
+class _Parser(OptionParser):
     def error(self, message: str) -> NoReturn:
         raise BeamOptionsError(f"an option of Beam is not valid: {message}")
 
@@ -123,12 +124,11 @@ def _check_names(args: Sequence[str], with_job_server: bool) -> None:
     A job server of Flink or Spark has further options, which are asked of it when a pipeline is submitted: where there
     is one, only what looks like a misspelt option of Beam's is refused.
     """
-    parser = _Parser(allow_abbrev=False, add_help=False)
-    for group in Options.__subclasses__():
-        group._add_argparse_args(parser)
-    names = [name for action in parser._actions for name in action.option_strings]
+    parser = _Parser()
     for word in parser.parse_known_args(args)[1]:
-        near = difflib.get_close_matches(word.partition("=")[0], names, n=1, cutoff=0.8 if with_job_server else 0.5)
+        near = difflib.get_close_matches(
+            word.partition("=")[0], parser.option_names, n=1, cutoff=0.8 if with_job_server else 0.5
+        )
         if near or not with_job_server or not word.startswith("--"):
             hint = f"; did you mean {near[0]!r}?" if near else "; write each as --name=value"
             raise BeamOptionsError(f"Beam has no option {word!r}{hint}")

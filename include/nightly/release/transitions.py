@@ -5,7 +5,6 @@ whoever takes the lock next completes what was renamed, and clears away what was
 """
 
 import datetime as dt
-import fcntl
 import logging
 import re
 import shutil
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nightly.io.locks import locked
 from nightly.io.space import check_space
 from nightly.records.base import sync_folder
 from nightly.records.release import ReleaseRecord
@@ -35,15 +35,9 @@ class Transitions(Versions):
 
         Raises BlockingIOError where another has it and is not to be waited for.
         """
-        self.releases.mkdir(parents=True, exist_ok=True)
-        with open(self.releases / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not wait:
-                    raise
-                LOG.info("waiting for another release of %s to end (%s)", self.model, file.name)
-                fcntl.flock(file, fcntl.LOCK_EX)
+        path = self.releases / ".lock"
+        message = "waiting for another release of %s to end (%s)"
+        with locked(path, wait=wait, on_wait=lambda: LOG.info(message, self.model, path)):
             yield
 
     def replace(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:

@@ -17,7 +17,6 @@ place is free at once while its steps run on. A step ends with its supervisor.
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -31,6 +30,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from nightly.io.locks import locked
 from nightly.io.machine import socket_address
 from nightly.io.paths import ROOT
 from nightly.runtime import preloaded
@@ -156,12 +156,11 @@ def _end_group(leader: int, number: int) -> None:
 
 def main(path: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    with open(path.with_suffix(".lock"), "w") as lock:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = stack.enter_context(locked(path.with_suffix(".lock"), wait=False))
         except BlockingIOError:
             return 0  # another host is there, or on its way
-        os.set_inheritable(lock.fileno(), False)
         began = time.monotonic()
         preloaded.import_libraries()
         code = preloaded.ProjectCode()

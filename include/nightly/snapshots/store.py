@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightly.io.owned import own_folder, owned_folder, remove_abandoned
+from nightly.io.locks import locked_folder
+from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.space import check_space, full_disk_explained
 from nightly.records.base import did_you_mean, sync_folder
 from nightly.records.night import utc_now
@@ -130,7 +131,7 @@ class SnapshotStore:
 
     def _publish(self, built: Path, snapshot_id: str) -> SnapshotManifest | None:
         """Give `built` its name, in place of a damaged snapshot of that name; where a whole one has it, return that."""
-        with own_folder(self.folder):
+        with locked_folder(self.folder):
             if whole := self._use(snapshot_id):
                 return whole
             if self.path(snapshot_id).exists():

@@ -11,18 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from tfx.dsl.compiler import compiler, constants
-from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import (
-    data_types,
-    execution_publish_utils,
-    inputs_utils,
-    launcher,
-    runtime_parameter_utils,
-)
+from tfx.orchestration.portable import data_types, inputs_utils, runtime_parameter_utils
 from tfx.orchestration.portable.input_resolution import exceptions
 from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
+from nightly.compat.tfx import RerunLauncher
 from nightly.io.paths import Places
 from nightly.nights.space import check_node
 from nightly.records.base import did_you_mean
@@ -85,47 +79,14 @@ def _run(
         return {a.name or str(a.id): a.uri for a in metadata.outputs(handle, node)}
 
 
-class NightlyLauncher(launcher.Launcher):
-    """TFX's launcher, but for three things: a node that runs again in its run is a new execution, no port is opened,
-    and what was made is sealed.
+class NightlyLauncher(RerunLauncher):
+    """A launcher that seals what was made."""
 
-    TFX's own takes a node that has succeeded in the run for done, whatever has changed before it since. And it has a
-    gRPC server run beside each executor, to be told of a job elsewhere: these executors have none to tell of.
-    """
-
-    def launch(self) -> data_types.ExecutionInfo | None:
-        """What ran, or None if the driver found that nothing can. Raises what the executor raises."""
-        if not self._executor_operator:  # an import
-            return super().launch()
-        prepared = self._prepare_execution()
-        info = prepared.execution_info
-        if not prepared.is_execution_needed:
-            return info
-        try:
-            output = self._run_executor(info)
-            self._seal(info, output)
-        except Exception as error:
-            told = getattr(error, "executor_output", None)
-            self._publish_failed_execution(info.execution_id, prepared.contexts, told)
-            raise
-        finally:
-            self._clean_up_stateless_execution_info(info)
-        self._clean_up_stateful_execution_info(info)
-        self._publish_successful_execution(info.execution_id, prepared.contexts, info.output_dict, output)
-        return info
-
-    def _seal(self, info: data_types.ExecutionInfo, output: execution_result_pb2.ExecutorOutput) -> None:
+    def executed(self, info: data_types.ExecutionInfo, output: execution_result_pb2.ExecutorOutput) -> None:
         """Of each artifact there are two: as it was planned, and as the executor describes it, which is published."""
         planned = (artifact.mlmd_artifact for group in info.output_dict.values() for artifact in group)
         described = (artifact for group in output.output_artifacts.values() for artifact in group.artifacts)
-        seals.seal((*planned, *described), self._pipeline_node.node_info.id, info.pipeline_run_id)
-
-    def _register_or_reuse_execution(
-        self, metadata_handle: tfx_metadata.Metadata, contexts: list[Any], **inputs: Any
-    ) -> metadata.Execution:
-        return execution_publish_utils.register_execution(
-            metadata_handle, self._pipeline_node.node_info.type, contexts, **inputs
-        )
+        seals.seal((*planned, *described), self.node.node_info.id, info.pipeline_run_id)
 
 
 def _inputs(node: pipeline_pb2.PipelineNode, handle: metadata.NightlyMetadata) -> seals.Artifacts:
