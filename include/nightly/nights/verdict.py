@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from nightly.io.paths import Places
 from nightly.nights.causes import causes, headline
+from nightly.nights.steps import REVIEW
 from nightly.records.base import Contract, ContractError
 from nightly.records.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord

@@ -89,8 +89,9 @@ def _download(night: Night, places: Places, source: str | None) -> None:
 
 def _record(task: str, error: BaseException, folder: Path) -> str:
     """Return why a task failed, for the verdict to quote, and keep it in the night's folder."""
-    in_process = task in ("plan", "download")  # in Airflow, too: the other tasks have their error from the worker
-    message = STOPPED.get(type(error)) or ((str(error) or type(error).__name__) if in_process else worker.describe(error))
+    own = task in ("plan", "download")  # the other tasks' errors come from the worker in Airflow
+    text = (str(error) or type(error).__name__) if own else worker.describe(error)
+    message = STOPPED.get(type(error), text)
     try:
         StepError(task=task, message=message, try_number=1, failed_at=utc_now()).save(folder / f"{task}.error.json")
     except OSError as full:

@@ -94,7 +94,7 @@ def test_a_rollback_that_is_killed_is_completed_by_its_retry(places):
     folder = asked(places, NOW)
     die = (
         "import os, sys, signal; from pathlib import Path; from nightly.io.paths import Places\n"
-        "from nightly.release import rollback, store\n"
+        "from nightly.serving import rollback, store\n"
         "withdraw = store.ReleaseStore._withdraw\n"
         "def once(*given): withdraw(*given); os.kill(os.getpid(), signal.SIGKILL)\n"
         "store.ReleaseStore._withdraw = once\n"
@@ -116,7 +116,7 @@ def test_a_rollback_that_is_killed_is_completed_by_its_retry(places):
 )
 def test_what_cannot_be_gone_back_to_is_refused_and_nothing_changes(places, version, why, capsys):
     taxi(places).quarantine(NOW + 2, "bad")
-    assert main(["rollback", "taxi", version, "--reason", "why not"]) == 1
+    assert main(["rollback", "taxi", version, "--reason", "why not"]) == 2
     assert why in capsys.readouterr().err
     assert taxi(places).versions() == [NOW, NOW + 1] and len(accepted(places)) == 3
 
