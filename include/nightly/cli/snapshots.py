@@ -157,6 +157,8 @@ def _print_deliveries(nights: list[tuple[str, SnapshotRef]]) -> None:
             print(f"  {night}: {count.rows:,} rows rejected for {count.fault}, e.g. {count.example!r}")
         for body in came.truncated:
             print(f"  {night}: {body.file} is truncated: {body.reason}")
+        for column in came.unnamed:
+            print(f"  {night}: column {column.position} of {column.file} has no name; it is {column.column!r}")
 
 
 def _first_rows(store: SnapshotStore, manifest: SnapshotManifest, count: int) -> list[dict]:

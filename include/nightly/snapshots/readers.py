@@ -61,7 +61,8 @@ class Body:
     name: str
     kind: str
     open: Callable[[], IO[bytes]]
-    headers: list[str] = field(default_factory=list)  # as in the file
+    headers: list[str] = field(default_factory=list)  # as in the file, where they are not blank
+    unnamed: dict[str, str] = field(default_factory=dict)  # each header that has got a name here -> as in the file
     marked: bool = False  # has a byte that is not UTF-8 been seen
     without_newline: bool = False  # does its last line end without one
     truncated: str = ""  # how it ends, where that is in the middle of a row
@@ -88,15 +89,20 @@ def bodies(path: Path) -> Iterator[Body]:
     for name, opened in streams:
         body = Body(name, kind, opened)
         with _readable(name):
-            body.headers = _csv_headers(name, opened) if kind == "csv" else _feature_names(body)
+            if kind == "csv":
+                _read_headers(body)
+            else:
+                body.headers = _feature_names(body)
         yield body
 
 
 def csv_body(name: str, opened: Callable[[], IO[bytes]]) -> Body:
     """A CSV stream that is no local file; gzip where its name ends so. Raises UnreadableBodyError or ColumnError."""
     unpacked = (lambda: gzip.GzipFile(fileobj=opened())) if name.lower().endswith(".gz") else opened
+    body = Body(name, "csv", unpacked)
     with _readable(name):
-        return Body(name, "csv", unpacked, _csv_headers(name, unpacked))
+        _read_headers(body)
+    return body
 
 
 def read(body: Body, columns: dict[str, str], rejects: Rejects, is_row: RowTest) -> Iterator[pa.RecordBatch]:
@@ -183,17 +189,29 @@ def _end_row(body: Body) -> bytes:
     return ",".join([END] * fields).encode() + b"\n"
 
 
-def _csv_headers(name: str, opened: Callable[[], IO[bytes]]) -> list[str]:
-    start = Body(name, "csv", opened)
-    with opened() as raw, io.TextIOWrapper(io.BufferedReader(_Utf8(raw, start)), "utf-8", newline="") as text:
+def _read_headers(body: Body) -> None:
+    """Set the headers of a CSV stream; a blank one, as pandas writes above its index, gets a name."""
+    start = Body(body.name, "csv", body.open)
+    with body.open() as raw, io.TextIOWrapper(io.BufferedReader(_Utf8(raw, start)), "utf-8", newline="") as text:
         headers = next((fields for fields in csv.reader(text) if fields), None)
-    if not headers or headers == [END]:
+    if not headers or headers == [END] or not any(map(str.strip, headers)):
         why = f": {start.truncated}" if start.truncated else ""
-        raise UnreadableBodyError(f"{name} has no header line{why}.")
-    twice = sorted({header for header in headers if headers.count(header) > 1})
+        raise UnreadableBodyError(f"{body.name} has no header line{why}; its first line must name the columns.")
+    twice = sorted({header for header in headers if header.strip() and headers.count(header) > 1})
     if twice:
-        raise ColumnError(f"{name}: the header {twice[0]!r} is there twice; nothing tells the two apart.")
-    return headers
+        raise ColumnError(f"{body.name}: the header {twice[0]!r} is there twice; rename one, or leave it out.")
+    for position, header in enumerate(headers, start=1):
+        name = header if header.strip() else _name_of(position, headers)
+        body.headers.append(name)
+        if name != header:
+            body.unnamed[name] = header
+
+
+def _name_of(position: int, headers: list[str]) -> str:
+    """Return a name for the column at `position`, from 1, that has none and that no other column has."""
+    choices = (["index"] if position == 1 else []) + [f"column_{position}"]
+    taken = {header.strip().lower() for header in headers}
+    return next((choice for choice in choices if choice not in taken), f"column_{position}_without_name")
 
 
 class _InvalidRows:
@@ -241,7 +259,7 @@ def _read_csv(body: Body, columns: dict[str, str], rejects: Rejects, is_row: Row
             pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),  # threads lose the rows' numbers
             pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=invalid),
             pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(body.headers, pa.string()),
+                column_types=dict.fromkeys([*body.headers, *body.unnamed.values()], pa.string()),
                 check_utf8=False,  # it is
                 strings_can_be_null=True,
                 null_values=[""],

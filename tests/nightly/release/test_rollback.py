@@ -94,7 +94,7 @@ def test_a_rollback_that_is_killed_is_completed_by_its_retry(places):
     folder = asked(places, NOW)
     die = (
         "import os, sys, signal; from pathlib import Path; from nightly.io.paths import Places\n"
-        "from nightly.serving import rollback, store\n"
+        "from nightly.release import store; from nightly.serving import rollback\n"
         "withdraw = store.ReleaseStore._withdraw\n"
         "def once(*given): withdraw(*given); os.kill(os.getpid(), signal.SIGKILL)\n"
         "store.ReleaseStore._withdraw = once\n"
