@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nightly.io.paths import Places
-from nightly.records.config import model_names
+from nightly.models import model_names
 from nightly.release.store import ReleaseStore
 from nightly.serving import server_files
 from nightly_server import config

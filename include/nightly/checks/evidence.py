@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from nightly.baselines import Control
+from nightly.records.baseline import Control
 from nightly.records.config import DataGate, ModelConfig
-from nightly.records.findings import beyond
-from nightly.records.night import Contribution, Night, Reason
+from nightly.records.night import Contribution, Night, Reason, beyond
 from nightly.records.snapshot import Delivery, SnapshotManifest
 from nightly.statistics.serving import Requests
 

@@ -28,8 +28,8 @@ from typing import Any
 from nightly.cli.data_arguments import beam_args, before_and_after, build_parser
 from nightly.cli.data_printing import distance_json, print_distances, print_json, print_summary
 from nightly.cli.errors import command
-from nightly.cli.tables import print_table
-from nightly.records.config import load_config, model_names
+from nightly.io.tables import print_table
+from nightly.models import load_config, model_names
 
 
 def parser() -> argparse.ArgumentParser:

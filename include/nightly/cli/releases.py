@@ -28,8 +28,8 @@ from nightly.canary.quarantine import quarantine
 from nightly.canary.report import report
 from nightly.cli.errors import Parser, command
 from nightly.io.paths import Places
+from nightly.models import load_config
 from nightly.records.canary import CanaryRequest
-from nightly.records.config import load_config
 from nightly.records.release import Rollback
 from nightly.release.errors import DamagedError, NotConfirmed, ReleaseError
 from nightly.release.find import store_of
@@ -39,7 +39,7 @@ from nightly.release.versions import LIVE
 from nightly.serving.agreement import ask_server, disagreements
 from nightly.serving.confirmation import NOT_CONFIRMED, confirmed
 from nightly.serving.rollback import parse_version, roll_back_now
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,7 +78,7 @@ def main(args: Sequence[str] | None = None) -> int:
     places = Places.from_environment()
     store = store_of(places, options.model)
     try:
-        if store.undecided():
+        if store.disk.undecided():
             for record in store.settle(find_server(places, options.model, load_config(options.model).release)):
                 print(f"{options.model} {record.version} is out of sight: its release died", file=sys.stderr)
         return COMMANDS[options.command](places, store, options)
@@ -88,9 +88,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _list(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
-    production = store.production()
+    production = store.disk.production()
     print(f"{'version':<12}{'state':<13}{'released (UTC)':<21}{'snapshot':<20}run")
-    for record in reversed(store.records()):
+    for record in reversed(store.disk.records()):
         state = "production" if record.version == production else record.state
         row = f"{record.version:<12}{state:<13}{record.released_at:%Y-%m-%d %H:%M:%S}  {record.snapshot_id[:18]:<20}"
         print(row + record.run_id + (f"  ({record.why})" if record.why else ""))
@@ -98,13 +98,13 @@ def _list(places: Places, store: ReleaseStore, options: argparse.Namespace) -> i
 
 
 def _show(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
-    print(store.record(options.version).model_dump_json(indent=2))
+    print(store.disk.record(options.version).model_dump_json(indent=2))
     return 0
 
 
 def _verify(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
     if options.version is not None:
-        record = store.verify(options.version)
+        record = store.disk.verify(options.version)
         print(f"{record.path}: {len(record.files)} files, all as released")
         return 0
     server = ask_server(places, store)
@@ -116,7 +116,7 @@ def _verify(places: Places, store: ReleaseStore, options: argparse.Namespace) ->
     if server.problem:
         print(f"the model server does not answer at {server.address}: {server.problem}", file=sys.stderr)
     agreed = "records, disk and models.config" if server.problem or not server.address else "all four"
-    print(f"{options.model} is at {store.production() or 'nothing'}; {agreed} agree")
+    print(f"{options.model} is at {store.disk.production() or 'nothing'}; {agreed} agree")
     return NOT_CONFIRMED if server.problem else confirmed(places)
 
 
@@ -144,13 +144,13 @@ def _serve(places: Places, store: ReleaseStore, options: argparse.Namespace) -> 
     server = find_server(places, options.model, load_config(options.model).release)
     store.serve(server=server)
     confirmation = f"the server at {server.address} has it" if server.address else "no model server was told"
-    print(f"models.config has {options.model} at {store.production() or 'nothing'}; {confirmation}")
+    print(f"models.config has {options.model} at {store.disk.production() or 'nothing'}; {confirmation}")
     return confirmed(places)
 
 
 def _repair(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
     config, status = load_config(options.model), 0
-    versions = [options.version] if options.version else [r.version for r in store.records() if r.state in LIVE]
+    versions = [options.version] if options.version else [r.version for r in store.disk.records() if r.state in LIVE]
     for version in versions:
         try:
             repaired = repair(places, config, version)

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 from nightly.cli.errors import Parser, command
 from nightly.io.paths import Places
+from nightly.io.tables import print_table
+from nightly.nights.history import NightFindings, findings
 from nightly.nights.replay import ENOUGH_NIGHTS, Thresholds, is_figure, replay, suggest
 from nightly.records.base import ContractError
-from nightly.records.findings import NightFindings, findings
 from nightly.records.night import Reason
 
 
@@ -79,10 +80,10 @@ def _print_suggestions(nights: list[NightFindings], thresholds: Thresholds) -> N
         )
         return
     print(f"from {passed} nights that passed; a line can be given to --set as KEY=VALUE")
-    width = max(map(len, found))
-    print(f"  {'key':<{width}}  {'now':>8}  {'suggested':>9}  figures")
-    for key, (figure, count) in found.items():
-        print(f"  {key:<{width}}  {thresholds.base(key):>8.4g}  {figure:>9.4g}  {count:>7}")
+    rows = [
+        (f"  {key}", f"{thresholds.base(key):.4g}", f"{value:.4g}", str(count)) for key, (value, count) in found.items()
+    ]
+    print_table(["  key", "now", "suggested", "figures"], rows, right={1, 2, 3})
 
 
 if __name__ == "__main__":

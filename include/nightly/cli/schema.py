@@ -15,9 +15,9 @@ import sys
 from collections.abc import Sequence
 
 from nightly.cli.errors import Parser, command
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
-from nightly.records.base import did_you_mean
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.schema import PROPOSAL, SchemaProposal
 from nightly.schemas.store import SchemaStore, SchemaVersionError, answer
 

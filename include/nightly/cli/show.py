@@ -38,10 +38,10 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     store = store_of(Places.from_environment(), options.model)
-    version = options.version or store.production()
+    version = options.version or store.disk.production()
     if version is None:
-        raise ReleaseError(f"{options.model} has no version in production in {store.folder}; name a version")
-    record, folder = store.record(version), store.find(version)
+        raise ReleaseError(f"{options.model} has no version in production in {store.disk.folder}; name a version")
+    record, folder = store.disk.record(version), store.disk.find(version)
     print("\n".join(describe(folder, record)))
     if options.input or options.golden:
         print("\n".join(ask(folder, record, options.input)))

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 
 from nightly.cli.arguments import positive_int
 from nightly.cli.errors import Parser, command
-from nightly.cli.tables import cell, print_table
 from nightly.io.paths import Places
 from nightly.io.space import free_bytes, megabytes
-from nightly.records.config import load_config
+from nightly.io.tables import cell, print_table
+from nightly.models import load_config
 from nightly.records.night import SnapshotRef
 from nightly.records.snapshot import SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError

@@ -5,7 +5,7 @@ from typing import Any
 from tensorflow_transform import analyzers
 from tensorflow_transform.beam import analyzer_impls
 
-VocabularyOrdering = analyzers._VocabOrderingType
+Ordering = analyzers._VocabOrderingType
 
 split_inputs_by_key = analyzer_impls._split_inputs_by_key
 merge_outputs_by_key = analyzer_impls._merge_outputs_by_key

@@ -26,7 +26,7 @@ from tensorflow_model_analysis.writers import metrics_plots_and_validations_writ
 
 from nightly.compat.tfma import BATCHED, MetricComputations, is_private_metric, separate_computations
 from nightly.engines.beam import Options, pipeline
-from nightly.records.base import did_you_mean
+from nightly.io.hints import did_you_mean
 
 log = logging.getLogger("nightly")
 

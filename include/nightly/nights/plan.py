@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nightly.io.code import code_version
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
-from nightly.records.base import ContractError, did_you_mean
-from nightly.records.columns import CuratedSchema, read_schema_text
-from nightly.records.config import ModelConfig, load_config
+from nightly.models import load_config, read_schema_text
+from nightly.records.base import ContractError
+from nightly.records.columns import CuratedSchema
+from nightly.records.config import ModelConfig
 from nightly.records.night import Night, Trigger
 from nightly.release.store import ReleaseStore
 from nightly.schemas.store import SchemaStore
@@ -53,7 +55,7 @@ def plan(places: Places, model: str, request: RunRequest, now: dt.datetime) -> N
         request,
         now=now,
         code_version=code_version(),
-        production_version=ReleaseStore(places.serving, places.releases, model).production(),
+        production_version=ReleaseStore(places.serving, places.releases, model).disk.production(),
         schema_version=schema_version,
         schema_note=schemas.note(schema_version),
     )

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import get_args
 
 from nightly.io.paths import Places
-from nightly.records.config import ControlName, ModelConfig, load_config
-from nightly.records.findings import NightFindings, beyond
-from nightly.records.night import Reason
+from nightly.models import load_config
+from nightly.nights.history import NightFindings
+from nightly.records.config import ControlName, ModelConfig
+from nightly.records.night import Reason, beyond
 from nightly.schemas.curated import comparators, override_thresholds, read_schema
 from nightly.schemas.store import SchemaStore
 

@@ -19,7 +19,7 @@ def reason_not_to_release(night: Night, places: Places) -> str:
             "this run is not asked to release: production stays as it is. "
             "Backfills do not release unless they are given release=yes"
         )
-    waits_for = ReleaseStore(places.serving, places.releases, night.model).waits_for(night.run_id)
+    waits_for = ReleaseStore(places.serving, places.releases, night.model).disk.waits_for(night.run_id)
     if waits_for:
         NotReleased(reason=waits_for, decided_at=utc_now()).save(path)
     return waits_for

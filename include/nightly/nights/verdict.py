@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nightly.io.paths import Places
+from nightly.models import window_end
 from nightly.nights.causes import causes, headline
 from nightly.nights.steps import REVIEW
 from nightly.records.base import Contract, ContractError
@@ -31,7 +32,7 @@ def judge(model: str, run_id: str, places: Places, states: Mapping[str, str | No
     :param known: more of what `decide` takes
     """
     try:
-        production = ReleaseStore(places.serving, places.releases, model).production()
+        production = ReleaseStore(places.serving, places.releases, model).disk.production()
     except (ContractError, OSError):  # a damaged record must not cost the verdict
         log.exception("what is in production cannot be read; the verdict says what the night knew of it")
         production = None
@@ -96,7 +97,7 @@ def decide(
         outcome, summary = Outcome.FAILED, f"{failed_task} failed: {_shorten(error)}"
     elif snapshot and not snapshot.rows and night:
         outcome = Outcome.NO_DATA
-        summary = f"{snapshot.no_data(night)}; {stays}"
+        summary = f"{snapshot.no_data(night.window_start, window_end(night))}; {stays}"
     elif data and not data.passed:
         answered = f"; {review.sentence}" if review and review.decision != "approved" else ""
         outcome, summary = Outcome.HELD_DATA, f"{headline(causes(data.reasons))}{answered}; {stays}"

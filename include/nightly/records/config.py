@@ -1,157 +1,32 @@
 """A model's config.toml, validated when it is read. Both sides read it; the keys are explained where they stand."""
 
-import datetime as dt
 import math
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import MODELS
 from nightly.records import metrics
-from nightly.records.base import Contract, ContractError, did_you_mean, explain
-from nightly.records.columns import CuratedSchema, column_name, misnamed
+from nightly.records.base import ContractError
+from nightly.records.source_config import (
+    ComplaintsApiSource,
+    Data,
+    Days,
+    FilesSource,
+    Schedule,
+    Section,
+    without_repeats,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Days = Annotated[int, Field(ge=1, le=36_500)]
 Allowance = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]  # longer, Airflow refuses a tag
 Change = Annotated[float, Field(gt=0, le=1)]
 Factor = Annotated[float, Field(ge=1)]
 ControlName = Literal["last_accepted", "production", "same_weekday", "same_season"]
-EPOCHS = ("epoch_s", "epoch_ms")
-
-
-class Section(Contract):
-    """A part of the config. TOML knows nan and inf; as a bound, either would let everything pass."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
-class FilesSource(Section):
-    """Local files: CSV (plain, .gz or .zip) or TFRecord of tf.Example (plain or .gz), sliced by the time column."""
-
-    kind: Literal["files"] = "files"
-    path: Annotated[
-        str, Field(min_length=1)
-    ]  # a file, a folder, or `package:NAME/PATH` for a file inside a wheel of the ML environment
-    connection: str = ""  # an Airflow connection whose path, when it exists, replaces `path`
-    ended_on: dt.date | None = None  # history that ended: a run without a date is as of this day, not of today
-
-
-class ComplaintsApiSource(Section):
-    """The consumer complaint database's public search API: CSV by window of the date received."""
-
-    kind: Literal["complaints_api"] = "complaints_api"
-    url: str = "https://www.consumerfinance.gov/data-research/consumer-complaints/search/api/v1/"
-    connection: str = ""  # an Airflow connection whose host, when it exists, replaces `url`
-    timeout_seconds: Annotated[float, Field(gt=0)] = 60
-    retries: Annotated[int, Field(ge=0)] = 5
-    ended_on: dt.date | None = None
-
-
-class Schedule(Section):
-    cron: str = "0 3 * * *"
-    timezone: str = "UTC"  # of the IANA database
-
-    @field_validator("cron")
-    @classmethod
-    def _cron_comes_up(cls, cron: str) -> str:
-        try:
-            from croniter import CroniterError, croniter  # Airflow's; where it is not, nothing is scheduled
-        except ImportError:
-            return cron
-        try:
-            croniter(cron).get_next()
-        except CroniterError as error:
-            raise ValueError(f"{cron!r} is no cron expression that comes up: {error}; e.g. 0 3 * * *") from None
-        return cron
-
-    @field_validator("timezone")
-    @classmethod
-    def _timezone_exists(cls, timezone: str) -> str:
-        try:
-            ZoneInfo(timezone)
-        except (KeyError, ValueError, OSError):
-            near = did_you_mean(timezone, list(available_timezones()), otherwise="write one like Europe/Berlin")
-            raise ValueError(f"there is no time zone {timezone!r}{near}") from None
-        return timezone
-
-
-class Label(Section):
-    column: str
-    positive: list[str]  # the values that count as 1; every other recorded value is 0, a blank one is no label
-
-    @field_validator("positive")
-    @classmethod
-    def _some_value_is_positive(cls, positive: list[str]) -> list[str]:
-        if not positive:
-            raise ValueError(
-                "name at least one value of the label that counts as 1: with none, every label is negative"
-            )
-        if blank := [value for value in positive if not value.strip()]:
-            raise ValueError(f"{blank[0]!r} is blank, and a blank value is no label: take it out")
-        return _without_repeats(positive)
-
-
-class Data(Section):
-    """Columns are named as in the snapshot: the header in snake_case, unless `rename` says otherwise."""
-
-    id_columns: list[str]  # what makes a row the same row again; decides its side of the split. [] = the whole row
-    time_column: str
-    time_format: str = "%Y-%m-%d"  # strptime, or `epoch_s`, `epoch_ms`
-    label: Label
-    rename: dict[str, str] = {}  # header in the file -> column
-    ignore: list[str] = []  # columns kept in the snapshot and left out of the examples
-    look_back_days: Days = 90  # the window of a night ends at its as-of time and begins this long before
-    late_days: Annotated[int, Field(ge=0)] = 0  # rows appear this late: what is younger is not used yet
-    eval_percent: Annotated[int, Field(ge=1, le=50)] = 20
-
-    @field_validator("id_columns", "ignore")
-    @classmethod
-    def _named_once(cls, columns: list[str]) -> list[str]:
-        return _without_repeats(columns)
-
-    @field_validator("time_format")
-    @classmethod
-    def _format_tells_the_day(cls, text: str) -> str:
-        moment = dt.datetime(2016, 2, 29, 13, 14, 15, tzinfo=dt.UTC)
-        if text in EPOCHS:
-            return text
-        if "%" not in text:
-            raise ValueError(f"{text!r} is no format of strptime{did_you_mean(text, [*EPOCHS, '%Y-%m-%d'])}")
-        try:
-            day = dt.datetime.strptime(moment.strftime(text), text).date()
-        except ValueError as error:
-            raise ValueError(f"{text!r} is no format that strptime can read: {error}; e.g. %Y-%m-%d") from None
-        if day != moment.date():
-            raise ValueError(f"{text!r} does not tell year, month and day; e.g. %Y-%m-%d")
-        return text
-
-    @model_validator(mode="after")
-    def _columns_are_consistent(self) -> "Data":
-        targets = list(self.rename.values())
-        if repeated := {column for column in targets if targets.count(column) > 1}:
-            raise ValueError(f"rename gives the name {min(repeated)!r} to more than one header: give each its own")
-        for column in [*targets, *self.id_columns, self.time_column, self.label.column, *self.ignore]:
-            right = column if column in targets else self.rename.get(column, column_name(column))
-            if not column or column != right:
-                raise ValueError(f"no column has the name {column!r}; write {right or 'a name'!r}, as in the snapshot")
-        if self.label.column in self.ignore:
-            raise ValueError(
-                f"ignore leaves the label {self.label.column!r} out of the examples: take it out of ignore"
-            )
-        if self.label.column == self.time_column:
-            raise ValueError(f"{self.time_column!r} cannot be the label and the time_column: name another")
-        return self
-
-    def window_start(self, as_of: dt.datetime, look_back_days: int | None = None) -> dt.datetime:
-        """Where the window of a night begins; it ends `late_days` before that. Raises OverflowError."""
-        days = self.look_back_days if look_back_days is None else look_back_days
-        return as_of - dt.timedelta(days=self.late_days + days)
 
 
 class DataGate(Section):
@@ -238,7 +113,7 @@ class ModelGate(Section):
     @field_validator("slices")
     @classmethod
     def _sliced_once(cls, columns: list[str]) -> list[str]:
-        return _without_repeats(columns)
+        return without_repeats(columns)
 
     @model_validator(mode="after")
     def _judges_something(self) -> "ModelGate":
@@ -392,37 +267,3 @@ class ModelConfig(Section):
                     raise ContractError(f"threshold {key!r}: {part} is a value and has nothing below it")
             place[last] = value
         return ModelConfig.parse(data, where="the thresholds given for this run")
-
-
-def load_config(name: str, models: Path = MODELS) -> ModelConfig:
-    """Read and validate include/models/NAME/config.toml. Raises ContractError with every problem in it.
-
-    Where there is a curated schema, the columns must be those that it has.
-    """
-    path = models / name / "config.toml"
-    if not path.exists():
-        names = model_names(models)
-        raise ContractError(f"there is no model {name!r}: {path} does not exist" + did_you_mean(name, names))
-    try:
-        data = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise ContractError(f"{path} is not TOML: {error}") from None
-    try:
-        config = ModelConfig.model_validate({"name": name, **data})
-    except ValidationError as error:
-        raise ContractError(explain(error, ModelConfig, str(path))) from None
-    schema = path.with_name("schema.pbtxt")
-    if schema.exists() and (wrong := misnamed(config, CuratedSchema(schema, schema.read_text()))):
-        raise ContractError("\n  ".join([f"{path} is not valid:", *wrong]))
-    return config
-
-
-def _without_repeats(names: list[str]) -> list[str]:
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{min(repeated)!r} stands in it more than once: name it once")
-    return names
-
-
-def model_names(models: Path = MODELS) -> list[str]:
-    """The models there are: every folder with a config.toml."""
-    return sorted(path.parent.name for path in models.glob("*/config.toml"))

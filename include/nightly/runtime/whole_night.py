@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightly.io.paths import Places
+from nightly.models import config_of, window_end
 from nightly.nights.space import check_night
 from nightly.nights.steps import COMMAND_TASKS
 from nightly.nights.unreleased import reason_not_to_release, recorded_reason
@@ -70,7 +71,7 @@ def _run_task(task: str, night: Night, places: Places, source: str | None) -> tu
 
 def _prepare(night: Night, places: Places) -> None:
     check_night(places, night.model)
-    if night.config().pipeline.engine == "beam":
+    if config_of(night).pipeline.engine == "beam":
         worker.step_function("nightly.engines.beam:check")(night.folder(places), places)
     if night.production_version is not None:
         worker.step_function("nightly.tfx.production:prepare")(night.folder(places), places)
@@ -78,11 +79,11 @@ def _prepare(night: Night, places: Places) -> None:
 
 def _download(night: Night, places: Places, source: str | None) -> None:
     fetch(
-        night.config().source,
+        config_of(night).source,
         address=source,
         headers=None,
         window_start=night.window_start,
-        window_end=night.window_end,
+        window_end=window_end(night),
         folder=places.downloads / night.model / night.folder(places).name,
     ).save(night.folder(places) / "download.json")
 

@@ -8,12 +8,13 @@ that is edited, the curated one is the schema again, and the versions on the old
 import hashlib
 from pathlib import Path
 
+from nightly.io.atomic import write_atomically
 from nightly.io.errors import UserError
 from nightly.io.locks import locked
 from nightly.io.paths import MODELS, Places
-from nightly.records.base import write_atomically
 from nightly.records.night import Night, utc_now
 from nightly.records.schema import PROPOSAL, SchemaProposal, SchemaReview, SchemaVersion
+from nightly.schemas.reviews import save_review
 
 
 class SchemaVersionError(UserError):
@@ -150,7 +151,7 @@ def answer(
         version=version,
         answered_at=utc_now(),
     )
-    return review.keep(night_folder)
+    return save_review(night_folder, review)
 
 
 def sha256(text: str) -> str:

@@ -12,8 +12,8 @@ release writes it into models.config, and tells the running server.
 from importlib import resources
 from pathlib import Path
 
+from nightly.io.atomic import write_atomically
 from nightly.io.paths import Places
-from nightly.records.base import write_atomically
 from nightly.serving import address
 from nightly.serving import models_config as live
 

@@ -17,9 +17,10 @@ from tfx.orchestration.portable.input_resolution import exceptions
 from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
 from nightly.compat.tfx import RerunLauncher
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
+from nightly.models import config_of
 from nightly.nights.space import check_node
-from nightly.records.base import did_you_mean
 from nightly.records.night import Night
 from nightly.records.reuse import REUSE, Reuse
 from nightly.tfx import metadata, retention, seals
@@ -66,7 +67,7 @@ def _run(
         with handle:
             root = places.pipeline / night.model
             metadata.close_abandoned(handle, night.model, places.nights / night.model, root)
-            retention.prune(handle, root, night.config().retention.runs)
+            retention.prune(handle, root, config_of(night).retention.runs)
     written, said = folder / f"{node_id}.json", folder / REUSE.format(node_id)
     written.unlink(missing_ok=True)
     said.unlink(missing_ok=True)
@@ -108,7 +109,7 @@ def _launch(
         metadata.forget_outputs(handle, node, root)
     inputs = _inputs(node, handle)
     contents = seals.check(inputs)
-    spared = node.node_info.id in REUSABLE and night.config().pipeline.reuse
+    spared = node.node_info.id in REUSABLE and config_of(night).pipeline.reuse
     work = Work(handle, node, pipeline, executor, night, inputs, contents) if spared else None
     reuse = work.take_over() if work else None
     if reuse and reuse.run_id:

@@ -17,15 +17,15 @@ import tensorflow as tf
 from tensorflow_transform import analyzer_nodes, analyzers, tf_utils
 from tensorflow_transform.beam import analyzer_impls
 
-from nightly.compat.tft import VocabularyOrdering, count_and_token_to_bytes, means_by_token, mutual_information
+from nightly.compat.tft import Ordering, count_and_token_to_bytes, means_by_token, mutual_information
 
 log = logging.getLogger("nightly")
 
 Token = bytes | int
 Counts = list[tuple[Any, Token]]  # (indicator, token), as TFT sorts them
 INFORMATION = {
-    VocabularyOrdering.MUTUAL_INFORMATION: False,
-    VocabularyOrdering.WEIGHTED_MUTUAL_INFORMATION: True,
+    Ordering.MUTUAL_INFORMATION: False,
+    Ordering.WEIGHTED_MUTUAL_INFORMATION: True,
 }  # -> weighted?
 LABEL_TOTALS = (tf_utils.GLOBAL_Y_COUNT_SENTINEL_STRING, tf_utils.GLOBAL_Y_COUNT_SENTINEL_INT)
 
@@ -33,8 +33,8 @@ LABEL_TOTALS = (tf_utils.GLOBAL_Y_COUNT_SENTINEL_STRING, tf_utils.GLOBAL_Y_COUNT
 def known(operation: analyzer_nodes.VocabularyAccumulate) -> bool:
     return operation.vocab_ordering_type in (
         *INFORMATION,
-        VocabularyOrdering.FREQUENCY,
-        VocabularyOrdering.WEIGHTED_FREQUENCY,
+        Ordering.FREQUENCY,
+        Ordering.WEIGHTED_FREQUENCY,
     )
 
 
@@ -48,7 +48,7 @@ class Tokens:
             self._means = _label_means(weighted=INFORMATION[ordering])
             self._weighted = INFORMATION[ordering]
             self.add = self._add_means
-        elif ordering == VocabularyOrdering.WEIGHTED_FREQUENCY:
+        elif ordering == Ordering.WEIGHTED_FREQUENCY:
             self.found = defaultdict(float)
             self.add = self._add_weights
         else:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from nightly.models import config_of
 from nightly.nights.plan import RunRequest, plan, read_as_of
 from nightly.nights.space import check_night
 from nightly.records.base import ContractError
 from nightly.records.night import Night, Trigger, utc_now
 from nightly.records.release import ReleaseRecord
-from nightly.records.schema import PROPOSAL, set_aside_review
+from nightly.records.schema import PROPOSAL
 from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
+from nightly.schemas.reviews import set_aside_review
 from nightly_airflow.hooks.ml import MLHook, MLStepFailed
 from nightly_airflow.operators.base import NightOperator, refuse_unknown_keys
 
@@ -50,7 +52,7 @@ class PlanOperator(NightOperator):
         self.settle_releases()
         hook = MLHook()
         hook.start_host()  # warm by the time that the download has come
-        if night.config().pipeline.engine == "beam":
+        if config_of(night).pipeline.engine == "beam":
             try:
                 hook.run(BEAM_CHECK, self.folder, self.log)
             except MLStepFailed as error:
@@ -81,7 +83,7 @@ class PlanOperator(NightOperator):
         if night.production_version is None:
             return False
         try:
-            ReleaseStore(self.places.serving, self.places.releases, self.model).verify(night.production_version)
+            ReleaseStore(self.places.serving, self.places.releases, self.model).disk.verify(night.production_version)
         except DamagedError as error:
             self.log.error("%s", error)
             return True

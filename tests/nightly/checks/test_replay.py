@@ -7,7 +7,7 @@ import pytest
 from nightly.cli.replay import main
 from nightly.io.paths import Places
 from nightly.nights import replay
-from nightly.records.findings import findings, history
+from nightly.nights.history import findings, history
 from nightly.records.night import GateResult, Reason
 from tests.nights import a_night
 

@@ -76,7 +76,7 @@ def test_the_metadata_handle_connects_once_and_counts_its_users(tmp_path):
 def test_tft_s_orderings_are_those_that_vocabularies_know():
     names = {"FREQUENCY", "WEIGHTED_FREQUENCY", "MUTUAL_INFORMATION", "WEIGHTED_MUTUAL_INFORMATION"}
     assert names <= vars(analyzers._VocabOrderingType).keys()
-    assert tft.VocabularyOrdering is analyzers._VocabOrderingType
+    assert tft.Ordering is analyzers._VocabOrderingType
 
 
 def test_tfma_s_combiners_have_the_settings_that_are_read():

@@ -16,7 +16,7 @@ from tfx.orchestration import metadata as tfx_metadata
 
 from nightly.cli import night as nights
 from nightly.io.paths import ROOT, Places, python_path
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.thresholds import ThresholdsUsed
@@ -189,7 +189,7 @@ def test_the_same_pipeline_runs_under_tfxs_local_runner_and_releases(folder, pla
     tfx.orchestration.LocalDagRunner().run(create_pipeline(night, places))
     record = ReleaseRecord.load(night.folder(places) / "release.json")
     assert record.metrics["auc"] > load_config("taxi").model_gate.metrics["auc"].floor
-    ReleaseStore(places.serving, places.releases, "taxi").verify(record.version)
+    ReleaseStore(places.serving, places.releases, "taxi").disk.verify(record.version)
     with tfx_metadata.Metadata(connection_config(places, "taxi")) as handle:
         (pushed,) = handle.store.get_artifacts_by_type("PushedModel")
     assert pushed.custom_properties["pushed_version"].int_value == record.version
@@ -217,6 +217,7 @@ def test_a_third_model_is_a_folder_and_a_file_of_three_lines(tmp_path):
         'dag = retrain_dag("tips")\n'
     )
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "NIGHTLY_VAR": str(tmp_path / "var")}
+    environment["PYTHONPATH"] = python_path(project)  # the environment is this project's, the code is the copy's
     done = subprocess.run(
         [project / "bin/night", "tips", "--as-of", "2015-05-01", "--until", "trainer", "--train-steps", "5"],
         env=environment,

@@ -10,12 +10,13 @@ import re
 import shutil
 from pathlib import Path
 
+from nightly.io.atomic import sync_path
+from nightly.io.files import copy_files
 from nightly.io.locks import locked
-from nightly.records.base import sync_folder
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError
-from nightly.release.files import copy_files, hash_files
 from nightly.release.google_cloud.gcs import GcsReleases
+from nightly.release.versions import hash_version
 
 log = logging.getLogger("nightly")
 
@@ -41,7 +42,7 @@ def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
             )
         if current.version not in there:
             _bring(bucket, current, folder, pulled)
-        elif hash_files(folder / str(current.version)) != current.files:
+        elif hash_version(folder / str(current.version)) != current.files:
             raise DamagedError(
                 f"{folder / str(current.version)} is not what was released: delete it, and it is pulled again"
             )
@@ -51,7 +52,7 @@ def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
                 aside = pulled / f"removed-{version}"
                 log.info("%s takes %s out of %s", bucket.address, version, folder)
                 (folder / str(version)).rename(aside)
-                sync_folder(folder)
+                sync_path(folder)
         shutil.rmtree(pulled / "work", ignore_errors=True)
         for leftover in pulled.glob("removed-*"):
             shutil.rmtree(leftover)
@@ -67,12 +68,12 @@ def _bring(bucket: GcsReleases, record: ReleaseRecord, folder: Path, pulled: Pat
     shutil.rmtree(pulled / "work", ignore_errors=True)  # of a pull that did not end
     bucket.download(record, download)
     copy_files(download, staging / str(record.version), staging)
-    if hash_files(staging / str(record.version)) != record.files:
+    if hash_version(staging / str(record.version)) != record.files:
         raise DamagedError(f"the copy of {bucket.uri(record)} in {staging} differs: is the disk in order? Retry.")
     record.save(pulled / f"{record.version}.json")
     if folder.exists():
         (staging / str(record.version)).rename(folder / str(record.version))
     else:
         staging.rename(folder)
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    sync_path(folder)
+    sync_path(folder.parent)

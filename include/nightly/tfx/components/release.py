@@ -9,16 +9,17 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from nightly.io.paths import Places
+from nightly.models import config_of
 from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.night import Night, SnapshotRef, utc_now
-from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
+from nightly.records.release import NOT_RELEASED, NotReleased
 from nightly.release.errors import DamagedError
-from nightly.release.files import hash_files
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import publish
+from nightly.release.versions import hash_version
 from nightly.schemas.store import SchemaStore
 from nightly.serving import address
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 from nightly.tfx.artifacts import DataBlessing
 from nightly.tfx.components.blessing import is_blessed
 from nightly.tfx.recipe import recipe
@@ -44,7 +45,7 @@ def Release(
     """Copy the model into the serving volume under the next version, and write release.json (ReleaseRecord).
 
     Unlike Pusher this fails, rather than succeed without pushing, when a gate did not bless the model. Where a model
-    server is configured (nightly.serving.verify), the version is in production when that has verified it. A model
+    server is configured (nightly.serving.server), the version is in production when that has verified it. A model
     that an earlier run has released, and this one reuses, is no new version: not_released.json says so.
 
     :param night_folder: where request.json and snapshot.json are
@@ -57,7 +58,7 @@ def Release(
     night = Night.load(folder / "request.json")
     measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
     places = Places.from_environment()
-    config = night.config()
+    config = config_of(night)
     store = ReleaseStore(places.serving, places.releases, night.model)
     source = Path(path_utils.serving_model_path(model.uri))
     snapshot_id = SnapshotRef.load(folder / "snapshot.json").snapshot_id
@@ -98,27 +99,22 @@ def known(store: ReleaseStore, source: Path, run_id: str, made_of: str = "") -> 
     same recipe as one that was taken back counts as that one, though other files came of it. What this very run
     released is left to the store, which knows what a retry may do.
     """
-    files = hash_files(source)
-    same = [record for record in reversed(store.records()) if record.files == files]
+    files = hash_version(source)
+    same = [record for record in reversed(store.disk.records()) if record.files == files]
     if any(record.run_id == run_id for record in same):
         return None
-    production = store.production()
+    production = store.disk.production()
     if current := next((record for record in same if record.version == production), None):
         try:
-            store.verify(current.version)
+            store.disk.verify(current.version)
         except DamagedError as error:
             log.error("%s", error)
             return None  # a whole copy of it is what production needs
         reason = f"nothing has changed since {current.run_id}, which released this very model"
         return NotReleased(reason=reason, decided_at=utc_now())
-    like = [record for record in reversed(store.records()) if made_of and record.recipe == made_of]
-    if bad := next(filter(_taken_back, [*same, *like]), None):
+    like = [record for record in reversed(store.disk.records()) if made_of and record.recipe == made_of]
+    if bad := next((record for record in [*same, *like] if record.taken_back), None):
         what = "this very model is" if bad in same else "the same snapshot, code and settings made"
         reason = f"{what} version {bad.version}, which was taken back ({bad.why})"
         return NotReleased(reason=reason, withdrawn=bad.version, decided_at=utc_now())
     return None
-
-
-def _taken_back(record: ReleaseRecord) -> bool:
-    """By a rollback, or by the verification; not merely removed for its age."""
-    return record.state == "quarantined" or (record.state == "removed" and record.why.startswith("quarantined"))
