@@ -15,7 +15,11 @@ EPOCHS = ("epoch_s", "epoch_ms")
 
 
 class Section(Contract):
-    """A part of the config. TOML knows nan and inf; as a bound, either would let everything pass."""
+    """A part of the config, whose keys are explained by the docstrings below them; docs/reference/config.md lists them.
+
+    TOML knows nan and inf; as a bound, either would let everything pass. Pydantic could read the docstrings, but would parse the
+    source at each import.
+    """
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -24,27 +28,39 @@ class FilesSource(Section):
     """Local files: CSV (plain, .gz or .zip) or TFRecord of tf.Example (plain or .gz), sliced by the time column."""
 
     kind: Literal["files"] = "files"
-    path: Annotated[
-        str, Field(min_length=1)
-    ]  # a file, a folder, or `package:NAME/PATH` for a file inside a wheel of the ML environment
-    connection: str = ""  # an Airflow connection whose path, when it exists, replaces `path`
-    ended_on: dt.date | None = None  # history that ended: a run without a date is as of this day, not of today
+    """Reads local files."""
+    path: Annotated[str, Field(min_length=1)]
+    """A file, a folder, or `package:NAME/PATH` for a file inside a wheel of the ML environment."""
+    connection: str = ""
+    """An Airflow connection. If it exists, its path replaces `path`."""
+    ended_on: dt.date | None = None
+    """The day on which the data ends, for a source that gets no more. A run without a date is as of this day."""
 
 
 class ComplaintsApiSource(Section):
-    """The consumer complaint database's public search API: CSV by window of the date received."""
+    """The public search API of the Consumer Complaint Database: CSV by window of the date received."""
 
     kind: Literal["complaints_api"] = "complaints_api"
+    """Reads the API of the Consumer Complaint Database."""
     url: str = "https://www.consumerfinance.gov/data-research/consumer-complaints/search/api/v1/"
-    connection: str = ""  # an Airflow connection whose host, when it exists, replaces `url`
+    """The address of the API."""
+    connection: str = ""
+    """An Airflow connection. If it exists, its host replaces `url`."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60
+    """How long to wait for the connection and for each part of an answer, in seconds."""
     retries: Annotated[int, Field(ge=0)] = 5
+    """How often a failed request is repeated."""
     ended_on: dt.date | None = None
+    """The day on which the data ends, for a source that gets no more. A run without a date is as of this day."""
 
 
 class Schedule(Section):
+    """When a night begins."""
+
     cron: str = "0 3 * * *"
-    timezone: str = "UTC"  # of the IANA database
+    """A cron expression."""
+    timezone: str = "UTC"
+    """The time zone of `cron`, a name of the IANA database."""
 
     @field_validator("cron")
     @classmethod
@@ -71,8 +87,12 @@ class Schedule(Section):
 
 
 class Label(Section):
+    """What the model predicts: a binary label."""
+
     column: str
-    positive: list[str]  # the values that count as 1; every other recorded value is 0, a blank one is no label
+    """The column with the label."""
+    positive: list[str]
+    """The values that count as 1. Every other value counts as 0; a blank value is no label."""
 
     @field_validator("positive")
     @classmethod
@@ -87,17 +107,27 @@ class Label(Section):
 
 
 class Data(Section):
-    """Columns are named as in the snapshot: the header in snake_case, unless `rename` says otherwise."""
+    """The columns, and the window of a night. A column has its name in the snapshot: the header in snake_case, or as in
+    `rename`."""
 
-    id_columns: list[str]  # what makes a row the same row again; decides its side of the split. [] = the whole row
+    id_columns: list[str]
+    """The columns that identify a row. They decide its side of the train/eval split. `[]` stands for the whole row."""
     time_column: str
-    time_format: str = "%Y-%m-%d"  # strptime, or `epoch_s`, `epoch_ms`
+    """The column with the row's time, which the window is applied to."""
+    time_format: str = "%Y-%m-%d"
+    """The format of the time column, for strptime; or `epoch_s` or `epoch_ms`."""
     label: Label
-    rename: dict[str, str] = {}  # header in the file -> column
-    ignore: list[str] = []  # columns kept in the snapshot and left out of the examples
-    look_back_days: Days = 90  # the window of a night ends at its as-of time and begins this long before
-    late_days: Annotated[int, Field(ge=0)] = 0  # rows appear this late: what is younger is not used yet
+    """The label."""
+    rename: dict[str, str] = {}
+    """Headers in the file, and the columns that they become."""
+    ignore: list[str] = []
+    """Columns that are kept in the snapshot and left out of the examples."""
+    look_back_days: Days = 90
+    """The length of a night's window, in days. The window ends at the as-of time, less `late_days`."""
+    late_days: Annotated[int, Field(ge=0)] = 0
+    """How many days late rows may arrive. Younger rows are not used yet."""
     eval_percent: Annotated[int, Field(ge=1, le=50)] = 20
+    """The percentage of rows in the eval split; the others are trained on."""
 
     @field_validator("id_columns", "ignore")
     @classmethod
