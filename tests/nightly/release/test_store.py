@@ -261,7 +261,7 @@ def test_models_do_not_see_each_other(store, source):
     other = ReleaseStore(store.disk.serving, store.disk.releases.parent, "complaints")
     release(store, source)
     release(other, source, now=NOW + 50)
-    assert (store.disk.released(), other.versions()) == ([NOW], [NOW + 50])
+    assert (store.disk.released(), other.disk.released()) == ([NOW], [NOW + 50])
 
 
 def test_an_unknown_version_names_those_there_are(store, source):

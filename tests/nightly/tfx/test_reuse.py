@@ -25,7 +25,7 @@ from nightly.schemas.store import SchemaStore, sha256
 from nightly.tfx import reuse, seals
 from nightly.tfx.components.release import known
 from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata, kept
-from nightly.tfx.pipeline import create_pipeline
+from nightly.tfx.pipeline import create_pipeline, read_inputs
 from nightly.tfx.recipe import recipe
 from nightly.tfx.retention import prune
 from nightly.tfx.runner import NightlyLauncher, _inputs, run_node
@@ -130,7 +130,7 @@ def test_a_changed_parameter_is_computed_and_what_is_before_it_is_reused(another
 def differs(folder, places) -> dict[str, str]:
     """The nodes that would be computed again if the night were run now, and why."""
     night = Night.load(folder / "request.json")
-    pipeline = compiler.Compiler().compile(create_pipeline(night, places))
+    pipeline = compiler.Compiler().compile(create_pipeline(read_inputs(night, places)))
     parameter = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: night.run_id}
     runtime_parameter_utils.substitute_runtime_parameter(pipeline, parameter)
     deployment = runner_utils.extract_local_deployment_config(pipeline)

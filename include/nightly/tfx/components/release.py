@@ -6,13 +6,14 @@ from pathlib import Path
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
+from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
 from nightly.io.paths import Places
 from nightly.models import config_of
 from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.night import Night, SnapshotRef, utc_now
-from nightly.records.release import NOT_RELEASED, NotReleased
+from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import publish
@@ -50,23 +51,18 @@ def Release(
 
     :param night_folder: where request.json and snapshot.json are
     """
-    if not (is_blessed(data_blessing) and is_blessed(model_blessing)):
-        raise NotBlessed("a gate held this night: nothing is released")
-    if not (Path(infra_blessing.uri) / "INFRA_BLESSED").exists():
-        raise NotBlessed("the model did not answer in a clean process: nothing is released")
-    folder = Path(night_folder)
+    refuse_unblessed(data_blessing, model_blessing, infra_blessing)
+    folder, places = Path(night_folder), Places.from_environment()
     night = Night.load(folder / "request.json")
-    measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
-    places = Places.from_environment()
-    config = config_of(night)
+    config, source = config_of(night), Path(path_utils.serving_model_path(model.uri))
     store = ReleaseStore(places.serving, places.releases, night.model)
-    source = Path(path_utils.serving_model_path(model.uri))
     snapshot_id = SnapshotRef.load(folder / "snapshot.json").snapshot_id
     made_of = recipe(night, snapshot_id, SchemaStore(places, night.model).path(night.schema_version))
     if not_released := known(store, source, night.run_id, made_of):
         log.warning("nothing is released: %s", not_released.reason)
         not_released.save(folder / NOT_RELEASED)
         return
+    measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
     record = store.release(
         source,
         run_id=night.run_id,
@@ -80,16 +76,29 @@ def Release(
         judged_against=night.in_production if measured.production_version is None else measured.production_version,
         validated=files_below(model, source),
     )
-    if known_server := address.find_address(places):
-        address.record(places, known_server)
-    else:
-        log.warning("no model server is configured: of %s %s only the files are verified", night.model, record.version)
+    record_address(places, record)
     record.save(folder / "release.json")
     pushed_model.set_string_custom_property("pushed_destination", record.path)
     pushed_model.set_int_custom_property("pushed_version", record.version)
     store.retain(config.release.keep)
     if record.state != "canary":  # which goes further when it is promoted
         publish(config, store, record).save(folder / "release.json")
+
+
+def refuse_unblessed(data: Artifact, model: Artifact, infra: Artifact) -> None:
+    """Raise NotBlessed unless both gates and the clean process have blessed."""
+    if not (is_blessed(data) and is_blessed(model)):
+        raise NotBlessed("a gate held this night: nothing is released")
+    if not (Path(infra.uri) / "INFRA_BLESSED").exists():
+        raise NotBlessed("the model did not answer in a clean process: nothing is released")
+
+
+def record_address(places: Places, record: ReleaseRecord) -> None:
+    """Let commands in other shells know the model server, where the environment names one."""
+    if server := address.find_address(places):
+        address.record(places, server)
+    else:
+        log.warning("no model server is configured: of %s %s only the files are verified", record.model, record.version)
 
 
 def known(store: ReleaseStore, source: Path, run_id: str, made_of: str = "") -> NotReleased | None:
