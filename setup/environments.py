@@ -98,7 +98,7 @@ def install(name: str, *, with_dev: bool) -> None:
     _install(venv, ROOT / LOCKS[name], venv / "installed.txt", anew=True)
     if with_dev and name != "lint":
         _install(venv, ROOT / LOCKS["dev"], venv / "installed-dev.txt", anew=False)
-    if name != "lint":
+    if name in ("airflow", "ml"):
         project.link(venv)
 
 
