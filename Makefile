@@ -6,7 +6,7 @@ AIRFLOW_PYTHON := .venv/airflow/bin/python
 ML_PYTHON := .venv/ml/bin/python
 export PYTHONPATH := $(CURDIR):$(CURDIR)/include:$(CURDIR)/client:$(CURDIR)/server
 
-.PHONY: demo test test-containers chaos up bench setup setup-dev lint lock clean
+.PHONY: demo test test-containers chaos up bench docs setup setup-dev lint lock clean
 
 demo: setup  ## nights of real taxi data through Airflow, some released, one held; offline
 	@$(AIRFLOW_PYTHON) -m local.demo
@@ -25,6 +25,10 @@ chaos: setup-dev  ## whole nights under faults, and what must hold (hours); fewe
 
 bench: setup-dev  ## measure it beside TFX (an hour and a half); some: make bench ARGS="training start"; small: ARGS=--quick
 	@$(ML_PYTHON) -m benchmarks $(ARGS)
+
+docs:  ## the documentation as a site, in var/site
+	@$(PYTHON) setup docs
+	@.venv/docs/bin/mkdocs build --strict --quiet
 
 lint: setup-dev
 	@.venv/lint/bin/ruff check .
