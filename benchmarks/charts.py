@@ -49,11 +49,11 @@ def _bars(axes: Axes, labels: list[str], series: dict[str, list[Any]], unit: str
         bars = axes.barh(at, [v for v in values if v is not None], height, color=colour, label=name)
         axes.bar_label(bars, fmt=lambda value: f"{value:,.3g}" if value < 100 else f"{value:,.0f}", padding=2)
     axes.set_yticks([n + 0.4 - height / 2 for n in range(len(labels))], labels)
-    axes.invert_yaxis()
+    axes.set_ylim(len(labels) - height / 2, -height)
     axes.set_xlabel(unit)
     axes.margins(x=0.1)
     if len(series) > 1:
-        axes.legend()
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(series))
 
 
 def _lines(axes: Axes, rows: list[Row], columns: dict[str, str], unit: str) -> None:
@@ -98,7 +98,7 @@ def _serving(axes: Axes, rows: list[Row]) -> None:
     loads = list(dict.fromkeys((row["rows"], row["clients"]) for row in rows))
     servers = list(dict.fromkeys(row["server"] for row in rows))
     rates = {(row["rows"], row["clients"], row["server"]): row["requests/s"] for row in rows}
-    labels = [f"{size} rows, {clients} clients" for size, clients in loads]
+    labels = [f"rows: {size}, clients: {clients}" for size, clients in loads]
     _bars(axes, labels, {server: [rates[*load, server] for load in loads] for server in servers}, "requests a second")
 
 
