@@ -4,7 +4,6 @@
 PYTHON ?= python3
 AIRFLOW_PYTHON := .venv/airflow/bin/python
 ML_PYTHON := .venv/ml/bin/python
-export PYTHONPATH := $(CURDIR):$(CURDIR)/include:$(CURDIR)/client:$(CURDIR)/server
 
 .PHONY: demo test test-containers chaos up bench docs setup setup-dev lint lock clean
 

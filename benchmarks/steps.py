@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks import complaints
 from benchmarks.common import Measured, forked
 from nightly.io.paths import Places
-from nightly.records.config import load_config
+from nightly.models import load_config, window_end
 from nightly.records.night import Night, utc_now
 from nightly.sources import fetch
 
@@ -39,7 +39,7 @@ def planned(folder: Path, rows: int, steps: int, model: str = "complaints") -> N
         address=str(source),
         headers=None,
         window_start=night.window_start,
-        window_end=night.window_end,
+        window_end=window_end(night),
         folder=places.downloads,
     )
     download.save(night.folder(places) / "download.json")

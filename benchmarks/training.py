@@ -58,7 +58,7 @@ def _compare(transformed: Path, number: int, rounds: int) -> dict[str, list[floa
     import tensorflow_transform as tft
 
     from include.models.complaints.model import build_model
-    from nightly.records.config import load_config
+    from nightly.models import load_config
     from nightly.training.inputs import evaluation_batches, training_batches
     from nightly.training.run import Progress, fit
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,16 +74,14 @@ class ModelServer:
         command += [f"--{name}={value}" for name, value in self.flags.items()]
         environment = {**os.environ, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
         self._child = Child(command, self.log, environment)
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._child.running:
-            if found := READY.search(self.log.read_text(errors="replace")):
-                self.grpc, self.rest = found.groups()
-                if self._of_releases:  # commands in other shells must find it
-                    address.record(self.places, self._address)
-                return
-            time.sleep(0.2)
-        self.stop()
-        raise ModelServerDidNotStart(f"the model server did not start; {self.log} ends:\n{self._child.last_lines(20)}")
+        ready = self._child.wait_for(lambda: READY.search(self.log.read_text(errors="replace")), START_SECONDS)
+        if not ready:
+            self.stop()
+            tail = self._child.last_lines(20)
+            raise ModelServerDidNotStart(f"the model server did not start; {self.log} ends:\n{tail}")
+        self.grpc, self.rest = ready.groups()
+        if self._of_releases:  # commands in other shells must find it
+            address.record(self.places, self._address)
 
     def stop(self) -> None:
         if self._of_releases and self.rest:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import c_runtime
+import project
 from errors import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,6 +99,8 @@ def install(name: str, *, with_dev: bool) -> None:
     _install(venv, ROOT / LOCKS[name], venv / "installed.txt", anew=True)
     if with_dev and name in ("airflow", "ml"):
         _install(venv, ROOT / LOCKS["dev"], venv / "installed-dev.txt", anew=False)
+    if name != "lint":
+        project.link(venv)
 
 
 def _install(venv: Path, lock: Path, stamp: Path, *, anew: bool) -> None:

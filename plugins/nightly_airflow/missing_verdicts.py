@@ -9,18 +9,18 @@ scheduler starts. It needs Airflow's database, which tasks have not.
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import logging
 import os
-import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from nightly.io.locks import locked
 from nightly.io.paths import ROOT, Places, python_path
-from nightly.records.config import model_names
+from nightly.io.polling import poll
+from nightly.io.processes import start
+from nightly.models import model_names
 from nightly.records.night import utc_now
 from nightly_airflow.note import NOTE_KEY, write_note
 from nightly_airflow.web.address import DAG_SUFFIX
@@ -71,13 +71,8 @@ def start_if_missing(session: Session) -> None:
     if runs := without_verdict(session):
         log.warning("no verdict was given on %s: giving it now", ", ".join(run.run_id for run in runs))
         path = os.pathsep.join(filter(None, [python_path(), str(ROOT / "plugins"), os.environ.get("PYTHONPATH")]))
-        subprocess.Popen(
-            [sys.executable, "-m", "nightly_airflow.missing_verdicts"],
-            stdin=subprocess.DEVNULL,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "nightly_airflow.missing_verdicts"]
+        start(command, environment={**os.environ, "PYTHONPATH": path})
 
 
 def give_verdict(run: DagRun, session: Session) -> None:
@@ -138,15 +133,8 @@ def give_all() -> bool:
 def main() -> int:
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"  # connections come from the database, as in the scheduler
     logging.basicConfig(level=logging.INFO)
-    place = Places.from_environment().run
-    place.mkdir(parents=True, exist_ok=True)
-    with open(place / "missing_verdicts.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one process at a time: a verdict is given once
-        for _ in range(TRIES):
-            if give_all():
-                return 0
-            time.sleep(1)
-    return 1
+    with locked(Places.from_environment().run / "missing_verdicts.lock"):  # one process at a time gives a verdict
+        return 0 if poll(give_all, tries=TRIES, every=1) else 1
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, chain
 
-from nightly.records.columns import read_schema_text
-from nightly.records.config import load_config
+from nightly.models import load_config, read_schema_text
 from nightly_airflow.docs import DAG_DOC, TASK_DOCS
 from nightly_airflow.operators.download import DownloadOperator
 from nightly_airflow.operators.ml import GateOperator, MLStepOperator, ReleaseOperator, SnapshotOperator
@@ -20,9 +19,9 @@ from nightly_airflow.operators.plan import PlanOperator
 from nightly_airflow.operators.review import DataGateOperator, SchemaReviewOperator
 from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_airflow.params import params
+from nightly_airflow.pool import POOL
 from nightly_airflow.retries import RETRIES, StepRetries
 
-POOL = "ml"  # ML steps at a time, over all models; nightly_plugin.py makes it
 HISTORY = dt.datetime(2010, 1, 1, tzinfo=dt.UTC)  # backfills reach back to here; nothing is caught up by itself
 
 

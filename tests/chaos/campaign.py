@@ -18,7 +18,8 @@ import traceback
 from dataclasses import dataclass
 from random import Random
 
-from nightly.records.base import ContractError, did_you_mean
+from nightly.io.hints import did_you_mean
+from nightly.records.base import ContractError
 from nightly.records.verdict import Verdict
 from tests.chaos import faults_disk, faults_processes, faults_runs
 from tests.chaos.faults import FAULTS, Fault, NotNow, Strike

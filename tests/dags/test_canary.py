@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from nightly.io.paths import Places
-from nightly.records.canary import Comparison
-from nightly.records.config import Canary, load_config
+from nightly.models import load_config
+from nightly.records.config import Canary
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.release import Verification
+from nightly.release.comparisons import comparisons
 from nightly.release.store import ReleaseStore
 
 NOW = 1_700_000_000
@@ -104,7 +105,7 @@ def test_a_look_waits_until_a_person_stops_it_with_a_reason_and_then_there_is_no
     state, states, note = run(dag)
     assert (state, states) == ("success", {"taxi.compare": "success", "taxi.decide": "success"})
     assert note.startswith(f"**… WAITING: canary taxi {NOW + 1}: 0 predictions of the canary have a label")
-    [kept] = Comparison.all(Places.from_environment(), "taxi")
+    [kept] = comparisons(Places.from_environment(), "taxi")
     assert (kept.decision, len(kept.looks), kept.share) == ("", 1, 0.1)
     assert store.canary() is not None
 

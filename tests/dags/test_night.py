@@ -8,8 +8,9 @@ from urllib.parse import quote
 import pytest
 from airflow.sdk.configuration import conf
 
+from nightly.models import load_config
 from nightly.nights.verdict import REVIEW_TASKS as REVIEW
-from nightly.records.config import Pipeline, load_config
+from nightly.records.config import Pipeline
 from nightly.records.night import Night, StepError, utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict

@@ -4,8 +4,9 @@ import datetime as dt
 
 import pytest
 
-from nightly.baselines import Baseline, accept, controls_of, retain, rows_accepted
+from nightly.baselines import accept, controls_of, retain, rows_accepted
 from nightly.io.paths import Places
+from nightly.records.baseline import Baseline
 from nightly.records.release import ReleaseRecord
 from tests.nights import a_night
 

@@ -6,7 +6,7 @@ import pytest
 
 from nightly.cli import configure
 from nightly.io.paths import Places
-from nightly.records.config import model_names
+from nightly.models import model_names
 from nightly.release.store import ReleaseStore
 from nightly_server import config
 from tests.nightly.release.models import NOW, export, release

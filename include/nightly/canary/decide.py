@@ -11,10 +11,11 @@ from typing import Any
 from nightly.baselines import withdraw_after
 from nightly.canary.compare import look
 from nightly.io.paths import Places
+from nightly.models import load_config
 from nightly.records.canary import CanaryRequest, Comparison, Look
-from nightly.records.config import load_config
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord
+from nightly.release.comparisons import comparisons, save_comparison
 from nightly.release.errors import ReleaseError
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import publish, retire
@@ -64,7 +65,7 @@ def decide(places: Places, asked: CanaryRequest, found: Look | None) -> Comparis
         raise ReleaseError(f"{asked.model} has no canary any more: there is nothing to decide")
     if comparison.done_at:  # this run again
         return comparison
-    comparison.keep(places)
+    save_comparison(places, comparison)
     return _carry_out(places, comparison) if comparison.decision else comparison
 
 
@@ -77,7 +78,7 @@ def resolve(places: Places, asked: CanaryRequest, found: Look | None) -> Compari
     if unfinished is not None and (asked.decision == "auto" or record is None):
         log.warning("%s of %s %s is not completed yet", unfinished.decision, unfinished.model, unfinished.version)
         return unfinished
-    kept = {comparison.version: comparison for comparison in Comparison.all(places, asked.model)}
+    kept = {comparison.version: comparison for comparison in comparisons(places, asked.model)}
     if found and (ended := kept.get(found.canary.version)) and ended.done_at:
         return ended
     if record is None or (found and found.canary.version != record.version):
@@ -105,12 +106,11 @@ def _carry_out(places: Places, comparison: Comparison) -> Comparison:
         # As after a rollback: the next night is compared with what the version in production was trained on.
         stable = store.record(comparison.stable)
         gone = withdraw_after(places.baselines, comparison.model, stable.run_id, stable.snapshot_id)
-        comparison = comparison.model_copy(
-            update={"baselines": comparison.baselines + [baseline.snapshot_id for baseline in gone]}
-        ).keep(places)
+        baselines = comparison.baselines + [baseline.snapshot_id for baseline in gone]
+        comparison = save_comparison(places, comparison.model_copy(update={"baselines": baselines}))
         retire(config, store)
     log.info("%s %s: %s: %s", comparison.model, comparison.version, comparison.decision, comparison.reason)
-    return comparison.model_copy(update={"done_at": utc_now()}).keep(places)
+    return save_comparison(places, comparison.model_copy(update={"done_at": utc_now()}))
 
 
 def _begun(record: ReleaseRecord) -> Comparison:
@@ -133,7 +133,7 @@ def _with(comparison: Comparison, found: Look | None) -> Comparison:
 
 def _unfinished(places: Places, model: str) -> Comparison | None:
     """A decision that was made and not carried out to its end."""
-    return next((c for c in Comparison.all(places, model) if c.decision and not c.done_at), None)
+    return next((c for c in comparisons(places, model) if c.decision and not c.done_at), None)
 
 
 def _store(places: Places, model: str) -> ReleaseStore:

@@ -26,16 +26,21 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nightly.cli.data_arguments import beam_args, before_and_after, parser
+from nightly.cli.data_arguments import beam_args, before_and_after, build_parser
 from nightly.cli.data_printing import distance_json, print_distances, print_json, print_summary
-from nightly.cli.tables import print_table
+from nightly.io.tables import print_table
+from nightly.models import load_config, model_names
 from nightly.records.base import ContractError
-from nightly.records.config import load_config, model_names
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    return build_parser(__doc__)
 
 
 def main(words: Sequence[str]) -> int:
     words, behind = before_and_after("--", list(words))
-    given = parser(__doc__).parse_args(words)
+    given = parser().parse_args(words)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.ERROR)  # its warnings are about Beam's own ways
     from nightly.data.errors import DataError

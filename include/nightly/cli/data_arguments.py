@@ -9,7 +9,7 @@ from nightly.records.base import ContractError
 RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+def build_parser(description: str) -> argparse.ArgumentParser:
     """Its `run` is the name of the command: statistics, infer, show, validate, drift, skew, compare or convert."""
     parser = argparse.ArgumentParser(
         "python -m nightly.cli.data", description=description, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -20,13 +20,12 @@ from pathlib import Path
 from nightly.cli.arguments import positive_int
 from nightly.io.code import code_version
 from nightly.io.paths import Places
+from nightly.models import config_of, load_config, read_schema_text, window_end
 from nightly.nights.as_of import read_as_of
 from nightly.nights.report import report
 from nightly.nights.space import check_night
 from nightly.nights.verdict import decide
 from nightly.records.base import ContractError
-from nightly.records.columns import read_schema_text
-from nightly.records.config import load_config
 from nightly.records.night import Night, StepError, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
@@ -89,7 +88,8 @@ def _store(places: Places, model: str) -> ReleaseStore:
     return ReleaseStore(places.serving, places.releases, model)
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="python -m nightly.cli.night", description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("--as-of", help="end of the window, ISO 8601, UTC unless it says otherwise (default: now)")
@@ -98,7 +98,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("--fresh", action="store_true", help="compute everything anew, reusing no earlier work")
     parser.add_argument("--source", help="another path or URL than the config's")
     parser.add_argument("--until", choices=STEPS, help="stop after this step, without a verdict unless a gate holds")
-    arguments = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    arguments = parser().parse_args(words)
     worker.set_up_logging()
     places = Places.from_environment()
     try:
@@ -136,7 +140,7 @@ def _do(task: str, night: Night, places: Places, source: str | None) -> tuple[st
     folder = night.folder(places)
     if task == "plan":
         check_night(places, night.model)
-        if night.config().pipeline.engine == "beam":
+        if config_of(night).pipeline.engine == "beam":
             worker.step_function("nightly.engines.beam:check")(folder, places)
         if night.production_version is not None:
             worker.step_function("nightly.tfx.production:prepare")(folder, places)
@@ -158,7 +162,7 @@ def _download(night: Night, places: Places, source: str | None) -> None:
         address=source,
         headers=None,
         window_start=night.window_start,
-        window_end=night.window_end,
+        window_end=window_end(night),
         folder=places.downloads / night.model / night.folder(places).name,
     ).save(night.folder(places) / "download.json")
 

@@ -7,7 +7,6 @@ the server's sight, after the version gone back to is there. Nothing but google-
 """
 
 import argparse
-import fcntl
 import logging
 import re
 import shutil
@@ -16,16 +15,20 @@ import time
 from pathlib import Path
 
 from nightly.cli.arguments import positive_number
-from nightly.records.base import ContractError, sync_folder
+from nightly.io.atomic import sync_path
+from nightly.io.files import copy_files
+from nightly.io.locks import locked
+from nightly.records.base import ContractError
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError
-from nightly.release.files import copy_files, hash_files
 from nightly.release.google_cloud.gcs import GcsReleases
+from nightly.release.versions import hash_version
 
 log = logging.getLogger("nightly")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(
         "python -m nightly.cli.pull", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,7 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--every", type=positive_number, metavar="SECONDS", help="go on for ever; what fails is tried again"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s", level=logging.INFO)
     while True:
         try:
@@ -61,9 +68,7 @@ def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
         raise ReleaseError(f"nothing is released at {bucket.address}")
     current, kept = releases[-1], {record.version for record in releases[-2:]}
     folder, pulled = into / bucket.model, into / ".pulled" / bucket.model
-    pulled.mkdir(parents=True, exist_ok=True)
-    with open(pulled / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with this process
+    with locked(pulled / ".lock"):
         there = [int(path.name) for path in folder.glob("*") if re.fullmatch(r"\d+", path.name, re.ASCII)]
         foreign = [version for version in there if not (pulled / f"{version}.json").exists()]
         if foreign:
@@ -73,7 +78,7 @@ def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
             )
         if current.version not in there:
             _bring(bucket, current, folder, pulled)
-        elif hash_files(folder / str(current.version)) != current.files:
+        elif hash_version(folder / str(current.version)) != current.files:
             raise DamagedError(
                 f"{folder / str(current.version)} is not what was released: delete it, and it is pulled again"
             )
@@ -83,7 +88,7 @@ def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
                 aside = pulled / f"removed-{version}"
                 log.info("%s takes %s out of %s", bucket.address, version, folder)
                 (folder / str(version)).rename(aside)
-                sync_folder(folder)
+                sync_path(folder)
         shutil.rmtree(pulled / "work", ignore_errors=True)
         for leftover in pulled.glob("removed-*"):
             shutil.rmtree(leftover)
@@ -99,15 +104,15 @@ def _bring(bucket: GcsReleases, record: ReleaseRecord, folder: Path, pulled: Pat
     shutil.rmtree(pulled / "work", ignore_errors=True)  # of a pull that did not end
     bucket.download(record, download)
     copy_files(download, staging / str(record.version), staging)
-    if hash_files(staging / str(record.version)) != record.files:
+    if hash_version(staging / str(record.version)) != record.files:
         raise DamagedError(f"the copy of {bucket.uri(record)} in {staging} differs: is the disk in order? Retry.")
     record.save(pulled / f"{record.version}.json")
     if folder.exists():
         (staging / str(record.version)).rename(folder / str(record.version))
     else:
         staging.rename(folder)
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    sync_path(folder)
+    sync_path(folder.parent)
 
 
 if __name__ == "__main__":

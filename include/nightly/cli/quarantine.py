@@ -5,8 +5,8 @@ from pathlib import Path
 
 from nightly.canary.decide import decide
 from nightly.io.paths import Places
+from nightly.models import load_config
 from nightly.records.canary import CanaryRequest
-from nightly.records.config import load_config
 from nightly.records.release import Rollback
 from nightly.release.errors import ReleaseError
 from nightly.release.store import ReleaseStore

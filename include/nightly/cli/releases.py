@@ -30,11 +30,12 @@ from nightly.canary.decide import compare, decide, resolve
 from nightly.canary.labels import FeedbackError
 from nightly.canary.report import report
 from nightly.cli.quarantine import quarantine
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
+from nightly.models import load_config
 from nightly.prediction_log import DamagedLogError
-from nightly.records.base import ContractError, did_you_mean
+from nightly.records.base import ContractError
 from nightly.records.canary import CanaryRequest
-from nightly.records.config import load_config
 from nightly.records.release import Rollback
 from nightly.release.errors import DamagedError, NotConfirmed, ReleaseError
 from nightly.release.repair import describe, repair
@@ -46,7 +47,8 @@ from nightly.serving.rollback import REQUEST, parse_version, roll_back
 from nightly.serving.verify import find_server
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(
         "python -m nightly.cli.releases", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,7 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("model")
     command.add_argument("action", nargs="?", choices=("status", "promote", "stop"), default="status")
     command.add_argument("--reason", default="", help="stands in the records; needed to promote or stop")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     places = Places.from_environment()
     store = ReleaseStore(places.serving, places.releases, given.model)

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import get_args
 
 from nightly.io.paths import Places
+from nightly.io.tables import print_table
+from nightly.models import load_config
+from nightly.nights.history import NightFindings, findings
 from nightly.records.base import ContractError
-from nightly.records.config import ControlName, ModelConfig, load_config
-from nightly.records.findings import NightFindings, beyond, findings
-from nightly.records.night import Reason
+from nightly.records.config import ControlName, ModelConfig
+from nightly.records.night import Reason, beyond
 from nightly.schemas.curated import SchemaError, comparators, override_thresholds, read_schema
 from nightly.schemas.store import SchemaStore, SchemaVersionError
 
@@ -123,7 +125,8 @@ def _quantile(ordered: list[float], share: float) -> float:
     return below + (above - below) * (position - math.floor(position))
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(
         prog="python -m nightly.cli.replay",
         description=__doc__,
@@ -132,7 +135,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("model")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a proposed threshold")
     parser.add_argument("--suggest", action="store_true", help="thresholds calibrated on the nights that passed")
-    given = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    given = parser().parse_args(words)
     try:
         thresholds = Thresholds.of(given.model, dict(_setting(text) for text in given.set))
         nights = findings(Places.from_environment(), given.model)
@@ -185,10 +192,11 @@ def _print_suggestions(nights: list[NightFindings], thresholds: Thresholds) -> N
         )
         return
     print(f"from {passed} nights that passed; a line can be given to --set as KEY=VALUE")
-    width = max(map(len, found))
-    print(f"  {'key':<{width}}  {'now':>8}  {'suggested':>9}  figures")
-    for key, (figure, count) in found.items():
-        print(f"  {key:<{width}}  {thresholds.base(key):>8.4g}  {figure:>9.4g}  {count:>7}")
+    rows = [
+        (f"  {key}", f"{thresholds.base(key):.4g}", f"{figure:.4g}", str(count))
+        for key, (figure, count) in found.items()
+    ]
+    print_table(["  key", "now", "suggested", "figures"], rows, right={1, 2, 3})
 
 
 if __name__ == "__main__":

@@ -13,14 +13,16 @@ import difflib
 import getpass
 import sys
 
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
-from nightly.records.base import ContractError, did_you_mean
-from nightly.records.config import load_config
+from nightly.models import load_config
+from nightly.records.base import ContractError
 from nightly.records.schema import PROPOSAL, SchemaProposal
 from nightly.schemas.store import SchemaStore, SchemaVersionError, answer
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(
         "python -m nightly.cli.schema", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,7 +37,11 @@ def main(words: list[str]) -> int:
             command.add_argument("run", nargs="?" if name == "diff" else None, help=night)
         if name in ("approve", "reject"):
             command.add_argument("--reason", required=True, help="stands in the records")
-    given = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    given = parser().parse_args(words)
     places = Places.from_environment()
     try:
         load_config(given.model)  # refuses a name that is no model's

@@ -22,7 +22,8 @@ from nightly.release.store import ReleaseStore
 from nightly_server.errors import ServingError
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(
         "python -m nightly.cli.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,7 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--input", type=Path, metavar="FILE.json")
     asked.add_argument("--golden", action="store_true")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     places = Places.from_environment()
     store = ReleaseStore(places.serving, places.releases, given.model)

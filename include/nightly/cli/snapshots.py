@@ -16,12 +16,13 @@ from collections import defaultdict
 import pyarrow.parquet as pq
 
 from nightly.cli.arguments import positive_int
-from nightly.cli.tables import cell, print_table
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
 from nightly.io.space import free_bytes, megabytes
+from nightly.io.tables import cell, print_table
+from nightly.models import load_config, model_names
 from nightly.nights.snapshot import retain
-from nightly.records.base import ContractError, did_you_mean
-from nightly.records.config import load_config, model_names
+from nightly.records.base import ContractError
 from nightly.records.night import SnapshotRef
 from nightly.records.snapshot import SnapshotManifest
 from nightly.release.errors import ReleaseError
@@ -32,7 +33,8 @@ from nightly.snapshots.store import SnapshotStore
 Nights = dict[str, list[tuple[str, SnapshotRef]]]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="python -m nightly.cli.snapshots", description="The snapshots of a model.")
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="every snapshot, the oldest first; damaged ones by file sizes")
@@ -49,7 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
     showing.add_argument(
         "--rows", type=positive_int, default=5, metavar="N", help="how many rows to show (%(default)s)"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
     try:
         places = Places.from_environment()
         store = SnapshotStore(places.snapshots, given.model)

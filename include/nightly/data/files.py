@@ -8,8 +8,8 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from nightly.data.errors import DataError
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
-from nightly.records.base import did_you_mean
 from nightly.snapshots.errors import SnapshotError
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources.files import READABLE, kind_of

@@ -22,7 +22,8 @@ from nightly.data import files, kinds
 from nightly.data.bad_rows import BadRows
 from nightly.data.errors import DataError
 from nightly.examples.encoding import as_features
-from nightly.records.config import ModelConfig, load_config
+from nightly.models import load_config
+from nightly.records.config import ModelConfig
 from nightly.schemas.curated import read_schema
 from nightly.snapshots import readers
 from nightly.snapshots.errors import SnapshotError

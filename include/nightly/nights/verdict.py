@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from nightly.models import window_end
 from nightly.nights.causes import causes, headline
 from nightly.records.base import Contract
 from nightly.records.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
@@ -68,7 +69,7 @@ def decide(
         outcome, summary = Outcome.FAILED, f"{failed_task} failed: {_shorten(error)}"
     elif snapshot and not snapshot.rows and night:
         outcome = Outcome.NO_DATA
-        summary = f"{snapshot.no_data(night)}; {stays}"
+        summary = f"{snapshot.no_data(night.window_start, window_end(night))}; {stays}"
     elif data and not data.passed:
         answered = f"; {review.sentence}" if review and review.decision != "approved" else ""
         outcome, summary = Outcome.HELD_DATA, f"{headline(causes(data.reasons))}{answered}; {stays}"

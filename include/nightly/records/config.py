@@ -3,17 +3,17 @@
 import datetime as dt
 import math
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import MODELS
 from nightly.records import metrics
-from nightly.records.base import Contract, ContractError, did_you_mean, explain
-from nightly.records.columns import CuratedSchema, column_name, misnamed
+from nightly.records.base import Contract, ContractError
+from nightly.records.columns import column_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
@@ -285,12 +285,12 @@ class Vertex(Section):
 class Canary(Section):
     """A release goes to a share of the callers first, and is compared with the version in production by what they ask.
 
-    How it is decided: docs/operations.md. What is compared is the mean Brier score, (probability - label)^2, 0 to 1.
+    How it is decided: docs/how-to/canary.md. What is compared is the mean Brier score, (probability - label)^2, 0 to 1.
     """
 
     # Of the callers. Clients divide them, so they must be given the same: Canary(share=...) of the client library.
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    # The smallest difference that matters. A canary that is surely less than this worse is promoted. Half of it needs
+    # The smallest difference that matters. Promote once the interval's upper bound is below this. Half of it needs
     # four times the labels.
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
     alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05  # of a wrong end, over all the nights that are looked at
@@ -394,35 +394,7 @@ class ModelConfig(Section):
         return ModelConfig.parse(data, where="the thresholds given for this run")
 
 
-def load_config(name: str, models: Path = MODELS) -> ModelConfig:
-    """Read and validate include/models/NAME/config.toml. Raises ContractError with every problem in it.
-
-    Where there is a curated schema, the columns must be those that it has.
-    """
-    path = models / name / "config.toml"
-    if not path.exists():
-        names = model_names(models)
-        raise ContractError(f"there is no model {name!r}: {path} does not exist" + did_you_mean(name, names))
-    try:
-        data = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise ContractError(f"{path} is not TOML: {error}") from None
-    try:
-        config = ModelConfig.model_validate({"name": name, **data})
-    except ValidationError as error:
-        raise ContractError(explain(error, ModelConfig, str(path))) from None
-    schema = path.with_name("schema.pbtxt")
-    if schema.exists() and (wrong := misnamed(config, CuratedSchema(schema, schema.read_text()))):
-        raise ContractError("\n  ".join([f"{path} is not valid:", *wrong]))
-    return config
-
-
 def _without_repeats(names: list[str]) -> list[str]:
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{min(repeated)!r} stands in it more than once: name it once")
     return names
-
-
-def model_names(models: Path = MODELS) -> list[str]:
-    """The models there are: every folder with a config.toml."""
-    return sorted(path.parent.name for path in models.glob("*/config.toml"))

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+from nightly.io.files import hash_file
 from nightly.io.paths import Places
 from nightly.records.config import ModelConfig
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError
-from nightly.release.files import hash_file
 from nightly.release.store import ReleaseStore
 
 

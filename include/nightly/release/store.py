@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from nightly.io.files import differences
 from nightly.records.release import ReleaseRecord, Verification
 from nightly.release.errors import (
     CanaryRunning,
@@ -34,9 +35,8 @@ from nightly.release.errors import (
     ServerNotReached,
     WithdrawnError,
 )
-from nightly.release.files import differences, hash_files
 from nightly.release.transitions import Transitions
-from nightly.release.versions import ASIDE, LIVE
+from nightly.release.versions import ASIDE, LIVE, hash_version
 
 LOG = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class ReleaseStore(Transitions):
         source = Path(source)
         if not (source / "saved_model.pb").is_file():
             raise ReleaseError(f"{source} is not an exported SavedModel: it has no saved_model.pb")
-        files = hash_files(source)
+        files = hash_version(source)
         if wrong := differences(validated, files) if validated is not None else {}:
             raise DamagedError(
                 f"{source} is not what was validated: {'; '.join(wrong.values())}. Nothing is released. Clear "

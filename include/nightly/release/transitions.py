@@ -5,7 +5,6 @@ whoever takes the lock next completes what was renamed, and clears away what was
 """
 
 import datetime as dt
-import fcntl
 import logging
 import re
 import shutil
@@ -14,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nightly.io.atomic import sync_path
+from nightly.io.files import copy_file, copy_files, hash_file
+from nightly.io.locks import locked
 from nightly.io.space import check_space
-from nightly.records.base import sync_folder
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError, SpaceError
-from nightly.release.files import copy_file, copy_files, hash_file, hash_files
-from nightly.release.versions import ASIDE, LIVE, PARSES_AS_INTEGER, Versions
+from nightly.release.versions import ASIDE, LIVE, PARSES_AS_INTEGER, Versions, hash_version
 
 LOG = logging.getLogger(__name__)
 
@@ -35,15 +35,9 @@ class Transitions(Versions):
 
         Raises BlockingIOError where another has it and is not to be waited for.
         """
-        self.releases.mkdir(parents=True, exist_ok=True)
-        with open(self.releases / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not wait:
-                    raise
-                LOG.info("waiting for another release of %s to end (%s)", self.model, file.name)
-                fcntl.flock(file, fcntl.LOCK_EX)
+        path = self.releases / ".lock"
+        message = "waiting for another release of %s to end (%s)"
+        with locked(path, wait=wait, on_wait=lambda: LOG.info(message, self.model, path)):
             yield
 
     def replace(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
@@ -141,7 +135,7 @@ class Transitions(Versions):
         LOG.info("releasing %s %s: %s files from %s", self.model, record.version, len(record.files), source)
         try:
             copy_files(source, staging, renamed)
-            if hash_files(staging) != record.files:
+            if hash_version(staging) != record.files:
                 raise DamagedError(f"the copy in {staging} differs from {source}: was it changed meanwhile? Retry.")
             record.save(self._record_path(record.version))
         except OSError as error:
@@ -182,7 +176,7 @@ class Transitions(Versions):
 
     def _rename(self, old: Path, new: Path) -> None:
         old.rename(new)
-        sync_folder(new.parent)
+        sync_path(new.parent)
 
     def _save(self, record: ReleaseRecord, **changes: Any) -> ReleaseRecord:
         record = record.model_copy(update=changes)

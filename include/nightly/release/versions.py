@@ -18,9 +18,9 @@ import logging
 import re
 from pathlib import Path
 
+from nightly.io.files import NotPlainFileError, differences, hash_files
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError
-from nightly.release.files import differences, hash_files
 
 LOG = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Versions:
 
     def damage(self, record: ReleaseRecord, folder: Path) -> dict[str, str]:
         """Each file in `folder` that is not what was released, or is missing there, and what is wrong with it."""
-        return differences(record.files, hash_files(folder) if folder.is_dir() else {})
+        return differences(record.files, hash_version(folder) if folder.is_dir() else {})
 
     def _loadable(self) -> list[int]:
         """The versions that the server finds in the model's folder, whatever their records say."""
@@ -129,3 +129,11 @@ class Versions:
 
     def _record_path(self, version: int) -> Path:
         return self.releases / f"{version}.json"
+
+
+def hash_version(folder: Path) -> dict[str, str]:
+    """Return path -> sha256 of the files in a version's folder. Raises ReleaseError for what is not a plain file."""
+    try:
+        return hash_files(folder)
+    except NotPlainFileError as error:
+        raise ReleaseError(str(error)) from None

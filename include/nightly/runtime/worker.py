@@ -16,8 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from nightly.io.atomic import write_atomically
 from nightly.io.paths import Places
-from nightly.records.base import write_atomically
 from nightly.runtime.processes import end_with
 
 log = logging.getLogger("nightly")

@@ -14,10 +14,10 @@ from typing import Any
 
 from nightly.baselines import withdraw_after
 from nightly.io.paths import Places
-from nightly.records.canary import Comparison
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.night import utc_now
 from nightly.records.release import Rollback
+from nightly.release.comparisons import comparisons, save_comparison
 from nightly.release.errors import NotConfirmed, ProductionChanged, ReleaseError
 from nightly.release.store import ANY, ReleaseStore
 from nightly.release.targets import retire
@@ -75,9 +75,10 @@ def roll_back(places: Places, request: Path) -> Rollback:
     baselines = withdraw_after(places.baselines, asked.model, restored.run_id, restored.snapshot_id)
     asked = asked.model_copy(update={"baselines": asked.baselines + [baseline.snapshot_id for baseline in baselines]})
     asked.save(request)
-    for comparison in Comparison.all(places, asked.model):
+    for comparison in comparisons(places, asked.model):
         if comparison.version in asked.withdrawn and not comparison.decision:
-            comparison.decided("stop", why, asked.requested_by).model_copy(update={"done_at": utc_now()}).keep(places)
+            stopped = comparison.decided("stop", why, asked.requested_by)
+            save_comparison(places, stopped.model_copy(update={"done_at": utc_now()}))
     retire(config, store)
     if not_confirmed:  # another try asks the server again, and does no more on disk
         raise not_confirmed

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from nightly.records.base import did_you_mean
+from nightly.io.hints import did_you_mean
 from nightly.records.columns import column_name
 from nightly.records.config import Data, ModelConfig
 from nightly.records.night import Download, Night, SnapshotRef

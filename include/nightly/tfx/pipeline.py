@@ -14,6 +14,7 @@ from tfx.types import standard_artifacts
 
 from nightly.baselines import controls_of
 from nightly.io.paths import Places, safe_name
+from nightly.models import config_of
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, SnapshotRef
 from nightly.schemas.store import SchemaStore
@@ -35,7 +36,7 @@ RUN_FN = "nightly.training.run.run_fn"  # for every model that does not bring it
 
 def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
     """The night's pipeline: from its snapshot to its release. A node's id is the name of its Airflow task."""
-    config = night.config()
+    config = config_of(night)
     folder = str(night.folder(places))
     snapshot = SnapshotRef.load(night.folder(places) / "snapshot.json")
     manifest = read_manifest(Path(snapshot.path))

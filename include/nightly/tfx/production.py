@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nightly.io.paths import Places
+from nightly.models import config_of
 from nightly.records.night import GateResult, Night, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased
 from nightly.release.errors import DamagedError, ProductionChanged, ReleaseError
@@ -89,13 +90,13 @@ def prepare(night_folder: Path, places: Places) -> dict[str, Any]:
     changes = {"production_version": version, "damaged_version": None}
     try:
         if not _pin(night, places):
-            repaired = describe(repair(places, night.config(), version))
+            repaired = describe(repair(places, config_of(night), version))
             damage = f"version {version} in production was damaged, and is repaired: {repaired}"
             if not _pin(night, places):
                 raise DamagedError(f"version {version} in production is damaged again as soon as it is repaired")
     except ReleaseError as error:
         changes = {"production_version": None, "damaged_version": version}
-        damage = f"{error}: {UNCOMPARED[night.config().model_gate.damaged_production]}"
+        damage = f"{error}: {UNCOMPARED[config_of(night).model_gate.damaged_production]}"
     if damage != night.damage:
         log.warning("%s", damage)
     night = night.model_copy(update=changes | {"damage": damage})

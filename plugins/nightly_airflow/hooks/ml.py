@@ -23,6 +23,8 @@ from typing import Any, BinaryIO, TextIO
 from nightly.io.machine import socket_address
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import ROOT, Places, python_path
+from nightly.io.polling import poll
+from nightly.io.processes import end_group, start
 from nightly_airflow.hooks.death import Watch
 
 log = logging.getLogger(__name__)
@@ -104,8 +106,7 @@ class MLHook:
     def kill(self) -> None:
         """End the running step and whatever it started."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGTERM)
+            end_group(self._process.pid, signal.SIGTERM)
         if self._connection is not None:
             with contextlib.suppress(OSError):
                 self._connection.shutdown(socket.SHUT_RDWR)  # the host ends the step when its client hangs up
@@ -124,20 +125,15 @@ class MLHook:
         self._spawn_host()
 
     def _run_alone(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Ended:
-        self._process = subprocess.Popen(
-            [str(self.places.ml_python), "-m", "nightly.runtime.worker", step, str(night_folder), str(result_file)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=ROOT,
-            env=_environment(result_file.parent) | {"NIGHTLY_TASK_PID": str(os.getpid())},
-            start_new_session=True,
+        self._process = start(
+            [self.places.ml_python, "-m", "nightly.runtime.worker", step, night_folder, result_file],
+            environment=_environment(result_file.parent) | {"NIGHTLY_TASK_PID": str(os.getpid())},
+            output=output,
         )
         try:
             return self._process.wait(), None
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # nothing that it started outlives it
+            end_group(self._process.pid)  # nothing that it started outlives it
 
     def _run_forked(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Ended:
         request = {
@@ -147,34 +143,46 @@ class MLHook:
             "environment": _environment(result_file.parent),
         }
         message = json.dumps(request).encode() + b"\n"
-        for _ in range(HANDSHAKES):
-            self._connection = self._connected()
-            with self._connection as connection:
-                answers = connection.makefile("r")
-                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [output.fileno()]))
-                connection.settimeout(HANDSHAKE_SECONDS)
-                try:
-                    sent = connection.sendmsg([message], [rights])
-                    connection.sendall(message[sent:])
-                    word, child = _next(answers)
-                except TimeoutError:
-                    self._end_stuck_host(connection)
-                    continue
-                except ConnectionError:
-                    word = ""
-                if word != "started":  # it was ending just then, or it cannot fork
-                    time.sleep(1)
-                    continue
-                connection.settimeout(None)
-                with contextlib.suppress(ConnectionError):
-                    word, status, memory = _next(answers, 3)
-                    if word == "exited":
-                        return int(status), int(memory)
-                # Its supervisor was killed, and the kernel ends the step with it; not what the step has started.
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(int(child), signal.SIGKILL)
-                return -signal.SIGKILL, None
-        raise MLHostNotStarted(f"the warm ML host has started no step in {HANDSHAKES} tries; {self._host_log_end()}")
+        started = poll(lambda: self._start_forked(message, output), tries=HANDSHAKES, every=1)
+        if started is None:
+            raise MLHostNotStarted(
+                f"the warm ML host has started no step in {HANDSHAKES} tries; {self._host_log_end()}"
+            )
+        connection, answers, child = started
+        with connection:
+            connection.settimeout(None)
+            with contextlib.suppress(ConnectionError):
+                word, status, memory = _next(answers, 3)
+                if word == "exited":
+                    return int(status), int(memory)
+            # Its supervisor was killed, and the kernel ends the step with it; not what the step has started.
+            end_group(child)
+            return -signal.SIGKILL, None
+
+    def _start_forked(self, message: bytes, output: BinaryIO) -> tuple[socket.socket, TextIO, int] | None:
+        """Ask the host for the step: the connection, the host's answers on it, and the step's process.
+
+        None where the host was ending just then, or cannot fork, or does not answer.
+        """
+        self._connection = connection = self._connected()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(connection)
+            answers = connection.makefile("r")
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [output.fileno()]))
+            connection.settimeout(HANDSHAKE_SECONDS)
+            try:
+                sent = connection.sendmsg([message], [rights])
+                connection.sendall(message[sent:])
+                word, child = _next(answers)
+            except TimeoutError:
+                self._end_stuck_host(connection)
+                return None
+            except ConnectionError:
+                return None
+            if word != "started":
+                return None
+            stack.pop_all()  # it stays open
+            return connection, answers, int(child)
 
     def _connected(self) -> socket.socket:
         """Return a connection to the host, which is started when it is not there.
@@ -224,15 +232,8 @@ class MLHook:
         self._socket.parent.mkdir(parents=True, exist_ok=True)
         self._socket.parent.chmod(0o700)
         with self._host_log.open("ab") as log:
-            return subprocess.Popen(
-                [str(self.places.ml_python), "-m", "nightly.runtime.host", str(self._socket)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env=_environment(),
-                start_new_session=True,
-            )
+            command = [self.places.ml_python, "-m", "nightly.runtime.host", self._socket]
+            return start(command, environment=_environment(), output=log)
 
     @property
     def _socket(self) -> Path:

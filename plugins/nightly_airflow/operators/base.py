@@ -18,9 +18,9 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
-from nightly.records.base import did_you_mean
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.night import Night, StepError, utc_now
 from nightly.release.store import ReleaseStore
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.skipmixin import SkipMixin
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from nightly.models import window_end
 from nightly.nights.report import table
 from nightly.records.night import GateResult, SnapshotRef, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased
@@ -78,7 +79,8 @@ class SnapshotOperator(ShortCircuitStepOperator):
 
     def reason_to_stop(self, result: dict[str, Any]) -> str:
         snapshot = SnapshotRef.parse(result, where="the snapshot step's result")
-        return "" if snapshot.rows else snapshot.no_data(self.night())
+        night = self.night()
+        return "" if snapshot.rows else snapshot.no_data(night.window_start, window_end(night))
 
 
 class GateOperator(ShortCircuitStepOperator):

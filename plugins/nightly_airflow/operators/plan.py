@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk.exceptions import AirflowFailException
 
 from nightly.io.code import code_version
+from nightly.io.hints import did_you_mean
+from nightly.models import config_of, load_config
 from nightly.nights.as_of import read_as_of
 from nightly.nights.space import check_night
-from nightly.records.base import ContractError, did_you_mean
+from nightly.records.base import ContractError
 from nightly.records.columns import CuratedSchema
-from nightly.records.config import ModelConfig, load_config
+from nightly.records.config import ModelConfig
 from nightly.records.night import Night, utc_now
 from nightly.records.release import ReleaseRecord
-from nightly.records.schema import PROPOSAL, set_aside_review
+from nightly.records.schema import PROPOSAL
 from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
+from nightly.schemas.reviews import set_aside_review
 from nightly.schemas.store import SchemaStore
 from nightly_airflow.hooks.ml import MLHook, MLStepFailed
 from nightly_airflow.operators.base import NightOperator, refuse_unknown_keys
@@ -55,7 +58,7 @@ class PlanOperator(NightOperator):
         self.settle_releases()
         hook = MLHook()
         hook.start_host()  # warm by the time that the download has come
-        if night.config().pipeline.engine == "beam":
+        if config_of(night).pipeline.engine == "beam":
             try:
                 hook.run(BEAM_CHECK, self.folder, self.log)
             except MLStepFailed as error:

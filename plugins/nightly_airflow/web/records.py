@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from nightly.io.paths import Places
+from nightly.models import load_config, model_names
 from nightly.records.base import Contract, ContractError
 from nightly.records.canary import Comparison, Look
-from nightly.records.config import load_config, model_names
 from nightly.records.distributions import FILE as DISTRIBUTIONS
 from nightly.records.distributions import SERVING_FILE, Distributions
 from nightly.records.evaluation import Evaluation
@@ -23,6 +23,7 @@ from nightly.records.snapshot import SnapshotManifest
 from nightly.records.thresholds import FILE as THRESHOLDS
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.records.verdict import Verdict
+from nightly.release.comparisons import comparison_path
 
 MODEL = re.compile(r"[a-z][a-z0-9_]*")
 RUN_TIME = re.compile(r"__(20\d\d)-([01]\d)-([0-3]\d)T(\d\d)-(\d\d)")
@@ -298,7 +299,7 @@ class Records:
             return None
         releases = self.places.releases / model
         now = _read(ReleaseRecord, releases / f"{release.version}.json", problems)
-        path = Comparison.path(self.places, model, release.version)
+        path = comparison_path(self.places, model, release.version)
         return Canary(release.version, now or release, _read(Comparison, path, problems))
 
     def _judged_before(self, current: NightRecord) -> tuple[NightRecord, ThresholdsUsed] | None:

@@ -5,14 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightly.baselines import Baseline, accept
+from nightly.baselines import accept
 from nightly.canary import decide as module
 from nightly.canary.decide import COMPARISON, REQUEST, compare, compare_step, decide_step
 from nightly.cli.releases import main
+from nightly.models import load_config
+from nightly.records.baseline import Baseline
 from nightly.records.canary import CanaryRequest, Comparison
-from nightly.records.config import ModelConfig, load_config
+from nightly.records.config import ModelConfig
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord
+from nightly.release.comparisons import comparisons
 from nightly.release.errors import ReleaseError, ServerNotReached, WithdrawnError
 from nightly.serving import verify
 from nightly_client import Canary as ClientCanary
@@ -127,7 +130,7 @@ def test_a_worse_canary_is_stopped_and_never_released_again_and_its_callers_are_
     labels_come(server, name)
     assert main(["canary", name]) == 0  # what the next look will do, in its words
     shown = capsys.readouterr().out
-    assert Comparison.all(server.places, name) == [] and server.store(name).canary() == canary
+    assert comparisons(server.places, name) == [] and server.store(name).canary() == canary
 
     done = run(server, name, "night-1")
 
@@ -158,7 +161,7 @@ def test_a_person_decides_before_it_is_clear_and_the_command_says_how_it_stands(
     assert server.store(name).canary() is not None
     assert main(["canary", name, "promote", "--reason", "the old one cannot be kept"]) == 0
     assert "PROMOTED" in capsys.readouterr().out
-    [kept] = Comparison.all(server.places, name)
+    [kept] = comparisons(server.places, name)
     assert kept.decision == "promote" and kept.reason == "the old one cannot be kept" and len(kept.looks) == 1
     assert server.answer(name, "stable") == (0.2, canary.version)
     assert main(["canary", name]) == 0 and "has no canary" in capsys.readouterr().out
@@ -176,7 +179,7 @@ def test_a_decision_that_died_half_way_is_completed_by_the_next_run(server, expo
     monkeypatch.setattr(module, "publish", die)  # promoted, and the record of it not written
     with pytest.raises(KeyboardInterrupt):
         run(server, name, "night-1", "promote", "it is as good")
-    assert server.store(name).canary() is None and Comparison.all(server.places, name)[0].done_at is None
+    assert server.store(name).canary() is None and comparisons(server.places, name)[0].done_at is None
 
     monkeypatch.undo()
     monkeypatch.setattr(module, "load_config", lambda _: load_config("taxi"))
@@ -197,7 +200,7 @@ def test_a_decision_that_a_person_overrules_stays_on_record(server, exports, mon
 
     assert (done.decision, done.reason) == ("stop", "it is not") and done.done_at
     assert [(d.decision, d.reason, d.decided_by) for d in done.earlier] == [("promote", "it is as good", "ada")]
-    assert Comparison.all(server.places, name) == [done]
+    assert comparisons(server.places, name) == [done]
 
 
 def test_a_stop_while_the_server_is_down_is_done_on_disk_and_confirmed_by_its_retry(server, exports, monkeypatch):

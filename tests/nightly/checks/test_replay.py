@@ -6,7 +6,7 @@ import pytest
 
 from nightly.cli import replay
 from nightly.io.paths import Places
-from nightly.records.findings import findings, history
+from nightly.nights.history import findings, history
 from nightly.records.night import GateResult, Reason
 from tests.nights import a_night
 

@@ -8,6 +8,7 @@ from nightly.io.paths import Places
 from nightly.records.canary import Comparison
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord, Rollback
+from nightly.release.comparisons import comparisons, save_comparison
 from nightly.release.errors import CanaryRunning, ReleaseError
 from nightly.release.store import ReleaseStore
 from nightly.serving.rollback import REQUEST, step
@@ -86,7 +87,9 @@ def test_a_rollback_withdraws_the_canary_too_and_ends_its_comparison(tmp_path, m
     for i in range(2):
         release(store, export(tmp_path / "export", str(i)), f"run-{i}", NOW + i)
     canary = to_canary(store, tmp_path / "export")
-    Comparison(model="taxi", version=canary.version, stable=NOW + 1, share=0.1, since=utc_now()).keep(places)
+    save_comparison(
+        places, Comparison(model="taxi", version=canary.version, stable=NOW + 1, share=0.1, since=utc_now())
+    )
     folder = places.night("taxi", "manual__1")
     Rollback(model="taxi", reason="both are wrong", requested_by="ada").save(folder / REQUEST)
 
@@ -94,5 +97,5 @@ def test_a_rollback_withdraws_the_canary_too_and_ends_its_comparison(tmp_path, m
 
     assert (done.version, done.withdrawn) == (NOW, [NOW + 1, canary.version])
     assert store.canary() is None and store.record(canary.version).state == "quarantined"
-    [comparison] = Comparison.all(places, "taxi")
+    [comparison] = comparisons(places, "taxi")
     assert (comparison.decision, comparison.decided_by) == ("stop", "ada") and "both are wrong" in comparison.reason

@@ -10,7 +10,8 @@ from nightly.cli import configure
 from nightly.cli import night as nights
 from nightly.cli import quarantine as quarantines
 from nightly.cli.releases import main
-from nightly.records.config import Release, load_config
+from nightly.models import load_config
+from nightly.records.config import Release
 from nightly.release.errors import NotConfirmed, ServerNotReached
 from nightly.release.store import ReleaseStore
 from nightly.serving import address, verify

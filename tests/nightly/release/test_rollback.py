@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nightly.baselines import Baseline, accept
+from nightly.baselines import accept
 from nightly.cli.releases import main
 from nightly.io.paths import ROOT, Places, python_path
+from nightly.records.baseline import Baseline
 from nightly.records.release import Rollback
 from nightly.release.errors import ReleaseError, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from nightly.release.store import ReleaseStore

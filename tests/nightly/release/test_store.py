@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from nightly.io.files import hash_files
 from nightly.release.errors import DamagedError, ReleaseError, SpaceError, WithdrawnError
-from nightly.release.files import hash_files
 from nightly.release.store import ReleaseStore
 from tests.nightly.release.models import FILES, NOW, export, loadable, names, release, whole
 

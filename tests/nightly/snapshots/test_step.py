@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from nightly.baselines import Baseline
 from nightly.cli.snapshots import main
 from nightly.io.paths import Places
+from nightly.models import load_config
 from nightly.nights import snapshot as step
-from nightly.records.config import Retention, load_config
+from nightly.records.baseline import Baseline
+from nightly.records.config import Retention
 from nightly.records.night import Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Verdict

@@ -19,8 +19,8 @@ from tfx_bsl.coders import example_coder
 from benchmarks import same
 from nightly.examples import encoding
 from nightly.examples.reading import column_batches, columns_file, record_batches, records
+from nightly.io.files import hash_file
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
-from nightly.snapshots.whole import sha256_of
 from nightly.statistics.measure import statistics_of
 from nightly.tfx.components.examples import SnapshotExampleGen
 from nightly.tfx.components.statistics import InProcessStatisticsGen
@@ -55,7 +55,7 @@ def write_snapshot(folder, frame):
     folder.mkdir(exist_ok=True)
     shard = folder / "rows-00000.parquet"
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), shard)
-    file = SnapshotFile(name=shard.name, rows=len(frame), bytes=shard.stat().st_size, sha256=sha256_of(shard))
+    file = SnapshotFile(name=shard.name, rows=len(frame), bytes=shard.stat().st_size, sha256=hash_file(shard))
     day = dt.datetime(2016, 1, 1, tzinfo=dt.UTC)
     SnapshotManifest(
         snapshot_id=folder.name, model="taxi", rows=len(frame), window_start=day, window_end=day, first_row=day,

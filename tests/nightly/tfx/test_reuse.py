@@ -15,6 +15,7 @@ from tfx.orchestration.portable.mlmd import execution_lib
 
 from nightly.cli import night as nights
 from nightly.io.paths import ROOT, Places
+from nightly.models import config_of
 from nightly.records.config import Pipeline
 from nightly.records.night import Night, SnapshotRef, utc_now
 from nightly.records.reuse import REUSE, Made, Reuse
@@ -181,7 +182,7 @@ def test_changed_code_is_run_again_and_named(path, computed, first, places, proj
     ],
 )
 def test_changed_config_is_computed_again_where_it_is_read(section, change, computed, first, places, monkeypatch):
-    config = Night.load(first / "request.json").config()
+    config = config_of(Night.load(first / "request.json"))
     changed = config.model_copy(update={section: getattr(config, section).model_copy(update=change)})
     monkeypatch.setattr(Night, "config", lambda night: changed)
     assert differs(first, places).keys() == computed

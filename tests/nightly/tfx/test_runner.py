@@ -16,7 +16,7 @@ from tfx.orchestration import metadata as tfx_metadata
 
 from nightly.cli import night as nights
 from nightly.io.paths import ROOT, Places, python_path
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.thresholds import ThresholdsUsed
@@ -217,6 +217,7 @@ def test_a_third_model_is_a_folder_and_a_file_of_three_lines(tmp_path):
         'dag = retrain_dag("tips")\n'
     )
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "NIGHTLY_VAR": str(tmp_path / "var")}
+    environment["PYTHONPATH"] = python_path(project)  # the environment is this project's, the code is the copy's
     done = subprocess.run(
         [project / "bin/night", "tips", "--as-of", "2015-05-01", "--until", "trainer", "--train-steps", "5"],
         env=environment,

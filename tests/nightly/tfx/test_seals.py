@@ -8,13 +8,13 @@ import pytest
 
 from nightly.cli import night as nights
 from nightly.io import space
+from nightly.io.files import hash_files
 from nightly.io.paths import Places
 from nightly.io.space import SpaceError
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.reuse import REUSE, Reuse
 from nightly.release.errors import DamagedError
-from nightly.release.files import hash_files
 from nightly.release.store import ReleaseStore
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.statistics.files import read_controls

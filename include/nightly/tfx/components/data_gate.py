@@ -11,18 +11,20 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
-from nightly.baselines import Baseline, Control, accept, retain, rows_accepted, withdraw
+from nightly.baselines import accept, retain, rows_accepted, withdraw
 from nightly.checks import judge
 from nightly.checks.evidence import Compared, Evidence, Measured, Served, SnapshotRows
 from nightly.checks.schema_proposal import propose
 from nightly.io.code import code_version
+from nightly.io.files import hash_files
 from nightly.io.paths import Places
+from nightly.models import config_of
+from nightly.records.baseline import Baseline, Control
 from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.records.schema import PROPOSAL
 from nightly.records.thresholds import FILE as THRESHOLDS
 from nightly.records.thresholds import ThresholdsUsed
-from nightly.release.files import hash_files
 from nightly.schemas.curated import comparators, override_thresholds, read_schema
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.whole import verified
@@ -60,7 +62,7 @@ def DataGate(
     manifest = verified(snapshot)
     controls = read_controls(drift_skew.uri)
     evidence = Evidence(
-        config=night.config(),
+        config=config_of(night),
         night=night,
         manifest=manifest,
         delivery=ref.delivery,

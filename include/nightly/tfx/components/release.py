@@ -9,13 +9,14 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from nightly.io.paths import Places
+from nightly.models import config_of
 from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.night import Night, SnapshotRef, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from nightly.release.errors import DamagedError
-from nightly.release.files import hash_files
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import publish
+from nightly.release.versions import hash_version
 from nightly.schemas.store import SchemaStore
 from nightly.serving import address
 from nightly.serving.verify import find_server
@@ -57,7 +58,7 @@ def Release(
     night = Night.load(folder / "request.json")
     measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
     places = Places.from_environment()
-    config = night.config()
+    config = config_of(night)
     store = ReleaseStore(places.serving, places.releases, night.model)
     source = Path(path_utils.serving_model_path(model.uri))
     snapshot_id = SnapshotRef.load(folder / "snapshot.json").snapshot_id
@@ -98,7 +99,7 @@ def known(store: ReleaseStore, source: Path, run_id: str, made_of: str = "") -> 
     same recipe as one that was taken back counts as that one, though other files came of it. What this very run
     released is left to the store, which knows what a retry may do.
     """
-    files = hash_files(source)
+    files = hash_version(source)
     same = [record for record in reversed(store.records()) if record.files == files]
     if any(record.run_id == run_id for record in same):
         return None
