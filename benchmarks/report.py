@@ -45,17 +45,23 @@ def all_goals(results: dict[str, Any]) -> str:
 
 
 def facts(results: dict[str, Any]) -> str:
-    """Return where, when and with what the results were measured: one line, or one for each difference."""
+    """Return when, where and with what the results were measured: one line for those measured alike."""
     measured: dict[str, list[str]] = {}
+    versions: dict[str, list[str]] = {}
     for name, result in sorted(results.items()):
         known = result["facts"]
-        versions = ", ".join(f"{package} {version}" for package, version in known["versions"].items())
         machine = f"{known['cores']} cores of {known['cpu']}, {known['memory_gb']} GB, {known['system']}"
-        line = f"Measured on {known['date'][:10]} on {machine}; code {known['code']}; {versions}."
+        line = f"Measured on {known['date'][:10]} on {machine}; code {known['code']}"
         measured.setdefault(line, []).append(name)
-    if len(measured) == 1:
-        return next(iter(measured))
-    return "\n".join(f"- {', '.join(names)}: {line}" for line, names in measured.items())
+        line = ", ".join(f"{package} {version}" for package, version in known["versions"].items())
+        versions.setdefault(line, []).append(name)
+    return "\n\n".join(_named(lines) for lines in (measured, versions))
+
+
+def _named(lines: dict[str, list[str]]) -> str:
+    """Each line; with the names that it is about, except the most frequent line, which is about all others."""
+    first, *rest = sorted(lines, key=lambda line: -len(lines[line]))
+    return ". ".join([first, *(f"{', '.join(lines[line])}: {line[0].lower()}{line[1:]}" for line in rest)]) + "."
 
 
 def section(result: dict[str, Any], drawn: list[str]) -> str:
