@@ -49,7 +49,7 @@ def test_the_files_are_in_step_again_when_they_were_lost(places, tmp_path):
 
 def test_no_list_of_models_is_kept_in_the_tree():
     """It would be out of step with the next model that is added."""
-    settings = Path(configure.__file__).parent.glob("*.config")
+    settings = Path(config.__file__).parent.glob("*.config")
     assert {path.name for path in settings} == set(configure.SETTINGS)
 
 

@@ -19,7 +19,7 @@ from nightly.release.comparisons import comparisons, save_comparison
 from nightly.release.errors import ReleaseError
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import publish, retire
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 
 log = logging.getLogger("nightly")
 
@@ -47,7 +47,7 @@ def decide_step(night_folder: Path, places: Places) -> dict[str, Any]:
 
 def compare(places: Places, model: str, run_id: str = "") -> Look | None:
     """A look at the model's canary, by all that is known now; None where it has none."""
-    record = _store(places, model).canary()
+    record = _store(places, model).disk.canary()
     if record is None:
         log.info("%s has no canary: there is nothing to compare", model)
         return None
@@ -73,7 +73,7 @@ def resolve(places: Places, asked: CanaryRequest, found: Look | None) -> Compari
     """What `decide` would keep and carry out now; None without a canary. Changes nothing. Raises ReleaseError."""
     if asked.decision != "auto" and not asked.reason.strip():
         raise ReleaseError(f"the canary of {asked.model} is not to be {asked.decision}d without a reason: give one")
-    record = _store(places, asked.model).canary()
+    record = _store(places, asked.model).disk.canary()
     unfinished = _unfinished(places, asked.model)
     if unfinished is not None and (asked.decision == "auto" or record is None):
         log.warning("%s of %s %s is not completed yet", unfinished.decision, unfinished.model, unfinished.version)
@@ -104,7 +104,7 @@ def _carry_out(places: Places, comparison: Comparison) -> Comparison:
         why = f"stopped as canary by {comparison.decided_by}: {comparison.reason}"
         store.stop(comparison.version, why, server=server)
         # As after a rollback: the next night is compared with what the version in production was trained on.
-        stable = store.record(comparison.stable)
+        stable = store.disk.record(comparison.stable)
         gone = withdraw_after(places.baselines, comparison.model, stable.run_id, stable.snapshot_id)
         baselines = comparison.baselines + [baseline.snapshot_id for baseline in gone]
         comparison = save_comparison(places, comparison.model_copy(update={"baselines": baselines}))

@@ -61,7 +61,7 @@ def plan(arguments: argparse.Namespace, places: Places) -> Night:
         train_steps=config.training.steps if arguments.train_steps is None else arguments.train_steps,
         fresh=arguments.fresh,
         code_version=code_version(),
-        production_version=_store(places, config.name).production(),
+        production_version=_store(places, config.name).disk.production(),
         schema_version=schemas.current(),
         schema_note=schemas.note(schemas.current()),
         planned_at=now,
@@ -168,7 +168,7 @@ def _download(night: Night, places: Places, source: str | None) -> None:
 
 
 def _to_be_released(night: Night, places: Places) -> bool:
-    waits_for = _store(places, night.model).waits_for(night.run_id)
+    waits_for = _store(places, night.model).disk.waits_for(night.run_id)
     if night.release and waits_for:
         NotReleased(reason=waits_for, decided_at=utc_now()).save(night.folder(places) / NOT_RELEASED)
     return night.release and not waits_for
@@ -188,7 +188,7 @@ def _conclude(
 ) -> Verdict:
     """Decide what became of the night, and keep that as from Airflow."""
     folder = night.folder(places)
-    production = _store(places, night.model).production()
+    production = _store(places, night.model).disk.production()
     verdict = decide(night.model, night.run_id, folder, states, errors=errors, production=production)
     with _logged_when_full():
         verdict.save(folder / "verdict.json")

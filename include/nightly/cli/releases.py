@@ -44,7 +44,7 @@ from nightly.release.versions import LIVE
 from nightly.serving.agreement import ask_server, disagreements
 from nightly.serving.confirmation import NOT_CONFIRMED, confirmed
 from nightly.serving.rollback import REQUEST, parse_version, roll_back
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,11 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
     places = Places.from_environment()
     store = ReleaseStore(places.serving, places.releases, given.model)
     try:
-        if not store.releases.is_dir() and not store.folder.is_dir():
+        if not store.disk.releases.is_dir() and not store.disk.folder.is_dir():
             released = [path.name for path in places.releases.glob("*/")]
             advice = did_you_mean(given.model, released) if released else ""
             raise ReleaseError(f"nothing was released for {given.model!r} in {places.releases}{advice}")
-        if store.undecided():
+        if store.disk.undecided():
             for record in store.settle(find_server(places, given.model, load_config(given.model).release)):
                 print(f"{given.model} {record.version} is out of sight: its release died", file=sys.stderr)
         return COMMANDS[given.command](places, store, given)
@@ -104,13 +104,13 @@ def _show_all(places: Places, store: ReleaseStore, given: argparse.Namespace) ->
 
 
 def _show(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
-    print(store.record(given.version).model_dump_json(indent=2))
+    print(store.disk.record(given.version).model_dump_json(indent=2))
     return 0
 
 
 def _verify(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
     if given.version is not None:
-        record = store.verify(given.version)
+        record = store.disk.verify(given.version)
         print(f"{record.path}: {len(record.files)} files, all as released")
         return 0
     server = ask_server(places, store)
@@ -122,7 +122,7 @@ def _verify(places: Places, store: ReleaseStore, given: argparse.Namespace) -> i
     if server.problem:
         print(f"the model server does not answer at {server.address}: {server.problem}", file=sys.stderr)
     agreed = "records, disk and models.config" if server.problem or not server.address else "all four"
-    print(f"{given.model} is at {store.production() or 'nothing'}; {agreed} agree")
+    print(f"{given.model} is at {store.disk.production() or 'nothing'}; {agreed} agree")
     return NOT_CONFIRMED if server.problem else confirmed(places)
 
 
@@ -148,13 +148,13 @@ def _serve(places: Places, store: ReleaseStore, given: argparse.Namespace) -> in
     server = find_server(places, given.model, load_config(given.model).release)
     store.serve(server=server)
     confirmation = f"the server at {server.address} has it" if server.address else "no model server was told"
-    print(f"models.config has {given.model} at {store.production() or 'nothing'}; {confirmation}")
+    print(f"models.config has {given.model} at {store.disk.production() or 'nothing'}; {confirmation}")
     return confirmed(places)
 
 
 def _repair(places: Places, store: ReleaseStore, given: argparse.Namespace) -> int:
     config, status = load_config(given.model), 0
-    versions = [given.version] if given.version else [r.version for r in store.records() if r.state in LIVE]
+    versions = [given.version] if given.version else [r.version for r in store.disk.records() if r.state in LIVE]
     for version in versions:
         try:
             repaired = repair(places, config, version)
@@ -217,9 +217,9 @@ def _compared(places: Places, given: argparse.Namespace) -> str:
 
 
 def show_all(store: ReleaseStore) -> None:
-    production = store.production()
+    production = store.disk.production()
     print(f"{'version':<12}{'state':<13}{'released (UTC)':<21}{'snapshot':<20}run")
-    for record in reversed(store.records()):
+    for record in reversed(store.disk.records()):
         state = "production" if record.version == production else record.state
         row = f"{record.version:<12}{state:<13}{record.released_at:%Y-%m-%d %H:%M:%S}  {record.snapshot_id[:18]:<20}"
         print(row + record.run_id + (f"  ({record.why})" if record.why else ""))

@@ -41,11 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     places = Places.from_environment()
     store = ReleaseStore(places.serving, places.releases, given.model)
     try:
-        version = given.version or store.production()
+        version = given.version or store.disk.production()
         if version is None:
-            raise ReleaseError(f"{given.model} has no version in production in {store.folder}; name a version")
-        record = store.record(version)
-        folder = store.find(version)
+            raise ReleaseError(f"{given.model} has no version in production in {store.disk.folder}; name a version")
+        record = store.disk.record(version)
+        folder = store.disk.find(version)
         print("\n".join(describe(folder, record)))
         if given.input or given.golden:
             print("\n".join(ask(folder, record, given.input)))

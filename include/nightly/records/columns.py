@@ -11,7 +11,8 @@ from nightly.io.hints import did_you_mean
 from nightly.records.base import ContractError
 
 if TYPE_CHECKING:
-    from nightly.records.config import Data, ModelConfig
+    from nightly.records.config import ModelConfig
+    from nightly.records.source_config import Data
 
 # The fields of TFDV's Schema and Feature: a misspelt one is named at once, not by the first task that reads it.
 SCHEMA_FIELDS = (

@@ -30,13 +30,14 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from nightly.io import variables
 from nightly.io.locks import locked
 from nightly.io.machine import socket_address
 from nightly.io.paths import ROOT
 from nightly.io.processes import end_group
 from nightly.runtime import preloaded
 
-IDLE_SECONDS = float(os.environ.get("NIGHTLY_HOST_IDLE_SECONDS", 900))
+IDLE_SECONDS = float(variables.HOST_IDLE_SECONDS.read())
 GRACE_SECONDS = 5  # between asking a child to end and ending it
 
 log = logging.getLogger("nightly.host")

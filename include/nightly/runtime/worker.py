@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from nightly.io import variables
 from nightly.io.atomic import write_atomically
 from nightly.io.paths import Places
 from nightly.runtime.processes import end_with
@@ -71,7 +72,7 @@ def set_up_logging() -> None:
     root.handlers = [handler]
     if root.level != logging.INFO:  # which the warm host has set already
         root.setLevel(logging.INFO)
-    if os.environ.get("NIGHTLY_LOG_LEVEL", "").upper() == "DEBUG":
+    if variables.LOG_LEVEL.read().upper() == "DEBUG":
         log.setLevel(logging.DEBUG)
         return
     # On the handler, since TFX and Beam set the levels of these loggers themselves.

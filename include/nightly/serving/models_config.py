@@ -134,9 +134,9 @@ def write(places: Places, base_path: str) -> Path:
         write_atomically(live.path, EMPTY.encode())
     for model in sorted(known):
         store = ReleaseStore(places.serving, places.releases, model)
-        production, canary = store.production(), store.canary()
+        production, canary = store.disk.production(), store.disk.canary()
         labels = {STABLE: production, CANARY: canary.version if canary else None}
-        loadable = store.versions() + ([canary.version] if canary else [])
+        loadable = store.disk.released() + ([canary.version] if canary else [])
         with live.changing(model, labels, loadable, served=production is not None):
             pass
     return live.path

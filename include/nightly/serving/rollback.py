@@ -22,7 +22,7 @@ from nightly.release.errors import NotConfirmed, ProductionChanged, ReleaseError
 from nightly.release.store import ANY, ReleaseStore
 from nightly.release.targets import retire
 from nightly.release.versions import LIVE
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 
 log = logging.getLogger("nightly")
 
@@ -59,10 +59,10 @@ def roll_back(places: Places, request: Path) -> Rollback:
     server = find_server(places, asked.model, config.release)
     if asked.from_version is None:  # resolved once: `previous` means another version after half the work
         store.settle(server)  # a version that nobody has verified is no version to go back from
-        with store.locked():
+        with store.disk.locked():
             asked = _resolved(asked, store)
             asked.save(request)
-    restored = store.record(asked.version)
+    restored = store.disk.record(asked.version)
     why = f"rolled back to {asked.version} by {asked.requested_by}: {asked.reason}"
     not_confirmed: NotConfirmed | None = None
     try:
@@ -95,21 +95,21 @@ def _unused(folder: Path) -> Path:
 
 
 def _resolved(asked: Rollback, store: ReleaseStore) -> Rollback:
-    versions = store.versions()
+    versions = store.disk.released()
     if not versions:
-        raise ReleaseError(f"{asked.model} has no version in production in {store.folder}: there is no way back")
+        raise ReleaseError(f"{asked.model} has no version in production in {store.disk.folder}: there is no way back")
     if asked.version is None:
         if len(versions) < 2:
             raise ReleaseError(
-                f"{asked.model} {versions[0]} is the only version in {store.folder}: there is no previous one. "
+                f"{asked.model} {versions[0]} is the only version in {store.disk.folder}: there is no previous one. "
                 "Quarantined ones are listed by `python -m nightly.cli.releases list`."
             )
         asked = asked.model_copy(update={"version": versions[-2], "previous": True})
     elif asked.version not in versions:
-        record = store.record(asked.version)  # raises for one that never was
+        record = store.disk.record(asked.version)  # raises for one that never was
         there = ", ".join(map(str, versions))
         raise ReleaseError(
             f"{asked.model} {asked.version} is {record.state}: it cannot be gone back to, but {there} can"
         )
-    newer = [record.version for record in store.records() if record.version > asked.version and record.state in LIVE]
+    newer = [r.version for r in store.disk.records() if r.version > asked.version and r.state in LIVE]
     return asked.model_copy(update={"from_version": versions[-1], "withdrawn": newer})

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from tfx.orchestration.portable.mlmd import event_lib
 from tfx.proto.orchestration import pipeline_pb2
 
 from nightly.compat.tfx import PersistentMetadata
+from nightly.io import variables
 from nightly.io.locks import has_owner, locked
 from nightly.io.paths import Places
 from nightly.records.base import Contract
@@ -40,7 +40,7 @@ Execution = metadata_store_pb2.Execution
 
 def connection_config(places: Places, model: str) -> metadata_store_pb2.ConnectionConfig:
     """PostgreSQL where NIGHTLY_METADATA_DB names one (postgresql://user:password@host:port/name), else SQLite."""
-    url = os.environ.get("NIGHTLY_METADATA_DB", "")
+    url = variables.METADATA_DB.read()
     if not url:
         return metadata.sqlite_metadata_connection_config(str(places.metadata / f"{model}.sqlite"))
     parts = urlsplit(url)

@@ -64,8 +64,8 @@ def follow(night_folder: Path, places: Places) -> None:
     path = night_folder / "request.json"
     night = Night.load(path)
     store = ReleaseStore(places.serving, places.releases, night.model)
-    production = store.production()
-    own = production is not None and store.record(production).run_id == night.run_id
+    production = store.disk.production()
+    own = production is not None and store.disk.record(production).run_id == night.run_id
     if own or production == night.in_production:
         return
     note = (
@@ -113,12 +113,12 @@ def _pin(night: Night, places: Places) -> bool:
     for tries_left in (2, 1, 0):
         shutil.rmtree(target, ignore_errors=True)
         try:
-            shutil.copytree(store.find(night.in_production), target, copy_function=link_file)
+            shutil.copytree(store.disk.find(night.in_production), target, copy_function=link_file)
             break
         except (FileNotFoundError, shutil.Error):  # renamed meanwhile: it has another folder now
             if not tries_left:
                 raise
-    return not store.damage(store.record(night.in_production), target)
+    return not store.disk.damage(store.disk.record(night.in_production), target)
 
 
 def _title(version: int | None) -> str:

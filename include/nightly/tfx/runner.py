@@ -24,7 +24,7 @@ from nightly.nights.space import check_node
 from nightly.records.night import Night
 from nightly.records.reuse import REUSE, Reuse
 from nightly.tfx import metadata, retention, seals
-from nightly.tfx.pipeline import create_pipeline
+from nightly.tfx.pipeline import create_pipeline, read_inputs
 from nightly.tfx.reuse import REUSABLE, Work
 
 log = logging.getLogger("nightly")
@@ -38,7 +38,7 @@ def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]
     Raises ValueError for a node that the pipeline does not have, and whatever the node's executor raises.
     """
     night = Night.load(night_folder / "request.json")
-    pipeline = compiler.Compiler().compile(create_pipeline(night, places))
+    pipeline = compiler.Compiler().compile(create_pipeline(read_inputs(night, places)))
     nodes = {entry.pipeline_node.node_info.id: entry.pipeline_node for entry in pipeline.nodes}
     if node_id not in nodes:
         raise ValueError(f"{night.model}'s pipeline has no node {node_id!r}" + did_you_mean(node_id, list(nodes)))

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from nightly.io import variables
 from nightly.io.machine import socket_address
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import ROOT, Places, python_path
@@ -90,7 +91,7 @@ class MLHook:
             reader.start()
             output = os.fdopen(write, "wb", buffering=0)
             try:
-                start = self._run_forked if self.warm and os.environ.get("NIGHTLY_WARM") != "0" else self._run_alone
+                start = self._run_forked if self.warm and variables.WARM.read() != "0" else self._run_alone
                 status, memory = start(step, night_folder, result_file, output)
             finally:
                 output.close()  # from here on only the step's own processes can hold the pipe open
@@ -117,7 +118,7 @@ class MLHook:
         What tasks that were killed have left in the temporary folder goes now.
         """
         remove_abandoned(TEMPORARY.glob(f"{SCRATCH}*"))
-        if not self.warm or os.environ.get("NIGHTLY_WARM") == "0" or not self.places.ml_python.exists():
+        if not self.warm or variables.WARM.read() == "0" or not self.places.ml_python.exists():
             return
         with contextlib.suppress(OSError):
             self._connect().close()

@@ -65,8 +65,8 @@ class NightOperator(BaseOperator):
     def settle_releases(self) -> None:
         """Take a version out of sight whose release died before the model server had verified it."""
         store = ReleaseStore(self.places.serving, self.places.releases, self.model)
-        if store.undecided():
-            from nightly.serving.verify import find_server
+        if store.disk.undecided():
+            from nightly.serving.server import find_server
 
             for record in store.settle(find_server(self.places, self.model, load_config(self.model).release)):
                 self.log.warning("%s %s is out of sight: its release died", record.model, record.version)

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from nightly.io.paths import safe_name
 from nightly.models import config_of, window_end
-from nightly.records.config import ComplaintsApiSource, FilesSource
+from nightly.records.source_config import ComplaintsApiSource, FilesSource
 from nightly_airflow.operators.base import NightOperator
 
 if TYPE_CHECKING:

@@ -115,7 +115,7 @@ class ReleaseOperator(MLStepOperator):
                 "Backfills do not release unless they are given release=yes."
             )
         store = ReleaseStore(self.places.serving, self.places.releases, self.model)
-        if waits_for := store.waits_for(self.night().run_id):
+        if waits_for := store.disk.waits_for(self.night().run_id):
             NotReleased(reason=waits_for, decided_at=utc_now()).save(not_released)
             raise AirflowSkipException(f"data and model are accepted, and nothing is released: {waits_for}")
         try:

@@ -89,7 +89,7 @@ class PlanOperator(NightOperator):
         if night.production_version is None:
             return False
         try:
-            ReleaseStore(self.places.serving, self.places.releases, self.model).verify(night.production_version)
+            ReleaseStore(self.places.serving, self.places.releases, self.model).disk.verify(night.production_version)
         except DamagedError as error:
             self.log.error("%s", error)
             return True
@@ -110,7 +110,7 @@ class PlanOperator(NightOperator):
             params,
             now=utc_now(),
             code_version=code_version(),
-            production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).production(),
+            production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).disk.production(),
             schema_version=schema_version,
             schema_note=schemas.note(schema_version),
             run_url=ti.log_url.partition("/tasks/")[0],

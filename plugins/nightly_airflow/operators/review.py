@@ -138,7 +138,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
             outcome=Outcome.HELD_DATA,
             summary=f"the night waits {self.hours:g} hours for a person to approve {summary(proposal)}",
             reasons=gate.reasons,
-            production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).production(),
+            production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).disk.production(),
             as_of=proposal.as_of,
             decided_at=utc_now(),
         )

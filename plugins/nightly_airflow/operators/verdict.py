@@ -103,7 +103,7 @@ def judge(model: str, run_id: str, places: Places, states: Mapping[str, str | No
     :param known: more of what `decide` takes
     """
     try:
-        production = ReleaseStore(places.serving, places.releases, model).production()
+        production = ReleaseStore(places.serving, places.releases, model).disk.production()
     except (ContractError, OSError):  # a damaged record must not cost the verdict
         log.exception("what is in production cannot be read; the verdict says what the night knew of it")
         production = None

@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from nightly.records.canary import Look
 from nightly.records.distributions import Histogram
-from nightly_airflow.web.records import Point
+from nightly_airflow.web.views import Point
 
 WIDTH, HEIGHT = 320, 96  # of a viewBox; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 4, 4, 8, 18

@@ -13,7 +13,8 @@ from pathlib import Path
 from nightly.io.atomic import write_atomically
 from nightly.io.paths import safe_name
 from nightly_airflow.web import render
-from nightly_airflow.web.records import NightDetails, NotFound, Records
+from nightly_airflow.web.records import NotFound, Records
+from nightly_airflow.web.views import NightDetails
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,9 +14,9 @@ from nightly.checks.evidence import Compared, Evidence, Measured, Served, Snapsh
 from nightly.examples.encoding import as_features, split_hash
 from nightly.models import load_config
 from nightly.records.baseline import Baseline, Control
-from nightly.records.config import FilesSource
 from nightly.records.night import Night, Reason, SnapshotRef
 from nightly.records.snapshot import SnapshotManifest
+from nightly.records.source_config import FilesSource
 from nightly.schemas.curated import override_thresholds, read_schema
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore

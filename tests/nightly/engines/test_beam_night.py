@@ -10,7 +10,7 @@ import tensorflow_data_validation as tfdv
 import tensorflow_model_analysis as tfma
 from tfx.types import standard_artifacts
 
-from nightly.io.paths import ROOT, Places
+from nightly.io.paths import ROOT, Places, python_path
 from nightly.models import config_of
 from nightly.records.evaluation import Evaluation
 from nightly.records.night import Night

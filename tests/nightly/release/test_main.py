@@ -39,7 +39,7 @@ def test_show_prints_the_record(store, capsys):
 def test_verify_says_whether_the_files_are_those_released(store, capsys):
     assert main(["verify", "taxi", str(NOW)]) == 0
     assert f"{len(FILES)} files, all as released" in capsys.readouterr().out
-    (store.folder / str(NOW) / FILES[0]).write_bytes(b"other")
+    (store.disk.folder / str(NOW) / FILES[0]).write_bytes(b"other")
     assert main(["verify", "taxi", str(NOW)]) == 1
     assert f"{FILES[0]} has changed" in capsys.readouterr().err
 

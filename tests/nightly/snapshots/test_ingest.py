@@ -14,7 +14,7 @@ from nightly.snapshots.errors import (
     TruncatedBodyError,
     UnreadableBodyError,
 )
-from nightly.snapshots.ingest import parse_numbers, parse_times
+from nightly.snapshots.parsing import parse_numbers, parse_times
 from tests.nightly.snapshots.conftest import ROOT, utc
 
 COMPLAINTS = ROOT.parent / "shared/data/cfpb_complaints_2013_2016.csv"
@@ -253,7 +253,7 @@ def test_an_unclosed_quote_at_the_end_does_not_eat_the_rest(bench):
 
 
 def test_a_quote_that_is_never_closed_in_a_long_body_says_so(bench, monkeypatch):
-    monkeypatch.setattr("nightly.snapshots.readers.BLOCK_BYTES", 4096)
+    monkeypatch.setattr("nightly.snapshots.csv_rows.BLOCK_BYTES", 4096)
     rows = "2016-01-02,2,1,A,note\n" * 1000
     bench.body("a.csv", HEADER + rows + '2016-01-03,3,1,A,"note\n' + rows)
     with pytest.raises(UnreadableBodyError, match="a quote is never closed"):
@@ -269,7 +269,7 @@ def test_a_row_may_be_as_long_as_a_block_and_no_longer(bench):
 
 
 def test_rows_are_numbered_across_batches(bench, monkeypatch):
-    monkeypatch.setattr("nightly.snapshots.readers.BLOCK_BYTES", 512)
+    monkeypatch.setattr("nightly.snapshots.csv_rows.BLOCK_BYTES", 512)
     lines = ["2016-01-01,1,1,A,x"] * 1000
     lines[100], lines[500], lines[998] = "short", "2016-01-01,x,1,A,x", "short"
     bench.body("a.csv", HEADER + "\n".join(lines))
@@ -446,7 +446,7 @@ def test_a_whole_body_is_not_truncated(bench, content):
 @pytest.mark.parametrize("at", range(1, 40))
 def test_wherever_a_body_of_many_blocks_is_cut(bench, monkeypatch, at):
     """Cut inside of the last value, or after it, it has as many fields as it should."""
-    monkeypatch.setattr("nightly.snapshots.readers.BLOCK_BYTES", 512)
+    monkeypatch.setattr("nightly.snapshots.csv_rows.BLOCK_BYTES", 512)
     rows = [f'2016-01-02,{n},1.5,A,"note, {n}\nof two lines"\n' for n in range(100, 200)]
     bench.body("a.csv", HEADER + "".join(rows)[:-at])
     ref = bench.ingest()

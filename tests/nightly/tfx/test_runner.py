@@ -22,7 +22,7 @@ from nightly.records.release import ReleaseRecord
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.release.store import ReleaseStore
 from nightly.tfx.metadata import NightlyMetadata, connection_config, node_lock
-from nightly.tfx.pipeline import create_pipeline
+from nightly.tfx.pipeline import create_pipeline, read_inputs
 from nightly.tfx.runner import run_node
 
 
@@ -186,10 +186,10 @@ def test_the_same_pipeline_runs_under_tfxs_local_runner_and_releases(folder, pla
     night = Night.load(folder / "request.json").model_copy(update={"run_id": "local", "release": True})
     night.save(night.folder(places) / "request.json")
     SnapshotRef.load(folder / "snapshot.json").save(night.folder(places) / "snapshot.json")
-    tfx.orchestration.LocalDagRunner().run(create_pipeline(night, places))
+    tfx.orchestration.LocalDagRunner().run(create_pipeline(read_inputs(night, places)))
     record = ReleaseRecord.load(night.folder(places) / "release.json")
     assert record.metrics["auc"] > load_config("taxi").model_gate.metrics["auc"].floor
-    ReleaseStore(places.serving, places.releases, "taxi").verify(record.version)
+    ReleaseStore(places.serving, places.releases, "taxi").disk.verify(record.version)
     with tfx_metadata.Metadata(connection_config(places, "taxi")) as handle:
         (pushed,) = handle.store.get_artifacts_by_type("PushedModel")
     assert pushed.custom_properties["pushed_version"].int_value == record.version

@@ -120,7 +120,7 @@ def test_a_byte_flipped_after_all_validation_is_not_released(folder, places, mon
         patch.setattr(NightlyLauncher, "_run_executor", flip_and_run)
         with pytest.raises(DamagedError, match=r"is not what was validated: saved_model\.pb has changed\. Nothing is"):
             run_node("release", folder, places)
-    assert ReleaseStore(places.serving, places.releases, "taxi").versions() == []
+    assert ReleaseStore(places.serving, places.releases, "taxi").disk.released() == []
 
 
 def test_what_is_released_has_the_hashes_that_the_trainer_recorded(folder, places):

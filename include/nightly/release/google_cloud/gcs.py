@@ -163,7 +163,7 @@ class GcsReleases:
         """Why this machine must not write here; "" if it may. An index without an owner is whose releases it has."""
         if self.store is None:
             return ""
-        known = {record.version: record.files for record in self.store.records()}
+        known = {record.version: record.files for record in self.store.disk.records()}
         unknown = [release for release in index.releases if known.get(release.version) != release.files]
         if index.owners and index.owners[-1].machine.id != self._machine.id:
             owner = index.owners[-1]
@@ -187,7 +187,7 @@ class GcsReleases:
 
     @cached_property
     def _machine(self) -> Machine:
-        return this_machine(self.store.releases.parent)
+        return this_machine(self.store.disk.releases.parent)
 
     def _index(self) -> tuple[Releases, int]:
         """The index, and the generation that was read; 0 when nothing was released yet."""
