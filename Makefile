@@ -32,7 +32,7 @@ bench: setup-dev  ## measure beside TFX (an hour and a half); some: ARGS="traini
 
 docs:  ## build the documentation as a site, in var/site
 	@$(PYTHON) setup docs
-	@.venv/docs/bin/mkdocs build --strict --quiet
+	@.venv/docs/bin/zensical build --strict
 
 lint: setup-dev  ## check style, imports between rooms, and types; .pre-commit-config.yaml has the same checks
 	@$(LINT)/ruff check .

@@ -1,4 +1,4 @@
-"""Locked Python environments: one for Airflow and one for TFX, which cannot share one, one for the linters, one for the docs.
+"""Locked Python environments: one each for Airflow, for TFX (they cannot share one), for linters and for the site.
 
 uv does the resolving and installing; it is itself installed by pip into .venv/tools, so that pip's own
 settings (mirror, certificates, proxy) decide where it comes from, and are handed on to uv.

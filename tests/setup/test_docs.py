@@ -72,6 +72,18 @@ def test_every_page_that_code_names_exists():
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+def test_every_file_that_a_page_names_exists():
+    folders = "benchmarks|bin|client|dags|docs|include|local|plugins|server|setup|tests|nightly"
+    named = re.compile(rf"`((?:{folders})/[\w./-]+)`")
+    missing = {
+        (page.name, name)
+        for page in [ROOT / "README.md", *PAGES]
+        for name in named.findall(FENCE.sub("", page.read_text()))
+        if "bikes" not in name and not (ROOT / name).exists() and not (ROOT / "include" / name).exists()
+    }
+    assert missing == set()
+
+
 def test_the_readme_is_short_and_its_pictures_are_small():
     text = (ROOT / "README.md").read_text()
     assert len(text.split()) < 700
