@@ -66,6 +66,12 @@ def test_every_page_is_in_the_navigation():
     assert sorted(navigation) == sorted(str(page.relative_to(DOCS)) for page in PAGES)
 
 
+def test_every_decision_is_in_the_list_of_decisions():
+    index = DOCS / "decisions/index.md"
+    pages = {page.name for page in PAGES if page.parent == index.parent and page != index}
+    assert set(LINK.findall(index.read_text())) == pages
+
+
 def test_every_page_that_code_names_exists():
     named = {name for path in CODE for name in re.findall(r"\bdocs/[\w./-]+\.md\b", path.read_text())}
     assert len(named) > 3
