@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from local.child import Child
-from nightly.cli import configure
 from nightly.io.paths import Places, python_path
-from nightly.serving import address
+from nightly.serving import address, server_files
 
 START_SECONDS = 600  # on a starved machine; one that ends is not waited for
 READY = re.compile(r"ready grpc=(\S+) rest=(\S+)")
@@ -35,7 +34,7 @@ class ModelServer:
     @classmethod
     def of_releases(cls, places: Places, log: Path, **flags: object) -> ModelServer:
         """A server of everything that is released into the serving volume, with the project's own settings."""
-        models, batching, monitoring = configure.write(places, str(places.serving))
+        models, batching, monitoring = server_files.write(places, str(places.serving))
         server = cls(
             places,
             log,

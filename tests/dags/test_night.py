@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk.configuration import conf
 
 from nightly.models import load_config
-from nightly.nights.verdict import REVIEW_TASKS as REVIEW
+from nightly.nights.steps import REVIEW
 from nightly.records.config import Pipeline
 from nightly.records.night import Night, StepError, utc_now
 from nightly.records.release import ReleaseRecord

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nightly.cli import show as inspect
+from nightly.cli import show
 from nightly.io.paths import ROOT, Places, python_path
 from nightly.records.base import ContractError
 from nightly.records.config import Release
@@ -18,6 +18,7 @@ from nightly.records.golden import GOLDEN
 from nightly.release.errors import CanaryRunning, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from nightly.serving import models_config as live
 from nightly.serving import verify
+from nightly.serving.inspection import describe
 from nightly.serving.server import ConfigurationFile, find_server
 from nightly_client import ServingError
 from tests.nightly.release.models import names
@@ -162,7 +163,7 @@ def test_a_server_that_does_not_answer_is_found_out_before_anything_is_released(
     monkeypatch.delenv("NIGHTLY_SERVING_REST")
     record = server.release("unreached", exports / "good1")
     assert (record.state, record.server, record.verification) == ("released", "", None)
-    assert "by no model server" in "\n".join(inspect.describe(Path(record.path), record))
+    assert "by no model server" in "\n".join(describe(Path(record.path), record))
 
 
 def test_a_server_that_is_not_run_from_our_file_is_left_alone(server, exports, tmp_path):
@@ -260,7 +261,7 @@ def test_the_live_file_is_written_as_the_records_say(server, exports):
 
 def test_a_release_can_be_inspected_and_asked(server, exports, tmp_path, capsys):
     record = server.release("looked_at", exports / "good1")
-    assert inspect.main(["looked_at", "--golden"]) == 0
+    assert show.main(["looked_at", "--golden"]) == 0
     shown = capsys.readouterr().out
     for part in (
         f"looked_at {record.version}: released",
@@ -274,7 +275,7 @@ def test_a_release_can_be_inspected_and_asked(server, exports, tmp_path, capsys)
     ):
         assert part in shown, shown
     (tmp_path / "request.json").write_text(json.dumps({"instances": [{"b64": ""}]}))
-    assert inspect.main(["looked_at", str(record.version), "--input", str(tmp_path / "request.json")]) == 1
+    assert show.main(["looked_at", str(record.version), "--input", str(tmp_path / "request.json")]) == 2
     assert "x" in capsys.readouterr().err
-    assert inspect.main(["never_released"]) == 1
-    assert "no version in production" in capsys.readouterr().err
+    assert show.main(["never_released"]) == 2
+    assert "nothing was released for 'never_released'" in capsys.readouterr().err

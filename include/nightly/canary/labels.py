@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from nightly.io.errors import UserError
 from nightly.io.paths import Places
 from nightly.records.config import ModelConfig
 from nightly.snapshots.errors import DamagedSnapshotError
@@ -30,7 +31,7 @@ log = logging.getLogger("nightly")
 COLUMNS = ["id", "label"]
 
 
-class FeedbackError(ValueError):
+class FeedbackError(UserError, ValueError):
     """A file of labels cannot be read; the message names it and says what it must be."""
 
 

@@ -17,6 +17,7 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineResult, create_runner
 
 from nightly.compat.beam import OptionParser
+from nightly.io.errors import UserError
 from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places, python_path
 from nightly.models import config_of
@@ -41,7 +42,7 @@ class BeamOptionsError(ContractError):
     """Options that Beam would not take, or with which a pipeline could not run; the message has all that is wrong."""
 
 
-class BeamError(Exception):
+class BeamError(UserError):
     """A pipeline failed on its workers, in their words; their tracebacks are in the log."""
 
 

@@ -6,10 +6,11 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nightly.io.atomic import write_atomically
+from nightly.io.errors import UserError
 from nightly.io.hints import did_you_mean
 
 
-class ContractError(ValueError):
+class ContractError(UserError, ValueError):
     """A contract's text is not valid; the message names the file, the key, the value and the nearest valid one."""
 
 

@@ -22,13 +22,15 @@ from nightly.io.paths import Places
 from nightly.records.base import Contract
 from nightly.records.snapshot import Delivery
 
+Trigger = Literal["scheduled", "manual", "backfill", "command"]
+
 
 class Night(Contract):
     """What one run is asked to do. Written by the plan step; every later step reads this and nothing else."""
 
     model: str
     run_id: str  # the orchestrator's
-    trigger: Literal["scheduled", "manual", "backfill", "command"]
+    trigger: Trigger
     requested_by: str
     as_of: AwareDatetime  # the window's end, exclusive: the night knows nothing later
     window_start: AwareDatetime  # inclusive

@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 from nightly.io.atomic import write_atomically
+from nightly.io.errors import UserError
 from nightly.io.locks import locked
 from nightly.io.paths import MODELS, Places
 from nightly.records.night import Night, utc_now
@@ -16,7 +17,7 @@ from nightly.records.schema import PROPOSAL, SchemaProposal, SchemaReview, Schem
 from nightly.schemas.reviews import save_review
 
 
-class SchemaVersionError(Exception):
+class SchemaVersionError(UserError):
     """A version cannot be read or made; the message says why and what to do."""
 
 

@@ -1,5 +1,5 @@
-"""Production goes back to an earlier version. The command is `python -m nightly.cli.releases rollback`; Airflow's DAG
-`rollback` runs `step`.
+"""Production goes back to an earlier version. The command is `bin/releases rollback`; Airflow's DAG `rollback` runs
+`step`.
 
 What was newer, be it a canary, is quarantined, on disk: so it survives a restart of the server, and no retry releases
 it again. The version gone back to is then the one that the model gate compares with, and its snapshot's statistics are
@@ -7,6 +7,7 @@ the last that drift is measured against.
 """
 
 import logging
+import tempfile
 import time
 from itertools import count
 from pathlib import Path
@@ -89,6 +90,12 @@ def roll_back(places: Places, request: Path) -> Rollback:
     return done
 
 
+def roll_back_now(places: Places, asked: Rollback) -> Rollback:
+    """Do what `asked` says, for a person at a command line. Raises as `roll_back` does."""
+    with tempfile.TemporaryDirectory(prefix="rollback-") as folder:
+        return roll_back(places, asked.save(Path(folder) / REQUEST))
+
+
 def _unused(folder: Path) -> Path:
     """A name of its own for each record: two rollbacks may end in one second."""
     return next(path for second in count(int(time.time())) if not (path := folder / f"{second}.json").exists())
@@ -102,7 +109,7 @@ def _resolved(asked: Rollback, store: ReleaseStore) -> Rollback:
         if len(versions) < 2:
             raise ReleaseError(
                 f"{asked.model} {versions[0]} is the only version in {store.disk.folder}: there is no previous one. "
-                "Quarantined ones are listed by `python -m nightly.cli.releases list`."
+                "Quarantined ones are listed by `bin/releases list`."
             )
         asked = asked.model_copy(update={"version": versions[-2], "previous": True})
     elif asked.version not in versions:

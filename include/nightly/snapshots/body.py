@@ -35,7 +35,8 @@ class Body:
     name: str
     kind: str
     open: Callable[[], IO[bytes]]
-    headers: list[str] = field(default_factory=list)  # as in the file
+    headers: list[str] = field(default_factory=list)  # as in the file, where they are not blank
+    unnamed: dict[str, str] = field(default_factory=dict)  # each header that has got a name here -> as in the file
     marked: bool = False  # has a byte that is not UTF-8 been seen
     without_newline: bool = False  # does its last line end without one
     truncated: str = ""  # how it ends, where that is in the middle of a row

@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
@@ -72,17 +72,32 @@ def _end_row(body: Body) -> bytes:
     return ",".join([END] * fields).encode() + b"\n"
 
 
-def csv_headers(name: str, opened: Callable[[], IO[bytes]]) -> list[str]:
-    start = Body(name, "csv", opened)
-    with opened() as raw, io.TextIOWrapper(io.BufferedReader(_Utf8(raw, start)), "utf-8", newline="") as text:
+def read_headers(body: Body) -> None:
+    """Set the headers of a CSV stream; a blank one, as pandas writes above its index, gets a name.
+
+    Raises UnreadableBodyError or ColumnError.
+    """
+    start = Body(body.name, "csv", body.open)
+    with body.open() as raw, io.TextIOWrapper(io.BufferedReader(_Utf8(raw, start)), "utf-8", newline="") as text:
         headers = next((fields for fields in csv.reader(text) if fields), None)
-    if not headers or headers == [END]:
+    if not headers or headers == [END] or not any(map(str.strip, headers)):
         why = f": {start.truncated}" if start.truncated else ""
-        raise UnreadableBodyError(f"{name} has no header line{why}.")
-    twice = sorted({header for header in headers if headers.count(header) > 1})
+        raise UnreadableBodyError(f"{body.name} has no header line{why}; its first line must name the columns.")
+    twice = sorted({header for header in headers if header.strip() and headers.count(header) > 1})
     if twice:
-        raise ColumnError(f"{name}: the header {twice[0]!r} is there twice; nothing tells the two apart.")
-    return headers
+        raise ColumnError(f"{body.name}: the header {twice[0]!r} is there twice; rename one, or leave it out.")
+    for position, header in enumerate(headers, start=1):
+        name = header if header.strip() else _name_of(position, headers)
+        body.headers.append(name)
+        if name != header:
+            body.unnamed[name] = header
+
+
+def _name_of(position: int, headers: list[str]) -> str:
+    """Return a name for the column at `position`, from 1, that has none and that no other column has."""
+    choices = (["index"] if position == 1 else []) + [f"column_{position}"]
+    taken = {header.strip().lower() for header in headers}
+    return next((choice for choice in choices if choice not in taken), f"column_{position}_without_name")
 
 
 class _InvalidRows:
@@ -130,7 +145,7 @@ def read_csv(body: Body, columns: dict[str, str], rejects: Rejects, is_row: RowT
             pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),  # threads lose the rows' numbers
             pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=invalid),
             pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(body.headers, pa.string()),
+                column_types=dict.fromkeys([*body.headers, *body.unnamed.values()], pa.string()),
                 check_utf8=False,  # it is
                 strings_can_be_null=True,
                 null_values=[""],

@@ -16,7 +16,7 @@ from nightly.io.hints import did_you_mean
 from nightly.records.columns import column_name
 from nightly.records.config import ModelConfig
 from nightly.records.night import Download, Night, SnapshotRef
-from nightly.records.snapshot import Delivery, TruncatedBody
+from nightly.records.snapshot import Delivery, TruncatedBody, UnnamedColumn
 from nightly.records.source_config import Data
 from nightly.schemas.curated import SchemaError, read_schema
 from nightly.snapshots.body import MARKED, ROW, Body, unmark
@@ -109,6 +109,7 @@ def _ingest(
             rejected=rejects.counts(),
             truncated=truncated,
             without_newline=[body.name for body, _ in streams if body.without_newline],
+            unnamed=_unnamed(streams),
         )
         if not builder.rows:
             if truncated:
@@ -166,11 +167,22 @@ def _truncated(streams: list[tuple[Body, dict[str, str]]]) -> list[TruncatedBody
     return [TruncatedBody(file=body.name, reason=body.truncated, text=body.cut_row) for body in bodies]
 
 
+def _unnamed(streams: list[tuple[Body, dict[str, str]]]) -> list[UnnamedColumn]:
+    unnamed = [
+        UnnamedColumn(file=body.name, position=body.headers.index(header) + 1, column=names[header])
+        for body, names in streams
+        for header in body.unnamed
+    ]
+    for column in unnamed:
+        log.warning("%s: column %s has no name in the header; it is %r", column.file, column.position, column.column)
+    return unnamed
+
+
 def column_names(body: Body, rename: dict[str, str]) -> dict[str, str]:
     """Each header of `body` -> its column: `rename`, or in snake_case. Raises ColumnError where two become one."""
     names: dict[str, str] = {}
     for header in body.headers:
-        name = rename.get(header) or column_name(header)
+        name = rename.get(body.unnamed.get(header, header)) or rename.get(header) or column_name(header)
         other = next((known for known, taken in names.items() if taken == name), None)
         if other is not None or not name or name == ROW:
             what = f"has the name of {other!r}, {name!r}" if other else f"makes no name: {name!r}"
@@ -187,7 +199,7 @@ def _columns(names: list[dict[str, str]], data: Data, schema: Path) -> dict[str,
             raise ColumnError(
                 f"there is no column {column!r}, which the model's config needs{did_you_mean(column, found)}"
             )
-    headers = {header for renamed in names for header in renamed}
+    headers = {header for renamed in names for header in renamed} | {""}
     for header in sorted(set(data.rename) - headers):
         log.warning("data.rename: no body has the header %r", header)
     for renamed in names:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from nightly.snapshots import csv_rows
 from nightly.snapshots.body import Body, RowTest
-from nightly.snapshots.csv_rows import csv_headers, read_csv
+from nightly.snapshots.csv_rows import read_csv, read_headers
 from nightly.snapshots.errors import UnreadableBodyError
 from nightly.snapshots.rejects import Rejects
 from nightly.snapshots.tfrecord_rows import feature_names, read_records
@@ -38,15 +38,20 @@ def bodies(path: Path) -> Iterator[Body]:
     for name, opened in streams:
         body = Body(name, kind, opened)
         with _readable(name):
-            body.headers = csv_headers(name, opened) if kind == "csv" else feature_names(body)
+            if kind == "csv":
+                read_headers(body)
+            else:
+                body.headers = feature_names(body)
         yield body
 
 
 def csv_body(name: str, opened: Callable[[], IO[bytes]]) -> Body:
     """A CSV stream that is no local file; gzip where its name ends so. Raises UnreadableBodyError or ColumnError."""
     unpacked = (lambda: gzip.GzipFile(fileobj=opened())) if name.lower().endswith(".gz") else opened
+    body = Body(name, "csv", unpacked)
     with _readable(name):
-        return Body(name, "csv", unpacked, csv_headers(name, unpacked))
+        read_headers(body)
+    return body
 
 
 def read(body: Body, columns: dict[str, str], rejects: Rejects, is_row: RowTest) -> Iterator[pa.RecordBatch]:

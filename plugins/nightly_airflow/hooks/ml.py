@@ -45,7 +45,14 @@ Ended = tuple[int, int | None]  # exit status (negative: a signal), and the most
 
 
 class MLStepFailed(Exception):
-    """The step ran and failed; the message is its own."""
+    """The step ran and failed; the message is its own.
+
+    :param kind: the name of its error's class
+    """
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class MLProcessDied(Exception):
@@ -101,7 +108,7 @@ class MLHook:
                 raise MLProcessDied(watch.describe(step, status, memory, last_lines))
             result = json.loads(text)
             if "error" in result:
-                raise MLStepFailed(result["error"])
+                raise MLStepFailed(result["error"], result.get("kind", ""))
             return result["value"]
 
     def kill(self) -> None:

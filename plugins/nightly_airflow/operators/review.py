@@ -12,7 +12,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
 from nightly.models import config_of
-from nightly.nights.verdict import REVIEW_TASKS
+from nightly.nights.steps import REVIEW
 from nightly.records.night import GateResult, utc_now
 from nightly.records.schema import ASKED, PROPOSAL, SchemaChange, SchemaProposal, SchemaReview
 from nightly.records.verdict import Outcome, Verdict
@@ -42,7 +42,7 @@ class DataGateOperator(GateOperator):
     def left_out(self, context: Context, stop: bool) -> list[Any]:
         if stop and self._waits():
             return []
-        tasks = [context["task"].dag.get_task(task) for task in REVIEW_TASKS]
+        tasks = [context["task"].dag.get_task(task) for task in REVIEW]
         return list({task.task_id: task for task in [*super().left_out(context, stop), *tasks]}.values())
 
     def _waits(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from nightly.io.errors import UserError
 from nightly.io.paths import Places
 from nightly.models import load_config, model_names
 from nightly.records.base import Contract, ContractError
@@ -30,7 +31,7 @@ HISTORY = 60  # nights that a plot reaches back
 Kind = TypeVar("Kind", bound=Contract)
 
 
-class NotFound(LookupError):
+class NotFound(UserError, LookupError):
     """There is no such model, night, snapshot or version; the message says which there are."""
 
 

@@ -156,7 +156,7 @@ def test_a_person_decides_before_it_is_clear_and_the_command_says_how_it_stands(
     assert main(["canary", name]) == 0
     shown = capsys.readouterr().out
     assert "WAITING" in shown and "300 from feedback" in shown and str(canary.version) in shown
-    assert main(["canary", name, "promote"]) == 1
+    assert main(["canary", name, "promote"]) == 2
     assert "without a reason" in capsys.readouterr().err
     assert server.store(name).disk.canary() is not None
     assert main(["canary", name, "promote", "--reason", "the old one cannot be kept"]) == 0
@@ -165,7 +165,7 @@ def test_a_person_decides_before_it_is_clear_and_the_command_says_how_it_stands(
     assert kept.decision == "promote" and kept.reason == "the old one cannot be kept" and len(kept.looks) == 1
     assert server.answer(name, "stable") == (0.2, canary.version)
     assert main(["canary", name]) == 0 and "has no canary" in capsys.readouterr().out
-    assert main(["canary", name, "stop", "--reason", "too late"]) == 1
+    assert main(["canary", name, "stop", "--reason", "too late"]) == 2
     assert "no canary any more" in capsys.readouterr().err
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from nightly.canary import decide as canaries
+from nightly.canary import quarantine as quarantines
 from nightly.cli import configure
 from nightly.cli import night as nights
-from nightly.cli import quarantine as quarantines
 from nightly.cli.releases import main
 from nightly.models import load_config
 from nightly.records.config import Release
@@ -217,7 +217,7 @@ def test_a_release_that_no_server_verifies_is_in_the_configuration(alone, tmp_pa
 
 
 def test_verify_names_each_disagreement_and_what_to_do(alone, capsys):
-    configure.main()
+    configure.main([])
     assert main(["verify", "taxi"]) == NOT_CONFIRMED
     assert "records, disk and models.config agree" in capsys.readouterr().out
 
@@ -252,6 +252,6 @@ def test_the_environment_wins_over_the_record_and_configure_records_it(alone, mo
     monkeypatch.setenv("NIGHTLY_SERVING_BASE_PATH", "/models")
     expected = address.ServerAddress(rest="serving:8501", grpc="serving:8500", base_path="/models")
     assert address.find_address(places) == expected
-    configure.main()
+    configure.main([])
     assert address.ServerAddress.load(address.path(places)) == expected
     assert 'base_path: "/models/taxi"' in (places.serving / live.FILE).read_text()

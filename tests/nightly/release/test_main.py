@@ -45,7 +45,7 @@ def test_verify_says_whether_the_files_are_those_released(store, capsys):
 
 
 def test_unknown_names_are_refused_with_those_there_are(store, capsys):
-    assert main(["list", "taxy"]) == 1
+    assert main(["list", "taxy"]) == 2
     assert "did you mean 'taxi'?" in capsys.readouterr().err
-    assert main(["show", "taxi", "5"]) == 1
+    assert main(["show", "taxi", "5"]) == 2
     assert str(NOW) in capsys.readouterr().err

@@ -86,6 +86,30 @@ def test_newlines_and_commas_in_quotes_belong_to_the_value(bench):
     assert bench.rejected() == []
 
 
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        (",day,city", ["index", "day", "city"]),  # as pandas writes it
+        ("day,,city", ["day", "column_2", "city"]),
+        (" ,day,Index,", ["column_1", "day", "index", "column_4"]),
+    ],
+)
+def test_a_column_without_a_name_is_kept_and_the_night_says_so(bench, header, columns):
+    values = {"day": "2016-01-02", "city": "A"}
+    path = bench.body("a.csv", f"{header}\n{','.join(values.get(name, '7') for name in columns)}\n")
+    ref = bench.ingest()
+    assert list(bench.store.get(ref.snapshot_id).columns) == columns
+    assert bench.rows(ref, *(name for name in columns if name not in values))[0][0] == "7"
+    unnamed = [(n, name) for n, name in enumerate(columns, start=1) if not header.split(",")[n - 1].strip()]
+    assert [(column.position, column.column) for column in ref.delivery.unnamed] == unnamed
+    assert {column.file for column in ref.delivery.unnamed} == {str(path)}
+
+
+def test_a_column_without_a_name_can_be_renamed(bench):
+    bench.body("a.csv", ",day\n1,2016-01-02\n")
+    assert list(bench.store.get(bench.ingest(rename={"": "row"}).snapshot_id).columns) == ["row", "day"]
+
+
 def test_renaming_and_headers_that_collide(bench):
     bench.body("a.csv", "Day,Consumer disputed?,ZIP code, Sub-product \n2016-01-02,Yes,1,x\n")
     manifest = bench.store.get(bench.ingest(rename={"ZIP code": "postcode"}).snapshot_id)

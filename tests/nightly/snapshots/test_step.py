@@ -10,7 +10,7 @@ from nightly.models import load_config
 from nightly.nights import snapshot as step
 from nightly.records.baseline import Baseline
 from nightly.records.config import Retention
-from nightly.records.night import Night, SnapshotRef
+from nightly.records.night import SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Verdict
 from nightly.snapshots.store import SnapshotStore
@@ -81,7 +81,7 @@ def test_a_damaged_snapshot_is_made_anew_by_the_next_night_of_the_same_rows(plac
 def test_retention_spares_what_is_referred_to(places, monkeypatch):
     retention = load_config("taxi").retention.model_copy(update={"snapshots": 1})
     config = load_config("taxi").model_copy(update={"retention": retention})
-    monkeypatch.setattr(Night, "config", lambda night: config)
+    monkeypatch.setattr(step, "config_of", lambda night: config)
     ids, folders = [], []
     for month in range(1, 8):
         folders.append(plan(places, f"night {month}", utc(2015, month, 1)))
@@ -104,7 +104,7 @@ def test_accepted_nights_do_not_keep_snapshots_without_end(places, monkeypatch):
     """Every night is accepted, and the second one's model is in production all the time."""
     bound = {"snapshots": 2, "accepted_snapshots": 4}
     config = load_config("taxi").model_copy(update={"retention": Retention(**bound)})
-    monkeypatch.setattr(Night, "config", lambda night: config)
+    monkeypatch.setattr(step, "config_of", lambda night: config)
     ids, counts = [], []
     for day in range(1, 13):
         folder = plan(places, f"night {day}", utc(2015, 3, day))

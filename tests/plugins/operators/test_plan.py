@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from nightly.models import config_of, load_config, read_schema_text, window_end
+from nightly.nights.plan import plan_night, refuse_unknown_comparators
 from nightly.records.base import ContractError
-from nightly_airflow.operators.plan import plan_night, refuse_unknown_comparators
+from nightly_airflow.operators.plan import request_of
 
 UTC = dt.UTC
 NOW = dt.datetime(2026, 5, 5, 12, tzinfo=UTC)
@@ -19,15 +20,8 @@ def plan(run_type="manual", *, model="taxi", logical_date=None, end=None, user=N
     run = SimpleNamespace(
         run_id="a run", run_type=run_type, logical_date=logical_date, data_interval_end=end, triggering_user_name=user
     )
-    return plan_night(
-        load_config(model),
-        run,
-        {**EMPTY, **params},
-        now=now,
-        code_version="abc",
-        production_version=1480000000,
-        run_url="http://airflow/dags/taxi_retrain/runs/a",
-    )
+    request = request_of(run, {**EMPTY, **params}, now, "http://airflow/dags/taxi_retrain/runs/a")
+    return plan_night(load_config(model), request, now=now, code_version="abc", production_version=1480000000)
 
 
 def test_a_scheduled_night_is_as_of_the_end_of_its_interval_and_releases():

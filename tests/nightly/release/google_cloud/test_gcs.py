@@ -14,14 +14,15 @@ import requests.adapters
 from google.api_core.exceptions import PreconditionFailed
 from google.cloud import storage
 
-import nightly.cli.pull
 import nightly.io.atomic
 import nightly.io.files
 import nightly.release.google_cloud.gcs
+import nightly.release.google_cloud.pull
 from nightly.cli import releases
-from nightly.cli.pull import main, pull
+from nightly.cli.pull import main
 from nightly.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError
 from nightly.release.google_cloud.gcs import GcsReleases, folder_name
+from nightly.release.google_cloud.pull import pull
 from nightly.release.machine import FILE
 from nightly.release.repair import repair
 from nightly.release.targets import publish, retire
@@ -226,7 +227,7 @@ def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucke
 
 
 def test_a_pull_killed_anywhere_leaves_whole_versions_and_a_retry_completes_it(bucket, project, tmp_path, monkeypatch):
-    modules = (nightly.cli.pull, nightly.io.files, nightly.io.atomic, shutil)
+    modules = (nightly.release.google_cloud.pull, nightly.io.files, nightly.io.atomic, shutil)
     monkeypatch.setattr("tests.nightly.release.test_crashes.TRACED", {module.__file__ for module in modules})
     killed = 0
     for step in range(0, 10**6, 13):
@@ -328,10 +329,10 @@ def test_the_puller_refuses_versions_that_it_did_not_bring_and_a_copy_that_was_c
         pull(GcsReleases(bucket, "taxi"), tmp_path / "volume")
 
 
-def test_the_command_pulls_and_says_what_is_wrong(bucket, project, tmp_path, caplog):
+def test_the_command_pulls_and_says_what_is_wrong(bucket, project, tmp_path, caplog, capsys):
     caplog.set_level("INFO")
     arguments = [bucket, "taxi", "--into", str(tmp_path / "volume")]
-    assert main(arguments) == 1 and f"nothing is released at {bucket}/taxi" in caplog.text
+    assert main(arguments) == 2 and f"nothing is released at {bucket}/taxi" in capsys.readouterr().err
     put(project, bucket, 0)
     assert main(arguments) == 0 and f"taxi is at {NOW}" in caplog.text
     assert loadable(tmp_path / "volume/taxi") == [NOW]
