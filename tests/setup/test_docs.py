@@ -33,7 +33,11 @@ def is_broken(page: Path, link: str) -> bool:
     return not target.exists() or bool(anchor and anchor not in anchors(target))
 
 
-@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("*/README.md")), *PAGES],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_no_relative_link_is_broken(page):
     links = LINK.findall(FENCE.sub("", page.read_text()))
     assert [link for link in links if is_broken(page, link)] == []
