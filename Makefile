@@ -7,7 +7,7 @@ ML_PYTHON := .venv/ml/bin/python
 LINT := .venv/lint/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-containers chaos bench lint reference setup setup-dev lock clean
+.PHONY: help demo up test test-containers chaos bench docs lint reference setup setup-dev lock clean
 
 help:  ## list the targets, from the comments behind them
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ chaos: setup-dev  ## run whole nights under faults (hours); fewer: make chaos AR
 
 bench: setup-dev  ## measure beside TFX (an hour and a half); some: ARGS="training start"; small: ARGS=--quick
 	@$(ML_PYTHON) -m benchmarks $(ARGS)
+
+docs:  ## build the documentation as a site, in var/site
+	@$(PYTHON) setup docs
+	@.venv/docs/bin/zensical build --strict
 
 lint: setup-dev  ## check style, imports between rooms, and types; .pre-commit-config.yaml has the same checks
 	@$(LINT)/ruff check .

@@ -246,7 +246,7 @@ def not_measured(check: str, why: str, *, subject: str = "", control: str = "", 
 
 
 def worst(findings: Iterable[Reason]) -> list[Reason]:
-    """Of the same finding against several controls the one that is furthest from its threshold; none of none."""
+    """Return the finding furthest beyond its threshold, or [] if there are none."""
     found = list(findings)
     return [max(found, key=lambda reason: (reason.held, reason.figure / reason.threshold))] if found else []
 

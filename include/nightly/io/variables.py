@@ -31,13 +31,13 @@ FOLDERS = {
     "nights": "The records of each night, one JSON file a step: `<model>/<run>/`.",
     "baselines": "Statistics of accepted snapshots, which later nights are compared with: `<model>/`.",
     "pipeline": "TFX artifacts: `<model>/<node>/`.",
-    "metadata": "ML Metadata: `<model>.sqlite`. Not used with `NIGHTLY_METADATA_DB`.",
+    "metadata": "ML Metadata, unless `NIGHTLY_METADATA_DB` names a database: `<model>.sqlite`.",
     "serving": "The volume that the model server watches: `<model>/<version>/`.",
     "releases": "Release records: `<model>/<version>.json`.",
     "predictions": "Requests and answers that clients log: `<model>/`.",
     "feedback": "Labels that become known later, as files: `<model>/`.",
     "schemas": "Approved versions of the curated schemas: `<model>/<version>.pbtxt`.",
-    "run": "Sockets and locks. It must be on a local disk.",
+    "run": "Sockets and locks.",
 }
 FOLDER_VARIABLES = {name: Variable(f"NIGHTLY_{name.upper()}", text, name) for name, text in FOLDERS.items()}
 

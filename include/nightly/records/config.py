@@ -1,4 +1,4 @@
-"""A model's config.toml, validated when it is read. Both sides read it; the keys are explained where they stand."""
+"""A model's config.toml, validated when it is read. Both sides read it; docs/reference/config.md lists its keys."""
 
 import math
 import re
@@ -32,7 +32,7 @@ ControlName = Literal["last_accepted", "production", "same_weekday", "same_seaso
 class DataGate(Section):
     """What the data must satisfy. Thresholds of drift and skew stand in the curated schema, beside their feature.
 
-    [Checks](../explanation/checks.md) explains each threshold, and how its default was measured.
+    [Checks](../checks.md) explains each threshold, and how its default was measured.
     """
 
     controls: dict[ControlName, Annotated[float, Field(gt=0)]] = {
@@ -92,7 +92,7 @@ class SchemaReviewing(Section):
 
 
 class Bound(Section):
-    """The bounds of a metric. `floor` and `max_drop` are for metrics where higher is better, the others for the rest."""
+    """The bounds of a metric. `floor` and `max_drop` are for metrics where higher is better."""
 
     floor: float | None = None
     """Smallest value."""
@@ -265,7 +265,7 @@ class ModelConfig(Section):
     """A model's `config.toml`."""
 
     name: str
-    """The folder's name, which is the default."""
+    """The model's name: lower-case letters, digits and `_`."""
     description: str
     """What the model is for, in a sentence."""
     owner: Name = "ml"

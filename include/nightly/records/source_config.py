@@ -17,8 +17,8 @@ EPOCHS = ("epoch_s", "epoch_ms")
 class Section(Contract):
     """A part of the config, whose keys are explained by the docstrings below them; docs/reference/config.md lists them.
 
-    TOML knows nan and inf; as a bound, either would let everything pass. Pydantic could read the docstrings, but would parse the
-    source at each import.
+    TOML knows nan and inf; as a bound, either would let everything pass. Pydantic could read the docstrings, but
+    would parse the source at each import.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -47,9 +47,9 @@ class ComplaintsApiSource(Section):
     connection: str = ""
     """An Airflow connection. If it exists, its host replaces `url`."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60
-    """How long to wait for the connection and for each part of an answer, in seconds."""
+    """The longest silence of the API, in seconds."""
     retries: Annotated[int, Field(ge=0)] = 5
-    """How often a failed request is repeated."""
+    """How many failures in a row a request is repeated after."""
     ended_on: dt.date | None = None
     """The day on which the data ends, for a source that gets no more. A run without a date is as of this day."""
 
