@@ -3,7 +3,6 @@
 import argparse
 import errno
 import functools
-import getpass
 import logging
 import os
 import sys
@@ -65,7 +64,7 @@ def describe(error: UserError | OSError) -> str:
     path = error.filename2 or error.filename
     texts = {
         errno.ENOENT: f"{path} does not exist; check the path",
-        errno.EACCES: f"{path}: {getpass.getuser()} has no permission; change the file's owner or mode (ls -l {path})",
+        errno.EACCES: f"{path}: no permission; change its owner or mode, or run this as its owner (ls -ld {path})",
         errno.EISDIR: f"{path} is a folder; name a file",
         errno.ENOTDIR: f"{path} is no folder; name one",
         errno.EEXIST: f"{path} exists; remove it, or name another path",
