@@ -6,15 +6,15 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, ParamSpec
 
 from nightly.io import variables
 from nightly.io.errors import DamageError, UserError
 
 DAMAGED, USER_ERROR = 1, 2  # exit statuses
 
-Main = Callable[[Sequence[str] | None], int]
+P = ParamSpec("P")
 
 log = logging.getLogger("nightly")
 
@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(USER_ERROR, f"{self.prog}: error: {one_line(message)}; see {self.prog} --help\n")
 
 
-def command(name: str) -> Callable[[Main], Main]:
+def command(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's `main`, so that it reports errors that a person can act on in one line.
 
     The exit status is 2 for a user's error, and 1 for damaged files. Any other error is a bug, and is raised. With
@@ -38,11 +38,11 @@ def command(name: str) -> Callable[[Main], Main]:
     :param name: the command as people type it
     """
 
-    def decorate(main: Main) -> Main:
+    def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
-        def run(args: Sequence[str] | None = None) -> int:
+        def run(*args: P.args, **kwargs: P.kwargs) -> int:
             try:
-                return main(args)
+                return main(*args, **kwargs)
             except BrokenPipeError:  # its reader has seen enough, as in `| head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
