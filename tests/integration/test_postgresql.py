@@ -18,8 +18,8 @@ from nightly.io.paths import ROOT, Places
 from nightly.records.night import GateResult
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.verdict import Outcome
-from tests.faulty_server import FaultyServer
-from tests.postgresql import COMPOSE, POSTGRES, Database
+from tests.support.faulty_server import FaultyServer
+from tests.support.postgresql import COMPOSE, POSTGRES, Database
 
 NODES = {"examples", "statistics", "schema", "drift_skew", "data_gate", "transform", "trainer", "evaluator", "release"}
 REFUSED = re.compile(r"deadlock detected|could not serialize|is locked|duplicate key|OperationalError|AlreadyExists")

@@ -15,7 +15,7 @@ from nightly.records.config import load_config
 from nightly.records.golden import GOLDEN, Golden
 from nightly.training.run import run_fn
 from nightly.training.samples import WARM_UP, add_samples
-from tests.trial_night import night
+from tests.support.trial_night import night
 
 ASK = Path(__file__).with_name("ask.py")
 

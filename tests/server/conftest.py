@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.servers import Server, half_plus, list_of, model_config, release, shapes
+from tests.support.servers import Server, half_plus, list_of, model_config, release, shapes
 
 
 @pytest.fixture(scope="session")

@@ -10,18 +10,12 @@ import sys
 import pytest
 
 from nightly.cli import night as command
-from nightly.io.paths import ROOT, Places
+from nightly.io.paths import ROOT
 from nightly.records.night import GateResult, Reason, SnapshotRef, StepError, utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
 
 TRIPS = "trip_start_timestamp,fare\n1451606400,9.5\n"
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    return Places.from_environment()
 
 
 @pytest.fixture

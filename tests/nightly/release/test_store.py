@@ -11,7 +11,7 @@ import pytest
 from nightly.release.errors import DamagedError, ReleaseError, SpaceError, WithdrawnError
 from nightly.release.files import hash_files
 from nightly.release.store import ReleaseStore
-from tests.nightly.release.models import FILES, NOW, export, loadable, names, release, whole
+from tests.support.releases import FILES, NOW, export, loadable, names, release, whole
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from nightly.release.store import ReleaseStore
 from nightly.runtime import worker
 from nightly.serving.confirmation import NOT_CONFIRMED
 from nightly.tfx import production
-from tests.nightly.release.models import NOW, export, release
+from tests.support.releases import NOW, export, release
 
 
 @pytest.fixture(scope="module")

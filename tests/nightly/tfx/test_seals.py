@@ -8,7 +8,6 @@ import pytest
 
 from nightly.cli import night as nights
 from nightly.io import space
-from nightly.io.paths import Places
 from nightly.io.space import SpaceError
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
@@ -24,10 +23,8 @@ from nightly.tfx.seals import DamagedArtifactError
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NIGHTLY_VAR", str(tmp_path_factory.mktemp("var")))
-        yield Places.from_environment()
+def places(module_places):
+    return module_places
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from nightly.records.night import Reason, utc_now
 from nightly.records.verdict import Outcome, Verdict
 from nightly_airflow.notifiers.verdict import VerdictNotifier
-from tests.plugins.notifiers.receivers import serving, web_server
+from tests.support.receivers import serving, web_server
 
 REASON = Reason(
     check="drift",

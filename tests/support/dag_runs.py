@@ -1,0 +1,13 @@
+"""What a run of a DAG came to."""
+
+from nightly.nights.verdict import REVIEW_TASKS
+
+
+def skipped(states: dict[str, str]) -> set[str]:
+    """Without the review of the schema: only a night that waits for a person has it."""
+    return {task for task, state in states.items() if state == "skipped"} - {*REVIEW_TASKS}
+
+
+def told(slack) -> str:
+    [(_, body)] = slack
+    return "\n".join(block["text"]["text"] for block in body["blocks"])
