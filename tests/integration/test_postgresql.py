@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import Nights
+from tests.support.airflow_nights import Nights
 
 from local.airflow import LocalAirflow
 from nightly.io.paths import ROOT, Places
