@@ -11,13 +11,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tests.support.airflow_nights import Nights
 
 from local.airflow import LocalAirflow
 from nightly.io.paths import ROOT, Places
 from nightly.records.night import GateResult
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.verdict import Outcome
+from tests.support.airflow_nights import Nights
 from tests.support.faulty_server import FaultyServer
 from tests.support.postgresql import COMPOSE, POSTGRES, Database
 

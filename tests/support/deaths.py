@@ -2,8 +2,6 @@
 
 What a killed process leaves is what is on the disk: its locks end with it. Deaths at two lines between which the disk
 stays as it is are the same death, so the work dies once a state of the disk.
-
-The children come from a fork server: a fork of the tests' own process copies the page tables of all of TensorFlow.
 """
 
 import itertools
@@ -12,7 +10,6 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,10 +19,9 @@ import cloudpickle  # comes with Beam; pickles closures
 import nightly.records.base
 from nightly.release import files, store, transitions, versions
 from nightly.release.store import ReleaseStore
+from tests.support.forks import FORKS
 
 RELEASE = {module.__file__ for module in (files, store, transitions, versions, nightly.records.base, shutil)}
-FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.support.dying", "tests.support.releases", "nightly.release.google_cloud.gcs"])
 
 
 def died_at(step: int, work: Callable[[], object], traced: set[str] = RELEASE, folder: Path | None = None) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import dying
-from tests.support.deaths import FORKS
+from tests.support.forks import FORKS
 from tests.support.live_server import model
 
 NAME = "dying"
