@@ -1,3 +1,5 @@
+"""Runs of the DAGs without a scheduler, over Airflow's own database."""
+
 import datetime as dt
 import json
 
@@ -7,7 +9,6 @@ import pytest
 from nightly.io.paths import ROOT, Places
 from nightly_airflow.note import write_note
 from nightly_airflow.retrain import retrain_dag
-from tests.support.receivers import web_server
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +20,11 @@ def database():
 
 
 @pytest.fixture
-def places(places, monkeypatch) -> Places:
-    """Empty ones, for steps in the real ML environment, without a warm host and a model server."""
-    monkeypatch.setenv("NIGHTLY_WARM", "0")
+def places(places, warm, monkeypatch) -> Places:
+    """Empty ones, for steps in the real ML environment, without a model server."""
+    for name, value in warm.items():
+        monkeypatch.setenv(name, value)
+    places = Places.from_environment()
     if not places.ml_python.exists():
         pytest.skip("the ML environment is not set up")
     return places
@@ -55,14 +58,6 @@ def run_night(database, tmp_path, monkeypatch):
         return done.state, note, states, folder
 
     return run_night
-
-
-@pytest.fixture
-def slack(monkeypatch):
-    with web_server() as (url, received):
-        connection = {"conn_type": "slackwebhook", "password": f"{url}/services/T0/B0/secret"}
-        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_SLACK", json.dumps(connection))
-        yield received
 
 
 @pytest.fixture

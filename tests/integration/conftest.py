@@ -21,12 +21,6 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory) -> dict[str, str]:
-    """One warm host for every Airflow of the tests."""
-    return {"NIGHTLY_RUN": str(tmp_path_factory.mktemp("run")), "NIGHTLY_HOST_IDLE_SECONDS": "60"}
-
-
-@pytest.fixture(scope="session")
 def nights(tmp_path_factory, warm):
     var = tmp_path_factory.mktemp("var")
     source = var / "source" / "trips.csv"

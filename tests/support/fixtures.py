@@ -1,5 +1,6 @@
 """Fixtures of many folders' tests, of both sides; tests/conftest.py registers them."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from nightly.io.paths import Places
 from tests.support.data import COMPLAINTS
+from tests.support.receivers import web_server
 
 
 def project(patch: pytest.MonkeyPatch, var: Path) -> Places:
@@ -38,6 +40,21 @@ def complaints() -> Path:
     if not COMPLAINTS.exists():
         pytest.skip(f"{COMPLAINTS} is not here")
     return COMPLAINTS
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of one warm host for all tests: TensorFlow is imported once."""
+    return {"NIGHTLY_RUN": str(tmp_path_factory.mktemp("run")), "NIGHTLY_HOST_IDLE_SECONDS": "60"}
+
+
+@pytest.fixture
+def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
+    """A receiver of Slack's messages, and Airflow's connection to it; yields what it has received."""
+    with web_server() as (url, received):
+        connection = {"conn_type": "slackwebhook", "password": f"{url}/services/T0/B0/secret"}
+        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_SLACK", json.dumps(connection))
+        yield received
 
 
 @pytest.fixture

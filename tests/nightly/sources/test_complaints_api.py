@@ -10,6 +10,7 @@ from nightly.records.config import ComplaintsApiSource
 from nightly.sources import complaints_api, fetch, http
 from nightly.sources.errors import HttpStatusError
 from tests.support.faulty_server import FaultyServer
+from tests.support.nights import utc
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,10 +24,6 @@ def server(complaints):
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch):
     monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
-
-
-def utc(*date):
-    return dt.datetime(*date, tzinfo=dt.UTC)
 
 
 def ask(server, start, end, folder):

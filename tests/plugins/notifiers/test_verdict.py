@@ -44,14 +44,6 @@ def webhook(monkeypatch):
 
 
 @pytest.fixture
-def slack(monkeypatch):
-    with web_server() as (url, received):
-        connection = {"conn_type": "slackwebhook", "password": f"{url}/services/T0/B0/secret"}
-        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_SLACK", json.dumps(connection))
-        yield received
-
-
-@pytest.fixture
 def mail(monkeypatch):
     """A mail server that keeps what it is sent; yields the list of messages."""
     received = []
