@@ -18,6 +18,8 @@ from nightly_client import Canary, Client, Prediction, PredictionLog, ServingErr
 from nightly_client import log as log_module
 from tests.support.servers import wait_for
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module", autouse=True)
 def labels(server):

@@ -12,6 +12,8 @@ from nightly.records.golden import GOLDEN, Golden
 from nightly.release.store import ReleaseStore
 from tests.support.releases import NOW, ApprovingServer
 
+pytestmark = pytest.mark.slow
+
 DAYS = iter(dt.datetime(2026, 2, day, tzinfo=dt.UTC) for day in range(1, 28))
 
 

@@ -17,7 +17,8 @@ TEST_SECONDS = 2700  # a test has several nights, beside the tests of the ML sid
 def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+            for mark in (pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(TEST_SECONDS)):
+                item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from nightly.training.run import run_fn
 from nightly.training.samples import WARM_UP, add_samples
 from tests.support.trial_night import night
 
+pytestmark = pytest.mark.slow
+
 ASK = Path(__file__).with_name("ask.py")
 
 

@@ -27,6 +27,8 @@ from nightly_server.json_text import json_text
 from nightly_server.processes import Processes
 from tests.support.servers import Server, list_of, wait_for
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 MB = 2**20
 PREDICT = "half_plus_two:predict"
 FILES, CONNECTIONS = 600, 172  # open files of the server, and what they leave to each API

@@ -14,6 +14,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from nightly_server.flags import parse_flags
 from tests.support.servers import ROOT, Server, list_of, model_config, release, wait_for
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 
 def run_to_its_end(*flags: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "nightly_server", "--port=0", "--max_num_load_retries=0", *flags]

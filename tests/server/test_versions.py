@@ -12,6 +12,8 @@ from tensorflow_serving.apis import get_model_status_pb2, predict_pb2, predictio
 
 from tests.support.servers import list_of, model_config, release, wait_for
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def folder(server, base, tmp_path):

@@ -18,6 +18,8 @@ from nightly.serving import verify
 from nightly_client import Canary as ClientCanary
 from nightly_client import Client, PredictionLog, example
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 SHARE, CALLERS, EACH = 0.3, 500, 5
 TRUE = 0.3  # the probability is x / 10 + this, as `good3` says; `good1` says 0.2 less, which costs 0.04
 

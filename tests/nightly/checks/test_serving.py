@@ -15,6 +15,8 @@ from nightly_client import Client, PredictionLog, example
 from tests.support.judged_nights import days_of, judge_night, source_rows
 from tests.support.servers import Server, model_config, release
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 SCHEMA = read_schema(load_config("taxi").folder)
 KINDS = {feature.name: feature.type for feature in SCHEMA.feature if feature.name in serving_features(SCHEMA)}
 DTYPES = {1: tf.string, 2: tf.int64, 3: tf.float32}

@@ -18,6 +18,8 @@ from nightly.examples.encoding import SPLITS, Encoding, RowGroup
 from nightly.io.paths import ROOT
 from tests.support import beam_sources
 
+pytestmark = pytest.mark.slow
+
 DATAFLOW = [
     *("--runner=DataflowRunner", "--project=my-project", "--region=europe-west4", "--temp_location=gs://bucket/tmp"),
     "--sdk_container_image=europe-docker.pkg.dev/my-project/ml/nightly:1",

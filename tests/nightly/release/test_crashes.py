@@ -15,6 +15,8 @@ from nightly.release.store import ReleaseStore
 from tests.support.deaths import deaths, died_at
 from tests.support.releases import NOW, Server, export, loadable, names, release, verified, watching, whole
 
+pytestmark = pytest.mark.slow
+
 FORK = get_context("fork")
 
 

@@ -14,7 +14,7 @@ from tests.support.forks import FORKS
 from tests.support.live_server import model
 
 NAME = "dying"
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.integration, pytest.mark.slow]
 POINTS = 12  # deaths of each kind, spread over all lines from the rename to the end
 
 

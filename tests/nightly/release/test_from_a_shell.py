@@ -21,6 +21,8 @@ from nightly_client import Client, ServingError, example
 from tests.support.live_server import LiveServer
 from tests.support.releases import NOW, export, release
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 
 @pytest.fixture(autouse=True)
 def any_model(monkeypatch):

@@ -16,6 +16,8 @@ from nightly.serving.verify import find_server
 from nightly_client import Client, example
 from tests.support.live_server import LiveServer, model
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 NAME = "loaded"
 RELEASES = 10
 

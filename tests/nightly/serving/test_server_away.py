@@ -12,6 +12,8 @@ from nightly.serving import verify
 from tests.support.releases import names
 from tests.support.servers import wait_for
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 AWAY = {
     "while the version loads": "wait_until_available",
     "at the golden predictions": "largest_difference",

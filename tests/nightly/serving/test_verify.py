@@ -24,6 +24,8 @@ from tests.support.live_server import model
 from tests.support.releases import names
 from tests.support.servers import wait_for
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_release_is_verified_and_then_labelled_stable(server, exports):
     server.release("other", exports / "good4")

@@ -16,6 +16,8 @@ from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
 from nightly.serving.confirmation import NOT_CONFIRMED
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 DATA = "variables/variables.data-00000-of-00001"
 
 

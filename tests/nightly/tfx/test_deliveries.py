@@ -7,6 +7,8 @@ from nightly.cli import night as nights
 from nightly.records.night import GateResult, SnapshotRef
 from tests.support.judged_nights import days_of, source_rows
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 AS_OF = "2015-05-01"
 
 

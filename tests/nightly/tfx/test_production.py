@@ -17,6 +17,8 @@ from nightly.serving.confirmation import NOT_CONFIRMED
 from nightly.tfx import production
 from tests.support.releases import NOW, export, release
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def places(released: Places) -> Places:

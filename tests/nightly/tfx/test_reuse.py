@@ -30,6 +30,8 @@ from nightly.tfx.retention import prune
 from nightly.tfx.runner import NightlyLauncher, _inputs, run_node
 from tests.support import releases as models
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 DATA = ("examples", "statistics", "schema", "example_validator", "drift_skew", "data_gate")
 
 

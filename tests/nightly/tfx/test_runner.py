@@ -25,6 +25,8 @@ from nightly.tfx.metadata import NightlyMetadata, connection_config, node_lock
 from nightly.tfx.pipeline import create_pipeline
 from nightly.tfx.runner import run_node
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def places(module_places):

@@ -21,6 +21,8 @@ from nightly.tfx.components import data_gate
 from nightly.tfx.runner import NightlyLauncher, run_node
 from nightly.tfx.seals import DamagedArtifactError
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def places(module_places):

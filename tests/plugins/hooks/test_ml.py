@@ -20,6 +20,8 @@ from nightly.io.paths import ROOT, Places, python_path
 from nightly_airflow.hooks.death import Watch
 from nightly_airflow.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, MLStepFailed
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 TASK = """
 import logging, sys
 from pathlib import Path

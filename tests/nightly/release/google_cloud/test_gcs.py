@@ -30,6 +30,8 @@ from tests.support.buckets import config, new_project
 from tests.support.deaths import died_at
 from tests.support.releases import FILES, NOW, loadable, names, watching, whole
 
+pytestmark = pytest.mark.integration
+
 FORK = multiprocessing.get_context("fork")
 
 
