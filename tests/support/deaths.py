@@ -52,17 +52,20 @@ def deaths(
 
 
 def disk(folder: Path) -> list[tuple]:
-    """Return what tells two states of the files below `folder` apart, contents by their times and sizes."""
-    paths = [folder, *(Path(parent, name) for parent, *names in os.walk(folder) for name in itertools.chain(*names))]
-    return [(path, _stat(path)) for path in paths]
+    """Return what tells two states of the files below `folder` apart, contents by their times and sizes.
 
-
-def _stat(path: Path) -> tuple | None:
-    try:
-        stat = path.lstat()
-    except FileNotFoundError:
-        return None
-    return stat.st_mode, stat.st_ino, stat.st_nlink, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    It is asked once a line, and so avoids pathlib.
+    """
+    state, folders = [], [str(folder)] if folder.exists() else []
+    for parent in folders:
+        with os.scandir(parent) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                stat = entry.stat(follow_symlinks=False)
+                times = stat.st_mtime_ns, stat.st_ctime_ns
+                state.append((entry.path, stat.st_mode, stat.st_ino, stat.st_nlink, stat.st_size, times))
+    return state
 
 
 def _run(pickled: bytes, environment: dict[str, str]) -> None:

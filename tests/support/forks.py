@@ -1,31 +1,24 @@
-"""A process that forks the children of tests.
+"""Processes that fork the children of tests: a small one, and one with TensorFlow, whose import takes seconds.
 
-It has imported what they need once: TensorFlow takes seconds. A fork of the tests' own process would copy the page
-tables of all that the tests have done, and take its gRPC threads' locks along.
+A fork of the tests' own process would copy the page tables of all that they have done, and its gRPC threads' locks.
 """
 
 import os
 import subprocess
 from collections.abc import Callable
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
 from typing import Any
+from unittest import mock
 
 FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(
-    [
-        "nightly_server.grpc_services",
-        "nightly_server.rest",
-        "nightly.release.google_cloud.gcs",
-        "tests.support.dying",
-        "tests.support.releases",
-        "tests.support.servers",
-    ]
-)
+FORKS.set_forkserver_preload(["tests.support.dying", "tests.support.releases", "nightly.release.google_cloud.gcs"])
+WITH_TENSORFLOW = forkserver.ForkServer()  # a context has one for all
+WITH_TENSORFLOW.set_forkserver_preload(["tests.support.servers", "nightly_server.rest", "nightly_server.grpc_services"])
 
 
 class Fork:
-    """A call in a child, with the interface of subprocess.Popen.
+    """A call in a child that has TensorFlow, with the interface of subprocess.Popen.
 
     It has the environment of now. It ends with the tests at the latest.
     """
@@ -34,7 +27,8 @@ class Fork:
         ends = [FORKS.Pipe(duplex=False) for _ in range(2)]
         writers = [writer for _, writer in ends]
         self._child = FORKS.Process(target=_run, args=(work, arguments, dict(os.environ), writers), daemon=True)
-        self._child.start()
+        with mock.patch.object(forkserver, "connect_to_new_process", WITH_TENSORFLOW.connect_to_new_process):
+            self._child.start()
         for writer in writers:
             writer.close()
         self.stdout, self.stderr = (os.fdopen(os.dup(reader.fileno()), buffering=1) for reader, _ in ends)
