@@ -9,9 +9,10 @@ ARG BASE=apache/airflow:3.3.2-python3.12
 
 FROM ${BASE} AS environments
 USER 0
-RUN install --directory --owner=50000 --group=0 /opt/nightly /opt/project
+RUN install --directory --owner=50000 --group=0 /opt/nightly /opt/airflow
 USER 50000
-WORKDIR /opt/project
+# Where the project will be: the environments hold its path.
+WORKDIR /opt/airflow
 # The builder keeps what was downloaded from one build to the next; none of it is in an image.
 ENV NIGHTLY_VENVS=/opt/nightly UV_LINK_MODE=copy XDG_CACHE_HOME=/opt/cache
 COPY setup/ setup/
@@ -34,7 +35,6 @@ WORKDIR /opt/airflow
 ENV AIRFLOW_HOME=/opt/airflow \
     PATH=/opt/nightly/airflow/bin:${PATH} \
     VIRTUAL_ENV=/opt/nightly/airflow \
-    PYTHONPATH=/opt/airflow:/opt/airflow/include:/opt/airflow/client:/opt/airflow/server \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE=False \
     NIGHTLY_ML_PYTHON=/opt/nightly/ml/bin/python \

@@ -4,40 +4,53 @@
 PYTHON ?= python3
 AIRFLOW_PYTHON := .venv/airflow/bin/python
 ML_PYTHON := .venv/ml/bin/python
-export PYTHONPATH := $(CURDIR):$(CURDIR)/include:$(CURDIR)/client:$(CURDIR)/server
+LINT := .venv/lint/bin
 
-.PHONY: demo test test-containers chaos up bench setup setup-dev lint lock clean
+.DEFAULT_GOAL := help
+.PHONY: help demo up test test-containers chaos bench docs lint reference setup setup-dev lock clean
 
-demo: setup  ## nights of real taxi data through Airflow, some released, one held; offline
+help:  ## list the targets, from the comments behind them
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup  ## run six nights of real taxi data through Airflow, offline: some released, one held
 	@$(AIRFLOW_PYTHON) -m local.demo
 
-up: setup  ## Airflow in the foreground, for a person
+up: setup  ## run Airflow and a model server in the foreground, for a person
 	@$(AIRFLOW_PYTHON) -m local.up
 
-test: setup-dev lint  ## every test but the campaign of faults; both sides' summaries stand at the end
+test: setup-dev lint  ## run every test but the campaign of faults; both sides' summaries stand at the end
 	@bin/test
 
 test-containers:  ## build the image and run a night in docker compose; without an engine: as root on Debian
 	@$(PYTHON) -m tests.containers
 
-chaos: setup-dev  ## whole nights under faults, and what must hold (hours); fewer: make chaos ARGS="--faults 20 --seed 7"
+chaos: setup-dev  ## run whole nights under faults (hours); fewer: make chaos ARGS="--faults 20 --seed 7"
 	@$(AIRFLOW_PYTHON) -m tests.chaos $(ARGS)
 
-bench: setup-dev  ## measure it beside TFX (an hour and a half); some: make bench ARGS="training start"; small: ARGS=--quick
+bench: setup-dev  ## measure beside TFX (an hour and a half); some: ARGS="training start"; small: ARGS=--quick
 	@$(ML_PYTHON) -m benchmarks $(ARGS)
 
-lint: setup-dev
-	@.venv/lint/bin/ruff check .
-	@.venv/lint/bin/ruff format --check .
+docs:  ## build the documentation as a site, in var/site
+	@$(PYTHON) setup docs
+	@.venv/docs/bin/zensical build --strict
 
-setup:  ## both environments, from the locks
+lint: setup-dev  ## check style, imports between rooms, and types; .pre-commit-config.yaml has the same checks
+	@$(LINT)/ruff check .
+	@$(LINT)/ruff format --check .
+	@env PYTHONPATH=include:plugins:client:server $(LINT)/lint-imports --no-logo --no-cache
+	@$(LINT)/mypy
+
+reference: setup  ## write docs/reference/ anew from the code
+	@$(ML_PYTHON) -m local.reference
+
+setup:  ## create or update both environments, from the locks
 	@$(PYTHON) setup airflow ml
 
-setup-dev:
+setup-dev:  ## the same, with the tools of tests and lint
 	@$(PYTHON) setup airflow ml dev lint
 
 lock:  ## write the requirements files anew from pyproject.toml; UPGRADE=1 takes newer versions
 	@$(PYTHON) setup lock
 
-clean:  ## all state; the environments stay
+clean:  ## delete all state, var/; the environments stay
 	rm -rf var

@@ -37,15 +37,20 @@ LEFT_OUT = (".git", ".venv", "var", "tests", "docs", "__pycache__", ".*_cache")
 KEPT = ("NIGHTLY_ML_PYTHON", "NIGHTLY_VENVS")  # where the environments are
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true", help="small sizes; nothing is written")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder, removed at the end)")
-    arguments = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    arguments = parser().parse_args(words)
     for name in arguments.names:
         if name not in NAMES:
-            parser.error(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}")
+            parser().error(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}")
 
     folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="nightly-bench-"))).absolute()
     began, failed, goals = time.monotonic(), [], []

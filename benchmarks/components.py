@@ -77,7 +77,7 @@ def _both(folder: Path, number: int) -> dict[str, Any]:
     from tfx import v1 as tfx
 
     from benchmarks import tfx_pipeline
-    from nightly.records.config import load_config
+    from nightly.models import load_config
     from nightly.tfx.components.evaluator import SideBySideEvaluator
     from nightly.tfx.components.statistics import InProcessStatisticsGen
     from nightly.tfx.components.transform import InProcessTransform

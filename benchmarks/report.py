@@ -1,14 +1,16 @@
-"""Results as text, as benchmarks/results.json, and as the tables of docs/performance.md."""
+"""Results as text, as benchmarks/results.json, and as the charts and tables of docs/performance.md."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks import charts
 from nightly.io.paths import ROOT
 
 RESULTS = ROOT / "benchmarks/results.json"
 DOCUMENT = ROOT / "docs/performance.md"
+CHARTS = "images/performance"  # beside the document
 
 
 def keep(name: str, result: dict[str, Any], results: Path = RESULTS, document: Path = DOCUMENT) -> None:
@@ -20,9 +22,12 @@ def keep(name: str, result: dict[str, Any], results: Path = RESULTS, document: P
 
 
 def write(results: dict[str, Any], document: Path = DOCUMENT) -> None:
-    """Write the tables of all results between their markers. Raises ValueError for a result without markers."""
+    """Draw the charts, and write all results between their markers. Raises ValueError for a result without markers."""
     text = document.read_text()
-    for name, content in {"goals": all_goals(results), **{n: section(r) for n, r in results.items()}}.items():
+    folder = document.parent / CHARTS
+    parts = {"goals": all_goals(results), "facts": facts(results)}
+    parts |= {name: section(result, charts.draw(name, result["tables"], folder)) for name, result in results.items()}
+    for name, content in parts.items():
         begin, end = f"<!-- {name}: written by `make bench` -->", f"<!-- /{name} -->"
         pattern = re.escape(begin) + ".*?" + re.escape(end)
         text, places = re.subn(pattern, lambda _, c=f"{begin}\n{content}\n{end}": c, text, count=1, flags=re.DOTALL)
@@ -39,14 +44,34 @@ def all_goals(results: dict[str, Any]) -> str:
     return _table(rows)
 
 
-def section(result: dict[str, Any]) -> str:
-    """A benchmark's tables, and where they were measured."""
-    facts = result["facts"]
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    parts = [f"**{title}**\n\n{_table(rows)}" for title, rows in result["tables"].items()]
-    place = f"{facts['cores']} cores of {facts['cpu']}, {facts['memory_gb']} GB, {facts['system']}"
-    parts.append(f"Measured {facts['date'][:10]} on {place}; code {facts['code']}; {versions}.")
-    return "\n\n".join(parts)
+def facts(results: dict[str, Any]) -> str:
+    """Return when, where and with what the results were measured: one line for those measured alike."""
+    measured: dict[str, list[str]] = {}
+    versions: dict[str, list[str]] = {}
+    for name, result in sorted(results.items()):
+        known = result["facts"]
+        machine = f"{known['cores']} cores of {known['cpu']}, {known['memory_gb']} GB, {known['system']}"
+        line = f"Measured on {known['date'][:10]} on {machine}; code {known['code']}"
+        measured.setdefault(line, []).append(name)
+        line = ", ".join(f"{package} {version}" for package, version in known["versions"].items())
+        versions.setdefault(line, []).append(name)
+    return "\n\n".join(_named(lines) for lines in (measured, versions))
+
+
+def _named(lines: dict[str, list[str]]) -> str:
+    """Each line; with the names that it is about, except the most frequent line, which is about all others."""
+    first, *rest = sorted(lines, key=lambda line: -len(lines[line]))
+    return ". ".join([first, *(f"{', '.join(lines[line])}: {line[0].lower()}{line[1:]}" for line in rest)]) + "."
+
+
+def section(result: dict[str, Any], drawn: list[str]) -> str:
+    """Return a benchmark's charts, and its tables; folded where there is a chart. `drawn`: file names of the charts."""
+    tables = "\n\n".join(f"**{title}**\n\n{_table(rows)}" for title, rows in result["tables"].items())
+    if not drawn:
+        return tables
+    images = [f"![{title}]({CHARTS}/{file})" for title, file in zip(result["tables"], drawn, strict=False)]
+    folded = f"<details markdown>\n<summary>The numbers</summary>\n\n{tables}\n\n</details>"
+    return "\n\n".join([*images, folded])
 
 
 def as_text(name: str, result: dict[str, Any]) -> str:
@@ -58,11 +83,11 @@ def as_text(name: str, result: dict[str, Any]) -> str:
 
 def _goal_row(goal: dict[str, Any]) -> dict[str, str]:
     bound = f"at most {goal['at_most']:g}" if goal["at_most"] is not None else f"at least {goal['at_least']:g}"
-    found = f"{goal['found']:,.3g}" if goal["found"] < 100 else f"{goal['found']:,.0f}"
+    measured = f"{goal['found']:,.3g}" if goal["found"] < 100 else f"{goal['found']:,.0f}"
     return {
         "what": goal["what"],
         "goal": f"{bound} {goal['unit']}",
-        "found": f"{found} {goal['unit']}",
+        "measured": f"{measured} {goal['unit']}",
         "": "met" if goal["met"] else "**not met**",
     }
 

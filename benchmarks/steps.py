@@ -7,12 +7,13 @@ from pathlib import Path
 from benchmarks import complaints
 from benchmarks.common import Measured, forked
 from nightly.io.paths import Places
-from nightly.records.config import load_config
+from nightly.models import load_config, window_end
+from nightly.nights.steps import DATA_STEPS
 from nightly.records.night import Night, utc_now
 from nightly.sources import fetch
 
 AS_OF = dt.datetime.combine(complaints.FIRST_DAY + dt.timedelta(days=1), dt.time(), dt.UTC)
-TO_DATA_GATE = ("examples", "statistics", "schema", "example_validator", "drift_skew", "data_gate")
+TO_DATA_GATE = DATA_STEPS[1:]
 
 
 def planned(folder: Path, rows: int, steps: int, model: str = "complaints") -> Night:
@@ -39,7 +40,7 @@ def planned(folder: Path, rows: int, steps: int, model: str = "complaints") -> N
         address=str(source),
         headers=None,
         window_start=night.window_start,
-        window_end=night.window_end,
+        window_end=window_end(night),
         folder=places.downloads,
     )
     download.save(night.folder(places) / "download.json")

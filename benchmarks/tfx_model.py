@@ -6,7 +6,7 @@ import tensorflow_transform as tft
 from tfx_bsl.public import tfxio
 
 from include.models.complaints.model import build_model
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.training import transforming
 
 MODEL = "complaints"

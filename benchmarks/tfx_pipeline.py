@@ -17,7 +17,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration import metadata
 
 from nightly.io.paths import ROOT
-from nightly.records.config import load_config
+from nightly.models import load_config
 
 # By import path, as TFX's templates name it: module_file= would build and install a wheel in every run.
 PREPROCESSING_FN = "benchmarks.tfx_model.preprocessing_fn"

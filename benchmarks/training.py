@@ -10,20 +10,12 @@ from pathlib import Path
 
 from benchmarks import steps
 from benchmarks.common import Goal, Result, forked, interleaved, main, say, spread, warm
+from nightly.nights.steps import DATA_STEPS
 
 SIZES = {100_000: 7, 1_000_000: 5}  # rows -> rounds
 QUICK = {10_000: 3}
 STEPS, QUICK_STEPS = 150, 20
-TO_TRANSFORM = (
-    "snapshot",
-    "examples",
-    "schema",
-    "statistics",
-    "example_validator",
-    "drift_skew",
-    "data_gate",
-    "transform",
-)
+TO_TRANSFORM = (*DATA_STEPS, "transform")
 
 
 def run(quick: bool, folder: Path) -> Result:
@@ -58,7 +50,7 @@ def _compare(transformed: Path, number: int, rounds: int) -> dict[str, list[floa
     import tensorflow_transform as tft
 
     from include.models.complaints.model import build_model
-    from nightly.records.config import load_config
+    from nightly.models import load_config
     from nightly.training.inputs import evaluation_batches, training_batches
     from nightly.training.run import Progress, fit
 

@@ -4,7 +4,7 @@ import datetime as dt
 
 from airflow.sdk import DAG, Param
 
-from nightly.records.config import model_names
+from nightly.models import model_names
 from nightly_airflow.operators.rollback import RollbackOperator
 from nightly_airflow.retries import RETRIES, StepRetries
 

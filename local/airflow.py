@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import requests
 
 from local.child import Child
 from nightly.io.paths import ROOT
+from nightly.io.polling import poll
 
 START_SECONDS = 600  # on a starved machine; one that ends is not waited for
 WARM_SECONDS = 180  # for the first answer of each path below, on a loaded machine
@@ -106,8 +106,7 @@ class LocalAirflow:
 
         Waits for an earlier backfill to be over: a DAG has one at a time, and the scheduler notices its end every 30 s.
         """
-        while any(not b["completed_at"] for b in self.api("get", "backfills", params={"dag_id": dag})["backfills"]):
-            time.sleep(1)
+        poll(lambda: all(b["completed_at"] for b in self._backfills(dag)), every=1)
         window = ["--from-date", first, "--to-date", f"{last}T23:59"]
         how = ["--max-active-runs", str(at_once), "--dag-run-conf", json.dumps(conf)]
         self.cli("backfill", "create", "--dag-id", dag, *window, *how)
@@ -132,16 +131,19 @@ class LocalAirflow:
                 self._session.get(f"{self.url}{path}", timeout=WARM_SECONDS)
 
     def _wait_until_ready(self, child: Child) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and child.running:
-            with suppress(requests.RequestException, FileNotFoundError, KeyError, ValueError):
-                health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
-                parts = ("metadatabase", "scheduler", "dag_processor")
-                if all(health[part]["status"] == "healthy" for part in parts) and self.api("get", "dags")["dags"]:
-                    return
-            time.sleep(0.5)
-        tail = child.last_lines(40)
-        raise AirflowDidNotStart(f"Airflow did not start on {self.url}; {self.log} ends:\n{tail}")
+        if not child.wait_for(self._is_ready, START_SECONDS):
+            tail = child.last_lines(40)
+            raise AirflowDidNotStart(f"Airflow did not start on {self.url}; {self.log} ends:\n{tail}")
+
+    def _is_ready(self) -> bool:
+        with suppress(requests.RequestException, FileNotFoundError, KeyError, ValueError):
+            health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+            parts = ("metadatabase", "scheduler", "dag_processor")
+            return all(health[part]["status"] == "healthy" for part in parts) and bool(self.api("get", "dags")["dags"])
+        return False
+
+    def _backfills(self, dag: str) -> list[dict[str, Any]]:
+        return self.api("get", "backfills", params={"dag_id": dag})["backfills"]
 
 
 def free_port(preferred: int = 0) -> int:

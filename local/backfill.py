@@ -20,7 +20,7 @@ from airflow.models.serialized_dag import SerializedDagModel
 from airflow.utils.session import create_session
 from sqlalchemy import Connection, Engine, event
 
-from nightly.records.base import did_you_mean
+from nightly.io.hints import did_you_mean
 
 WAIT_SECONDS = 60  # for the other processes' transactions, which are short
 

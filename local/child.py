@@ -5,19 +5,23 @@ python -m local.child COMMAND …      what runs in between; it ends the command
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
-from nightly.io.paths import ROOT
+from nightly.io.polling import poll
+from nightly.io.processes import end_group, start
 
 ASK_SECONDS = 10  # from SIGTERM to SIGKILL
+Answer = TypeVar("Answer")
 
 
 class Child:
@@ -26,20 +30,21 @@ class Child:
     def __init__(self, command: list[str], log: Path, environment: dict[str, str]) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = start(
                 [sys.executable, "-m", "local.child", *command],
+                environment=environment,
+                output=output,
                 stdin=subprocess.PIPE,  # closed by the kernel when this process dies
-                stdout=output,
-                stderr=output,
-                cwd=ROOT,
-                env=environment,
-                start_new_session=True,  # a Ctrl-C is for this process
             )
         self._log = log
 
     @property
     def running(self) -> bool:
         return self._process.poll() is None
+
+    def wait_for(self, look: Callable[[], Answer], seconds: float) -> Answer:
+        """Call `look` until its answer is true; return its last answer when the process ends or the time is over."""
+        return poll(look, until=lambda answer: answer or not self.running, seconds=seconds, every=0.2)
 
     def wait(self) -> int:
         """Block until it ends by itself; its exit code."""
@@ -52,7 +57,7 @@ class Child:
         try:
             self._process.wait(2 * ASK_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            end_group(self._process.pid)
             self._process.wait()
 
     def last_lines(self, count: int) -> str:
@@ -80,11 +85,8 @@ def _end_with_standard_input() -> None:
 def _end_the_others() -> None:
     """Ask all of this group to end; after a while, make them."""
     os.killpg(0, signal.SIGTERM)
-    deadline = time.monotonic() + ASK_SECONDS
-    while _others():
-        if time.monotonic() > deadline:
-            os.killpg(0, signal.SIGKILL)  # and with them this process
-        time.sleep(0.05)
+    if poll(_others, until=operator.not_, seconds=ASK_SECONDS, every=0.05):
+        os.killpg(0, signal.SIGKILL)  # and with them this process
 
 
 def _others() -> bool:

@@ -26,6 +26,7 @@ from rich.table import Table
 from local.airflow import LocalAirflow
 from local.serving import ModelServer
 from nightly.io.paths import Places
+from nightly.io.polling import poll
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
@@ -115,11 +116,11 @@ def _write_source(trips: Path, source: Path, drop_column: str) -> None:
 def _follow(airflow: LocalAirflow, chapter: Chapter) -> None:
     """Tell each task as it ends, until every night of the chapter has ended."""
     told: set[tuple[str, str, int]] = set()
-    wanted = list(_days(chapter))
-    deadline = time.monotonic() + NIGHT_SECONDS * len(wanted)
-    while time.monotonic() < deadline:
+    days = _days(chapter)
+
+    def have_ended() -> bool:
         runs = airflow.api("get", f"dags/{DAG}/dagRuns", params={"limit": 100})["dag_runs"]
-        runs = sorted((r for r in runs if (r["logical_date"] or "")[:10] in wanted), key=lambda r: r["logical_date"])
+        runs = sorted((r for r in runs if (r["logical_date"] or "")[:10] in days), key=lambda r: r["logical_date"])
         for run in runs:
             path = f"dags/{DAG}/dagRuns/{run['dag_run_id']}/taskInstances"
             for task in airflow.api("get", path, params={"limit": 100})["task_instances"]:
@@ -129,10 +130,10 @@ def _follow(airflow: LocalAirflow, chapter: Chapter) -> None:
                     if task["state"] != "skipped":
                         line = f"{task['task_id']:<18} {task['state']:<9} {task['duration'] or 0:5.1f} s"
                         console.print(f"  {run['logical_date'][:10]}  {line}")
-        if len(runs) == len(wanted) and all(run["state"] in ("success", "failed") for run in runs):
-            return
-        time.sleep(1)
-    raise TimeoutError(f"the nights {chapter.first} to {chapter.last} did not end; Airflow's log is {airflow.log}")
+        return len(runs) == len(days) and all(run["state"] in ("success", "failed") for run in runs)
+
+    if not poll(have_ended, seconds=NIGHT_SECONDS * len(days), every=1):
+        raise TimeoutError(f"the nights {chapter.first} to {chapter.last} did not end; Airflow's log is {airflow.log}")
 
 
 def _days(chapter: Chapter) -> list[str]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from local.child import Child
-from nightly.cli import configure
 from nightly.io.paths import Places, python_path
-from nightly.serving import address
+from nightly.serving import address, server_files
 
 START_SECONDS = 600  # on a starved machine; one that ends is not waited for
 READY = re.compile(r"ready grpc=(\S+) rest=(\S+)")
@@ -36,7 +34,7 @@ class ModelServer:
     @classmethod
     def of_releases(cls, places: Places, log: Path, **flags: object) -> ModelServer:
         """A server of everything that is released into the serving volume, with the project's own settings."""
-        models, batching, monitoring = configure.write(places, str(places.serving))
+        models, batching, monitoring = server_files.write(places, str(places.serving))
         server = cls(
             places,
             log,
@@ -75,16 +73,14 @@ class ModelServer:
         command += [f"--{name}={value}" for name, value in self.flags.items()]
         environment = {**os.environ, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
         self._child = Child(command, self.log, environment)
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._child.running:
-            if found := READY.search(self.log.read_text(errors="replace")):
-                self.grpc, self.rest = found.groups()
-                if self._of_releases:  # commands in other shells must find it
-                    address.record(self.places, self._address)
-                return
-            time.sleep(0.2)
-        self.stop()
-        raise ModelServerDidNotStart(f"the model server did not start; {self.log} ends:\n{self._child.last_lines(20)}")
+        ready = self._child.wait_for(lambda: READY.search(self.log.read_text(errors="replace")), START_SECONDS)
+        if not ready:
+            self.stop()
+            tail = self._child.last_lines(20)
+            raise ModelServerDidNotStart(f"the model server did not start; {self.log} ends:\n{tail}")
+        self.grpc, self.rest = ready.groups()
+        if self._of_releases:  # commands in other shells must find it
+            address.record(self.places, self._address)
 
     def stop(self) -> None:
         if self._of_releases and self.rest:

@@ -12,10 +12,15 @@ from nightly.cli.arguments import port
 from nightly.io.paths import Places
 
 
-def main() -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser("python -m local.up", description=__doc__)
     parser.add_argument("port", type=port, nargs="?", help="of Airflow (8080, or a free one)")
-    chosen = parser.parse_args().port or free_port(preferred=8080)
+    return parser
+
+
+def main() -> int:
+    chosen = parser().parse_args().port or free_port(preferred=8080)
     places = Places.from_environment()
     ports = {"port": free_port(preferred=8500), "rest_api_port": free_port(preferred=8501)}
     print("starting the model server and Airflow …", flush=True)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
+from nightly_airflow.pool import POOL, SLOTS
 from nightly_airflow.web.address import DAG_SUFFIX, MOUNT, ROUTE
 from nightly_airflow.web.link import NightLink
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
-
-POOL, SLOTS = "ml", 2
 
 
 class NightlyListener:

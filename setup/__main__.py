@@ -1,9 +1,10 @@
-"""Set up the environments: `python3 setup [airflow] [ml] [dev] [lint] [slim]`, or `python3 setup lock`.
+"""Set up the environments: `python3 setup [airflow] [ml] [dev] [lint] [docs] [slim]`, or `python3 setup lock`.
 
 airflow  .venv/airflow from requirements.txt
 ml       .venv/ml from requirements-ml.txt, with a private C runtime where the system's is too old
 dev      requirements-dev.txt on top of those two
 lint     .venv/lint from requirements-lint.txt
+docs     .venv/docs from requirements-docs.txt
 slim     without what no night reads, for an image
 lock     write the requirements files anew from pyproject.toml
 
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
         if "lock" in arguments:
             environments.lock()
             return 0
-        names = [name for name in ("airflow", "ml", "lint") if name in arguments]
+        names = [name for name in ("airflow", "ml", "lint", "docs") if name in arguments]
         environments.prepare(names)
         for name in names:
             environments.install(name, with_dev="dev" in arguments)

@@ -1,4 +1,4 @@
-"""Locked Python environments: one for Airflow and one for TFX, which cannot share one, and one for the linters.
+"""Locked Python environments: one each for Airflow, for TFX (they cannot share one), for linters and for the site.
 
 uv does the resolving and installing; it is itself installed by pip into .venv/tools, so that pip's own
 settings (mirror, certificates, proxy) decide where it comes from, and are handed on to uv.
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import c_runtime
+import project
 from errors import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,11 +26,17 @@ LOCKS = {
     "ml": "requirements-ml.txt",
     "dev": "requirements-dev.txt",  # installed on top of the first two
     "lint": "requirements-lint.txt",
+    "docs": "requirements-docs.txt",
 }
 PROOFS = {"airflow": "import airflow", "ml": "import pyarrow, tensorflow_data_validation"}  # that an environment works
 BASE_PYTHON = str(Path(sys._base_executable).resolve())  # the same from inside an environment made of it
 PYTHONS = ((3, 11), (3, 13))  # TFX 1.21 and Airflow 3.3 both have wheels for these, and for no others
-MEGABYTES = {"airflow": 400, "ml": 3500, "lint": 100}  # an environment's size, with what it shares with uv's cache
+MEGABYTES = {
+    "airflow": 400,
+    "ml": 3500,
+    "lint": 100,
+    "docs": 120,
+}  # an environment's size, with what it shares with uv's cache
 # What uv is told of the machine, for each that TensorFlow and TFX have wheels for.
 PLATFORMS = {
     ("Linux", "x86_64"): ["--python-platform", "x86_64-manylinux_2_40"],  # TFDV needs a newer glibc than it declares
@@ -95,8 +102,10 @@ def install(name: str, *, with_dev: bool) -> None:
     """
     venv = VENVS / name
     _install(venv, ROOT / LOCKS[name], venv / "installed.txt", anew=True)
-    if with_dev and name != "lint":
+    if with_dev and name in ("airflow", "ml"):
         _install(venv, ROOT / LOCKS["dev"], venv / "installed-dev.txt", anew=False)
+    if name in ("airflow", "ml"):
+        project.link(venv)
 
 
 def _install(venv: Path, lock: Path, stamp: Path, *, anew: bool) -> None:

@@ -3,11 +3,10 @@
 import shutil
 from pathlib import Path
 
-from pydantic import AwareDatetime
-
+from nightly.io.atomic import sync_path
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import Places
-from nightly.records.base import Contract, sync_folder
+from nightly.records.baseline import Baseline, Control
 from nightly.records.config import ControlName
 from nightly.records.night import Night
 from nightly.records.release import ReleaseRecord
@@ -15,41 +14,6 @@ from nightly.records.release import ReleaseRecord
 NEW, REMOVED = ".new-", ".removed-"  # begin the names of folders that are being made, or removed
 SAME_WEEKDAY_WEEKS = range(4, 9)  # far enough for a slow drift to show, near enough for little else to have changed
 SAME_SEASON_DAYS = (364, 15)  # 52 weeks, and how far from it
-
-
-class Baseline(Contract):
-    """<baselines>/<model>/<as of>-<snapshot>/baseline.json, beside the statistics (a folder a split)."""
-
-    model: str
-    run_id: str
-    as_of: AwareDatetime
-    snapshot_id: str
-    accepted_at: AwareDatetime
-    rows: int | None = None  # of the snapshot, as what follows; None in baselines of older versions
-    label_counts: dict[str, int] = {}
-    label_by_value: dict[str, dict[str, tuple[int, int]]] = {}  # feature -> value -> labelled and positive rows
-    files: dict[str, str] | None = None  # the statistics' paths in the folder -> sha256
-
-
-class Control(Contract):
-    """What a night is compared with; or why there is nothing of that name."""
-
-    name: ControlName
-    factor: float  # on the thresholds
-    folder: str = ""  # the baseline's; "" where there is none
-    baseline: Baseline | None = None
-    missing: str = ""  # why
-
-    @property
-    def title(self) -> str:
-        """As a person calls it."""
-        day = f" ({self.baseline.as_of:%Y-%m-%d})" if self.baseline else ""
-        return {
-            "last_accepted": f"the last accepted snapshot{day}",
-            "production": f"the snapshot of the model in production{day}",
-            "same_weekday": f"the same weekday weeks before{day}",
-            "same_season": f"the same season a year before{day}",
-        }[self.name]
 
 
 def controls_of(places: Places, night: Night, wanted: dict[ControlName, float]) -> list[Control]:
@@ -137,7 +101,7 @@ def accept(root: Path, baseline: Baseline, statistics: Path) -> Path:
         shutil.copytree(statistics, building / "whole")
         baseline.save(building / "whole/baseline.json")
         (building / "whole").rename(target)
-    sync_folder(folder)
+    sync_path(folder)
     return target
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nightly.io.errors import DamageError
 from nightly_client import read_tfrecord
 
 ROWS = 8_192  # of a table
@@ -29,7 +30,7 @@ TYPES = {pa.bool_(): pa.int64(), pa.int64(): pa.int64(), pa.float64(): pa.float6
 Record = dict[str, list[Any]]
 
 
-class DamagedLogError(ValueError):
+class DamagedLogError(DamageError, ValueError):
     """A file of logged predictions cannot be read; the message names it and says what to do."""
 
 

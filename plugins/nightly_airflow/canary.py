@@ -8,8 +8,8 @@ import logging
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup
 
+from nightly.models import load_config, model_names
 from nightly.records.base import ContractError
-from nightly.records.config import load_config, model_names
 from nightly_airflow.operators.canary import CompareOperator, DecideOperator
 from nightly_airflow.retries import RETRIES, StepRetries
 

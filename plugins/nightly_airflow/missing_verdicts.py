@@ -9,18 +9,19 @@ scheduler starts. It needs Airflow's database, which tasks have not.
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import logging
 import os
-import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from nightly.io.locks import locked
 from nightly.io.paths import ROOT, Places, python_path
-from nightly.records.config import model_names
+from nightly.io.polling import poll
+from nightly.io.processes import start
+from nightly.models import model_names
+from nightly.nights.steps import TASKS, VERDICT
 from nightly.records.night import utc_now
 from nightly_airflow.note import NOTE_KEY, write_note
 from nightly_airflow.web.address import DAG_SUFFIX
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 DAYS = 3  # an older run is history, whose XComs somebody may have removed
 TRIES = 30  # a second apart: until the transaction of whoever started this is over, and the database is free
-VERDICT = "verdict"
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +71,8 @@ def start_if_missing(session: Session) -> None:
     if runs := without_verdict(session):
         log.warning("no verdict was given on %s: giving it now", ", ".join(run.run_id for run in runs))
         path = os.pathsep.join(filter(None, [python_path(), str(ROOT / "plugins"), os.environ.get("PYTHONPATH")]))
-        subprocess.Popen(
-            [sys.executable, "-m", "nightly_airflow.missing_verdicts"],
-            stdin=subprocess.DEVNULL,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "nightly_airflow.missing_verdicts"]
+        start(command, environment={**os.environ, "PYTHONPATH": path})
 
 
 def give_verdict(run: DagRun, session: Session) -> None:
@@ -85,15 +80,15 @@ def give_verdict(run: DagRun, session: Session) -> None:
     from airflow.models.xcom import XComModel
 
     from nightly.nights.report import note
-    from nightly_airflow.docs import TASK_DOCS
+    from nightly.nights.verdict import judge, write
     from nightly_airflow.operators.base import ERROR_KEY, notified_mark, notify_once
     from nightly_airflow.operators.plan import asked_for
-    from nightly_airflow.operators.verdict import judge, needs_notice, notify
+    from nightly_airflow.operators.verdict import needs_notice, notify
 
     model, places = run.dag_id.removesuffix(DAG_SUFFIX), Places.from_environment()
     folder = places.night(model, run.run_id)
     tasks = {instance.task_id: instance for instance in run.get_task_instances(session=session)}
-    order = [task for task in TASK_DOCS if task in tasks and task != VERDICT]  # which are listed as they run
+    order = [task for task in TASKS if task in tasks and task != VERDICT]
     errors = session.scalars(XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id, key=ERROR_KEY))
     verdict = judge(
         model,
@@ -105,10 +100,7 @@ def give_verdict(run: DagRun, session: Session) -> None:
         as_of=asked_for(run, utc_now()),
         run_url=tasks[VERDICT].log_url.partition("/tasks/")[0],
     )
-    try:
-        verdict.save(folder / "verdict.json")
-    except OSError:
-        log.exception("the verdict on %s cannot be written; the run's note and the notification have it", run.run_id)
+    write(verdict, folder)
     if needs_notice(verdict):
         notify_once(lambda: notify(verdict, {}), notified_mark(folder, VERDICT, tasks[VERDICT].max_tries))
     # Last: a run that has this XCom has had its verdict, and its notification.
@@ -138,15 +130,8 @@ def give_all() -> bool:
 def main() -> int:
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"  # connections come from the database, as in the scheduler
     logging.basicConfig(level=logging.INFO)
-    place = Places.from_environment().run
-    place.mkdir(parents=True, exist_ok=True)
-    with open(place / "missing_verdicts.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one process at a time: a verdict is given once
-        for _ in range(TRIES):
-            if give_all():
-                return 0
-            time.sleep(1)
-    return 1
+    with locked(Places.from_environment().run / "missing_verdicts.lock"):  # one process at a time gives a verdict
+        return 0 if poll(give_all, tries=TRIES, every=1) else 1
 
 
 if __name__ == "__main__":

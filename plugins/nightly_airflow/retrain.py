@@ -9,10 +9,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, chain
+from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule
 
-from nightly.records.columns import read_schema_text
-from nightly.records.config import load_config
+from nightly.models import load_config, read_schema_text
+from nightly.nights.steps import TASKS
 from nightly_airflow.docs import DAG_DOC, TASK_DOCS
 from nightly_airflow.operators.download import DownloadOperator
 from nightly_airflow.operators.ml import GateOperator, MLStepOperator, ReleaseOperator, SnapshotOperator
@@ -20,9 +20,9 @@ from nightly_airflow.operators.plan import PlanOperator
 from nightly_airflow.operators.review import DataGateOperator, SchemaReviewOperator
 from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_airflow.params import params
+from nightly_airflow.pool import POOL
 from nightly_airflow.retries import RETRIES, StepRetries
 
-POOL = "ml"  # ML steps at a time, over all models; nightly_plugin.py makes it
 HISTORY = dt.datetime(2010, 1, 1, tzinfo=dt.UTC)  # backfills reach back to here; nothing is caught up by itself
 
 
@@ -51,48 +51,40 @@ def retrain_dag(model: str) -> DAG:
             "execution_timeout": dt.timedelta(hours=1),
         },
     ) as dag:
-        plan = PlanOperator(**task("plan"), execution_timeout=dt.timedelta(minutes=5))
-        download = DownloadOperator(**task("download"), retries=3, execution_timeout=dt.timedelta(hours=3))
-        snapshot = SnapshotOperator(**task("snapshot"), pool=POOL)
-        examples = MLStepOperator(**task("examples"), pool=POOL)
-        schema = MLStepOperator(**task("schema"), pool=POOL)
-        statistics = MLStepOperator(**task("statistics"), pool=POOL)
-        example_validator = MLStepOperator(**task("example_validator"), pool=POOL)
-        drift_skew = MLStepOperator(**task("drift_skew"), pool=POOL)
-        data_gate = DataGateOperator(**task("data_gate"), pool=POOL, retry_policy=StepRetries(own=2))
-        schema_review = SchemaReviewOperator(
+        PlanOperator(**task("plan"), execution_timeout=dt.timedelta(minutes=5))
+        DownloadOperator(**task("download"), retries=3, execution_timeout=dt.timedelta(hours=3))
+        SnapshotOperator(**task("snapshot"), pool=POOL)
+        MLStepOperator(**task("examples"), pool=POOL)
+        MLStepOperator(**task("schema"), pool=POOL)
+        MLStepOperator(**task("statistics"), pool=POOL)
+        MLStepOperator(**task("example_validator"), pool=POOL)
+        MLStepOperator(**task("drift_skew"), pool=POOL)
+        DataGateOperator(**task("data_gate"), pool=POOL, retry_policy=StepRetries(own=2))
+        SchemaReviewOperator(
             **task("schema_review"),
             hours=config.schema_review.hours,
             retries=20,  # a retry asks again: after an answer without a reason, and after one that Airflow has lost
             retry_delay=dt.timedelta(seconds=1),
             max_retry_delay=dt.timedelta(seconds=10),
         )
-        data_gate_again = GateOperator(**task("data_gate_again"), pool=POOL, retry_policy=StepRetries(own=2))
-        transform = MLStepOperator(
+        GateOperator(**task("data_gate_again"), pool=POOL, retry_policy=StepRetries(own=2))
+        MLStepOperator(
             **task("transform"),
             pool=POOL,
             execution_timeout=dt.timedelta(hours=3),
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,  # the review is skipped in most nights
         )
-        trainer = MLStepOperator(**task("trainer"), pool=POOL, execution_timeout=dt.timedelta(hours=12))
-        evaluator = MLStepOperator(**task("evaluator"), pool=POOL, execution_timeout=dt.timedelta(hours=3))
-        model_gate = GateOperator(**task("model_gate"), pool=POOL, retry_policy=StepRetries(own=2))
-        infra_validator = MLStepOperator(**task("infra_validator"), pool=POOL)
+        MLStepOperator(**task("trainer"), pool=POOL, execution_timeout=dt.timedelta(hours=12))
+        MLStepOperator(**task("evaluator"), pool=POOL, execution_timeout=dt.timedelta(hours=3))
+        GateOperator(**task("model_gate"), pool=POOL, retry_policy=StepRetries(own=2))
+        MLStepOperator(**task("infra_validator"), pool=POOL)
         # One at a time over all runs of the model, nightly, manual and backfill: a pool of one slot for each model
         # would do the same, but would have to be made by hand for a new model.
         # Its tries span some four minutes: a model server that is restarted or moved is back by then.
-        release = ReleaseOperator(
-            **task("release"), pool=POOL, max_active_tis_per_dag=1, retry_policy=StepRetries(own=3)
-        )
-        verdict = VerdictOperator(**task("verdict"), execution_timeout=dt.timedelta(minutes=5))
-
-        chain(plan, download, snapshot, examples, statistics, [example_validator, drift_skew], data_gate)
-        chain(snapshot, schema, [example_validator, drift_skew])
-        chain(data_gate, schema_review, data_gate_again)
-        # Each of the three can close the way: a task only stays skipped for what is directly before it.
-        chain([data_gate, schema_review, data_gate_again], transform)
-        chain(transform, trainer, evaluator, model_gate, release, verdict)
-        chain(trainer, infra_validator, release)
+        ReleaseOperator(**task("release"), pool=POOL, max_active_tis_per_dag=1, retry_policy=StepRetries(own=3))
+        VerdictOperator(**task("verdict"), execution_timeout=dt.timedelta(minutes=5))
+        for task_id, before in TASKS.items():
+            dag.get_task(task_id).set_upstream([dag.get_task(each) for each in before])
     return dag
 
 

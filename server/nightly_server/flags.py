@@ -45,14 +45,13 @@ NOT_HERE = {
 }
 
 
-def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Ends the process with 2 and what is wrong, as argparse does."""
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(
         prog="python -m nightly_server",
         description="A model server that speaks TensorFlow Serving's protocol, for machines without Docker.",
         allow_abbrev=False,  # tensorflow_model_server knows no abbreviations
     )
-    many = 4 * (os.cpu_count() or 1)
 
     def flag(name: str, default, text: str) -> None:
         if isinstance(default, bool):  # --name, --name=true and --name=false
@@ -77,8 +76,8 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("batching_parameters_file", "", "BatchingParameters")
     flag("monitoring_config_file", "", "MonitoringConfig")
     flag("rest_api_timeout_in_ms", 30_000, "for the work on a REST call (504), and for its arrival (408)")
-    flag("rest_api_num_threads", 0, f"{many}, or 64 with batching")
-    flag("grpc_max_threads", 0, f"{many}, or 64 with batching")
+    flag("rest_api_num_threads", 0, "4 a CPU, or 64 with batching")
+    flag("grpc_max_threads", 0, "4 a CPU, or 64 with batching")
     parser.add_argument("--grpc_channel_arguments", type=_channel_arguments, default=[], help="key=value,…")
     flag("tensorflow_session_parallelism", 0, "threads for and within the operations of a run; 0: by the CPUs")
     flag("tensorflow_intra_op_parallelism", 0, "threads within an operation; replaces the above")
@@ -86,20 +85,26 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("per_process_gpu_memory_fraction", 0.0, "of the GPU's memory, taken at the start; 0: as needed")
     for name in NO_DIFFERENCE:
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
-    flags, others = parser.parse_known_args(arguments)
+    return parser
+
+
+def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Ends the process with 2 and what is wrong, as argparse does."""
+    command = parser()
+    flags, others = command.parse_known_args(arguments)
     for other in others:
-        parser.error(_unknown(other, known=list(vars(flags))))
+        command.error(_unknown(other, known=list(vars(flags))))
     for name, why in NO_DIFFERENCE.items():
         if getattr(flags, name) is not None:
             log.warning("--%s makes no difference here: %s", name, why)
     if not flags.model_config_file and not flags.model_base_path:
-        parser.error("give --model_config_file, or --model_base_path with --model_name")
+        command.error("give --model_config_file, or --model_base_path with --model_name")
     if flags.model_config_file and flags.model_base_path:  # the official image's entrypoint always gives both
         log.warning("--model_name and --model_base_path are ignored: --model_config_file names the models")
     if flags.batching_parameters_file and not flags.enable_batching:
-        parser.error("--batching_parameters_file needs --enable_batching")
+        command.error("--batching_parameters_file needs --enable_batching")
     # With batching a thread waits while its request does: there must be as many as rows that shall run together.
-    threads = 64 if flags.enable_batching else many
+    threads = 64 if flags.enable_batching else 4 * (os.cpu_count() or 1)
     flags.rest_api_num_threads = flags.rest_api_num_threads or threads
     flags.grpc_max_threads = flags.grpc_max_threads or threads
     return flags

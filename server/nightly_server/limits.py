@@ -1,4 +1,4 @@
-"""What one client may take of the server, so that the others are answered; docs/operations.md lists the limits.
+"""What one client may take of the server, so that the others are answered; docs/how-to/serving.md lists the limits.
 
 TensorFlow Serving has no flag for any of them but `--rest_api_timeout_in_ms`, which is how long a request may take to
 arrive, too. Those of gRPC are defaults that `--grpc_channel_arguments` replaces.

@@ -7,6 +7,8 @@ The flags are those of tensorflow_model_server (flags.py). It prints one line wh
     ready grpc=127.0.0.1:8500 rest=127.0.0.1:8501
 """
 
+from __future__ import annotations
+
 import argparse
 import asyncio
 import gc
@@ -18,12 +20,20 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 
 from nightly_server import config, limits
 from nightly_server.errors import ServingError
 from nightly_server.flags import parse_flags
+
+if TYPE_CHECKING:
+    from tensorflow_serving.config import model_server_config_pb2
+
+    from nightly_server.manager import Manager
+    from nightly_server.monitoring import Metrics
 
 log = logging.getLogger("nightly_server")
 
@@ -39,33 +49,64 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _serve(flags: argparse.Namespace) -> None:
-    # Everything that can be wrong in the files is found before TensorFlow is imported, which takes seconds.
+@dataclass(frozen=True)
+class Files:
+    """What the configuration files of the command line say."""
+
+    models: model_server_config_pb2.ModelServerConfig
+    batching: config.BatchingParameters
+    prometheus_path: str  # "": no metrics are served
+
+
+def _read_files(flags: argparse.Namespace) -> Files:
+    """Read and check every configuration file. Raises ServingError."""
     if flags.model_config_file:
         models = config.read_model_config(flags.model_config_file)
     else:
         models = config.single_model_config(flags.model_name, flags.model_base_path)
     config.validate(models)
-    batching_file = flags.batching_parameters_file
-    parameters = config.read_batching_parameters(batching_file) if batching_file else config.BatchingParameters()
-    prometheus_path = config.read_prometheus_path(flags.monitoring_config_file) if flags.monitoring_config_file else ""
+    batching, monitoring = flags.batching_parameters_file, flags.monitoring_config_file
+    return Files(
+        models,
+        config.read_batching_parameters(batching) if batching else config.BatchingParameters(),
+        config.read_prometheus_path(monitoring) if monitoring else "",
+    )
+
+
+def _serve(flags: argparse.Namespace) -> None:
+    files = _read_files(flags)  # before TensorFlow is imported, which takes seconds
 
     import tensorflow as tf
 
     from nightly_server import grpc_services, rest  # noqa: F401, before processes are forked
-    from nightly_server.batching import BatchScheduler
-    from nightly_server.manager import Manager
     from nightly_server.monitoring import Metrics
     from nightly_server.processes import Processes
-    from nightly_server.servable import Servable
-    from nightly_server.warmup import warm_up
 
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # deprecations of the session that we want
     gc.freeze()  # a collection after an unload need not look through all of TensorFlow
     processes = Processes(flags.rest_api_timeout_in_ms / 1e3)  # before there are threads
     max_connections = limits.max_connections()
     metrics = Metrics()
-    batching = BatchScheduler(parameters, metrics) if flags.enable_batching else None
+    manager = _manager(flags, files, metrics)
+    _keep_in_step(flags, manager)
+    server, port = _start_grpc(flags, manager, metrics, max_connections)
+    try:
+        asyncio.run(_run(flags, port, manager, metrics, processes, max_connections, files.prometheus_path))
+    finally:
+        server.stop(grace=5).wait()
+        manager.stop()
+
+
+def _manager(flags: argparse.Namespace, files: Files, metrics: Metrics) -> Manager:
+    """Return the manager of the models, which loads those of the configuration."""
+    import tensorflow as tf
+
+    from nightly_server.batching import BatchScheduler
+    from nightly_server.manager import Manager
+    from nightly_server.servable import Servable
+    from nightly_server.warmup import warm_up
+
+    batching = BatchScheduler(files.batching, metrics) if flags.enable_batching else None
     session = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism or flags.tensorflow_session_parallelism,
         inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism or flags.tensorflow_session_parallelism,
@@ -88,7 +129,12 @@ def _serve(flags: argparse.Namespace) -> None:
         retries=flags.max_num_load_retries,
         retry_seconds=flags.load_retry_interval_micros / 1e6,
     )
-    manager.reload(models)
+    manager.reload(files.models)
+    return manager
+
+
+def _keep_in_step(flags: argparse.Namespace, manager: Manager) -> None:
+    """Look for versions, and read the configuration again, as often as the flags say."""
     if flags.file_system_poll_wait_seconds > 0:
         _every(flags.file_system_poll_wait_seconds, manager.poll, "file-system-poll")
     if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
@@ -97,6 +143,14 @@ def _serve(flags: argparse.Namespace) -> None:
             lambda: manager.reload(config.read_model_config(flags.model_config_file)),
             "config-file-poll",
         )
+
+
+def _start_grpc(
+    flags: argparse.Namespace, manager: Manager, metrics: Metrics, max_connections: int
+) -> tuple[grpc.Server, int]:
+    """Start the gRPC server; return it and its port."""
+    from nightly_server import grpc_services
+
     options = {"grpc.max_allowed_incoming_connections": max_connections, **limits.GRPC_OPTIONS}
     options |= dict(flags.grpc_channel_arguments)
     server = grpc.server(
@@ -109,11 +163,7 @@ def _serve(flags: argparse.Namespace) -> None:
     if flags.grpc_socket_path:
         _listen(server, f"unix:{flags.grpc_socket_path}")
     server.start()
-    try:
-        asyncio.run(_run(flags, port, manager, metrics, processes, max_connections, prometheus_path))
-    finally:
-        server.stop(grace=5).wait()
-        manager.stop()
+    return server, port
 
 
 def _listen(server: grpc.Server, address: str) -> int:

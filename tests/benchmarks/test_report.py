@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
-from benchmarks import complaints, report
+from benchmarks import charts, complaints, report
 from benchmarks.common import Goal, Result, interleaved, spread
 
 DAY = dt.date(2016, 2, 29)
@@ -50,18 +50,40 @@ def test_a_spread_has_its_median_its_ends_and_its_runs():
 def test_a_result_goes_to_the_json_and_between_its_markers(tmp_path):
     document, results = tmp_path / "performance.md", tmp_path / "results.json"
     begin, end = "<!-- {}: written by `make bench` -->\nbefore\n", "<!-- /{} -->\n"
-    document.write_text("# P\n" + "".join(begin.format(n) + end.format(n) for n in ("goals", "start")) + "by hand\n")
+    document.write_text(
+        "# P\n" + "".join(begin.format(n) + end.format(n) for n in ("goals", "facts", "start")) + "by hand\n"
+    )
     goals = [Goal("start", 0.25, "s", at_most=1), Goal("faster", 12.0, "×", at_least=20)]
-    result = asdict(Result(goals, {"Start": [{"warm": 0.25, "cold": 16}]}, [])) | {"seconds": 3, "facts": FACTS}
+    result = asdict(Result(goals, {"Start": [{"warm": 0.25, "cold": 16, "started": "warm", "seconds": 0.25}]}, [])) | {
+        "seconds": 3,
+        "facts": FACTS,
+    }
     report.keep("start", result, results, document)
     report.keep("start", result, results, document)  # again, in the same place
     text = document.read_text()
     assert text.startswith("# P") and text.endswith("by hand\n") and "before" not in text
     assert text.count("**not met**") == 1 and text.count("| met ") == 1
-    assert "| 0.25 | 16   |" in text and "2 cores of a CPU" in text
+    assert (
+        "| 0.25 | 16   | warm    | 0.25    |" in text and text.count("Measured on 2026-01-02 on 2 cores of a CPU") == 1
+    )
     assert json.loads(results.read_text())["start"]["goals"][0]["met"] is True
     with pytest.raises(ValueError, match="has no place for 'parse'"):
         report.keep("parse", result, results, document)
+
+
+def test_results_that_were_measured_elsewhere_say_so():
+    results = {name: {"facts": FACTS} for name in ("night", "start")} | {"serving": {"facts": FACTS | {"cores": 4}}}
+    text = report.facts(results)
+    assert text.count("tfx 1.21.0") == 1 and "; code abc. serving: measured on 2026-01-02 on 4 cores of a CPU" in text
+
+
+def test_every_chart_is_in_the_document_and_the_same_for_the_same_results(tmp_path):
+    text, known = report.DOCUMENT.read_text(), json.loads(report.RESULTS.read_text())
+    for name in charts.CHARTS:
+        for file in charts.draw(name, known[name]["tables"], tmp_path / "a"):
+            assert f"]({report.CHARTS}/{file})" in text and (report.DOCUMENT.parent / report.CHARTS / file).exists()
+            charts.draw(name, known[name]["tables"], tmp_path / "b")
+            assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
 def test_tasks_of_a_night_stand_beside_the_components_that_do_the_same():
@@ -80,6 +102,6 @@ def test_the_document_has_a_place_for_every_benchmark():
     from benchmarks.__main__ import NAMES
 
     text = report.DOCUMENT.read_text()
-    for name in ("goals", *NAMES):
+    for name in ("goals", "facts", *NAMES):
         assert f"<!-- {name}: written by `make bench` -->" in text
         assert f"<!-- /{name} -->" in text

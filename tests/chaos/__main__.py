@@ -15,7 +15,7 @@ from nightly.io.paths import python_path
 from tests.chaos.project import copy_project
 from tests.chaos.settings import Settings
 
-ASIDE = ("AIRFLOW", "NIGHTLY_", "PYTHONPATH")  # begins the variables that would lead the copy back to this project
+ASIDE = ("AIRFLOW", "NIGHTLY_", "PYTHONPATH", "CHAOS_")  # begins what would lead the copy back to this project
 
 
 def main() -> int:
@@ -25,11 +25,14 @@ def main() -> int:
     project = copy_project(settings.home.resolve() / "project")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ASIDE)}
     command = [sys.executable, "-m", "local.child"]  # which ends all that was started, however this process ends
-    command += [*_own_mounts(settings), sys.executable, "-m", "tests.chaos.campaign", *settings.arguments()]
+    own_mounts = _own_mounts(settings)
+    command += [*own_mounts, sys.executable, "-m", "tests.chaos.campaign", *settings.arguments()]
+    environment |= {"PYTHONPATH": python_path(project), "PYTHONUNBUFFERED": "1", "CHAOS_CODE": code_version()}
+    environment |= {"CHAOS_OWN_MOUNTS": "yes"} if own_mounts else {}
     child = subprocess.Popen(
         command,
         cwd=project,
-        env=environment | {"PYTHONPATH": python_path(project), "PYTHONUNBUFFERED": "1", "CHAOS_CODE": code_version()},
+        env=environment,
         stdin=subprocess.PIPE,
         start_new_session=True,
     )

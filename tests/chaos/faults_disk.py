@@ -95,7 +95,7 @@ def _artifact(output: str, pattern: str) -> Callable[[Strike], list[Path]]:
 
 def _production(strike: Strike) -> list[Path]:
     places = strike.world.places
-    version = ReleaseStore(places.serving, places.releases, MODEL).production()
+    version = ReleaseStore(places.serving, places.releases, MODEL).disk.production()
     folder = places.serving / MODEL / str(version)
     return [path for path in folder.rglob("*") if path.is_file()] if version else []
 

@@ -51,9 +51,9 @@ def _clear(strike: Strike) -> str:
 
 @fault("a rollback beside a release", at=("release",), apart=True)
 def _roll_back(strike: Strike) -> str:
-    if len(_store(strike).versions()) < 2:
+    if len(_store(strike).disk.released()) < 2:
         raise NotNow("there is nothing to go back to")
-    strike.ledger.withdrawn_runs.update(record.run_id for record in _store(strike).records())
+    strike.ledger.withdrawn_runs.update(record.run_id for record in _store(strike).disk.records())
     strike.ledger.withdrawn_runs.add(strike.run_id)
     run_id = strike.world.trigger("rollback", model=MODEL, version="previous", reason="the campaign")
     deadline = time.monotonic() + strike.world.settings.bound
@@ -105,7 +105,7 @@ def _store(strike: Strike) -> ReleaseStore:
 
 
 def _canary(strike: Strike) -> ReleaseRecord | None:
-    return _store(strike).canary()
+    return _store(strike).disk.canary()
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class Invariants:
     # --- after each night
 
     def one_version_a_run(self) -> Iterator[str]:
-        kept = [r for r in self.store.records() if not (r.state == "quarantined" or r.why.startswith("quarantined"))]
+        kept = [record for record in self.store.disk.records() if not record.taken_back]
         for run_id, count in Counter(record.run_id for record in kept).items():
             if count > 1:
                 yield f"{count} versions are of run {run_id}: {[r.version for r in kept if r.run_id == run_id]}"
@@ -82,7 +82,7 @@ class Invariants:
             yield f"the verdict on {run_id} is {verdict.outcome}, and Airflow has the run as {run['state']}"
         if verdict.outcome.value not in (run["note"] or ""):
             yield f"the note of {run_id} does not say {verdict.outcome}: {run['note']!r}"
-        live = [r for r in self.store.records() if r.run_id == run_id and r.state in ("canary", "released")]
+        live = [r for r in self.store.disk.records() if r.run_id == run_id and r.state in ("canary", "released")]
         if verdict.outcome is Outcome.RELEASED:
             yield from self._released(run_id, verdict, live)
         elif live:
@@ -93,7 +93,7 @@ class Invariants:
             return
         if [record.version for record in live] != [verdict.version]:
             yield f"the verdict on {run_id} is RELEASED with {verdict.version}, and its records have {live}"
-        elif not (self.store.folder / str(verdict.version)).is_dir():
+        elif not (self.store.disk.folder / str(verdict.version)).is_dir():
             yield f"the verdict on {run_id} is RELEASED, and {verdict.version} is not on disk"
 
     def records_disk_and_server_agree(self) -> Iterator[str]:
@@ -103,20 +103,20 @@ class Invariants:
         if done.returncode:
             yield f"bin/releases verify ends with {done.returncode}: {done.stderr.strip()[-1500:]}"
         with contextlib.suppress(ReleaseError):
-            production = self.store.production()
+            production = self.store.disk.production()
             if production and self.asker.version != production:
                 yield f"`stable` is answered by {self.asker.version}, and {production} is in production"
 
     def take_damaged_versions_back(self) -> None:
         """What an operator does about damage that no night mends: of versions that are not in production."""
-        production = self.store.production()
+        production = self.store.disk.production()
         for version in sorted(self.ledger.damaged_versions):
             with contextlib.suppress(ReleaseError):
-                self.store.verify(version)
+                self.store.disk.verify(version)
                 self.ledger.damaged_versions.discard(version)
                 continue
             if version != production:
-                if (self.store.folder / str(version)).exists():
+                if (self.store.disk.folder / str(version)).exists():
                     self.world.releases("quarantine", MODEL, str(version), "--reason", "damaged")
                 self.ledger.damaged_versions.discard(version)
 
@@ -132,7 +132,7 @@ class Invariants:
 
     def _planned_later(self, snapshot: str, moment: float) -> Iterator[str]:
         """The runs that were planned after a moment, in Unix seconds, and have released a model of a snapshot."""
-        for record in self.store.records():
+        for record in self.store.disk.records():
             request = self.world.places.night(MODEL, record.run_id) / "request.json"
             if record.snapshot_id == snapshot and Night.load(request).planned_at.timestamp() > moment:
                 yield record.run_id

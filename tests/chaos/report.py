@@ -71,51 +71,51 @@ class Report:
         kinds = {"trials": Trial, "nights": NightResult, "violations": Violation}
         return cls(**data | {name: [kind(**entry) for entry in data[name]] for name, kind in kinds.items()})
 
-    @classmethod
-    def merged(cls, reports: list[Report]) -> Report:
-        """Several campaigns as one."""
-        whole = dataclasses.replace(reports[0])
-        whole.command = "`, `".join(report.command for report in reports)
-        whole.code = ", ".join(dict.fromkeys(report.code for report in reports))
-        whole.client = " ".join(dict.fromkeys(report.client for report in reports))
-        whole.seconds = sum(report.seconds for report in reports)
-        for name in ("trials", "nights", "violations"):
-            setattr(whole, name, [entry for report in reports for entry in getattr(report, name)])
-        tried = {trial.fault for trial in whole.trials}
-        reasons = {name: why for report in reports for name, why in report.not_done.items()}
-        whole.not_done = {name: why for name, why in reasons.items() if name not in tried}
-        return whole
+    def summary(self) -> str:
+        """The campaign in three sentences."""
+        ordinary = [night for night in self.nights if night.ordinary]
+        released = sum(night.outcome == "RELEASED" for night in ordinary)
+        return (
+            f"`{self.command}`: {len(self.trials)} faults in {len(self.nights) - len(ordinary)} nights, "
+            f"{len(self.violations)} violations, {self.seconds / 60:.0f} minutes, on {self.machine}, code {self.code}. "
+            f"Of {len(ordinary)} ordinary nights {released} were RELEASED. {self.client}"
+        )
 
     def markdown(self) -> str:
         """The report for a person."""
-        by_fault = defaultdict(list)
-        for trial in self.trials:
-            by_fault[trial.fault].append(trial)
-        struck = Counter(name for violation in self.violations for name in set(violation.faults))
-        ordinary = [night for night in self.nights if night.ordinary]
-        released = sum(night.outcome == "RELEASED" for night in ordinary)
-        lines = [
-            f"`{self.command}`: {len(self.trials)} faults in {len(self.nights) - len(ordinary)} nights, "
-            f"{len(self.violations)} violations, {self.seconds / 60:.0f} minutes, on {self.machine}, code {self.code}.",
-            f"Of {len(ordinary)} ordinary nights {released} were RELEASED. {self.client}",
-            "",
-            "| fault | trials | what became of the night | recovery, median (longest) | in nights with a violation |",
-            "|---|---|---|---|---|",
-        ]
-        for name in sorted(by_fault):
-            trials = by_fault[name]
-            outcomes = ", ".join(f"{n} {what}" for what, n in Counter(t.outcome for t in trials).most_common())
-            took = [trial.seconds for trial in trials if trial.seconds is not None]
-            recovery = f"{statistics.median(took):.0f} s ({max(took):.0f} s)" if took else "never"
-            lines.append(f"| {name} | {len(trials)} | {outcomes} | {recovery} | {struck[name] or 0} |")
-        for name, why in sorted(self.not_done.items()):
-            lines.append(f"| {name} | 0 | not tried: {why} | | |")
-        if self.violations:
-            lines += ["", "| violated | what | run | faults of its night |", "|---|---|---|---|"]
-        for v in self.violations:
-            what = " ".join(v.what.split()).replace("|", "\\|")[:300]
-            lines.append(f"| {v.invariant} | {what} | {v.run_id} | {', '.join(v.faults)} |")
-        return "\n".join(lines) + "\n"
+        return markdown([self])
+
+
+def markdown(reports: list[Report]) -> str:
+    """Each campaign in a line, and the faults of all of them in one table."""
+    lines = [f"- {report.summary()}" for report in reports]
+    by_fault = defaultdict(list)
+    for trial in (trial for report in reports for trial in report.trials):
+        by_fault[trial.fault].append(trial)
+    violations = [violation for report in reports for violation in report.violations]
+    struck = Counter(name for violation in violations for name in set(violation.faults))
+    lines += [
+        "",
+        f"Together: {sum(map(len, by_fault.values()))} faults, {len(violations)} violations.",
+        "",
+        "| fault | trials | what became of the night | recovery, median (longest) | in nights with a violation |",
+        "|---|---|---|---|---|",
+    ]
+    for name in sorted(by_fault):
+        trials = by_fault[name]
+        outcomes = ", ".join(f"{n} {what}" for what, n in Counter(t.outcome for t in trials).most_common())
+        took = [trial.seconds for trial in trials if trial.seconds is not None]
+        recovery = f"{statistics.median(took):.0f} s ({max(took):.0f} s)" if took else "never"
+        lines.append(f"| {name} | {len(trials)} | {outcomes} | {recovery} | {struck[name] or 0} |")
+    not_done = {name: why for report in reports for name, why in report.not_done.items() if name not in by_fault}
+    for name, why in sorted(not_done.items()):
+        lines.append(f"| {name} | 0 | not tried: {why.splitlines()[0]} | | |")
+    if violations:
+        lines += ["", "| violated | what | run | faults of its night |", "|---|---|---|---|"]
+    for v in violations:
+        what = " ".join(v.what.split()).replace("|", "\\|")[:300]
+        lines.append(f"| {v.invariant} | {what} | {v.run_id} | {', '.join(v.faults)} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT.json")
     parser.add_argument("--into", type=Path, help="a page that has a section for it")
     given = parser.parse_args()
-    text = Report.merged([Report.load(path) for path in given.reports]).markdown()
+    text = markdown([Report.load(path) for path in given.reports])
     if given.into is None:
         print(text)
     else:

@@ -35,7 +35,7 @@ class Settings:
     )
 
     @classmethod
-    def parse(cls, arguments: list[str] | None = None) -> Settings:
+    def parser(cls) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser("python -m tests.chaos", description="Whole nights under faults.")
         for field in dataclasses.fields(cls):
             name, text = f"--{field.name.replace('_', '-')}", f"{field.metadata['help']} (%(default)s)"
@@ -43,7 +43,11 @@ class Settings:
                 parser.add_argument(name, action="store_true", help=field.metadata["help"])
             else:
                 parser.add_argument(name, type=type(field.default), default=field.default, help=text)
-        return cls(**vars(parser.parse_args(arguments)))
+        return parser
+
+    @classmethod
+    def parse(cls, arguments: list[str] | None = None) -> Settings:
+        return cls(**vars(cls.parser().parse_args(arguments)))
 
     def arguments(self) -> list[str]:
         """The command line that gives these settings."""

@@ -8,18 +8,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from nightly.io.files import hash_files
 from nightly.io.paths import Places
 from nightly.records.golden import GOLDEN, Golden, GoldenExample
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
-from nightly.release.files import hash_files
 from nightly_client import ServingError
 from nightly_client.client import Prediction
 from tests.chaos.campaign import Campaign
 from tests.chaos.faults import FAULTS
 from tests.chaos.invariants import LEFT_FOR_NIGHTS, Invariants
 from tests.chaos.ledger import Ledger
-from tests.chaos.report import NightResult, Report, Trial, Violation
+from tests.chaos.report import NightResult, Report, Trial, Violation, markdown
 from tests.chaos.settings import Settings
 from tests.chaos.watch import QUIET_SECONDS, Asker, Watcher
 
@@ -185,8 +185,9 @@ def test_the_report_counts_by_fault(tmp_path):
     assert "| kill step | 2 | 1 RELEASED, 1 FAILED | 4 s (4 s) | 1 |" in text
     assert "Of 1 ordinary nights 0 were RELEASED" in text
     assert "one \\| two" in text
-    both = Report.merged([Report.load(tmp_path / "report.json")] * 2)
-    assert "| kill step | 4 | 2 RELEASED, 2 FAILED | 4 s (4 s) | 2 |" in both.markdown()
+    both = markdown([Report.load(tmp_path / "report.json")] * 2)
+    assert "Together: 4 faults, 2 violations." in both
+    assert "| kill step | 4 | 2 RELEASED, 2 FAILED | 4 s (4 s) | 2 |" in both
 
 
 def test_a_seed_gives_the_same_faults_each_about_as_often_as_any_other(tmp_path):

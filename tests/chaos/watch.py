@@ -9,11 +9,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nightly.io.files import hash_files
 from nightly.io.paths import Places
 from nightly.records.base import ContractError
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.release import ReleaseRecord
-from nightly.release.files import hash_files
 from nightly_client import Client, ServingError
 from tests.chaos.ledger import Ledger
 

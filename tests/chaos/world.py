@@ -274,7 +274,7 @@ class World(LocalAirflow):
 
     def _mount_small_disk(self) -> bool:
         """Make var/ a disk that can be filled; only in a mount namespace of its own, which ends with this process."""
-        if os.geteuid() != 0 or os.readlink("/proc/self/ns/mnt") == os.readlink(f"/proc/{os.getppid()}/ns/mnt"):
+        if "CHAOS_OWN_MOUNTS" not in os.environ:
             return False
         command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(self.places.var)]
         return subprocess.run(command, capture_output=True).returncode == 0

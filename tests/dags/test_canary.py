@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from nightly.io.paths import Places
-from nightly.records.canary import Comparison
-from nightly.records.config import Canary, load_config
+from nightly.models import load_config
+from nightly.records.config import Canary
 from nightly.records.golden import GOLDEN, Golden
+from nightly.release.comparisons import comparisons
 from nightly.release.store import ReleaseStore
 from tests.support.releases import NOW, ApprovingServer
 
@@ -90,15 +91,15 @@ def test_a_look_waits_until_a_person_stops_it_with_a_reason_and_then_there_is_no
     state, states, note = run(dag)
     assert (state, states) == ("success", {"taxi.compare": "success", "taxi.decide": "success"})
     assert note.startswith(f"**… WAITING: canary taxi {NOW + 1}: 0 predictions of the canary have a label")
-    [kept] = Comparison.all(Places.from_environment(), "taxi")
+    [kept] = comparisons(Places.from_environment(), "taxi")
     assert (kept.decision, len(kept.looks), kept.share) == ("", 1, 0.1)
-    assert store.canary() is not None
+    assert store.disk.canary() is not None
 
     state, _, note = run(dag, model="taxi", decision="stop", reason="complaints came")
     assert state == "success" and "! STOPPED" in note and "complaints came" in note
-    record = store.record(NOW + 1)
+    record = store.disk.record(NOW + 1)
     assert record.state == "quarantined" and "complaints came" in record.why
-    assert store.production() == NOW
+    assert store.disk.production() == NOW
 
     assert run(dag)[:2] == ("success", {"taxi.compare": "skipped", "taxi.decide": "skipped"})
 
@@ -106,12 +107,12 @@ def test_a_look_waits_until_a_person_stops_it_with_a_reason_and_then_there_is_no
 def test_a_decision_without_model_or_reason_changes_nothing(dag, store):
     assert run(dag, decision="stop", reason="which one?")[0] == "failed"
     assert run(dag, model="taxi", decision="promote")[0] == "failed"
-    assert store.canary() is not None
+    assert store.disk.canary() is not None
 
 
 def test_a_key_that_the_form_does_not_have_changes_nothing(dag, store, tmp_path):
     assert run(dag, model="taxi", decison="stop", reason="complaints came")[0] == "failed"
-    assert store.canary() is not None
+    assert store.disk.canary() is not None
     [error] = (tmp_path / "var/nights/taxi").glob("*/taxi.compare.error.json")
     assert "decison: there is no such key; did you mean 'decision'?" in error.read_text()
 
@@ -120,7 +121,7 @@ def test_a_promotion_that_nobody_would_serve_fails_and_says_why(dag, store, tmp_
     state, states, _ = run(dag, model="taxi", decision="promote", reason="it is as good")
     assert (state, states["taxi.decide"]) == ("failed", "failed")
     [error] = (tmp_path / "var/nights/taxi").glob("*/taxi.decide.error.json")
-    assert "NIGHTLY_SERVING_REST" in error.read_text() and store.canary() is not None
+    assert "NIGHTLY_SERVING_REST" in error.read_text() and store.disk.canary() is not None
 
 
 @pytest.mark.parametrize("bad", [{"model": "taxy"}, {"decision": "maybe"}, {"reason": 5}])

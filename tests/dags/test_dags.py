@@ -15,7 +15,7 @@ from airflow.sdk import CronDataIntervalTimetable
 from airflow.utils.file import might_contain_dag
 
 from nightly.io.paths import python_path
-from nightly.records.config import model_names
+from nightly.models import model_names
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "dags").glob("*.py"))

@@ -8,7 +8,8 @@ from urllib.parse import quote
 import pytest
 from airflow.sdk.configuration import conf
 
-from nightly.records.config import Pipeline, load_config
+from nightly.models import load_config
+from nightly.records.config import Pipeline
 from nightly.records.night import Night, StepError, utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
@@ -186,11 +187,11 @@ def test_while_a_canary_is_compared_a_night_trains_and_judges_and_releases_nothi
 def test_what_a_dead_release_left_unverified_is_out_of_sight_after(run_night, tmp_path, monkeypatch, by):
     store = ReleaseStore(tmp_path / "var/serving", tmp_path / "var/releases", "taxi")
     record = release(store, export(tmp_path / "export"))
-    record.model_copy(update={"state": "verifying", "server": "grpc://one"}).save(store.releases / f"{NOW}.json")
+    record.model_copy(update={"state": "verifying", "server": "grpc://one"}).save(store.disk.releases / f"{NOW}.json")
     settle = NightOperator.settle_releases
     monkeypatch.setattr(NightOperator, "settle_releases", lambda self: settle(self) if self.task_id == by else None)
 
     _, _, states, _ = run_night({"release": "fail"} if by == "verdict" else {})
 
     assert states["verdict"] == ("failed" if by == "verdict" else "success")
-    assert store.record(NOW).state == "unverified" and names(store.folder) == [f"unverified-{NOW}"]
+    assert store.disk.record(NOW).state == "unverified" and names(store.disk.folder) == [f"unverified-{NOW}"]

@@ -25,7 +25,7 @@ def test_damaged_files_in_production_are_noticed_by_the_plan_and_told_whatever_b
 ):
     store = ReleaseStore(tmp_path / "var/serving", tmp_path / "var/releases", "taxi")
     version = release(store, export(tmp_path / "export")).version
-    (store.folder / str(version) / "saved_model.pb").write_bytes(b"half")
+    (store.disk.folder / str(version) / "saved_model.pb").write_bytes(b"half")
 
     state, note, _, folder = run_night()
 

@@ -47,8 +47,8 @@ def test_the_form_brings_the_version_before_back_and_records_who_and_why(rollbac
     )
 
     assert done.state == "success"
-    assert store.production() == NOW
-    assert "it says yes to all" in store.record(NOW + 1).why
+    assert store.disk.production() == NOW
+    assert "it says yes to all" in store.disk.record(NOW + 1).why
     [kept] = (tmp_path / "var/releases/taxi/rollbacks").glob("*.json")
     record = Rollback.load(kept)
     assert (record.version, record.from_version, record.withdrawn) == (NOW, NOW + 1, [NOW + 1])
@@ -60,7 +60,7 @@ def test_a_version_that_is_not_there_fails_and_says_which_there_are(rollback, st
         run_conf={"model": "taxi", "version": "1600000000", "reason": "why not"},
         logical_date=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
     )
-    assert done.state == "failed" and store.production() == NOW + 1
+    assert done.state == "failed" and store.disk.production() == NOW + 1
     [error] = (tmp_path / "var/nights/taxi").glob("*/rollback.error.json")
     assert f"there are: {NOW}, {NOW + 1}" in error.read_text()
 
@@ -70,7 +70,7 @@ def test_a_key_that_the_form_does_not_have_takes_nothing_back(rollback, store, t
         run_conf={"model": "taxi", "vrsion": str(NOW), "reason": "complaints"},
         logical_date=dt.datetime(2026, 1, 3, tzinfo=dt.UTC),
     )
-    assert done.state == "failed" and store.production() == NOW + 1
+    assert done.state == "failed" and store.disk.production() == NOW + 1
     [error] = (tmp_path / "var/nights/taxi").glob("*/rollback.error.json")
     assert "vrsion: there is no such key; did you mean 'version'?" in error.read_text()
 

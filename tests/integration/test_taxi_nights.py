@@ -56,7 +56,7 @@ def test_a_release_has_a_record_that_names_what_it_is_made_of(nights, released):
     assert record.previous_version == nights.verdict(DAG, released[0]).version
     assert record.code_version
     assert record.requested_by
-    ReleaseStore(nights.places.serving, nights.places.releases, "taxi").verify(record.version)
+    ReleaseStore(nights.places.serving, nights.places.releases, "taxi").disk.verify(record.version)
 
 
 def test_a_release_is_verified_at_the_server_and_served_under_its_label(nights, released):
@@ -204,7 +204,7 @@ def test_a_release_killed_in_the_middle_leaves_one_whole_version(nights, release
     assert verdict.outcome is Outcome.RELEASED, verdict.summary
     new = [version for version in nights.versions("taxi") if version not in before]
     assert new == [verdict.version]
-    ReleaseStore(nights.places.serving, nights.places.releases, "taxi").verify(verdict.version)
+    ReleaseStore(nights.places.serving, nights.places.releases, "taxi").disk.verify(verdict.version)
     assert not [name for name in os.listdir(nights.places.serving / "taxi") if name.startswith(".staging-")]
 
 
@@ -252,4 +252,4 @@ def test_a_night_in_which_nothing_changed_reuses_the_last_ones_work_and_releases
 
 
 def _records(nights):
-    return ReleaseStore(nights.places.serving, nights.places.releases, "taxi").records()
+    return ReleaseStore(nights.places.serving, nights.places.releases, "taxi").disk.records()

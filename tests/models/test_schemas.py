@@ -8,7 +8,7 @@ import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
-from nightly.records.config import load_config, model_names
+from nightly.models import load_config, model_names
 from tests.support.trial_night import as_arrow, read_schema, rows_of, split
 
 TAXI, COMPLAINTS = load_config("taxi"), load_config("complaints")

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.golden import GOLDEN, Golden
 from nightly.training.run import run_fn
 from nightly.training.samples import WARM_UP, add_samples

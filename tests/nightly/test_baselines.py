@@ -2,7 +2,8 @@
 
 import datetime as dt
 
-from nightly.baselines import Baseline, accept, controls_of, retain, rows_accepted
+from nightly.baselines import accept, controls_of, retain, rows_accepted
+from nightly.records.baseline import Baseline
 from nightly.records.release import ReleaseRecord
 from tests.support.nights import a_night
 

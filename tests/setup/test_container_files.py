@@ -20,7 +20,7 @@ from airflow.api_fastapi.core_api.datamodels.monitor import HealthInfoResponse
 
 import environments
 from nightly.io.paths import Places, python_path
-from nightly.records.config import ComplaintsApiSource
+from nightly.records.source_config import ComplaintsApiSource
 from slim import slim
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,6 +14,7 @@ import pytest
 
 import c_runtime
 import environments
+import project
 from errors import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -38,7 +39,7 @@ def _pretend_to_be_a_mac(monkeypatch):
 
 def test_a_second_run_costs_a_file_comparison(tmp_path):
     for name in ("airflow", "ml", "lint"):
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "lib/python3/site-packages").mkdir(parents=True)
         for lock, stamp in ((name, "installed.txt"), ("dev", "installed-dev.txt")):
             (tmp_path / name / stamp).write_text(environments._fingerprint(ROOT / environments.LOCKS[lock]))
     done = subprocess.run(
@@ -50,6 +51,32 @@ def test_a_second_run_costs_a_file_comparison(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", "nothing is set up again"
+    assert {path.parts[-5] for path in tmp_path.rglob(project.NAME)} == {"airflow", "ml"}
+
+
+@pytest.mark.parametrize("options", [[], ["-P"]])
+def test_the_project_is_imported_from_anywhere_without_settings(options, tmp_path):
+    """Each folder that python_path names is in the environment, whatever folder a process starts in."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    project.link(tmp_path / "venv")
+    script = "import include.models, nightly.io.paths, nightly_server.flags; "
+    script += "print(nightly.io.paths.python_path())"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [tmp_path / "venv/bin/python", *options, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob(f"venv/lib/*/site-packages/{project.NAME}")
+    assert [Path(folder) for folder in done.stdout.strip().split(os.pathsep)] == [
+        Path(folder) for folder in file.read_text().split()
+    ]
+
+
+def test_a_project_that_has_moved_is_linked_anew(tmp_path):
+    (tmp_path / "lib/python3/site-packages").mkdir(parents=True)
+    file = tmp_path / "lib/python3/site-packages" / project.NAME
+    file.write_text("/where/it/was\n")
+    project.link(tmp_path)
+    assert file.read_text().split()[0] == str(ROOT)
 
 
 def test_an_unknown_word_is_answered_with_the_usage():

@@ -1,11 +1,11 @@
 """What a run of a DAG came to."""
 
-from nightly.nights.verdict import REVIEW_TASKS
+from nightly.nights.steps import REVIEW
 
 
 def skipped(states: dict[str, str]) -> set[str]:
     """Without the review of the schema: only a night that waits for a person has it."""
-    return {task for task, state in states.items() if state == "skipped"} - {*REVIEW_TASKS}
+    return {task for task, state in states.items() if state == "skipped"} - {*REVIEW}
 
 
 def told(slack) -> str:

@@ -17,11 +17,13 @@ from typing import Any
 import cloudpickle  # comes with Beam; pickles closures
 
 import nightly.records.base
-from nightly.release import files, store, transitions, versions
+from nightly.io import atomic, files
+from nightly.release import candidates, servers, store, transitions, versions
 from nightly.release.store import ReleaseStore
 from tests.support.forks import FORKS
 
-RELEASE = {module.__file__ for module in (files, store, transitions, versions, nightly.records.base, shutil)}
+_OPERATIONS = (candidates, servers, store, transitions, versions)
+RELEASE = {module.__file__ for module in (*_OPERATIONS, atomic, files, nightly.records.base, shutil)}
 
 
 def died_at(step: int, work: Callable[[], object], traced: set[str] = RELEASE, folder: Path | None = None) -> bool:
@@ -46,7 +48,7 @@ def deaths(
     """
     for step in itertools.count(0, every):
         store = new()
-        if not died_at(step, lambda store=store: work(store), folder=store.serving.parent):
+        if not died_at(step, lambda store=store: work(store), folder=store.disk.serving.parent):
             return
         yield store
 

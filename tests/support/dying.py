@@ -8,14 +8,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from nightly.io import files
 from nightly.io.paths import Places
 from nightly.records.config import Release
-from nightly.release import files, store, transitions, versions
+from nightly.release import candidates, servers, store, transitions, versions
 from nightly.release.store import ReleaseStore
 from nightly.serving import models_config as live
-from nightly.serving import verify
+from nightly.serving import server, verify
 
-TRACED = {module.__file__ for module in (files, store, transitions, versions, live, verify)}
+TRACED = {
+    module.__file__ for module in (files, candidates, servers, store, transitions, versions, live, server, verify)
+}
 
 
 def release(environment: dict[str, str], name: str, source: Path, run_id: str, die_at: int | None, reached: Connection):
@@ -32,7 +35,7 @@ def release(environment: dict[str, str], name: str, source: Path, run_id: str, d
         nonlocal renamed
         if frame.f_code.co_filename not in TRACED:
             return None
-        renamed = renamed or frame.f_code.co_name == "_into_production"
+        renamed = renamed or frame.f_code.co_name == "into_production"
         if event == "line" and renamed:
             lines.setdefault(f"{frame.f_code.co_name}:{frame.f_lineno}")
             if die_at is not None and len(lines) > die_at:
@@ -40,9 +43,9 @@ def release(environment: dict[str, str], name: str, source: Path, run_id: str, d
         return trace
 
     places = Places.from_environment()
-    server = verify.find_server(places, name, Release(timeout_seconds=30, latency_factor=1000))
+    model_server = server.find_server(places, name, Release(timeout_seconds=30, latency_factor=1000))
     said = {"run_id": run_id, "snapshot_id": "s", "code_version": "c", "requested_by": "someone", "metrics": {}}
     sys.settrace(trace)
-    ReleaseStore(places.serving, places.releases, name).release(Path(source), server=server, **said)
+    ReleaseStore(places.serving, places.releases, name).release(Path(source), server=model_server, **said)
     sys.settrace(None)
     reached.send(list(lines))

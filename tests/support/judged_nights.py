@@ -8,13 +8,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import tensorflow_data_validation as tfdv
 
-from nightly.baselines import Baseline, Control
 from nightly.checks import judge
 from nightly.checks.evidence import Compared, Evidence, Measured, Served, SnapshotRows
 from nightly.examples.encoding import as_features, split_hash
-from nightly.records.config import FilesSource, load_config
+from nightly.models import load_config
+from nightly.records.baseline import Baseline, Control
 from nightly.records.night import Night, Reason, SnapshotRef
 from nightly.records.snapshot import SnapshotManifest
+from nightly.records.source_config import FilesSource
 from nightly.schemas.curated import override_thresholds, read_schema
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore

@@ -13,7 +13,7 @@ from nightly.records.golden import GOLDEN, Golden, GoldenExample
 from nightly.records.release import ReleaseRecord
 from nightly.release.store import ReleaseStore
 from nightly.serving import models_config as live
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 from nightly_client import Client, example
 from tests.support.servers import Server
 

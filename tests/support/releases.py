@@ -85,8 +85,8 @@ class Server(ApprovingServer):
     """Keeps in files which versions have the labels `stable` and `canary`."""
 
     def __init__(self, store: ReleaseStore) -> None:
-        self.stable = store.releases.parent / "stable"
-        self.canary = store.releases.parent / "canary"
+        self.stable = store.disk.releases.parent / "stable"
+        self.canary = store.disk.releases.parent / "canary"
 
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         for labelled in (version, canary):

@@ -5,8 +5,8 @@ import datetime as dt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nightly.io.files import hash_file
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
-from nightly.snapshots.whole import sha256_of
 from tests.support.nights import utc
 
 DETAILS = {
@@ -23,7 +23,7 @@ def write_snapshot(folder, frame):
     folder.mkdir(exist_ok=True)
     shard = folder / "rows-00000.parquet"
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), shard)
-    file = SnapshotFile(name=shard.name, rows=len(frame), bytes=shard.stat().st_size, sha256=sha256_of(shard))
+    file = SnapshotFile(name=shard.name, rows=len(frame), bytes=shard.stat().st_size, sha256=hash_file(shard))
     day = dt.datetime(2016, 1, 1, tzinfo=dt.UTC)
     SnapshotManifest(
         snapshot_id=folder.name, model="taxi", rows=len(frame), window_start=day, window_end=day, first_row=day,

@@ -20,7 +20,8 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import tf_example_record
 
-from nightly.records.config import ModelConfig, load_config
+from nightly.models import load_config
+from nightly.records.config import ModelConfig
 from nightly.training.transforming import preprocessing_fn
 from tests.support.data import COMPLAINTS
 

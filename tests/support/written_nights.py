@@ -21,6 +21,7 @@ from nightly.records.snapshot import SnapshotManifest
 from nightly.records.thresholds import FILE as THRESHOLDS
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.records.verdict import Outcome, Verdict
+from nightly.release.comparisons import save_comparison
 
 FIRST = dt.datetime(2016, 3, 1, 3, tzinfo=dt.UTC)
 EVIL = '<script>alert("1")</script>'
@@ -176,7 +177,7 @@ def write_canary(
     since = dt.datetime.fromtimestamp(version, dt.UTC)
     share = {"previous_version": version - 100, "canary_share": 0.1, "canary_since": since}
     record = write_release(places, version, state, model, **share)
-    Comparison(
+    comparison = Comparison(
         **{
             "model": model,
             "version": version,
@@ -186,7 +187,8 @@ def write_canary(
             "looks": [look(version, day) for day in range(looks)],
             **changes,
         }
-    ).keep(places)
+    )
+    save_comparison(places, comparison)
     return record
 
 

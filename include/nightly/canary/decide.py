@@ -11,14 +11,15 @@ from typing import Any
 from nightly.baselines import withdraw_after
 from nightly.canary.compare import look
 from nightly.io.paths import Places
+from nightly.models import load_config
 from nightly.records.canary import CanaryRequest, Comparison, Look
-from nightly.records.config import load_config
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord
+from nightly.release.comparisons import comparisons, save_comparison
 from nightly.release.errors import ReleaseError
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import publish, retire
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 
 log = logging.getLogger("nightly")
 
@@ -46,7 +47,7 @@ def decide_step(night_folder: Path, places: Places) -> dict[str, Any]:
 
 def compare(places: Places, model: str, run_id: str = "") -> Look | None:
     """A look at the model's canary, by all that is known now; None where it has none."""
-    record = _store(places, model).canary()
+    record = _store(places, model).disk.canary()
     if record is None:
         log.info("%s has no canary: there is nothing to compare", model)
         return None
@@ -64,7 +65,7 @@ def decide(places: Places, asked: CanaryRequest, found: Look | None) -> Comparis
         raise ReleaseError(f"{asked.model} has no canary any more: there is nothing to decide")
     if comparison.done_at:  # this run again
         return comparison
-    comparison.keep(places)
+    save_comparison(places, comparison)
     return _carry_out(places, comparison) if comparison.decision else comparison
 
 
@@ -72,12 +73,12 @@ def resolve(places: Places, asked: CanaryRequest, found: Look | None) -> Compari
     """What `decide` would keep and carry out now; None without a canary. Changes nothing. Raises ReleaseError."""
     if asked.decision != "auto" and not asked.reason.strip():
         raise ReleaseError(f"the canary of {asked.model} is not to be {asked.decision}d without a reason: give one")
-    record = _store(places, asked.model).canary()
+    record = _store(places, asked.model).disk.canary()
     unfinished = _unfinished(places, asked.model)
     if unfinished is not None and (asked.decision == "auto" or record is None):
         log.warning("%s of %s %s is not completed yet", unfinished.decision, unfinished.model, unfinished.version)
         return unfinished
-    kept = {comparison.version: comparison for comparison in Comparison.all(places, asked.model)}
+    kept = {comparison.version: comparison for comparison in comparisons(places, asked.model)}
     if found and (ended := kept.get(found.canary.version)) and ended.done_at:
         return ended
     if record is None or (found and found.canary.version != record.version):
@@ -103,14 +104,13 @@ def _carry_out(places: Places, comparison: Comparison) -> Comparison:
         why = f"stopped as canary by {comparison.decided_by}: {comparison.reason}"
         store.stop(comparison.version, why, server=server)
         # As after a rollback: the next night is compared with what the version in production was trained on.
-        stable = store.record(comparison.stable)
+        stable = store.disk.record(comparison.stable)
         gone = withdraw_after(places.baselines, comparison.model, stable.run_id, stable.snapshot_id)
-        comparison = comparison.model_copy(
-            update={"baselines": comparison.baselines + [baseline.snapshot_id for baseline in gone]}
-        ).keep(places)
+        baselines = comparison.baselines + [baseline.snapshot_id for baseline in gone]
+        comparison = save_comparison(places, comparison.model_copy(update={"baselines": baselines}))
         retire(config, store)
     log.info("%s %s: %s: %s", comparison.model, comparison.version, comparison.decision, comparison.reason)
-    return comparison.model_copy(update={"done_at": utc_now()}).keep(places)
+    return save_comparison(places, comparison.model_copy(update={"done_at": utc_now()}))
 
 
 def _begun(record: ReleaseRecord) -> Comparison:
@@ -133,7 +133,7 @@ def _with(comparison: Comparison, found: Look | None) -> Comparison:
 
 def _unfinished(places: Places, model: str) -> Comparison | None:
     """A decision that was made and not carried out to its end."""
-    return next((c for c in Comparison.all(places, model) if c.decision and not c.done_at), None)
+    return next((c for c in comparisons(places, model) if c.decision and not c.done_at), None)
 
 
 def _store(places: Places, model: str) -> ReleaseStore:

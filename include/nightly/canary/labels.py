@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from nightly.io.errors import UserError
 from nightly.io.paths import Places
 from nightly.records.config import ModelConfig
 from nightly.snapshots.errors import DamagedSnapshotError
@@ -30,7 +31,7 @@ log = logging.getLogger("nightly")
 COLUMNS = ["id", "label"]
 
 
-class FeedbackError(ValueError):
+class FeedbackError(UserError, ValueError):
     """A file of labels cannot be read; the message names it and says what it must be."""
 
 
@@ -69,7 +70,7 @@ def _known(table: pa.Table, wanted: pd.Index) -> pd.DataFrame:
 def _of_snapshots(places: Places, config: ModelConfig, since: dt.datetime) -> Iterator[tuple[dt.datetime, pa.Table]]:
     store = SnapshotStore(places.snapshots, config.name)
     ids, label = config.data.id_columns, config.data.label.column
-    for manifest in store.list():
+    for manifest in store.manifests():
         if manifest.created_at < since or not ids or not {*ids, label} <= manifest.columns.keys():
             continue
         try:

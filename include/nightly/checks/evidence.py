@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from nightly.baselines import Control
+from nightly.records.baseline import Control
 from nightly.records.config import DataGate, ModelConfig
-from nightly.records.findings import beyond
-from nightly.records.night import Contribution, Night, Reason
+from nightly.records.night import Contribution, Night, Reason, beyond
 from nightly.records.snapshot import Delivery, SnapshotManifest
 from nightly.statistics.serving import Requests
 
@@ -247,7 +246,7 @@ def not_measured(check: str, why: str, *, subject: str = "", control: str = "", 
 
 
 def worst(findings: Iterable[Reason]) -> list[Reason]:
-    """Of the same finding against several controls the one that is furthest from its threshold; none of none."""
+    """Return the finding furthest beyond its threshold, or [] if there are none."""
     found = list(findings)
     return [max(found, key=lambda reason: (reason.held, reason.figure / reason.threshold))] if found else []
 

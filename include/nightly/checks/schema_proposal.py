@@ -27,7 +27,7 @@ from nightly.records.schema import SchemaChange, SchemaProposal
 from nightly.schemas.curated import SchemaError, parse_schema
 from nightly.schemas.store import sha256
 from nightly.schemas.text import Field, SchemaEditError, SchemaText, comments, quoted
-from nightly.snapshots.ingest import parse_numbers
+from nightly.snapshots.parsing import parse_numbers
 
 log = logging.getLogger("nightly")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from nightly.checks.distances import differences, largest, named
 from nightly.checks.evidence import Evidence, Served, finding, not_measured
 from nightly.checks.presence import missing_share
-from nightly.records.base import did_you_mean
+from nightly.io.hints import did_you_mean
 from nightly.records.night import Reason
 from nightly.training.export import serving_features
 

@@ -1,43 +1,32 @@
-"""Write all that the model server is configured by into the serving volume: `python -m nightly.cli.configure`.
+"""Write all that the model server is configured by into the serving volume, and print the files.
 
-    models.config       the models and their labels, as the release records say (live.py)
-    batching.config     as beside this module, where each value is explained
-    monitoring.config
-    server.json         where the server is, if the environment says so (address.py)
-
-Before the server's first start, and after a change of the latter two. A model that is added needs nothing: its first
-release writes it into models.config, and tells the running server.
+They are models.config, batching.config, monitoring.config and, where the environment names a server, server.json.
+Run it before the server's first start, and after a change of the settings in server/nightly_server.
 """
 
-from pathlib import Path
+import argparse
+import sys
+from collections.abc import Sequence
 
+from nightly.cli.errors import Parser, command
 from nightly.io.paths import Places
-from nightly.records.base import write_atomically
-from nightly.serving import address
-from nightly.serving import models_config as live
+from nightly.serving.server_files import write_all
 
-SETTINGS = ("batching.config", "monitoring.config")
+COMMAND = "python -m nightly.cli.configure"
 
 
-def write(places: Places, base_path: str) -> list[Path]:
-    """The files written: models.config first. `base_path`: the serving volume as the server sees it."""
-    written = [live.write(places, base_path)]
-    for name in SETTINGS:
-        text = Path(__file__).with_name(name).read_bytes()
-        write_atomically(places.serving / name, text)
-        written.append(places.serving / name)
-    return written
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    return Parser(COMMAND, description=__doc__)
 
 
-def main() -> None:
-    places = Places.from_environment()
-    written = write(places, address.base_path(places))
-    if known := address.find_address(places):
-        address.record(places, known)
-        written.append(address.path(places))
-    for path in written:
+@command(COMMAND)
+def main(args: Sequence[str] | None = None) -> int:
+    parser().parse_args(args)
+    for path in write_all(Places.from_environment()):
         print(path)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

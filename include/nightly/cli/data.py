@@ -14,82 +14,76 @@
 
     bin/data statistics 'gs://b/day-*.parquet' --runner DataflowRunner --dry-run -- --project=p --region=r …
 
-Ends with 0 when all that was asked for is fine, with 1 when something is not or could not be judged, and with 2 when
-it could not be done; the error says why. docs/data.md has more.
+Exit status: 0 all that was asked for is fine, 1 something is not or could not be judged, 2 it could not be done.
+docs/data.md has more.
 """
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nightly.cli.data_arguments import beam_args, before_and_after, parser
+from nightly.cli.data_arguments import beam_args, before_and_after, build_parser
 from nightly.cli.data_printing import distance_json, print_distances, print_json, print_summary
-from nightly.cli.tables import print_table
-from nightly.records.base import ContractError
-from nightly.records.config import load_config, model_names
+from nightly.cli.errors import command
+from nightly.io.tables import print_table
+from nightly.models import load_config, model_names
 
 
-def main(words: Sequence[str]) -> int:
-    words, behind = before_and_after("--", list(words))
-    given = parser(__doc__).parse_args(words)
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    return build_parser(__doc__)
+
+
+@command("bin/data")
+def main(args: Sequence[str] | None = None) -> int:
+    args, after = before_and_after("--", list(sys.argv[1:] if args is None else args))
+    options = parser().parse_args(args)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.ERROR)  # its warnings are about Beam's own ways
-    from nightly.data.errors import DataError
-    from nightly.schemas.curated import SchemaError
-
-    try:
-        given.beam_args = beam_args(given, behind)
-        return COMMANDS[given.run](given)
-    except (DataError, ContractError, SchemaError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # its reader has seen enough, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:  # no permission, no space, a folder in the place of a file
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    options.beam_args = beam_args(options, after)
+    return COMMANDS[options.run](options)
 
 
-def _statistics(given: argparse.Namespace) -> int:
+def _statistics(options: argparse.Namespace) -> int:
     from nightly.data import save_statistics, statistics_on_beam, summary
 
-    if given.dry_run:
-        return _dry_run(given)
-    found = (
-        statistics_on_beam(given.data, given.beam_args, **_how(given)) if given.runner else _measured(given.data, given)
-    )
-    if given.out:
-        save_statistics(found, given.out)
-    rows = summary(found)
-    examples = int(found.datasets[0].num_examples)
-    if given.json:
+    if options.dry_run:
+        return _dry_run(options)
+    if options.runner:
+        measured = statistics_on_beam(options.data, options.beam_args, **_how(options))
+    else:
+        measured = _measured(options.data, options)
+    if options.out:
+        save_statistics(measured, options.out)
+    rows = summary(measured)
+    examples = int(measured.datasets[0].num_examples)
+    if options.json:
         print_json({"examples": examples, "features": [asdict(row) for row in rows]})
         return 0
-    print(f"{given.data}: {examples:,} rows, {len(rows)} features" + (f"; saved as {given.out}" if given.out else ""))
+    saved = f"; saved as {options.out}" if options.out else ""
+    print(f"{options.data}: {examples:,} rows, {len(rows)} features{saved}")
     print_summary(rows)
     return 0
 
 
-def _infer(given: argparse.Namespace) -> int:
+def _infer(options: argparse.Namespace) -> int:
     from google.protobuf import text_format
 
     from nightly.data import first_schema, infer_schema, save_schema
     from nightly.data.errors import DataError
     from nightly.data.schemas import HEADER, schema_file
 
-    out = schema_file(given.out) if given.out else None
+    out = schema_file(options.out) if options.out else None
     if out and out.exists():
         raise DataError(f"{out} exists, and a person may have worked on it: remove it first, or name another file")
-    config = load_config(given.model) if given.model else None
-    found = _measured(given.data, given)
+    config = load_config(options.model) if options.model else None
+    found = _measured(options.data, options)
     schema = first_schema(found, config) if config else infer_schema(found)
     if out:
-        header = HEADER.format(model=config.name, data=given.data) if config else ""
+        header = HEADER.format(model=config.name, data=options.data) if config else ""
         save_schema(schema, out, header)
         print(f"{out}: {len(schema.feature)} features; read and correct it before anything is held against it")
     else:
@@ -97,112 +91,112 @@ def _infer(given: argparse.Namespace) -> int:
     return 0
 
 
-def _show(given: argparse.Namespace) -> int:
+def _show(options: argparse.Namespace) -> int:
     from nightly.data.schemas import read_schema, rows_of
 
-    place = load_config(given.schema).folder if given.schema in model_names() else given.schema
+    place = load_config(options.schema).folder if options.schema in model_names() else options.schema
     schema = read_schema(place)
     print_table(["FEATURE", "TYPE", "PRESENCE", "VALUES", "DOMAIN", "DRIFT", "SKEW", "NOT IN"], rows_of(schema))
     return 0
 
 
-def _validate(given: argparse.Namespace) -> int:
+def _validate(options: argparse.Namespace) -> int:
     from tensorflow_metadata.proto.v0 import anomalies_pb2
 
     from nightly.data import validate
     from nightly.data.schemas import listed
 
-    schema = _schema(given, needed=True)
-    found = listed(validate(_measured(given.data, given), schema, environment=given.environment))
-    if given.json:
+    schema = _schema(options, needed=True)
+    found = listed(validate(_measured(options.data, options), schema, environment=options.environment))
+    if options.json:
         print_json([asdict(one) for one in found])
     elif found:
         print_table(
             ["", "FEATURE", "ANOMALY", "WHAT"], [[o.severity, o.feature, o.short, o.description] for o in found]
         )
     else:
-        print(f"{given.data}: no anomalies")
+        print(f"{options.data}: no anomalies")
     return int(
         any(one.severity == anomalies_pb2.AnomalyInfo.Severity.Name(anomalies_pb2.AnomalyInfo.ERROR) for one in found)
     )
 
 
-def _compare(given: argparse.Namespace) -> int:
+def _compare(options: argparse.Namespace) -> int:
     from nightly.data import drift, explained, infer_schema, skew, summary, with_thresholds
     from nightly.data.comparing import ANY
 
-    thresholds, kind = dict(given.threshold), "skew" if given.command == "skew" else "drift"
-    now, before = _measured(given.now, given), _measured(given.before, given)
-    judged = given.command != "compare" or bool(thresholds) or given.all is not None
-    every = given.all if judged or given.all is not None else ANY
-    schema = infer_schema(now) if given.command == "compare" else _schema(given) or infer_schema(now)
+    thresholds, kind = dict(options.threshold), "skew" if options.command == "skew" else "drift"
+    now, before = _measured(options.now, options), _measured(options.before, options)
+    judged = options.command != "compare" or bool(thresholds) or options.all is not None
+    every = options.all if judged or options.all is not None else ANY
+    schema = infer_schema(now) if options.command == "compare" else _schema(options) or infer_schema(now)
     schema = with_thresholds(schema, kind, thresholds, every)
     found = (skew if kind == "skew" else drift)(now, before, schema)
-    distances = explained(found, kind, now, before, schema, min_rows=given.min_rows)
+    distances = explained(found, kind, now, before, schema, min_rows=options.min_rows)
     passed = not judged or all(distance.passed for distance in distances)
-    if given.json:
+    if options.json:
         print_json({"passed": passed, "features": [distance_json(distance, judged) for distance in distances]})
         return int(not passed)
     sides = [{row.name: row for row in summary(side)} for side in (now, before)]
-    print(f"{given.now}: {_examples(now)} rows; {given.before}: {_examples(before)} rows")
+    print(f"{options.now}: {_examples(now)} rows; {options.before}: {_examples(before)} rows")
     print_distances(distances, judged, *sides)
     return int(not passed)
 
 
-def _convert(given: argparse.Namespace) -> int:
+def _convert(options: argparse.Namespace) -> int:
     from nightly.data import convert, convert_on_beam
 
-    if given.dry_run:
-        return _dry_run(given)
-    how = _how(given) | {"gzip": given.gzip, "split": given.split, "id_columns": given.id_columns}
-    if given.shards is not None:
-        how["shards"] = given.shards
-    if given.runner:
-        rows = convert_on_beam(given.data, given.out, given.beam_args, **how)
+    if options.dry_run:
+        return _dry_run(options)
+    how = _how(options) | {"gzip": options.gzip, "split": options.split, "id_columns": options.id_columns}
+    if options.shards is not None:
+        how["shards"] = options.shards
+    if options.runner:
+        rows = convert_on_beam(options.data, options.out, options.beam_args, **how)
     else:
-        rows = convert(given.data, given.out, **how)
-    if given.json:
+        rows = convert(options.data, options.out, **how)
+    if options.json:
         print_json(rows)
         return 0
     for name, count in rows.items():
-        print(f"{given.out}{'/Split-' + name if name else ''}: {count:,} examples")
+        print(f"{options.out}{'/Split-' + name if name else ''}: {count:,} examples")
     return 0
 
 
-def _dry_run(given: argparse.Namespace) -> int:
+def _dry_run(options: argparse.Namespace) -> int:
     from nightly.data import dry_run
 
-    how = _how(given)
-    if given.command == "convert":
-        how |= {"out": given.out, "gzip": given.gzip, "split": given.split, "id_columns": given.id_columns}
-        how |= {"shards": given.shards or 0}
-    print_json(dry_run(given.data, given.beam_args, **how))
+    how = _how(options)
+    if options.command == "convert":
+        how |= {"out": options.out, "gzip": options.gzip, "split": options.split, "id_columns": options.id_columns}
+        how |= {"shards": options.shards or 0}
+    print_json(dry_run(options.data, options.beam_args, **how))
     return 0
 
 
-def _measured(data: str, given: argparse.Namespace) -> Any:
+def _measured(data: str, options: argparse.Namespace) -> Any:
     from nightly.data import statistics
 
-    return statistics(data, **_how(given))
+    return statistics(data, **_how(options))
 
 
-def _how(given: argparse.Namespace) -> dict[str, Any]:
+def _how(options: argparse.Namespace) -> dict[str, Any]:
     from nightly.data import read_schema
 
-    schema = read_schema(given.schema) if given.schema else None
-    return {"model": given.model, "schema": schema, "max_rejected_share": given.max_rejected_share}
+    schema = read_schema(options.schema) if options.schema else None
+    return {"model": options.model, "schema": schema, "max_rejected_share": options.max_rejected_share}
 
 
-def _schema(given: argparse.Namespace, needed: bool = False) -> Any:
+def _schema(options: argparse.Namespace, needed: bool = False) -> Any:
     """--schema, else the model's."""
     from nightly.data import read_schema
     from nightly.data.errors import DataError
 
-    if given.schema:
-        return read_schema(given.schema)
-    if needed and not given.model:
+    if options.schema:
+        return read_schema(options.schema)
+    if needed and not options.model:
         raise DataError("give --schema FILE or --model NAME; `schema infer` proposes a first one")
-    return read_schema(load_config(given.model).folder) if given.model else None
+    return read_schema(load_config(options.model).folder) if options.model else None
 
 
 def _examples(found: Any) -> str:
@@ -221,4 +215,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

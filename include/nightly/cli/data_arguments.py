@@ -1,19 +1,18 @@
-"""What the commands on data can be given."""
+"""The arguments of the commands on data."""
 
 import argparse
 from pathlib import Path
 
 from nightly.cli.arguments import positive_int
+from nightly.cli.errors import Parser
 from nightly.records.base import ContractError
 
 RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+def build_parser(description: str) -> argparse.ArgumentParser:
     """Its `run` is the name of the command: statistics, infer, show, validate, drift, skew, compare or convert."""
-    parser = argparse.ArgumentParser(
-        "python -m nightly.cli.data", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("bin/data", description=description)
     reading = argparse.ArgumentParser(add_help=False)
     reading.add_argument(
         "--model", help="read DATA as this model's nights do: names, types, ignored columns, its schema"
@@ -75,17 +74,17 @@ def parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def beam_args(given: argparse.Namespace, words: list[str]) -> list[str]:
+def beam_args(options: argparse.Namespace, args: list[str]) -> list[str]:
     """The runner and the options behind the --, for Beam. Raises ContractError where there is no runner for them."""
-    runner, dry_run = getattr(given, "runner", None), getattr(given, "dry_run", False)
-    if (words or dry_run) and not runner:
-        what = "options after -- are" if words else "--dry-run is"
+    runner, dry_run = getattr(options, "runner", None), getattr(options, "dry_run", False)
+    if (args or dry_run) and not runner:
+        what = "options after -- are" if args else "--dry-run is"
         raise ContractError(f"{what} for a Beam runner: give --runner, one of {', '.join(RUNNERS)}")
-    return [f"--runner={runner}", *words] if runner else []
+    return [f"--runner={runner}", *args] if runner else []
 
 
-def before_and_after(mark: str, words: list[str]) -> tuple[list[str], list[str]]:
-    return (words[: words.index(mark)], words[words.index(mark) + 1 :]) if mark in words else (words, [])
+def before_and_after(mark: str, args: list[str]) -> tuple[list[str], list[str]]:
+    return (args[: args.index(mark)], args[args.index(mark) + 1 :]) if mark in args else (args, [])
 
 
 def _share(text: str) -> float:

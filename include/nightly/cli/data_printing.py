@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from nightly.cli.tables import cell, print_table
+from nightly.io.tables import cell, print_table
 
 
 def print_json(data: Any) -> None:

@@ -1,113 +1,56 @@
-"""Bring a serving machine's volume to what is current in a bucket:
-`python -m nightly.cli.pull gs://BUCKET/PREFIX MODEL --into VOLUME [--every SECONDS]`.
+"""Bring a serving machine's volume to what is current in a bucket.
 
-A version is downloaded beside the model's folder, every file's SHA-256 is compared with what was released, and then it
-appears in one rename, as TensorFlow Serving needs it. The one before it stays. What was rolled back is moved out of
-the server's sight, after the version gone back to is there. Nothing but google-cloud-storage and pydantic is needed.
+A version appears whole, in one rename, once every file is as it was released. What was rolled back leaves the server's
+sight. Nothing but google-cloud-storage and pydantic is needed (include/nightly/release/google_cloud/pull.py).
 """
 
 import argparse
-import fcntl
 import logging
-import re
-import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from nightly.cli.arguments import positive_number
-from nightly.records.base import ContractError, sync_folder
-from nightly.records.release import ReleaseRecord
-from nightly.release.errors import DamagedError, ReleaseError
-from nightly.release.files import copy_files, hash_files
+from nightly.cli.errors import Parser, command, describe
+from nightly.io.errors import UserError
 from nightly.release.google_cloud.gcs import GcsReleases
+from nightly.release.google_cloud.pull import pull
+
+COMMAND = "python -m nightly.cli.pull"
 
 log = logging.getLogger("nightly")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m nightly.cli.pull", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = Parser(COMMAND, description=__doc__)
     parser.add_argument("bucket", help="gs://BUCKET/PREFIX, as release.gcs in the model's config.toml")
     parser.add_argument("model")
     parser.add_argument("--into", type=Path, required=True, help="the volume that TensorFlow Serving watches")
     parser.add_argument(
         "--every", type=positive_number, metavar="SECONDS", help="go on for ever; what fails is tried again"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+@command(COMMAND)
+def main(args: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(args)
     logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s", level=logging.INFO)
-    while True:
+    while options.every is not None:
         try:
-            record = pull(GcsReleases(given.bucket, given.model), given.into)
-            log.info("%s is at %s", given.model, record.version)
-        except (ReleaseError, ContractError, OSError) as error:
-            log.error("%s", error)
-            if given.every is None:
-                return 1
-        if given.every is None:
-            return 0
-        time.sleep(given.every)
+            _pull(options)
+        except (UserError, OSError) as error:
+            log.error("%s", describe(error))
+        time.sleep(options.every)
+    _pull(options)
+    return 0
 
 
-def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
-    """Make the volume `into` serve what is current in `bucket`; gives its record. Does nothing when it does already.
-
-    What this did is known by the records in <into>/.pulled/<model>/; what another put there is never touched. Raises
-    ReleaseError, with nothing changed that the server sees.
-    """
-    releases = bucket.releases()
-    if not releases:
-        raise ReleaseError(f"nothing is released at {bucket.address}")
-    current, kept = releases[-1], {record.version for record in releases[-2:]}
-    folder, pulled = into / bucket.model, into / ".pulled" / bucket.model
-    pulled.mkdir(parents=True, exist_ok=True)
-    with open(pulled / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with this process
-        there = [int(path.name) for path in folder.glob("*") if re.fullmatch(r"\d+", path.name, re.ASCII)]
-        foreign = [version for version in there if not (pulled / f"{version}.json").exists()]
-        if foreign:
-            raise ReleaseError(
-                f"{folder} has {', '.join(map(str, foreign))}, which did not come from {bucket.address}. Pull into a "
-                "volume of its own, not into the one that releases are made in."
-            )
-        if current.version not in there:
-            _bring(bucket, current, folder, pulled)
-        elif hash_files(folder / str(current.version)) != current.files:
-            raise DamagedError(
-                f"{folder / str(current.version)} is not what was released: delete it, and it is pulled again"
-            )
-        for version in there:
-            if version > current.version or (version < current.version and version not in kept):
-                # First out of sight in one rename: the server must not find half of it.
-                aside = pulled / f"removed-{version}"
-                log.info("%s takes %s out of %s", bucket.address, version, folder)
-                (folder / str(version)).rename(aside)
-                sync_folder(folder)
-        shutil.rmtree(pulled / "work", ignore_errors=True)
-        for leftover in pulled.glob("removed-*"):
-            shutil.rmtree(leftover)
-            (pulled / f"{leftover.name.removeprefix('removed-')}.json").unlink(missing_ok=True)
-    return current
-
-
-def _bring(bucket: GcsReleases, record: ReleaseRecord, folder: Path, pulled: Path) -> None:
-    """Download, verify, copy to disk for good, rename. An empty model folder would unload the model, so the folder
-    itself appears in one rename too, with its first version inside."""
-    log.info("pulling %s: %s files", bucket.uri(record), len(record.files))
-    download, staging = pulled / "work/download", pulled / "work/staging"
-    shutil.rmtree(pulled / "work", ignore_errors=True)  # of a pull that did not end
-    bucket.download(record, download)
-    copy_files(download, staging / str(record.version), staging)
-    if hash_files(staging / str(record.version)) != record.files:
-        raise DamagedError(f"the copy of {bucket.uri(record)} in {staging} differs: is the disk in order? Retry.")
-    record.save(pulled / f"{record.version}.json")
-    if folder.exists():
-        (staging / str(record.version)).rename(folder / str(record.version))
-    else:
-        staging.rename(folder)
-    sync_folder(folder)
-    sync_folder(folder.parent)
+def _pull(options: argparse.Namespace) -> None:
+    record = pull(GcsReleases(options.bucket, options.model), options.into)
+    log.info("%s is at %s", options.model, record.version)
 
 
 if __name__ == "__main__":

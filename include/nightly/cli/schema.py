@@ -1,53 +1,62 @@
-"""A model's schema and its versions: `python -m nightly.cli.schema versions|show|diff|approve|reject|adopt MODEL …`.
+"""Look at a model's schema and its versions, and answer a proposed change:
 
-versions  every version: what it changed, who approved it and why, and whether it holds
-show      the text of the one that holds, or of VERSION (0 is the curated one)
-diff      what RUN proposes, with its evidence; or, without RUN, what the one that holds has changed in the curated one
-approve   write the version that RUN proposes: later nights use it, and RUN when it is cleared at `snapshot`
-reject    record that what RUN proposes is not wanted
-adopt     put the one that holds into the model's folder, to be committed
+bin/schema versions MODEL                  every version: what it changed, who approved it and why
+bin/schema show MODEL [VERSION]            its text; of the one in force by default, 0 is the curated one
+bin/schema diff MODEL [RUN]                what RUN proposes, with its evidence; or what the curated one lacks
+bin/schema approve MODEL RUN --reason WHY  later nights use it, and RUN when it is cleared at `snapshot`
+bin/schema reject MODEL RUN --reason WHY   record that what RUN proposes is not wanted
+bin/schema adopt MODEL                     put the one in force into the model's folder, to be committed
 """
 
 import argparse
 import difflib
 import getpass
 import sys
+from collections.abc import Sequence
 
+from nightly.cli.errors import Parser, command
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
-from nightly.records.base import ContractError, did_you_mean
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.schema import PROPOSAL, SchemaProposal
 from nightly.schemas.store import SchemaStore, SchemaVersionError, answer
 
 
-def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m nightly.cli.schema", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    night = "the night's run id, or the name of its folder"
-    for name in ("versions", "show", "diff", "approve", "reject", "adopt"):
-        command = commands.add_parser(name)
-        command.add_argument("model")
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = Parser("bin/schema", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    texts = {
+        "versions": "every version there has been",
+        "show": "the text of a version",
+        "diff": "what a night proposes, or what has changed in the curated schema",
+        "approve": "write the version that a night proposes",
+        "reject": "record that what a night proposes is not wanted",
+        "adopt": "put the schema in force into the model's folder",
+    }
+    for name, text in texts.items():
+        subparser = commands.add_parser(name, help=text, description=text)
+        subparser.add_argument("model")
         if name == "show":
-            command.add_argument("version", type=int, nargs="?")
+            subparser.add_argument("version", type=int, nargs="?")
         if name in ("diff", "approve", "reject"):
-            command.add_argument("run", nargs="?" if name == "diff" else None, help=night)
+            night = "the night's run id, or the name of its folder"
+            subparser.add_argument("run", nargs="?" if name == "diff" else None, help=night)
         if name in ("approve", "reject"):
-            command.add_argument("--reason", required=True, help="stands in the records")
-    given = parser.parse_args(words)
+            subparser.add_argument("--reason", required=True, help="stands in the records")
+    return parser
+
+
+@command("bin/schema")
+def main(args: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(args)
     places = Places.from_environment()
-    try:
-        load_config(given.model)  # refuses a name that is no model's
-        store = SchemaStore(places, given.model)
-        print(COMMANDS[given.command](store, places, given))
-    except (SchemaVersionError, ContractError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    load_config(options.model)  # refuses a name that is no model's
+    print(COMMANDS[options.command](SchemaStore(places, options.model), places, options))
     return 0
 
 
-def versions(store: SchemaStore, places: Places, given: argparse.Namespace) -> str:
+def versions(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
     held, lines = store.current(), []
     for one in reversed(store.versions()):
         state = "holds" if one.version == held else "replaced" if held else "superseded"
@@ -59,16 +68,16 @@ def versions(store: SchemaStore, places: Places, given: argparse.Namespace) -> s
     return "\n".join([*lines, f"0   {curated:<11} {store.curated}" + (f"\n{'':<16}{note}" if note else "")])
 
 
-def show(store: SchemaStore, places: Places, given: argparse.Namespace) -> str:
-    return store.text(store.current() if given.version is None else given.version).rstrip("\n")
+def show(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
+    return store.text(store.current() if options.version is None else options.version).rstrip("\n")
 
 
-def difference(store: SchemaStore, places: Places, given: argparse.Namespace) -> str:
-    if given.run is None:
+def difference(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
+    if options.run is None:
         held = store.current()
         texts = [store.text(version).splitlines() for version in (0, held)]
         return "\n".join(difflib.unified_diff(*texts, "the curated one", f"version {held}", lineterm=""))
-    proposal = _proposal(places, given)
+    proposal = _proposal(places, options)
     lines = []
     for change in proposal.changes:
         lines.append(f"{change.feature}: {change.kind}: {' -> '.join(filter(None, (change.old, change.new)))}")
@@ -79,38 +88,38 @@ def difference(store: SchemaStore, places: Places, given: argparse.Namespace) ->
     return "\n".join([*lines, *left, "", proposal.diff])
 
 
-def approve(store: SchemaStore, places: Places, given: argparse.Namespace) -> str:
-    _proposal(places, given)
-    folder = places.night(given.model, given.run)
-    review = answer(places, given.model, folder, approved=True, by=getpass.getuser(), reason=given.reason)
+def approve(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
+    _proposal(places, options)
+    folder = places.night(options.model, options.run)
+    review = answer(places, options.model, folder, approved=True, by=getpass.getuser(), reason=options.reason)
     return (
-        f"version {review.version} of {given.model}'s schema holds from now on. If the night still waits in Airflow, "
+        f"version {review.version} of {options.model}'s schema holds from now on. If the night still waits in Airflow, "
         f"approve there too; if it has ended, clear its task `snapshot` with what is downstream."
     )
 
 
-def reject(store: SchemaStore, places: Places, given: argparse.Namespace) -> str:
-    _proposal(places, given)
-    folder = places.night(given.model, given.run)
-    review = answer(places, given.model, folder, approved=False, by=getpass.getuser(), reason=given.reason)
+def reject(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
+    _proposal(places, options)
+    folder = places.night(options.model, options.run)
+    review = answer(places, options.model, folder, approved=False, by=getpass.getuser(), reason=options.reason)
     held = store.current()
     holds = any(one.version == held for one in review.earlier if one.version)
     on = f" Version {held} holds on: edit {store.curated} to supersede it." if holds else ""
     return f"{review.sentence}.{on} If the night still waits in Airflow, reject it there too: it waits on otherwise."
 
 
-def adopt(store: SchemaStore, places: Places, given: argparse.Namespace) -> str:
+def adopt(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
     return f"{store.adopt().title} is in {store.curated} now: commit it"
 
 
-def _proposal(places: Places, given: argparse.Namespace) -> SchemaProposal:
-    path = places.night(given.model, given.run) / PROPOSAL
+def _proposal(places: Places, options: argparse.Namespace) -> SchemaProposal:
+    path = places.night(options.model, options.run) / PROPOSAL
     try:
         return SchemaProposal.load(path)
     except FileNotFoundError:
         there = sorted(one.parent.name for one in path.parent.parent.glob(f"*/{PROPOSAL}"))
         known = did_you_mean(path.parent.name, there) if there else "; no night does"
-        raise SchemaVersionError(f"{given.run} of {given.model} proposes no change of the schema{known}") from None
+        raise SchemaVersionError(f"{options.run} of {options.model} proposes no change of the schema{known}") from None
 
 
 COMMANDS = {
@@ -124,4 +133,4 @@ COMMANDS = {
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,77 +1,64 @@
-"""List a model's snapshots, show one, compare each with its manifest, or apply the model's retention.
+"""List a model's snapshots, show one, compare each with its manifest, or apply the model's retention:
 
-python -m nightly.cli.snapshots list MODEL [--json]
-python -m nightly.cli.snapshots show MODEL SNAPSHOT [--rows N] [--json]
-python -m nightly.cli.snapshots verify MODEL
-python -m nightly.cli.snapshots prune MODEL
+    bin/snapshots list MODEL [--json]
+    bin/snapshots show MODEL SNAPSHOT [--rows N] [--json]
+    bin/snapshots verify MODEL
+    bin/snapshots prune MODEL
 
-Ends with 1 where a snapshot is damaged, and with 2 where it could not be done; the error says why.
+Exit status: 0 done, 1 a snapshot is damaged, 2 it cannot be done.
 """
 
 import argparse
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 
 from nightly.cli.arguments import positive_int
-from nightly.cli.tables import cell, print_table
+from nightly.cli.errors import Parser, command
 from nightly.io.paths import Places
 from nightly.io.space import free_bytes, megabytes
-from nightly.nights.snapshot import retain
-from nightly.records.base import ContractError, did_you_mean
-from nightly.records.config import load_config, model_names
+from nightly.io.tables import cell, print_table
+from nightly.models import load_config
 from nightly.records.night import SnapshotRef
 from nightly.records.snapshot import SnapshotManifest
-from nightly.release.errors import ReleaseError
-from nightly.release.store import ReleaseStore
-from nightly.snapshots.errors import DamagedSnapshotError, SnapshotError
+from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.store import SnapshotStore
 
 Nights = dict[str, list[tuple[str, SnapshotRef]]]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m nightly.cli.snapshots", description="The snapshots of a model.")
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = Parser("bin/snapshots", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="every snapshot, the oldest first; damaged ones by file sizes")
     showing = commands.add_parser("show", help="one snapshot: its manifest and its first rows")
     verifying = commands.add_parser("verify", help="read every snapshot, and compare its hashes with its manifest's")
     pruning = commands.add_parser(
         "prune", help="apply [retention] and release.keep now, not in the next night: versions, snapshots, artifacts"
     )
-    for command in (listing, showing, verifying, pruning):
-        command.add_argument("model")
-    for command in (listing, showing):
-        command.add_argument("--json", action="store_true")
+    for subparser in (listing, showing, verifying, pruning):
+        subparser.add_argument("model")
+    for subparser in (listing, showing):
+        subparser.add_argument("--json", action="store_true")
     showing.add_argument("snapshot", help="its id, or the beginning of it")
     showing.add_argument(
         "--rows", type=positive_int, default=5, metavar="N", help="how many rows to show (%(default)s)"
     )
-    given = parser.parse_args(arguments)
-    try:
-        places = Places.from_environment()
-        store = SnapshotStore(places.snapshots, given.model)
-        if not store.folder.is_dir():
-            _check_model(given.model)
-        if given.command == "verify":
-            return _verify(store)
-        if given.command == "prune":
-            return _prune(places, given.model)
-        nights = _nights(places, given.model)
-        return _list(store, nights, given.json) if given.command == "list" else _show(store, nights, given)
-    except DamagedSnapshotError as error:
-        return _print_damage([error])
-    except (SnapshotError, ReleaseError, ContractError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return parser
 
 
-def _check_model(model: str) -> None:
-    if model not in model_names():
-        raise ContractError(f"there is no model {model!r}" + did_you_mean(model, model_names()))
-    load_config(model)
+@command("bin/snapshots")
+def main(args: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(args)
+    places = Places.from_environment()
+    store = SnapshotStore(places.snapshots, options.model)
+    if not store.folder.is_dir():
+        load_config(options.model)  # refuses a name that is no model's
+    return COMMANDS[options.command](places, store, options)
 
 
 def _nights(places: Places, model: str) -> Nights:
@@ -83,9 +70,10 @@ def _nights(places: Places, model: str) -> Nights:
     return nights
 
 
-def _list(store: SnapshotStore, nights: Nights, as_json: bool) -> int:
+def _list(places: Places, store: SnapshotStore, options: argparse.Namespace) -> int:
+    nights = _nights(places, store.model)
     manifests, damaged = store.survey(content=False)
-    if as_json:
+    if options.json:
         print(json.dumps([manifest.model_dump(mode="json") for manifest in manifests], indent=2))
     elif not manifests and not damaged:
         print(f"{store.model} has no snapshot yet.")
@@ -96,24 +84,17 @@ def _list(store: SnapshotStore, nights: Nights, as_json: bool) -> int:
     return _print_damage(damaged)
 
 
-def _verify(store: SnapshotStore) -> int:
+def _verify(places: Places, store: SnapshotStore, options: argparse.Namespace) -> int:
     manifests, damaged = store.survey(content=True)
     print(f"{len(manifests)} snapshots of {store.model} are as their manifests say, {len(damaged)} are damaged.")
     return _print_damage(damaged)
 
 
-def _prune(places: Places, model: str) -> int:
-    """Do what a night does in its steps `release`, `snapshot` and `examples`, whichever of them it has no room for."""
-    from nightly.tfx.metadata import NightlyMetadata
-    from nightly.tfx.retention import prune
+def _prune(places: Places, store: SnapshotStore, options: argparse.Namespace) -> int:
+    from nightly.tfx.retention import prune_model
 
-    config = load_config(model)
-    versions = ReleaseStore(places.serving, places.releases, model).retain(config.release.keep)
-    snapshots = retain(places, config, set())
-    with NightlyMetadata(places, model) as handle:
-        artifacts = prune(handle, places.pipeline / model, config.retention.runs)
-    removed = f"{len(versions)} versions, {len(snapshots)} snapshots and {artifacts} artifacts"
-    print(f"removed {removed} of {model}; {megabytes(free_bytes(places.var))} are free in {places.var}")
+    removed = prune_model(places, load_config(options.model))
+    print(f"removed {removed} of {options.model}; {megabytes(free_bytes(places.var))} are free in {places.var}")
     return 0
 
 
@@ -135,9 +116,9 @@ def _summary(manifest: SnapshotManifest, nights: int) -> list[str]:
     ]
 
 
-def _show(store: SnapshotStore, nights: Nights, given: argparse.Namespace) -> int:
-    manifest = store.verify(given.snapshot)
-    if given.json:
+def _show(places: Places, store: SnapshotStore, options: argparse.Namespace) -> int:
+    manifest = store.verify(options.snapshot)
+    if options.json:
         print(manifest.model_dump_json(indent=2))
         return 0
     facts = {
@@ -153,8 +134,8 @@ def _show(store: SnapshotStore, nights: Nights, given: argparse.Namespace) -> in
     print_table([], [[key, value] for key, value in facts.items()])
     for origin in manifest.source:
         print(f"  from {origin}")
-    _print_deliveries(nights.get(manifest.snapshot_id, []))
-    rows = _first_rows(store, manifest, given.rows)
+    _print_deliveries(_nights(places, store.model).get(manifest.snapshot_id, []))
+    rows = _first_rows(store, manifest, options.rows)
     print()
     print_table(["COLUMN", "TYPE", *(f"ROW {n + 1}" for n in range(len(rows)))], _transposed(manifest, rows))
     return 0
@@ -176,6 +157,8 @@ def _print_deliveries(nights: list[tuple[str, SnapshotRef]]) -> None:
             print(f"  {night}: {count.rows:,} rows rejected for {count.fault}, e.g. {count.example!r}")
         for body in came.truncated:
             print(f"  {night}: {body.file} is truncated: {body.reason}")
+        for column in came.unnamed:
+            print(f"  {night}: column {column.position} of {column.file} has no name; it is {column.column!r}")
 
 
 def _first_rows(store: SnapshotStore, manifest: SnapshotManifest, count: int) -> list[dict]:
@@ -190,6 +173,9 @@ def _first_rows(store: SnapshotStore, manifest: SnapshotManifest, count: int) ->
 
 def _transposed(manifest: SnapshotManifest, rows: list[dict]) -> list[list[str]]:
     return [[name, kind, *(cell(row[name]) for row in rows)] for name, kind in manifest.columns.items()]
+
+
+COMMANDS = {"list": _list, "show": _show, "verify": _verify, "prune": _prune}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from nightly.data.errors import DataError
-from nightly.snapshots.readers import unmark
+from nightly.snapshots.body import unmark
 
 log = logging.getLogger("nightly")
 

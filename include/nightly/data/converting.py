@@ -1,6 +1,5 @@
 """Any data set to TFRecord of tf.Example, in this process: Arrow batches, encoded in C++, sharded, split by a hash."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,8 @@ from nightly.data.errors import DataError
 from nightly.data.files import is_remote
 from nightly.data.reading import DataSet, open_data
 from nightly.examples.encoding import split_hash
-from nightly.records.base import did_you_mean, sync_folder
+from nightly.io.atomic import sync_path
+from nightly.io.hints import did_you_mean
 
 FILE = "data_tfrecord"
 WHOLE = ""  # the one split where there are none
@@ -60,7 +60,7 @@ def convert(
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    sync_folder(target.parent)
+    sync_path(target.parent)
     return rows
 
 
@@ -149,13 +149,5 @@ def _write(data: DataSet, sides: Sides, folder: Path, shards: int, gzip: bool) -
                 writers[side][written[side] % shards].write(example)
                 written[side] += 1
     for path in paths:
-        _sync(path)
+        sync_path(path)
     return dict(zip(sides.names, written, strict=True))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

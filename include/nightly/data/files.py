@@ -8,8 +8,8 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from nightly.data.errors import DataError
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
-from nightly.records.base import did_you_mean
 from nightly.snapshots.errors import SnapshotError
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources.files import READABLE, kind_of
@@ -84,7 +84,7 @@ def _snapshot(reference: str) -> list[str]:
         raise DataError(f"{root} has no snapshot of {model!r}{hint}")
     store = SnapshotStore(root, model)
     try:
-        manifests = store.list() if snapshot == LATEST else [store.get(snapshot)]
+        manifests = store.manifests() if snapshot == LATEST else [store.get(snapshot)]
         manifests = [store.verify(manifest.snapshot_id) for manifest in manifests[-1:]]
     except SnapshotError as error:
         raise DataError(str(error)) from None

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from nightly.data.errors import DataError
-from nightly.snapshots.ingest import parse_numbers
+from nightly.snapshots.parsing import parse_numbers
 
 # Each the wider of the one before it. `whole` are floats like 3.0, which pandas makes of whole numbers where some are
 # missing: they are FLOAT, unless a schema says INT.

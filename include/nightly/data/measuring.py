@@ -9,7 +9,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from nightly.data.errors import DataError
 from nightly.data.files import open_file
 from nightly.data.reading import open_data
-from nightly.records.base import write_atomically
+from nightly.io.atomic import write_atomically
 from nightly.statistics.measure import statistics_of
 
 Statistics = statistics_pb2.DatasetFeatureStatisticsList

@@ -142,7 +142,7 @@ def _dataflow_job(options: Options, graph: Graph) -> dict[str, Any]:
         proto_pipeline=job.proto_pipeline,
     )
     job.proto.environment = environment.proto
-    sent = json_format.MessageToDict(job.proto._pb, preserving_proto_field_name=True)
+    sent = json_format.MessageToDict(type(job.proto).pb(job.proto), preserving_proto_field_name=True)
     sent["environment"].pop("sdk_pipeline_options", None)  # every option there is, given or not
     return {
         "runner": "DataflowRunner",

@@ -22,9 +22,11 @@ from nightly.data import files, kinds
 from nightly.data.bad_rows import BadRows
 from nightly.data.errors import DataError
 from nightly.examples.encoding import as_features
-from nightly.records.config import ModelConfig, load_config
+from nightly.models import load_config
+from nightly.records.config import ModelConfig
 from nightly.schemas.curated import read_schema
 from nightly.snapshots import readers
+from nightly.snapshots.body import MARKED, ROW
 from nightly.snapshots.errors import SnapshotError
 from nightly.snapshots.ingest import column_names
 
@@ -134,7 +136,7 @@ class DataSet:
             return found
         for batch in self._texts(file, {}, BadRows()):
             for name in batch.schema.names:
-                if name != readers.ROW:
+                if name != ROW:
                     found[name] = kinds.kind_of_texts(batch[name], found[name])
         return found
 
@@ -197,7 +199,7 @@ def _decoded(batch: pa.RecordBatch, body: readers.Body, bad: BadRows) -> pa.Reco
         return batch
     good = np.ones(batch.num_rows, bool)
     for name in batch.schema.names[:-1]:
-        wrong = pc.match_substring_regex(batch[name], readers.MARKED).fill_null(False)
+        wrong = pc.match_substring_regex(batch[name], MARKED).fill_null(False)
         good = _reject(batch, wrong, good, "not UTF-8", name, body.name, bad)
     return batch.filter(pa.array(good))
 
@@ -211,7 +213,7 @@ def _reject(
     now = wrong.to_numpy(zero_copy_only=False)
     for row in np.flatnonzero(now & good):
         value = batch[column][int(row)].as_py()
-        bad.add(reason, column, file=file, row=batch[readers.ROW][int(row)].as_py(), value=value, text="")
+        bad.add(reason, column, file=file, row=batch[ROW][int(row)].as_py(), value=value, text="")
     return good & ~now
 
 

@@ -11,7 +11,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from nightly.data.errors import DataError
 from nightly.data.measuring import Statistics
-from nightly.records.base import did_you_mean, write_atomically
+from nightly.io.atomic import write_atomically
+from nightly.io.hints import did_you_mean
 from nightly.records.config import ModelConfig
 from nightly.schemas import curated
 from nightly.schemas.curated import set_threshold, threshold_of

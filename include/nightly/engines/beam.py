@@ -16,8 +16,12 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineResult, create_runner
 
+from nightly.compat.beam import OptionParser
+from nightly.io.errors import UserError
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places, python_path
-from nightly.records.base import ContractError, did_you_mean
+from nightly.models import config_of
+from nightly.records.base import ContractError
 from nightly.records.night import Night
 
 Options = beam_options.PipelineOptions
@@ -38,7 +42,7 @@ class BeamOptionsError(ContractError):
     """Options that Beam would not take, or with which a pipeline could not run; the message has all that is wrong."""
 
 
-class BeamError(Exception):
+class BeamError(UserError):
     """A pipeline failed on its workers, in their words; their tracebacks are in the log."""
 
 
@@ -82,7 +86,7 @@ def check_reach(options: Options, paths: Iterable[str | os.PathLike[str]]) -> No
 
 def check(night_folder: Path, places: Places) -> dict[str, Any]:
     """The step that a night begins with where its config names Beam: it stops at once what could not run later."""
-    options = pipeline_options(Night.load(night_folder / "request.json").config().pipeline.beam_args)
+    options = pipeline_options(config_of(Night.load(night_folder / "request.json")).pipeline.beam_args)
     check_reach(options, [places.snapshots, places.pipeline])
     return {"runner": options.view_as(beam_options.StandardOptions).runner}
 
@@ -111,7 +115,7 @@ class _Pipeline(beam.Pipeline):
             raise
 
 
-class _Parser(beam_options._BeamArgumentParser):
+class _Parser(OptionParser):
     def error(self, message: str) -> NoReturn:
         raise BeamOptionsError(f"an option of Beam is not valid: {message}")
 
@@ -122,10 +126,8 @@ def _check_names(args: Sequence[str], with_job_server: bool) -> None:
     A job server of Flink or Spark has further options, which are asked of it when a pipeline is submitted: where there
     is one, only what looks like a misspelt option of Beam's is refused.
     """
-    parser = _Parser(allow_abbrev=False, add_help=False)
-    for group in Options.__subclasses__():
-        group._add_argparse_args(parser)
-    names = [name for action in parser._actions for name in action.option_strings]
+    parser = _Parser()
+    names = parser.option_names
     for word in parser.parse_known_args(args)[1]:
         near = difflib.get_close_matches(word.partition("=")[0], names, n=1, cutoff=0.8 if with_job_server else 0.5)
         if near or not with_job_server or not word.startswith("--"):

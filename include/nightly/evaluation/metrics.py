@@ -7,7 +7,7 @@ metric has another accumulator, TFMA computes all of them on Beam, from everythi
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,23 +19,14 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from google.protobuf import json_format
 from tensorflow_model_analysis import version as tfma_version
-from tensorflow_model_analysis.contrib.aggregates import binary_confusion_matrices as matrices
-from tensorflow_model_analysis.evaluators import metrics_plots_and_validations_evaluator as tfma_evaluator
-from tensorflow_model_analysis.metrics import (
-    binary_confusion_matrices,
-    calibration,
-    calibration_histogram,
-    cross_entropy_metrics,
-    example_count,
-    metric_specs,
-    metric_types,
-)
+from tensorflow_model_analysis.metrics import metric_specs, metric_types
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils import config_util
 from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
 
+from nightly.compat.tfma import BATCHED, MetricComputations, is_private_metric, separate_computations
 from nightly.engines.beam import Options, pipeline
-from nightly.records.base import did_you_mean
+from nightly.io.hints import did_you_mean
 
 log = logging.getLogger("nightly")
 
@@ -63,9 +54,7 @@ def write_results(
     """
     config = eval_config(models, metrics, slices)
     batches = _checked(batches)
-    computations = tfma_evaluator._filter_and_separate_computations(
-        metric_specs.to_computations(list(config.metrics_specs), eval_config=config)
-    )
+    computations = separate_computations(metric_specs.to_computations(list(config.metrics_specs), eval_config=config))
     others = {type(c.combiner).__name__ for c in computations.non_derived_computations} - {k.__name__ for k in BATCHED}
     if others:
         log.info("%s: these accumulate example by example, on Beam", ", ".join(sorted(others)))
@@ -163,7 +152,7 @@ def _slices(batch: Scored, columns: list[str]) -> Iterator[tuple[tuple, slice | 
 
 
 def _in_process(
-    batches: Iterator[Scored], computations: tfma_evaluator.MetricComputations, columns: list[str]
+    batches: Iterator[Scored], computations: MetricComputations, columns: list[str]
 ) -> dict[tuple, metric_types.MetricsDict]:
     """Every public metric, by TFMA's key of the slice."""
     combiners = [(c.combiner, c.keys[0].model_name) for c in computations.non_derived_computations]
@@ -179,14 +168,14 @@ def _in_process(
     return {key: _values(computations, accumulators) for key, accumulators in sorted(slices.items())}
 
 
-def _values(computations: tfma_evaluator.MetricComputations, accumulators: list[Any]) -> metric_types.MetricsDict:
+def _values(computations: MetricComputations, accumulators: list[Any]) -> metric_types.MetricsDict:
     """Every public metric of a slice."""
     found: metric_types.MetricsDict = {}
     for computation, accumulator in zip(computations.non_derived_computations, accumulators, strict=True):
         found.update(computation.combiner.extract_output(accumulator))
     for derived in computations.derived_computations:
         found.update(derived.result(found))
-    return {key: value for key, value in found.items() if not tfma_evaluator._is_private_metrics(key)}
+    return {key: value for key, value in found.items() if not is_private_metric(key)}
 
 
 def _write(slices: dict[tuple, metric_types.MetricsDict], output: Path) -> None:
@@ -214,63 +203,3 @@ def _frame(batches: Iterator[Scored]) -> pd.DataFrame:
         ),
         ignore_index=True,
     )
-
-
-# What TFMA's combiners make of examples one by one, for a batch of them: labels are 0 or 1, weights 1.
-
-
-def _count(combiner: Any, accumulator: float, labels: np.ndarray, scores: np.ndarray) -> float:
-    return accumulator + len(labels)
-
-
-def _totals(combiner: Any, accumulator: Any, labels: np.ndarray, scores: np.ndarray) -> Any:
-    accumulator.total_weighted_labels += labels.sum(dtype=np.float64)
-    accumulator.total_weighted_predictions += scores.sum(dtype=np.float64)
-    accumulator.total_weighted_examples += len(labels)
-    return accumulator
-
-
-def _cross_entropy(combiner: Any, accumulator: Any, labels: np.ndarray, scores: np.ndarray) -> Any:
-    with np.errstate(divide="ignore", invalid="ignore"):  # of a score of exactly 0 or 1: inf or NaN, as in TFMA
-        mean = combiner._cross_entropy(labels.astype(np.float64), scores.astype(np.float64))
-    accumulator.total_cross_entropy += mean * len(labels)
-    accumulator.total_example_weights += len(labels)
-    return accumulator
-
-
-def _histogram(combiner: Any, accumulator: dict, labels: np.ndarray, scores: np.ndarray) -> dict:
-    """Buckets of the score, which all thresholds of a curve are counted from."""
-    scores = scores.astype(np.float64)
-    last = combiner._num_buckets + 1
-    places = np.clip((scores - combiner._left) / combiner._range * combiner._num_buckets + 1, 0, last)
-    buckets, where = np.unique(places.astype(np.int64), return_inverse=True)
-    sums = (np.bincount(where, weights).tolist() for weights in (labels, scores, None))
-    for number, *found in zip(buckets.tolist(), *sums, strict=True):
-        if number in accumulator:
-            accumulator[number].merge(calibration_histogram.Bucket(number, *found))
-        else:
-            accumulator[number] = calibration_histogram.Bucket(number, *found)
-    return accumulator
-
-
-def _matrices(combiner: Any, accumulator: dict, labels: np.ndarray, scores: np.ndarray) -> dict:
-    """Right and wrong at each threshold."""
-    counted = combiner._binary_confusion_matrices
-    scores = scores.astype(np.float64)
-    for threshold in counted._thresholds:
-        positive = labels == 1 if counted._enable_fractional_labels else labels > threshold
-        predicted = scores > threshold
-        tp, fp = float((positive & predicted).sum()), float((~positive & predicted).sum())
-        fn, tn = float(positive.sum()) - tp, float((~positive).sum()) - fp
-        entry = matrices._ThresholdEntry(matrices.Matrix(tp=tp, tn=tn, fp=fp, fn=fn), [], [], [], [])
-        accumulator[threshold] = counted._merge_entry(accumulator, threshold, entry)
-    return accumulator
-
-
-BATCHED: dict[type[beam.CombineFn], Callable[[Any, Any, np.ndarray, np.ndarray], Any]] = {
-    example_count._ExampleCountCombiner: _count,
-    calibration._WeightedLabelsPredictionsExamplesCombiner: _totals,
-    cross_entropy_metrics._BinaryCrossEntropyCombiner: _cross_entropy,
-    calibration_histogram._CalibrationHistogramCombiner: _histogram,
-    binary_confusion_matrices._BinaryConfusionMatrixCombiner: _matrices,
-}

@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -10,6 +9,7 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
+from nightly.io import variables
 from nightly.io.paths import ROOT
 
 NAME = re.compile(r"(nightly|include)(\.\w+)+")  # a module of the project, or something in one
@@ -17,7 +17,7 @@ NAME = re.compile(r"(nightly|include)(\.\w+)+")  # a module of the project, or s
 
 def code_version() -> str:
     """The project's commit, with `+changes` when its files differ; NIGHTLY_CODE_VERSION says it where git cannot."""
-    if said := os.environ.get("NIGHTLY_CODE_VERSION"):
+    if said := variables.CODE_VERSION.read():
         return said
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")

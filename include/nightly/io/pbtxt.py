@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from nightly.io.errors import UserError
+
 TOKEN = re.compile(
     r"""(?P<comment>\#[^\n]*)
       | (?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
@@ -19,7 +21,7 @@ TOKEN = re.compile(
 )
 
 
-class TextFormatError(Exception):
+class TextFormatError(UserError):
     """The text is not in text format; the message quotes where."""
 
 

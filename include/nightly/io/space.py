@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from nightly.io.errors import UserError
+
 SPARE_BYTES = 64 * 2**20  # left free beside what is written: records, logs, other processes
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REMEDY = (
@@ -16,7 +18,7 @@ REMEDY = (
 )
 
 
-class SpaceError(RuntimeError):
+class SpaceError(UserError, RuntimeError):
     """A disk has no room for what is to be written; the message has both figures."""
 
 

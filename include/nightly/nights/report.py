@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from nightly.io.tables import aligned
 from nightly.nights.causes import Cause, causes
 from nightly.records.night import Reason
 from nightly.records.verdict import Outcome, Verdict
@@ -33,8 +34,7 @@ def table(reasons: Sequence[Reason]) -> str:
         return "no findings"
     reasons = sorted(reasons, key=lambda reason: not reason.held)
     rows = [("", "check", "subject", "against", "figure", "threshold"), *(_row(reason) for reason in reasons)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    header, *lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    header, *lines = aligned(rows)
     text = [header]
     for reason, line in zip(reasons, lines, strict=True):
         text.append(line)
@@ -103,9 +103,7 @@ def note(verdict: Verdict) -> str:
 
 def evidence(cause: Cause) -> list[str]:
     """A line for each of its findings: the check and what it was measured against, its figure and its threshold."""
-    rows = [(_check(reason), figure(reason.figure), figure(reason.threshold)) for reason in cause.reasons]
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    return [f"{name:<{widths[0]}}  {value:<{widths[1]}}  threshold {limit}" for name, value, limit in rows]
+    return aligned([(_check(r), figure(r.figure), f"threshold {figure(r.threshold)}") for r in cause.reasons])
 
 
 def _cause(cause: Cause) -> list[str]:

@@ -4,9 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from nightly.baselines import Baseline
 from nightly.io.paths import Places
+from nightly.models import config_of
 from nightly.records.base import ContractError
+from nightly.records.baseline import Baseline
 from nightly.records.config import ModelConfig
 from nightly.records.night import Download, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
@@ -22,7 +23,7 @@ log = logging.getLogger("nightly")
 def run(night_folder: Path, places: Places) -> dict[str, Any]:
     """Make the snapshot of the night in `night_folder`, remove the oldest ones; the SnapshotRef as plain data."""
     night = Night.load(night_folder / "request.json")
-    config = night.config()
+    config = config_of(night)
     store = SnapshotStore(places.snapshots, night.model)
     schema = SchemaStore(places, night.model).path(night.schema_version)
     download = Download.load(night_folder / "download.json")

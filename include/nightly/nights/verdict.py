@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from nightly.io.paths import Places
+from nightly.models import window_end
 from nightly.nights.causes import causes, headline
-from nightly.records.base import Contract
+from nightly.nights.steps import REVIEW
+from nightly.records.base import Contract, ContractError
 from nightly.records.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.schema import SchemaReview
 from nightly.records.verdict import Outcome, Verdict
+from nightly.release.store import ReleaseStore
 
-REVIEW_TASKS = ("schema_review", "data_gate_again")  # skipped in every night that needs no review
 Kind = TypeVar("Kind", bound=Contract)
+
+log = logging.getLogger(__name__)
+
+
+def judge(model: str, run_id: str, places: Places, states: Mapping[str, str | None], **known: Any) -> Verdict:
+    """Decide what became of a run, with what is in production now.
+
+    :param known: more of what `decide` takes
+    """
+    try:
+        production = ReleaseStore(places.serving, places.releases, model).disk.production()
+    except (ContractError, OSError):  # a damaged record must not cost the verdict
+        log.exception("what is in production cannot be read; the verdict says what the night knew of it")
+        production = None
+    return decide(model, run_id, places.night(model, run_id), states, production=production, **known)
+
+
+def write(verdict: Verdict, folder: Path) -> OSError | None:
+    """Write verdict.json; return what kept it from that, such as a full disk: the verdict is shown all the same."""
+    try:
+        verdict.save(folder / "verdict.json")
+    except OSError as error:
+        log.error("the verdict cannot be written, only shown: %s", error)
+        return error
+    return None
 
 
 def decide(
@@ -68,7 +97,7 @@ def decide(
         outcome, summary = Outcome.FAILED, f"{failed_task} failed: {_shorten(error)}"
     elif snapshot and not snapshot.rows and night:
         outcome = Outcome.NO_DATA
-        summary = f"{snapshot.no_data(night)}; {stays}"
+        summary = f"{snapshot.no_data(night.window_start, window_end(night))}; {stays}"
     elif data and not data.passed:
         answered = f"; {review.sentence}" if review and review.decision != "approved" else ""
         outcome, summary = Outcome.HELD_DATA, f"{headline(causes(data.reasons))}{answered}; {stays}"
@@ -90,7 +119,7 @@ def decide(
         outcome = Outcome.ACCEPTED
         summary = f"data and model deserve a release, and this run was not asked to; {stays}"
     else:
-        not_done = (task for task, state in states.items() if state != "success" and task not in REVIEW_TASKS)
+        not_done = (task for task, state in states.items() if state != "success" and task not in REVIEW)
         failed_task = next(not_done, "release")
         outcome, error = Outcome.FAILED, f"its state is {states.get(failed_task)!r}, and no gate held the night"
         summary = f"the night ended without a decision at {failed_task}: {error}"

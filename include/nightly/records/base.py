@@ -1,15 +1,16 @@
 """What every contract shares: immutable, strict about unknown keys, and saved so that a half file is never seen."""
 
-import difflib
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from nightly.io.atomic import write_atomically
+from nightly.io.errors import UserError
+from nightly.io.hints import did_you_mean
 
-class ContractError(ValueError):
+
+class ContractError(UserError, ValueError):
     """A contract's text is not valid; the message names the file, the key, the value and the nearest valid one."""
 
 
@@ -61,12 +62,6 @@ def explain(error: ValidationError, contract: type[BaseModel], where: str) -> st
     return f"{where} is not valid:\n" + "\n".join(lines)
 
 
-def did_you_mean(given: str, names: list[str], otherwise: str = "") -> str:
-    """The end of an error message: the nearest of `names`; or `otherwise`, or all of them."""
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; {otherwise or 'valid are: ' + ', '.join(sorted(names))}"
-
-
 def _names_at(contract: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """The valid keys of the section at `location`; a union's tag in the path selects the member."""
     candidates: list[type[BaseModel]] = [contract]
@@ -86,30 +81,3 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for inner in getattr(annotation, "__args__", ()) for model in _models_in(inner)]
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path`: beside it, synced, then renamed over it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,11 +1,9 @@
 """A canary's comparison with the version in production: what is asked, each night's look, and how it ended."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import AwareDatetime
 
-from nightly.io.paths import Places
 from nightly.records.base import Contract
 from nightly.records.night import utc_now
 
@@ -79,16 +77,6 @@ class Comparison(Contract):
     baselines: list[str] = []  # the snapshots that are no controls for drift any more, after a stop
     done_at: AwareDatetime | None = None  # when the decision was carried out
 
-    @staticmethod
-    def path(places: Places, model: str, version: int) -> Path:
-        return places.releases / model / "canaries" / f"{version}.json"
-
-    @classmethod
-    def all(cls, places: Places, model: str) -> list["Comparison"]:
-        """Every comparison of the model, oldest first."""
-        found = [cls.load(path) for path in (places.releases / model / "canaries").glob("[0-9]*.json")]
-        return sorted(found, key=lambda comparison: comparison.version)
-
     def decided(self, decision: Decision, reason: str, by: str) -> "Comparison":
         """With this decision; one that it overrules stays on record."""
         earlier = self.earlier
@@ -97,7 +85,3 @@ class Comparison(Contract):
             earlier = [*earlier, CanaryDecision(**{name: getattr(self, name) for name in names})]
         new = {"decision": decision, "reason": reason, "decided_by": by, "decided_at": utc_now()}
         return self.model_copy(update={**new, "earlier": earlier})
-
-    def keep(self, places: Places) -> "Comparison":
-        self.save(self.path(places, self.model, self.version))
-        return self

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightly.io import pbtxt
-from nightly.records.base import ContractError, did_you_mean
+from nightly.io.hints import did_you_mean
+from nightly.records.base import ContractError
 
 if TYPE_CHECKING:
-    from nightly.records.config import Data, ModelConfig
+    from nightly.records.config import ModelConfig
+    from nightly.records.source_config import Data
 
 # The fields of TFDV's Schema and Feature: a misspelt one is named at once, not by the first task that reads it.
 SCHEMA_FIELDS = (
@@ -80,17 +82,6 @@ class CuratedSchema:
     def _scalar(self, message: pbtxt.Field, name: str) -> str:
         place = message.one(name)
         return pbtxt.read(self.text, place) if place else ""
-
-
-def read_schema_text(config: "ModelConfig") -> CuratedSchema:
-    """Read the model's curated schema. Raises ContractError where there is none."""
-    path = config.folder / "schema.pbtxt"
-    if not path.exists():
-        raise ContractError(
-            f"{path} is missing, and a night judges its data by it: infer one from data with "
-            f"`bin/data schema infer DATA --model {config.name} --out {path}`, and read it through"
-        )
-    return CuratedSchema(path, path.read_text())
 
 
 def misnamed(config: "ModelConfig", schema: CuratedSchema) -> list[str]:

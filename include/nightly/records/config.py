@@ -1,209 +1,107 @@
-"""A model's config.toml, validated when it is read. Both sides read it; the keys are explained where they stand."""
+"""A model's config.toml, validated when it is read. Both sides read it; docs/reference/config.md lists its keys."""
 
-import datetime as dt
 import math
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import MODELS
 from nightly.records import metrics
-from nightly.records.base import Contract, ContractError, did_you_mean, explain
-from nightly.records.columns import CuratedSchema, column_name, misnamed
+from nightly.records.base import ContractError
+from nightly.records.source_config import (
+    ComplaintsApiSource,
+    Data,
+    Days,
+    FilesSource,
+    Schedule,
+    Section,
+    without_repeats,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Days = Annotated[int, Field(ge=1, le=36_500)]
 Allowance = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]  # longer, Airflow refuses a tag
 Change = Annotated[float, Field(gt=0, le=1)]
 Factor = Annotated[float, Field(ge=1)]
 ControlName = Literal["last_accepted", "production", "same_weekday", "same_season"]
-EPOCHS = ("epoch_s", "epoch_ms")
-
-
-class Section(Contract):
-    """A part of the config. TOML knows nan and inf; as a bound, either would let everything pass."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
-class FilesSource(Section):
-    """Local files: CSV (plain, .gz or .zip) or TFRecord of tf.Example (plain or .gz), sliced by the time column."""
-
-    kind: Literal["files"] = "files"
-    path: Annotated[
-        str, Field(min_length=1)
-    ]  # a file, a folder, or `package:NAME/PATH` for a file inside a wheel of the ML environment
-    connection: str = ""  # an Airflow connection whose path, when it exists, replaces `path`
-    ended_on: dt.date | None = None  # history that ended: a run without a date is as of this day, not of today
-
-
-class ComplaintsApiSource(Section):
-    """The consumer complaint database's public search API: CSV by window of the date received."""
-
-    kind: Literal["complaints_api"] = "complaints_api"
-    url: str = "https://www.consumerfinance.gov/data-research/consumer-complaints/search/api/v1/"
-    connection: str = ""  # an Airflow connection whose host, when it exists, replaces `url`
-    timeout_seconds: Annotated[float, Field(gt=0)] = 60
-    retries: Annotated[int, Field(ge=0)] = 5
-    ended_on: dt.date | None = None
-
-
-class Schedule(Section):
-    cron: str = "0 3 * * *"
-    timezone: str = "UTC"  # of the IANA database
-
-    @field_validator("cron")
-    @classmethod
-    def _cron_comes_up(cls, cron: str) -> str:
-        try:
-            from croniter import CroniterError, croniter  # Airflow's; where it is not, nothing is scheduled
-        except ImportError:
-            return cron
-        try:
-            croniter(cron).get_next()
-        except CroniterError as error:
-            raise ValueError(f"{cron!r} is no cron expression that comes up: {error}; e.g. 0 3 * * *") from None
-        return cron
-
-    @field_validator("timezone")
-    @classmethod
-    def _timezone_exists(cls, timezone: str) -> str:
-        try:
-            ZoneInfo(timezone)
-        except (KeyError, ValueError, OSError):
-            near = did_you_mean(timezone, list(available_timezones()), otherwise="write one like Europe/Berlin")
-            raise ValueError(f"there is no time zone {timezone!r}{near}") from None
-        return timezone
-
-
-class Label(Section):
-    column: str
-    positive: list[str]  # the values that count as 1; every other recorded value is 0, a blank one is no label
-
-    @field_validator("positive")
-    @classmethod
-    def _some_value_is_positive(cls, positive: list[str]) -> list[str]:
-        if not positive:
-            raise ValueError(
-                "name at least one value of the label that counts as 1: with none, every label is negative"
-            )
-        if blank := [value for value in positive if not value.strip()]:
-            raise ValueError(f"{blank[0]!r} is blank, and a blank value is no label: take it out")
-        return _without_repeats(positive)
-
-
-class Data(Section):
-    """Columns are named as in the snapshot: the header in snake_case, unless `rename` says otherwise."""
-
-    id_columns: list[str]  # what makes a row the same row again; decides its side of the split. [] = the whole row
-    time_column: str
-    time_format: str = "%Y-%m-%d"  # strptime, or `epoch_s`, `epoch_ms`
-    label: Label
-    rename: dict[str, str] = {}  # header in the file -> column
-    ignore: list[str] = []  # columns kept in the snapshot and left out of the examples
-    look_back_days: Days = 90  # the window of a night ends at its as-of time and begins this long before
-    late_days: Annotated[int, Field(ge=0)] = 0  # rows appear this late: what is younger is not used yet
-    eval_percent: Annotated[int, Field(ge=1, le=50)] = 20
-
-    @field_validator("id_columns", "ignore")
-    @classmethod
-    def _named_once(cls, columns: list[str]) -> list[str]:
-        return _without_repeats(columns)
-
-    @field_validator("time_format")
-    @classmethod
-    def _format_tells_the_day(cls, text: str) -> str:
-        moment = dt.datetime(2016, 2, 29, 13, 14, 15, tzinfo=dt.UTC)
-        if text in EPOCHS:
-            return text
-        if "%" not in text:
-            raise ValueError(f"{text!r} is no format of strptime{did_you_mean(text, [*EPOCHS, '%Y-%m-%d'])}")
-        try:
-            day = dt.datetime.strptime(moment.strftime(text), text).date()
-        except ValueError as error:
-            raise ValueError(f"{text!r} is no format that strptime can read: {error}; e.g. %Y-%m-%d") from None
-        if day != moment.date():
-            raise ValueError(f"{text!r} does not tell year, month and day; e.g. %Y-%m-%d")
-        return text
-
-    @model_validator(mode="after")
-    def _columns_are_consistent(self) -> "Data":
-        targets = list(self.rename.values())
-        if repeated := {column for column in targets if targets.count(column) > 1}:
-            raise ValueError(f"rename gives the name {min(repeated)!r} to more than one header: give each its own")
-        for column in [*targets, *self.id_columns, self.time_column, self.label.column, *self.ignore]:
-            right = column if column in targets else self.rename.get(column, column_name(column))
-            if not column or column != right:
-                raise ValueError(f"no column has the name {column!r}; write {right or 'a name'!r}, as in the snapshot")
-        if self.label.column in self.ignore:
-            raise ValueError(
-                f"ignore leaves the label {self.label.column!r} out of the examples: take it out of ignore"
-            )
-        if self.label.column == self.time_column:
-            raise ValueError(f"{self.time_column!r} cannot be the label and the time_column: name another")
-        return self
-
-    def window_start(self, as_of: dt.datetime, look_back_days: int | None = None) -> dt.datetime:
-        """Where the window of a night begins; it ends `late_days` before that. Raises OverflowError."""
-        days = self.look_back_days if look_back_days is None else look_back_days
-        return as_of - dt.timedelta(days=self.late_days + days)
 
 
 class DataGate(Section):
-    """What a night's data must be. Drift and skew thresholds stand in the curated schema, beside their feature.
+    """What the data must satisfy. Thresholds of drift and skew stand in the curated schema, beside their feature.
 
-    docs/checks.md says what each is for, and how it was measured.
+    [Checks](../checks.md) explains each threshold, and how its default was measured.
     """
 
-    # What the night is compared with, and by how much the thresholds of drift, and of every max_… figure against a
-    # control, grow for it: the further away one is, the more has changed that is no fault. What is not named is not
-    # measured.
     controls: dict[ControlName, Annotated[float, Field(gt=0)]] = {
         "last_accepted": 1,
         "production": 1.5,
         "same_weekday": 1.5,  # four to eight weeks before
         "same_season": 3,  # the year before
     }
+    """The controls, earlier data that a night is compared with, each with a factor. The factor multiplies the
+    thresholds of drift, and every `max_…` threshold against that control: a more distant control may differ more. A
+    control that is not listed is not compared."""
     min_rows: Annotated[int, Field(ge=1)] = 1000
-    max_rejected_share: Share = 0.01  # rows that could not be read, of all rows
-    max_age_days: Annotated[float, Field(gt=0)] = 3  # the newest row, before the end of the window
-    min_label_share: Share = 0.5  # rows whose label is recorded, of all rows
-    min_rows_for_distance: Annotated[int, Field(ge=1)] = 200  # below this a drift or skew distance says nothing
-    min_rows_for_value: Annotated[int, Field(ge=1)] = 100  # below this the label's share in one value's rows is chance
-    max_rows_factor: Factor = 2  # rows against the usual, the median of what was accepted last; either way
-    max_duplicate_share: Share = 0.02  # rows with an id that was there already, of all rows
-    max_missing_days: Annotated[int, Field(ge=0)] = 0  # days of the window without rows where such days have many
-    max_doubled_days: Annotated[int, Field(ge=0)] = 0  # days of the window with far more rows than such days have
-    # Rows of any seven days in a row, of the usual ones; less is held where chance does not explain it.
+    """Fewest rows of the window."""
+    max_rejected_share: Share = 0.01
+    """Largest share of rows that could not be read."""
+    max_age_days: Annotated[float, Field(gt=0)] = 3
+    """Largest age of the newest row at the end of the window, in days."""
+    min_label_share: Share = 0.5
+    """Smallest share of rows with a label."""
+    min_rows_for_distance: Annotated[int, Field(ge=1)] = 200
+    """With fewer rows, drift and skew are not measured: a distance would be chance."""
+    min_rows_for_value: Annotated[int, Field(ge=1)] = 100
+    """With fewer rows of one value, `max_label_change_by_value` is not measured: the label's share would be chance."""
+    max_rows_factor: Factor = 2
+    """Largest ratio, either way, of the rows to the median of the nights accepted last."""
+    max_duplicate_share: Share = 0.02
+    """Largest share of rows whose id was there already."""
+    max_missing_days: Annotated[int, Field(ge=0)] = 0
+    """Most days of the window without rows, where such days have many."""
+    max_doubled_days: Annotated[int, Field(ge=0)] = 0
+    """Most days of the window with far more rows than such days have."""
     min_week_share: Share = 0.6
-    max_label_change: Change = 0.05  # of the share of positive labels, against any control
-    max_label_change_by_value: Change = 0.25  # the same in the rows of one value of a feature
-    max_missing_change: Change = 0.05  # of a feature's share of missing values, against any control
-    max_unseen_share: Change = 0.05  # rows with a value that neither the control nor the schema's domain has
-    max_range_factor: Factor = 100  # the largest number, of the control's largest
-    max_scale_factor: Factor = 10  # the median number, against the control's; either way
-    serving_days: Annotated[int, Field(ge=0)] = 30  # of logged requests that training is compared with; 0: none
+    """Smallest share of the usual rows in any seven days in a row. A week below it holds the night where chance does
+    not explain it."""
+    max_label_change: Change = 0.05
+    """Largest change of the share of positive labels, against any control."""
+    max_label_change_by_value: Change = 0.25
+    """The same among the rows with one value of a feature."""
+    max_missing_change: Change = 0.05
+    """Largest change of a feature's share of missing values, against any control."""
+    max_unseen_share: Change = 0.05
+    """Largest share of rows with a value that neither the control nor the schema's domain has."""
+    max_range_factor: Factor = 100
+    """Largest ratio of a feature's largest number to the control's largest."""
+    max_scale_factor: Factor = 10
+    """Largest ratio, either way, of a feature's median to the control's."""
+    serving_days: Annotated[int, Field(ge=0)] = 30
+    """Days of logged requests that training data is compared with. `0` compares none."""
 
 
 class SchemaReviewing(Section):
-    """A night that only a change of the schema would let go on waits for a person; a backfill never does."""
+    """A night that only needs a change of the schema to go on waits for a person. A backfill never waits."""
 
-    # So long, and then it is held. The next night starts when this one has ended: keep it below the schedule's pace.
-    hours: Annotated[float, Field(ge=0)] = 12  # 0: no night waits; proposals are recorded all the same
+    hours: Annotated[float, Field(ge=0)] = 12
+    """How long a night waits before it is held, in hours. The next night starts when this one has ended, so stay below
+    the schedule's interval. `0`: no night waits; proposals are recorded all the same."""
 
 
 class Bound(Section):
-    """One metric's bounds. `floor` and `max_drop` are for metrics where higher is better, the others where lower is."""
+    """The bounds of a metric. `floor` and `max_drop` are for metrics where higher is better."""
 
     floor: float | None = None
+    """Smallest value."""
     ceiling: float | None = None
-    max_drop: Allowance | None = None  # below the model in production, absolute
-    max_rise: Allowance | None = None  # above the model in production, absolute
+    """Largest value."""
+    max_drop: Allowance | None = None
+    """How far the metric may be below that of the model in production."""
+    max_rise: Allowance | None = None
+    """How far the metric may be above that of the model in production."""
 
     @model_validator(mode="after")
     def _one_direction(self) -> "Bound":
@@ -217,15 +115,19 @@ class Bound(Section):
 
 
 class ModelGate(Section):
-    """What a night's model must be, on the whole and per slice, against figures and against production."""
+    """What a model must satisfy, overall and per slice: fixed bounds, and changes against the model in production."""
 
-    metrics: dict[str, Bound]  # TFMA metric name (auc, auc_precision_recall, binary_crossentropy, …) -> its bounds
-    slices: list[str] = []  # columns; each value with at least min_slice_rows examples is judged by slice_metrics
+    metrics: dict[str, Bound]
+    """Metrics by their TFMA name (`auc`, `auc_precision_recall`, `binary_crossentropy`, …), each with its bounds."""
+    slices: list[str] = []
+    """Columns to slice by. `slice_metrics` bound each value that has `min_slice_rows` examples."""
     slice_metrics: dict[str, Bound] = {}
+    """Metrics of each slice, with their bounds."""
     min_slice_rows: Annotated[int, Field(ge=1)] = 100
-    # What is done when the files in production are damaged and cannot be repaired, so that there is nothing to compare
-    # with: judge by floors and ceilings alone, as in a first night, or hold the model.
+    """Fewest examples of a slice that is bounded."""
     damaged_production: Literal["bounds_only", "hold"] = "bounds_only"
+    """What to do when the files in production are damaged and cannot be repaired, so that there is nothing to compare
+    with. `bounds_only` applies floors and ceilings alone, as in a first night; `hold` holds the model."""
 
     @field_validator("metrics", "slice_metrics")
     @classmethod
@@ -238,7 +140,7 @@ class ModelGate(Section):
     @field_validator("slices")
     @classmethod
     def _sliced_once(cls, columns: list[str]) -> list[str]:
-        return _without_repeats(columns)
+        return without_repeats(columns)
 
     @model_validator(mode="after")
     def _judges_something(self) -> "ModelGate":
@@ -252,17 +154,25 @@ class ModelGate(Section):
 
 
 class Training(Section):
+    """How a model is trained."""
+
     steps: Annotated[int, Field(ge=1)] = 500
+    """Training steps."""
     batch_size: Annotated[int, Field(ge=1)] = 512
-    hyperparameters: dict[str, int | float | str | bool] = {}  # read by the model's own code
+    """Examples in a step."""
+    hyperparameters: dict[str, int | float | str | bool] = {}
+    """Values for the model's own code."""
 
 
 class Pipeline(Section):
-    """Where what grows with the rows runs. Beam is for what one machine cannot hold; below that it is slower."""
+    """Where the steps run whose work grows with the rows. Beam is slower for what one machine can hold."""
 
-    reuse: bool = True  # an earlier night's work, where data, code and config are the same (nightly.tfx.reuse)
+    reuse: bool = True
+    """Reuses the work of an earlier night where data, code and config are the same."""
     engine: Literal["in_process", "beam"] = "in_process"
-    beam_args: list[str] = []  # Beam's own options, e.g. ["--runner=FlinkRunner", "--flink_master=…"]; checked by plan
+    """`in_process` streams in the step's own process; `beam` runs a Beam job."""
+    beam_args: list[str] = []
+    """Beam's own options, such as `["--runner=FlinkRunner", "--flink_master=…"]`. `plan` checks them."""
 
     @model_validator(mode="after")
     def _args_are_beams(self) -> "Pipeline":
@@ -272,45 +182,61 @@ class Pipeline(Section):
 
 
 class Vertex(Section):
-    """A release becomes a version of the Vertex AI model of the same name, and has its alias `default`."""
+    """Registers each release in Vertex AI, as a version of the model of the same name, with the alias `default`."""
 
     project: str
+    """The Google Cloud project."""
     region: str
-    image: str  # of the serving container, e.g. us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest
-    # Replaces https://REGION-aiplatform.googleapis.com; one of http:// is sent no credentials.
+    """Its region, such as `europe-west4`."""
+    image: str
+    """The serving container, such as `us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest`."""
     endpoint: Annotated[str, Field(pattern=r"^(https?://[^/]+)?$")] = ""
-    timeout_seconds: Annotated[float, Field(gt=0)] = 1800  # until Vertex AI has the version
+    """Replaces `https://REGION-aiplatform.googleapis.com`. An endpoint of `http://` gets no credentials."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 1800
+    """How long to wait until Vertex AI has the version, in seconds."""
 
 
 class Canary(Section):
-    """A release goes to a share of the callers first, and is compared with the version in production by what they ask.
+    """Sends a release to a share of the callers first, and compares it with the version in production.
 
-    How it is decided: docs/operations.md. What is compared is the mean Brier score, (probability - label)^2, 0 to 1.
+    The comparison is by the mean Brier score, (probability - label)², from 0 to 1.
     """
 
-    # Of the callers. Clients divide them, so they must be given the same: Canary(share=...) of the client library.
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    # The smallest difference that matters. A canary that is surely less than this worse is promoted. Half of it needs
-    # four times the labels.
+    """The share of the callers. Clients divide the callers, so give them the same: `Canary(share=…)` of the client."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05  # of a wrong end, over all the nights that are looked at
-    min_labelled: Annotated[int, Field(ge=100)] = 500  # predictions with a label on each side, before any decision
-    max_days: Days = 14  # a comparison that has not decided by then ends
-    undecided: Literal["stop", "promote"] = "stop"  # like this
-    # Where labels come from later: rows of later snapshots by their id_columns, files in var/feedback/MODEL, or both.
+    """The smallest difference that matters. The canary is promoted once the interval's upper bound is below it. Half
+    the margin needs four times the labels."""
+    alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
+    """The probability of a wrong decision, over all nights that look at the comparison."""
+    min_labelled: Annotated[int, Field(ge=100)] = 500
+    """Fewest labelled predictions of each version before any decision."""
+    max_days: Days = 14
+    """How long a comparison may last, in days."""
+    undecided: Literal["stop", "promote"] = "stop"
+    """How a comparison ends that has not decided by then."""
     labels: Annotated[list[Literal["snapshots", "feedback"]], Field(min_length=1)] = ["snapshots", "feedback"]
+    """Where later labels come from: rows of later snapshots by their `id_columns`, files in `var/feedback/MODEL`, or
+    both."""
 
 
 class Release(Section):
-    """`timeout_seconds` and what follows are for a model server; where that is, NIGHTLY_SERVING_REST and …_GRPC say."""
+    """How a model is released. [Variables](variables.md#model-server-and-database) name the model server."""
 
-    keep: Annotated[int, Field(ge=2)] = 5  # versions in the serving volume; the one in use and its predecessor always
-    timeout_seconds: Annotated[float, Field(gt=0)] = 180  # until the server says that a new version is AVAILABLE
-    tolerance: Annotated[float, Field(ge=0)] = 1e-5  # between its golden predictions and those made offline, absolute
-    latency_factor: Annotated[float, Field(ge=1)] = 3  # the new version's p99, of that of the version before
-    gcs: str = ""  # gs://BUCKET/PREFIX: every release is copied there too, below the model's name
-    vertex: Vertex | None = None  # and registered in Vertex AI, from there
-    canary: Canary | None = None  # without it a release goes to all callers at once
+    keep: Annotated[int, Field(ge=2)] = 5
+    """Versions in the serving volume. The one in production and its predecessor always stay."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 180
+    """How long to wait until the server says that a new version is AVAILABLE, in seconds."""
+    tolerance: Annotated[float, Field(ge=0)] = 1e-5
+    """Largest difference between the server's golden predictions and those computed at the export, absolute."""
+    latency_factor: Annotated[float, Field(ge=1)] = 3
+    """Largest ratio of the new version's p99 latency to that of the version before."""
+    gcs: str = ""
+    """`gs://BUCKET/PREFIX`: every release is copied there, below the model's name."""
+    vertex: Vertex | None = None
+    """Registration in Vertex AI, which reads the model from `gcs`."""
+    canary: Canary | None = None
+    """A canary. Without it a release goes to all callers at once."""
 
     @model_validator(mode="after")
     def _targets_make_sense(self) -> "Release":
@@ -322,29 +248,50 @@ class Release(Section):
 
 
 class Retention(Section):
-    runs: Annotated[int, Field(ge=2)] = 14  # of these the pipeline's artifacts are kept, to run again from the middle
-    snapshots: Annotated[int, Field(ge=1)] = 30  # that were used last, whatever became of their nights
-    # More of those that an accepted or released night refers to, so many in all. Those of versions that are not removed
-    # stay anyway (release.keep). Drift is measured against baselines, which need no snapshot.
+    """What is kept."""
+
+    runs: Annotated[int, Field(ge=2)] = 14
+    """Runs whose pipeline artifacts are kept, so that they can be rerun from the middle."""
+    snapshots: Annotated[int, Field(ge=1)] = 30
+    """Snapshots that were used last, whatever became of their nights."""
     accepted_snapshots: Annotated[int, Field(ge=1)] = 60
-    baselines: Annotated[int, Field(ge=60)] = 400  # accepted statistics: a year of nights, for the same season
+    """Snapshots, in all, that an accepted or released night refers to. Those of versions that are kept stay anyway."""
+    baselines: Annotated[int, Field(ge=60)] = 400
+    """Statistics of accepted snapshots, which drift is measured against. 400 cover a year of nights, for
+    `same_season`."""
 
 
 class ModelConfig(Section):
-    name: str  # the folder's name
+    """A model's `config.toml`."""
+
+    name: str
+    """The model's name: lower-case letters, digits and `_`."""
     description: str
+    """What the model is for, in a sentence."""
     owner: Name = "ml"
+    """The owner of the DAG in Airflow."""
     tags: list[Name] = []
+    """Tags of the DAG in Airflow."""
     source: Annotated[FilesSource | ComplaintsApiSource, Field(discriminator="kind")]
+    """Where the data comes from; its keys depend on `kind`."""
     schedule: Schedule = Schedule()
+    """When a night begins."""
     data: Data
+    """The columns, and the window of a night."""
     data_gate: DataGate = DataGate()
+    """What the data must satisfy."""
     schema_review: SchemaReviewing = SchemaReviewing()
+    """How long a night waits for a person to review the schema."""
     model_gate: ModelGate
+    """What a model must satisfy."""
     training: Training = Training()
+    """How the model is trained."""
     pipeline: Pipeline = Pipeline()
+    """Where the steps run."""
     release: Release = Release()
+    """How the model is released."""
     retention: Retention = Retention()
+    """What is kept."""
 
     @field_validator("name")
     @classmethod
@@ -392,37 +339,3 @@ class ModelConfig(Section):
                     raise ContractError(f"threshold {key!r}: {part} is a value and has nothing below it")
             place[last] = value
         return ModelConfig.parse(data, where="the thresholds given for this run")
-
-
-def load_config(name: str, models: Path = MODELS) -> ModelConfig:
-    """Read and validate include/models/NAME/config.toml. Raises ContractError with every problem in it.
-
-    Where there is a curated schema, the columns must be those that it has.
-    """
-    path = models / name / "config.toml"
-    if not path.exists():
-        names = model_names(models)
-        raise ContractError(f"there is no model {name!r}: {path} does not exist" + did_you_mean(name, names))
-    try:
-        data = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise ContractError(f"{path} is not TOML: {error}") from None
-    try:
-        config = ModelConfig.model_validate({"name": name, **data})
-    except ValidationError as error:
-        raise ContractError(explain(error, ModelConfig, str(path))) from None
-    schema = path.with_name("schema.pbtxt")
-    if schema.exists() and (wrong := misnamed(config, CuratedSchema(schema, schema.read_text()))):
-        raise ContractError("\n  ".join([f"{path} is not valid:", *wrong]))
-    return config
-
-
-def _without_repeats(names: list[str]) -> list[str]:
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{min(repeated)!r} stands in it more than once: name it once")
-    return names
-
-
-def model_names(models: Path = MODELS) -> list[str]:
-    """The models there are: every folder with a config.toml."""
-    return sorted(path.parent.name for path in models.glob("*/config.toml"))

@@ -20,8 +20,9 @@ from pydantic import AwareDatetime
 
 from nightly.io.paths import Places
 from nightly.records.base import Contract
-from nightly.records.config import ModelConfig, load_config
 from nightly.records.snapshot import Delivery
+
+Trigger = Literal["scheduled", "manual", "backfill", "command"]
 
 
 class Night(Contract):
@@ -29,7 +30,7 @@ class Night(Contract):
 
     model: str
     run_id: str  # the orchestrator's
-    trigger: Literal["scheduled", "manual", "backfill", "command"]
+    trigger: Trigger
     requested_by: str
     as_of: AwareDatetime  # the window's end, exclusive: the night knows nothing later
     window_start: AwareDatetime  # inclusive
@@ -55,15 +56,6 @@ class Night(Contract):
     def in_production(self) -> int | None:
         """The version that callers get, whether the model gate can compare with it or not."""
         return self.damaged_version if self.production_version is None else self.production_version
-
-    @property
-    def window_end(self) -> dt.datetime:
-        """Exclusive: the as-of time, less the days in which rows still appear."""
-        return self.as_of - dt.timedelta(days=load_config(self.model).data.late_days)
-
-    def config(self) -> ModelConfig:
-        """The model's config with this night's overrides."""
-        return load_config(self.model).with_overrides(self.overrides)
 
 
 class StepError(Contract):
@@ -101,9 +93,9 @@ class SnapshotRef(Contract):
     created: bool  # False: the same content was there already
     delivery: Delivery | None = None  # None: recorded by an older version, which did not keep it
 
-    def no_data(self, night: Night) -> str:
+    def no_data(self, window_start: dt.datetime, window_end: dt.datetime) -> str:
         """Say that the night's window has no rows, and where the rows are that the source has."""
-        window = f"from {_moment(night.window_start)} to {_moment(night.window_end)}"
+        window = f"from {_moment(window_start)} to {_moment(window_end)}"
         extent = f" ({self.delivery.extent})" if self.delivery else ""
         return f"the source has no rows {window}{extent}"
 
@@ -136,6 +128,11 @@ class Reason(Contract):
     enough: int | None = None  # below this many it is not judged
     values: list[Contribution] = []  # those that contribute most
     rows: list[str] = []  # examples, as FILE:ROW of the snapshot, from 0
+
+
+def beyond(check: str, figure: float, threshold: float) -> bool:
+    """Whether the figure breaks its threshold: strictly below that of a min_… check, strictly above any other's."""
+    return figure < threshold if check.startswith("min_") else figure > threshold
 
 
 class GateResult(Contract):

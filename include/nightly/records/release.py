@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, model_validator
 
 from nightly.records.base import Contract
 
@@ -45,6 +45,21 @@ class ReleaseRecord(Contract):
     canary_share: float | None = None  # of the callers, that it goes to first; None: it goes to all at once
     canary_since: AwareDatetime | None = None
     details: dict[str, Any] = {}
+    removed_from: str = ""  # the state that it had before it was removed
+
+    @property
+    def taken_back(self) -> bool:
+        """Whether a rollback, a person or the verification has quarantined it; it may have been removed since."""
+        return "quarantined" in (self.state, self.removed_from)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _removed_from(cls, data: Any) -> Any:
+        """Records of older versions have the state before the removal in the reason only."""
+        if isinstance(data, dict) and data.get("state") == "removed" and "removed_from" not in data:
+            state = str(data.get("why", "")).partition(":")[0]
+            return {**data, "removed_from": state if state in ("quarantined", "unverified") else "released"}
+        return data
 
 
 NOT_RELEASED = "not_released.json"

@@ -4,8 +4,6 @@ In a night's folder: schema_proposal.json (SchemaProposal, by the data gate), sc
 shows), schema_review.json (SchemaReview), and schema_answers.jsonl, the answers before that one.
 """
 
-import os
-from pathlib import Path
 from typing import Literal
 
 from pydantic import AwareDatetime
@@ -67,35 +65,6 @@ class SchemaReview(Contract):
             return f"no answer to the proposed schema change: {self.reason}{before}"
         became = f" as version {self.version}" if self.version else ""
         return f"{self.by} {self.decision} the proposed schema change{became}: {self.reason}{before}"
-
-    def keep(self, folder: Path) -> "SchemaReview":
-        """Make this the night's answer; those before it stay on record. Gives it with them.
-
-        The same answer again, as of a task's second try, is the one that is there.
-        """
-        if (folder / REVIEW).exists():
-            there = SchemaReview.load(folder / REVIEW)
-            if there.model_copy(update={"answered_at": self.answered_at, "earlier": []}) == self:
-                return there
-        kept = self.model_copy(update={"earlier": set_aside_review(folder)})
-        kept.save(folder / REVIEW)
-        return kept
-
-
-def set_aside_review(folder: Path) -> list[SchemaReview]:
-    """Let the night in `folder` have no answer now, if it had one; gives all its answers so far, oldest first."""
-    review, answers = folder / REVIEW, folder / ANSWERS
-    lines = answers.read_text().splitlines() if answers.exists() else []
-    if review.exists():
-        line = SchemaReview.load(review).model_copy(update={"earlier": []}).model_dump_json()
-        if line not in lines[-1:]:  # a process may have died before the next line
-            with answers.open("a") as file:
-                file.write(f"{line}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            lines.append(line)
-        review.unlink()
-    return [SchemaReview.parse(line, where=str(answers)) for line in lines]
 
 
 class SchemaVersion(Contract):

@@ -32,6 +32,14 @@ class TruncatedBody(Contract):
     text: str = ""  # the beginning of the row that is cut
 
 
+class UnnamedColumn(Contract):
+    """A column whose header is blank, as pandas writes above its index."""
+
+    file: str
+    position: int  # from 1
+    column: str  # the name that it has got
+
+
 class Delivery(Contract):
     """What came for one night, before it was a snapshot.
 
@@ -47,6 +55,7 @@ class Delivery(Contract):
     rejected: list[RejectedCount] = []
     truncated: list[TruncatedBody] = []
     without_newline: list[str] = []  # files of text whose last line has no newline
+    unnamed: list[UnnamedColumn] = []
 
     @property
     def rejected_rows(self) -> int:

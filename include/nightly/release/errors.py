@@ -1,9 +1,10 @@
 """What can go wrong with a release, one class a kind."""
 
 from nightly.io import space
+from nightly.io.errors import DamageError, UserError
 
 
-class ReleaseError(RuntimeError):
+class ReleaseError(UserError, RuntimeError):
     """A release cannot be made or found; the message says what, where, and what to do."""
 
 
@@ -11,7 +12,7 @@ class WithdrawnError(ReleaseError):
     """The model of this run was released and taken back: a retry does not bring it back."""
 
 
-class DamagedError(ReleaseError):
+class DamagedError(ReleaseError, DamageError):
     """The files of a version are not those of its record."""
 
 

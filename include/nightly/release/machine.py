@@ -5,7 +5,7 @@ import socket
 import uuid
 from pathlib import Path
 
-from nightly.records.base import write_atomically
+from nightly.io.atomic import write_atomically
 from nightly.records.release import Machine
 
 FILE = "machine.json"

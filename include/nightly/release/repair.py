@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+from nightly.io.files import hash_file
 from nightly.io.paths import Places
 from nightly.records.config import ModelConfig
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError
-from nightly.release.files import hash_file
 from nightly.release.store import ReleaseStore
 
 
@@ -25,11 +25,11 @@ def repair(places: Places, config: ModelConfig, version: int) -> dict[str, str]:
     has no whole copy.
     """
     store = ReleaseStore(places.serving, places.releases, config.name)
-    record = store.record(version)
-    damage = store.damage(record, store.find(version))
+    record = store.disk.record(version)
+    damage = store.disk.damage(record, store.disk.find(version))
     if not damage:
         return {}
-    folders = [places.pipeline / config.name, store.folder]
+    folders = [places.pipeline / config.name, store.disk.folder]
     looked_in = [str(folder) for folder in folders]
     lost = damage.keys() & record.files.keys()
     with ExitStack() as stack:
@@ -49,7 +49,7 @@ def repair(places: Places, config: ModelConfig, version: int) -> dict[str, str]:
             raise DamagedError(
                 f"{config.name} {version} is damaged ({wrong}), and no whole copy is in {' or '.join(looked_in)}"
             )
-        store.replace(record, copies)
+        store.replace_files(record, copies)
     return {name: origins.get(name, "") for name in sorted(damage)}
 
 

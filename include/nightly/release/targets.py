@@ -50,11 +50,11 @@ def release_targets(config: ModelConfig, store: ReleaseStore) -> list[ReleaseTar
 def publish(config: ModelConfig, store: ReleaseStore, record: ReleaseRecord) -> ReleaseRecord:
     """Publish what is in production to every target, and note in its record what came of it. Raises NotPublished."""
     targets = release_targets(config, store)
-    if targets and record.version != store.production():
+    if targets and record.version != store.disk.production():
         log.warning("%s %s is not in production any more: it is not published", record.model, record.version)
         return record
     for target in targets:
-        said = target.publish(record, store.find(record.version))
+        said = target.publish(record, store.disk.find(record.version))
         record = store.note(record.version, {target.name: said})
         log.info("%s %s is published: %s", record.model, record.version, said)
     retire(config, store)
@@ -64,5 +64,5 @@ def publish(config: ModelConfig, store: ReleaseStore, record: ReleaseRecord) -> 
 def retire(config: ModelConfig, store: ReleaseStore) -> None:
     """Take from every target what was rolled back or has grown old. Raises NotPublished."""
     for target in reversed(release_targets(config, store)):  # what refers to files goes before the files
-        if gone := target.retire(store.records()):
+        if gone := target.retire(store.disk.records()):
             log.info("%s: retired %s", target.name, ", ".join(map(str, gone)))

@@ -5,189 +5,189 @@ whoever takes the lock next completes what was renamed, and clears away what was
 """
 
 import datetime as dt
-import fcntl
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nightly.io.space import check_space
-from nightly.records.base import sync_folder
+from nightly.io import space
+from nightly.io.atomic import sync_path
+from nightly.io.files import copy_file, copy_files, hash_file
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError, SpaceError
-from nightly.release.files import copy_file, copy_files, hash_file, hash_files
-from nightly.release.versions import ASIDE, LIVE, PARSES_AS_INTEGER, Versions
+from nightly.release.versions import ASIDE, LIVE, PARSES_AS_INTEGER, Versions, hash_version
 
 LOG = logging.getLogger(__name__)
 
 UNIX_SECONDS = range(10**9, 10**10)  # 2001 to 2286; a 14-digit date would win against every one of them for ever
 
 
-class Transitions(Versions):
-    """The changes that a ReleaseStore is made of, each made while the lock is held."""
+class Transitions:
+    """The changes that a ReleaseStore is made of. Each is made while the lock is held (Versions.locked)."""
 
-    @contextmanager
-    def locked(self, wait: bool = True) -> Iterator[None]:
-        """One process at a time for this model. The lock ends with the process that holds it, however it ends.
+    def __init__(self, disk: Versions) -> None:
+        self.disk = disk
+        self.model = disk.model
 
-        Raises BlockingIOError where another has it and is not to be waited for.
-        """
-        self.releases.mkdir(parents=True, exist_ok=True)
-        with open(self.releases / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not wait:
-                    raise
-                LOG.info("waiting for another release of %s to end (%s)", self.model, file.name)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    def replace(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
-        """Put copies in the place of files of a version, each in one rename; files that are not of the release go.
-
-        So a server that loads the version meanwhile never reads half a file. Raises ReleaseError.
-        """
-        with self.locked():
-            self._recover()
-            folder, staging = self.find(record.version), self.folder / f".staging-{record.version}"
-            try:
-                for name, copy in copies.items():
-                    (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                    copy_file(copy, staging / name)
-                    if hash_file(staging / name) != record.files[name]:
-                        raise DamagedError(f"the copy of {copy} in {staging} differs: was it changed meanwhile? Retry.")
-                for name in copies:
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    self._rename(staging / name, folder / name)
-                for name in self.damage(record, folder).keys() - record.files.keys():
-                    (folder / name).unlink()
-            except OSError as error:
-                raise ReleaseError(f"{folder} could not be repaired (no file in it is half): {error}") from error
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
-            LOG.warning("repaired %s %s: %s", self.model, record.version, ", ".join(sorted(copies)) or "nothing lost")
-
-    def _recover(self) -> None:
+    def recover(self) -> None:
         """Bring folder and records together again after a process that died between the two."""
-        for leftover in [self._first_staging(), *self.folder.glob(".staging-*"), *self.releases.glob(".*.json.*")]:
+        folder, records = self.disk.folder, self.disk.releases
+        for leftover in [self._first_staging(), *folder.glob(".staging-*"), *records.glob(".*.json.*")]:
             if leftover.is_dir():
                 LOG.warning("clearing away %s, left by a release that did not end", leftover)
                 shutil.rmtree(leftover)
             else:
                 leftover.unlink(missing_ok=True)
-        for record in self.records():
-            renamed = self._place(record.version).exists()
+        for record in self.disk.records():
+            renamed = self.disk.place(record.version).exists()
             if record.state == "releasing" and renamed:
-                LOG.warning("completing %s, whose release died after the rename", self._place(record.version))
+                LOG.warning("completing %s, whose release died after the rename", self.disk.place(record.version))
                 try:
                     self._complete(record)
                 except DamagedError as error:
                     LOG.error("%s", error)
-            elif record.state == "releasing" and self._aside("unverified", record.version).exists():
-                self._save(record, state="unverified", why="the release that was to verify it died")
+            elif record.state == "releasing" and self.disk.aside("unverified", record.version).exists():
+                self.save(record, state="unverified", why="the release that was to verify it died")
             elif record.state == "releasing":
-                self._record_path(record.version).unlink()
+                self.disk.record_path(record.version).unlink()
             elif record.state in (*LIVE, "unverified") and not renamed and (state := self._moved_aside(record)):
-                self._save(record, state=state, why="the process that took it out of sight died before it said why")
-            elif record.state == "released" and not renamed and self._aside("removed", record.version).exists():
-                self._save(record, state="removed", why="older than the versions kept")
-        unverified = {self._aside(r.state, r.version) for r in self.records() if r.state == "unverified"}
-        for leftover in [*self.folder.glob("removed-*"), *set(self.folder.glob("unverified-*")) - unverified]:
+                self.save(record, state=state, why="the process that took it out of sight died before it said why")
+            elif record.state == "released" and not renamed and self.disk.aside("removed", record.version).exists():
+                self.save(record, state="removed", why="older than the versions kept")
+        unverified = {self.disk.aside(r.state, r.version) for r in self.disk.records() if r.state == "unverified"}
+        for leftover in [*folder.glob("removed-*"), *set(folder.glob("unverified-*")) - unverified]:
             shutil.rmtree(leftover)
 
     def _moved_aside(self, record: ReleaseRecord) -> str | None:
         """The state that the folder of `record` has by its name and the record has not; None where they agree."""
-        there = [state for state in ASIDE if self._aside(state, record.version).exists()]
+        there = [state for state in ASIDE if self.disk.aside(state, record.version).exists()]
         return there[0] if there and record.state not in there else None
 
-    def _check_volume(self) -> None:
+    def check_volume(self) -> None:
         """A serving volume that is not mounted looks like an empty folder: nothing may be released into that."""
-        lost = [record.version for record in self.records() if record.state == "released"]
-        if lost and not self.versions():
+        lost = [record.version for record in self.disk.records() if record.state == "released"]
+        if lost and not self.disk.released():
             raise ReleaseError(
-                f"{self.releases} says that {self.model} {lost[-1]} is in production, and {self.folder} has no version "
-                "of it. Is the serving volume mounted? If its versions were deleted on purpose, delete their records."
+                f"{self.disk.releases} says that {self.model} {lost[-1]} is in production, and {self.disk.folder} has "
+                "no version of it. Is the serving volume mounted? If its versions were deleted on purpose, delete "
+                "their records."
             )
 
-    def _check_space(self, source: Path, files: dict[str, str]) -> None:
+    def check_space(self, source: Path, files: dict[str, str]) -> None:
         needed = sum((source / name).stat().st_size for name in files)
-        check_space({self.folder: needed}, f"a release of {source}", SpaceError)
+        space.check_space({self.disk.folder: needed}, f"a release of {source}", SpaceError)
 
-    def _next_version(self, now: float) -> int:
+    def next_version(self, now: float) -> int:
         """Unix seconds, and greater than any number that was ever given, so that a client never sees it change."""
-        names = [name.removeprefix("quarantined-").removeprefix("unverified-") for name in self._names()]
+        names = [name.removeprefix("quarantined-").removeprefix("unverified-") for name in self.disk.names()]
         names = [name for name in names if PARSES_AS_INTEGER.fullmatch(name)]
         odd = sorted(name for name in names if not re.fullmatch(r"[1-9]\d{9}", name, re.ASCII))
         if odd:
             raise ReleaseError(
-                f"{self.folder} holds {', '.join(map(repr, odd))}: TensorFlow Serving reads that as a version number, "
-                "and it is not Unix seconds (10 digits), so that it cannot be ordered with releases. Move it away."
+                f"{self.disk.folder} holds {', '.join(map(repr, odd))}: TensorFlow Serving reads that as a version "
+                "number, and it is not Unix seconds (10 digits), so that it cannot be ordered with releases. Move it "
+                "away."
             )
-        version = max([int(now), *(int(name) + 1 for name in names), *(r.version + 1 for r in self.records())])
+        version = max([int(now), *(int(name) + 1 for name in names), *(r.version + 1 for r in self.disk.records())])
         if version not in UNIX_SECONDS:
             raise ReleaseError(f"the next version of {self.model} would be {version}: is this machine's clock right?")
         return version
 
-    def _publish(self, source: Path, record: ReleaseRecord) -> ReleaseRecord:
-        final = self._place(record.version)
-        if self.folder.exists():
-            staging, renamed, to = (staged := self.folder / f".staging-{record.version}"), staged, final
+    def publish(self, source: Path, record: ReleaseRecord) -> ReleaseRecord:
+        final = self.disk.place(record.version)
+        if self.disk.folder.exists():
+            staging, renamed, to = (staged := self._staging(record.version)), staged, final
         else:
-            staging, renamed, to = self._first_staging() / final.name, self._first_staging(), self.folder
+            staging, renamed, to = self._first_staging() / final.name, self._first_staging(), self.disk.folder
         LOG.info("releasing %s %s: %s files from %s", self.model, record.version, len(record.files), source)
         try:
             copy_files(source, staging, renamed)
-            if hash_files(staging) != record.files:
+            if hash_version(staging) != record.files:
                 raise DamagedError(f"the copy in {staging} differs from {source}: was it changed meanwhile? Retry.")
-            record.save(self._record_path(record.version))
+            record.save(self.disk.record_path(record.version))
         except OSError as error:
             self._abandon(renamed, record)
             raise ReleaseError(f"{source} could not be copied to {staging}, nothing was released: {error}") from error
         except BaseException:
             self._abandon(renamed, record)
             raise
-        self._rename(renamed, to)
+        self.rename(renamed, to)
         return self._complete(record)
 
     def _abandon(self, staging: Path, record: ReleaseRecord) -> None:
         shutil.rmtree(staging, ignore_errors=True)
-        self._record_path(record.version).unlink(missing_ok=True)
+        self.disk.record_path(record.version).unlink(missing_ok=True)
 
     def _complete(self, record: ReleaseRecord) -> ReleaseRecord:
         """What has its number is read once more under it, and then recorded as released."""
         try:
-            self.verify(record.version)
+            self.disk.verify(record.version)
         except DamagedError as error:
-            self._withdraw(record, str(error), "unverified")  # the disk's fault: a retry copies the model again
+            self.withdraw(record, str(error), "unverified")  # the disk's fault: a retry copies the model again
             raise
         state = "verifying" if record.server else "released"
-        record = self._save(record, state=state, released_at=dt.datetime.now(dt.UTC))
+        record = self.save(record, state=state, released_at=dt.datetime.now(dt.UTC))
         LOG.info("%s %s %s in %s", state, self.model, record.version, record.path)
         return record
 
-    def _withdraw(self, record: ReleaseRecord, why: str, state: str = "quarantined") -> ReleaseRecord:
+    def withdraw(self, record: ReleaseRecord, why: str, state: str = "quarantined") -> ReleaseRecord:
         # The folder first: a bad version must be gone even if this process dies before it can say why.
-        aside = self._aside(state, record.version)
-        places = (self._place(record.version), self._aside("unverified", record.version))
+        aside = self.disk.aside(state, record.version)
+        places = (self.disk.place(record.version), self.disk.aside("unverified", record.version))
         if folder := next((place for place in places if place != aside and place.exists()), None):
-            self._rename(folder, aside)
+            self.rename(folder, aside)
         elif record.state in ("quarantined", "removed"):
             return record
         LOG.warning("%s %s %s: %s", state, self.model, record.version, why)
-        return self._save(record, state=state, why=why)
+        return self.save(record, state=state, why=why)
 
-    def _rename(self, old: Path, new: Path) -> None:
+    def replace_files(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
+        """Put copies in the place of files of a version, each in one rename; files that are not of the release go.
+
+        So a server that loads the version meanwhile never reads half a file. Raises ReleaseError.
+        """
+        folder, staging = self.disk.find(record.version), self._staging(record.version)
+        try:
+            for name, copy in copies.items():
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                copy_file(copy, staging / name)
+                if hash_file(staging / name) != record.files[name]:
+                    raise DamagedError(f"the copy of {copy} in {staging} differs: was it changed meanwhile? Retry.")
+            for name in copies:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                self.rename(staging / name, folder / name)
+            for name in self.disk.damage(record, folder).keys() - record.files.keys():
+                (folder / name).unlink()
+        except OSError as error:
+            raise ReleaseError(f"{folder} could not be repaired (no file in it is half): {error}") from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        LOG.warning("repaired %s %s: %s", record.model, record.version, ", ".join(sorted(copies)) or "nothing lost")
+
+    def remove(self, record: ReleaseRecord, why: str) -> None:
+        """Delete the files of a version that is too old to be kept; its record stays."""
+        disk, aside = self.disk, record.state in ASIDE
+        place = disk.aside(record.state, record.version) if aside else disk.place(record.version)
+        removed = disk.aside("removed", record.version)
+        if place.exists():
+            self.rename(place, removed)
+        why = f"{record.state}: {record.why}" if aside else why
+        self.save(record, state="removed", removed_from=record.state, why=why)
+        shutil.rmtree(removed, ignore_errors=True)
+
+    def rename(self, old: Path, new: Path) -> None:
         old.rename(new)
-        sync_folder(new.parent)
+        sync_path(new.parent)
 
-    def _save(self, record: ReleaseRecord, **changes: Any) -> ReleaseRecord:
+    def save(self, record: ReleaseRecord, **changes: Any) -> ReleaseRecord:
         record = record.model_copy(update=changes)
-        record.save(self._record_path(record.version))
+        record.save(self.disk.record_path(record.version))
         return record
 
     def _first_staging(self) -> Path:
-        return self.serving / f".staging-{self.model}"
+        return self.disk.serving / f".staging-{self.model}"
+
+    def _staging(self, version: int) -> Path:
+        return self.disk.folder / f".staging-{version}"

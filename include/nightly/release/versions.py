@@ -16,11 +16,14 @@ alone. So the model's folder itself appears in one rename too, with its first ve
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from nightly.io.files import NotPlainFileError, differences, hash_files
+from nightly.io.locks import locked
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError
-from nightly.release.files import differences, hash_files
 
 LOG = logging.getLogger(__name__)
 
@@ -30,7 +33,7 @@ PARSES_AS_INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 
 
 class Versions:
-    """One model's versions in the volume `serving`, and their records in `releases`."""
+    """One model's versions in the volume `serving`, and their records in `releases`: what is there."""
 
     def __init__(self, serving: Path, releases: Path, model: str) -> None:
         self.model = model
@@ -38,13 +41,24 @@ class Versions:
         self.folder = self.serving / model
         self.releases = Path(releases) / model
 
+    @contextmanager
+    def locked(self, wait: bool = True) -> Iterator[None]:
+        """Let one process at a time change this model's versions, or look at them while nothing changes.
+
+        Raises BlockingIOError where another has the lock and is not to be waited for.
+        """
+        path = self.releases / ".lock"
+        message = "waiting for another release of %s to end (%s)"
+        with locked(path, wait=wait, on_wait=lambda: LOG.info(message, self.model, path)):
+            yield
+
     def production(self) -> int | None:
         """What stable clients get: the newest released version on disk. None before the first release."""
-        return max(self.versions(), default=None)
+        return max(self.released(), default=None)
 
     def canary(self) -> ReleaseRecord | None:
         """The version that is being compared with the one in production, if there is one."""
-        found = [r for r in self.records() if r.state == "canary" and self._place(r.version).is_dir()]
+        found = [r for r in self.records() if r.state == "canary" and self.place(r.version).is_dir()]
         return found[-1] if found else None
 
     def waits_for(self, run_id: str) -> str:
@@ -57,7 +71,7 @@ class Versions:
             f"(bin/releases canary {self.model})"
         )
 
-    def versions(self) -> list[int]:
+    def released(self) -> list[int]:
         """Released versions on disk, oldest first. What has a number and no record is reported, and left out."""
         for name in self.unrecorded():
             LOG.warning(
@@ -66,12 +80,12 @@ class Versions:
                 self.folder / name,
                 self.releases,
             )
-        return sorted(r.version for r in self.records() if r.state == "released" and self._place(r.version).is_dir())
+        return sorted(r.version for r in self.records() if r.state == "released" and self.place(r.version).is_dir())
 
     def unrecorded(self) -> list[str]:
         """Names in the model's folder that TensorFlow Serving takes for versions and no record knows."""
         known = {str(record.version) for record in self.records()}
-        return sorted(name for name in self._names() if PARSES_AS_INTEGER.fullmatch(name) and name not in known)
+        return sorted(name for name in self.names() if PARSES_AS_INTEGER.fullmatch(name) and name not in known)
 
     def undecided(self) -> bool:
         """Whether a release goes on, or has died before its version was verified."""
@@ -85,7 +99,7 @@ class Versions:
     def record(self, version: int) -> ReleaseRecord:
         """The record of `version`. Raises ReleaseError, naming the versions there are."""
         try:
-            return ReleaseRecord.load(self._record_path(version))
+            return ReleaseRecord.load(self.record_path(version))
         except FileNotFoundError:
             there = ", ".join(str(record.version) for record in self.records()) or "none"
             raise ReleaseError(
@@ -94,7 +108,7 @@ class Versions:
 
     def find(self, version: int) -> Path:
         """The folder of `version`'s files, in sight or not. Raises ReleaseError when they are gone."""
-        for folder in (self._place(version), *(self._aside(state, version) for state in ASIDE)):
+        for folder in (self.place(version), *(self.aside(state, version) for state in ASIDE)):
             if folder.is_dir():
                 return folder
         record = self.record(version)
@@ -103,29 +117,37 @@ class Versions:
     def verify(self, version: int) -> ReleaseRecord:
         """Hash every file of `version` on disk. Raises DamagedError, naming what differs from the record."""
         record = self.record(version)
-        if damage := self.damage(record, self._place(version)):
+        if damage := self.damage(record, self.place(version)):
             raise DamagedError(
-                f"{self._place(version)} ({record.state}) is not what was released: {'; '.join(damage.values())}. "
+                f"{self.place(version)} ({record.state}) is not what was released: {'; '.join(damage.values())}. "
                 f"Repair it: bin/releases repair {self.model} {version}"
             )
         return record
 
     def damage(self, record: ReleaseRecord, folder: Path) -> dict[str, str]:
         """Each file in `folder` that is not what was released, or is missing there, and what is wrong with it."""
-        return differences(record.files, hash_files(folder) if folder.is_dir() else {})
+        return differences(record.files, hash_version(folder) if folder.is_dir() else {})
 
-    def _loadable(self) -> list[int]:
+    def loadable(self) -> list[int]:
         """The versions that the server finds in the model's folder, whatever their records say."""
-        return sorted(int(name) for name in self._names() if re.fullmatch(r"\d+", name, re.ASCII))
+        return sorted(int(name) for name in self.names() if re.fullmatch(r"\d+", name, re.ASCII))
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
         return [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
 
-    def _place(self, version: int) -> Path:
+    def place(self, version: int) -> Path:
         return self.folder / str(version)
 
-    def _aside(self, state: str, version: int) -> Path:
+    def aside(self, state: str, version: int) -> Path:
         return self.folder / f"{state}-{version}"
 
-    def _record_path(self, version: int) -> Path:
+    def record_path(self, version: int) -> Path:
         return self.releases / f"{version}.json"
+
+
+def hash_version(folder: Path) -> dict[str, str]:
+    """Return path -> sha256 of the files in a version's folder. Raises ReleaseError for what is not a plain file."""
+    try:
+        return hash_files(folder)
+    except NotPlainFileError as error:
+        raise ReleaseError(str(error)) from None

@@ -17,7 +17,6 @@ place is free at once while its steps run on. A step ends with its supervisor.
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -31,11 +30,14 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from nightly.io import variables
+from nightly.io.locks import locked
 from nightly.io.machine import socket_address
 from nightly.io.paths import ROOT
+from nightly.io.processes import end_group
 from nightly.runtime import preloaded
 
-IDLE_SECONDS = float(os.environ.get("NIGHTLY_HOST_IDLE_SECONDS", 900))
+IDLE_SECONDS = float(variables.HOST_IDLE_SECONDS.read())
 GRACE_SECONDS = 5  # between asking a child to end and ending it
 
 log = logging.getLogger("nightly.host")
@@ -140,28 +142,22 @@ def _wait(child: int, connection: socket.socket) -> tuple[int, int]:
         ready = {descriptor for descriptor, _ in poller.poll(waiting)}
         if process in ready:
             _, status, used = os.wait4(child, 0)
-            _end_group(child, signal.SIGKILL)  # nothing that it started outlives it
+            end_group(child, signal.SIGKILL)  # nothing that it started outlives it
             os.close(process)
             return os.waitstatus_to_exitcode(status), used.ru_maxrss * 1024
-        _end_group(child, signal.SIGKILL if asked else signal.SIGTERM)
+        end_group(child, signal.SIGKILL if asked else signal.SIGTERM)
         if not asked:
             poller.unregister(connection)
             asked, waiting = True, GRACE_SECONDS * 1000
 
 
-def _end_group(leader: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, number)
-
-
 def main(path: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    with open(path.with_suffix(".lock"), "w") as lock:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = stack.enter_context(locked(path.with_suffix(".lock"), wait=False))
         except BlockingIOError:
             return 0  # another host is there, or on its way
-        os.set_inheritable(lock.fileno(), False)
         began = time.monotonic()
         preloaded.import_libraries()
         code = preloaded.ProjectCode()

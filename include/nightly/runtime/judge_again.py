@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from nightly.io.paths import Places
+from nightly.nights.steps import DATA_STEPS
 from nightly.runtime import worker
 
 log = logging.getLogger("nightly")
-
-STEPS = ("snapshot", "examples", "statistics", "schema", "example_validator", "drift_skew", "data_gate")
 
 
 def run(night_folder: Path, places: Places) -> dict[str, Any]:
     """What the data gate decides."""
     found: dict[str, Any] = {}
-    for step in STEPS:
+    for step in DATA_STEPS:
         log.info("%s, again", step)
         found = worker.step_function(step)(night_folder, places)
     return found

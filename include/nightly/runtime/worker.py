@@ -16,8 +16,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from nightly.io import variables
+from nightly.io.atomic import write_atomically
 from nightly.io.paths import Places
-from nightly.records.base import write_atomically
 from nightly.runtime.processes import end_with
 
 log = logging.getLogger("nightly")
@@ -43,6 +44,11 @@ def step_function(step: str) -> Callable[[Path, Places], dict[str, Any]]:
     return lambda night_folder, places: runner.run_node(step, night_folder, places)
 
 
+def describe(error: BaseException) -> str:
+    """Return a step's error in one sentence, as it stands in the night's records."""
+    return f"{type(error).__name__}: {error}"
+
+
 def run(step: str, night_folder: Path, result_file: Path) -> int:
     """Run `step` and write what came of it; the exit status says whether it worked."""
     set_up_logging()
@@ -53,7 +59,7 @@ def run(step: str, night_folder: Path, result_file: Path) -> int:
         log.info("%s took %.1f s", step, time.monotonic() - began)
     except Exception as error:
         log.exception("%s failed after %.1f s", step, time.monotonic() - began)
-        result, status = {"error": f"{type(error).__name__}: {error}"}, 1
+        result, status = {"error": describe(error), "kind": type(error).__name__}, 1
     text = json.dumps(result)
     try:
         write_atomically(result_file, text.encode())
@@ -71,7 +77,7 @@ def set_up_logging() -> None:
     root.handlers = [handler]
     if root.level != logging.INFO:  # which the warm host has set already
         root.setLevel(logging.INFO)
-    if os.environ.get("NIGHTLY_LOG_LEVEL", "").upper() == "DEBUG":
+    if variables.LOG_LEVEL.read().upper() == "DEBUG":
         log.setLevel(logging.DEBUG)
         return
     # On the handler, since TFX and Beam set the levels of these loggers themselves.

@@ -7,10 +7,12 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from nightly.io.errors import UserError
+
 KINDS = ("drift", "skew")
 
 
-class SchemaError(ValueError):
+class SchemaError(UserError, ValueError):
     """A schema that cannot be used; the message names the feature and what to write instead."""
 
 

@@ -5,20 +5,19 @@ project runs lies in NIGHTLY_SCHEMAS. It holds as long as the curated schema tha
 that is edited, the curated one is the schema again, and the versions on the old one are superseded.
 """
 
-import contextlib
-import fcntl
 import hashlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
+from nightly.io.atomic import write_atomically
+from nightly.io.errors import UserError
+from nightly.io.locks import locked
 from nightly.io.paths import MODELS, Places
-from nightly.records.base import write_atomically
 from nightly.records.night import Night, utc_now
 from nightly.records.schema import PROPOSAL, SchemaProposal, SchemaReview, SchemaVersion
+from nightly.schemas.reviews import save_review
 
 
-class SchemaVersionError(Exception):
+class SchemaVersionError(UserError):
     """A version cannot be read or made; the message says why and what to do."""
 
 
@@ -88,7 +87,7 @@ class SchemaStore:
         reason = " ".join(reason.split())
         if not reason:
             raise SchemaVersionError("a schema change is not approved without a reason: say why it is right")
-        with self._locked():
+        with locked(self.folder / ".lock"):
             held = self.holding()
             base = self.text(held.version if held else 0)
             asked = sha256(proposal.text)
@@ -119,22 +118,12 @@ class SchemaStore:
 
     def adopt(self) -> SchemaVersion:
         """Put the version that holds into the model's folder, to be committed. Raises SchemaVersionError, OSError."""
-        with self._locked():
+        with locked(self.folder / ".lock"):
             held = self.holding()
             if held is None:
                 raise SchemaVersionError(f"{self.model} has no approved version that holds: the curated schema does")
             write_atomically(self.curated, self.text(held.version).encode())
             return held
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def answer(
@@ -162,7 +151,7 @@ def answer(
         version=version,
         answered_at=utc_now(),
     )
-    return review.keep(night_folder)
+    return save_review(night_folder, review)
 
 
 def sha256(text: str) -> str:

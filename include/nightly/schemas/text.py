@@ -11,10 +11,11 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from nightly.io import pbtxt
+from nightly.io.errors import UserError
 from nightly.io.pbtxt import Field
 
 
-class SchemaEditError(Exception):
+class SchemaEditError(UserError):
     """The text is written in a way that cannot be edited; a person has to."""
 
 

@@ -6,9 +6,9 @@ each release where the environment names a server. NIGHTLY_SERVING_REST, NIGHTLY
 NIGHTLY_SERVING_BASE_PATH, the serving volume as the server sees it, win over the record.
 """
 
-import os
 from pathlib import Path
 
+from nightly.io import variables
 from nightly.io.paths import Places
 from nightly.records.base import Contract, ContractError
 
@@ -29,7 +29,7 @@ def path(places: Places) -> Path:
 
 def find_address(places: Places) -> ServerAddress | None:
     """The model server's address, or None where none is known. Raises ContractError for half a configuration."""
-    rest, grpc = (os.environ.get(f"NIGHTLY_SERVING_{name}", "") for name in ("REST", "GRPC"))
+    rest, grpc = variables.SERVING_REST.read(), variables.SERVING_GRPC.read()
     if rest and grpc:
         return ServerAddress(rest=rest, grpc=grpc, base_path=base_path(places))
     if rest or grpc:
@@ -42,7 +42,7 @@ def find_address(places: Places) -> ServerAddress | None:
 def base_path(places: Places) -> str:
     """The serving volume as the server sees it."""
     recorded = _recorded(places)
-    return os.environ.get("NIGHTLY_SERVING_BASE_PATH", "") or (recorded.base_path if recorded else str(places.serving))
+    return variables.SERVING_BASE_PATH.read() or (recorded.base_path if recorded else str(places.serving))
 
 
 def record(places: Places, address: ServerAddress) -> None:

@@ -12,10 +12,9 @@ from nightly.release.store import ReleaseStore
 from nightly.release.versions import LIVE
 from nightly.serving.address import find_address
 from nightly.serving.models_config import CANARY, FILE, STABLE, LiveConfig
+from nightly.serving.server import CALL_SECONDS
+from nightly.serving.verify import NOT_REACHED
 from nightly_client import Client, ServingError
-
-CALL_SECONDS = 10.0
-NOT_REACHED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 class Disagreement(Contract):
@@ -35,7 +34,7 @@ class ServerAsked(Contract):
 
 def disagreements(places: Places, store: ReleaseStore) -> list[Disagreement]:
     """Between the records, the disk and models.config. Changes nothing; waits for a release that is going on."""
-    with store.locked():
+    with store.disk.locked():
         return [*_on_disk(store), *_in_file(places, store)]
 
 
@@ -72,23 +71,23 @@ def _answering(client: Client, model: str, label: str) -> int | None:
 
 
 def _labels(store: ReleaseStore) -> dict[str, int]:
-    canary = store.canary()
-    found = {STABLE: store.production(), CANARY: canary.version if canary else None}
+    canary = store.disk.canary()
+    found = {STABLE: store.disk.production(), CANARY: canary.version if canary else None}
     return {label: version for label, version in found.items() if version is not None}
 
 
 def _on_disk(store: ReleaseStore) -> Iterator[Disagreement]:
-    for name in store.unrecorded():
+    for name in store.disk.unrecorded():
         yield Disagreement(
-            what=f"{store.folder / name} is served, and no record in {store.releases} knows it",
-            action=f"move {store.folder / name} out of {store.serving}",
+            what=f"{store.disk.folder / name} is served, and no record in {store.disk.releases} knows it",
+            action=f"move {store.disk.folder / name} out of {store.disk.serving}",
         )
-    for record in store.records():
+    for record in store.disk.records():
         yield from _of_record(store, record)
 
 
 def _of_record(store: ReleaseStore, record: ReleaseRecord) -> Iterator[Disagreement]:
-    folder = store.folder / str(record.version)
+    folder = store.disk.folder / str(record.version)
     title = f"{store.model} {record.version}"
     if record.state in ("releasing", "verifying"):
         yield Disagreement(
@@ -102,7 +101,7 @@ def _of_record(store: ReleaseStore, record: ReleaseRecord) -> Iterator[Disagreem
         )
     elif record.state in LIVE:
         try:
-            store.verify(record.version)
+            store.disk.verify(record.version)
         except DamagedError as error:
             yield Disagreement(what=str(error), action=f"bin/releases repair {title}")
     elif folder.is_dir():
@@ -131,7 +130,7 @@ def _in_file(places: Places, store: ReleaseStore) -> Iterator[Disagreement]:
                 f"at {version or 'no version'}",
                 action=serve,
             )
-        elif label not in (STABLE, CANARY) and not (store.folder / str(labels[label])).is_dir():
+        elif label not in (STABLE, CANARY) and not (store.disk.folder / str(labels[label])).is_dir():
             yield Disagreement(
                 what=f"{FILE} has the label {label!r} of {store.model} at {labels[label]}, which is not on disk",
                 action=serve,

@@ -20,7 +20,6 @@ before it says why. A model is in the file while it has a version to serve: Tens
 every model in it has one.
 """
 
-import fcntl
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -29,8 +28,9 @@ from typing import Any
 
 from google.protobuf import text_format
 
+from nightly.io.atomic import write_atomically
+from nightly.io.locks import locked
 from nightly.io.paths import Places
-from nightly.records.base import write_atomically
 from nightly.release.errors import ReleaseNotVerified
 from nightly.release.store import ReleaseStore
 from nightly.serving.address import base_path
@@ -95,9 +95,7 @@ class LiveConfig:
         :param load: how many of them, the newest first, the server shall have loaded
         :param served: False takes the model out
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path.with_name(f".{FILE}.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two models may be released at a time
+        with locked(self.path.with_name(f".{FILE}.lock")):  # two models may be released at a time
             before = self.path.read_text() if self.path.exists() else EMPTY
             text = self._changed(before, model, labels, sorted(loadable)[-load:], load, served)
             write_atomically(self.path, text.encode())
@@ -136,9 +134,9 @@ def write(places: Places, base_path: str) -> Path:
         write_atomically(live.path, EMPTY.encode())
     for model in sorted(known):
         store = ReleaseStore(places.serving, places.releases, model)
-        production, canary = store.production(), store.canary()
+        production, canary = store.disk.production(), store.disk.canary()
         labels = {STABLE: production, CANARY: canary.version if canary else None}
-        loadable = store.versions() + ([canary.version] if canary else [])
+        loadable = store.disk.released() + ([canary.version] if canary else [])
         with live.changing(model, labels, loadable, served=production is not None):
             pass
     return live.path

@@ -1,5 +1,5 @@
-"""Production goes back to an earlier version. The command is `python -m nightly.cli.releases rollback`; Airflow's DAG
-`rollback` runs `step`.
+"""Production goes back to an earlier version. The command is `bin/releases rollback`; Airflow's DAG `rollback` runs
+`step`.
 
 What was newer, be it a canary, is quarantined, on disk: so it survives a restart of the server, and no retry releases
 it again. The version gone back to is then the one that the model gate compares with, and its snapshot's statistics are
@@ -7,6 +7,7 @@ the last that drift is measured against.
 """
 
 import logging
+import tempfile
 import time
 from itertools import count
 from pathlib import Path
@@ -14,15 +15,15 @@ from typing import Any
 
 from nightly.baselines import withdraw_after
 from nightly.io.paths import Places
-from nightly.records.canary import Comparison
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.night import utc_now
 from nightly.records.release import Rollback
+from nightly.release.comparisons import comparisons, save_comparison
 from nightly.release.errors import NotConfirmed, ProductionChanged, ReleaseError
 from nightly.release.store import ANY, ReleaseStore
 from nightly.release.targets import retire
 from nightly.release.versions import LIVE
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 
 log = logging.getLogger("nightly")
 
@@ -59,10 +60,10 @@ def roll_back(places: Places, request: Path) -> Rollback:
     server = find_server(places, asked.model, config.release)
     if asked.from_version is None:  # resolved once: `previous` means another version after half the work
         store.settle(server)  # a version that nobody has verified is no version to go back from
-        with store.locked():
+        with store.disk.locked():
             asked = _resolved(asked, store)
             asked.save(request)
-    restored = store.record(asked.version)
+    restored = store.disk.record(asked.version)
     why = f"rolled back to {asked.version} by {asked.requested_by}: {asked.reason}"
     not_confirmed: NotConfirmed | None = None
     try:
@@ -75,9 +76,10 @@ def roll_back(places: Places, request: Path) -> Rollback:
     baselines = withdraw_after(places.baselines, asked.model, restored.run_id, restored.snapshot_id)
     asked = asked.model_copy(update={"baselines": asked.baselines + [baseline.snapshot_id for baseline in baselines]})
     asked.save(request)
-    for comparison in Comparison.all(places, asked.model):
+    for comparison in comparisons(places, asked.model):
         if comparison.version in asked.withdrawn and not comparison.decision:
-            comparison.decided("stop", why, asked.requested_by).model_copy(update={"done_at": utc_now()}).keep(places)
+            stopped = comparison.decided("stop", why, asked.requested_by)
+            save_comparison(places, stopped.model_copy(update={"done_at": utc_now()}))
     retire(config, store)
     if not_confirmed:  # another try asks the server again, and does no more on disk
         raise not_confirmed
@@ -88,27 +90,33 @@ def roll_back(places: Places, request: Path) -> Rollback:
     return done
 
 
+def roll_back_now(places: Places, asked: Rollback) -> Rollback:
+    """Do what `asked` says, for a person at a command line. Raises as `roll_back` does."""
+    with tempfile.TemporaryDirectory(prefix="rollback-") as folder:
+        return roll_back(places, asked.save(Path(folder) / REQUEST))
+
+
 def _unused(folder: Path) -> Path:
     """A name of its own for each record: two rollbacks may end in one second."""
     return next(path for second in count(int(time.time())) if not (path := folder / f"{second}.json").exists())
 
 
 def _resolved(asked: Rollback, store: ReleaseStore) -> Rollback:
-    versions = store.versions()
+    versions = store.disk.released()
     if not versions:
-        raise ReleaseError(f"{asked.model} has no version in production in {store.folder}: there is no way back")
+        raise ReleaseError(f"{asked.model} has no version in production in {store.disk.folder}: there is no way back")
     if asked.version is None:
         if len(versions) < 2:
             raise ReleaseError(
-                f"{asked.model} {versions[0]} is the only version in {store.folder}: there is no previous one. "
-                "Quarantined ones are listed by `python -m nightly.cli.releases list`."
+                f"{asked.model} {versions[0]} is the only version in {store.disk.folder}: there is no previous one. "
+                "Quarantined ones are listed by `bin/releases list`."
             )
         asked = asked.model_copy(update={"version": versions[-2], "previous": True})
     elif asked.version not in versions:
-        record = store.record(asked.version)  # raises for one that never was
+        record = store.disk.record(asked.version)  # raises for one that never was
         there = ", ".join(map(str, versions))
         raise ReleaseError(
             f"{asked.model} {asked.version} is {record.state}: it cannot be gone back to, but {there} can"
         )
-    newer = [record.version for record in store.records() if record.version > asked.version and record.state in LIVE]
+    newer = [r.version for r in store.disk.records() if r.version > asked.version and r.state in LIVE]
     return asked.model_copy(update={"from_version": versions[-1], "withdrawn": newer})

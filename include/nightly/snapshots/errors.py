@@ -1,7 +1,9 @@
 """What can go wrong between a body and a snapshot, one class a kind."""
 
+from nightly.io.errors import DamageError, UserError
 
-class SnapshotError(Exception):
+
+class SnapshotError(UserError):
     """No snapshot could be made or found; the message says what, where, and what to do."""
 
 
@@ -32,5 +34,5 @@ class SnapshotNotFoundError(SnapshotError):
     """No snapshot of that id, or several."""
 
 
-class DamagedSnapshotError(SnapshotError):
+class DamagedSnapshotError(SnapshotError, DamageError):
     """A snapshot whose files are not those of its manifest."""

@@ -4,8 +4,6 @@ import datetime as dt
 import functools
 import hashlib
 import logging
-import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from nightly.records.base import did_you_mean
+from nightly.io.hints import did_you_mean
 from nightly.records.columns import column_name
-from nightly.records.config import Data, ModelConfig
+from nightly.records.config import ModelConfig
 from nightly.records.night import Download, Night, SnapshotRef
-from nightly.records.snapshot import Delivery, TruncatedBody
+from nightly.records.snapshot import Delivery, TruncatedBody, UnnamedColumn
+from nightly.records.source_config import Data
 from nightly.schemas.curated import SchemaError, read_schema
+from nightly.snapshots.body import MARKED, ROW, Body, RowTest, unmark
+from nightly.snapshots.csv_rows import as_csv
 from nightly.snapshots.errors import (
     ColumnError,
     SnapshotError,
@@ -27,19 +28,12 @@ from nightly.snapshots.errors import (
     TruncatedBodyError,
     UnreadableBodyError,
 )
-from nightly.snapshots.readers import MARKED, ROW, Body, as_csv, bodies, read, unmark
+from nightly.snapshots.parsing import parse_numbers, parse_times
+from nightly.snapshots.readers import bodies, read
 from nightly.snapshots.rejects import Rejects
 from nightly.snapshots.store import TYPES, SnapshotStore
 
 log = logging.getLogger("nightly")
-
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-# What Arrow's own parser reads strictly, without a look at each distinct value.
-ISO_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
-EPOCH_UNITS = {"epoch_s": 1_000_000, "epoch_ms": 1_000}  # in microseconds
-LAST_MOMENT = 253_402_300_800_000_000  # the year 10000
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-PLAIN = {pa.int64(): r"^-?\d{1,18}$", pa.float64(): r"^-?\d+(\.\d+)?$"}
 
 
 def ingest(
@@ -115,6 +109,7 @@ def _ingest(
             rejected=rejects.counts(),
             truncated=truncated,
             without_newline=[body.name for body, _ in streams if body.without_newline],
+            unnamed=_unnamed(streams),
         )
         if not builder.rows:
             if truncated:
@@ -172,11 +167,22 @@ def _truncated(streams: list[tuple[Body, dict[str, str]]]) -> list[TruncatedBody
     return [TruncatedBody(file=body.name, reason=body.truncated, text=body.cut_row) for body in bodies]
 
 
+def _unnamed(streams: list[tuple[Body, dict[str, str]]]) -> list[UnnamedColumn]:
+    unnamed = [
+        UnnamedColumn(file=body.name, position=body.headers.index(header) + 1, column=names[header])
+        for body, names in streams
+        for header in body.unnamed
+    ]
+    for column in unnamed:
+        log.warning("%s: column %s has no name in the header; it is %r", column.file, column.position, column.column)
+    return unnamed
+
+
 def column_names(body: Body, rename: dict[str, str]) -> dict[str, str]:
     """Each header of `body` -> its column: `rename`, or in snake_case. Raises ColumnError where two become one."""
     names: dict[str, str] = {}
     for header in body.headers:
-        name = rename.get(header) or column_name(header)
+        name = rename.get(body.unnamed.get(header, header)) or rename.get(header) or column_name(header)
         other = next((known for known, taken in names.items() if taken == name), None)
         if other is not None or not name or name == ROW:
             what = f"has the name of {other!r}, {name!r}" if other else f"makes no name: {name!r}"
@@ -193,7 +199,7 @@ def _columns(names: list[dict[str, str]], data: Data, schema: Path) -> dict[str,
             raise ColumnError(
                 f"there is no column {column!r}, which the model's config needs{did_you_mean(column, found)}"
             )
-    headers = {header for renamed in names for header in renamed}
+    headers = {header for renamed in names for header in renamed} | {""}
     for header in sorted(set(data.rename) - headers):
         log.warning("data.rename: no body has the header %r", header)
     for renamed in names:
@@ -293,70 +299,7 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
     return batch.column(name) if name in batch.schema.names else pa.nulls(batch.num_rows, pa.string())
 
 
-def parse_times(texts: pa.StringArray, time_format: str) -> pa.TimestampArray:
-    """Text -> UTC; null where it is blank or not of this format. A time without a zone is UTC."""
-    if time_format in EPOCH_UNITS:
-        numbers, _ = parse_numbers(texts, pa.int64())
-        unit = EPOCH_UNITS[time_format]
-        bound = LAST_MOMENT // unit
-        numbers = pc.if_else(pc.and_(pc.greater(numbers, -bound), pc.less(numbers, bound)), numbers, None)
-        return pc.multiply(numbers, unit).cast(TYPES["timestamp"])
-    if time_format in ISO_FORMATS and pc.all(pc.equal(pc.utf8_length(texts), _length(time_format))).as_py():
-        try:
-            return texts.cast(pa.timestamp("us")).cast(TYPES["timestamp"])
-        except pa.ArrowInvalid:
-            pass  # some are bad: find out which
-    # Python's strptime is strict where Arrow's takes February 30 for March 1; days repeat, so each is read once.
-    encoded = texts.dictionary_encode()
-    moments = [_microseconds(text, time_format) for text in encoded.dictionary.to_pylist()]
-    return pa.array(moments, TYPES["timestamp"]).take(encoded.indices)
-
-
-def _length(time_format: str) -> int:
-    return len(EPOCH.strftime(time_format))
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _microseconds(text: str, time_format: str) -> int | None:
-    try:
-        moment = dt.datetime.strptime(text.strip(), time_format)
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    return (moment - EPOCH) // dt.timedelta(microseconds=1)
-
-
-def parse_numbers(texts: pa.StringArray, kind: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
-    """Text -> int64 or float64, and where it is no number.
-
-    Blank is null; 3.0 is an integer too; nan and inf are no numbers.
-    """
-    try:
-        values = texts.cast(kind)
-    except pa.ArrowInvalid:
-        plain = pc.match_substring_regex(texts, PLAIN[kind])
-        values = pc.if_else(plain, texts, None).cast(kind)
-        odd = pc.invert(plain).fill_null(False)
-        parsed = [_number(text, kind) for text in texts.filter(odd).to_pylist()]
-        values = pc.replace_with_mask(values, odd, pa.array(parsed, kind))
-    if pa.types.is_floating(kind):
-        values = pc.if_else(pc.is_finite(values), values, None)
-    return values, pc.and_(texts.is_valid(), values.is_null())
-
-
-def _number(text: str, kind: pa.DataType) -> int | float | None:
-    text = text.strip()
-    if not NUMBER.fullmatch(text):
-        return None
-    if pa.types.is_floating(kind):
-        return float(text) if math.isfinite(float(text)) else None
-    number = int(text) if text.lstrip("+-").isdigit() else float(text)
-    if not math.isfinite(number) or number != int(number) or not -(2**63) <= number < 2**63:
-        return None
-    return int(number)
-
-
-def _row_test(body: Body, renamed: dict[str, str], data: Data):
+def _row_test(body: Body, renamed: dict[str, str], data: Data) -> RowTest:
     """Whether fields are a row of `body`: as many as its header has, with a time where the time is."""
     place = next((n for n, header in enumerate(body.headers) if renamed[header] == data.time_column), None)
 

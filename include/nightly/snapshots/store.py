@@ -23,13 +23,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightly.io.owned import own_folder, owned_folder, remove_abandoned
+from nightly.io.atomic import sync_file, sync_path
+from nightly.io.files import hash_file
+from nightly.io.hints import did_you_mean
+from nightly.io.locks import locked_folder
+from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.space import check_space, full_disk_explained
-from nightly.records.base import did_you_mean, sync_folder
 from nightly.records.night import utc_now
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
-from nightly.snapshots.whole import MANIFEST, read_manifest, sha256_of, verified
+from nightly.snapshots.whole import MANIFEST, read_manifest, verified
 
 log = logging.getLogger("nightly")
 
@@ -54,7 +57,7 @@ class SnapshotStore:
         """Every snapshot's, damaged ones' too."""
         return sorted(path.name for path in self.folder.glob("[!.]*/"))
 
-    def list(self) -> list[SnapshotManifest]:
+    def manifests(self) -> list[SnapshotManifest]:
         """Every snapshot that has its files, the oldest first; the log names the damaged ones."""
         whole, damaged = self.survey(content=False)
         for error in damaged:
@@ -100,7 +103,7 @@ class SnapshotStore:
         """
         self._sweep()
         last_use = {name: self.path(name).stat().st_mtime for name in self.ids()}
-        newest = sorted(last_use, key=last_use.get, reverse=True)
+        newest = sorted(last_use, key=last_use.__getitem__, reverse=True)
         kept = {*newest[:keep], *[name for name in newest if name in referred][:keep_referred], *always}
         removed = [name for name in newest if name not in kept]
         for name in removed:
@@ -130,13 +133,13 @@ class SnapshotStore:
 
     def _publish(self, built: Path, snapshot_id: str) -> SnapshotManifest | None:
         """Give `built` its name, in place of a damaged snapshot of that name; where a whole one has it, return that."""
-        with own_folder(self.folder):
+        with locked_folder(self.folder):
             if whole := self._use(snapshot_id):
                 return whole
             if self.path(snapshot_id).exists():
                 self._remove(snapshot_id)
             built.rename(self.path(snapshot_id))
-            sync_folder(self.folder)
+            sync_path(self.folder)
         return None
 
     def _remove(self, snapshot_id: str) -> None:
@@ -227,7 +230,7 @@ class SnapshotBuilder:
             **details,
         )
         manifest.save(folder / MANIFEST)
-        sync_folder(folder)
+        sync_path(folder)
         if existing := self.store._publish(folder, snapshot_id):
             return existing, False  # another creator of the same content was first
         return manifest, True
@@ -248,7 +251,8 @@ class SnapshotBuilder:
 
     def _write_shards(self, folder: Path, order: np.ndarray, label: str) -> tuple[list[SnapshotFile], dict[str, int]]:
         shards = [order[start : start + SHARD_ROWS] for start in range(0, len(order), SHARD_ROWS)]
-        files, labels = [], Counter()
+        files: list[SnapshotFile] = []
+        labels: Counter[str] = Counter()
         for first in range(0, len(shards), OPEN_SHARDS):
             chosen = shards[first : first + OPEN_SHARDS]
             self._distribute(chosen)
@@ -268,13 +272,12 @@ class SnapshotBuilder:
         table = table.take(pa.array(np.argsort(np.argsort(rows))))
         with path.open("wb") as opened:
             pq.write_table(table, opened, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-            opened.flush()
-            os.fsync(opened.fileno())
-        labels = Counter()
+            sync_file(opened)
+        labels: Counter[str] = Counter()
         if label in self.columns:
             for item in pc.value_counts(table.column(label).cast(pa.string())).to_pylist():
                 labels[item["values"] or ""] += item["counts"]
-        file = SnapshotFile(name=path.name, rows=table.num_rows, bytes=path.stat().st_size, sha256=sha256_of(path))
+        file = SnapshotFile(name=path.name, rows=table.num_rows, bytes=path.stat().st_size, sha256=hash_file(path))
         return file, labels
 
     def _distribute(self, shards: list[np.ndarray]) -> None:

@@ -1,8 +1,8 @@
 """Whether a snapshot on disk still is what its manifest says."""
 
-import hashlib
 from pathlib import Path
 
+from nightly.io.files import hash_file
 from nightly.records.base import ContractError
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError
@@ -45,17 +45,12 @@ def verified(folder: Path, *, content: bool = True) -> SnapshotManifest:
     return manifest
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _difference(path: Path, expected: SnapshotFile, content: bool) -> str:
     try:
         size = path.stat().st_size
         if size != expected.bytes:
             return f"has {size:,} bytes instead of {expected.bytes:,}"
-        return "has changed" if content and sha256_of(path) != expected.sha256 else ""
+        return "has changed" if content and hash_file(path) != expected.sha256 else ""
     except OSError as error:
         return f"cannot be read ({error.strerror})"
 

@@ -4,8 +4,8 @@ import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
 
-from nightly.records.config import ComplaintsApiSource, FilesSource
 from nightly.records.night import Download, utc_now
+from nightly.records.source_config import ComplaintsApiSource, FilesSource
 from nightly.sources import complaints_api, files
 from nightly.sources.errors import SourceError
 

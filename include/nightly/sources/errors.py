@@ -1,7 +1,9 @@
 """What can go wrong with a source, one class a kind."""
 
+from nightly.io.errors import UserError
 
-class SourceError(Exception):
+
+class SourceError(UserError):
     """A source could not give its bodies; the message says what, where, and what to do."""
 
 

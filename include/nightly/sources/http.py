@@ -9,7 +9,6 @@ import binascii
 import gzip
 import hashlib
 import logging
-import os
 import random
 import re
 import shutil
@@ -25,8 +24,8 @@ import requests
 import urllib3
 from urllib3.util.retry import Retry
 
+from nightly.io.atomic import sync_file, sync_path
 from nightly.io.space import SpaceError, check_space, full_disk_explained
-from nightly.records.base import sync_folder
 from nightly.records.night import DownloadedFile
 from nightly.sources.errors import (
     ChecksumError,
@@ -158,8 +157,7 @@ class _Transfer:
                     while chunk := response.raw.read1(CHUNK, decode_content=False):
                         file.write(chunk)
                         self.size += len(chunk)
-                    file.flush()
-                    os.fsync(file.fileno())
+                    sync_file(file)
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError, OSError) as error:
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.filename:
                 raise  # the disk, not the network
@@ -210,7 +208,7 @@ class _Transfer:
             raise HtmlPageError(f"{self.origin} answered with an HTML page instead of data: {_excerpt(start)}")
         sha256, size = _digest(self.part, "sha256").hex(), self.part.stat().st_size
         self.part.replace(self.target)
-        sync_folder(self.target.parent)
+        sync_path(self.target.parent)
         log.info("%s: %s bytes, sha256 %s", self.origin, f"{size:,}", sha256[:12])
         return DownloadedFile(path=str(self.target.absolute()), bytes=size, sha256=sha256, origin=self.origin)
 
@@ -266,8 +264,7 @@ class _Transfer:
                 plain.open("wb") as file,
             ):
                 shutil.copyfileobj(source, file, CHUNK)
-                file.flush()
-                os.fsync(file.fileno())
+                sync_file(file)
             plain.replace(self.part)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             plain.unlink(missing_ok=True)

@@ -8,8 +8,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx.components.example_validator import executor as example_validator
 from tfx.components.statistics_gen import executor as statistics_gen
 
-from nightly.baselines import Control
-from nightly.release.files import differences, hash_files
+from nightly.io.files import differences, hash_files
+from nightly.records.baseline import Control
 
 log = logging.getLogger("nightly")
 

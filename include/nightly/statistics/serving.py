@@ -20,6 +20,7 @@ from pydantic import AwareDatetime
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from nightly.examples.encoding import as_features
+from nightly.models import config_of
 from nightly.prediction_log import FIELDS, DamagedLogError, read
 from nightly.records.base import Contract
 from nightly.records.config import ModelConfig
@@ -89,7 +90,7 @@ def compare(
 
     :param predictions: the folder where clients of the model log
     """
-    config = night.config()
+    config = config_of(night)
     days = config.data_gate.serving_days
     about = Requests(folder=str(predictions), start=night.as_of - dt.timedelta(days=days), end=night.as_of)
     if not days:

@@ -7,11 +7,9 @@ so that a file lock around each is all it takes.
 """
 
 import contextlib
-import fcntl
 import itertools
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,13 +17,14 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 from tfx.orchestration.portable.mlmd import event_lib
 from tfx.proto.orchestration import pipeline_pb2
 
-from nightly.io.owned import has_owner, own
+from nightly.compat.tfx import PersistentMetadata
+from nightly.io import variables
+from nightly.io.locks import has_owner, locked
 from nightly.io.paths import Places
 from nightly.records.base import Contract
 from nightly.records.night import Night
@@ -41,7 +40,7 @@ Execution = metadata_store_pb2.Execution
 
 def connection_config(places: Places, model: str) -> metadata_store_pb2.ConnectionConfig:
     """PostgreSQL where NIGHTLY_METADATA_DB names one (postgresql://user:password@host:port/name), else SQLite."""
-    url = os.environ.get("NIGHTLY_METADATA_DB", "")
+    url = variables.METADATA_DB.read()
     if not url:
         return metadata.sqlite_metadata_connection_config(str(places.metadata / f"{model}.sqlite"))
     parts = urlsplit(url)
@@ -58,32 +57,20 @@ def connection_config(places: Places, model: str) -> metadata_store_pb2.Connecti
     return config
 
 
-class NightlyMetadata(metadata.Metadata):
-    """TFX's metadata handle for a model, entered by one process at a time: of this model, or in PostgreSQL of all.
-
-    It connects once. TFX's connects, and looks through the tables, each of the ten times that a node enters it.
-    """
+class NightlyMetadata(PersistentMetadata):
+    """The metadata handle for a model, entered by one process at a time: of this model, or in PostgreSQL of all."""
 
     def __init__(self, places: Places, model: str) -> None:
         config = connection_config(places, model)
         super().__init__(config)
         sqlite = config.HasField("sqlite")
         self._lock_path = Path(config.sqlite.filename_uri + ".lock") if sqlite else places.run / "metadata.lock"
-        self._lock: int | None = None
-        self._connected: mlmd.MetadataStore | None = None
+        self._lock = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        if self._users == 0:
-            self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        if self._connected is None:
-            super().__enter__()
-            self._connected = self._store
-        else:
-            self._store = self._connected
-            self._users += 1
-        return self
+        if not self.entered:
+            self._lock.enter_context(locked(self._lock_path))
+        return super().__enter__()
 
     def __exit__(
         self,
@@ -92,9 +79,8 @@ class NightlyMetadata(metadata.Metadata):
         trace: TracebackType | None = None,
     ) -> None:
         super().__exit__(kind, error, trace)
-        if self._lock is not None and self._users == 0:
-            os.close(self._lock)
-            self._lock = None
+        if not self.entered:
+            self._lock.close()
 
 
 def keep(node: Artifact | Execution, name: str, contract: Contract) -> None:
@@ -187,7 +173,7 @@ def close_abandoned(handle: NightlyMetadata, model: str, nights: Path, root: Pat
 def node_lock(night_folder: Path, node_id: str) -> Iterator[None]:
     """Hold the file that says that the node runs; one that stays behind without an owner says that it died."""
     lock = night_folder / f"{RUNNING}{node_id}"
-    with own(lock):
+    with locked(lock):
         yield
         lock.unlink(missing_ok=True)
 

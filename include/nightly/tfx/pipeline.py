@@ -4,16 +4,20 @@ Airflow runs one node of it a task (include/nightly/tfx/runner.py). It also runs
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.types import standard_artifacts
+from tfx.types import BaseChannel, standard_artifacts
 
 from nightly.baselines import controls_of
 from nightly.io.paths import Places, safe_name
+from nightly.models import config_of
+from nightly.records.baseline import Control
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, SnapshotRef
 from nightly.schemas.store import SchemaStore
@@ -33,128 +37,189 @@ PREPROCESSING_FN = "nightly.training.transforming.preprocessing_fn"  # calls the
 RUN_FN = "nightly.training.run.run_fn"  # for every model that does not bring its own
 
 
-def create_pipeline(night: Night, places: Places) -> tfx.dsl.Pipeline:
-    """The night's pipeline: from its snapshot to its release. A node's id is the name of its Airflow task."""
-    config = night.config()
-    folder = str(night.folder(places))
-    snapshot = SnapshotRef.load(night.folder(places) / "snapshot.json")
-    manifest = read_manifest(Path(snapshot.path))
-    controls = controls_of(places, night, config.data_gate.controls)
-    label = config.data.label
-    schema_file = SchemaStore(places, night.model).path(night.schema_version)
-    metrics = sorted({*config.model_gate.metrics, *config.model_gate.slice_metrics})
-    beam_args = json.dumps(config.pipeline.beam_args) if config.pipeline.engine == "beam" else ""
+@dataclass(frozen=True)
+class PipelineInputs:
+    """All that the pipeline of a night is built from, read from disk before."""
 
-    examples = SnapshotExampleGen(
-        snapshot=snapshot.path,
-        columns="\n".join(name for name in manifest.columns if name not in config.data.ignore),
-        id_columns="\n".join(config.data.id_columns or manifest.columns),
-        label=label.column,
-        eval_percent=config.data.eval_percent,
-        beam_args=beam_args,
-    ).with_id("examples")
-    statistics = InProcessStatisticsGen(examples=examples.outputs["examples"], beam_args=beam_args).with_id(
-        "statistics"
+    night: Night
+    config: ModelConfig
+    places: Places
+    snapshot: Path
+    columns: list[str]  # of the snapshot
+    controls: list[Control]
+    schema_file: Path
+    production_model: Path | None  # the version that the evaluator compares with; None where there is none
+    run_fn: str  # the import path
+
+    @property
+    def night_folder(self) -> str:
+        return str(self.night.folder(self.places))
+
+    @property
+    def beam_args(self) -> str:
+        """The options of the steps that run on Beam, as JSON; "" to run in this process."""
+        pipeline = self.config.pipeline
+        return json.dumps(pipeline.beam_args) if pipeline.engine == "beam" else ""
+
+
+def read_inputs(night: Night, places: Places) -> PipelineInputs:
+    """Read what the night's pipeline is built from. Raises DamagedSnapshotError, SchemaVersionError, ContractError."""
+    config, snapshot = config_of(night), Path(SnapshotRef.load(night.folder(places) / "snapshot.json").path)
+    return PipelineInputs(
+        night=night,
+        config=config,
+        places=places,
+        snapshot=snapshot,
+        columns=list(read_manifest(snapshot).columns),
+        controls=controls_of(places, night, config.data_gate.controls),
+        schema_file=SchemaStore(places, night.model).path(night.schema_version),
+        production_model=_production_model(night, places),
+        run_fn=f"include.models.{config.name}.model.run_fn" if _brings_run_fn(config) else RUN_FN,
     )
-    schema = tfx.components.ImportSchemaGen(schema_file=str(schema_file)).with_id("schema")
-    example_validator = tfx.components.ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
-    ).with_id("example_validator")
+
+
+def create_pipeline(inputs: PipelineInputs) -> tfx.dsl.Pipeline:
+    """Build the night's pipeline, from its snapshot to its release. A node's id is the name of its Airflow task."""
+    data = _data_nodes(inputs)
+    model = _model_nodes(inputs, data)
+    release = Release(
+        model=model["infra_validator"].outputs["servable"],
+        evaluation=model["evaluator"].outputs["evaluation"],
+        data_blessing=data["data_gate"].outputs["blessing"],
+        model_blessing=model["model_gate"].outputs["blessing"],
+        infra_blessing=model["infra_validator"].outputs["blessing"],
+        night_folder=inputs.night_folder,
+    ).with_id("release")
+    return tfx.dsl.Pipeline(
+        pipeline_name=inputs.night.model,
+        pipeline_root=str(inputs.places.pipeline / inputs.night.model),
+        components=[*data.values(), *model.values(), release],
+        metadata_connection_config=connection_config(inputs.places, inputs.night.model),
+        enable_cache=False,
+    )
+
+
+def _data_nodes(inputs: PipelineInputs) -> dict[str, BaseNode]:
+    """The nodes up to the data gate, by id."""
+    night, data = inputs.night, inputs.config.data
+    examples = SnapshotExampleGen(
+        snapshot=str(inputs.snapshot),
+        columns="\n".join(name for name in inputs.columns if name not in data.ignore),
+        id_columns="\n".join(data.id_columns or inputs.columns),
+        label=data.label.column,
+        eval_percent=data.eval_percent,
+        beam_args=inputs.beam_args,
+    )
+    statistics = InProcessStatisticsGen(examples=examples.outputs["examples"], beam_args=inputs.beam_args)
+    schema = tfx.components.ImportSchemaGen(schema_file=str(inputs.schema_file))
+    measured = {"statistics": statistics.outputs["statistics"], "schema": schema.outputs["schema"]}
+    example_validator = tfx.components.ExampleValidator(**measured)
     drift_skew = DriftSkewValidator(
-        statistics=statistics.outputs["statistics"],
-        schema=schema.outputs["schema"],
-        controls=json.dumps([control.model_dump(mode="json") for control in controls]),
+        **measured,
+        controls=json.dumps([control.model_dump(mode="json") for control in inputs.controls]),
         thresholds=json.dumps(night.overrides, sort_keys=True),
-        predictions=str(places.predictions / night.model),
-        night_folder=folder,
-    ).with_id("drift_skew")
+        predictions=str(inputs.places.predictions / night.model),
+        night_folder=inputs.night_folder,
+    )
     data_gate = DataGate(
-        statistics=statistics.outputs["statistics"],
-        schema=schema.outputs["schema"],
+        **measured,
         anomalies=example_validator.outputs["anomalies"],
         drift_skew=drift_skew.outputs["anomalies"],
         requests=drift_skew.outputs["requests"],
-        night_folder=folder,
-    ).with_id("data_gate")
+        night_folder=inputs.night_folder,
+    )
+    return _with_ids(
+        examples=examples,
+        statistics=statistics,
+        schema=schema,
+        example_validator=example_validator,
+        drift_skew=drift_skew,
+        data_gate=data_gate,
+    )
+
+
+def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[str, BaseNode]:
+    """The nodes from the transform to the model's validation, by id."""
+    config, gate = inputs.config, inputs.config.model_gate
+    examples, schema = data["examples"].outputs["examples"], data["schema"].outputs["schema"]
     transform = _transform(config, examples, schema)
-    transform.add_upstream_node(data_gate)
+    transform.add_upstream_node(data["data_gate"])
     trainer = tfx.components.Trainer(
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
-        schema=schema.outputs["schema"],
-        run_fn=f"include.models.{config.name}.model.run_fn" if _brings_run_fn(config) else RUN_FN,
-        train_args=tfx.proto.TrainArgs(num_steps=night.train_steps),
+        schema=schema,
+        run_fn=inputs.run_fn,
+        train_args=tfx.proto.TrainArgs(num_steps=inputs.night.train_steps),
         eval_args=tfx.proto.EvalArgs(),
         custom_config={
             "model": config.name,
             "batch_size": config.training.batch_size,
             "hyperparameters": config.training.hyperparameters,
         },
-    ).with_id("trainer")
-    production = _production_model(night, places)
+    )
+    production = _production_node(inputs)
+    baseline = {"baseline_model": production.outputs["result"]} if production else {}
     evaluator = SideBySideEvaluator(
-        examples=examples.outputs["examples"],
+        examples=examples,
         model=trainer.outputs["model"],
-        label=label.column,
-        positive=json.dumps(label.positive),
-        metrics=json.dumps(metrics),
-        slices=json.dumps(config.model_gate.slices),
-        production_version=night.production_version or 0,
-        beam_args=beam_args,
-        **({"baseline_model": production.outputs["result"]} if production else {}),
-    ).with_id("evaluator")
-    model_gate = ModelGate(evaluation=evaluator.outputs["evaluation"], night_folder=folder).with_id("model_gate")
+        label=config.data.label.column,
+        positive=json.dumps(config.data.label.positive),
+        metrics=json.dumps(sorted({*gate.metrics, *gate.slice_metrics})),
+        slices=json.dumps(gate.slices),
+        production_version=inputs.night.production_version or 0,
+        beam_args=inputs.beam_args,
+        **baseline,
+    )
+    model_gate = ModelGate(evaluation=evaluator.outputs["evaluation"], night_folder=inputs.night_folder)
     infra_validator = CleanProcessInfraValidator(
-        model=trainer.outputs["model"], examples=examples.outputs["examples"], model_name=config.name
-    ).with_id("infra_validator")
-    release = Release(
-        model=infra_validator.outputs["servable"],
-        evaluation=evaluator.outputs["evaluation"],
-        data_blessing=data_gate.outputs["blessing"],
-        model_blessing=model_gate.outputs["blessing"],
-        infra_blessing=infra_validator.outputs["blessing"],
-        night_folder=folder,
-    ).with_id("release")
-
-    nodes: list[BaseNode] = [examples, statistics, schema, example_validator, drift_skew, data_gate, transform, trainer]
-    nodes += [*([production] if production else []), evaluator, model_gate, infra_validator, release]
-    return tfx.dsl.Pipeline(
-        pipeline_name=night.model,
-        pipeline_root=str(places.pipeline / night.model),
-        components=nodes,
-        metadata_connection_config=connection_config(places, night.model),
-        enable_cache=False,
+        model=trainer.outputs["model"], examples=examples, model_name=config.name
+    )
+    return _with_ids(
+        transform=transform,
+        trainer=trainer,
+        **({"production_model": production} if production else {}),
+        evaluator=evaluator,
+        model_gate=model_gate,
+        infra_validator=infra_validator,
     )
 
 
-def _transform(config: ModelConfig, examples: BaseNode, schema: BaseNode) -> BaseNode:
+def _with_ids(**nodes: BaseNode) -> dict[str, BaseNode]:
+    return {name: node.with_id(name) for name, node in nodes.items()}
+
+
+def _transform(config: ModelConfig, examples: BaseChannel, schema: BaseChannel) -> BaseNode:
     """In this process, or TFX's own on a Beam runner: the same outputs."""
-    inputs = {"examples": examples.outputs["examples"], "schema": schema.outputs["schema"]}
+    inputs = {"examples": examples, "schema": schema}
     custom_config = {"model": config.name}
     if config.pipeline.engine == "in_process":
-        node = InProcessTransform(**inputs, preprocessing_fn=PREPROCESSING_FN, custom_config=json.dumps(custom_config))
-    else:
-        node = BeamTransform(
-            **inputs,
-            preprocessing_fn=PREPROCESSING_FN,
-            custom_config=custom_config,
-            disable_statistics=True,  # nothing reads the statistics of the transformed examples
-            disable_analyzer_cache=True,
-        ).with_beam_pipeline_args(config.pipeline.beam_args)
-    return node.with_id("transform")
+        return InProcessTransform(**inputs, preprocessing_fn=PREPROCESSING_FN, custom_config=json.dumps(custom_config))
+    return BeamTransform(
+        **inputs,
+        preprocessing_fn=PREPROCESSING_FN,
+        custom_config=custom_config,
+        disable_statistics=True,  # nothing reads the statistics of the transformed examples
+        disable_analyzer_cache=True,
+    ).with_beam_pipeline_args(config.pipeline.beam_args)
 
 
-def _production_model(night: Night, places: Places) -> BaseNode | None:
+def _production_node(inputs: PipelineInputs) -> BaseNode | None:
     """The version in production when the night was planned, as an artifact: the evaluator's baseline."""
+    if inputs.production_model is None:
+        return None
+    return tfx.dsl.Importer(
+        source_uri=str(inputs.production_model),
+        artifact_type=standard_artifacts.Model,
+        custom_properties={"version": inputs.night.production_version},
+        reimport=True,  # a retry takes the first try's artifact out of sight, and must not find it again
+    )
+
+
+def _production_model(night: Night, places: Places) -> Path | None:
     if night.production_version is None:
         return None
     pinned = pinned_production(night, places)
-    return tfx.dsl.Importer(
-        source_uri=str(pinned if pinned.is_dir() else places.serving / night.model / str(night.production_version)),
-        artifact_type=standard_artifacts.Model,
-        custom_properties={"version": night.production_version},
-        reimport=True,  # a retry takes the first try's artifact out of sight, and must not find it again
-    ).with_id("production_model")
+    return pinned if pinned.is_dir() else places.serving / night.model / str(night.production_version)
 
 
 def pinned_production(night: Night, places: Places) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nightly.io.paths import Places
+from nightly.models import config_of
 from nightly.records.night import GateResult, Night, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased
 from nightly.release.errors import DamagedError, ProductionChanged, ReleaseError
@@ -63,8 +64,8 @@ def follow(night_folder: Path, places: Places) -> None:
     path = night_folder / "request.json"
     night = Night.load(path)
     store = ReleaseStore(places.serving, places.releases, night.model)
-    production = store.production()
-    own = production is not None and store.record(production).run_id == night.run_id
+    production = store.disk.production()
+    own = production is not None and store.disk.record(production).run_id == night.run_id
     if own or production == night.in_production:
         return
     note = (
@@ -89,13 +90,13 @@ def prepare(night_folder: Path, places: Places) -> dict[str, Any]:
     changes = {"production_version": version, "damaged_version": None}
     try:
         if not _pin(night, places):
-            repaired = describe(repair(places, night.config(), version))
+            repaired = describe(repair(places, config_of(night), version))
             damage = f"version {version} in production was damaged, and is repaired: {repaired}"
             if not _pin(night, places):
                 raise DamagedError(f"version {version} in production is damaged again as soon as it is repaired")
     except ReleaseError as error:
         changes = {"production_version": None, "damaged_version": version}
-        damage = f"{error}: {UNCOMPARED[night.config().model_gate.damaged_production]}"
+        damage = f"{error}: {UNCOMPARED[config_of(night).model_gate.damaged_production]}"
     if damage != night.damage:
         log.warning("%s", damage)
     night = night.model_copy(update=changes | {"damage": damage})
@@ -112,12 +113,12 @@ def _pin(night: Night, places: Places) -> bool:
     for tries_left in (2, 1, 0):
         shutil.rmtree(target, ignore_errors=True)
         try:
-            shutil.copytree(store.find(night.in_production), target, copy_function=link_file)
+            shutil.copytree(store.disk.find(night.in_production), target, copy_function=link_file)
             break
         except (FileNotFoundError, shutil.Error):  # renamed meanwhile: it has another folder now
             if not tries_left:
                 raise
-    return not store.damage(store.record(night.in_production), target)
+    return not store.disk.damage(store.disk.record(night.in_production), target)
 
 
 def _title(version: int | None) -> str:

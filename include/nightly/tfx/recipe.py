@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from nightly.models import config_of
 from nightly.records.night import Night
 from nightly.schemas.curated import schema_fingerprint
 from nightly.tfx.reuse import USER_CODE, code_of, code_of_model
@@ -25,7 +26,7 @@ def recipe(night: Night, snapshot_id: str, schema: Path) -> str:
         "snapshot": snapshot_id,
         "schema": schema_fingerprint(schema),
         "train steps": str(night.train_steps),
-        **dict(code_of_model(night.config(), *USER_CODE.values())),
+        **dict(code_of_model(config_of(night), *USER_CODE.values())),
         **dict(code_of(MODULES)),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

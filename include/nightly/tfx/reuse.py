@@ -28,12 +28,13 @@ from tfx.proto.orchestration import executable_spec_pb2, pipeline_pb2
 from tfx.types.artifact import ArtifactState
 
 from nightly.io.code import sources_of
+from nightly.io.files import hash_files
 from nightly.io.paths import ROOT
+from nightly.models import config_of
 from nightly.records.base import ContractError
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night
 from nightly.records.reuse import Made, Reuse
-from nightly.release.files import hash_files
 from nightly.schemas.curated import schema_fingerprint
 from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata, keep, kept
 from nightly.tfx.seals import Artifacts, Contents, seal, seal_of
@@ -132,7 +133,7 @@ class Work:
         """Its source files, the configuration and other files that these read, and the packages they run with."""
         names = [self.executor, *_texts(self.parameters)]
         if self.id in USER_CODE:
-            yield from code_of_model(self.night.config(), USER_CODE[self.id])
+            yield from code_of_model(config_of(self.night), USER_CODE[self.id])
         yield from code_of(names)
         yield "executor", self.executor
 

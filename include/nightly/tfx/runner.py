@@ -11,25 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from tfx.dsl.compiler import compiler, constants
-from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import (
-    data_types,
-    execution_publish_utils,
-    inputs_utils,
-    launcher,
-    runtime_parameter_utils,
-)
+from tfx.orchestration.portable import data_types, inputs_utils, runtime_parameter_utils
 from tfx.orchestration.portable.input_resolution import exceptions
 from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
+from nightly.compat.tfx import RerunLauncher
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
+from nightly.models import config_of
 from nightly.nights.space import check_node
-from nightly.records.base import did_you_mean
 from nightly.records.night import Night
 from nightly.records.reuse import REUSE, Reuse
 from nightly.tfx import metadata, retention, seals
-from nightly.tfx.pipeline import create_pipeline
+from nightly.tfx.pipeline import create_pipeline, read_inputs
 from nightly.tfx.reuse import REUSABLE, Work
 
 log = logging.getLogger("nightly")
@@ -43,7 +38,7 @@ def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]
     Raises ValueError for a node that the pipeline does not have, and whatever the node's executor raises.
     """
     night = Night.load(night_folder / "request.json")
-    pipeline = compiler.Compiler().compile(create_pipeline(night, places))
+    pipeline = compiler.Compiler().compile(create_pipeline(read_inputs(night, places)))
     nodes = {entry.pipeline_node.node_info.id: entry.pipeline_node for entry in pipeline.nodes}
     if node_id not in nodes:
         raise ValueError(f"{night.model}'s pipeline has no node {node_id!r}" + did_you_mean(node_id, list(nodes)))
@@ -72,7 +67,7 @@ def _run(
         with handle:
             root = places.pipeline / night.model
             metadata.close_abandoned(handle, night.model, places.nights / night.model, root)
-            retention.prune(handle, root, night.config().retention.runs)
+            retention.prune(handle, root, config_of(night).retention.runs)
     written, said = folder / f"{node_id}.json", folder / REUSE.format(node_id)
     written.unlink(missing_ok=True)
     said.unlink(missing_ok=True)
@@ -85,47 +80,14 @@ def _run(
         return {a.name or str(a.id): a.uri for a in metadata.outputs(handle, node)}
 
 
-class NightlyLauncher(launcher.Launcher):
-    """TFX's launcher, but for three things: a node that runs again in its run is a new execution, no port is opened,
-    and what was made is sealed.
+class NightlyLauncher(RerunLauncher):
+    """A launcher that seals what was made."""
 
-    TFX's own takes a node that has succeeded in the run for done, whatever has changed before it since. And it has a
-    gRPC server run beside each executor, to be told of a job elsewhere: these executors have none to tell of.
-    """
-
-    def launch(self) -> data_types.ExecutionInfo | None:
-        """What ran, or None if the driver found that nothing can. Raises what the executor raises."""
-        if not self._executor_operator:  # an import
-            return super().launch()
-        prepared = self._prepare_execution()
-        info = prepared.execution_info
-        if not prepared.is_execution_needed:
-            return info
-        try:
-            output = self._run_executor(info)
-            self._seal(info, output)
-        except Exception as error:
-            told = getattr(error, "executor_output", None)
-            self._publish_failed_execution(info.execution_id, prepared.contexts, told)
-            raise
-        finally:
-            self._clean_up_stateless_execution_info(info)
-        self._clean_up_stateful_execution_info(info)
-        self._publish_successful_execution(info.execution_id, prepared.contexts, info.output_dict, output)
-        return info
-
-    def _seal(self, info: data_types.ExecutionInfo, output: execution_result_pb2.ExecutorOutput) -> None:
+    def executed(self, info: data_types.ExecutionInfo, output: execution_result_pb2.ExecutorOutput) -> None:
         """Of each artifact there are two: as it was planned, and as the executor describes it, which is published."""
         planned = (artifact.mlmd_artifact for group in info.output_dict.values() for artifact in group)
         described = (artifact for group in output.output_artifacts.values() for artifact in group.artifacts)
-        seals.seal((*planned, *described), self._pipeline_node.node_info.id, info.pipeline_run_id)
-
-    def _register_or_reuse_execution(
-        self, metadata_handle: tfx_metadata.Metadata, contexts: list[Any], **inputs: Any
-    ) -> metadata.Execution:
-        return execution_publish_utils.register_execution(
-            metadata_handle, self._pipeline_node.node_info.type, contexts, **inputs
-        )
+        seals.seal((*planned, *described), self.node.node_info.id, info.pipeline_run_id)
 
 
 def _inputs(node: pipeline_pb2.PipelineNode, handle: metadata.NightlyMetadata) -> seals.Artifacts:
@@ -147,7 +109,7 @@ def _launch(
         metadata.forget_outputs(handle, node, root)
     inputs = _inputs(node, handle)
     contents = seals.check(inputs)
-    spared = node.node_info.id in REUSABLE and night.config().pipeline.reuse
+    spared = node.node_info.id in REUSABLE and config_of(night).pipeline.reuse
     work = Work(handle, node, pipeline, executor, night, inputs, contents) if spared else None
     reuse = work.take_over() if work else None
     if reuse and reuse.run_id:

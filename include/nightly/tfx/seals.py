@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tfx import types
 
+from nightly.io.files import differences, hash_files
 from nightly.records.base import Contract
-from nightly.release.files import differences, hash_files
 from nightly.tfx.metadata import Artifact, keep, kept
 
 PROPERTY = "nightly_seal"  # of an artifact: Seal

@@ -19,7 +19,8 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from nightly.records.base import Contract, did_you_mean
+from nightly.io.hints import did_you_mean
+from nightly.records.base import Contract
 from nightly.training.export import export
 from nightly.training.inputs import evaluation_batches, training_batches
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from nightly.records.config import load_config
+from nightly.models import load_config
 
 LABEL = "label"  # the transformed label, int64 [batch, 1]: 1, 0, or NOT_RECORDED
 NOT_RECORDED = -1

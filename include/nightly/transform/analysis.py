@@ -15,10 +15,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 from tensorflow_transform import analyzer_nodes, annotators, graph_tools, impl_helper, nodes, tf_utils
-from tensorflow_transform.beam import analysis_graph_builder, analyzer_impls, beam_nodes
+from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
 from tensorflow_transform.graph_context import TFGraphContext
 from tensorflow_transform.saved import saved_transform_io_v2
 
+from nightly.compat import tft
 from nightly.transform import vocabularies
 
 Tensors = dict[str, tf.Tensor | tf.SparseTensor | tf.RaggedTensor]
@@ -87,7 +88,7 @@ def _phase(
     traced = impl_helper.get_traced_transform_fn(preprocessing_fn, type_specs, context, wanted)
     saved_transform_io_v2.trace_and_update_module(module, traced, "transform_fn", strip_control_dependencies=False)
     for resource in module.resources:
-        resource._initialize()  # tables, which loading a SavedModel fills
+        tft.initialize(resource)  # tables, which loading a SavedModel fills
     return lambda batch: module.transform_fn(*tf.nest.flatten(batch, expand_composites=True))
 
 
@@ -120,7 +121,7 @@ class CombinedPerKey:
         self._accumulators: dict[Any, Any] = {}
 
     def add(self, values: Values) -> None:
-        for key, inputs in analyzer_impls._split_inputs_by_key(values):
+        for key, inputs in tft.split_inputs_by_key(values):
             known = self._accumulators.get(key)
             accumulator = self._combiner.create_accumulator() if known is None else known
             self._accumulators[key] = self._combiner.add_input(accumulator, inputs)
@@ -231,11 +232,11 @@ class _Interpreter(nodes.Visitor):
                 return ([(key, _merged(operation.combiner, found)) for key, found in inputs[0].items()],)
             case analyzer_nodes.CacheableCombinePerKeyFormatKeys():
                 dtypes = [info.dtype for info in operation.combiner.output_tensor_infos()]
-                return tuple(output.value for output in analyzer_impls._merge_outputs_by_key(inputs[0], dtypes))
+                return tuple(output.value for output in tft.merge_outputs_by_key(inputs[0], dtypes))
             case analyzer_nodes.CacheableCombinePerKeyFormatLarge():
                 return ([(",".join(map(tf.compat.as_str_any, values)), key) for key, values in inputs[0]],)
             case analyzer_nodes.ScaleAndFlattenPerKeyBucketBouandaries():
-                return analyzer_impls._join_boundary_rows(inputs[0])
+                return tft.join_boundary_rows(inputs[0])
 
             case analyzer_nodes.VocabularyMerge():
                 return (vocabularies.merge(operation, inputs[0]),)

@@ -17,17 +17,25 @@ import tensorflow as tf
 from tensorflow_transform import analyzer_nodes, analyzers, tf_utils
 from tensorflow_transform.beam import analyzer_impls
 
+from nightly.compat.tft import Ordering, count_and_token_to_bytes, means_by_token, mutual_information
+
 log = logging.getLogger("nightly")
 
 Token = bytes | int
 Counts = list[tuple[Any, Token]]  # (indicator, token), as TFT sorts them
-Ordering = analyzers._VocabOrderingType
-INFORMATION = {Ordering.MUTUAL_INFORMATION: False, Ordering.WEIGHTED_MUTUAL_INFORMATION: True}  # -> weighted?
+INFORMATION = {
+    Ordering.MUTUAL_INFORMATION: False,
+    Ordering.WEIGHTED_MUTUAL_INFORMATION: True,
+}  # -> weighted?
 LABEL_TOTALS = (tf_utils.GLOBAL_Y_COUNT_SENTINEL_STRING, tf_utils.GLOBAL_Y_COUNT_SENTINEL_INT)
 
 
 def known(operation: analyzer_nodes.VocabularyAccumulate) -> bool:
-    return operation.vocab_ordering_type in (*INFORMATION, Ordering.FREQUENCY, Ordering.WEIGHTED_FREQUENCY)
+    return operation.vocab_ordering_type in (
+        *INFORMATION,
+        Ordering.FREQUENCY,
+        Ordering.WEIGHTED_FREQUENCY,
+    )
 
 
 class Tokens:
@@ -59,7 +67,7 @@ class Tokens:
             self.found[token] += weight
 
     def _add_means(self, values: tuple[np.ndarray, ...]) -> None:
-        for token, means in analyzer_impls._flatten_to_key_and_means_accumulator_list(values, self._weighted):
+        for token, means in means_by_token(values, self._weighted):
             known = self.found.get(token) or self._means.create_accumulator()
             self.found[token] = self._means.add_input(known, means)
 
@@ -78,7 +86,7 @@ def merge(operation: analyzer_nodes.VocabularyMerge, found: dict[Token, Any]) ->
         least = analyzers.calculate_recommended_min_diff_from_avg(totals[0].count * totals[0].weight)
     counts = []
     for item in means.items():
-        token, (information, _, frequency) = analyzer_impls._calculate_mutual_information_for_feature_value(
+        token, (information, _, frequency) = mutual_information(
             item, totals[0], operation.use_adjusted_mutual_info, least
         )
         counts.append(((information, frequency), token))
@@ -118,7 +126,7 @@ def order_and_write(
         counts = [(-1, token) for token in reserved] + counts
         counts = analyzer_impls.maybe_add_empty_vocabulary_dummy(counts, operation.input_dtype)
     if operation.store_frequency:
-        lines = (analyzer_impls._count_and_token_to_bytes(count, token) for count, token in counts)
+        lines = (count_and_token_to_bytes(count, token) for count, token in counts)
     else:
         lines = (tf.compat.as_bytes(token) for _, token in counts)
     path = folder / operation.vocab_filename

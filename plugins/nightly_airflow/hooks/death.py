@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from nightly_airflow.pool import POOL
+
 MB = 2**20
 
 
@@ -40,7 +42,7 @@ class Watch:
         if before is not None and now is not None and now > before:
             return (
                 f" The kernel's out-of-memory killer ended {now - before} processes of this machine meanwhile: "
-                "use a shorter look-back, or fewer steps at once (the pool `ml`)."
+                f"use a shorter look-back, or fewer steps at once (the pool `{POOL}`)."
             )
         free = _available()
         known = "" if before is None else " The kernel's out-of-memory killer ended no process meanwhile;"

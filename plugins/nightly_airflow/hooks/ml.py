@@ -20,9 +20,12 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from nightly.io import variables
 from nightly.io.machine import socket_address
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import ROOT, Places, python_path
+from nightly.io.polling import poll
+from nightly.io.processes import end_group, start
 from nightly_airflow.hooks.death import Watch
 
 log = logging.getLogger(__name__)
@@ -42,7 +45,14 @@ Ended = tuple[int, int | None]  # exit status (negative: a signal), and the most
 
 
 class MLStepFailed(Exception):
-    """The step ran and failed; the message is its own."""
+    """The step ran and failed; the message is its own.
+
+    :param kind: the name of its error's class
+    """
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class MLProcessDied(Exception):
@@ -88,8 +98,8 @@ class MLHook:
             reader.start()
             output = os.fdopen(write, "wb", buffering=0)
             try:
-                start = self._run_forked if self.warm and os.environ.get("NIGHTLY_WARM") != "0" else self._run_alone
-                status, memory = start(step, night_folder, result_file, output)
+                run = self._run_forked if self.warm and variables.WARM.read() != "0" else self._run_alone
+                status, memory = run(step, night_folder, result_file, output)
             finally:
                 output.close()  # from here on only the step's own processes can hold the pipe open
                 reader.join(timeout=10)
@@ -98,14 +108,13 @@ class MLHook:
                 raise MLProcessDied(watch.describe(step, status, memory, last_lines))
             result = json.loads(text)
             if "error" in result:
-                raise MLStepFailed(result["error"])
+                raise MLStepFailed(result["error"], result.get("kind", ""))
             return result["value"]
 
     def kill(self) -> None:
         """End the running step and whatever it started."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGTERM)
+            end_group(self._process.pid, signal.SIGTERM)
         if self._connection is not None:
             with contextlib.suppress(OSError):
                 self._connection.shutdown(socket.SHUT_RDWR)  # the host ends the step when its client hangs up
@@ -116,7 +125,7 @@ class MLHook:
         What tasks that were killed have left in the temporary folder goes now.
         """
         remove_abandoned(TEMPORARY.glob(f"{SCRATCH}*"))
-        if not self.warm or os.environ.get("NIGHTLY_WARM") == "0" or not self.places.ml_python.exists():
+        if not self.warm or variables.WARM.read() == "0" or not self.places.ml_python.exists():
             return
         with contextlib.suppress(OSError):
             self._connect().close()
@@ -124,20 +133,16 @@ class MLHook:
         self._spawn_host()
 
     def _run_alone(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Ended:
-        self._process = subprocess.Popen(
-            [str(self.places.ml_python), "-m", "nightly.runtime.worker", step, str(night_folder), str(result_file)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=ROOT,
-            env=_environment(result_file.parent) | {"NIGHTLY_TASK_PID": str(os.getpid())},
-            start_new_session=True,
+        self._process = start(
+            [self.places.ml_python, "-m", "nightly.runtime.worker", step, night_folder, result_file],
+            environment=_environment(result_file.parent) | {"NIGHTLY_TASK_PID": str(os.getpid())},
+            folder=ROOT,
+            output=output,
         )
         try:
             return self._process.wait(), None
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # nothing that it started outlives it
+            end_group(self._process.pid)  # nothing that it started outlives it
 
     def _run_forked(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Ended:
         request = {
@@ -147,34 +152,46 @@ class MLHook:
             "environment": _environment(result_file.parent),
         }
         message = json.dumps(request).encode() + b"\n"
-        for _ in range(HANDSHAKES):
-            self._connection = self._connected()
-            with self._connection as connection:
-                answers = connection.makefile("r")
-                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [output.fileno()]))
-                connection.settimeout(HANDSHAKE_SECONDS)
-                try:
-                    sent = connection.sendmsg([message], [rights])
-                    connection.sendall(message[sent:])
-                    word, child = _next(answers)
-                except TimeoutError:
-                    self._end_stuck_host(connection)
-                    continue
-                except ConnectionError:
-                    word = ""
-                if word != "started":  # it was ending just then, or it cannot fork
-                    time.sleep(1)
-                    continue
-                connection.settimeout(None)
-                with contextlib.suppress(ConnectionError):
-                    word, status, memory = _next(answers, 3)
-                    if word == "exited":
-                        return int(status), int(memory)
-                # Its supervisor was killed, and the kernel ends the step with it; not what the step has started.
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(int(child), signal.SIGKILL)
-                return -signal.SIGKILL, None
-        raise MLHostNotStarted(f"the warm ML host has started no step in {HANDSHAKES} tries; {self._host_log_end()}")
+        started = poll(lambda: self._start_forked(message, output), tries=HANDSHAKES, every=1)
+        if started is None:
+            raise MLHostNotStarted(
+                f"the warm ML host has started no step in {HANDSHAKES} tries; {self._host_log_end()}"
+            )
+        connection, answers, child = started
+        with connection:
+            connection.settimeout(None)
+            with contextlib.suppress(ConnectionError):
+                word, status, memory = _next(answers, 3)
+                if word == "exited":
+                    return int(status), int(memory)
+            # Its supervisor was killed, and the kernel ends the step with it; not what the step has started.
+            end_group(child)
+            return -signal.SIGKILL, None
+
+    def _start_forked(self, message: bytes, output: BinaryIO) -> tuple[socket.socket, TextIO, int] | None:
+        """Ask the host for the step: the connection, the host's answers on it, and the step's process.
+
+        None where the host was ending just then, or cannot fork, or does not answer.
+        """
+        self._connection = connection = self._connected()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(connection)
+            answers = connection.makefile("r")
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [output.fileno()]))
+            connection.settimeout(HANDSHAKE_SECONDS)
+            try:
+                sent = connection.sendmsg([message], [rights])
+                connection.sendall(message[sent:])
+                word, child = _next(answers)
+            except TimeoutError:
+                self._end_stuck_host(connection)
+                return None
+            except ConnectionError:
+                return None
+            if word != "started":
+                return None
+            stack.pop_all()  # it stays open
+            return connection, answers, int(child)
 
     def _connected(self) -> socket.socket:
         """Return a connection to the host, which is started when it is not there.
@@ -224,15 +241,8 @@ class MLHook:
         self._socket.parent.mkdir(parents=True, exist_ok=True)
         self._socket.parent.chmod(0o700)
         with self._host_log.open("ab") as log:
-            return subprocess.Popen(
-                [str(self.places.ml_python), "-m", "nightly.runtime.host", str(self._socket)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env=_environment(),
-                start_new_session=True,
-            )
+            command: list[str | Path] = [self.places.ml_python, "-m", "nightly.runtime.host", self._socket]
+            return start(command, environment=_environment(), folder=ROOT, output=log)
 
     @property
     def _socket(self) -> Path:

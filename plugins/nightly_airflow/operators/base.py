@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,9 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import Places
-from nightly.records.base import did_you_mean
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.night import Night, StepError, utc_now
 from nightly.release.store import ReleaseStore
 
@@ -39,7 +39,7 @@ class NightOperator(BaseOperator):
     :param run_id: the run whose folder holds the night's records; another run's id works on that night instead
     """
 
-    template_fields = ("model", "run_id")
+    template_fields: Sequence[str] = ("model", "run_id")
 
     def __init__(self, *, model: str, run_id: str = "{{ run_id }}", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -65,8 +65,8 @@ class NightOperator(BaseOperator):
     def settle_releases(self) -> None:
         """Take a version out of sight whose release died before the model server had verified it."""
         store = ReleaseStore(self.places.serving, self.places.releases, self.model)
-        if store.undecided():
-            from nightly.serving.verify import find_server
+        if store.disk.undecided():
+            from nightly.serving.server import find_server
 
             for record in store.settle(find_server(self.places, self.model, load_config(self.model).release)):
                 self.log.warning("%s %s is out of sight: its release died", record.model, record.version)

@@ -11,7 +11,8 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from nightly.io.paths import safe_name
-from nightly.records.config import ComplaintsApiSource, FilesSource
+from nightly.models import config_of, window_end
+from nightly.records.source_config import ComplaintsApiSource, FilesSource
 from nightly_airflow.operators.base import NightOperator
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class DownloadOperator(NightOperator):
         from nightly.sources import fetch
 
         night = self.night()
-        source = night.config().source
+        source = config_of(night).source
         address, headers = self._replaced(source)
         downloads = self.places.downloads / self.model
         download = fetch(
@@ -35,13 +36,13 @@ class DownloadOperator(NightOperator):
             address=address,
             headers=headers,
             window_start=night.window_start,
-            window_end=night.window_end,
+            window_end=window_end(night),
             folder=downloads / safe_name(self.run_id),
         )
         download.save(self.folder / "download.json")
         for file in download.files:
             self.log.info("%s bytes from %s, sha256 %s", f"{file.bytes:,}", file.origin, file.sha256)
-        self.log.info("%d files for %s to %s", len(download.files), night.window_start, night.window_end)
+        self.log.info("%d files for %s to %s", len(download.files), night.window_start, window_end(night))
         self._remove_old()
         return {"files": len(download.files), "bytes": sum(file.bytes for file in download.files)}
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.skipmixin import SkipMixin
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from nightly.models import window_end
 from nightly.nights.report import table
-from nightly.records.night import GateResult, SnapshotRef, utc_now
-from nightly.records.release import NOT_RELEASED, NotReleased
-from nightly.release.store import ReleaseStore
+from nightly.nights.unreleased import reason_not_to_release, recorded_reason
+from nightly.records.night import GateResult, SnapshotRef
 from nightly_airflow.hooks.ml import MLHook, MLStepFailed
 from nightly_airflow.operators.base import NightOperator
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-REFUSED = ("ReleaseNotVerified:", "WithdrawnError:", "NotBlessed:")  # another try gives the same answer
+REFUSED = ("ReleaseNotVerified", "WithdrawnError", "NotBlessed")  # another try gives the same answer
 
 
 class MLStepOperator(NightOperator):
@@ -78,7 +78,8 @@ class SnapshotOperator(ShortCircuitStepOperator):
 
     def reason_to_stop(self, result: dict[str, Any]) -> str:
         snapshot = SnapshotRef.parse(result, where="the snapshot step's result")
-        return "" if snapshot.rows else snapshot.no_data(self.night())
+        night = self.night()
+        return "" if snapshot.rows else snapshot.no_data(night.window_start, window_end(night))
 
 
 class GateOperator(ShortCircuitStepOperator):
@@ -98,8 +99,6 @@ class ReleaseOperator(MLStepOperator):
     """Puts the model into the serving volume, when both gates let it and the run is asked to."""
 
     def perform(self, context: Context) -> Any:
-        not_released = self.folder / NOT_RELEASED
-        not_released.unlink(missing_ok=True)
         for name in ("data_gate", "model_gate"):
             gate = GateResult.load(self.folder / f"{name}.json")
             if not gate.passed:  # somebody has marked or cleared tasks by hand
@@ -107,21 +106,14 @@ class ReleaseOperator(MLStepOperator):
                     f"the {gate.gate} gate held this night: it is not released. To release it nevertheless, trigger "
                     "the night again with that threshold replaced, and a reason."
                 )
-        if not self.night().release:
-            raise AirflowSkipException(
-                "this run is not asked to release: data and model are accepted, production stays as it is. "
-                "Backfills do not release unless they are given release=yes."
-            )
-        store = ReleaseStore(self.places.serving, self.places.releases, self.model)
-        if waits_for := store.waits_for(self.night().run_id):
-            NotReleased(reason=waits_for, decided_at=utc_now()).save(not_released)
-            raise AirflowSkipException(f"data and model are accepted, and nothing is released: {waits_for}")
+        if reason := reason_not_to_release(self.night(), self.places):
+            raise AirflowSkipException(f"data and model are accepted, and nothing is released: {reason}.")
         try:
             result = super().perform(context)
         except MLStepFailed as error:
-            if str(error).startswith(REFUSED):
+            if error.kind in REFUSED:
                 raise AirflowFailException(str(error)) from None
             raise
-        if not_released.exists():  # it is a version already
-            raise AirflowSkipException(f"nothing is released: {NotReleased.load(not_released).reason}")
+        if reason := recorded_reason(self.night(), self.places):  # it is a version already
+            raise AirflowSkipException(f"nothing is released: {reason}")
         return result

@@ -11,11 +11,13 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
-from nightly.nights.verdict import REVIEW_TASKS
+from nightly.models import config_of
+from nightly.nights.steps import REVIEW
 from nightly.records.night import GateResult, utc_now
-from nightly.records.schema import ASKED, PROPOSAL, SchemaChange, SchemaProposal, SchemaReview, set_aside_review
+from nightly.records.schema import ASKED, PROPOSAL, SchemaChange, SchemaProposal, SchemaReview
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
+from nightly.schemas.reviews import save_review, set_aside_review
 from nightly.schemas.store import SchemaVersionError, answer
 from nightly_airflow.notifiers.verdict import VerdictNotifier
 from nightly_airflow.operators.base import NightOperator
@@ -40,7 +42,7 @@ class DataGateOperator(GateOperator):
     def left_out(self, context: Context, stop: bool) -> list[Any]:
         if stop and self._waits():
             return []
-        tasks = [context["task"].dag.get_task(task) for task in REVIEW_TASKS]
+        tasks = [context["task"].dag.get_task(task) for task in REVIEW]
         return list({task.task_id: task for task in [*super().left_out(context, stop), *tasks]}.values())
 
     def _waits(self) -> bool:
@@ -53,7 +55,7 @@ class DataGateOperator(GateOperator):
             self.log.warning("with it the night would still be held: %s. %s", "; ".join(proposal.left), by_command)
         elif night.trigger == "backfill":
             self.log.warning("a backfill waits for nobody. %s", by_command)
-        elif not night.config().schema_review.hours:
+        elif not config_of(night).schema_review.hours:
             self.log.warning("schema_review.hours is 0: no night waits. %s", by_command)
         else:
             return True
@@ -121,7 +123,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         return ApprovalOperator.execute_complete(self, context, event)
 
     def _stays_held(self, context: Context, why: str) -> NoReturn:
-        review = SchemaReview(decision="unanswered", by="", reason=why, answered_at=utc_now()).keep(self.folder)
+        review = save_review(self.folder, SchemaReview(decision="unanswered", by="", reason=why, answered_at=utc_now()))
         self.log.warning("%s; the night stays held", review.sentence)
         self.skip(context["ti"], context["task"].get_direct_relatives(upstream=False))  # raises
         raise AirflowFailException("nothing is downstream to be skipped")
@@ -136,7 +138,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
             outcome=Outcome.HELD_DATA,
             summary=f"the night waits {self.hours:g} hours for a person to approve {summary(proposal)}",
             reasons=gate.reasons,
-            production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).production(),
+            production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).disk.production(),
             as_of=proposal.as_of,
             decided_at=utc_now(),
         )

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
-from nightly.io.paths import Places
 from nightly.nights.report import note, report
-from nightly.nights.verdict import decide
-from nightly.records.base import ContractError
+from nightly.nights.verdict import judge, write
 from nightly.records.night import utc_now
 from nightly.records.verdict import Outcome, Verdict
-from nightly.release.store import ReleaseStore
 from nightly_airflow.note import NOTE_KEY
 from nightly_airflow.notifiers.verdict import VerdictNotifier
 from nightly_airflow.operators.base import ERROR_KEY, NightOperator, rendered
@@ -65,7 +61,7 @@ class VerdictOperator(NightOperator):
         for line in text.splitlines():
             self.log.info("%s", line)
         self.verdict = rendered(text)
-        unwritten = self._save(verdict)
+        unwritten = write(verdict, self.folder)
         if needs_notice(verdict):
             self.notify_once(partial(notify, verdict), context)
         # After the notification: missing_verdicts.py takes a run that has this note for finished.
@@ -86,28 +82,6 @@ class VerdictOperator(NightOperator):
 
     def _upstream(self) -> set[str]:
         return self.get_flat_relative_ids(upstream=True)
-
-    def _save(self, verdict: Verdict) -> OSError | None:
-        """Write verdict.json; return what kept it from that, such as a full disk."""
-        try:
-            verdict.save(self.folder / "verdict.json")
-        except OSError as error:
-            self.log.error("the verdict cannot be written, only shown: %s", error)
-            return error
-        return None
-
-
-def judge(model: str, run_id: str, places: Places, states: Mapping[str, str | None], **known: Any) -> Verdict:
-    """Decide what became of a run, with what is in production now.
-
-    :param known: more of what `decide` takes
-    """
-    try:
-        production = ReleaseStore(places.serving, places.releases, model).production()
-    except (ContractError, OSError):  # a damaged record must not cost the verdict
-        log.exception("what is in production cannot be read; the verdict says what the night knew of it")
-        production = None
-    return decide(model, run_id, places.night(model, run_id), states, production=production, **known)
 
 
 def needs_notice(verdict: Verdict) -> bool:

@@ -24,7 +24,8 @@ from nightly.io.paths import safe_name
 from nightly.records.base import Contract
 from nightly_airflow.web import log, render
 from nightly_airflow.web.address import DAG_SUFFIX, MOUNT
-from nightly_airflow.web.records import MODEL, NightDetails, NotFound, Records
+from nightly_airflow.web.records import MODEL, NotFound, Records
+from nightly_airflow.web.views import NightDetails
 
 HEADERS = {
     # Nothing from elsewhere, nothing inline; only Airflow itself may frame the page.

@@ -10,13 +10,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from nightly.io.atomic import write_atomically
 from nightly.io.paths import safe_name
-from nightly.records.base import write_atomically
 from nightly_airflow.web import render
-from nightly_airflow.web.records import NightDetails, NotFound, Records
+from nightly_airflow.web.records import NotFound, Records
+from nightly_airflow.web.views import NightDetails
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="bin/report", description="A night's page as a file, or its thresholds.")
     parser.add_argument("model", help="a folder of include/models")
     parser.add_argument("run", help="the run's id, or the name of its folder")
@@ -25,7 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     wanted.add_argument(
         "--thresholds", action="store_true", help="print what the night was judged by, and what changed"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
     try:
         details = Records().night(given.model, safe_name(given.run))
     except NotFound as error:

@@ -14,9 +14,10 @@ from nightly.canary import compare
 from nightly.canary.labels import FeedbackError, as_numbers, later_labels
 from nightly.canary.predictions import logged
 from nightly.io.paths import Places
+from nightly.models import load_config
 from nightly.records.base import ContractError
 from nightly.records.canary import Side
-from nightly.records.config import Canary, ModelConfig, load_config
+from nightly.records.config import Canary, ModelConfig
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord

@@ -5,14 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightly.baselines import Baseline, accept
+from nightly.baselines import accept
 from nightly.canary import decide as module
 from nightly.canary.decide import COMPARISON, REQUEST, compare, compare_step, decide_step
 from nightly.cli.releases import main
+from nightly.models import load_config
+from nightly.records.baseline import Baseline
 from nightly.records.canary import CanaryRequest, Comparison
-from nightly.records.config import ModelConfig, load_config
+from nightly.records.config import ModelConfig
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord
+from nightly.release.comparisons import comparisons
 from nightly.release.errors import ReleaseError, ServerNotReached, WithdrawnError
 from nightly.serving import verify
 from nightly_client import Canary as ClientCanary
@@ -91,7 +94,7 @@ def test_a_better_canary_is_promoted_when_its_labels_have_come(server, exports):
     assert look.canary.labelled == look.canary.logged >= 500 and look.warnings == []
     assert look.canary.labelled + look.stable.labelled == CALLERS * EACH
     assert look.high < 0 and look.difference == pytest.approx(-0.04, abs=0.02)
-    assert server.store(name).production() == canary.version and server.store(name).canary() is None
+    assert server.store(name).disk.production() == canary.version and server.store(name).disk.canary() is None
     assert server.answer(name, "stable") == (0.3, canary.version) and server.labels(name) == {"stable": canary.version}
     assert run_again(server, name, "night-2") == done, "a retry of the same run"
     assert compare(server.places, name) is None
@@ -118,15 +121,15 @@ def test_a_worse_canary_is_stopped_and_never_released_again_and_its_callers_are_
     labels_come(server, name)
     assert main(["canary", name]) == 0  # what the next look will do, in its words
     shown = capsys.readouterr().out
-    assert Comparison.all(server.places, name) == [] and server.store(name).canary() == canary
+    assert comparisons(server.places, name) == [] and server.store(name).disk.canary() == canary
 
     done = run(server, name, "night-1")
 
     assert f"TO BE STOPPED: canary {name} {canary.version}: {done.reason}; " in shown and "WAITING" not in shown
     assert done.decision == "stop" and done.looks[0].low > 0 and done.baselines == [canary.run_id]
-    record = server.store(name).record(canary.version)
+    record = server.store(name).disk.record(canary.version)
     assert record.state == "quarantined" and "surely worse" in record.why
-    assert server.store(name).production() == stable.version and server.labels(name) == {"stable": stable.version}
+    assert server.store(name).disk.production() == stable.version and server.labels(name) == {"stable": stable.version}
     with Client(server.grpc.address, canary=ClientCanary(1.0)) as client:  # every caller would get the canary
         answered = client.predict(name, [example({"x": 0.0}).SerializeToString()], caller="any")
     assert (answered.version, answered.label) == (stable.version, "stable")
@@ -144,16 +147,16 @@ def test_a_person_decides_before_it_is_clear_and_the_command_says_how_it_stands(
     assert main(["canary", name]) == 0
     shown = capsys.readouterr().out
     assert "WAITING" in shown and "300 from feedback" in shown and str(canary.version) in shown
-    assert main(["canary", name, "promote"]) == 1
+    assert main(["canary", name, "promote"]) == 2
     assert "without a reason" in capsys.readouterr().err
-    assert server.store(name).canary() is not None
+    assert server.store(name).disk.canary() is not None
     assert main(["canary", name, "promote", "--reason", "the old one cannot be kept"]) == 0
     assert "PROMOTED" in capsys.readouterr().out
-    [kept] = Comparison.all(server.places, name)
+    [kept] = comparisons(server.places, name)
     assert kept.decision == "promote" and kept.reason == "the old one cannot be kept" and len(kept.looks) == 1
     assert server.answer(name, "stable") == (0.2, canary.version)
     assert main(["canary", name]) == 0 and "has no canary" in capsys.readouterr().out
-    assert main(["canary", name, "stop", "--reason", "too late"]) == 1
+    assert main(["canary", name, "stop", "--reason", "too late"]) == 2
     assert "no canary any more" in capsys.readouterr().err
 
 
@@ -167,7 +170,7 @@ def test_a_decision_that_died_half_way_is_completed_by_the_next_run(server, expo
     monkeypatch.setattr(module, "publish", die)  # promoted, and the record of it not written
     with pytest.raises(KeyboardInterrupt):
         run(server, name, "night-1", "promote", "it is as good")
-    assert server.store(name).canary() is None and Comparison.all(server.places, name)[0].done_at is None
+    assert server.store(name).disk.canary() is None and comparisons(server.places, name)[0].done_at is None
 
     monkeypatch.undo()
     monkeypatch.setattr(module, "load_config", lambda _: load_config("taxi"))
@@ -188,7 +191,7 @@ def test_a_decision_that_a_person_overrules_stays_on_record(server, exports, mon
 
     assert (done.decision, done.reason) == ("stop", "it is not") and done.done_at
     assert [(d.decision, d.reason, d.decided_by) for d in done.earlier] == [("promote", "it is as good", "ada")]
-    assert Comparison.all(server.places, name) == [done]
+    assert comparisons(server.places, name) == [done]
 
 
 def test_a_stop_while_the_server_is_down_is_done_on_disk_and_confirmed_by_its_retry(server, exports, monkeypatch):
@@ -198,7 +201,7 @@ def test_a_stop_while_the_server_is_down_is_done_on_disk_and_confirmed_by_its_re
     server.stop()
     with pytest.raises(ServerNotReached, match="quarantined on disk"):
         run(server, name, "night-1", "stop", "complaints came")
-    assert server.store(name).record(canary.version).state == "quarantined"
+    assert server.store(name).disk.record(canary.version).state == "quarantined"
     assert server.labels(name) == {"stable": stable.version}, "the server's next start reads this"
 
     server.start()

@@ -4,8 +4,9 @@ import datetime as dt
 
 import pytest
 
-from nightly.cli import replay
-from nightly.records.findings import findings, history
+from nightly.cli.replay import main
+from nightly.nights import replay
+from nightly.nights.history import findings, history
 from nightly.records.night import GateResult, Reason
 from tests.support.nights import a_night
 
@@ -85,12 +86,12 @@ def test_what_it_suggests_passes_the_nights_that_passed(places):
 
 
 def test_the_command_says_which_nights_and_why(places, capsys):
-    assert replay.main(["taxi", "--set", "drift.payment_type=0.1"]) == 0
+    assert main(["taxi", "--set", "drift.payment_type=0.1"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("would have held 2 of 40 nights (13 were held)\n")
     assert "2015-05-21  night-20: held, would hold\n    drift payment_type against last_accepted: 0.3\n" in said
     assert "2015-06-09  night-39: held, would pass" in said
-    assert replay.main(["taxi", "--suggest"]) == 0
+    assert main(["taxi", "--suggest"]) == 0
     assert "drift.payment_type" in capsys.readouterr().out
 
 
@@ -104,11 +105,11 @@ def test_the_command_says_which_nights_and_why(places, capsys):
     ],
 )
 def test_a_proposal_that_makes_no_sense_is_refused(places, capsys, words, said):
-    assert replay.main(words) == 2
+    assert main(words) == 2
     assert said in capsys.readouterr().err
 
 
 def test_no_nights_yet(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
-    assert replay.main(["taxi"]) == 0
+    assert main(["taxi"]) == 0
     assert "has no nights yet" in capsys.readouterr().out

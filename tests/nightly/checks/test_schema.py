@@ -5,7 +5,7 @@ import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from nightly.records.config import load_config, model_names
+from nightly.models import load_config, model_names
 from nightly.schemas.curated import SchemaError, read_schema
 
 

@@ -5,7 +5,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from nightly.checks.schema_proposal import propose
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.schemas.curated import parse_schema
 from nightly.schemas.text import SchemaEditError, SchemaText, comments
 from tests.support.judged_nights import judge_night

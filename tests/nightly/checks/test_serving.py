@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from nightly.models import load_config
 from nightly.prediction_log import read
-from nightly.records.config import load_config
 from nightly.schemas.curated import read_schema
 from nightly.statistics import serving as requests
 from nightly.training.export import MISSING_INT, serving_features

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from nightly.cli import configure
 from nightly.io.paths import Places
-from nightly.records.config import model_names
+from nightly.models import model_names
 from nightly.release.store import ReleaseStore
+from nightly.serving import server_files
 from nightly_server import config
 from tests.support.releases import NOW, export, release
 
 
 def served(places: Places) -> dict[str, object]:
-    models, *_ = configure.write(places, "/models")
+    models, *_ = server_files.write(places, "/models")
     read = config.read_model_config(str(models))
     config.validate(read)
     return {model.name: model for model in read.model_config_list.config}
@@ -32,21 +32,21 @@ def test_every_model_of_the_project_is_served_once_it_is_released(places, tmp_pa
 
 def test_the_files_are_in_step_again_when_they_were_lost(places, tmp_path):
     release(ReleaseStore(places.serving, places.releases, "taxi"), export(tmp_path / "export"))
-    before = {path: path.read_bytes() for path in configure.write(places, "/models")}
+    before = {path: path.read_bytes() for path in server_files.write(places, "/models")}
     assert [path.name for path in before] == ["models.config", "batching.config", "monitoring.config"]
     for path in before:
         path.unlink()
-    assert {path: path.read_bytes() for path in configure.write(places, "/models")} == before
+    assert {path: path.read_bytes() for path in server_files.write(places, "/models")} == before
 
 
 def test_no_list_of_models_is_kept_in_the_tree():
     """It would be out of step with the next model that is added."""
-    settings = Path(configure.__file__).parent.glob("*.config")
-    assert {path.name for path in settings} == set(configure.SETTINGS)
+    settings = Path(config.__file__).parent.glob("*.config")
+    assert {path.name for path in settings} == set(server_files.SETTINGS)
 
 
 def test_batching_and_monitoring_are_understood(places):
-    _, batching, monitoring = configure.write(places, "/models")
+    _, batching, monitoring = server_files.write(places, "/models")
     parameters = config.read_batching_parameters(str(batching))
     assert parameters.max_batch_size == 128
     assert parameters.batch_timeout_micros == 0  # a single client waits for nobody

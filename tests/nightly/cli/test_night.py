@@ -11,9 +11,13 @@ import pytest
 
 from nightly.cli import night as command
 from nightly.io.paths import ROOT
+from nightly.nights.report import report
+from nightly.nights.steps import REVIEW, TASKS
+from nightly.nights.verdict import judge
 from nightly.records.night import GateResult, Reason, SnapshotRef, StepError, utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
+from nightly.snapshots.errors import ColumnError
 
 TRIPS = "trip_start_timestamp,fare\n1451606400,9.5\n"
 
@@ -126,20 +130,60 @@ def test_nights_that_start_in_the_same_second_have_a_folder_each(run, places, mo
     assert {folder.name for folder in (places.nights / "taxi").iterdir()} == {second, f"{second}_2", f"{second}_3"}
 
 
+def test_a_night_whose_step_breaks_has_failed_with_a_traceback(run, places, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr(command.traceback, "print_exception", shown.append)
+    status, found, _ = run(trainer=broken)
+    message = "ValueError: trainer met a column it does not know"
+    assert (status, found.outcome, found.failed_task, found.error) == (1, Outcome.FAILED, "trainer", message)
+    [path] = (places.nights / "taxi").glob("*/trainer.error.json")
+    assert StepError.load(path).message == message, "as from Airflow"
+    assert [type(error) for error in shown] == [ValueError]
+
+
+def test_a_night_that_is_interrupted_has_failed(run, places):
+    with pytest.raises(KeyboardInterrupt):
+        run(trainer=interrupted)
+    found = verdict(places)
+    assert (found.outcome, found.failed_task) == (Outcome.FAILED, "trainer")
+    assert "it was interrupted (Ctrl-C)" in found.summary
+
+
+def refused(name, folder, places):
+    raise ColumnError("trips.csv: the header 'Fare' is there twice; nothing tells the two apart.")
+
+
+def test_what_is_wrong_with_the_source_that_was_asked_for_is_one_line(run, places, capsys):
+    status, found, out = run(snapshot=refused)
+    assert (status, found.failed_task, out) == (2, "snapshot", "")
+
+
+def test_what_is_wrong_with_a_step_is_one_line_and_status_1(run):
+    status, found, out = run(trainer=refused)
+    assert (status, found.failed_task) == (1, "trainer") and "the header 'Fare' is there twice" in out
+
+
 @pytest.mark.parametrize(
-    "how, error, words",
+    ("how", "after"),
     [
-        (broken, ValueError, "trainer met a column it does not know"),
-        (interrupted, KeyboardInterrupt, "it was interrupted (Ctrl-C)"),
+        ({"data_gate": held}, "skipped"),
+        ({"snapshot": empty}, "skipped"),
+        ({"trainer": broken}, "upstream_failed"),
+        ({}, "success"),
     ],
 )
-def test_a_night_that_breaks_or_is_interrupted_has_failed(run, places, how, error, words):
-    with pytest.raises(error):
-        run(trainer=how)
-    found = verdict(places)
-    assert (found.outcome, found.failed_task) == (Outcome.FAILED, "trainer") and words in found.summary
-    [path] = (places.nights / "taxi").glob("*/trainer.error.json")
-    assert words in StepError.load(path).message
+def test_the_verdict_is_the_one_that_airflow_gives(run, places, how, after):
+    """From the states that Airflow has of the same night, by the function that its verdict task calls."""
+    _, found, out = run(*how and ["--release"], **how)
+    last = next(iter(how), "release")
+    tasks = [task for task in TASKS if task != "verdict"]
+    states = {task: "success" if tasks.index(task) <= tasks.index(last) else after for task in tasks}
+    states |= dict.fromkeys(REVIEW, "skipped")
+    states |= {"trainer": "failed"} if last == "trainer" else {}
+    states |= {"release": "skipped"} if not how else {}
+    expected = judge("taxi", found.run_id, places, states)
+    assert found == expected.model_copy(update={"decided_at": found.decided_at})
+    assert report(expected) in out
 
 
 def test_while_a_canary_is_compared_nothing_is_released(run, places):

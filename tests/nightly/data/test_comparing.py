@@ -17,7 +17,7 @@ from nightly.data import (
 )
 from nightly.data.errors import DataError
 from nightly.data.schemas import listed, save_schema
-from nightly.records.config import load_config
+from nightly.models import load_config
 from tests.support.data import TAXI
 from tests.support.statistics import write
 

@@ -203,6 +203,13 @@ def nested_parquet(folder):
     return folder / "a.parquet"
 
 
+def test_the_index_that_pandas_writes_is_a_column(tmp_path):
+    data = open_data(write(tmp_path / "a.csv", ",fare\n0,9.5\n1,3\n"))
+    assert data.columns == {"index": "int64", "fare": "float"}
+    [batch] = data.batches()
+    assert batch.to_pydict()["index"] == [[0], [1]]
+
+
 def two_kinds(folder):
     write(folder / "k/a.csv", "a\n1\n")
     return write(folder / "k/b.tfrecord", "x").parent
@@ -225,6 +232,7 @@ def mixed_examples(folder):
     [
         (lambda f: write(f / "a.csv", ""), "a.csv is empty"),
         (lambda f: write(f / "a.csv", "\n\n"), "no header line"),
+        (lambda f: write(f / "a.csv", ",,\n1,2,3\n"), "no header line; its first line must name the columns"),
         (lambda f: write(f / "a.csv", "a,b,a\n1,2,3\n"), "'a' is there twice"),
         (lambda f: write(f / "a.csv", "a,b\n1,2\n3\n4,5,6\n"), r"2 of 3 rows .*a.csv:3: '1 fields instead of 2'"),
         (lambda f: write(f / "a.csv", b"a,b\n1,caf\xe9\n2,tea\n"), r"1 not UTF-8 in b.*a.csv:2, b: 'caf\\\\xe9'"),

@@ -10,7 +10,8 @@ import tensorflow_data_validation as tfdv
 import tensorflow_model_analysis as tfma
 from tfx.types import standard_artifacts
 
-from nightly.io.paths import ROOT, Places
+from nightly.io.paths import ROOT, Places, python_path
+from nightly.models import config_of
 from nightly.records.evaluation import Evaluation
 from nightly.records.night import Night
 from nightly.tfx.components.evaluator import SideBySideEvaluator
@@ -38,6 +39,7 @@ def project_with(folder: Path, beam_args: list[str]) -> Path:
 
 def run(project: Path, var: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(var), "NIGHTLY_VAR": str(var)}
+    environment["PYTHONPATH"] = python_path(project)  # the environment is this project's, the code is the copy's
     command = [project / "bin/night", "taxi", "--as-of", "2015-05-01", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
@@ -56,7 +58,7 @@ def on_beam(tmp_path_factory):
 def do(tmp_path_factory, on_beam):
     """Runs a node in this process, with the parameters that the night had; gives its outputs."""
     root, snapshot = on_beam
-    config = Night.load(next(root.parent.parent.glob("nights/taxi/*/request.json"))).config()
+    config = config_of(Night.load(next(root.parent.parent.glob("nights/taxi/*/request.json"))))
     manifest = json.loads((snapshot / "manifest.json").read_text())
     columns = [name for name in manifest["columns"] if name not in config.data.ignore]
     label = config.data.label

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from nightly.io.owned import YOUNG_SECONDS, has_owner, own, owned_folder, remove_abandoned
+from nightly.io.owned import YOUNG_SECONDS, owned_folder, remove_abandoned
 
 OWNER = """
 import os, signal, sys
@@ -43,10 +43,3 @@ def test_only_what_a_dead_process_left_is_removed(tmp_path):
         assert [str(folder) for folder in remove_abandoned(tmp_path.glob("work-*"))] == [dead]
         assert sorted(tmp_path.iterdir()) == sorted([alive, young, tmp_path / "work-new"])
     assert YOUNG_SECONDS > 10
-
-
-def test_a_lock_has_an_owner_while_it_is_held(tmp_path):
-    assert not has_owner(tmp_path / "lock")
-    with own(tmp_path / "lock"):
-        assert has_owner(tmp_path / "lock")
-    assert not has_owner(tmp_path / "lock")

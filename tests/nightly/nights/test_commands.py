@@ -6,9 +6,9 @@ import shlex
 
 import pytest
 
+from nightly.models import load_config
 from nightly.nights.causes import causes
 from nightly.nights.commands import Request, lifting, remedies
-from nightly.records.config import load_config
 from nightly.records.night import Reason
 from nightly.records.schema import SchemaProposal
 from nightly.records.thresholds import ThresholdsUsed

@@ -3,9 +3,9 @@
 import pytest
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from nightly.models import load_config, model_names
 from nightly.records import columns
 from nightly.records.base import ContractError
-from nightly.records.config import load_config, model_names
 
 GOOD = """
 description = "a model"

@@ -1,6 +1,6 @@
 """Which thresholds a night was judged by, and what changed since another."""
 
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.thresholds import ThresholdsUsed
 
 

@@ -8,6 +8,7 @@ from nightly.io.paths import Places
 from nightly.records.canary import Comparison
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord, Rollback
+from nightly.release.comparisons import comparisons, save_comparison
 from nightly.release.errors import CanaryRunning, ReleaseError
 from nightly.release.store import ReleaseStore
 from nightly.serving.rollback import REQUEST, step
@@ -32,8 +33,8 @@ def test_it_is_beside_production_and_another_release_waits_for_it(store, tmp_pat
     record = to_canary(store, tmp_path / "export")
 
     assert (record.state, record.previous_version, record.canary_share) == ("canary", NOW + 1, 0.1)
-    assert store.canary() == record and store.production() == NOW + 1
-    assert store.waits_for("run-canary") == "" and f"canary {record.version}" in store.waits_for("run-9")
+    assert store.disk.canary() == record and store.disk.production() == NOW + 1
+    assert store.disk.waits_for("run-canary") == "" and f"canary {record.version}" in store.disk.waits_for("run-9")
     with pytest.raises(CanaryRunning, match=r"is being compared with production since .* UTC"):
         release(store, export(tmp_path / "other", "o"), "run-9")
     assert to_canary(store, tmp_path / "export") == record, "its own run's retry is not refused"
@@ -49,13 +50,13 @@ def test_without_a_model_server_there_are_no_labels_and_so_no_canary(store, tmp_
     said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
     with pytest.raises(ReleaseError, match="NIGHTLY_SERVING_REST"):
         store.release(export(tmp_path / "export", "c"), run_id="run-9", canary_share=0.1, **said)
-    assert len(store.records()) == 2
+    assert len(store.disk.records()) == 2
 
 
 def test_retention_keeps_canary_production_and_predecessor(store, tmp_path):
     record = to_canary(store, tmp_path / "export")
     assert store.retain(1) == []
-    assert names(store.folder) == [str(NOW), str(NOW + 1), str(record.version)]
+    assert names(store.disk.folder) == [str(NOW), str(NOW + 1), str(record.version)]
     store.promote(record.version, server=Server(store))
     assert store.retain(2) == [NOW]
 
@@ -65,7 +66,7 @@ def test_what_is_no_canary_is_neither_promoted_nor_stopped(store):
         store.promote(NOW, server=Server(store))
     with pytest.raises(ReleaseError, match="no canary"):
         store.stop(NOW + 1, "worse", server=None)
-    assert store.versions() == [NOW, NOW + 1]
+    assert store.disk.released() == [NOW, NOW + 1]
 
 
 def test_a_damaged_canary_is_not_promoted(store, tmp_path):
@@ -73,7 +74,7 @@ def test_a_damaged_canary_is_not_promoted(store, tmp_path):
     (Path(record.path) / "saved_model.pb").write_bytes(b"other")
     with pytest.raises(ReleaseError, match=r"saved_model\.pb has changed"):
         store.promote(record.version, server=Server(store))
-    assert store.production() == NOW + 1
+    assert store.disk.production() == NOW + 1
 
 
 def test_a_rollback_withdraws_the_canary_too_and_ends_its_comparison(tmp_path, monkeypatch):
@@ -85,13 +86,15 @@ def test_a_rollback_withdraws_the_canary_too_and_ends_its_comparison(tmp_path, m
     for i in range(2):
         release(store, export(tmp_path / "export", str(i)), f"run-{i}", NOW + i)
     canary = to_canary(store, tmp_path / "export")
-    Comparison(model="taxi", version=canary.version, stable=NOW + 1, share=0.1, since=utc_now()).keep(places)
+    save_comparison(
+        places, Comparison(model="taxi", version=canary.version, stable=NOW + 1, share=0.1, since=utc_now())
+    )
     folder = places.night("taxi", "manual__1")
     Rollback(model="taxi", reason="both are wrong", requested_by="ada").save(folder / REQUEST)
 
     done = Rollback.parse(step(folder, places), where="test")
 
     assert (done.version, done.withdrawn) == (NOW, [NOW + 1, canary.version])
-    assert store.canary() is None and store.record(canary.version).state == "quarantined"
-    [comparison] = Comparison.all(places, "taxi")
+    assert store.disk.canary() is None and store.disk.record(canary.version).state == "quarantined"
+    [comparison] = comparisons(places, "taxi")
     assert (comparison.decision, comparison.decided_by) == ("stop", "ada") and "both are wrong" in comparison.reason

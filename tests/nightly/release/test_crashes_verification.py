@@ -48,7 +48,7 @@ def test_a_release_killed_during_its_verification_never_fails_a_client_and_is_en
     killed = []
     shift = len(lines) // POINTS // 2 if again == "another run" else 0  # other points than the retry's
     for number, die_at in enumerate(range(shift, len(lines), -(-len(lines) // POINTS))):
-        stable = store.production()
+        stable = store.disk.production()
         dead_run, source = f"{again}, {number}", exports[2 + number % 2]
         if release(source, dead_run, die_at) is not None:  # it asked the server less often than the whole one did
             continue
@@ -56,24 +56,24 @@ def test_a_release_killed_during_its_verification_never_fails_a_client_and_is_en
 
         # The process is gone. The version is whole, clients of the label are answered, and by what was in production
         # or by what had been verified; production moves no earlier than the label.
-        (dead,) = [record for record in store.records() if record.run_id == dead_run]
-        store.verify(dead.version)
+        (dead,) = [record for record in store.disk.records() if record.run_id == dead_run]
+        store.disk.verify(dead.version)
         value, version = server.answer(NAME, "stable")
         assert version == stable or (version, value) == (dead.version, (0.2, 0.3)[number % 2]), killed[-1]
-        assert store.production() == (dead.version if dead.state == "released" else stable)
+        assert store.disk.production() == (dead.version if dead.state == "released" else stable)
 
         if again == "its retry":
             release(source, dead_run)
-            record = store.record(dead.version)
+            record = store.disk.record(dead.version)
         else:
             release(exports[number % 2], f"another, {number}")
-            record = store.records()[-1]
-            state = store.record(dead.version).state
+            record = store.disk.records()[-1]
+            state = store.disk.record(dead.version).state
             assert state == ("released" if dead.state == "released" else "unverified"), killed[-1]
         assert (record.state, record.verification is not None) == ("released", True), killed[-1]
-        assert store.production() == record.version
+        assert store.disk.production() == record.version
         assert server.answer(NAME, "stable") == server.answer(NAME)
         assert server.answer(NAME, "stable")[1] == record.version
         assert server.labels(NAME) == {"stable": record.version}
-        assert "verifying" not in {r.state for r in store.records()}
+        assert "verifying" not in {r.state for r in store.disk.records()}
     assert len(killed) >= POINTS - 2

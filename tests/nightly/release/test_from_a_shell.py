@@ -5,18 +5,19 @@ import threading
 import pytest
 
 from nightly.canary import decide as canaries
+from nightly.canary import quarantine as quarantines
 from nightly.cli import configure
 from nightly.cli import night as nights
-from nightly.cli import quarantine as quarantines
 from nightly.cli.releases import main
-from nightly.records.config import Release, load_config
+from nightly.models import load_config
+from nightly.records.config import Release
 from nightly.release.errors import NotConfirmed, ServerNotReached
 from nightly.release.store import ReleaseStore
 from nightly.serving import address, verify
 from nightly.serving import models_config as live
 from nightly.serving import rollback as rollbacks
 from nightly.serving.confirmation import NOT_CONFIRMED
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 from nightly_client import Client, ServingError, example
 from tests.support.live_server import LiveServer
 from tests.support.releases import NOW, export, release
@@ -112,9 +113,9 @@ def test_a_version_is_quarantined_by_command(shell, exports, which, capsys):
     with Asking(shell, name):
         assert main(["quarantine", name, str(version), "--reason", "damaged"]) == 0
     store = shell.store(name)
-    assert store.record(version).state == "quarantined" and "damaged" in store.record(version).why
+    assert store.disk.record(version).state == "quarantined" and "damaged" in store.disk.record(version).why
     expected = older if which == "production" else production
-    assert shell.answer(name, "stable")[1] == expected == store.production()
+    assert shell.answer(name, "stable")[1] == expected == store.disk.production()
     assert shell.labels(name) == {"stable": expected} | ({"canary": canary} if which == "older" else {})
     assert main(["verify", name]) == 0, capsys.readouterr().err
 
@@ -127,7 +128,7 @@ def test_a_server_that_does_not_answer_is_said_and_told_later(shell, exports, mo
     try:
         assert main(["rollback", "down", "previous", "--reason", "it is wrong"]) == NOT_CONFIRMED
         assert "bin/releases serve down" in capsys.readouterr().err
-        assert shell.labels("down") == {"stable": first} and shell.store("down").production() == first
+        assert shell.labels("down") == {"stable": first} and shell.store("down").disk.production() == first
         assert main(["verify", "down"]) == NOT_CONFIRMED
         assert main(["serve", "down"]) == NOT_CONFIRMED
     finally:
@@ -150,13 +151,13 @@ def test_a_promotion_that_no_server_hears_changes_nothing(shell, exports, monkey
         address.record(shell.places, there)
     assert not isinstance(raised.value, NotConfirmed)
     assert (shell.places.serving / live.FILE).read_text() == text
-    assert shell.store("unheard").production() == stable
+    assert shell.store("unheard").disk.production() == stable
 
 
 def test_a_night_by_command_is_verified_by_the_recorded_server(shell):
     assert nights.main(["taxi", "--as-of", "2014-02-01", "--release"]) == 0
-    version = shell.store("taxi").production()
-    assert shell.labels("taxi") == {"stable": version} and shell.store("taxi").record(version).verification
+    version = shell.store("taxi").disk.production()
+    assert shell.labels("taxi") == {"stable": version} and shell.store("taxi").disk.record(version).verification
     assert shell.grpc.status("taxi")[version].state == "AVAILABLE"
     assert main(["verify", "taxi"]) == 0
 
@@ -182,7 +183,7 @@ def alone(tmp_path, monkeypatch) -> ReleaseStore:
 
 
 def labels(store: ReleaseStore) -> dict[str, int]:
-    entry = live.LiveConfig(store.serving, "").entry("taxi")
+    entry = live.LiveConfig(store.disk.serving, "").entry("taxi")
     return dict(entry.version_labels) if entry is not None else {}
 
 
@@ -193,7 +194,7 @@ def test_the_configuration_is_written_where_no_server_is_known_and_the_status_sa
     assert main(["quarantine", "taxi", str(NOW + 1), "--reason", "it too"]) == NOT_CONFIRMED
     assert labels(alone) == {"stable": NOW}
     assert main(["quarantine", "taxi", str(NOW), "--reason", "all of them"]) == NOT_CONFIRMED
-    assert labels(alone) == {} and alone.production() is None
+    assert labels(alone) == {} and alone.disk.production() is None
 
 
 def test_a_release_that_no_server_verifies_is_in_the_configuration(alone, tmp_path, monkeypatch):
@@ -201,35 +202,35 @@ def test_a_release_that_no_server_verifies_is_in_the_configuration(alone, tmp_pa
     said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
     record = alone.release(export(tmp_path / "export", "new"), run_id="run-9", server=server, **said)
     assert (record.state, record.server) == ("released", "") and labels(alone) == {"stable": record.version}
-    (alone.serving / live.FILE).unlink()  # as if it had died before it was written
+    (alone.disk.serving / live.FILE).unlink()  # as if it had died before it was written
     assert alone.release(export(tmp_path / "export", "new"), run_id="run-9", server=server, **said) == record
     assert labels(alone) == {"stable": record.version}
 
 
 def test_verify_names_each_disagreement_and_what_to_do(alone, capsys):
-    configure.main()
+    configure.main([])
     assert main(["verify", "taxi"]) == NOT_CONFIRMED
     assert "records, disk and models.config agree" in capsys.readouterr().out
 
-    (alone.folder / str(NOW) / "saved_model.pb").write_bytes(b"other")
-    (alone.folder / str(NOW + 1)).rename(alone.serving / "lost")
-    (alone.folder / "7").mkdir()
-    text = (alone.serving / live.FILE).read_text()
-    (alone.serving / live.FILE).write_text(text.replace(str(NOW + 2), str(NOW)))
+    (alone.disk.folder / str(NOW) / "saved_model.pb").write_bytes(b"other")
+    (alone.disk.folder / str(NOW + 1)).rename(alone.disk.serving / "lost")
+    (alone.disk.folder / "7").mkdir()
+    text = (alone.disk.serving / live.FILE).read_text()
+    (alone.disk.serving / live.FILE).write_text(text.replace(str(NOW + 2), str(NOW)))
     assert main(["verify", "taxi"]) == 1
     shown = capsys.readouterr().err
     for part in (
         f"bin/releases repair taxi {NOW}",
-        f"taxi {NOW + 1} is released by its record, and {alone.folder / str(NOW + 1)} is not there",
-        f"move {alone.folder / '7'} out of",
+        f"taxi {NOW + 1} is released by its record, and {alone.disk.folder / str(NOW + 1)} is not there",
+        f"move {alone.disk.folder / '7'} out of",
         f"models.config has stable of taxi at {NOW}, and the records at {NOW + 2}",
         "bin/releases serve taxi",
     ):
         assert part in shown, shown
     assert main(["serve", "taxi"]) == NOT_CONFIRMED and labels(alone) == {"stable": NOW + 2}
-    (alone.serving / live.FILE).unlink()
+    (alone.disk.serving / live.FILE).unlink()
     assert main(["verify", "taxi"]) == 1 and "nightly.cli.configure" in capsys.readouterr().err
-    (alone.serving / live.FILE).write_text("model_config_list {")
+    (alone.disk.serving / live.FILE).write_text("model_config_list {")
     assert main(["verify", "taxi"]) == 1 and "cannot be read" in capsys.readouterr().err
 
 
@@ -242,6 +243,6 @@ def test_the_environment_wins_over_the_record_and_configure_records_it(alone, mo
     monkeypatch.setenv("NIGHTLY_SERVING_BASE_PATH", "/models")
     expected = address.ServerAddress(rest="serving:8501", grpc="serving:8500", base_path="/models")
     assert address.find_address(places) == expected
-    configure.main()
+    configure.main([])
     assert address.ServerAddress.load(address.path(places)) == expected
     assert 'base_path: "/models/taxi"' in (places.serving / live.FILE).read_text()

@@ -39,13 +39,13 @@ def test_show_prints_the_record(store, capsys):
 def test_verify_says_whether_the_files_are_those_released(store, capsys):
     assert main(["verify", "taxi", str(NOW)]) == 0
     assert f"{len(FILES)} files, all as released" in capsys.readouterr().out
-    (store.folder / str(NOW) / FILES[0]).write_bytes(b"other")
+    (store.disk.folder / str(NOW) / FILES[0]).write_bytes(b"other")
     assert main(["verify", "taxi", str(NOW)]) == 1
     assert f"{FILES[0]} has changed" in capsys.readouterr().err
 
 
 def test_unknown_names_are_refused_with_those_there_are(store, capsys):
-    assert main(["list", "taxy"]) == 1
+    assert main(["list", "taxy"]) == 2
     assert "did you mean 'taxi'?" in capsys.readouterr().err
-    assert main(["show", "taxi", "5"]) == 1
+    assert main(["show", "taxi", "5"]) == 2
     assert str(NOW) in capsys.readouterr().err

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nightly.baselines import Baseline, accept
+from nightly.baselines import accept
 from nightly.cli.releases import main
 from nightly.io.paths import ROOT, Places, python_path
+from nightly.records.baseline import Baseline
 from nightly.records.release import Rollback
 from nightly.release.errors import ReleaseError, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from nightly.release.store import ReleaseStore
@@ -62,8 +63,8 @@ def test_the_version_before_is_in_production_and_the_next_night_is_compared_with
     done = Rollback.parse(step(asked(places), places), where="test")
 
     assert (done.version, done.from_version, done.withdrawn, done.server) == (NOW + 1, NOW + 2, [NOW + 2], "")
-    assert taxi(places).production() == NOW + 1
-    record = taxi(places).record(NOW + 2)
+    assert taxi(places).disk.production() == NOW + 1
+    record = taxi(places).disk.record(NOW + 2)
     assert (record.state, record.why) == ("quarantined", f"rolled back to {NOW + 1} by ada: it says yes to all")
     assert accepted(places) == ["run-0", "run-1"] and done.baselines == ["2" * 12]
     [kept] = (places.releases / "taxi" / "rollbacks").glob("*.json")
@@ -72,7 +73,7 @@ def test_the_version_before_is_in_production_and_the_next_night_is_compared_with
 
 def test_a_run_that_was_taken_back_does_not_release_again_and_another_does(places, tmp_path):
     step(asked(places, NOW), places)
-    assert names(taxi(places).folder) == sorted([str(NOW), f"quarantined-{NOW + 1}", f"quarantined-{NOW + 2}"])
+    assert names(taxi(places).disk.folder) == sorted([str(NOW), f"quarantined-{NOW + 1}", f"quarantined-{NOW + 2}"])
     for run in (1, 2):
         with pytest.raises(WithdrawnError, match="rolled back"):
             release(taxi(places), export(tmp_path / "export", str(run)), f"run-{run}")
@@ -82,7 +83,7 @@ def test_a_run_that_was_taken_back_does_not_release_again_and_another_does(place
 def test_the_same_run_again_goes_no_further_back(places):
     folder = asked(places)
     first = step(folder, places)
-    assert step(folder, places) == first and taxi(places).production() == NOW + 1
+    assert step(folder, places) == first and taxi(places).disk.production() == NOW + 1
     assert step(asked(places, run="manual__2"), places)["version"] == NOW  # another one does
 
 
@@ -90,20 +91,20 @@ def test_a_rollback_that_is_killed_is_completed_by_its_retry(places):
     folder = asked(places, NOW)
     die = (
         "import os, sys, signal; from pathlib import Path; from nightly.io.paths import Places\n"
-        "from nightly.release import rollback, store\n"
-        "withdraw = store.ReleaseStore._withdraw\n"
+        "from nightly.release import transitions; from nightly.serving import rollback\n"
+        "withdraw = transitions.Transitions.withdraw\n"
         "def once(*given): withdraw(*given); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "store.ReleaseStore._withdraw = once\n"
+        "transitions.Transitions.withdraw = once\n"
         "rollback.step(Path(sys.argv[1]), Places.from_environment())"
     )
     environment = os.environ | {"PYTHONPATH": python_path()}
     done = subprocess.run([sys.executable, "-c", die, str(folder)], cwd=ROOT, env=environment, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    assert taxi(places).production() == NOW + 1
+    assert taxi(places).disk.production() == NOW + 1
 
     result = Rollback.parse(step(folder, places), where="test")
     assert (result.version, result.from_version, result.withdrawn) == (NOW, NOW + 2, [NOW + 1, NOW + 2])
-    assert taxi(places).production() == NOW and accepted(places) == ["run-0"]
+    assert taxi(places).disk.production() == NOW and accepted(places) == ["run-0"]
 
 
 @pytest.mark.parametrize(
@@ -112,16 +113,16 @@ def test_a_rollback_that_is_killed_is_completed_by_its_retry(places):
 )
 def test_what_cannot_be_gone_back_to_is_refused_and_nothing_changes(places, version, why, capsys):
     taxi(places).quarantine(NOW + 2, "bad")
-    assert main(["rollback", "taxi", version, "--reason", "why not"]) == 1
+    assert main(["rollback", "taxi", version, "--reason", "why not"]) == 2
     assert why in capsys.readouterr().err
-    assert taxi(places).versions() == [NOW, NOW + 1] and len(accepted(places)) == 3
+    assert taxi(places).disk.released() == [NOW, NOW + 1] and len(accepted(places)) == 3
 
 
 def test_a_damaged_version_is_not_gone_back_to(places):
-    (Path(taxi(places).record(NOW + 1).path) / "saved_model.pb").write_bytes(b"other")
+    (Path(taxi(places).disk.record(NOW + 1).path) / "saved_model.pb").write_bytes(b"other")
     with pytest.raises(ReleaseError, match=r"saved_model\.pb has changed"):
         step(asked(places), places)
-    assert taxi(places).production() == NOW + 2
+    assert taxi(places).disk.production() == NOW + 2
 
 
 def test_the_command_does_it_and_says_what_it_did(places, capsys):
@@ -199,14 +200,14 @@ def test_releases_a_failed_one_and_a_rollback_under_load_fail_no_request_and_sur
 
 
 def test_a_rollback_while_the_server_is_down_is_done_on_disk_and_confirmed_by_its_retry(server, exports, monkeypatch):
-    first = server.store("taxi").production() or server.release("taxi", exports / "good1", "down-1").version
+    first = server.store("taxi").disk.production() or server.release("taxi", exports / "good1", "down-1").version
     second = server.release("taxi", exports / "good2", "down-2").version
     monkeypatch.setattr(verify, "REACH_SECONDS", 1.0)
     server.stop()
     folder = asked(server.places, run="down")
     with pytest.raises(ServerNotReached, match=f"rolled back to {first} on disk"):
         step(folder, server.places)
-    assert server.store("taxi").production() == first and server.labels("taxi") == {"stable": first}
+    assert server.store("taxi").disk.production() == first and server.labels("taxi") == {"stable": first}
 
     server.start()
     wait_for(lambda: server.answer("taxi", "stable") == (0.1, first))

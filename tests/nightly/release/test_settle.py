@@ -27,7 +27,7 @@ class Dying(Server):
 
 def dead_release(store: ReleaseStore, source) -> None:
     assert died_at(10**9, lambda: verified(store, source, server=Dying(store)))
-    assert store.undecided() and loadable(store.folder)[-1] == NOW
+    assert store.disk.undecided() and loadable(store.disk.folder)[-1] == NOW
 
 
 def rollback(tmp_path, version: int | None = None):
@@ -38,11 +38,11 @@ def rollback(tmp_path, version: int | None = None):
 def test_a_dead_release_is_settled_and_released_later_under_its_number(store, tmp_path):
     source = export(tmp_path / "new", "new", 1)
     dead_release(store, source)
-    with store.locked():
+    with store.disk.locked():
         assert store.settle(Server(store)) == [], "somebody has the lock: a release may be going on"
     (gone,) = store.settle(Server(store))
-    assert gone.version == NOW and store.record(NOW).state == "unverified" and not store.undecided()
-    assert loadable(store.folder) == [NOW - 100] == store.versions()
+    assert gone.version == NOW and store.disk.record(NOW).state == "unverified" and not store.disk.undecided()
+    assert loadable(store.disk.folder) == [NOW - 100] == store.disk.released()
     assert verified(store, source).version == NOW
 
 
@@ -51,7 +51,7 @@ def test_the_command_settles_what_a_dead_release_left(store, tmp_path, capsys):
     assert main(["list", "taxi"]) == 0
     out, err = capsys.readouterr()
     assert f"taxi {NOW} is out of sight: its release died" in err and "unverified" in out
-    assert loadable(store.folder) == [NOW - 100]
+    assert loadable(store.disk.folder) == [NOW - 100]
 
 
 def test_a_rollback_leaves_what_was_never_verified_to_be_released_later(store, places, tmp_path):
@@ -60,7 +60,7 @@ def test_a_rollback_leaves_what_was_never_verified_to_be_released_later(store, p
     dead_release(store, source)
     done = roll_back(places, rollback(tmp_path))
     assert (done.version, done.withdrawn) == (NOW - 100, [NOW - 50])
-    assert store.record(NOW).state == "unverified" and verified(store, source).version == NOW
+    assert store.disk.record(NOW).state == "unverified" and verified(store, source).version == NOW
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["at once", "by the retry of a rollback that was killed"])
@@ -80,4 +80,4 @@ def test_previous_is_resolved_again_when_a_release_came_between(store, places, t
         with pytest.raises(KeyboardInterrupt):
             roll_back(places, asked)
     assert roll_back(places, asked).version == NOW
-    assert store.versions() == [NOW - 100, NOW]
+    assert store.disk.released() == [NOW - 100, NOW]

@@ -57,10 +57,10 @@ def test_a_rejection_of_what_was_approved_says_so_and_what_holds(bench, schema):
 def test_a_night_that_proposes_nothing_names_the_nearest_that_does(bench, schema):
     bench.propose("b", run="manual__2016-03-01")
     status, said = schema("approve", "taxi", "manual__2016-03-02", "--reason", "so")
-    assert status == 1
+    assert status == 2
     assert "proposes no change of the schema; did you mean 'manual__2016-03-01'?" in said
 
 
 def test_an_unknown_model_is_refused(schema):
     status, said = schema("versions", "taxis")
-    assert status == 1 and "did you mean 'taxi'?" in said
+    assert status == 2 and "did you mean 'taxi'?" in said

@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 
 from nightly.records.night import Night
-from nightly.records.schema import REVIEW, SchemaReview, set_aside_review
+from nightly.records.schema import REVIEW, SchemaReview
+from nightly.schemas.reviews import set_aside_review
 from nightly.schemas.store import SchemaStore, SchemaVersionError, answer
 
 

@@ -12,7 +12,7 @@ from tensorflow_serving.apis import predict_pb2
 from nightly.records.config import Release
 from nightly.release.errors import ReleaseNotVerified
 from nightly.serving import verify
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 from nightly_client import Client, example
 from tests.support.live_server import LiveServer, model
 
@@ -123,7 +123,7 @@ def test_no_request_fails_or_is_answered_by_another_model_than_its_versions(serv
         versions = [released(i) for i in range(1, RELEASES + 1)]
         with pytest.raises(ReleaseNotVerified, match="golden"):
             server.release(NAME, bad, "run-bad")
-        answers[server.store(NAME).records()[-1].version] = 0.99
+        answers[server.store(NAME).disk.records()[-1].version] = 0.99
         of_model = find_server(server.places, NAME, Release())
         server.store(NAME).roll_back(versions[-2], "under load", server=of_model)
     finally:

@@ -24,7 +24,7 @@ AWAY = {
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setattr(verify, "REACH_SECONDS", 1.0)
-    monkeypatch.setattr(verify, "CALL_SECONDS", 2.0)
+    monkeypatch.setattr("nightly.serving.server.CALL_SECONDS", 2.0)
     monkeypatch.setattr(verify, "LATENCY_REQUESTS", 5)
 
 
@@ -42,10 +42,10 @@ def dies_at(server, function: str, patch: pytest.MonkeyPatch) -> None:
 
 def withdrawn(server, name: str, first: int, second: int) -> None:
     store = server.store(name)
-    record = store.record(second)
-    assert (record.state, store.production()) == ("unverified", first)
-    assert names(store.folder) == [str(first), f"unverified-{second}"]
-    assert store.find(second) == store.folder / f"unverified-{second}"
+    record = store.disk.record(second)
+    assert (record.state, store.disk.production()) == ("unverified", first)
+    assert names(store.disk.folder) == [str(first), f"unverified-{second}"]
+    assert store.disk.find(second) == store.disk.folder / f"unverified-{second}"
     assert server.labels(name) == {"stable": first}
 
 
@@ -60,7 +60,7 @@ def test_a_server_killed_during_the_verification_makes_the_release_wait_and_not_
         dies_at(server, AWAY[when], patch)
         with pytest.raises(NotVerifiedYet, match="could not be verified, and is out of sight"):
             server.release(name, exports / "good2", "run-2")
-    second = server.store(name).records()[-1].version
+    second = server.store(name).disk.records()[-1].version
     withdrawn(server, name, first, second)
     with pytest.raises(ServerNotReached):  # a retry while it is still away changes nothing
         server.release(name, exports / "good2", "run-2")
@@ -71,8 +71,8 @@ def test_a_server_killed_during_the_verification_makes_the_release_wait_and_not_
     record = server.release(name, exports / "good2", again)
 
     assert (record.version, record.state, record.run_id) == (second, "released", again)
-    assert record.verification is not None and len(server.store(name).records()) == 2
-    assert names(server.store(name).folder) == [str(first), str(second)]
+    assert record.verification is not None and len(server.store(name).disk.records()) == 2
+    assert names(server.store(name).disk.folder) == [str(first), str(second)]
     assert server.answer(name, "stable") == server.answer(name) == (0.2, second)
 
 
@@ -89,7 +89,7 @@ def test_a_server_killed_when_the_label_is_moved_leaves_it_at_the_version_before
         patch.setattr(live.LiveConfig, "serving", killing)
         with pytest.raises(NotVerifiedYet):
             server.release("label", exports / "good2", "run-2")
-    second = server.store("label").records()[-1].version
+    second = server.store("label").disk.records()[-1].version
     withdrawn(server, "label", first, second)
     server.start()
     assert server.answer("label", "stable") == (0.1, first)
@@ -111,7 +111,7 @@ def test_a_server_that_is_stopped_for_a_while_says_nothing_about_the_version(ser
         with pytest.raises(NotVerifiedYet, match="DEADLINE_EXCEEDED"):
             server.release("stopped", exports / "good2", "run-2")
     wait_for(lambda: server.answer("stopped", "stable") == (0.1, first))
-    second = server.store("stopped").records()[-1].version
+    second = server.store("stopped").disk.records()[-1].version
     assert server.release("stopped", exports / "good2", "run-2").version == second
 
 
@@ -123,11 +123,11 @@ def test_what_came_meanwhile_is_not_superseded_by_an_older_number(server, export
             server.release("meanwhile", exports / "good2", "run-2")
     server.start()
     store = server.store("meanwhile")
-    waiting = store.records()[-1].version
+    waiting = store.disk.records()[-1].version
     third = server.release("meanwhile", exports / "good3", "run-3").version
     again = server.release("meanwhile", exports / "good2", "run-2")
     assert again.version > third > waiting
-    assert store.record(waiting).state == "removed" and str(again.version) in store.record(waiting).why
+    assert store.disk.record(waiting).state == "removed" and str(again.version) in store.disk.record(waiting).why
     assert server.answer("meanwhile", "stable") == (0.2, again.version)
     assert server.release("meanwhile", exports / "good2", "run-2") == again
 
@@ -136,7 +136,7 @@ def test_a_refusal_stays_one(server, exports):
     first = server.release("refused", exports / "good1", "run-1").version
     with pytest.raises(ReleaseNotVerified, match="golden"):
         server.release("refused", exports / "wrong", "run-2")
-    assert server.store("refused").records()[-1].state == "quarantined"
+    assert server.store("refused").disk.records()[-1].state == "quarantined"
     with pytest.raises(WithdrawnError):
         server.release("refused", exports / "wrong", "run-2")
     assert server.answer("refused", "stable") == (0.1, first)

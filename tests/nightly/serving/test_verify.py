@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nightly.cli import show as inspect
+from nightly.cli import show
 from nightly.io.paths import ROOT, Places, python_path
 from nightly.records.base import ContractError
 from nightly.records.config import Release
@@ -18,7 +18,8 @@ from nightly.records.golden import GOLDEN
 from nightly.release.errors import CanaryRunning, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from nightly.serving import models_config as live
 from nightly.serving import verify
-from nightly.serving.verify import ConfigurationFile, find_server
+from nightly.serving.inspection import describe
+from nightly.serving.server import ConfigurationFile, find_server
 from nightly_client import ServingError
 from tests.support.live_server import model
 from tests.support.releases import names
@@ -39,7 +40,7 @@ def test_a_release_is_verified_and_then_labelled_stable(server, exports):
     second = server.release("good", exports / "good2", "run-2")
 
     assert second.verification.previous_p99_ms > 0
-    assert server.store("good").production() == second.version
+    assert server.store("good").disk.production() == second.version
     assert server.labels("good") == {"stable": second.version}
     assert server.answer("good", "stable") == server.answer("good") == (0.2, second.version)
     assert server.answer("other", "stable")[0] == 0.4, "another model's part of the configuration is lost"
@@ -58,10 +59,10 @@ def test_a_version_that_fails_is_quarantined_and_the_one_before_stays(server, ex
 
     assert time.monotonic() - began < 15, "it waited although the server had said that it failed"
     store = server.store(name)
-    taken_back = store.records()[-1]
+    taken_back = store.disk.records()[-1]
     assert taken_back.state == "quarantined" and taken_back.verification is None and taken_back.why
-    assert names(store.folder) == [str(good.version), f"quarantined-{taken_back.version}"]
-    assert store.production() == good.version and server.labels(name) == {"stable": good.version}
+    assert names(store.disk.folder) == [str(good.version), f"quarantined-{taken_back.version}"]
+    assert store.disk.production() == good.version and server.labels(name) == {"stable": good.version}
     wait_for(lambda: server.answer(name) == server.answer(name, "stable") == (0.1, good.version))
     with pytest.raises(WithdrawnError, match="not released again"):
         server.release(name, exports / bad, "run-2")
@@ -95,7 +96,7 @@ def test_without_golden_predictions_there_is_nothing_to_verify_by(server, export
     (source / GOLDEN).unlink()
     with pytest.raises(ReleaseNotVerified, match="add_samples"):
         server.release("bare", source)
-    assert server.store("bare").versions() == []
+    assert server.store("bare").disk.released() == []
 
 
 def test_a_label_of_a_persons_own_stays_while_its_version_is_loaded(server, exports):
@@ -124,7 +125,7 @@ def test_a_canary_is_verified_and_labelled_and_the_stable_clients_notice_nothing
     assert server.answer(name, "stable") == (0.1, first.version)
     assert server.answer(name, "canary") == (0.2, second.version)
     assert server.answer(name) == (0.2, second.version), "TensorFlow Serving's rule: without a label, the newest"
-    assert server.store(name).production() == first.version
+    assert server.store(name).disk.production() == first.version
     assert server.release(name, exports / "good2", "run-2", canary_share=0.1) == second
     with pytest.raises(CanaryRunning, match=f"canary {second.version} is being compared"):
         server.release(name, exports / "good3", "run-3", canary_share=0.1)
@@ -138,7 +139,7 @@ def test_a_canary_that_fails_is_quarantined_and_its_label_goes(server, exports):
     good = server.release(name, exports / "good1", "run-1")
     with pytest.raises(ReleaseNotVerified, match="golden"):
         server.release(name, exports / "wrong", "run-2", canary_share=0.5)
-    assert server.store(name).canary() is None and server.store(name).production() == good.version
+    assert server.store(name).disk.canary() is None and server.store(name).disk.production() == good.version
     assert server.labels(name) == {"stable": good.version}
 
 
@@ -147,14 +148,14 @@ def test_a_server_that_does_not_answer_is_found_out_before_anything_is_released(
     monkeypatch.setattr(verify, "REACH_SECONDS", 0.5)
     with pytest.raises(ServerNotReached, match="does not answer at grpc://127"):
         server.release("unreached", exports / "good1")
-    assert server.store("unreached").records() == []
+    assert server.store("unreached").disk.records() == []
     monkeypatch.delenv("NIGHTLY_SERVING_GRPC")
     with pytest.raises(ContractError, match="give both"):
         server.release("unreached", exports / "good1")
     monkeypatch.delenv("NIGHTLY_SERVING_REST")
     record = server.release("unreached", exports / "good1")
     assert (record.state, record.server, record.verification) == ("released", "", None)
-    assert "by no model server" in "\n".join(inspect.describe(Path(record.path), record))
+    assert "by no model server" in "\n".join(describe(Path(record.path), record))
 
 
 def test_a_server_that_is_not_run_from_our_file_is_left_alone(server, exports, tmp_path):
@@ -183,7 +184,7 @@ from pathlib import Path
 from nightly.records.config import Release
 from nightly.io.paths import Places
 from nightly.release.store import ReleaseStore
-from nightly.serving import verify
+from nightly.serving import server, verify
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -194,9 +195,9 @@ if where == "while it waits for the server":
 if where == "after the golden predictions":
     verify.compare_latency = die
 if where == "between file and reload":
-    verify.ModelServer._ask = die
+    server.ModelServer._ask = die
 places = Places.from_environment()
-server = verify.find_server(places, name, Release(timeout_seconds=30))
+server = server.find_server(places, name, Release(timeout_seconds=30))
 store = ReleaseStore(places.serving, places.releases, name)
 if where == "when stable is moved":
     serve = server.serve
@@ -224,17 +225,17 @@ def test_a_release_that_is_killed_is_completed_by_its_retry_or_taken_back_by_ano
         command = [sys.executable, "-c", DYING, where, name, str(exports / source), run_id]
         done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": python_path()}, capture_output=True)
         assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-        assert store.records()[-1].state == "verifying"
+        assert store.disk.records()[-1].state == "verifying"
 
     killed("good2", "run-2")
-    assert store.production() == first.version, "what is not verified is not in production"
+    assert store.disk.production() == first.version, "what is not verified is not in production"
     second = server.release(name, exports / "good2", "run-2")
-    assert second.state == "released" and len(store.records()) == 2
+    assert second.state == "released" and len(store.disk.records()) == 2
     assert server.answer(name, "stable") == (0.2, second.version)
 
     killed("good3", "run-3")
     fourth = server.release(name, exports / "good4", "run-4")
-    assert [record.state for record in store.records()] == ["released", "released", "unverified", "released"]
+    assert [record.state for record in store.disk.records()] == ["released", "released", "unverified", "released"]
     assert fourth.previous_version == second.version
     assert server.answer(name, "stable") == (0.4, fourth.version)
 
@@ -252,7 +253,7 @@ def test_the_live_file_is_written_as_the_records_say(server, exports):
 
 def test_a_release_can_be_inspected_and_asked(server, exports, tmp_path, capsys):
     record = server.release("looked_at", exports / "good1")
-    assert inspect.main(["looked_at", "--golden"]) == 0
+    assert show.main(["looked_at", "--golden"]) == 0
     shown = capsys.readouterr().out
     for part in (
         f"looked_at {record.version}: released",
@@ -266,7 +267,7 @@ def test_a_release_can_be_inspected_and_asked(server, exports, tmp_path, capsys)
     ):
         assert part in shown, shown
     (tmp_path / "request.json").write_text(json.dumps({"instances": [{"b64": ""}]}))
-    assert inspect.main(["looked_at", str(record.version), "--input", str(tmp_path / "request.json")]) == 1
+    assert show.main(["looked_at", str(record.version), "--input", str(tmp_path / "request.json")]) == 2
     assert "x" in capsys.readouterr().err
-    assert inspect.main(["never_released"]) == 1
-    assert "no version in production" in capsys.readouterr().err
+    assert show.main(["never_released"]) == 2
+    assert "nothing was released for 'never_released'" in capsys.readouterr().err

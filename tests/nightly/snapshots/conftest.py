@@ -5,7 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from nightly.records.config import Bound, Data, DataGate, FilesSource, Label, ModelConfig, ModelGate
+from nightly.records.config import Bound, DataGate, ModelConfig, ModelGate
+from nightly.records.source_config import Data, FilesSource, Label
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch

@@ -14,7 +14,7 @@ from nightly.snapshots.errors import (
     TruncatedBodyError,
     UnreadableBodyError,
 )
-from nightly.snapshots.ingest import parse_numbers, parse_times
+from nightly.snapshots.parsing import parse_numbers, parse_times
 from tests.support.nights import utc
 
 HEADER = "Day,Trips,Fare,City,Note\n"
@@ -85,6 +85,30 @@ def test_newlines_and_commas_in_quotes_belong_to_the_value(bench):
     assert bench.rejected() == []
 
 
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        (",day,city", ["index", "day", "city"]),  # as pandas writes it
+        ("day,,city", ["day", "column_2", "city"]),
+        (" ,day,Index,", ["column_1", "day", "index", "column_4"]),
+    ],
+)
+def test_a_column_without_a_name_is_kept_and_the_night_says_so(bench, header, columns):
+    values = {"day": "2016-01-02", "city": "A"}
+    path = bench.body("a.csv", f"{header}\n{','.join(values.get(name, '7') for name in columns)}\n")
+    ref = bench.ingest()
+    assert list(bench.store.get(ref.snapshot_id).columns) == columns
+    assert bench.rows(ref, *(name for name in columns if name not in values))[0][0] == "7"
+    unnamed = [(n, name) for n, name in enumerate(columns, start=1) if not header.split(",")[n - 1].strip()]
+    assert [(column.position, column.column) for column in ref.delivery.unnamed] == unnamed
+    assert {column.file for column in ref.delivery.unnamed} == {str(path)}
+
+
+def test_a_column_without_a_name_can_be_renamed(bench):
+    bench.body("a.csv", ",day\n1,2016-01-02\n")
+    assert list(bench.store.get(bench.ingest(rename={"": "row"}).snapshot_id).columns) == ["row", "day"]
+
+
 def test_renaming_and_headers_that_collide(bench):
     bench.body("a.csv", "Day,Consumer disputed?,ZIP code, Sub-product \n2016-01-02,Yes,1,x\n")
     manifest = bench.store.get(bench.ingest(rename={"ZIP code": "postcode"}).snapshot_id)
@@ -135,7 +159,7 @@ def test_no_row_in_the_window_is_no_snapshot(bench, content):
     bench.body("a.csv", content)
     ref = bench.ingest()
     assert (ref.rows, ref.snapshot_id, ref.path, ref.created) == (0, "", "", False)
-    assert bench.store.list() == []
+    assert bench.store.manifests() == []
 
 
 @pytest.mark.parametrize(
@@ -252,7 +276,7 @@ def test_an_unclosed_quote_at_the_end_does_not_eat_the_rest(bench):
 
 
 def test_a_quote_that_is_never_closed_in_a_long_body_says_so(bench, monkeypatch):
-    monkeypatch.setattr("nightly.snapshots.readers.BLOCK_BYTES", 4096)
+    monkeypatch.setattr("nightly.snapshots.csv_rows.BLOCK_BYTES", 4096)
     rows = "2016-01-02,2,1,A,note\n" * 1000
     bench.body("a.csv", HEADER + rows + '2016-01-03,3,1,A,"note\n' + rows)
     with pytest.raises(UnreadableBodyError, match="a quote is never closed"):
@@ -268,7 +292,7 @@ def test_a_row_may_be_as_long_as_a_block_and_no_longer(bench):
 
 
 def test_rows_are_numbered_across_batches(bench, monkeypatch):
-    monkeypatch.setattr("nightly.snapshots.readers.BLOCK_BYTES", 512)
+    monkeypatch.setattr("nightly.snapshots.csv_rows.BLOCK_BYTES", 512)
     lines = ["2016-01-01,1,1,A,x"] * 1000
     lines[100], lines[500], lines[998] = "short", "2016-01-01,x,1,A,x", "short"
     bench.body("a.csv", HEADER + "\n".join(lines))
@@ -284,7 +308,7 @@ def test_too_many_bad_rows_stop_the_run_and_stay(bench):
     assert "(7 rows) the fault is 'number' in trips, e.g. 'one'" in str(error.value)
     assert str(bench.rejected_path) in str(error.value)
     assert len(bench.rejected()) == 10
-    assert bench.store.list() == []
+    assert bench.store.manifests() == []
     assert list(bench.store.folder.iterdir()) == []
     bench.ingest(max_rejected_share=0.1)
 
@@ -445,7 +469,7 @@ def test_a_whole_body_is_not_truncated(bench, content):
 @pytest.mark.parametrize("at", range(1, 40))
 def test_wherever_a_body_of_many_blocks_is_cut(bench, monkeypatch, at):
     """Cut inside of the last value, or after it, it has as many fields as it should."""
-    monkeypatch.setattr("nightly.snapshots.readers.BLOCK_BYTES", 512)
+    monkeypatch.setattr("nightly.snapshots.csv_rows.BLOCK_BYTES", 512)
     rows = [f'2016-01-02,{n},1.5,A,"note, {n}\nof two lines"\n' for n in range(100, 200)]
     bench.body("a.csv", HEADER + "".join(rows)[:-at])
     ref = bench.ingest()

@@ -2,11 +2,12 @@
 
 import json
 
-from nightly.baselines import Baseline
 from nightly.cli.snapshots import main
+from nightly.models import load_config
 from nightly.nights import snapshot as step
-from nightly.records.config import Retention, load_config
-from nightly.records.night import Night, SnapshotRef
+from nightly.records.baseline import Baseline
+from nightly.records.config import Retention
+from nightly.records.night import SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Verdict
 from nightly.snapshots.store import SnapshotStore
@@ -70,7 +71,7 @@ def test_a_damaged_snapshot_is_made_anew_by_the_next_night_of_the_same_rows(plac
 def test_retention_spares_what_is_referred_to(places, monkeypatch):
     retention = load_config("taxi").retention.model_copy(update={"snapshots": 1})
     config = load_config("taxi").model_copy(update={"retention": retention})
-    monkeypatch.setattr(Night, "config", lambda night: config)
+    monkeypatch.setattr(step, "config_of", lambda night: config)
     ids, folders = [], []
     for month in range(1, 8):
         folders.append(plan(places, f"night {month}", utc(2015, month, 1)))
@@ -85,7 +86,7 @@ def test_retention_spares_what_is_referred_to(places, monkeypatch):
     # 1 released, 2 accepted before, 3 accepted, 4 held, 5 failed, 6 and 7 without a verdict yet
     folder = plan(places, "night 8", utc(2015, 8, 1))
     ids.append(step.run(folder, places)["snapshot_id"])
-    left = {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").list()}
+    left = {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").manifests()}
     assert left == set(ids) - {ids[3], ids[4]}
 
 
@@ -93,7 +94,7 @@ def test_accepted_nights_do_not_keep_snapshots_without_end(places, monkeypatch):
     """Every night is accepted, and the second one's model is in production all the time."""
     bound = {"snapshots": 2, "accepted_snapshots": 4}
     config = load_config("taxi").model_copy(update={"retention": Retention(**bound)})
-    monkeypatch.setattr(Night, "config", lambda night: config)
+    monkeypatch.setattr(step, "config_of", lambda night: config)
     ids, counts = [], []
     for day in range(1, 13):
         folder = plan(places, f"night {day}", utc(2015, 3, day))
@@ -104,13 +105,13 @@ def test_accepted_nights_do_not_keep_snapshots_without_end(places, monkeypatch):
         accepted.save(places.baselines / f"taxi/201503{day:02}-x/baseline.json")
         if day == 2:
             in_production(places, ids[-1], "released")
-        counts.append(len(SnapshotStore(places.snapshots, "taxi").list()))
+        counts.append(len(SnapshotStore(places.snapshots, "taxi").manifests()))
     assert len(set(ids)) == 12 and max(counts) <= 4 + 1 + 1  # production's, and the night's own
-    left = {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").list()}
+    left = {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").manifests()}
     assert {ids[1], *ids[-4:]} <= left
     in_production(places, ids[1], "removed")
     step.run(plan(places, "night 13", utc(2015, 3, 13)), places)
-    assert ids[1] not in {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").list()}
+    assert ids[1] not in {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").manifests()}
 
 
 def test_the_retention_can_be_applied_without_a_night(places, monkeypatch, capsys):
@@ -130,7 +131,7 @@ def test_the_retention_can_be_applied_without_a_night(places, monkeypatch, capsy
     monkeypatch.setattr("nightly.cli.snapshots.load_config", lambda model: config)
     assert main(["prune", "taxi"]) == 0
     assert "removed 0 versions, 2 snapshots and 3 artifacts of taxi; " in capsys.readouterr().out
-    assert len(SnapshotStore(places.snapshots, "taxi").list()) == 1
+    assert len(SnapshotStore(places.snapshots, "taxi").manifests()) == 1
     assert sorted(path.name for path in (root / "examples/examples").iterdir()) == ["3", "4"]
 
 

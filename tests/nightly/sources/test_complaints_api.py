@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nightly.records.config import ComplaintsApiSource
+from nightly.records.source_config import ComplaintsApiSource
 from nightly.sources import complaints_api, fetch, http
 from nightly.sources.errors import HttpStatusError
 from tests.support.faulty_server import FaultyServer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nightly.records.config import FilesSource
+from nightly.records.source_config import FilesSource
 from nightly.sources import fetch, files
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 

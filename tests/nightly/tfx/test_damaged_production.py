@@ -32,7 +32,7 @@ def store(places: Places) -> ReleaseStore:
 
 def damage(places: Places, name: str) -> ReleaseRecord:
     """Flip a byte of a file in production, as a disk does: no other name of the file, no other time."""
-    record = store(places).record(store(places).production())
+    record = store(places).disk.record(store(places).disk.production())
     path = Path(record.path) / name
     body = bytearray(path.read_bytes())
     body[len(body) // 2] ^= 0xFF
@@ -64,7 +64,7 @@ def test_a_night_repairs_production_from_the_artifact_that_was_released(places, 
 
     planned, verdict = Night.load(folder / "request.json"), Verdict.load(folder / "verdict.json")
     assert (status, verdict.outcome) == (NOT_CONFIRMED, Outcome.RELEASED)
-    assert store(places).verify(record.version) and not list(store(places).folder.glob(".*"))
+    assert store(places).disk.verify(record.version) and not list(store(places).disk.folder.glob(".*"))
     assert (planned.production_version, planned.damaged_version) == (record.version, None)
     assert f"version {record.version} in production was damaged, and is repaired: {DATA} from" in planned.damage
     assert Evaluation.load(folder / "evaluation.json").production_version == record.version
@@ -85,11 +85,11 @@ def test_without_a_whole_copy_a_night_is_held_where_the_config_asks_for_it(place
     assert (status, verdict.outcome) == (3, Outcome.HELD_MODEL)
     assert f"taxi {record.version} is damaged (saved_model.pb has changed), and no whole copy is in" in verdict.summary
     assert (finding(folder).figure, finding(folder).held) == ("damaged", True)
-    assert store(places).production() == record.version
+    assert store(places).disk.production() == record.version
 
 
 def test_without_a_whole_copy_a_night_is_judged_as_a_first_one_and_releases(places, capsys):
-    damaged = store(places).production()
+    damaged = store(places).disk.production()
     assert main(["verify", "taxi"]) == 1
     assert f"what to do: bin/releases repair taxi {damaged}" in capsys.readouterr().err
     assert main(["repair", "taxi"]) == 1
@@ -110,7 +110,7 @@ def test_without_a_whole_copy_a_night_is_judged_as_a_first_one_and_releases(plac
 
 
 def test_the_command_repairs_a_version_once_a_whole_copy_is_there(places, tmp_path, capsys):
-    record = store(places).record(store(places).production())
+    record = store(places).disk.record(store(places).disk.production())
     folder = Path(record.path)
     whole = places.pipeline / "taxi" / "restored"
     shutil.copytree(folder, whole)
@@ -122,6 +122,6 @@ def test_the_command_repairs_a_version_once_a_whole_copy_is_there(places, tmp_pa
 
     said = capsys.readouterr().out
     assert f"taxi {record.version} repaired:" in said and "a file that somebody left is gone" in said
-    assert store(places).verify(record.version) == record
+    assert store(places).disk.verify(record.version) == record
     assert main(["repair", "taxi", str(record.version)]) == 0
     assert "is as it was released" in capsys.readouterr().out

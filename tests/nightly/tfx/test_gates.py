@@ -10,9 +10,9 @@ import pytest
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
-from nightly.baselines import Baseline, Control
 from nightly.checks import distances, label, rows
 from nightly.checks.evidence import Compared, Evidence, Measured, SnapshotRows
+from nightly.records.baseline import Baseline, Control
 from nightly.records.config import ModelConfig
 from nightly.records.evaluation import Evaluation
 from nightly.records.snapshot import Delivery, RejectedCount, SnapshotManifest, TruncatedBody

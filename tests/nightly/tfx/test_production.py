@@ -38,7 +38,7 @@ def night(places: Places, as_of: str, until: str) -> Path:
 
 def another_release(places: Places, folder: Path, run_id: str) -> ReleaseRecord:
     """Another run releases a model of its own: production's, and a file more."""
-    source = Path(store(places).record(store(places).production()).path)
+    source = Path(store(places).disk.record(store(places).disk.production()).path)
     shutil.copytree(source, folder)
     (folder / "assets.extra" / run_id).write_text("another")
     return release(store(places), folder, run_id)
@@ -49,7 +49,7 @@ def run(step: str, folder: Path, places: Places) -> dict:
 
 
 def test_the_model_gate_judges_again_and_says_so(places, tmp_path):
-    planned = store(places).production()
+    planned = store(places).disk.production()
     folder = night(places, "2014-02-02", "evaluator")
     promoted = another_release(places, tmp_path / "other", "promoted-meanwhile").version
 
@@ -67,8 +67,8 @@ def test_the_model_gate_judges_again_and_says_so(places, tmp_path):
 
 def test_a_rollback_between_judging_and_the_rename_is_noticed_under_the_lock(places, monkeypatch):
     folder = night(places, "2014-02-03", "infra_validator")
-    planned = store(places).production()
-    back = store(places).versions()[-2]
+    planned = store(places).disk.production()
+    back = store(places).disk.released()[-2]
     run_node = production.run_node
     asked = []
 
@@ -112,23 +112,23 @@ class _Demanding:
 
 def test_a_model_that_was_rolled_back_stays_so_for_the_same_data_computed_anew(places, capsys):
     assert nights.main(["taxi", "--as-of", "2014-02-07", "--release"]) == NOT_CONFIRMED
-    withdrawn = store(places).production()
-    store(places).roll_back(store(places).versions()[-2], "callers complain")
+    withdrawn = store(places).disk.production()
+    store(places).roll_back(store(places).disk.released()[-2], "callers complain")
 
     assert nights.main(["taxi", "--as-of", "2014-02-07", "--release", "--fresh"]) == 3
 
     said = " ".join(capsys.readouterr().out.split())  # the report wraps its lines
     assert "! HELD_MODEL: " in said and f"version {withdrawn}, which was taken back" in said
-    assert store(places).production() < withdrawn
+    assert store(places).disk.production() < withdrawn
     assert nights.main(["taxi", "--as-of", "2014-02-07", "--release", "--train-steps", "290"]) == NOT_CONFIRMED
 
 
 def test_what_a_night_released_itself_is_no_change(places):
-    record = store(places).records()[0]
+    record = store(places).disk.records()[0]
     folder = places.night("taxi", "again")
     planned = Night.load(next((places.nights / "taxi").iterdir()) / "request.json")
     planned.model_copy(
-        update={"run_id": store(places).record(store(places).production()).run_id, "production_version": None}
+        update={"run_id": store(places).disk.record(store(places).disk.production()).run_id, "production_version": None}
     ).save(folder / "request.json")
     production.follow(folder, places)
     assert Night.load(folder / "request.json").production_version is None and record
@@ -141,7 +141,7 @@ def test_the_store_refuses_a_model_that_was_judged_against_another_version(tmp_p
     for judged_against in (None, NOW - 1):
         with pytest.raises(ProductionChanged, match="meanwhile version"):
             plain.release(export(tmp_path / "b", "b"), run_id="run-2", judged_against=judged_against, **said)
-    assert plain.versions() == [first.version]
+    assert plain.disk.released() == [first.version]
     second = plain.release(export(tmp_path / "b", "b"), run_id="run-2", judged_against=first.version, **said)
     again = plain.release(export(tmp_path / "b", "b"), run_id="run-2", judged_against=first.version, **said)
     assert again == second, "a retry of what this run released is no change"
@@ -150,7 +150,7 @@ def test_the_store_refuses_a_model_that_was_judged_against_another_version(tmp_p
 def test_a_rollback_while_the_evaluator_reads_production_does_not_take_it_away(places, tmp_path, monkeypatch):
     another_release(places, tmp_path / "newer", "newer")
     folder = night(places, "2014-02-09", "trainer")
-    back, judged = store(places).versions()[-2:]
+    back, judged = store(places).disk.released()[-2:]
     run_node = production.run_node
 
     def rolled_back_first(step: str, *rest) -> dict:

@@ -15,6 +15,7 @@ from tfx.orchestration.portable.mlmd import execution_lib
 
 from nightly.cli import night as nights
 from nightly.io.paths import ROOT
+from nightly.models import config_of
 from nightly.records.config import Pipeline
 from nightly.records.night import Night, SnapshotRef, utc_now
 from nightly.records.reuse import REUSE, Made, Reuse
@@ -24,7 +25,7 @@ from nightly.schemas.store import SchemaStore, sha256
 from nightly.tfx import reuse, seals
 from nightly.tfx.components.release import known
 from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata, kept
-from nightly.tfx.pipeline import create_pipeline
+from nightly.tfx.pipeline import create_pipeline, read_inputs
 from nightly.tfx.recipe import recipe
 from nightly.tfx.retention import prune
 from nightly.tfx.runner import NightlyLauncher, _inputs, run_node
@@ -129,7 +130,7 @@ def test_a_changed_parameter_is_computed_and_what_is_before_it_is_reused(another
 def differs(folder, places) -> dict[str, str]:
     """The nodes that would be computed again if the night were run now, and why."""
     night = Night.load(folder / "request.json")
-    pipeline = compiler.Compiler().compile(create_pipeline(night, places))
+    pipeline = compiler.Compiler().compile(create_pipeline(read_inputs(night, places)))
     parameter = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: night.run_id}
     runtime_parameter_utils.substitute_runtime_parameter(pipeline, parameter)
     deployment = runner_utils.extract_local_deployment_config(pipeline)
@@ -181,7 +182,7 @@ def test_changed_code_is_run_again_and_named(path, computed, first, places, proj
     ],
 )
 def test_changed_config_is_computed_again_where_it_is_read(section, change, computed, first, places, monkeypatch):
-    config = Night.load(first / "request.json").config()
+    config = config_of(Night.load(first / "request.json"))
     changed = config.model_copy(update={section: getattr(config, section).model_copy(update=change)})
     monkeypatch.setattr(Night, "config", lambda night: changed)
     assert differs(first, places).keys() == computed
@@ -328,7 +329,7 @@ def test_the_model_in_production_is_not_released_again_and_one_that_was_taken_ba
             store, models.export(tmp_path / "more", str(number)), f"more-{number}", now=models.NOW + 20 + number
         )
     store.retain(2)
-    assert store.record(bad).state == "removed"
+    assert store.disk.record(bad).state == "removed"
     assert known(store, new, "run-4").withdrawn == bad, "even when its files are gone"
     assert known(store, old, "run-4") is None, "removed for its age only"
 
@@ -351,5 +352,5 @@ def test_what_was_taken_back_stays_so_when_other_files_come_of_the_same_recipe(t
 def test_a_damaged_version_in_production_is_released_again_whole(tmp_path):
     store = ReleaseStore(tmp_path / "serving", tmp_path / "releases", "taxi")
     version = models.release(store, source := models.export(tmp_path / "model")).version
-    (store.folder / str(version) / "saved_model.pb").write_bytes(b"")
+    (store.disk.folder / str(version) / "saved_model.pb").write_bytes(b"")
     assert known(store, source, "run-2") is None

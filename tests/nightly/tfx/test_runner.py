@@ -16,13 +16,13 @@ from tfx.orchestration import metadata as tfx_metadata
 
 from nightly.cli import night as nights
 from nightly.io.paths import ROOT, python_path
-from nightly.records.config import load_config
+from nightly.models import load_config
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.release.store import ReleaseStore
 from nightly.tfx.metadata import NightlyMetadata, connection_config, node_lock
-from nightly.tfx.pipeline import create_pipeline
+from nightly.tfx.pipeline import create_pipeline, read_inputs
 from nightly.tfx.runner import run_node
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -181,10 +181,10 @@ def test_the_same_pipeline_runs_under_tfxs_local_runner_and_releases(folder, pla
     night = Night.load(folder / "request.json").model_copy(update={"run_id": "local", "release": True})
     night.save(night.folder(places) / "request.json")
     SnapshotRef.load(folder / "snapshot.json").save(night.folder(places) / "snapshot.json")
-    tfx.orchestration.LocalDagRunner().run(create_pipeline(night, places))
+    tfx.orchestration.LocalDagRunner().run(create_pipeline(read_inputs(night, places)))
     record = ReleaseRecord.load(night.folder(places) / "release.json")
     assert record.metrics["auc"] > load_config("taxi").model_gate.metrics["auc"].floor
-    ReleaseStore(places.serving, places.releases, "taxi").verify(record.version)
+    ReleaseStore(places.serving, places.releases, "taxi").disk.verify(record.version)
     with tfx_metadata.Metadata(connection_config(places, "taxi")) as handle:
         (pushed,) = handle.store.get_artifacts_by_type("PushedModel")
     assert pushed.custom_properties["pushed_version"].int_value == record.version
@@ -212,6 +212,7 @@ def test_a_third_model_is_a_folder_and_a_file_of_three_lines(tmp_path):
         'dag = retrain_dag("tips")\n'
     )
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "NIGHTLY_VAR": str(tmp_path / "var")}
+    environment["PYTHONPATH"] = python_path(project)  # the environment is this project's, the code is the copy's
     done = subprocess.run(
         [project / "bin/night", "tips", "--as-of", "2015-05-01", "--until", "trainer", "--train-steps", "5"],
         env=environment,

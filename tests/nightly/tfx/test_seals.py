@@ -8,12 +8,12 @@ import pytest
 
 from nightly.cli import night as nights
 from nightly.io import space
+from nightly.io.files import hash_files
 from nightly.io.space import SpaceError
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.reuse import REUSE, Reuse
 from nightly.release.errors import DamagedError
-from nightly.release.files import hash_files
 from nightly.release.store import ReleaseStore
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.statistics.files import read_controls
@@ -119,7 +119,7 @@ def test_a_byte_flipped_after_all_validation_is_not_released(folder, places, mon
         patch.setattr(NightlyLauncher, "_run_executor", flip_and_run)
         with pytest.raises(DamagedError, match=r"is not what was validated: saved_model\.pb has changed\. Nothing is"):
             run_node("release", folder, places)
-    assert ReleaseStore(places.serving, places.releases, "taxi").versions() == []
+    assert ReleaseStore(places.serving, places.releases, "taxi").disk.released() == []
 
 
 def test_what_is_released_has_the_hashes_that_the_trainer_recorded(folder, places):

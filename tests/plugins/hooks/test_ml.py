@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 TASK = """
 import logging, sys
 from pathlib import Path
-from nightly.hooks.ml import MLHook
+from nightly_airflow.hooks.ml import MLHook
 
 MLHook().run("tests.support.steps:wait_for_a_file", Path(sys.argv[1]), logging.getLogger())
 """

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from nightly.models import config_of, load_config, read_schema_text, window_end
+from nightly.nights.plan import plan_night, refuse_unknown_comparators
 from nightly.records.base import ContractError
-from nightly.records.columns import read_schema_text
-from nightly.records.config import load_config
-from nightly_airflow.operators.plan import plan_night, refuse_unknown_comparators
+from nightly_airflow.operators.plan import request_of
 
 UTC = dt.UTC
 NOW = dt.datetime(2026, 5, 5, 12, tzinfo=UTC)
@@ -20,15 +20,8 @@ def plan(run_type="manual", *, model="taxi", logical_date=None, end=None, user=N
     run = SimpleNamespace(
         run_id="a run", run_type=run_type, logical_date=logical_date, data_interval_end=end, triggering_user_name=user
     )
-    return plan_night(
-        load_config(model),
-        run,
-        {**EMPTY, **params},
-        now=now,
-        code_version="abc",
-        production_version=1480000000,
-        run_url="http://airflow/dags/taxi_retrain/runs/a",
-    )
+    request = request_of(run, {**EMPTY, **params}, now, "http://airflow/dags/taxi_retrain/runs/a")
+    return plan_night(load_config(model), request, now=now, code_version="abc", production_version=1480000000)
 
 
 def test_a_scheduled_night_is_as_of_the_end_of_its_interval_and_releases():
@@ -78,8 +71,8 @@ def test_the_form_replaces_what_the_config_says():
 def test_late_rows_move_the_whole_window_back():
     late = load_config("complaints").data.late_days
     night = plan(model="complaints", as_of="2016-01-31", look_back_days=30)
-    assert night.window_end == night.as_of - dt.timedelta(days=late)
-    assert night.window_end - night.window_start == dt.timedelta(days=30)
+    assert window_end(night) == night.as_of - dt.timedelta(days=late)
+    assert window_end(night) - night.window_start == dt.timedelta(days=30)
 
 
 @pytest.mark.parametrize(
@@ -113,5 +106,5 @@ def test_a_threshold_of_drift_that_the_schema_has_no_comparator_for_is_refused_w
 
 def test_thresholds_are_replaced_with_their_reason():
     night = plan(as_of="2016-01-02", thresholds={"data_gate.min_rows": 5, "drift.payment_type": 0.3}, reason=" thin ")
-    assert night.config().data_gate.min_rows == 5
+    assert config_of(night).data_gate.min_rows == 5
     assert night.override_reason == "thin"

@@ -35,9 +35,9 @@ from google.cloud.storage.exceptions import DataCorruption
 from nightly.records.night import utc_now
 from nightly.records.release import Machine, Owner, ReleaseRecord, Releases
 from nightly.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError
-from nightly.release.files import hash_files
 from nightly.release.machine import this_machine
 from nightly.release.store import ReleaseStore
+from nightly.release.versions import hash_version
 
 log = logging.getLogger("nightly")
 
@@ -74,7 +74,7 @@ class GcsReleases:
 
     def publish(self, record: ReleaseRecord, folder: Path) -> dict[str, Any]:
         """Upload what is not there yet, then name the version in the index. See ReleaseTarget."""
-        if hash_files(folder) != record.files:
+        if hash_version(folder) != record.files:
             raise DamagedError(f"{folder} is not what was released as {self.model} {record.version}: not uploaded")
         with self._reported():
             index, generation = self._index()
@@ -137,7 +137,7 @@ class GcsReleases:
                     self._blob(record, name).download_to_filename(str(folder / name), checksum="crc32c")
                 except (NotFound, DataCorruption) as error:
                     raise DamagedError(f"{self.uri(record)}/{name} cannot be used: {error}") from error
-        found = hash_files(folder)
+        found = hash_version(folder)
         wrong = sorted(name for name in record.files if found.get(name) != record.files[name])
         if wrong:
             raise DamagedError(f"{self.uri(record)} is not what was released: {', '.join(wrong)} differ")
@@ -163,7 +163,7 @@ class GcsReleases:
         """Why this machine must not write here; "" if it may. An index without an owner is whose releases it has."""
         if self.store is None:
             return ""
-        known = {record.version: record.files for record in self.store.records()}
+        known = {record.version: record.files for record in self.store.disk.records()}
         unknown = [release for release in index.releases if known.get(release.version) != release.files]
         if index.owners and index.owners[-1].machine.id != self._machine.id:
             owner = index.owners[-1]
@@ -187,7 +187,8 @@ class GcsReleases:
 
     @cached_property
     def _machine(self) -> Machine:
-        return this_machine(self.store.releases.parent)
+        assert self.store is not None  # only a machine that releases is an owner
+        return this_machine(self.store.disk.releases.parent)
 
     def _index(self) -> tuple[Releases, int]:
         """The index, and the generation that was read; 0 when nothing was released yet."""

@@ -8,8 +8,8 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
-from nightly.baselines import Control
-from nightly.records.base import write_atomically
+from nightly.io.atomic import write_atomically
+from nightly.records.baseline import Control
 from nightly.records.night import Night, SnapshotRef
 from nightly.schemas.curated import override_thresholds, read_schema
 from nightly.statistics.comparators import distances, write_distances

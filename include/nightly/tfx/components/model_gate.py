@@ -8,6 +8,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
+from nightly.models import config_of
 from nightly.records.config import Bound, ModelConfig
 from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.night import GateResult, Night, Reason, utc_now
@@ -39,7 +40,7 @@ def ModelGate(
         )
     measured.save(folder / "evaluation.json")  # every figure, for the night's page; the gate judges some of them
     damaged = f"version {night.damaged_version} in production is damaged" if night.damaged_version else NO_PRODUCTION
-    reasons = [*_notes(night), *judge(night.config(), measured, damaged)]
+    reasons = [*_notes(night), *judge(config_of(night), measured, damaged)]
     passed = not any(reason.held for reason in reasons)
     result = GateResult(gate="model", passed=passed, reasons=reasons, decided_at=utc_now())
     result.save(folder / "model_gate.json")
@@ -55,7 +56,7 @@ def _notes(night: Night) -> Iterator[Reason]:
 
     if night.damage:
         lost = night.damaged_version is not None
-        held = lost and night.config().model_gate.damaged_production == "hold"
+        held = lost and config_of(night).model_gate.damaged_production == "hold"
         yield Reason(
             check="production",
             subject=f"version {night.in_production}",

@@ -6,19 +6,21 @@ from pathlib import Path
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
+from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
 from nightly.io.paths import Places
+from nightly.models import config_of
 from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.night import Night, SnapshotRef, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from nightly.release.errors import DamagedError
-from nightly.release.files import hash_files
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import publish
+from nightly.release.versions import hash_version
 from nightly.schemas.store import SchemaStore
 from nightly.serving import address
-from nightly.serving.verify import find_server
+from nightly.serving.server import find_server
 from nightly.tfx.artifacts import DataBlessing
 from nightly.tfx.components.blessing import is_blessed
 from nightly.tfx.recipe import recipe
@@ -44,28 +46,23 @@ def Release(
     """Copy the model into the serving volume under the next version, and write release.json (ReleaseRecord).
 
     Unlike Pusher this fails, rather than succeed without pushing, when a gate did not bless the model. Where a model
-    server is configured (nightly.serving.verify), the version is in production when that has verified it. A model
+    server is configured (nightly.serving.server), the version is in production when that has verified it. A model
     that an earlier run has released, and this one reuses, is no new version: not_released.json says so.
 
     :param night_folder: where request.json and snapshot.json are
     """
-    if not (is_blessed(data_blessing) and is_blessed(model_blessing)):
-        raise NotBlessed("a gate held this night: nothing is released")
-    if not (Path(infra_blessing.uri) / "INFRA_BLESSED").exists():
-        raise NotBlessed("the model did not answer in a clean process: nothing is released")
-    folder = Path(night_folder)
+    refuse_unblessed(data_blessing, model_blessing, infra_blessing)
+    folder, places = Path(night_folder), Places.from_environment()
     night = Night.load(folder / "request.json")
-    measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
-    places = Places.from_environment()
-    config = night.config()
+    config, source = config_of(night), Path(path_utils.serving_model_path(model.uri))
     store = ReleaseStore(places.serving, places.releases, night.model)
-    source = Path(path_utils.serving_model_path(model.uri))
     snapshot_id = SnapshotRef.load(folder / "snapshot.json").snapshot_id
     made_of = recipe(night, snapshot_id, SchemaStore(places, night.model).path(night.schema_version))
     if not_released := known(store, source, night.run_id, made_of):
         log.warning("nothing is released: %s", not_released.reason)
         not_released.save(folder / NOT_RELEASED)
         return
+    measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
     record = store.release(
         source,
         run_id=night.run_id,
@@ -79,16 +76,29 @@ def Release(
         judged_against=night.in_production if measured.production_version is None else measured.production_version,
         validated=files_below(model, source),
     )
-    if known_server := address.find_address(places):
-        address.record(places, known_server)
-    else:
-        log.warning("no model server is configured: of %s %s only the files are verified", night.model, record.version)
+    record_address(places, record)
     record.save(folder / "release.json")
     pushed_model.set_string_custom_property("pushed_destination", record.path)
     pushed_model.set_int_custom_property("pushed_version", record.version)
     store.retain(config.release.keep)
     if record.state != "canary":  # which goes further when it is promoted
         publish(config, store, record).save(folder / "release.json")
+
+
+def refuse_unblessed(data: Artifact, model: Artifact, infra: Artifact) -> None:
+    """Raise NotBlessed unless both gates and the clean process have blessed."""
+    if not (is_blessed(data) and is_blessed(model)):
+        raise NotBlessed("a gate held this night: nothing is released")
+    if not (Path(infra.uri) / "INFRA_BLESSED").exists():
+        raise NotBlessed("the model did not answer in a clean process: nothing is released")
+
+
+def record_address(places: Places, record: ReleaseRecord) -> None:
+    """Let commands in other shells know the model server, where the environment names one."""
+    if server := address.find_address(places):
+        address.record(places, server)
+    else:
+        log.warning("no model server is configured: of %s %s only the files are verified", record.model, record.version)
 
 
 def known(store: ReleaseStore, source: Path, run_id: str, made_of: str = "") -> NotReleased | None:
@@ -98,27 +108,22 @@ def known(store: ReleaseStore, source: Path, run_id: str, made_of: str = "") -> 
     same recipe as one that was taken back counts as that one, though other files came of it. What this very run
     released is left to the store, which knows what a retry may do.
     """
-    files = hash_files(source)
-    same = [record for record in reversed(store.records()) if record.files == files]
+    files = hash_version(source)
+    same = [record for record in reversed(store.disk.records()) if record.files == files]
     if any(record.run_id == run_id for record in same):
         return None
-    production = store.production()
+    production = store.disk.production()
     if current := next((record for record in same if record.version == production), None):
         try:
-            store.verify(current.version)
+            store.disk.verify(current.version)
         except DamagedError as error:
             log.error("%s", error)
             return None  # a whole copy of it is what production needs
         reason = f"nothing has changed since {current.run_id}, which released this very model"
         return NotReleased(reason=reason, decided_at=utc_now())
-    like = [record for record in reversed(store.records()) if made_of and record.recipe == made_of]
-    if bad := next(filter(_taken_back, [*same, *like]), None):
+    like = [record for record in reversed(store.disk.records()) if made_of and record.recipe == made_of]
+    if bad := next((record for record in [*same, *like] if record.taken_back), None):
         what = "this very model is" if bad in same else "the same snapshot, code and settings made"
         reason = f"{what} version {bad.version}, which was taken back ({bad.why})"
         return NotReleased(reason=reason, withdrawn=bad.version, decided_at=utc_now())
     return None
-
-
-def _taken_back(record: ReleaseRecord) -> bool:
-    """By a rollback, or by the verification; not merely removed for its age."""
-    return record.state == "quarantined" or (record.state == "removed" and record.why.startswith("quarantined"))

@@ -16,13 +16,15 @@ import requests.adapters
 from google.api_core.exceptions import PreconditionFailed
 from google.cloud import storage
 
-import nightly.cli.pull
-import nightly.release.files
+import nightly.io.atomic
+import nightly.io.files
 import nightly.release.google_cloud.gcs
+import nightly.release.google_cloud.pull
 from nightly.cli import releases
-from nightly.cli.pull import main, pull
+from nightly.cli.pull import main
 from nightly.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError
 from nightly.release.google_cloud.gcs import GcsReleases, folder_name
+from nightly.release.google_cloud.pull import pull
 from nightly.release.machine import FILE
 from nightly.release.repair import repair
 from nightly.release.targets import publish, retire
@@ -59,7 +61,7 @@ def test_a_release_is_copied_named_in_the_index_and_recorded(bucket, project):
 
     assert GcsReleases(bucket, "taxi").releases()[0].files == record.files
     assert record.details["gcs"]["uri"] == f"{bucket}/taxi/{folder_name(record)}"
-    assert project.store.record(NOW).details == record.details
+    assert project.store.disk.record(NOW).details == record.details
     there = {blob.name.removeprefix("a/prefix/taxi/") for blob in blobs(bucket)}
     assert there == {"releases.json"} | {f"{folder_name(record)}/{name}" for name in record.files}
 
@@ -80,9 +82,9 @@ def test_publishing_again_changes_nothing(bucket, project):
 
 def test_a_damaged_version_is_repaired_from_the_bucket_and_from_nothing_else_that_differs(bucket, project, tmp_path):
     record = put(project, bucket, 0)
-    folder = project.store.folder / str(record.version)
+    folder = project.store.disk.folder / str(record.version)
     places = SimpleNamespace(
-        serving=project.store.serving, releases=project.store.releases.parent, pipeline=tmp_path / "pipeline"
+        serving=project.store.disk.serving, releases=project.store.disk.releases.parent, pipeline=tmp_path / "pipeline"
     )
     other = tmp_path / "pipeline/taxi/trainer" / FILES[0]
     other.parent.mkdir(parents=True)
@@ -92,20 +94,20 @@ def test_a_damaged_version_is_repaired_from_the_bucket_and_from_nothing_else_tha
     repaired = repair(places, config(bucket), record.version)
 
     assert repaired == {FILES[0]: f"{bucket}/taxi/{folder_name(record)}/{FILES[0]}"}
-    assert project.store.verify(record.version) and whole(folder)
+    assert project.store.disk.verify(record.version) and whole(folder)
     for blob in blobs(bucket):
         blob.delete()
     (folder / FILES[0]).unlink()
     with pytest.raises(DamagedError, match=rf"{FILES[0]} is missing.*no whole copy is in .* or {bucket}"):
         repair(places, config(bucket), record.version)
-    assert names(project.store.folder) == [str(record.version)]
+    assert names(project.store.disk.folder) == [str(record.version)]
 
 
 def cloned(project, folder: Path):
     """Another project that takes itself for the same machine, as a copied disk does."""
     other = new_project(folder)
-    other.store.releases.parent.mkdir(parents=True)
-    shutil.copy(project.store.releases.parent / FILE, other.store.releases.parent / FILE)
+    other.store.disk.releases.parent.mkdir(parents=True)
+    shutil.copy(project.store.disk.releases.parent / FILE, other.store.disk.releases.parent / FILE)
     return other
 
 
@@ -135,8 +137,8 @@ def test_a_machine_that_is_not_the_owner_is_refused_whenever_it_releases_until_a
     assert [r.files for r in GcsReleases(bucket, "taxi").releases()] == [mine.files]
     assert pull(GcsReleases(bucket, "taxi"), tmp_path / "volume").files == mine.files
 
-    monkeypatch.setenv("NIGHTLY_SERVING", str(other.store.serving))
-    monkeypatch.setenv("NIGHTLY_RELEASES", str(other.store.releases.parent))
+    monkeypatch.setenv("NIGHTLY_SERVING", str(other.store.disk.serving))
+    monkeypatch.setenv("NIGHTLY_RELEASES", str(other.store.disk.releases.parent))
     monkeypatch.setattr(releases, "load_config", lambda name: config(bucket))
     assert releases.main(["own", "taxi", "--reason", "the old machine is gone"]) == 0
     assert "from now on" in capsys.readouterr().out
@@ -150,7 +152,7 @@ def test_a_machine_that_is_not_the_owner_is_refused_whenever_it_releases_until_a
 
 def test_an_index_of_an_older_version_belongs_to_the_machine_whose_releases_it_has(bucket, project, tmp_path):
     record = project.release(0)
-    GcsReleases(bucket, "taxi").publish(record, project.store.find(record.version))
+    GcsReleases(bucket, "taxi").publish(record, project.store.disk.find(record.version))
     assert GcsReleases(bucket, "taxi")._index()[0].owners == []
     with pytest.raises(CollisionError, match=f"it has {NOW}, of run run-0, unknown here"):
         put(new_project(tmp_path / "other"), bucket, 1, seed="other-")
@@ -210,9 +212,9 @@ def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucke
         place = f"{bucket}/{step}"
 
         def work(place: str = place) -> None:
-            GcsReleases(place, "taxi").publish(record, project.store.find(record.version))
+            GcsReleases(place, "taxi").publish(record, project.store.disk.find(record.version))
 
-        GcsReleases(place, "taxi").publish(first, project.store.find(first.version))
+        GcsReleases(place, "taxi").publish(first, project.store.disk.find(first.version))
         if not died_at(step, work, files):
             break
         killed += 1
@@ -228,16 +230,18 @@ def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucke
 
 
 def test_a_pull_killed_anywhere_leaves_whole_versions_and_a_retry_completes_it(bucket, project, tmp_path):
-    files = {module.__file__ for module in (nightly.cli.pull, nightly.release.files, shutil)}
+    files = {
+        module.__file__ for module in (nightly.release.google_cloud.pull, nightly.io.files, nightly.io.atomic, shutil)
+    }
     killed = 0
     for step in itertools.count():
         volume, prefix = tmp_path / f"{step}", f"{bucket}/{step}"
         gcs = GcsReleases(prefix, "taxi")
         for version in (0, 1):
-            gcs.publish(project.release(version), project.store.find(NOW + version))
+            gcs.publish(project.release(version), project.store.disk.find(NOW + version))
             if version == 0:
                 pull(gcs, volume)
-        gcs.retire([project.store.record(NOW).model_copy(update={"state": "quarantined"})])
+        gcs.retire([project.store.disk.record(NOW).model_copy(update={"state": "quarantined"})])
         work = functools.partial(pull, GcsReleases(prefix, "taxi"), volume)
         if not died_at(step, work, files, volume):
             break
@@ -267,7 +271,7 @@ def test_retention_keeps_the_current_version_and_its_predecessor_and_sweeps_what
         put(project, bucket, i)
     assert [r.version for r in gcs.releases()] == [NOW + 2, NOW + 3]
 
-    everything_old = [r.model_copy(update={"state": "removed"}) for r in project.store.records()]
+    everything_old = [r.model_copy(update={"state": "removed"}) for r in project.store.disk.records()]
     assert gcs.retire(everything_old) == []
     litter = storage.Client().bucket(bucket.split("/")[2])
     for folder in (f"{NOW + 1}-abc", f"{NOW + 9}-abc", "notes"):
@@ -289,7 +293,7 @@ def test_a_rollback_goes_to_the_bucket_and_from_there_to_the_serving_machine(buc
     assert [r.version for r in gcs.releases()] == [NOW]
     assert pull(gcs, tmp_path / "volume").version == NOW
     assert loadable(tmp_path / "volume/taxi") == [NOW]
-    assert publish(config(bucket), project.store, project.store.record(NOW + 1)).state == "quarantined"
+    assert publish(config(bucket), project.store, project.store.disk.record(NOW + 1)).state == "quarantined"
     assert [r.version for r in gcs.releases()] == [NOW]
 
 
@@ -322,18 +326,18 @@ def test_a_corrupted_object_is_found_and_what_is_served_stays(bucket, project, t
 def test_the_puller_refuses_versions_that_it_did_not_bring_and_a_copy_that_was_changed(bucket, project, tmp_path):
     put(project, bucket, 0)
     with pytest.raises(ReleaseError, match="which did not come from"):
-        pull(GcsReleases(bucket, "taxi"), project.store.serving)
-    assert project.store.versions() == [NOW]
+        pull(GcsReleases(bucket, "taxi"), project.store.disk.serving)
+    assert project.store.disk.released() == [NOW]
     pull(GcsReleases(bucket, "taxi"), tmp_path / "volume")
     (tmp_path / "volume/taxi" / str(NOW) / "saved_model.pb").write_bytes(b"flipped")
     with pytest.raises(DamagedError, match="delete it, and it is pulled again"):
         pull(GcsReleases(bucket, "taxi"), tmp_path / "volume")
 
 
-def test_the_command_pulls_and_says_what_is_wrong(bucket, project, tmp_path, caplog):
+def test_the_command_pulls_and_says_what_is_wrong(bucket, project, tmp_path, caplog, capsys):
     caplog.set_level("INFO")
     arguments = [bucket, "taxi", "--into", str(tmp_path / "volume")]
-    assert main(arguments) == 1 and f"nothing is released at {bucket}/taxi" in caplog.text
+    assert main(arguments) == 2 and f"nothing is released at {bucket}/taxi" in capsys.readouterr().err
     put(project, bucket, 0)
     assert main(arguments) == 0 and f"taxi is at {NOW}" in caplog.text
     assert loadable(tmp_path / "volume/taxi") == [NOW]
@@ -343,7 +347,7 @@ def test_a_bucket_that_is_not_there_fails_the_step_and_leaves_the_release(emulat
     record = project.release(0)
     with pytest.raises(NotPublished, match=r"gs://nowhere-at-all/taxi: .*What is in the serving volume stands"):
         publish(config("gs://nowhere-at-all"), project.store, record)
-    assert project.store.production() == NOW and project.store.record(NOW).details == {}
+    assert project.store.disk.production() == NOW and project.store.disk.record(NOW).details == {}
 
 
 def test_without_a_configuration_nothing_is_published(project):

@@ -66,9 +66,9 @@ def test_a_failed_upload_fails_the_step_with_its_reason_and_a_retry_goes_on(both
     registry.fail_with = {"code": 3, "message": "the image cannot be pulled"}
     with pytest.raises(NotPublished, match=r"models/taxi: .*the image cannot be pulled.*the serving volume stands"):
         put(project, both, 0)
-    assert project.store.production() == NOW and list(project.store.record(NOW).details) == ["gcs"]
+    assert project.store.disk.production() == NOW and list(project.store.disk.record(NOW).details) == ["gcs"]
     registry.fail_with = None
-    assert "vertex" in publish(both, project.store, project.store.record(NOW)).details
+    assert "vertex" in publish(both, project.store, project.store.disk.record(NOW)).details
 
 
 def test_a_rollback_moves_the_default_back_and_keeps_the_version_to_be_looked_at(both, registry, project):

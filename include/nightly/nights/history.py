@@ -13,11 +13,6 @@ class NightFindings:
     result: GateResult
 
 
-def beyond(check: str, figure: float, threshold: float) -> bool:
-    """Whether the figure breaks its threshold: strictly below that of a min_… check, strictly above any other's."""
-    return figure < threshold if check.startswith("min_") else figure > threshold
-
-
 def findings(places: Places, model: str) -> list[NightFindings]:
     """Every night that the data gate has judged, by as-of time and, for the same time, by when it was judged."""
     found = [

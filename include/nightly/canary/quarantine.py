@@ -1,18 +1,15 @@
 """One version is taken back because a person says so: `bin/releases quarantine MODEL VERSION --reason "why"`."""
 
-import tempfile
-from pathlib import Path
-
 from nightly.canary.decide import decide
 from nightly.io.paths import Places
+from nightly.models import load_config
 from nightly.records.canary import CanaryRequest
-from nightly.records.config import load_config
 from nightly.records.release import Rollback
 from nightly.release.errors import ReleaseError
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import retire
-from nightly.serving.rollback import REQUEST, roll_back
-from nightly.serving.verify import find_server
+from nightly.serving.rollback import roll_back_now
+from nightly.serving.server import find_server
 
 
 def quarantine(places: Places, model: str, version: int, *, by: str, reason: str) -> str:
@@ -25,16 +22,14 @@ def quarantine(places: Places, model: str, version: int, *, by: str, reason: str
         raise ReleaseError(f"{model} {version} is not quarantined without a reason")
     config = load_config(model)
     store = ReleaseStore(places.serving, places.releases, model)
-    earlier = [other for other in store.versions() if other < version]
-    canary = store.canary()
+    earlier = [other for other in store.disk.released() if other < version]
+    canary = store.disk.canary()
     if canary and canary.version == version:
         decide(places, CanaryRequest(model=model, decision="stop", reason=reason, requested_by=by), None)
         return f"{model} {version} was the canary, and is stopped and quarantined"
-    if version == store.production() and earlier:
-        asked = Rollback(model=model, version=earlier[-1], reason=reason, requested_by=by)
-        with tempfile.TemporaryDirectory(prefix="rollback-") as folder:
-            roll_back(places, asked.save(Path(folder) / REQUEST))
+    if version == store.disk.production() and earlier:
+        roll_back_now(places, Rollback(model=model, version=earlier[-1], reason=reason, requested_by=by))
         return f"{model} {version} was in production, and is quarantined; {model} is back at {earlier[-1]}"
     store.quarantine(version, f"by {by}: {reason}", server=find_server(places, model, config.release))
     retire(config, store)
-    return f"{model} {version} is quarantined; {store.production() or 'nothing'} is in production"
+    return f"{model} {version} is quarantined; {store.disk.production() or 'nothing'} is in production"

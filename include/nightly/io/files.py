@@ -1,4 +1,4 @@
-"""The files of a version: their hashes, and a copy of them that survives a power cut."""
+"""Files of a folder: their hashes, and copies that survive a power cut."""
 
 import hashlib
 import os
@@ -6,20 +6,23 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from nightly.io.atomic import sync_file, sync_path
 from nightly.io.machine import cpus
-from nightly.records.base import sync_folder
-from nightly.release.errors import ReleaseError
+
+
+class NotPlainFileError(Exception):
+    """A folder holds something else than plain files, e.g. a link."""
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Path inside `folder` -> sha256, of every file in it. Raises ReleaseError for what is not a plain file.
+    """Path inside `folder` -> sha256, of every file in it. Raises NotPlainFileError.
 
     A file in the place of the folder has the path `.`.
     """
     files = []
     for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise ReleaseError(f"{path} is not a plain file: a version must hold its files itself")
+            raise NotPlainFileError(f"{path} is not a plain file: put the file itself there")
         if path.is_file():
             files.append(path)
     with ThreadPoolExecutor(cpus()) as pool:  # hashing releases the interpreter's lock
@@ -46,9 +49,8 @@ def copy_file(source: Path, target: Path) -> None:
     """Copy to a new file that survives a power cut, once its folder is synced too."""
     with open(source, "rb") as read, open(target, "xb") as written:
         shutil.copyfileobj(read, written, 2**20)
-        written.flush()
         os.fchmod(written.fileno(), 0o644)
-        os.fsync(written.fileno())
+        sync_file(written)
 
 
 def copy_files(source: Path, target: Path, top: Path) -> None:
@@ -67,4 +69,4 @@ def copy_files(source: Path, target: Path, top: Path) -> None:
         copy_file(path, copy)
     for folder in reversed(folders):
         folder.chmod(0o755)
-        sync_folder(folder)
+        sync_path(folder)

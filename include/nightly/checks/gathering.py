@@ -1,0 +1,92 @@
+"""Gathers the evidence that the checks look at, from the artifacts of a night and from what earlier nights left."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightly.baselines import rows_accepted
+from nightly.checks.evidence import Compared, Evidence, Measured, Served, SnapshotRows
+from nightly.io.paths import Places
+from nightly.models import config_of
+from nightly.records.baseline import Control
+from nightly.records.night import Night, SnapshotRef
+from nightly.schemas.curated import read_schema
+from nightly.snapshots.errors import DamagedSnapshotError
+from nightly.snapshots.whole import verified
+from nightly.statistics.files import SERVING, TRAINING, read_anomalies, read_controls, read_distances, read_statistics
+from nightly.statistics.serving import read_requests
+
+log = logging.getLogger("nightly")
+
+
+@dataclass(frozen=True)
+class GateInputs:
+    """The folders of the data gate's input artifacts."""
+
+    statistics: str
+    schema: str
+    anomalies: str
+    drift_skew: str  # of the DriftSkewValidator, which says what it measured against
+    requests: str  # of the same: what production was asked
+    splits: Sequence[str]  # that the anomalies are of
+
+    @property
+    def schema_text(self) -> str:
+        return (Path(self.schema) / "schema.pbtxt").read_text()
+
+
+def gather(night: Night, ref: SnapshotRef, inputs: GateInputs, places: Places) -> Evidence:
+    """Read all that the checks look at. Raises DamagedSnapshotError, and SchemaError."""
+    snapshot = Path(ref.path)
+    return Evidence(
+        config=config_of(night),
+        night=night,
+        manifest=verified(snapshot),
+        delivery=ref.delivery,
+        schema=read_schema(Path(inputs.schema)),
+        rows=SnapshotRows(snapshot),
+        train=_measured(inputs.statistics, "train"),
+        eval=_measured(inputs.statistics, "eval"),
+        anomalies={split: read_anomalies(inputs.anomalies, split) for split in inputs.splits},
+        skew=read_anomalies(inputs.drift_skew, "train"),
+        compared=[_compared(control, inputs, places) for control in read_controls(inputs.drift_skew)],
+        serving=_served(inputs),
+        rows_accepted=rows_accepted(places.baselines, night),
+    )
+
+
+def _measured(folder: str, split: str) -> Measured:
+    return Measured.of(read_statistics(folder, split))
+
+
+def _compared(control: Control, inputs: GateInputs, places: Places) -> Compared:
+    return Compared(
+        control,
+        _measured(control.folder, "train") if control.folder else None,
+        read_distances(inputs.drift_skew, control.name),
+        _rows_of(control, places),
+    )
+
+
+def _rows_of(control: Control, places: Places) -> SnapshotRows | None:
+    """The rows of a control's snapshot; None where retention has removed it, or it is damaged."""
+    if control.baseline is None:
+        return None
+    folder = places.snapshots / control.baseline.model / control.baseline.snapshot_id
+    if not folder.is_dir():
+        return None
+    try:
+        verified(folder)
+    except DamagedSnapshotError as error:
+        log.warning("the rows of %s are not compared: %s", control.title, error)
+        return None
+    return SnapshotRows(folder)
+
+
+def _served(inputs: GateInputs) -> Served:
+    about = read_requests(Path(inputs.requests))
+    if about.missing:
+        return Served(about)
+    sides = (_measured(inputs.requests, split) for split in (SERVING, TRAINING))
+    return Served(about, *sides, read_distances(inputs.drift_skew, SERVING))

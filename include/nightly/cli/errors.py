@@ -1,0 +1,82 @@
+"""How every command ends on a user's error: one line on standard error, exit status 2, never a traceback."""
+
+import argparse
+import errno
+import functools
+import getpass
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from nightly.io import variables
+from nightly.io.errors import DamageError, UserError
+
+DAMAGED, USER_ERROR = 1, 2  # exit statuses
+
+Main = Callable[[Sequence[str] | None], int]
+
+log = logging.getLogger("nightly")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, without the usage: --help has that."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"{self.prog}: error: {one_line(message)}; see {self.prog} --help\n")
+
+
+def command(name: str) -> Callable[[Main], Main]:
+    """Decorate a command's `main`, so that it reports errors that a person can act on in one line.
+
+    The exit status is 2 for a user's error, and 1 for damaged files. Any other error is a bug, and is raised. With
+    NIGHTLY_LOG_LEVEL=DEBUG the traceback of a user's error is shown, too.
+
+    :param name: the command as people type it
+    """
+
+    def decorate(main: Main) -> Main:
+        @functools.wraps(main)
+        def run(args: Sequence[str] | None = None) -> int:
+            try:
+                return main(args)
+            except BrokenPipeError:  # its reader has seen enough, as in `| head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 0
+            except (UserError, OSError) as error:
+                if variables.LOG_LEVEL.read().upper() == "DEBUG":
+                    log.exception("%s failed", name)
+                print(f"{name}: error: {describe(error)}", file=sys.stderr)
+                return DAMAGED if isinstance(error, DamageError) else USER_ERROR
+
+        return run
+
+    return decorate
+
+
+def describe(error: UserError | OSError) -> str:
+    """Return what an error says in one line; of the system's own errors what, where and what to do."""
+    if isinstance(error, UserError) or error.filename is None:
+        return one_line(str(error))
+    path = error.filename2 or error.filename
+    texts = {
+        errno.ENOENT: f"{path} does not exist; check the path",
+        errno.EACCES: f"{path}: {getpass.getuser()} has no permission; change the file's owner or mode (ls -l {path})",
+        errno.EISDIR: f"{path} is a folder; name a file",
+        errno.ENOTDIR: f"{path} is no folder; name one",
+        errno.EEXIST: f"{path} exists; remove it, or name another path",
+        errno.EROFS: f"{path} is on a read-only file system; name a path that can be written",
+        errno.ENOSPC: f"{path}: no space is left on the disk; make room and run the command again",
+    }
+    texts[errno.EPERM] = texts[errno.EACCES]
+    return texts.get(error.errno, f"{path}: {error.strerror}; check the path")
+
+
+def one_line(text: str) -> str:
+    """Return a text of several lines as one: what a line ends with a colon goes on, the others are set apart."""
+    first, *others = [line.strip() for line in text.splitlines() if line.strip()] or ["it failed without a message"]
+    return first + "".join((" " if n == 0 and first.endswith(":") else "; ") + line for n, line in enumerate(others))

@@ -1,0 +1,74 @@
+"""Private parts of TFX: the steps of its launcher, and what its metadata handle counts."""
+
+from typing import Any, Self
+
+import ml_metadata as mlmd
+from ml_metadata.proto import metadata_store_pb2
+from tfx.orchestration import metadata
+from tfx.orchestration.portable import data_types, execution_publish_utils, launcher
+from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
+
+
+class PersistentMetadata(metadata.Metadata):
+    """TFX's metadata handle, which connects once. TFX's connects each of the ten times that a node enters it."""
+
+    def __init__(self, config: metadata_store_pb2.ConnectionConfig) -> None:
+        super().__init__(config)
+        self._connected: mlmd.MetadataStore | None = None
+
+    @property
+    def entered(self) -> bool:
+        return self._users > 0
+
+    def __enter__(self) -> Self:
+        if self._connected is None:
+            super().__enter__()
+            self._connected = self._store
+        else:
+            self._store = self._connected
+            self._users += 1
+        return self
+
+
+class RerunLauncher(launcher.Launcher):
+    """TFX's launcher, but a node that runs again in its run is a new execution, no port is opened, and what was made
+    can be looked at before it is published.
+
+    TFX's own takes a node that has succeeded in the run for done, whatever has changed before it since. And it has a
+    gRPC server run beside each executor, to be told of a job elsewhere: these executors have none to tell of.
+    """
+
+    def executed(self, info: data_types.ExecutionInfo, output: execution_result_pb2.ExecutorOutput) -> None:
+        """Override to use what the executor has made. What this raises fails the execution."""
+
+    @property
+    def node(self) -> pipeline_pb2.PipelineNode:
+        return self._pipeline_node
+
+    def launch(self) -> data_types.ExecutionInfo | None:
+        """What ran, or None if the driver found that nothing can. Raises what the executor raises."""
+        if not self._executor_operator:  # an import
+            return super().launch()
+        prepared = self._prepare_execution()
+        info = prepared.execution_info
+        if not prepared.is_execution_needed:
+            return info
+        try:
+            output = self._run_executor(info)
+            self.executed(info, output)
+        except Exception as error:
+            failed = getattr(error, "executor_output", None)
+            self._publish_failed_execution(info.execution_id, prepared.contexts, failed)
+            raise
+        finally:
+            self._clean_up_stateless_execution_info(info)
+        self._clean_up_stateful_execution_info(info)
+        self._publish_successful_execution(info.execution_id, prepared.contexts, info.output_dict, output)
+        return info
+
+    def _register_or_reuse_execution(
+        self, metadata_handle: metadata.Metadata, contexts: list[Any], **inputs: Any
+    ) -> metadata_store_pb2.Execution:
+        return execution_publish_utils.register_execution(
+            metadata_handle, self._pipeline_node.node_info.type, contexts, **inputs
+        )

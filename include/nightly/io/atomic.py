@@ -1,0 +1,45 @@
+"""Writes that are seen whole or not at all, and survive a power cut."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path`: beside it, synced, then renamed over it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), 0o644)
+            sync_file(file)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_path(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to the end of a file, which is created; it survives a power cut."""
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+        sync_file(file)
+
+
+def sync_file(file: IO[Any]) -> None:
+    """Make what was written to the open `file` survive a power cut."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_path(path: Path) -> None:
+    """Make the content of a file, or the renames inside a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,54 @@
+"""Locks between processes. The kernel releases a lock however its holder ends, so no time-out has to be guessed."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None) -> Iterator[TextIO]:
+    """Hold the lock file at `path`, which is created, until the block ends.
+
+    :param wait: False raises BlockingIOError where another process holds it
+    :param on_wait: called once where another process holds it, before waiting
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        _lock(file.fileno(), wait, on_wait)
+        yield file
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Hold the folder itself, without a file in it, until the block ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def has_owner(path: Path) -> bool:
+    """Return whether a process holds the lock file at `path`."""
+    try:
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock(descriptor: int, wait: bool, on_wait: Callable[[], object]) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise
+        on_wait()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,0 +1,85 @@
+"""Every environment variable of the project: its name, meaning and default. They are read here and nowhere else.
+
+docs/reference/variables.md is generated from these tables.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An environment variable; set to nothing, it counts as not set."""
+
+    name: str
+    description: str
+    default: str = ""
+
+    def read(self, environment: Mapping[str, str] = os.environ) -> str:
+        """Return the variable's value, or its default."""
+        return environment.get(self.name) or self.default
+
+
+VAR = Variable("NIGHTLY_VAR", "The folder of all state.", "var")
+ML_PYTHON = Variable("NIGHTLY_ML_PYTHON", "The ML environment's Python.", ".venv/ml/bin/python")
+
+# Each is a folder below NIGHTLY_VAR, of the same name as here, unless its variable names another.
+FOLDERS = {
+    "downloads": "Downloaded files as they came: `<model>/<run>/`.",
+    "snapshots": "Snapshots: `<model>/<snapshot id>/`.",
+    "nights": "The records of each night, one JSON file a step: `<model>/<run>/`.",
+    "baselines": "Statistics of accepted snapshots, which later nights are compared with: `<model>/`.",
+    "pipeline": "TFX artifacts: `<model>/<node>/`.",
+    "metadata": "ML Metadata, unless `NIGHTLY_METADATA_DB` names a database: `<model>.sqlite`.",
+    "serving": "The volume that the model server watches: `<model>/<version>/`.",
+    "releases": "Release records: `<model>/<version>.json`.",
+    "predictions": "Requests and answers that clients log: `<model>/`.",
+    "feedback": "Labels that become known later, as files: `<model>/`.",
+    "schemas": "Approved versions of the curated schemas: `<model>/<version>.pbtxt`.",
+    "run": "Sockets and locks.",
+}
+FOLDER_VARIABLES = {name: Variable(f"NIGHTLY_{name.upper()}", text, name) for name, text in FOLDERS.items()}
+
+SERVING_REST = Variable(
+    "NIGHTLY_SERVING_REST",
+    "The model server's REST address, `host:port`. Set it together with `NIGHTLY_SERVING_GRPC`, or neither: then the "
+    "address in `server.json` of the serving volume is used.",
+)
+SERVING_GRPC = Variable("NIGHTLY_SERVING_GRPC", "The model server's gRPC address, `host:port`.")
+SERVING_BASE_PATH = Variable(
+    "NIGHTLY_SERVING_BASE_PATH",
+    "The serving volume as the model server sees it, where that differs from `NIGHTLY_SERVING`.",
+)
+METADATA_DB = Variable(
+    "NIGHTLY_METADATA_DB",
+    "A PostgreSQL database for ML Metadata, `postgresql://user:password@host:port/name`. Without it each model has a "
+    "SQLite file.",
+)
+
+WARM = Variable(
+    "NIGHTLY_WARM",
+    "`0` runs each step in a process of its own. Otherwise steps are forks of a process that has TensorFlow loaded.",
+    "1",
+)
+HOST_IDLE_SECONDS = Variable(
+    "NIGHTLY_HOST_IDLE_SECONDS", "How long that process waits for the next step before it ends.", "900"
+)
+LOG_LEVEL = Variable("NIGHTLY_LOG_LEVEL", "`DEBUG` logs what TFX, Beam and TensorFlow log, too.")
+CODE_VERSION = Variable(
+    "NIGHTLY_CODE_VERSION", "The version of the code for the records, where there is no git repository to ask."
+)
+
+VENVS = Variable("NIGHTLY_VENVS", "Where the set-up puts the environments (`make setup`).", ".venv")
+TRIAL = Variable(
+    "NIGHTLY_TRIAL",
+    "Where `make test-containers` keeps the container engine that it unpacks.",
+    "/var/tmp/nightly-trial",
+)
+
+GROUPS = {
+    "Folders": [VAR, *FOLDER_VARIABLES.values()],
+    "Model server and database": [SERVING_REST, SERVING_GRPC, SERVING_BASE_PATH, METADATA_DB],
+    "Running steps": [ML_PYTHON, WARM, HOST_IDLE_SECONDS, LOG_LEVEL, CODE_VERSION],
+    "Set-up and tests": [VENVS, TRIAL],
+}

@@ -1,0 +1,179 @@
+"""The sections of config.toml that say where rows are from, when, and what they are: source, schedule and data."""
+
+import datetime as dt
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from nightly.io.hints import did_you_mean
+from nightly.records.base import Contract
+from nightly.records.columns import column_name
+
+Days = Annotated[int, Field(ge=1, le=36_500)]
+EPOCHS = ("epoch_s", "epoch_ms")
+
+
+class Section(Contract):
+    """A part of the config, whose keys are explained by the docstrings below them; docs/reference/config.md lists them.
+
+    TOML knows nan and inf; as a bound, either would let everything pass. Pydantic could read the docstrings, but
+    would parse the source at each import.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class FilesSource(Section):
+    """Local files: CSV (plain, .gz or .zip) or TFRecord of tf.Example (plain or .gz), sliced by the time column."""
+
+    kind: Literal["files"] = "files"
+    """Reads local files."""
+    path: Annotated[str, Field(min_length=1)]
+    """A file, a folder, or `package:NAME/PATH` for a file inside a wheel of the ML environment."""
+    connection: str = ""
+    """An Airflow connection. If it exists, its path replaces `path`."""
+    ended_on: dt.date | None = None
+    """The day on which the data ends, for a source that gets no more. A run without a date is as of this day."""
+
+
+class ComplaintsApiSource(Section):
+    """The public search API of the Consumer Complaint Database: CSV by window of the date received."""
+
+    kind: Literal["complaints_api"] = "complaints_api"
+    """Reads the API of the Consumer Complaint Database."""
+    url: str = "https://www.consumerfinance.gov/data-research/consumer-complaints/search/api/v1/"
+    """The address of the API."""
+    connection: str = ""
+    """An Airflow connection. If it exists, its host replaces `url`."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60
+    """The longest silence of the API, in seconds."""
+    retries: Annotated[int, Field(ge=0)] = 5
+    """How many failures in a row a request is repeated after."""
+    ended_on: dt.date | None = None
+    """The day on which the data ends, for a source that gets no more. A run without a date is as of this day."""
+
+
+class Schedule(Section):
+    """When a night begins."""
+
+    cron: str = "0 3 * * *"
+    """A cron expression."""
+    timezone: str = "UTC"
+    """The time zone of `cron`, a name of the IANA database."""
+
+    @field_validator("cron")
+    @classmethod
+    def _cron_comes_up(cls, cron: str) -> str:
+        try:
+            from croniter import CroniterError, croniter  # Airflow's; where it is not, nothing is scheduled
+        except ImportError:
+            return cron
+        try:
+            croniter(cron).get_next()
+        except CroniterError as error:
+            raise ValueError(f"{cron!r} is no cron expression that comes up: {error}; e.g. 0 3 * * *") from None
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_exists(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError, OSError):
+            near = did_you_mean(timezone, list(available_timezones()), otherwise="write one like Europe/Berlin")
+            raise ValueError(f"there is no time zone {timezone!r}{near}") from None
+        return timezone
+
+
+class Label(Section):
+    """What the model predicts: a binary label."""
+
+    column: str
+    """The column with the label."""
+    positive: list[str]
+    """The values that count as 1. Every other value counts as 0; a blank value is no label."""
+
+    @field_validator("positive")
+    @classmethod
+    def _some_value_is_positive(cls, positive: list[str]) -> list[str]:
+        if not positive:
+            raise ValueError(
+                "name at least one value of the label that counts as 1: with none, every label is negative"
+            )
+        if blank := [value for value in positive if not value.strip()]:
+            raise ValueError(f"{blank[0]!r} is blank, and a blank value is no label: take it out")
+        return without_repeats(positive)
+
+
+class Data(Section):
+    """The columns, and the window of a night. A column has its name in the snapshot: the header in snake_case, or as in
+    `rename`."""
+
+    id_columns: list[str]
+    """The columns that identify a row. They decide its side of the train/eval split. `[]` stands for the whole row."""
+    time_column: str
+    """The column with the row's time, which the window is applied to."""
+    time_format: str = "%Y-%m-%d"
+    """The format of the time column, for strptime; or `epoch_s` or `epoch_ms`."""
+    label: Label
+    """The label."""
+    rename: dict[str, str] = {}
+    """Headers in the file, and the columns that they become."""
+    ignore: list[str] = []
+    """Columns that are kept in the snapshot and left out of the examples."""
+    look_back_days: Days = 90
+    """The length of a night's window, in days. The window ends at the as-of time, less `late_days`."""
+    late_days: Annotated[int, Field(ge=0)] = 0
+    """How many days late rows may arrive. Younger rows are not used yet."""
+    eval_percent: Annotated[int, Field(ge=1, le=50)] = 20
+    """The percentage of rows in the eval split; the others are trained on."""
+
+    @field_validator("id_columns", "ignore")
+    @classmethod
+    def _named_once(cls, columns: list[str]) -> list[str]:
+        return without_repeats(columns)
+
+    @field_validator("time_format")
+    @classmethod
+    def _format_tells_the_day(cls, text: str) -> str:
+        moment = dt.datetime(2016, 2, 29, 13, 14, 15, tzinfo=dt.UTC)
+        if text in EPOCHS:
+            return text
+        if "%" not in text:
+            raise ValueError(f"{text!r} is no format of strptime{did_you_mean(text, [*EPOCHS, '%Y-%m-%d'])}")
+        try:
+            day = dt.datetime.strptime(moment.strftime(text), text).date()
+        except ValueError as error:
+            raise ValueError(f"{text!r} is no format that strptime can read: {error}; e.g. %Y-%m-%d") from None
+        if day != moment.date():
+            raise ValueError(f"{text!r} does not tell year, month and day; e.g. %Y-%m-%d")
+        return text
+
+    @model_validator(mode="after")
+    def _columns_are_consistent(self) -> "Data":
+        targets = list(self.rename.values())
+        if repeated := {column for column in targets if targets.count(column) > 1}:
+            raise ValueError(f"rename gives the name {min(repeated)!r} to more than one header: give each its own")
+        for column in [*targets, *self.id_columns, self.time_column, self.label.column, *self.ignore]:
+            right = column if column in targets else self.rename.get(column, column_name(column))
+            if not column or column != right:
+                raise ValueError(f"no column has the name {column!r}; write {right or 'a name'!r}, as in the snapshot")
+        if self.label.column in self.ignore:
+            raise ValueError(
+                f"ignore leaves the label {self.label.column!r} out of the examples: take it out of ignore"
+            )
+        if self.label.column == self.time_column:
+            raise ValueError(f"{self.time_column!r} cannot be the label and the time_column: name another")
+        return self
+
+    def window_start(self, as_of: dt.datetime, look_back_days: int | None = None) -> dt.datetime:
+        """Where the window of a night begins; it ends `late_days` before that. Raises OverflowError."""
+        days = self.look_back_days if look_back_days is None else look_back_days
+        return as_of - dt.timedelta(days=self.late_days + days)
+
+
+def without_repeats(names: list[str]) -> list[str]:
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{min(repeated)!r} stands in it more than once: name it once")
+    return names

@@ -1,0 +1,108 @@
+"""A whole night in one process, without Airflow: the same tasks in the same order, with the same records."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightly.io.paths import Places
+from nightly.models import config_of, window_end
+from nightly.nights.space import check_night
+from nightly.nights.steps import COMMAND_TASKS
+from nightly.nights.unreleased import reason_not_to_release, recorded_reason
+from nightly.nights.verdict import judge, write
+from nightly.records.night import Night, StepError, utc_now
+from nightly.records.verdict import Verdict
+from nightly.runtime import worker
+from nightly.sources import fetch
+
+STOPPED = {KeyboardInterrupt: "it was interrupted (Ctrl-C)", SystemExit: "it was terminated (SIGTERM)"}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NightEnd:
+    """How a night ended: its verdict, None where it was to stop before that, and the error that ended it."""
+
+    verdict: Verdict | None
+    error: BaseException | None = None
+
+
+def run_night(night: Night, places: Places, *, source: str | None = None, until: str | None = None) -> NightEnd:
+    """Run the tasks of a planned night, up to the first that ends it, and write its verdict.
+
+    What breaks a task is returned, not raised: an interruption (KeyboardInterrupt, SystemExit), too.
+
+    :param source: another path or URL than the config's
+    :param until: stop after this step, without a verdict unless a gate holds
+    """
+    states: dict[str, str | None] = dict.fromkeys(COMMAND_TASKS)
+    for task in COMMAND_TASKS:
+        try:
+            states[task], goes_on = _run_task(task, night, places, source)
+        except BaseException as error:  # whatever ends the night is in its verdict
+            after = {later: "upstream_failed" for later, state in states.items() if state is None and later != task}
+            message = _record(task, error, night.folder(places))
+            return NightEnd(_conclude(night, places, states | after | {task: "failed"}, {task: message}), error)
+        if not goes_on:
+            after = {later: "skipped" for later, state in states.items() if state is None}
+            return NightEnd(_conclude(night, places, states | after))
+        if task == until:
+            return NightEnd(None)
+    return NightEnd(_conclude(night, places, states))
+
+
+def _run_task(task: str, night: Night, places: Places, source: str | None) -> tuple[str, bool]:
+    """Run one task: its state, as the orchestrator would have it, and whether the night goes on."""
+    folder = night.folder(places)
+    if task == "plan":
+        _prepare(night, places)
+        return "success", True
+    if task == "download":
+        _download(night, places, source)
+        return "success", True
+    if task == "release" and reason_not_to_release(night, places):
+        return "skipped", False
+    result = worker.step_function(task)(folder, places)
+    if task == "release" and recorded_reason(night, places):  # it is a version already
+        return "skipped", False
+    return "success", result.get("passed") is not False and not (task == "snapshot" and not result["rows"])
+
+
+def _prepare(night: Night, places: Places) -> None:
+    check_night(places, night.model)
+    if config_of(night).pipeline.engine == "beam":
+        worker.step_function("nightly.engines.beam:check")(night.folder(places), places)
+    if night.production_version is not None:
+        worker.step_function("nightly.tfx.production:prepare")(night.folder(places), places)
+
+
+def _download(night: Night, places: Places, source: str | None) -> None:
+    fetch(
+        config_of(night).source,
+        address=source,
+        headers=None,
+        window_start=night.window_start,
+        window_end=window_end(night),
+        folder=places.downloads / night.model / night.folder(places).name,
+    ).save(night.folder(places) / "download.json")
+
+
+def _record(task: str, error: BaseException, folder: Path) -> str:
+    """Return why a task failed, for the verdict to quote, and keep it in the night's folder."""
+    own = task in ("plan", "download")  # the other tasks' errors come from the worker in Airflow
+    text = (str(error) or type(error).__name__) if own else worker.describe(error)
+    message = STOPPED.get(type(error), text)
+    try:
+        StepError(task=task, message=message, try_number=1, failed_at=utc_now()).save(folder / f"{task}.error.json")
+    except OSError as full:
+        log.error("%s.error.json cannot be written: %s", task, full)
+    return message
+
+
+def _conclude(
+    night: Night, places: Places, states: dict[str, str | None], errors: dict[str, str] | None = None
+) -> Verdict:
+    verdict = judge(night.model, night.run_id, places, states, errors=errors)
+    write(verdict, night.folder(places))
+    return verdict

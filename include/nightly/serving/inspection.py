@@ -1,0 +1,99 @@
+"""What a released version is: its signatures, files and record, and what it answers: nightly.cli.show."""
+
+import json
+from pathlib import Path
+
+from nightly.records.golden import GOLDEN, Golden
+from nightly.records.release import ReleaseRecord
+from nightly.release.errors import ReleaseError
+
+
+def describe(folder: Path, record: ReleaseRecord) -> list[str]:
+    """What is in the version's files, and what its record says, in lines."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    lines = [f"{record.model} {record.version}: {record.state}" + (f" ({record.why})" if record.why else "")]
+    facts = {
+        "files": f"{folder}: {len(files)}, {sum(files.values()) / 1e6:.2f} MB",
+        "released": f"{record.released_at:%Y-%m-%d %H:%M:%S %Z} by {record.requested_by}, run {record.run_id}",
+        "made of": f"snapshot {record.snapshot_id[:12]}, code {record.code_version}",
+        "metrics": ", ".join(f"{name} {value:.4g}" for name, value in sorted(record.metrics.items())),
+        "verified": _verified(record),
+        "before it": str(record.previous_version or "nothing"),
+    }
+    lines += [f"  {name:<10}{value}" for name, value in facts.items() if value]
+    for meta_graph in saved.meta_graphs:
+        made_by = meta_graph.meta_info_def.tensorflow_version
+        lines.append(f"\ntags {', '.join(sorted(meta_graph.meta_info_def.tags))}; TensorFlow {made_by}")
+        for name, signature in sorted(meta_graph.signature_def.items()):
+            if name.startswith("__saved_model"):  # a TF2 export's own bookkeeping
+                continue
+            lines.append(f"  {name}  ({signature.method_name})")
+            for what, tensors in (("in", signature.inputs), ("out", signature.outputs)):
+                lines += [f"    {what:<4}{key:<32}{_tensor(info)}" for key, info in sorted(tensors.items())]
+    lines.append("\nassets")
+    assets = {name: size for name, size in files.items() if name.startswith("assets")}
+    lines += [f"  {name:<48}{size:>12,} bytes" for name, size in sorted(assets.items())] or ["  none"]
+    return lines
+
+
+def _verified(record: ReleaseRecord) -> str:
+    found = record.verification
+    if found is None:
+        return "its files only, by no model server"
+    before = "" if found.previous_p99_ms is None else f" (before: {found.previous_p99_ms:.1f} ms)"
+    return (
+        f"by the server at {found.server}: {found.golden_examples} golden examples, largest difference "
+        f"{found.largest_difference:.2g}; p99 {found.p99_ms:.1f} ms{before}"
+    )
+
+
+def _tensor(info) -> str:
+    import tensorflow as tf
+
+    shape = tf.TensorShape(info.tensor_shape)
+    return f"{tf.as_dtype(info.dtype).name} {'of any rank' if shape.rank is None else shape}  {info.name}"
+
+
+def ask(folder: Path, record: ReleaseRecord, request: Path | None) -> list[str]:
+    """What the version answers to `request`, or to its golden examples, in lines.
+
+    Raises ReleaseError for a request that it does not answer, and OSError.
+    """
+    import tensorflow as tf
+
+    from nightly_server import inference, json_requests, json_responses
+    from nightly_server.errors import ServingError
+    from nightly_server.monitoring import Metrics
+    from nightly_server.servable import Servable
+
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+    servable = Servable(record.model, record.version, str(folder), metrics=Metrics(), batching=None)
+
+    def answer(document: dict) -> str:
+        name = document.get("signature_name") or "serving_default"
+        if name not in servable.signatures:
+            raise ReleaseError(f"there is no signature {name!r}; there are: {', '.join(sorted(servable.signatures))}")
+        inputs, rows = json_requests.predict_inputs(document, servable.signatures[name].inputs)
+        return json_responses.predictions(inference.predict(servable, name, inputs), rows)
+
+    if request is not None:
+        try:
+            return ["", answer(json_requests.parse(request.read_bytes()))]
+        except ServingError as error:
+            raise ReleaseError(f"{record.model} {record.version} does not answer {request}: {error}") from error
+    golden = Golden.load(folder / GOLDEN)
+    document = {
+        "signature_name": golden.signature,
+        "instances": [{"b64": example.example_base64} for example in golden.examples],
+    }
+    lines, worst = ["\n  golden      now       features"], 0.0
+    for example, row in zip(golden.examples, json.loads(answer(document))["predictions"], strict=True):
+        value = row[golden.output] if isinstance(row, dict) else row
+        value = value[0] if isinstance(value, list) else value
+        worst = max(worst, abs(value - example.probability))
+        features = ", ".join(f"{k}={v}" for k, v in example.features.items() if v is not None)
+        lines.append(f"  {example.probability:<12.6f}{value:<10.6f}{features[:90]}")
+    return [*lines, f"  largest difference {worst:.3g}"]

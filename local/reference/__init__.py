@@ -1,0 +1,1 @@
+"""The reference pages, docs/reference/*.md, from the code that they describe."""

@@ -1,0 +1,196 @@
+"""What the page shows of a night, of a model and of a canary: their records, and what follows from them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass, field
+
+from nightly.records.canary import Comparison, Look
+from nightly.records.distributions import Distributions
+from nightly.records.evaluation import Evaluation
+from nightly.records.night import GateResult, Night, Reason, SnapshotRef, StepError
+from nightly.records.release import NotReleased, ReleaseRecord, Rollback
+from nightly.records.schema import SchemaProposal, SchemaReview
+from nightly.records.thresholds import ThresholdsUsed
+from nightly.records.verdict import Verdict
+
+RUN_TIME = re.compile(r"__(20\d\d)-([01]\d)-([0-3]\d)T(\d\d)-(\d\d)")
+
+
+@dataclass
+class NightRecord:
+    """A night as far as its folder tells; what could not be read is named in `problems`."""
+
+    model: str
+    name: str  # of its folder
+    night: Night | None = None
+    verdict: Verdict | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def as_of(self) -> dt.datetime | None:
+        """Of a night that was never planned, what its run says; a verdict of an older version does not have that."""
+        known = self.night or self.verdict
+        decided_at = self.verdict.decided_at if self.verdict else None
+        return (known.as_of if known else None) or _date_of(self.name) or decided_at
+
+    @property
+    def run_id(self) -> str:
+        """The run's in Airflow, as far as a record has it; else the folder's name, which is near it."""
+        known = self.night or self.verdict
+        return known.run_id if known else self.name
+
+    @property
+    def run_url(self) -> str:
+        """The run in the Airflow UI; "" where no record has it."""
+        known = [record.run_url for record in (self.night, self.verdict) if record]
+        return next((url for url in known if url.startswith(("http://", "https://"))), "")
+
+    @property
+    def title(self) -> str:
+        return f"{self.as_of:%Y-%m-%d}" if self.as_of else self.name
+
+    @property
+    def outcome(self) -> str:
+        return self.verdict.outcome.value if self.verdict else ""
+
+    @property
+    def planned_again(self) -> bool:
+        """The run was cleared after its verdict: what stands here may change."""
+        return bool(self.night and self.verdict and self.night.planned_at > self.verdict.decided_at)
+
+
+@dataclass
+class Point:
+    """One night's distance of one feature."""
+
+    as_of: dt.datetime
+    night: str
+    value: float
+    threshold: float | None
+    held: bool
+
+
+@dataclass
+class Canary:
+    """A version that went to a share of the callers first. Either record may be missing: a look has not been yet, or
+    what there was cannot be read."""
+
+    version: int
+    release: ReleaseRecord | None
+    comparison: Comparison | None
+
+    @property
+    def live(self) -> bool:
+        return self.release is not None and self.release.state == "canary"
+
+    @property
+    def stable(self) -> int | None:
+        """What it is compared with."""
+        if self.comparison:
+            return self.comparison.stable
+        return self.release.previous_version if self.release else None
+
+    @property
+    def share(self) -> float | None:
+        if self.comparison:
+            return self.comparison.share
+        return self.release.canary_share if self.release else None
+
+    @property
+    def since(self) -> dt.datetime | None:
+        if self.comparison:
+            return self.comparison.since
+        return self.release.canary_since if self.release else None
+
+    @property
+    def looks(self) -> list[Look]:
+        """Those that found a difference, oldest first."""
+        looks = self.comparison.looks if self.comparison else []
+        return [look for look in looks if None not in (look.difference, look.low, look.high)]
+
+    @property
+    def last(self) -> Look | None:
+        return self.comparison.looks[-1] if self.comparison and self.comparison.looks else None
+
+
+@dataclass
+class NightDetails:
+    """All that a night's folder holds."""
+
+    record: NightRecord
+    data_gate: GateResult | None
+    model_gate: GateResult | None
+    snapshot: SnapshotRef | None
+    release: ReleaseRecord | None
+    not_released: NotReleased | None
+    canary: Canary | None  # what became of this night's release, where it was one
+    evaluation: Evaluation | None
+    distributions: Distributions | None
+    serving: Distributions | None  # logged requests beside training
+    thresholds: ThresholdsUsed | None
+    judged_before: tuple[NightRecord, ThresholdsUsed] | None  # the last night before it whose thresholds are known
+    errors: list[StepError]
+    proposal: SchemaProposal | None
+    review: SchemaReview | None
+    drift: dict[str, dict[str, list[Point]]]  # feature -> control -> oldest first
+
+    @property
+    def failed_task(self) -> str:
+        """The task that the night failed at; before there is a verdict, one that is tried again. "" where none did."""
+        if self.record.verdict:
+            return self.record.verdict.failed_task
+        return self.errors[0].task if self.errors else ""
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """The verdict's; before there is one, what the gates have found so far."""
+        if self.record.verdict:
+            return self.record.verdict.reasons
+        return [reason for gate in (self.data_gate, self.model_gate) if gate for reason in gate.reasons]
+
+
+@dataclass
+class ModelRecord:
+    """A model: its nights, newest as-of time first, and its versions, newest first."""
+
+    name: str
+    description: str
+    nights: list[NightRecord]
+    releases: list[ReleaseRecord]
+    rollbacks: list[Rollback]
+    canaries: list[Canary]  # newest first
+    problems: list[str]
+
+    @property
+    def production(self) -> ReleaseRecord | None:
+        return next((record for record in self.releases if record.state == "released"), None)
+
+    @property
+    def canary(self) -> Canary | None:
+        """The one that is being compared with production."""
+        return next((canary for canary in self.canaries if canary.live), None)
+
+    @property
+    def production_since(self) -> dt.datetime | None:
+        """When it came: by its release, or by going back to it."""
+        if self.production is None:
+            return None
+        back = [r.done_at for r in self.rollbacks if r.version == self.production.version and r.done_at]
+        return max([self.production.released_at, *back])
+
+    @property
+    def last(self) -> NightRecord | None:
+        """The night that was decided last, whatever time it is for."""
+        decided = {night.verdict.decided_at: night for night in self.nights if night.verdict}
+        return decided[max(decided)] if decided else None
+
+
+def _date_of(name: str) -> dt.datetime | None:
+    """The time in a run's id, as its folder is called: scheduled__2016-01-02T03-00-00-00-00."""
+    found = RUN_TIME.search(name)
+    if found is None:
+        return None
+    year, month, day, hour, minute = map(int, found.groups())
+    return dt.datetime(year, month, day, hour, minute, tzinfo=dt.UTC)

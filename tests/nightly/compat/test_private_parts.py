@@ -1,0 +1,98 @@
+"""The private parts of the libraries that the project uses are there, and are called as it calls them."""
+
+import inspect
+
+import pytest
+from apache_beam.options import pipeline_options as beam_options
+from tensorflow_model_analysis.contrib.aggregates import binary_confusion_matrices as matrices
+from tensorflow_model_analysis.metrics import (
+    binary_confusion_matrices,
+    calibration_histogram,
+    cross_entropy_metrics,
+    metric_specs,
+)
+from tensorflow_transform import analyzers
+from tensorflow_transform.beam import analyzer_impls
+from tfx.orchestration import metadata
+from tfx.orchestration.portable import launcher
+
+from nightly.compat import beam, tfma, tft, tfx
+from nightly.evaluation.metrics import eval_config
+
+SIGNATURES = {
+    # TFX's launcher: RerunLauncher.launch calls these, and replaces the last.
+    launcher.Launcher._prepare_execution: "self",
+    launcher.Launcher._run_executor: "self execution_info",
+    launcher.Launcher._publish_successful_execution: "self execution_id contexts output_dict executor_output",
+    launcher.Launcher._publish_failed_execution: "self execution_id contexts executor_output",
+    launcher.Launcher._clean_up_stateless_execution_info: "self execution_info",
+    launcher.Launcher._clean_up_stateful_execution_info: "self execution_info",
+    launcher.Launcher._register_or_reuse_execution: "self metadata_handle contexts input_artifacts exec_properties",
+    metadata.Metadata.__init__: "self connection_config",
+    analyzer_impls._split_inputs_by_key: "batch_values",
+    analyzer_impls._merge_outputs_by_key: "keys_and_outputs outputs_dtype",
+    analyzer_impls._join_boundary_rows: "boundary_matrix",
+    analyzer_impls._flatten_to_key_and_means_accumulator_list: "batch_values compute_weighted",
+    analyzer_impls._calculate_mutual_information_for_feature_value: "feature_and_accumulator global_accumulator "
+    "use_adjusted_mutual_info min_diff_from_avg",
+    analyzer_impls._count_and_token_to_bytes: "count token",
+    tfma.separate_computations: "computations",
+    tfma.is_private_metric: "metric_key",
+    cross_entropy_metrics._BinaryCrossEntropyCombiner._cross_entropy: "self label prediction",
+    matrices.BinaryConfusionMatrices._merge_entry: "self accumulator threshold entry",
+    beam_options._BeamArgumentParser.error: "self message",
+    beam_options.PipelineOptions._add_argparse_args: "parser",
+}
+
+
+@pytest.mark.parametrize("function", SIGNATURES, ids=lambda function: function.__qualname__)
+def test_a_private_function_takes_what_it_is_given(function):
+    assert " ".join(inspect.signature(function).parameters) == SIGNATURES[function]
+
+
+def test_tfx_s_launcher_has_the_attributes_that_are_read():
+    source = inspect.getsource(launcher.Launcher.__init__)
+    assert "self._executor_operator" in source
+    assert "self._pipeline_node = pipeline_node" in source
+    fields = launcher._ExecutionPreparationResult.__dict__["__attrs_attrs__"]
+    assert {"execution_info", "contexts", "is_execution_needed"} <= {field.name for field in fields}
+
+
+def test_the_metadata_handle_connects_once_and_counts_its_users(tmp_path):
+    handle = tfx.PersistentMetadata(metadata.sqlite_metadata_connection_config(str(tmp_path / "db.sqlite")))
+    assert not handle.entered
+    with handle:
+        store = handle.store
+        with handle:
+            assert handle.entered
+        assert handle.entered
+    assert not handle.entered
+    with pytest.raises(RuntimeError, match="not in enter state"):
+        _ = handle.store
+    with handle:
+        assert handle.store is store
+
+
+def test_tft_s_orderings_are_those_that_vocabularies_know():
+    names = {"FREQUENCY", "WEIGHTED_FREQUENCY", "MUTUAL_INFORMATION", "WEIGHTED_MUTUAL_INFORMATION"}
+    assert names <= vars(analyzers._VocabOrderingType).keys()
+    assert tft.Ordering is analyzers._VocabOrderingType
+
+
+def test_tfma_s_combiners_have_the_settings_that_are_read():
+    config = eval_config(["candidate"], ["auc", "precision", "binary_crossentropy", "calibration"], [])
+    specs = metric_specs.to_computations(list(config.metrics_specs), eval_config=config)
+    combiners = {type(c.combiner): c.combiner for c in tfma.separate_computations(specs).non_derived_computations}
+    assert combiners.keys() == tfma.BATCHED.keys()
+    histogram = combiners[calibration_histogram._CalibrationHistogramCombiner]
+    assert (histogram._left, histogram._range) == (0.0, 1.0)
+    assert histogram._num_buckets == 10_000
+    counted = combiners[binary_confusion_matrices._BinaryConfusionMatrixCombiner]._binary_confusion_matrices
+    assert 0.5 in counted._thresholds
+    assert counted._enable_fractional_labels in (True, False)
+    assert matrices._ThresholdEntry._fields[0] == "matrix"
+
+
+def test_beam_s_parser_knows_the_options_of_every_runner():
+    names = beam.OptionParser().option_names
+    assert {"--runner", "--temp_location", "--flink_master", "--direct_num_workers"} <= set(names)
