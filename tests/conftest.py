@@ -3,12 +3,8 @@
 import atexit
 import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(tempfile.mkdtemp(prefix="nightly-tests-"))
@@ -26,20 +22,4 @@ os.environ |= {
     "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in (".", "include", "client", "server")),
 }
 
-
-@pytest.fixture
-def full_disk(tmp_path) -> Iterator[Path]:
-    """A small disk without a free byte, in which empty files and folders can still be made."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a disk to fill it")
-    place = tmp_path / "full"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]).returncode:
-        pytest.skip("nothing can be mounted here, as in a container without privileges")
-    try:
-        with pytest.raises(OSError, match="No space left"), open(place / "filler", "ab", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+pytest_plugins = ["tests.support.fixtures"]

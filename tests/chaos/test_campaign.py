@@ -13,6 +13,7 @@ COMMAND = ("--seed=14", "--faults=20", "--a-night=7", "--retry=10", "--no-clock"
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.timeout(3600)
 def test_twenty_faults_violate_no_invariant(tmp_path):
     done = subprocess.run(

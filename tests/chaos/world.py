@@ -268,7 +268,7 @@ class World(LocalAirflow):
 
     def _postgresql(self) -> Any:
         """A cluster that is not started yet. Its folder is where PostgreSQL's own user may go."""
-        from tests.postgresql import Database  # only who asks for it needs its libraries
+        from tests.support.postgresql import Database  # only who asks for it needs its libraries
 
         return Database(Path(tempfile.mkdtemp(prefix="nightly-chaos-", dir="/tmp")), secrets.token_hex(24))
 

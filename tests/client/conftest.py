@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.servers import Server, half_plus, list_of, model_config, release, shapes
+from tests.support.servers import Server, half_plus, list_of, model_config, release, shapes
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,9 @@ import pytest
 from nightly.io.paths import ROOT
 from nightly_client import Canary, Client, Prediction, PredictionLog, ServingError, VersionStatus, example
 from nightly_client import log as log_module
-from tests.server.servers import wait_for
+from tests.support.servers import wait_for
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,29 +9,13 @@ from nightly.io.paths import Places
 from nightly.models import load_config
 from nightly.records.config import Canary
 from nightly.records.golden import GOLDEN, Golden
-from nightly.records.release import Verification
 from nightly.release.comparisons import comparisons
 from nightly.release.store import ReleaseStore
+from tests.support.releases import NOW, ApprovingServer
 
-NOW = 1_700_000_000
+pytestmark = pytest.mark.slow
+
 DAYS = iter(dt.datetime(2026, 2, day, tzinfo=dt.UTC) for day in range(1, 28))
-
-
-class Server:
-    """Answers for every version."""
-
-    address = "grpc://server"
-
-    def check(self) -> None:
-        pass
-
-    def verify(self, record, previous) -> Verification:
-        figures = {"golden_examples": 1, "largest_difference": 0, "tolerance": 0, "p99_ms": 1, "seconds": 1}
-        now = dt.datetime.now(dt.UTC)
-        return Verification(server=self.address, previous_p99_ms=None, verified_at=now, **figures)
-
-    def serve(self, version, loadable, canary=None) -> None:
-        pass
 
 
 def released(store: ReleaseStore, export: Path, number: int, share: float | None = None) -> None:
@@ -39,7 +23,9 @@ def released(store: ReleaseStore, export: Path, number: int, share: float | None
     (export / "saved_model.pb").write_text(f"model {number}")
     Golden(model="taxi", examples=[]).save(export / GOLDEN)
     said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
-    store.release(export, run_id=f"run-{number}", now=NOW + number, server=Server(), canary_share=share, **said)
+    store.release(
+        export, run_id=f"run-{number}", now=NOW + number, server=ApprovingServer(), canary_share=share, **said
+    )
 
 
 @pytest.fixture

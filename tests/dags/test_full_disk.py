@@ -1,12 +1,11 @@
 """Nights on a disk that is full: what they cannot write, they say all the same."""
 
-from tests.dags.test_night import run_night  # noqa: F401  the fixture
-from tests.dags.test_notified import slack, told  # noqa: F401  the fixture
+from tests.support.dag_runs import told
 
 
 def test_a_night_that_can_write_nothing_is_told_once_with_its_error(
-    run_night,  # noqa: F811
-    slack,  # noqa: F811
+    run_night,
+    slack,
     full_disk,
     tmp_path,
 ):

@@ -10,9 +10,7 @@ from nightly.records.verdict import Outcome, Verdict
 from nightly_airflow.missing_verdicts import give_verdict, without_verdict
 from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_plugin import NightlyListener
-from tests.dags.test_night import run_night  # noqa: F401  the fixture
-from tests.dags.test_notified import slack, told  # noqa: F401  the fixture
-from tests.dags.test_retries import lose  # noqa: F401  the fixture
+from tests.support.dag_runs import told
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def run_of(session, folder):
     return next(run for run in runs if run.run_id.replace(":", "-").replace("+", "-") == folder.name)
 
 
-def test_a_night_whose_verdict_never_began_gets_one_once(run_night, lose, slack, session, watch):  # noqa: F811
+def test_a_night_whose_verdict_never_began_gets_one_once(run_night, lose, slack, session, watch):
     lose(VerdictOperator, "pre_execute", times=9)
     state, note, states, folder = run_night({"data_gate": "fail"})
     assert (state, states["verdict"], note) == ("failed", "failed", None)
@@ -66,7 +64,7 @@ def test_a_night_whose_verdict_never_began_gets_one_once(run_night, lose, slack,
     assert len(slack) == 1
 
 
-def test_a_night_that_has_its_verdict_lacks_one_again_only_when_it_runs_anew(run_night, session):  # noqa: F811
+def test_a_night_that_has_its_verdict_lacks_one_again_only_when_it_runs_anew(run_night, session):
     _, _, _, folder = run_night({"data_gate": "hold"})
     run = run_of(session, folder)
     assert run not in without_verdict(session)
@@ -77,8 +75,8 @@ def test_a_night_that_has_its_verdict_lacks_one_again_only_when_it_runs_anew(run
 
 
 def test_what_a_dead_listener_left_gets_its_verdict_when_the_next_night_begins_or_the_scheduler_starts(
-    run_night,  # noqa: F811
-    lose,  # noqa: F811
+    run_night,
+    lose,
     session,
     watch,
 ):
@@ -95,7 +93,7 @@ def test_what_a_dead_listener_left_gets_its_verdict_when_the_next_night_begins_o
     assert len(started) == 2
 
 
-def test_the_process_that_the_listener_starts_gives_the_verdict(run_night, lose, session):  # noqa: F811
+def test_the_process_that_the_listener_starts_gives_the_verdict(run_night, lose, session):
     lose(VerdictOperator, "pre_execute", times=9)
     _, _, _, folder = run_night({"data_gate": "hold"})
     run = run_of(session, folder)

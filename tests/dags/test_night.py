@@ -9,7 +9,6 @@ import pytest
 from airflow.sdk.configuration import conf
 
 from nightly.models import load_config
-from nightly.nights.steps import REVIEW
 from nightly.records.config import Pipeline
 from nightly.records.night import Night, StepError, utc_now
 from nightly.records.release import ReleaseRecord
@@ -18,44 +17,9 @@ from nightly.release.store import ReleaseStore
 from nightly_airflow.note import write_note
 from nightly_airflow.operators.base import NightOperator, rendered
 from nightly_airflow.operators.plan import BEAM_CHECK
-from nightly_airflow.retrain import retrain_dag
 from nightly_airflow.web.log import excerpt
-from tests.nightly.release.models import NOW, export, names, release
-
-
-@pytest.fixture
-def run_night(database, tmp_path, monkeypatch):
-    """Runs the taxi DAG once: the run's state and note, its tasks' states, and the night's folder."""
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    monkeypatch.setenv("NIGHTLY_ML_PYTHON", str(Path(__file__).parent.parent / "scripted_ml.py"))
-    monkeypatch.setenv("NIGHTLY_WARM", "0")
-    trips = tmp_path / "trips.csv"
-    trips.write_text("trip_start_timestamp,fare\n1451606400,9.5\n")
-    monkeypatch.setenv("AIRFLOW_CONN_TAXI_FILES", json.dumps({"conn_type": "fs", "extra": {"path": str(trips)}}))
-
-    def run_night(script: dict[str, str] | None = None, **conf):
-        monkeypatch.setenv("NIGHTLY_TEST_SCRIPT", json.dumps(script or {}))
-        dag = retrain_dag("taxi")
-        for task in dag.tasks:
-            task.retry_delay = dt.timedelta()
-        done = dag.test(run_conf=conf)
-        states = {instance.task_id: instance.state for instance in done.get_task_instances()}
-        with create_session() as session:  # what the scheduler does when a run ends; dag.test() has no session for it
-            run = session.get(DagRun, done.id)
-            write_note(run)
-            note = run.note
-        [folder] = (tmp_path / "var/nights/taxi").iterdir()
-        return done.state, note, states, folder
-
-    return run_night
-
-
-def skipped(states: dict[str, str]) -> set[str]:
-    """Without the review of the schema: only a night that waits for a person has it."""
-    return {task for task, state in states.items() if state == "skipped"} - {*REVIEW}
+from tests.support.dag_runs import skipped
+from tests.support.releases import NOW, export, names, release
 
 
 def test_a_night_that_deserves_it_is_released(run_night):

@@ -1,43 +1,25 @@
 """Nights that fail early, or are killed, are told with their error: through Airflow, to a real receiver."""
 
-import json
-
-import pytest
-
 from nightly.records.night import Night
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
-from tests.dags.test_night import run_night  # noqa: F401  the fixture
-from tests.nightly.release.models import export, release
-from tests.plugins.notifiers.receivers import web_server
+from tests.support.dag_runs import told
+from tests.support.releases import export, release
 
 
-@pytest.fixture
-def slack(monkeypatch):
-    with web_server() as (url, received):
-        connection = {"conn_type": "slackwebhook", "password": f"{url}/services/T0/B0/secret"}
-        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_SLACK", json.dumps(connection))
-        yield received
-
-
-def told(slack) -> str:
-    [(_, body)] = slack
-    return "\n".join(block["text"]["text"] for block in body["blocks"])
-
-
-def test_a_night_that_cannot_be_planned_is_told_with_the_reason(run_night, slack):  # noqa: F811
+def test_a_night_that_cannot_be_planned_is_told_with_the_reason(run_night, slack):
     run_night(thresholds={"data_gate.min_row": 5}, reason="a thin month")
     assert "FAILED: plan failed" in told(slack) and "did you mean 'min_rows'?" in told(slack)
     assert "|The run in Airflow>" in told(slack)
 
 
-def test_a_night_whose_step_is_killed_is_told_with_what_killed_it(run_night, slack):  # noqa: F811
+def test_a_night_whose_step_is_killed_is_told_with_what_killed_it(run_night, slack):
     run_night({"data_gate": "die"})
     assert "FAILED: data_gate failed" in told(slack) and "SIGKILL" in told(slack)
 
 
 def test_damaged_files_in_production_are_noticed_by_the_plan_and_told_whatever_becomes_of_the_night(
-    run_night,  # noqa: F811
+    run_night,
     slack,
     tmp_path,
 ):
@@ -53,13 +35,13 @@ def test_damaged_files_in_production_are_noticed_by_the_plan_and_told_whatever_b
     assert f"taxi {version} is damaged" in told(slack) and f"taxi {version} is damaged" in note
 
 
-def test_whole_files_in_production_start_no_repair(run_night, slack, tmp_path):  # noqa: F811
+def test_whole_files_in_production_start_no_repair(run_night, slack, tmp_path):
     store = ReleaseStore(tmp_path / "var/serving", tmp_path / "var/releases", "taxi")
     version = release(store, export(tmp_path / "export")).version
     folder = run_night()[3]
     assert Night.load(folder / "request.json").production_version == version and not slack
 
 
-def test_a_released_night_is_not_told(run_night, slack):  # noqa: F811
+def test_a_released_night_is_not_told(run_night, slack):
     run_night()
     assert not slack

@@ -15,36 +15,12 @@ from nightly_airflow.operators.plan import PlanOperator
 from nightly_airflow.operators.review import DataGateOperator
 from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_airflow.retrain import retrain_dag
-from tests.dags.test_night import run_night, skipped  # noqa: F401  the fixture
-from tests.dags.test_notified import slack, told  # noqa: F401  the fixture
+from tests.support.dag_runs import skipped, told
 
 BEHIND_THE_DATA_GATE = {"transform", "trainer", "evaluator", "model_gate", "infra_validator", "release"}
 
 
-@pytest.fixture
-def lose(monkeypatch):
-    """Lets `method` of an operator do its work and then time out, so many times; returns how often it was called."""
-
-    def lose(kind: type, method: str, times: int = 1) -> list[str]:
-        calls: list[str] = []
-        work = getattr(kind, method)
-
-        def lost(operator, *arguments, **named):
-            calls.append(operator.task_id)
-            if calls.count(operator.task_id) > times:
-                return work(operator, *arguments, **named)
-            try:
-                work(operator, *arguments, **named)
-            finally:
-                raise httpx.ReadTimeout("The read operation timed out")
-
-        monkeypatch.setattr(kind, method, lost)
-        return calls
-
-    return lose
-
-
-def test_a_plan_is_made_again(run_night, lose):  # noqa: F811
+def test_a_plan_is_made_again(run_night, lose):
     calls = lose(PlanOperator, "post_execute")
     state, note, _, folder = run_night(as_of="2016-01-02", train_steps=7)
     assert (state, calls) == ("success", ["plan", "plan"]) and note.startswith("**✓ RELEASED")
@@ -53,13 +29,13 @@ def test_a_plan_is_made_again(run_night, lose):  # noqa: F811
 
 
 @pytest.mark.parametrize("gate", ["data_gate", "model_gate"])
-def test_a_gate_that_passes_twice_lets_the_night_go_on(run_night, lose, gate):  # noqa: F811
+def test_a_gate_that_passes_twice_lets_the_night_go_on(run_night, lose, gate):
     lose(GateOperator, "reason_to_stop")
     state, note, states, _ = run_night()
     assert state == "success" and skipped(states) == set() and note.startswith("**✓ RELEASED")
 
 
-def test_a_data_gate_that_holds_twice_skips_what_is_behind_it(run_night, lose, slack):  # noqa: F811
+def test_a_data_gate_that_holds_twice_skips_what_is_behind_it(run_night, lose, slack):
     calls = lose(DataGateOperator, "skip")
     state, _, states, folder = run_night({"data_gate": "hold"})
     assert (state, calls) == ("success", ["data_gate", "data_gate"])
@@ -69,20 +45,20 @@ def test_a_data_gate_that_holds_twice_skips_what_is_behind_it(run_night, lose, s
     assert "HELD_DATA" in told(slack)
 
 
-def test_a_model_gate_that_holds_twice_skips_the_release(run_night, lose):  # noqa: F811
+def test_a_model_gate_that_holds_twice_skips_the_release(run_night, lose):
     lose(GateOperator, "skip")
     _, note, states, _ = run_night({"model_gate": "hold"})
     assert skipped(states) == {"release"} and note.startswith("**! HELD_MODEL")
 
 
-def test_a_verdict_that_is_given_twice_is_told_once(run_night, lose, slack):  # noqa: F811
+def test_a_verdict_that_is_given_twice_is_told_once(run_night, lose, slack):
     calls = lose(VerdictOperator, "post_execute", times=2)
     state, note, states, _ = run_night({"data_gate": "hold"})
     assert (state, states["verdict"], calls) == ("success", "success", ["verdict"] * 3)
     assert note.count("HELD_DATA") == 1 and "HELD_DATA" in told(slack)  # which takes one message
 
 
-def test_a_task_that_never_begins_is_told_with_its_tries_and_what_to_do(run_night, lose):  # noqa: F811
+def test_a_task_that_never_begins_is_told_with_its_tries_and_what_to_do(run_night, lose):
     calls = lose(PlanOperator, "pre_execute", times=5)
     state, _, states, folder = run_night()
     assert (state, states["plan"], states["verdict"], len(calls)) == ("failed", "failed", "failed", 5)
@@ -101,7 +77,7 @@ def test_every_task_is_retried_for_errors_of_the_infrastructure():
 
 
 @pytest.mark.parametrize(("step", "tries"), [("trainer", 2), ("model_gate", 3)])
-def test_a_step_that_fails_by_itself_is_retried_less_often(run_night, step, tries):  # noqa: F811
+def test_a_step_that_fails_by_itself_is_retried_less_often(run_night, step, tries):
     _, _, states, folder = run_night({step: "fail"})
     assert states[step] == "failed"
     assert StepError.load(folder / f"{step}.error.json").try_number == tries

@@ -8,6 +8,8 @@ import pytest
 from nightly.records.release import Rollback
 from nightly.release.store import ReleaseStore
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 NOW = 1_700_000_000
 

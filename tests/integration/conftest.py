@@ -1,8 +1,6 @@
 """A real Airflow for the module's tests: scheduler, API server and DAG processor over SQLite, with the real ML side."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,111 +8,25 @@ import pytest
 from local.airflow import LocalAirflow
 from local.serving import ModelServer
 from nightly.io.paths import Places
-from nightly.records.verdict import Verdict
+from tests.support.airflow_nights import DAGS, Nights
+from tests.support.data import TAXI
 
-TRIPS = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
-NIGHT_SECONDS, TEST_SECONDS = 900, 2700  # a test has several nights, beside the tests of the ML side on two cores
-DAGS = ("taxi_retrain", "complaints_retrain")
+TEST_SECONDS = 2700  # a test has several nights, beside the tests of the ML side on two cores
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
-
-
-class Nights:
-    """Start runs of one Airflow's DAGs, wait for them, and read what became of them."""
-
-    def __init__(self, airflow: LocalAirflow, var: Path, server: ModelServer | None = None) -> None:
-        self.airflow = airflow
-        self.server = server
-        self.var = var
-
-    def trigger(self, dag: str, **conf) -> str:
-        """A manual run without a date, as from the UI's button."""
-        run = self.airflow.api("post", f"dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
-        return run["dag_run_id"]
-
-    def backfill(self, dag: str, first: str, last: str, **conf) -> list[str]:
-        """`airflow backfill create`, one night after the other; the run ids, oldest first."""
-        there = {run["dag_run_id"] for run in self.runs(dag)}
-        self.airflow.backfill(dag, first, last, conf)
-        new = [run for run in self.runs(dag) if run["dag_run_id"] not in there]
-        return [run["dag_run_id"] for run in sorted(new, key=lambda run: run["logical_date"])]
-
-    def runs(self, dag: str) -> list[dict]:
-        return self.airflow.api("get", f"dags/{dag}/dagRuns", params={"limit": 100})["dag_runs"]
-
-    def run(self, dag: str, run_id: str) -> dict:
-        return self.airflow.api("get", f"dags/{dag}/dagRuns/{run_id}")
-
-    def states(self, dag: str, run_id: str) -> dict[str, str]:
-        path = f"dags/{dag}/dagRuns/{run_id}/taskInstances"
-        tasks = self.airflow.api("get", path, params={"limit": 100})["task_instances"]
-        return {task["task_id"]: task["state"] for task in tasks}
-
-    def wait(
-        self, dag: str, run_id: str, seconds: int = NIGHT_SECONDS, meanwhile: Callable[[], object] = lambda: None
-    ) -> dict[str, str]:
-        """The tasks' states at the run's end; `meanwhile` is called again and again."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if self.run(dag, run_id)["state"] in ("success", "failed"):
-                return self.states(dag, run_id)
-            meanwhile()
-            time.sleep(0.5)
-        raise TimeoutError(f"{run_id} did not end within {seconds} s: {self.states(dag, run_id)}")
-
-    def end_all(self) -> None:
-        """A model's nights run one at a time: left as it is, a run would hold up those of all later tests."""
-        for dag in DAGS:
-            for run in self.runs(dag):
-                if run["state"] in ("queued", "running"):
-                    self.airflow.api("patch", f"dags/{dag}/dagRuns/{run['dag_run_id']}", json={"state": "failed"})
-
-    def clear(self, dag: str, run_id: str, *tasks: str, downstream: bool = False) -> None:
-        """Clear tasks of a run, as the UI's button does."""
-        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": list(tasks), "only_failed": False}
-        body |= {"include_downstream": downstream, "reset_dag_runs": True}
-        self.airflow.api("post", f"dags/{dag}/clearTaskInstances", json=body)
-
-    def log(self, dag: str, run_id: str, task: str, attempt: int = 1) -> str:
-        path = f"dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/logs/{attempt}"
-        return json.dumps(self.airflow.api("get", path, params={"full_content": True}))
-
-    def folder(self, dag: str, run_id: str) -> Path:
-        return self.places.night(dag.removesuffix("_retrain"), run_id)
-
-    def verdict(self, dag: str, run_id: str) -> Verdict:
-        return Verdict.load(self.folder(dag, run_id) / "verdict.json")
-
-    def versions(self, model: str) -> list[int]:
-        return sorted(int(p.name) for p in (self.var / "serving" / model).glob("*") if p.name.isdecimal())
-
-    @property
-    def places(self) -> Places:
-        return Places.from_environment({"NIGHTLY_VAR": str(self.var)})
+            for mark in (pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(TEST_SECONDS)):
+                item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")
-def trips() -> Path:
-    """The real taxi trips inside the tfx wheel."""
-    return next((Places.from_environment().ml_python.parent.parent / "lib").glob(f"python3*/site-packages/{TRIPS}"))
-
-
-@pytest.fixture(scope="session")
-def warm(tmp_path_factory) -> dict[str, str]:
-    """One warm host for every Airflow of the tests."""
-    return {"NIGHTLY_RUN": str(tmp_path_factory.mktemp("run")), "NIGHTLY_HOST_IDLE_SECONDS": "60"}
-
-
-@pytest.fixture(scope="session")
-def nights(tmp_path_factory, trips, warm):
+def nights(tmp_path_factory, warm):
     var = tmp_path_factory.mktemp("var")
     source = var / "source" / "trips.csv"
     source.parent.mkdir()
-    source.write_bytes(trips.read_bytes())
+    source.write_bytes(TAXI.read_bytes())
     places = Places.from_environment({"NIGHTLY_VAR": str(var)})
     environment = warm | {
         "NIGHTLY_VAR": str(var),

@@ -12,16 +12,13 @@ from nightly.records.snapshot import SnapshotManifest
 from nightly.records.verdict import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-COMPLAINTS = ROOT.parent / "shared/data/cfpb_complaints_2013_2016.csv"
 DAG = "complaints_retrain"
 
 
 @pytest.fixture(scope="module")
-def server(nights):
+def server(nights, complaints):
     """The complaints behind a copy of the bureau's API, and an Airflow connection that names it."""
-    if not COMPLAINTS.exists():
-        pytest.skip(f"the real complaints are not at {COMPLAINTS}")
-    command = [sys.executable, ROOT / "tests/faulty_server.py", "--csv", COMPLAINTS, "--port", "0"]
+    command = [sys.executable, ROOT / "tests/support/faulty_server.py", "--csv", complaints, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         address = process.stdout.readline().split()[-1]
         nights.airflow.api(

@@ -17,8 +17,8 @@ import requests
 
 from local.airflow import LocalAirflow, free_port
 from nightly.records.verdict import Outcome, Verdict
-from tests.integration.conftest import Nights
-from tests.plugins.notifiers.receivers import web_server
+from tests.support.airflow_nights import Nights
+from tests.support.receivers import web_server
 
 DAG_FILE = """
 import datetime as dt
@@ -93,7 +93,7 @@ def airflow(tmp_path_factory) -> Iterator[tuple[Nights, Api, list]]:
         slack = {"conn_type": "slackwebhook", "password": f"{url}/services/T0/B0/secret"}
         environment = {
             "NIGHTLY_VAR": str(var),
-            "NIGHTLY_ML_PYTHON": str(Path(__file__).parents[1] / "scripted_ml.py"),
+            "NIGHTLY_ML_PYTHON": str(Path(__file__).parents[1] / "support/scripted_ml.py"),
             "NIGHTLY_WARM": "0",
             "NIGHTLY_TEST_SCRIPT": json.dumps({"data_gate": "hold"}),
             "AIRFLOW_CONN_TAXI_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(var / "trips.csv")}}),

@@ -11,15 +11,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import Nights
 
 from local.airflow import LocalAirflow
 from nightly.io.paths import ROOT, Places
 from nightly.records.night import GateResult
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.verdict import Outcome
-from tests.faulty_server import FaultyServer
-from tests.postgresql import COMPOSE, POSTGRES, Database
+from tests.support.airflow_nights import Nights
+from tests.support.faulty_server import FaultyServer
+from tests.support.postgresql import COMPOSE, POSTGRES, Database
 
 NODES = {"examples", "statistics", "schema", "drift_skew", "data_gate", "transform", "trainer", "evaluator", "release"}
 REFUSED = re.compile(r"deadlock detected|could not serialize|is locked|duplicate key|OperationalError|AlreadyExists")

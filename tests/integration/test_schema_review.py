@@ -8,7 +8,7 @@ import pytest
 from nightly.records.night import GateResult, Night
 from nightly.records.verdict import Outcome
 from nightly.schemas.store import SchemaStore
-from tests.integration.conftest import NIGHT_SECONDS
+from tests.support.airflow_nights import NIGHT_SECONDS
 
 DAG = "taxi_retrain"
 

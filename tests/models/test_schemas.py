@@ -9,7 +9,7 @@ from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from nightly.models import load_config, model_names
-from tests.trial_night import as_arrow, read_schema, rows_of, split
+from tests.support.trial_night import as_arrow, read_schema, rows_of, split
 
 TAXI, COMPLAINTS = load_config("taxi"), load_config("complaints")
 

@@ -15,7 +15,9 @@ from nightly.models import load_config
 from nightly.records.golden import GOLDEN, Golden
 from nightly.training.run import run_fn
 from nightly.training.samples import WARM_UP, add_samples
-from tests.trial_night import night
+from tests.support.trial_night import night
+
+pytestmark = pytest.mark.slow
 
 ASK = Path(__file__).with_name("ask.py")
 

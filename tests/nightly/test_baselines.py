@@ -2,22 +2,13 @@
 
 import datetime as dt
 
-import pytest
-
 from nightly.baselines import accept, controls_of, retain, rows_accepted
-from nightly.io.paths import Places
 from nightly.records.baseline import Baseline
 from nightly.records.release import ReleaseRecord
-from tests.nights import a_night
+from tests.support.nights import a_night
 
 NIGHT = dt.datetime(2016, 3, 1, 3, tzinfo=dt.UTC)
 ALL = {"last_accepted": 1, "production": 1.5, "same_weekday": 1.5, "same_season": 3}
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    return Places.from_environment()
 
 
 def night(**changes):

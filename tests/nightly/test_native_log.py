@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nightly.io.paths import python_path
-from tests.nightly.data.conftest import TAXI
+from tests.support.data import TAXI
 
 ROOT = Path(__file__).parents[2]
 NATIVE = re.compile(r"^([IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before|To enable the following)", re.MULTILINE)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.servers import Server, half_plus, list_of, model_config, release, shapes
+from tests.support.servers import Server, half_plus, list_of, model_config, release, shapes
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,9 @@ def server(base: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterato
     (folder / "models.config").write_text(list_of(*base))
     (folder / "monitoring.config").write_text('prometheus_config { enable: true path: "/metrics" }')
     started = Server(
-        f"--model_config_file={folder}/models.config", f"--monitoring_config_file={folder}/monitoring.config"
+        f"--model_config_file={folder}/models.config",
+        f"--monitoring_config_file={folder}/monitoring.config",
+        fork=False,
     ).wait_ready()
     yield started
     assert started.stop() == 0, "".join(started.log)[-4000:]

@@ -30,6 +30,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+pytestmark = pytest.mark.integration
+
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", 400))
 SEED = int(os.environ.get("FUZZ_SEED", 20260101))
 TIMEOUT_SECONDS = 30

@@ -14,6 +14,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+pytestmark = pytest.mark.integration
+
 
 def predict_request(model: str = "half_plus_two", **inputs: object) -> predict_pb2.PredictRequest:
     request = predict_pb2.PredictRequest()

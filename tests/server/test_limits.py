@@ -25,7 +25,9 @@ from nightly_server.bodies import scratch_file
 from nightly_server.errors import ServingError
 from nightly_server.json_text import json_text
 from nightly_server.processes import Processes
-from tests.server.servers import Server, list_of, wait_for
+from tests.support.servers import Server, list_of, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 MB = 2**20
 PREDICT = "half_plus_two:predict"

@@ -7,6 +7,8 @@ import zlib
 import pytest
 import requests
 
+pytestmark = pytest.mark.integration
+
 
 def error(response) -> tuple[int, str]:
     assert response.headers["Content-Type"].startswith("application/json")

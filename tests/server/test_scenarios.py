@@ -30,7 +30,9 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
-from tests.server.servers import Server, half_plus, list_of, model_config, wait_for
+from tests.support.servers import Server, half_plus, list_of, model_config, wait_for
+
+pytestmark = pytest.mark.integration
 
 VERSION = "00000123"  # leading zeros are part of the folder's name, not of the version
 

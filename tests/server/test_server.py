@@ -12,7 +12,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from nightly_server.flags import parse_flags
-from tests.server.servers import ROOT, Server, list_of, model_config, release, wait_for
+from tests.support.servers import ROOT, Server, list_of, model_config, release, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 def run_to_its_end(*flags: str) -> subprocess.CompletedProcess:

@@ -10,7 +10,9 @@ import requests
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, predict_pb2, prediction_log_pb2
 
-from tests.server.servers import list_of, model_config, release, wait_for
+from tests.support.servers import list_of, model_config, release, wait_for
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

@@ -29,11 +29,6 @@ KEY = "a key of sixteen bytes or more"
 SINCE = utc_now() - dt.timedelta(days=2)
 
 
-@pytest.fixture
-def places(tmp_path) -> Places:
-    return Places.from_environment({"NIGHTLY_VAR": str(tmp_path)})
-
-
 def config(**canary) -> ModelConfig:
     """taxi, with an id of two columns."""
     taxi = load_config("taxi").model_dump()

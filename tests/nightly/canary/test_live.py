@@ -20,20 +20,11 @@ from nightly.release.errors import ReleaseError, ServerNotReached, WithdrawnErro
 from nightly.serving import verify
 from nightly_client import Canary as ClientCanary
 from nightly_client import Client, PredictionLog, example
-from tests.server import live_server
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 SHARE, CALLERS, EACH = 0.3, 500, 5
 TRUE = 0.3  # the probability is x / 10 + this, as `good3` says; `good1` says 0.2 less, which costs 0.04
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    yield from live_server.running(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory) -> Path:
-    return live_server.exports(tmp_path_factory.mktemp("exports"))
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ import pytest
 
 from nightly.checks import AGAINST_CONTROLS
 from nightly.snapshots.errors import TooManyRejectedError
-from tests.nightly.checks.nights import COMPLAINTS, days_of, judge_night, source_rows
+from tests.support.data import COMPLAINTS
+from tests.support.judged_nights import days_of, judge_night, source_rows
 
 TAXI_NIGHT, COMPLAINTS_NIGHT = "2015-06-01", "2016-03-05"
 CONTROLS = {

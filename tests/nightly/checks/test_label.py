@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightly.checks.evidence import VALUES, SnapshotRows
-from tests.nightly.checks.nights import judge_night
+from tests.support.judged_nights import judge_night
 
 
 def test_labels_are_counted_of_every_value_that_can_be_judged_and_of_no_rare_one(tmp_path):

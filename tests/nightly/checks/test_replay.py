@@ -5,11 +5,10 @@ import datetime as dt
 import pytest
 
 from nightly.cli.replay import main
-from nightly.io.paths import Places
 from nightly.nights import replay
 from nightly.nights.history import findings, history
 from nightly.records.night import GateResult, Reason
-from tests.nights import a_night
+from tests.support.nights import a_night
 
 START = dt.datetime(2015, 5, 1, tzinfo=dt.UTC)
 NIGHTS = 40
@@ -23,10 +22,8 @@ def reason(check, subject, figure, threshold, control="", **more):
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
+def places(places):
     """Forty nights: cash drifts by 0.010 to 0.049, one is a break; a small one says nothing; each has 4,000 rows on."""
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    places = Places.from_environment()
     for number in range(NIGHTS):
         as_of = START + dt.timedelta(days=number)
         night = a_night(run_id=f"night-{number:02d}", trigger="scheduled", as_of=as_of)

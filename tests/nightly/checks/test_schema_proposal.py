@@ -8,7 +8,7 @@ from nightly.checks.schema_proposal import propose
 from nightly.models import load_config
 from nightly.schemas.curated import parse_schema
 from nightly.schemas.text import SchemaEditError, SchemaText, comments
-from tests.nightly.checks.nights import judge_night
+from tests.support.judged_nights import judge_night
 
 NIGHT = "2015-06-01"
 CURATED = load_config("taxi").folder / "schema.pbtxt"

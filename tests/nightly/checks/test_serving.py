@@ -12,8 +12,10 @@ from nightly.schemas.curated import read_schema
 from nightly.statistics import serving as requests
 from nightly.training.export import MISSING_INT, serving_features
 from nightly_client import Client, PredictionLog, example
-from tests.nightly.checks.nights import days_of, judge_night, source_rows
-from tests.server.servers import Server, model_config, release
+from tests.support.judged_nights import days_of, judge_night, source_rows
+from tests.support.servers import Server, model_config, release
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 SCHEMA = read_schema(load_config("taxi").folder)
 KINDS = {feature.name: feature.type for feature in SCHEMA.feature if feature.name in serving_features(SCHEMA)}

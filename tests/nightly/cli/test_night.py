@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from nightly.cli import night as command
-from nightly.io.paths import ROOT, Places
+from nightly.io.paths import ROOT
 from nightly.nights.report import report
 from nightly.nights.steps import REVIEW, TASKS
 from nightly.nights.verdict import judge
@@ -20,12 +20,6 @@ from nightly.records.verdict import Outcome, Verdict
 from nightly.snapshots.errors import ColumnError
 
 TRIPS = "trip_start_timestamp,fare\n1451606400,9.5\n"
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    return Places.from_environment()
 
 
 @pytest.fixture

@@ -1,14 +1,9 @@
-"""Real rows to measure, and ways to write them."""
-
-from pathlib import Path
+"""A project of a test's own, and real rows to measure."""
 
 import pandas as pd
 import pytest
-import tensorflow as tf
-import tfx
 
-TAXI = Path(tfx.__file__).parent / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
-COMPLAINTS = Path(__file__).parents[4] / "shared/data/cfpb_complaints_2013_2016.csv"
+from tests.support.data import TAXI
 
 
 @pytest.fixture(scope="session")
@@ -16,60 +11,6 @@ def trips():
     return pd.read_csv(TAXI)
 
 
-@pytest.fixture
-def complaints():
-    if not COMPLAINTS.exists():
-        pytest.skip(f"{COMPLAINTS} is not here")
-    return COMPLAINTS
-
-
 @pytest.fixture(autouse=True)
-def own_places(monkeypatch, tmp_path):
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-
-
-FREQUENT = 20  # of more values than its sketch holds, TFDV estimates the rarer ones
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text) if isinstance(text, str) else path.write_bytes(text)
-    return path
-
-
-def by_name(statistics):
-    return {feature.path.step[0]: feature for feature in statistics.datasets[0].features}
-
-
-def examples(folder):
-    """Every tf.Example below a folder, serialized."""
-    files = sorted(str(path) for path in Path(folder).rglob("*tfrecord*"))
-    found = []
-    for file in files:
-        records = tf.data.TFRecordDataset([file], "GZIP" if file.endswith(".gz") else "")
-        found += [tf.train.Example.FromString(record.numpy()) for record in records]
-    return [example.SerializeToString(deterministic=True) for example in found]
-
-
-def assert_same(one, other, quantiles=True):
-    """The same statistics, but for the last digits of a float.
-
-    Quantiles are sketches, which depend on how the rows came.
-    """
-    assert one.datasets[0].num_examples == other.datasets[0].num_examples
-    ours, theirs = by_name(one), by_name(other)
-    assert set(ours) == set(theirs)
-    for name, feature in ours.items():
-        kind = feature.WhichOneof("stats")
-        assert (kind, feature.type) == (theirs[name].WhichOneof("stats"), theirs[name].type), name
-        mine, its = getattr(feature, kind), getattr(theirs[name], kind)
-        for count in ("num_non_missing", "min_num_values", "max_num_values", "tot_num_values"):
-            assert getattr(mine.common_stats, count) == getattr(its.common_stats, count), (name, count)
-        if kind == "num_stats":
-            figures = ["mean", "std_dev", "min", "max", "num_zeros", *(["median"] if quantiles else [])]
-            for figure in figures:
-                assert getattr(mine, figure) == pytest.approx(getattr(its, figure), rel=1e-6), (name, figure)
-        else:
-            assert mine.unique == its.unique, name
-            most = [[bucket.sample_count for bucket in side.rank_histogram.buckets[:FREQUENT]] for side in (mine, its)]
-            assert most[0] == most[1], name
+def own_project(places):
+    """No test of this folder writes into another's."""

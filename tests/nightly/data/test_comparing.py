@@ -18,7 +18,8 @@ from nightly.data import (
 from nightly.data.errors import DataError
 from nightly.data.schemas import listed, save_schema
 from nightly.models import load_config
-from tests.nightly.data.conftest import TAXI, write
+from tests.support.data import TAXI
+from tests.support.statistics import write
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from tfx.types import standard_artifacts
 from nightly.data import convert
 from nightly.data.errors import DataError
 from nightly.tfx.components.examples import SnapshotExampleGen
-from tests.nightly.data.conftest import TAXI, examples, write
-from tests.nightly.tfx.test_examples_and_statistics import write_snapshot
+from tests.support.data import TAXI
+from tests.support.snapshots import write_snapshot
+from tests.support.statistics import examples, write
 
 
 def test_every_value_arrives_in_every_shard(trips, tmp_path):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nightly.cli.data import main
-from tests.nightly.data.conftest import TAXI, write
+from tests.support.data import TAXI
+from tests.support.statistics import write
 
 ROOT = Path(__file__).parents[3]
 

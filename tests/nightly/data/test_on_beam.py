@@ -4,7 +4,8 @@ import pytest
 
 from nightly.data import convert, convert_on_beam, dry_run, statistics, statistics_on_beam
 from nightly.engines.beam import BeamOptionsError
-from tests.nightly.data.conftest import TAXI, assert_same, examples, write
+from tests.support.data import TAXI
+from tests.support.statistics import assert_same, examples, write
 
 TWO_PROCESSES = ["--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 DATAFLOW = [

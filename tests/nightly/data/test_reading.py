@@ -18,7 +18,8 @@ from nightly.data.errors import DataError
 from nightly.data.reading import BATCH_ROWS, open_data
 from nightly.io.paths import Places
 from nightly.snapshots.store import SnapshotStore
-from tests.nightly.data.conftest import TAXI, assert_same, by_name, examples, write
+from tests.support.data import TAXI
+from tests.support.statistics import assert_same, by_name, examples, write
 
 INT, FLOAT, STRING = (getattr(statistics_pb2.FeatureNameStatistics, name) for name in ("INT", "FLOAT", "STRING"))
 

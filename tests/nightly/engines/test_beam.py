@@ -16,7 +16,9 @@ from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 from nightly.engines.beam import BeamError, BeamOptionsError, check_reach, pipeline, pipeline_options
 from nightly.examples.encoding import SPLITS, Encoding, RowGroup
 from nightly.io.paths import ROOT
-from tests import beam_sources
+from tests.support import beam_sources
+
+pytestmark = pytest.mark.slow
 
 DATAFLOW = [
     *("--runner=DataflowRunner", "--project=my-project", "--region=europe-west4", "--temp_location=gs://bucket/tmp"),
@@ -91,7 +93,7 @@ def test_workers_end_with_the_process_group_of_their_task(tmp_path):
             *(sys.executable, "-c"),
             "import sys, apache_beam as beam\n"
             "from nightly.engines.beam import pipeline, pipeline_options\n"
-            "from tests.beam_sources import endless\n"
+            "from tests.support.beam_sources import endless\n"
             "with pipeline(pipeline_options(sys.argv[2:])) as begin:\n"
             "    begin | beam.Create([sys.argv[1]]) | beam.Map(endless)\n",
             *(str(tmp_path), *PROCESSES[:1]),

@@ -20,6 +20,8 @@ from nightly.tfx.components.statistics import InProcessStatisticsGen
 from nightly.tfx.components.transform import InProcessTransform
 from nightly.tfx.pipeline import PREPROCESSING_FN
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 
 

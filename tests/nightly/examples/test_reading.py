@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from nightly.examples import reading
 from nightly.examples.reading import reader, record_batches
-from tests.trial_night import write
+from tests.support.trial_night import write
 
 ROWS = 50
 

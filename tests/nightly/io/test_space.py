@@ -16,7 +16,7 @@ from nightly.nights.space import check_night, check_node
 from nightly.records.verdict import Outcome, Verdict
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources.http import download
-from tests.nightly.snapshots.conftest import utc
+from tests.support.nights import utc
 
 
 @pytest.fixture

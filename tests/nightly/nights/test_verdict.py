@@ -11,7 +11,7 @@ from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.snapshot import Delivery
 from nightly.records.verdict import Outcome
-from tests.nights import a_night
+from tests.support.nights import a_night
 
 TASKS = ["plan", "download", "snapshot", "data_gate", "trainer", "model_gate", "release"]
 HELD = Reason(check="drift", subject="company", figure=0.3, threshold=0.1, held=True, message="company drifted by 0.3")

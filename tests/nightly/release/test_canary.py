@@ -12,8 +12,7 @@ from nightly.release.comparisons import comparisons, save_comparison
 from nightly.release.errors import CanaryRunning, ReleaseError
 from nightly.release.store import ReleaseStore
 from nightly.serving.rollback import REQUEST, step
-from tests.nightly.release.models import NOW, export, names, release
-from tests.nightly.release.test_crashes import Server
+from tests.support.releases import NOW, Server, export, names, release
 
 
 @pytest.fixture

@@ -5,30 +5,23 @@ Up to the rename, test_crashes.py kills it at every line, without a server.
 
 import os
 import signal
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from tests.nightly.release import dying
-from tests.server import live_server
+from tests.support import dying
+from tests.support.forks import FORKS
+from tests.support.live_server import model
 
 NAME = "dying"
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.integration, pytest.mark.slow]
 POINTS = 12  # deaths of each kind, spread over all lines from the rename to the end
-FORKS = get_context("forkserver")  # a fork of this process would share its gRPC threads
-FORKS.set_forkserver_preload(["tests.nightly.release.dying"])
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    yield from live_server.running(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("exports")
-    return [live_server.model(folder / str(i), i / 10) for i in range(4)]
+    return [model(folder / str(i), i / 10) for i in range(4)]
 
 
 def release(source: Path, run_id: str, die_at: int | None = None) -> list[str] | None:

@@ -1,7 +1,6 @@
 """Commands in a shell that has no NIGHTLY_SERVING_…, beside a real model server whose clients ask without pause."""
 
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -20,18 +19,10 @@ from nightly.serving import rollback as rollbacks
 from nightly.serving.confirmation import NOT_CONFIRMED
 from nightly.serving.server import find_server
 from nightly_client import Client, ServingError, example
-from tests.nightly.release.models import NOW, export, release
-from tests.server import live_server
+from tests.support.live_server import LiveServer
+from tests.support.releases import NOW, export, release
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    yield from live_server.running(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory) -> Path:
-    return live_server.exports(tmp_path_factory.mktemp("exports"))
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +51,7 @@ def shell(server, monkeypatch):
 class Asking:
     """A client of the label `stable` that asks without pause."""
 
-    def __init__(self, server: live_server.LiveServer, model: str) -> None:
+    def __init__(self, server: LiveServer, model: str) -> None:
         self.server, self.model = server, model
         self.problems: list[str] = []
         self.count = 0

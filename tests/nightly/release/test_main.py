@@ -5,7 +5,7 @@ import pytest
 
 from nightly.cli.releases import main
 from nightly.release.store import ReleaseStore
-from tests.nightly.release.models import FILES, NOW, export, release
+from tests.support.releases import FILES, NOW, export, release
 
 
 @pytest.fixture

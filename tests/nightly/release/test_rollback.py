@@ -23,18 +23,14 @@ from nightly.serving import verify
 from nightly.serving.confirmation import NOT_CONFIRMED
 from nightly.serving.rollback import REQUEST, step
 from nightly_client import Client, ServingError, example
-from tests.nightly.release.models import NOW, export, names, release
-from tests.server import live_server
-from tests.server.servers import wait_for
+from tests.support.live_server import LiveServer
+from tests.support.releases import NOW, export, names, release
+from tests.support.servers import wait_for
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch) -> Places:
-    """Of a project without a model server, in which taxi has three versions and a baseline of each."""
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
-    for name in ("REST", "GRPC"):
-        monkeypatch.delenv(f"NIGHTLY_SERVING_{name}", raising=False)
-    places = Places.from_environment()
+def places(places: Places, tmp_path: Path) -> Places:
+    """Of a project in which taxi has three versions and a baseline of each."""
     (tmp_path / "statistics").mkdir()
     store = ReleaseStore(places.serving, places.releases, "taxi")
     for i in range(3):
@@ -139,20 +135,10 @@ def test_the_command_does_it_and_says_what_it_did(places, capsys):
         main(["rollback", "taxi", "previous"])  # without a reason
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    yield from live_server.running(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory) -> Path:
-    return live_server.exports(tmp_path_factory.mktemp("exports"))
-
-
 class Load:
     """Clients that ask without pause, over both protocols, by label and without; every answer must be whole."""
 
-    def __init__(self, server: live_server.LiveServer, answers: set[float]) -> None:
+    def __init__(self, server: LiveServer, answers: set[float]) -> None:
         self._addresses = (server.rest.address, server.grpc.address)
         self._answers = answers
         self._done = threading.Event()

@@ -6,20 +6,11 @@ import signal
 import pytest
 
 from nightly.cli.releases import main
-from nightly.io.paths import Places
 from nightly.records.release import Rollback
 from nightly.release.store import ReleaseStore
 from nightly.serving.rollback import roll_back
-from tests.nightly.release.models import NOW, export, loadable, release
-from tests.nightly.release.test_crashes import Server, died_at, verified
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
-    for name in ("REST", "GRPC"):
-        monkeypatch.delenv(f"NIGHTLY_SERVING_{name}", raising=False)
-    return Places.from_environment()
+from tests.support.deaths import died_at
+from tests.support.releases import NOW, Server, export, loadable, release, verified
 
 
 @pytest.fixture

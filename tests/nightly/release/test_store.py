@@ -12,7 +12,7 @@ from nightly.io.files import hash_files
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError, SpaceError, WithdrawnError
 from nightly.release.store import ReleaseStore
-from tests.nightly.release.models import FILES, NOW, export, loadable, names, release, whole
+from tests.support.releases import FILES, NOW, export, loadable, names, release, whole
 
 
 @pytest.fixture

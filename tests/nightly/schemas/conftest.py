@@ -5,7 +5,7 @@ import pytest
 from nightly.io.paths import Places
 from nightly.records.schema import PROPOSAL, SchemaChange, SchemaProposal
 from nightly.schemas.store import SchemaStore, sha256
-from tests.nights import a_night
+from tests.support.nights import a_night
 
 NOW = dt.datetime(2016, 3, 1, tzinfo=dt.UTC)
 CURATED = 'feature { name: "a" }  # ours\n'

@@ -1,6 +1,5 @@
 """A model, a night and bodies to make snapshots of."""
 
-import datetime as dt
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,18 +10,13 @@ from nightly.records.source_config import Data, FilesSource, Label
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch
-from tests.nights import a_night
+from tests.support.nights import a_night, utc
 
 SCHEMA = """
 feature { name: "trips" type: INT }
 feature { name: "fare" type: FLOAT }
 feature { name: "city" type: BYTES }
 """
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def utc(*date):
-    return dt.datetime(*date, tzinfo=dt.UTC)
 
 
 START, END = utc(2016, 1, 1), utc(2016, 2, 1)

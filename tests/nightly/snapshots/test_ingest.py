@@ -15,9 +15,8 @@ from nightly.snapshots.errors import (
     UnreadableBodyError,
 )
 from nightly.snapshots.parsing import parse_numbers, parse_times
-from tests.nightly.snapshots.conftest import ROOT, utc
+from tests.support.nights import utc
 
-COMPLAINTS = ROOT.parent / "shared/data/cfpb_complaints_2013_2016.csv"
 HEADER = "Day,Trips,Fare,City,Note\n"
 GOOD = HEADER + "2016-01-02,3,1.5,A,x\n2016-01-01,2,.5,B,\n"
 
@@ -571,11 +570,9 @@ def test_a_record_with_a_wrong_checksum_is_rejected(bench):
     assert reasons(bench) == [("record", "", 2)]
 
 
-def test_real_complaints(bench):
-    if not COMPLAINTS.exists():
-        pytest.skip(f"{COMPLAINTS} is absent")
+def test_real_complaints(bench, complaints):
     ref = bench.ingest(
-        path=COMPLAINTS,
+        path=complaints,
         start=utc(2016, 1, 1),
         end=utc(2016, 3, 1),
         time_column="date_received",

@@ -2,10 +2,7 @@
 
 import json
 
-import pytest
-
 from nightly.cli.snapshots import main
-from nightly.io.paths import Places
 from nightly.models import load_config
 from nightly.nights import snapshot as step
 from nightly.records.baseline import Baseline
@@ -16,15 +13,8 @@ from nightly.records.verdict import Verdict
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch
 from nightly.tfx.metadata import NightlyMetadata
-from tests.nightly.snapshots.conftest import utc
-from tests.nightly.tfx.test_retention import run_with_an_artifact
-from tests.nights import a_night
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    return Places.from_environment()
+from tests.support.metadata import run_with_an_artifact
+from tests.support.nights import a_night, utc
 
 
 def plan(places, run_id, as_of):

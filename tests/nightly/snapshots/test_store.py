@@ -16,17 +16,10 @@ from nightly.snapshots import store as module
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
 from nightly.snapshots.store import SnapshotStore
 from nightly.snapshots.whole import verified
-from tests.nightly.snapshots.conftest import utc
+from tests.support.nights import utc
+from tests.support.snapshots import DETAILS
 
 COLUMNS = {"day": "timestamp", "id": "int64", "text": "string", "amount": "float"}
-DETAILS = {
-    "window_start": utc(2016, 1, 1),
-    "window_end": utc(2016, 2, 1),
-    "rejected": [],
-    "source": ["here"],
-    "source_sha256": ["0"],
-    "code_version": "abc",
-}
 
 
 @pytest.fixture

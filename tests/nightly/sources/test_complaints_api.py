@@ -9,27 +9,21 @@ import pytest
 from nightly.records.source_config import ComplaintsApiSource
 from nightly.sources import complaints_api, fetch, http
 from nightly.sources.errors import HttpStatusError
-from tests.faulty_server import FaultyServer
+from tests.support.faulty_server import FaultyServer
+from tests.support.nights import utc
 
 ROOT = Path(__file__).resolve().parents[3]
-COMPLAINTS = ROOT.parent / "shared/data/cfpb_complaints_2013_2016.csv"
 
 
 @pytest.fixture
-def server():
-    if not COMPLAINTS.exists():
-        pytest.skip(f"{COMPLAINTS} is absent")
-    with FaultyServer(COMPLAINTS) as server:
+def server(complaints):
+    with FaultyServer(complaints) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch):
     monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
-
-
-def utc(*date):
-    return dt.datetime(*date, tzinfo=dt.UTC)
 
 
 def ask(server, start, end, folder):

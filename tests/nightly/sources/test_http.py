@@ -18,7 +18,7 @@ from nightly.sources.errors import (
     HttpStatusError,
     IncompleteBodyError,
 )
-from tests.faulty_server import FaultyServer
+from tests.support.faulty_server import FaultyServer
 
 CSV = "Date received,Product\n" + "".join(f"1/{1 + n % 28}/2016,Product {n}\n" for n in range(5000))
 

@@ -16,27 +16,14 @@ from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
 from nightly.serving.confirmation import NOT_CONFIRMED
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 DATA = "variables/variables.data-00000-of-00001"
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory) -> Path:
-    """The var/ of a project without a model server, in which one night has released."""
-    var = tmp_path_factory.mktemp("var")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NIGHTLY_VAR", str(var))
-        for name in ("REST", "GRPC"):
-            patch.delenv(f"NIGHTLY_SERVING_{name}", raising=False)
-        assert nights.main(["taxi", "--as-of", "2014-02-01", "--release"]) == NOT_CONFIRMED
-    return var
-
-
-@pytest.fixture
-def places(released, monkeypatch) -> Places:
-    monkeypatch.setenv("NIGHTLY_VAR", str(released))
-    for name in ("REST", "GRPC"):
-        monkeypatch.delenv(f"NIGHTLY_SERVING_{name}", raising=False)
-    return Places.from_environment()
+def places(released: Places) -> Places:
+    return released
 
 
 def store(places: Places) -> ReleaseStore:

@@ -4,17 +4,12 @@ import pandas as pd
 import pytest
 
 from nightly.cli import night as nights
-from nightly.io.paths import Places
 from nightly.records.night import GateResult, SnapshotRef
-from tests.nightly.checks.nights import days_of, source_rows
+from tests.support.judged_nights import days_of, source_rows
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 AS_OF = "2015-05-01"
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    return Places.from_environment()
 
 
 @pytest.fixture(scope="module")

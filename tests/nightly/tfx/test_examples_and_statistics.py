@@ -1,6 +1,5 @@
 """Examples from a snapshot, and their statistics: what TFX's own components make of the same rows."""
 
-import datetime as dt
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -12,20 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
-import tfx
 from tfx.types import standard_artifacts
 from tfx_bsl.coders import example_coder
 
 from benchmarks import same
 from nightly.examples import encoding
 from nightly.examples.reading import column_batches, columns_file, record_batches, records
-from nightly.io.files import hash_file
-from nightly.records.snapshot import SnapshotFile, SnapshotManifest
 from nightly.statistics.measure import statistics_of
 from nightly.tfx.components.examples import SnapshotExampleGen
 from nightly.tfx.components.statistics import InProcessStatisticsGen
-
-TAXI = Path(tfx.__file__).parent / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
+from tests.support.data import TAXI
+from tests.support.snapshots import write_snapshot
 
 
 def run_example_gen(snapshot, folder, **parameters):
@@ -49,20 +45,6 @@ def read(folder, split):
         tf.train.Example.FromString(record.numpy())
         for record in tf.data.TFRecordDataset([str(p) for p in (Path(folder) / f"Split-{split}").iterdir()])
     ]
-
-
-def write_snapshot(folder, frame):
-    folder.mkdir(exist_ok=True)
-    shard = folder / "rows-00000.parquet"
-    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), shard)
-    file = SnapshotFile(name=shard.name, rows=len(frame), bytes=shard.stat().st_size, sha256=hash_file(shard))
-    day = dt.datetime(2016, 1, 1, tzinfo=dt.UTC)
-    SnapshotManifest(
-        snapshot_id=folder.name, model="taxi", rows=len(frame), window_start=day, window_end=day, first_row=day,
-        last_row=day, columns={}, schema_fingerprint="", label_counts={}, files=[file], source=[], source_sha256=[],
-        code_version="tests", created_at=day,
-    ).save(folder / "manifest.json")  # fmt: skip
-    return folder
 
 
 @pytest.fixture(scope="module")

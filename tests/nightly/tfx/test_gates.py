@@ -17,7 +17,7 @@ from nightly.records.config import ModelConfig
 from nightly.records.evaluation import Evaluation
 from nightly.records.snapshot import Delivery, RejectedCount, SnapshotManifest, TruncatedBody
 from nightly.tfx.components.model_gate import judge
-from tests.nights import a_night
+from tests.support.nights import a_night
 
 AS_OF = dt.datetime(2016, 3, 1, tzinfo=dt.UTC)
 

@@ -9,7 +9,7 @@ from tfx.types import standard_artifacts
 from nightly.records.golden import GOLDEN, Golden
 from nightly.tfx.components.infra_validator import CleanProcessInfraValidator, ModelNotServable
 from nightly.training.samples import WARM_UP
-from tests.trial_night import write
+from tests.support.trial_night import write
 
 ROWS = 40
 

@@ -15,18 +15,14 @@ from nightly.release.store import ReleaseStore
 from nightly.runtime import worker
 from nightly.serving.confirmation import NOT_CONFIRMED
 from nightly.tfx import production
-from tests.nightly.release.models import NOW, export, release
+from tests.support.releases import NOW, export, release
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """Of a project without a model server, in which one night has released."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NIGHTLY_VAR", str(tmp_path_factory.mktemp("var")))
-        for name in ("REST", "GRPC"):
-            patch.delenv(f"NIGHTLY_SERVING_{name}", raising=False)
-        assert nights.main(["taxi", "--as-of", "2014-02-01", "--release"]) == NOT_CONFIRMED
-        yield Places.from_environment()
+def places(released: Places) -> Places:
+    return released
 
 
 def store(places: Places) -> ReleaseStore:

@@ -1,32 +1,8 @@
 """Old runs' payloads go, and nothing else does."""
 
-import pytest
-from tfx.orchestration.portable import execution_publish_utils
-from tfx.orchestration.portable.mlmd import context_lib
-from tfx.types import standard_artifacts
-
-from nightly.io.paths import Places
 from nightly.tfx.metadata import Artifact, NightlyMetadata
 from nightly.tfx.retention import prune
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
-    return Places.from_environment()
-
-
-def run_with_an_artifact(handle, name, uri):
-    from ml_metadata.proto import metadata_store_pb2
-
-    uri.mkdir(parents=True)
-    (uri / "payload").write_text(name)
-    context = context_lib.register_context_if_not_exists(handle, "pipeline_run", name)
-    kind = metadata_store_pb2.ExecutionType(name="Anything")
-    execution = execution_publish_utils.register_execution(handle, kind, [context])
-    artifact = standard_artifacts.Examples()
-    artifact.uri = str(uri)
-    execution_publish_utils.publish_succeeded_execution(handle, execution.id, [context], {"examples": [artifact]})
+from tests.support.metadata import run_with_an_artifact
 
 
 def test_the_newest_runs_keep_theirs_and_what_lies_elsewhere_stays(places, tmp_path):

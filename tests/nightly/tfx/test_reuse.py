@@ -14,7 +14,7 @@ from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import execution_lib
 
 from nightly.cli import night as nights
-from nightly.io.paths import ROOT, Places
+from nightly.io.paths import ROOT
 from nightly.models import config_of
 from nightly.records.config import Pipeline
 from nightly.records.night import Night, SnapshotRef, utc_now
@@ -29,7 +29,9 @@ from nightly.tfx.pipeline import create_pipeline, read_inputs
 from nightly.tfx.recipe import recipe
 from nightly.tfx.retention import prune
 from nightly.tfx.runner import NightlyLauncher, _inputs, run_node
-from tests.nightly.release import models
+from tests.support import releases as models
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 DATA = ("examples", "statistics", "schema", "example_validator", "drift_skew", "data_gate")
 
@@ -45,10 +47,8 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NIGHTLY_VAR", str(tmp_path_factory.mktemp("var")))
-        yield Places.from_environment()
+def places(module_places):
+    return module_places
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tfx.components.example_validator import executor
 from tfx.orchestration import metadata as tfx_metadata
 
 from nightly.cli import night as nights
-from nightly.io.paths import ROOT, Places, python_path
+from nightly.io.paths import ROOT, python_path
 from nightly.models import load_config
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
@@ -25,17 +25,12 @@ from nightly.tfx.metadata import NightlyMetadata, connection_config, node_lock
 from nightly.tfx.pipeline import create_pipeline, read_inputs
 from nightly.tfx.runner import run_node
 
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory, module_environment):
-    module_environment.setenv("NIGHTLY_VAR", str(tmp_path_factory.mktemp("var")))
-    return Places.from_environment()
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def module_environment():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
+def places(module_places):
+    return module_places
 
 
 @pytest.fixture(scope="module")
@@ -255,4 +250,4 @@ def test_the_command_without_airflow_says_what_is_wrong_with_a_request(capsys):
 def test_a_step_of_ones_own_is_named_by_its_import_path(tmp_path, places):
     from nightly.runtime.worker import step_function
 
-    assert step_function("tests.steps:speak")(tmp_path, places)["night"] == tmp_path.name
+    assert step_function("tests.support.steps:speak")(tmp_path, places)["night"] == tmp_path.name

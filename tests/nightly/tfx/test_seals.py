@@ -9,7 +9,6 @@ import pytest
 from nightly.cli import night as nights
 from nightly.io import space
 from nightly.io.files import hash_files
-from nightly.io.paths import Places
 from nightly.io.space import SpaceError
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
@@ -22,12 +21,12 @@ from nightly.tfx.components import data_gate
 from nightly.tfx.runner import NightlyLauncher, run_node
 from nightly.tfx.seals import DamagedArtifactError
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NIGHTLY_VAR", str(tmp_path_factory.mktemp("var")))
-        yield Places.from_environment()
+def places(module_places):
+    return module_places
 
 
 @pytest.fixture(scope="module")

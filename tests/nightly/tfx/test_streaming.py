@@ -12,7 +12,8 @@ from nightly.snapshots import store as snapshots
 from nightly.statistics import value_counts
 from nightly.tfx.components.examples import SnapshotExampleGen
 from nightly.tfx.components.statistics import InProcessStatisticsGen
-from tests.nightly.snapshots.test_store import DETAILS, utc
+from tests.support.nights import utc
+from tests.support.snapshots import DETAILS
 
 ROWS, BATCH, TEXT = 400_000, 5000, 1000  # 400 MB, of texts that are all different
 AT_MOST_MB = 180

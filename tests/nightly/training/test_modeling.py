@@ -14,7 +14,7 @@ from nightly.training.export import ExportError, export, serving_features
 from nightly.training.inputs import NoRowsError, evaluation_batches, keras_inputs, training_batches
 from nightly.training.run import Hyperparameters, Progress, Settings, TrainingError, fit, train
 from nightly.training.transforming import LABEL, label_of
-from tests.trial_night import write
+from tests.support.trial_night import write
 
 SPEC = {"x": tf.io.FixedLenFeature([1], tf.float32), LABEL: tf.io.FixedLenFeature([1], tf.int64)}
 TRANSFORMED = SimpleNamespace(transformed_feature_spec=lambda: dict(SPEC))  # all that reading examples asks of TFT

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
-import tfx
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.transform.executor import Executor
@@ -21,9 +20,9 @@ from nightly.training.inputs import training_batches
 from nightly.training.transforming import dense, preprocessing_fn
 from nightly.transform import engine
 from nightly.transform.analysis import UnknownAnalyzer
+from tests.support.data import TAXI
 
 ROOT = Path(__file__).parents[3]
-TAXI = Path(tfx.__file__).parent / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
 SHARED = f"{preprocessing_fn.__module__}.{preprocessing_fn.__name__}"
 HERE = "tests.nightly.transform.test_engine"
 KINDS = {schema_pb2.INT: pa.int64(), schema_pb2.FLOAT: pa.float32(), schema_pb2.BYTES: pa.binary()}

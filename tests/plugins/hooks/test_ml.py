@@ -20,12 +20,14 @@ from nightly.io.paths import ROOT, Places, python_path
 from nightly_airflow.hooks.death import Watch
 from nightly_airflow.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, MLStepFailed
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 TASK = """
 import logging, sys
 from pathlib import Path
 from nightly_airflow.hooks.ml import MLHook
 
-MLHook().run("tests.steps:wait_for_a_file", Path(sys.argv[1]), logging.getLogger())
+MLHook().run("tests.support.steps:wait_for_a_file", Path(sys.argv[1]), logging.getLogger())
 """
 MARK = """
 import sys
@@ -76,7 +78,7 @@ def test_a_step_returns_its_result_and_streams_its_lines_at_their_levels(hook, l
             first_seen.append(time.monotonic())
 
     log.addHandler(Watch())
-    result = hook.run("tests.steps:speak", tmp_path, log)
+    result = hook.run("tests.support.steps:speak", tmp_path, log)
     ended = time.monotonic()
     assert result["night"] == tmp_path.name
     assert result["tensorflow"] is hook.warm
@@ -90,30 +92,30 @@ def test_a_step_returns_its_result_and_streams_its_lines_at_their_levels(hook, l
 
 def test_a_step_that_fails_raises_its_own_error(hook, log, tmp_path):
     with pytest.raises(MLStepFailed, match="ValueError: the third column is missing"):
-        hook.run("tests.steps:fail", tmp_path, log)
+        hook.run("tests.support.steps:fail", tmp_path, log)
 
 
 @pytest.mark.parametrize("full", [True, False])
 def test_a_step_that_cannot_write_its_error_hands_it_over(hook, log, tmp_path, full_disk, monkeypatch, caplog, full):
     monkeypatch.setattr("nightly_airflow.hooks.ml.TEMPORARY", full_disk if full else tmp_path)
     with pytest.raises(MLStepFailed, match="ValueError: the third column is missing"):
-        hook.run("tests.steps:fail", tmp_path, log)
+        hook.run("tests.support.steps:fail", tmp_path, log)
     assert ("No space left on device" in caplog.text) is full and '{"error"' not in caplog.text
 
 
 def test_a_step_that_cannot_write_its_result_hands_it_over(hook, log, tmp_path, full_disk, monkeypatch):
     monkeypatch.setattr("nightly_airflow.hooks.ml.TEMPORARY", full_disk)
-    assert hook.run("tests.steps:speak", tmp_path, log)["night"] == tmp_path.name
+    assert hook.run("tests.support.steps:speak", tmp_path, log)["night"] == tmp_path.name
 
 
 def test_a_step_whose_process_dies_is_told_with_the_signal(hook, log, tmp_path):
     with pytest.raises(MLProcessDied, match="SIGABRT"):
-        hook.run("tests.steps:crash", tmp_path, log)
+        hook.run("tests.support.steps:crash", tmp_path, log)
 
 
 def test_the_death_of_a_step_is_described_by_all_that_is_known(hook, log, tmp_path):
     with pytest.raises(MLProcessDied) as died:
-        hook.run("tests.steps:log_and_be_killed", tmp_path, log)
+        hook.run("tests.support.steps:log_and_be_killed", tmp_path, log)
     text = str(died.value)
     assert re.search(r"was killed by SIGKILL after 0:00:0\d and left no result", text)
     assert "out-of-memory killer ended no process meanwhile; " in text
@@ -129,7 +131,7 @@ def test_an_out_of_memory_kill_is_named(monkeypatch):
     assert "out-of-memory killer ended 1 processes of this machine meanwhile: use a shorter look-back" in text
 
 
-def running_step(hook, log, folder, step="tests.steps:wait_for_a_file"):
+def running_step(hook, log, folder, step="tests.support.steps:wait_for_a_file"):
     """Run the step in a thread: the thread, its results or errors, and the ids of the step and of its parent."""
     outcome = []
 
@@ -170,7 +172,7 @@ def test_when_the_host_dies_its_steps_run_on_and_new_ones_start(places, log, tmp
     thread, outcome, pids = running_step(MLHook(places=places), log, first)
     os.kill(host_process(places), signal.SIGKILL)
     (second / "go").touch()
-    assert MLHook(places=places).run("tests.steps:wait_for_a_file", second, log)
+    assert MLHook(places=places).run("tests.support.steps:wait_for_a_file", second, log)
     (first / "go").touch()
     thread.join(timeout=30)
     assert outcome == [{"pid": pids[0]}]
@@ -179,13 +181,13 @@ def test_when_the_host_dies_its_steps_run_on_and_new_ones_start(places, log, tmp
 def test_a_host_that_does_not_answer_is_replaced(places, log, tmp_path, monkeypatch):
     places = replace(places, run=tmp_path / "run")
     (tmp_path / "go").touch()
-    MLHook(places=places).run("tests.steps:wait_for_a_file", tmp_path, log)
+    MLHook(places=places).run("tests.support.steps:wait_for_a_file", tmp_path, log)
     stopped = host_process(places)
     os.kill(stopped, signal.SIGSTOP)
     monkeypatch.setattr("nightly_airflow.hooks.ml.HANDSHAKE_SECONDS", 2)
     hook = MLHook(places=places)
     monkeypatch.setattr(hook, "_end_stuck_host", lambda c, end=hook._end_stuck_host: (end(c), monkeypatch.undo()))
-    assert hook.run("tests.steps:wait_for_a_file", tmp_path, log)
+    assert hook.run("tests.support.steps:wait_for_a_file", tmp_path, log)
     assert gone(stopped)
 
 
@@ -212,7 +214,7 @@ def test_a_step_ends_with_its_task(places, log, tmp_path, warm):
 
 
 def test_what_a_step_leaves_in_its_temporary_folder_goes_with_it(hook, log, tmp_path):
-    folder = Path(hook.run("tests.steps:leave_files", tmp_path, log)["folder"])
+    folder = Path(hook.run("tests.support.steps:leave_files", tmp_path, log)["folder"])
     assert folder.name.startswith("nightly-step-leave_files-")
     assert not folder.exists()
 
@@ -222,7 +224,7 @@ def test_kill_ends_the_step_and_what_it_started(hook, log, tmp_path):
 
     def run():
         with pytest.raises(MLProcessDied):
-            hook.run("tests.steps:hang_with_a_child", tmp_path, log)
+            hook.run("tests.support.steps:hang_with_a_child", tmp_path, log)
         ended.append(True)
 
     running = threading.Thread(target=run)
@@ -242,7 +244,8 @@ def test_steps_run_at_once_in_one_host(places, log, tmp_path):
     results = []
     hooks = [MLHook(places=places) for _ in range(4)]
     threads = [
-        threading.Thread(target=lambda h=h: results.append(h.run("tests.steps:speak", tmp_path, log))) for h in hooks
+        threading.Thread(target=lambda h=h: results.append(h.run("tests.support.steps:speak", tmp_path, log)))
+        for h in hooks
     ]
     for thread in threads:
         thread.start()
@@ -253,9 +256,9 @@ def test_steps_run_at_once_in_one_host(places, log, tmp_path):
 
 def test_a_warm_start_takes_less_than_the_imports(places, log, tmp_path):
     hook = MLHook(places=places)
-    hook.run("tests.steps:speak", tmp_path, log)
+    hook.run("tests.support.steps:speak", tmp_path, log)
     began = time.monotonic()
-    hook.run("tests.steps:speak", tmp_path, log)
+    hook.run("tests.support.steps:speak", tmp_path, log)
     assert time.monotonic() - began < 5, "a fork does not import TensorFlow again"
 
 
@@ -274,7 +277,7 @@ def test_an_edit_of_the_project_holds_from_the_next_step_on(places, log, tmp_pat
 
 
 def test_only_its_user_can_open_the_host(places, log, tmp_path):
-    MLHook(places=places).run("tests.steps:speak", tmp_path, log)
+    MLHook(places=places).run("tests.support.steps:speak", tmp_path, log)
     (path,) = (places.run / "host").glob("*.sock")
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
@@ -283,7 +286,7 @@ def test_only_its_user_can_open_the_host(places, log, tmp_path):
 def test_a_missing_ml_environment_says_what_to_do(places, log, tmp_path):
     hook = MLHook(places=replace(places, ml_python=tmp_path / "no/python"))
     with pytest.raises(MLHostNotStarted, match="make setup"):
-        hook.run("tests.steps:speak", tmp_path, log)
+        hook.run("tests.support.steps:speak", tmp_path, log)
 
 
 def test_a_host_that_cannot_start_says_why(places, log, tmp_path):
@@ -293,11 +296,11 @@ def test_a_host_that_cannot_start_says_why(places, log, tmp_path):
     broken.chmod(0o755)
     hook = MLHook(places=replace(places, ml_python=broken, run=tmp_path / "run"))
     with pytest.raises(MLHostNotStarted, match="no module named tensorflow"):
-        hook.run("tests.steps:speak", tmp_path, log)
+        hook.run("tests.support.steps:speak", tmp_path, log)
 
 
 def test_a_host_that_is_slow_to_start_is_waited_for(places, log, tmp_path, monkeypatch):
     """On a machine so busy that a hundred seconds pass between two looks."""
     monkeypatch.setattr("nightly_airflow.hooks.ml.time.monotonic", itertools.count(step=100).__next__)
     hook = MLHook(places=replace(places, run=tmp_path / "run"))
-    hook.run("tests.steps:speak", tmp_path, log)
+    hook.run("tests.support.steps:speak", tmp_path, log)

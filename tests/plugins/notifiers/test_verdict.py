@@ -9,7 +9,7 @@ import pytest
 from nightly.records.night import Reason, utc_now
 from nightly.records.verdict import Outcome, Verdict
 from nightly_airflow.notifiers.verdict import VerdictNotifier
-from tests.plugins.notifiers.receivers import serving, web_server
+from tests.support.receivers import serving, web_server
 
 REASON = Reason(
     check="drift",
@@ -40,14 +40,6 @@ def webhook(monkeypatch):
     with web_server() as (url, received):
         connection = {"conn_type": "http", "host": f"{url}/hook", "password": "a token"}
         monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_WEBHOOK", json.dumps(connection))
-        yield received
-
-
-@pytest.fixture
-def slack(monkeypatch):
-    with web_server() as (url, received):
-        connection = {"conn_type": "slackwebhook", "password": f"{url}/services/T0/B0/secret"}
-        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_SLACK", json.dumps(connection))
         yield received
 
 

@@ -8,7 +8,7 @@ from airflow.sdk import Connection
 
 from nightly.records.night import Download
 from nightly_airflow.operators.download import DownloadOperator, headers_of, url_of
-from tests.nights import a_night
+from tests.support.nights import a_night
 
 DEFAULT = "https://example.org/search/api/v1/"
 

@@ -22,7 +22,7 @@ CONTEXT = {"ti": SimpleNamespace(try_number=2)}
 def step(tmp_path, monkeypatch):
     """Makes an operator whose step behaves as it is told."""
     monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
-    monkeypatch.setenv("NIGHTLY_ML_PYTHON", str(Path(__file__).parents[2] / "scripted_ml.py"))
+    monkeypatch.setenv("NIGHTLY_ML_PYTHON", str(Path(__file__).parents[2] / "support/scripted_ml.py"))
     monkeypatch.setenv("NIGHTLY_WARM", "0")
 
     def make(how: str, kind=MLStepOperator, task_id="trainer"):

@@ -14,7 +14,7 @@ from nightly.records.schema import ASKED, PROPOSAL, REVIEW, SchemaChange, Schema
 from nightly.records.verdict import Outcome
 from nightly_airflow.operators import review
 from nightly_airflow.retrain import retrain_dag
-from tests.nights import a_night
+from tests.support.nights import a_night
 
 EVIL = "<script>`x`</script> **[now](http://x)**"
 NOW = dt.datetime(2016, 3, 1, tzinfo=dt.UTC)

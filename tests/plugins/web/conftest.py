@@ -4,15 +4,6 @@ import time
 
 import pytest
 
-from nightly.io.paths import Places
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    """Empty places; what the page shows comes from there."""
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    return Places.from_environment()
-
 
 @pytest.fixture(scope="session")
 def airflow():

@@ -7,10 +7,14 @@ import re
 import pytest
 
 from nightly.records.verdict import Outcome
-from tests.plugins.web.browser import CHROMIUM, DRIVER, browsing
-from tests.plugins.web.nights import write_canary, write_night, write_release
+from tests.support.browser import CHROMIUM, DRIVER, browsing
+from tests.support.written_nights import write_canary, write_night, write_release
 
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not installed")
+pytestmark = [
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not installed"),
+    pytest.mark.integration,
+    pytest.mark.slow,
+]
 
 BACKGROUND = "return getComputedStyle(document.body).backgroundColor"
 # The contrast of every text with what is behind it (WCAG 2), those under 4.5: their text and their contrast.

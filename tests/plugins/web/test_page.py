@@ -9,7 +9,7 @@ from nightly.records.night import Contribution, Night, StepError
 from nightly.records.release import NOT_RELEASED, NotReleased
 from nightly.records.schema import PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
 from nightly.records.verdict import Outcome, Verdict
-from tests.plugins.web.nights import (
+from tests.support.written_nights import (
     EVIL,
     FIRST,
     write_canary,

@@ -6,7 +6,7 @@ import pytest
 
 from nightly.records.verdict import Outcome
 from nightly_airflow.web.report import main
-from tests.plugins.web.nights import EVIL, FIRST, write_night
+from tests.support.written_nights import EVIL, FIRST, write_night
 
 
 def test_the_report_holds_all_it_needs(places, tmp_path, capsys):

@@ -3,16 +3,13 @@
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from nightly.records.config import ModelConfig
-from nightly.records.release import ReleaseRecord
-from nightly.release.store import ReleaseStore
-from tests.nightly.release.models import NOW, export, release
+from tests.support.buckets import new_project
 
 NUMBERS = itertools.count()
 
@@ -39,32 +36,6 @@ def bucket(emulator: None) -> str:
     return f"gs://{name}/a/prefix"
 
 
-def config(gcs: str, **vertex: object) -> ModelConfig:
-    release = {"gcs": gcs, "keep": 2, **({"vertex": vertex} if vertex else {})}
-    return ModelConfig.model_validate(
-        {
-            "name": "taxi",
-            "description": "",
-            "source": {"kind": "files", "path": "nowhere"},
-            "data": {"id_columns": [], "time_column": "t", "label": {"column": "y", "positive": ["1"]}},
-            "model_gate": {"metrics": {"auc": {"floor": 0.5}}},
-            "release": release,
-        }
-    )
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> SimpleNamespace:
     return new_project(tmp_path / "project")
-
-
-def new_project(folder: Path) -> SimpleNamespace:
-    """A serving volume, and `release(i)`, which releases model `i` into it as NOW + i."""
-    store = ReleaseStore(folder / "serving", folder / "releases", "taxi")
-
-    def one(i: int, kilobytes: int = 16, seed: str = "") -> ReleaseRecord:
-        source = export(folder / "exports" / str(i), f"{seed}{i}", kilobytes)
-        return release(store, source, f"run-{seed}{i}", NOW + i)
-
-    made: Callable[..., ReleaseRecord] = one
-    return SimpleNamespace(store=store, release=made)

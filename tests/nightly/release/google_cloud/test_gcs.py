@@ -1,7 +1,9 @@
 """Releases in a bucket, against an emulator that is a real process and enforces preconditions."""
 
+import functools
 import getpass
 import http.client
+import itertools
 import multiprocessing
 import re
 import shutil
@@ -26,9 +28,11 @@ from nightly.release.google_cloud.pull import pull
 from nightly.release.machine import FILE
 from nightly.release.repair import repair
 from nightly.release.targets import publish, retire
-from tests.nightly.release.google_cloud.conftest import config, new_project
-from tests.nightly.release.models import FILES, NOW, loadable, names, whole
-from tests.nightly.release.test_crashes import died_at, watching
+from tests.support.buckets import config, new_project
+from tests.support.deaths import died_at
+from tests.support.releases import FILES, NOW, loadable, names, watching, whole
+
+pytestmark = pytest.mark.integration
 
 FORK = multiprocessing.get_context("fork")
 
@@ -199,10 +203,9 @@ def test_of_many_machines_that_release_under_one_version_exactly_one_wins(bucket
     assert pull(GcsReleases(bucket, "taxi"), tmp_path / "volume").files == records[winner].files
 
 
-def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucket, project, tmp_path, monkeypatch):
+def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucket, project, tmp_path):
     files = {sys.modules[module].__file__ for module in ("google.cloud.storage.blob", "urllib3.connection")}
     files |= {nightly.release.google_cloud.gcs.__file__, http.client.__file__, requests.adapters.__file__}
-    monkeypatch.setattr("tests.nightly.release.test_crashes.TRACED", files)
     first, record = put(project, bucket, 0), project.release(1, kilobytes=256)
     killed = invisible = 0
     for step in range(0, 10**6, 97):
@@ -212,7 +215,7 @@ def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucke
             GcsReleases(place, "taxi").publish(record, project.store.disk.find(record.version))
 
         GcsReleases(place, "taxi").publish(first, project.store.disk.find(first.version))
-        if not died_at(step, work):
+        if not died_at(step, work, files):
             break
         killed += 1
         there = GcsReleases(place, "taxi").releases()
@@ -226,11 +229,12 @@ def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucke
     assert killed > 20 and invisible > 15
 
 
-def test_a_pull_killed_anywhere_leaves_whole_versions_and_a_retry_completes_it(bucket, project, tmp_path, monkeypatch):
-    modules = (nightly.release.google_cloud.pull, nightly.io.files, nightly.io.atomic, shutil)
-    monkeypatch.setattr("tests.nightly.release.test_crashes.TRACED", {module.__file__ for module in modules})
+def test_a_pull_killed_anywhere_leaves_whole_versions_and_a_retry_completes_it(bucket, project, tmp_path):
+    files = {
+        module.__file__ for module in (nightly.release.google_cloud.pull, nightly.io.files, nightly.io.atomic, shutil)
+    }
     killed = 0
-    for step in range(0, 10**6, 13):
+    for step in itertools.count():
         volume, prefix = tmp_path / f"{step}", f"{bucket}/{step}"
         gcs = GcsReleases(prefix, "taxi")
         for version in (0, 1):
@@ -238,7 +242,8 @@ def test_a_pull_killed_anywhere_leaves_whole_versions_and_a_retry_completes_it(b
             if version == 0:
                 pull(gcs, volume)
         gcs.retire([project.store.disk.record(NOW).model_copy(update={"state": "quarantined"})])
-        if not died_at(step, lambda prefix=prefix, volume=volume: pull(GcsReleases(prefix, "taxi"), volume)):
+        work = functools.partial(pull, GcsReleases(prefix, "taxi"), volume)
+        if not died_at(step, work, files, volume):
             break
         killed += 1
         there = loadable(volume / "taxi")

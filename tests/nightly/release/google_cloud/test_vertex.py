@@ -8,9 +8,9 @@ import pytest
 from nightly.records.config import ModelConfig
 from nightly.release.errors import NotPublished
 from nightly.release.targets import publish, retire
-from tests.nightly.release.google_cloud.conftest import config
-from tests.nightly.release.google_cloud.vertex_server import Registry, serving
-from tests.nightly.release.models import NOW
+from tests.support.buckets import config
+from tests.support.releases import NOW
+from tests.support.vertex_server import Registry, serving
 
 NAME = "projects/retail/locations/europe-west4/models/taxi"
 

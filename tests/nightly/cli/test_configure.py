@@ -2,20 +2,12 @@
 
 from pathlib import Path
 
-import pytest
-
 from nightly.io.paths import Places
 from nightly.models import model_names
 from nightly.release.store import ReleaseStore
 from nightly.serving import server_files
 from nightly_server import config
-from tests.nightly.release.models import NOW, export, release
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch) -> Places:
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    return Places.from_environment()
+from tests.support.releases import NOW, export, release
 
 
 def served(places: Places) -> dict[str, object]:

@@ -21,19 +21,11 @@ from nightly.serving import verify
 from nightly.serving.inspection import describe
 from nightly.serving.server import ConfigurationFile, find_server
 from nightly_client import ServingError
-from tests.nightly.release.models import names
-from tests.server import live_server
-from tests.server.servers import wait_for
+from tests.support.live_server import model
+from tests.support.releases import names
+from tests.support.servers import wait_for
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    yield from live_server.running(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory) -> Path:
-    return live_server.exports(tmp_path_factory.mktemp("exports"))
+pytestmark = pytest.mark.integration
 
 
 def test_a_release_is_verified_and_then_labelled_stable(server, exports):
@@ -100,7 +92,7 @@ def test_a_version_much_slower_than_the_one_before_is_not_released(server, expor
 
 
 def test_without_golden_predictions_there_is_nothing_to_verify_by(server, exports, tmp_path):
-    source = live_server.model(tmp_path / "export", 0.1)
+    source = model(tmp_path / "export", 0.1)
     (source / GOLDEN).unlink()
     with pytest.raises(ReleaseNotVerified, match="add_samples"):
         server.release("bare", source)

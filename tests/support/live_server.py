@@ -5,7 +5,6 @@ import os
 import shutil
 from pathlib import Path
 
-import pytest
 import tensorflow as tf
 
 from nightly.io.paths import Places
@@ -16,7 +15,7 @@ from nightly.release.store import ReleaseStore
 from nightly.serving import models_config as live
 from nightly.serving.server import find_server
 from nightly_client import Client, example
-from tests.server.servers import Server
+from tests.support.servers import Server
 
 XS = (0.0, 1.0, 2.5)
 
@@ -68,26 +67,43 @@ def exports(folder: Path) -> Path:
 
 
 class LiveServer:
-    """The places of a project, the server that serves its releases, and clients of it."""
+    """The places of a project, the server that serves its releases, and clients of it.
 
-    def __init__(self, var: Path) -> None:
+    It changes the environment, which the fixture restores.
+    """
+
+    def __init__(self, var: Path, running: Server | None) -> None:
+        """Reconfigure the server that another project has `running`; without one, start it."""
         os.environ["NIGHTLY_VAR"] = str(var)
         self.places = Places.from_environment()
         live.write(self.places, str(self.places.serving))
-        self.start()
+        if running is None:
+            self.start()
+        else:
+            running.reload((self.places.serving / live.FILE).read_text())
+            self._connect(running)
 
     def start(self) -> None:
-        self.server = Server(
-            f"--model_config_file={self.places.serving / live.FILE}", "--allow_version_labels_for_unavailable_models"
-        ).wait_ready()
+        self._connect(
+            Server(
+                f"--model_config_file={self.places.serving / live.FILE}",
+                "--allow_version_labels_for_unavailable_models",
+            ).wait_ready()
+        )
+
+    def _connect(self, server: Server) -> None:
+        self.server = server
         self.grpc = Client(f"grpc://{self.server.grpc_address}")
         self.rest = Client(self.server.url)
         os.environ["NIGHTLY_SERVING_REST"] = self.server.url.removeprefix("http://")
         os.environ["NIGHTLY_SERVING_GRPC"] = self.server.grpc_address
 
-    def stop(self) -> None:
+    def close(self) -> None:
         for client in (self.grpc, self.rest):
             client.close()
+
+    def stop(self) -> None:
+        self.close()
         assert self.server.stop() == 0, "".join(self.server.log)[-4000:]
 
     def store(self, name: str) -> ReleaseStore:
@@ -117,17 +133,3 @@ class LiveServer:
     def labels(self, name: str) -> dict[str, int]:
         config = live.LiveConfig(self.places.serving, "").read()
         return next(dict(e.version_labels) for e in config.model_config_list.config if e.name == name)
-
-
-def running(tmp_path_factory: pytest.TempPathFactory):
-    """The body of a fixture: a LiveServer with the environment that names it."""
-    before = dict(os.environ)
-    started = LiveServer(tmp_path_factory.mktemp("live"))
-    try:
-        yield started
-        started.stop()
-    finally:
-        if started.server.process.poll() is None:
-            started.server.process.kill()
-        os.environ.clear()
-        os.environ.update(before)

@@ -1,7 +1,6 @@
 """Nights of real rows with planted faults: ingested, measured and judged by the real functions, without a pipeline."""
 
 import datetime as dt
-import importlib.resources
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,10 +23,9 @@ from nightly.sources import fetch
 from nightly.statistics.comparators import distances
 from nightly.statistics.measure import statistics_of
 from nightly.statistics.serving import compare
-from tests.nights import a_night
+from tests.support.data import COMPLAINTS, TAXI
+from tests.support.nights import a_night
 
-COMPLAINTS = Path(__file__).parents[4] / "shared/data/cfpb_complaints_2013_2016.csv"
-TAXI = Path(str(importlib.resources.files("tfx"))) / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
 Fault = Callable[[pd.DataFrame], pd.DataFrame]
 
 

@@ -22,3 +22,7 @@ def a_night(**changes: Any) -> Night:
         "planned_at": as_of,
     }
     return Night(**given | changes)
+
+
+def utc(*date: int) -> dt.datetime:
+    return dt.datetime(*date, tzinfo=dt.UTC)

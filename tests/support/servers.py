@@ -1,5 +1,7 @@
 """Small SavedModels of the kind TensorFlow Serving tests with, and real server processes on free loopback ports."""
 
+import logging
+import os
 import re
 import shutil
 import subprocess
@@ -20,7 +22,10 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+from nightly.io.paths import ROOT
+from nightly_server.server import main
+from tests.support.forks import Fork
+
 START_SECONDS = 300  # on a machine that runs both sides of the tests at once
 
 
@@ -128,14 +133,14 @@ def list_of(*configs: str) -> str:
 
 
 class Server:
-    """A server process and what speaks to it."""
+    """A server process and what speaks to it.
 
-    def __init__(self, *flags: str) -> None:
-        command = [sys.executable, "-m", "nightly_server", "--port=0", "--rest_api_port=0"]
-        command += ["--max_num_load_retries=0", *flags]  # unless the flags say otherwise
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
-        )
+    :param fork: save TensorFlow's import; without, it is started as users start it
+    """
+
+    def __init__(self, *flags: str, fork: bool = True) -> None:
+        arguments = ["--port=0", "--rest_api_port=0", "--max_num_load_retries=0", *flags]  # the last of a flag counts
+        self.process = Fork(_serve, arguments) if fork else _start(arguments)
         self.log: list[str] = []
         threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
 
@@ -193,3 +198,14 @@ def release(exported: Path, base_path: Path, version: int) -> Path:
     staged = base_path / f".staged-{version}"
     shutil.copytree(exported, staged)
     return staged.rename(base_path / str(version))
+
+
+def _serve(arguments: list[str]) -> None:
+    os.chdir(ROOT)
+    logging.root.handlers.clear()  # TensorFlow's import has set one, which in a server's own start it does too late
+    sys.exit(main(arguments))
+
+
+def _start(arguments: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "nightly_server", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)

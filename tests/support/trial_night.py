@@ -23,8 +23,8 @@ from tfx_bsl.tfxio import tf_example_record
 from nightly.models import load_config
 from nightly.records.config import ModelConfig
 from nightly.training.transforming import preprocessing_fn
+from tests.support.data import COMPLAINTS
 
-COMPLAINTS = Path(__file__).parents[2] / "shared/data/cfpb_complaints_2013_2016.csv"
 CASTS = {schema_pb2.INT: lambda text: int(float(text)), schema_pb2.FLOAT: float, schema_pb2.BYTES: str.encode}
 ARROW = {schema_pb2.INT: pa.int64(), schema_pb2.FLOAT: pa.float32(), schema_pb2.BYTES: pa.binary()}
 

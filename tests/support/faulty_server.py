@@ -1,6 +1,6 @@
 """A real HTTP server that answers like the consumer complaint search API, and fails on command.
 
-    python tests/faulty_server.py --csv PATH --port 0
+    python tests/support/faulty_server.py --csv PATH --port 0
 
 prints its address and serves until it is stopped. Any path is the API: `format=csv`, `date_received_min` and
 `date_received_max` (both inclusive) select rows of the CSV. `POST /faults` with a JSON list queues faults, one for

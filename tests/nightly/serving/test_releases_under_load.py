@@ -1,5 +1,6 @@
 """Ten releases, a version that is refused, and a rollback, while clients ask without pause."""
 
+import base64
 import threading
 from collections.abc import Callable
 
@@ -13,15 +14,12 @@ from nightly.release.errors import ReleaseNotVerified
 from nightly.serving import verify
 from nightly.serving.server import find_server
 from nightly_client import Client, example
-from tests.server import live_server
+from tests.support.live_server import LiveServer, model
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 NAME = "loaded"
 RELEASES = 10
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    yield from live_server.running(tmp_path_factory)
 
 
 class Load:
@@ -30,7 +28,7 @@ class Load:
     The model of release i answers i / 10. Over REST the version that answered is not named.
     """
 
-    def __init__(self, server: live_server.LiveServer) -> None:
+    def __init__(self, server: LiveServer) -> None:
         self._server = server
         self._example = example({"x": 0.0}).SerializeToString()
         self._done = threading.Event()
@@ -98,7 +96,7 @@ class Load:
     def _plain_rest(self, where: str) -> Callable[[], None]:
         session = requests.Session()
         metadata = f"{self._server.rest.address}/v1/models/{NAME}{where}"
-        body = {"instances": [{"b64": live_server.base64.b64encode(self._example).decode()}]}
+        body = {"instances": [{"b64": base64.b64encode(self._example).decode()}]}
 
         def ask() -> tuple[int | None, float]:
             response = session.post(f"{metadata}:predict", json=body, timeout=30)
@@ -110,8 +108,8 @@ class Load:
 
 def test_no_request_fails_or_is_answered_by_another_model_than_its_versions(server, tmp_path, monkeypatch):
     monkeypatch.setattr(verify, "LATENCY_REQUESTS", 5)  # the clients keep the machine busy enough
-    exports = {i: live_server.model(tmp_path / str(i), i / 10) for i in range(RELEASES + 1)}
-    bad = live_server.model(tmp_path / "bad", 0.99, wrong=0.01)
+    exports = {i: model(tmp_path / str(i), i / 10) for i in range(RELEASES + 1)}
+    bad = model(tmp_path / "bad", 0.99, wrong=0.01)
     answers = {}  # version -> what it must answer
 
     def released(i: int) -> int:

@@ -3,32 +3,22 @@
 import os
 import signal
 import threading
-from pathlib import Path
 
 import pytest
 
 from nightly.release.errors import NotVerifiedYet, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from nightly.serving import models_config as live
 from nightly.serving import verify
-from tests.nightly.release.models import names
-from tests.server import live_server
-from tests.server.servers import wait_for
+from tests.support.releases import names
+from tests.support.servers import wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 AWAY = {
     "while the version loads": "wait_until_available",
     "at the golden predictions": "largest_difference",
     "while the latency is measured": "measure_latency",
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    yield from live_server.running(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory) -> Path:
-    return live_server.exports(tmp_path_factory.mktemp("exports"))
 
 
 @pytest.fixture(autouse=True)
