@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from nightly.io import variables
 from nightly.io.errors import DamageError, UserError
 
 DAMAGED, USER_ERROR = 1, 2  # exit statuses
@@ -47,7 +48,7 @@ def command(name: str) -> Callable[[Main], Main]:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
             except (UserError, OSError) as error:
-                if os.environ.get("NIGHTLY_LOG_LEVEL", "").upper() == "DEBUG":
+                if variables.LOG_LEVEL.read().upper() == "DEBUG":
                     log.exception("%s failed", name)
                 print(f"{name}: error: {describe(error)}", file=sys.stderr)
                 return DAMAGED if isinstance(error, DamageError) else USER_ERROR

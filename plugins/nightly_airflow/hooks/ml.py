@@ -241,7 +241,7 @@ class MLHook:
         self._socket.parent.mkdir(parents=True, exist_ok=True)
         self._socket.parent.chmod(0o700)
         with self._host_log.open("ab") as log:
-            command = [self.places.ml_python, "-m", "nightly.runtime.host", self._socket]
+            command: list[str | Path] = [self.places.ml_python, "-m", "nightly.runtime.host", self._socket]
             return start(command, environment=_environment(), folder=ROOT, output=log)
 
     @property
