@@ -35,7 +35,7 @@ MEGABYTES = {
     "airflow": 400,
     "ml": 3500,
     "lint": 100,
-    "docs": 100,
+    "docs": 120,
 }  # an environment's size, with what it shares with uv's cache
 # What uv is told of the machine, for each that TensorFlow and TFX have wheels for.
 PLATFORMS = {

@@ -23,7 +23,7 @@ from tests.plugins.notifiers.receivers import web_server
 DAG_FILE = """
 import datetime as dt
 
-from nightly.retrain import retrain_dag
+from nightly_airflow.retrain import retrain_dag
 
 dag = retrain_dag("taxi")
 for task in dag.tasks:

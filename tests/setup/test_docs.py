@@ -33,7 +33,11 @@ def is_broken(page: Path, link: str) -> bool:
     return not target.exists() or bool(anchor and anchor not in anchors(target))
 
 
-@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("*/README.md")), *PAGES],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_no_relative_link_is_broken(page):
     links = LINK.findall(FENCE.sub("", page.read_text()))
     assert [link for link in links if is_broken(page, link)] == []
@@ -64,6 +68,12 @@ def test_every_page_is_in_the_navigation():
 
     navigation = paths(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
     assert sorted(navigation) == sorted(str(page.relative_to(DOCS)) for page in PAGES)
+
+
+def test_every_decision_is_in_the_list_of_decisions():
+    index = DOCS / "decisions/index.md"
+    pages = {page.name for page in PAGES if page.parent == index.parent and page != index}
+    assert set(LINK.findall(index.read_text())) == pages
 
 
 def test_every_page_that_code_names_exists():

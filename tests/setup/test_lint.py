@@ -44,7 +44,7 @@ def lint_imports(project: Path) -> str:
         ("plugins/nightly_airflow/broken.py", "nightly.tfx.runner", "The Airflow side does not reach"),
         ("server/nightly_server/broken.py", "nightly.io.paths", "The server and the client import nothing"),
         ("client/nightly_client/broken.py", "nightly_server.flags", "The server and the client do not know each other"),
-        ("include/nightly/cli/broken.py", "nightly_server.flags", "Only `show` runs the server"),
+        ("include/nightly/cli/broken.py", "nightly_server.flags", "Only the inspection of a version"),
     ],
 )
 def test_an_import_against_the_order_of_rooms_fails(project, module, imported, contract):

@@ -70,7 +70,7 @@ def _known(table: pa.Table, wanted: pd.Index) -> pd.DataFrame:
 def _of_snapshots(places: Places, config: ModelConfig, since: dt.datetime) -> Iterator[tuple[dt.datetime, pa.Table]]:
     store = SnapshotStore(places.snapshots, config.name)
     ids, label = config.data.id_columns, config.data.label.column
-    for manifest in store.list():
+    for manifest in store.manifests():
         if manifest.created_at < since or not ids or not {*ids, label} <= manifest.columns.keys():
             continue
         try:

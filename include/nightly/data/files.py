@@ -84,7 +84,7 @@ def _snapshot(reference: str) -> list[str]:
         raise DataError(f"{root} has no snapshot of {model!r}{hint}")
     store = SnapshotStore(root, model)
     try:
-        manifests = store.list() if snapshot == LATEST else [store.get(snapshot)]
+        manifests = store.manifests() if snapshot == LATEST else [store.get(snapshot)]
         manifests = [store.verify(manifest.snapshot_id) for manifest in manifests[-1:]]
     except SnapshotError as error:
         raise DataError(str(error)) from None

@@ -15,10 +15,11 @@ def start(
     command: Sequence[str | Path],
     *,
     environment: Mapping[str, str],
+    folder: Path = ROOT,
     output: BinaryIO | None = None,
     stdin: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start `command` in the project's folder, as the leader of a session: a Ctrl-C here does not reach it.
+    """Start `command` in `folder`, the project's, as the leader of a session: a Ctrl-C here does not reach it.
 
     :param output: of both streams; None is this process's own
     """
@@ -27,7 +28,7 @@ def start(
         stdin=stdin,
         stdout=output,
         stderr=output,
-        cwd=ROOT,
+        cwd=folder,
         env=environment,
         start_new_session=True,
     )

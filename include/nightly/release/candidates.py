@@ -14,7 +14,7 @@ import logging
 
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import NotVerifiedYet, ReleaseError, ReleaseNotVerified
-from nightly.release.servers import ModelServer, answers, canary_but, serve
+from nightly.release.servers import ServerConfiguration, answers, canary_but, serve
 from nightly.release.transitions import Transitions
 
 LOG = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 class Candidates:
     """The versions of one model on their way into production by `server`. The lock is held."""
 
-    def __init__(self, transitions: Transitions, server: ModelServer | None) -> None:
+    def __init__(self, transitions: Transitions, server: ServerConfiguration | None) -> None:
         self.disk = transitions.disk
         self.transitions = transitions
         self.server = server
@@ -40,9 +40,11 @@ class Candidates:
             if not answers(self.server) and record.version == self.disk.production():
                 serve(self.disk, record.version, self.server)
             return record
+        server = self.server
+        assert answers(server)  # or the record would not be `verifying`
         try:
             self.disk.verify(record.version)
-            verification = self.server.verify(record, self.disk.production())
+            verification = server.verify(record, self.disk.production())
         except ReleaseNotVerified as error:
             self._take_back(record, str(error))
             raise
@@ -50,22 +52,22 @@ class Candidates:
             raise self._not_verified_yet(record, error) from error
         try:
             if to_canary:
-                self.server.serve(self.disk.production(), self.disk.loadable(), record.version)
+                server.serve(self.disk.production(), self.disk.loadable(), record.version)
             else:
-                self.server.serve(record.version, self.disk.loadable())
+                server.serve(record.version, self.disk.loadable())
         except Exception as error:  # it has answered well: what fails now is no fault of the version
             raise self._not_verified_yet(record, error) from error
         now = dt.datetime.now(dt.UTC)
         record = self.transitions.save(
             record,
             state="canary" if to_canary else "released",
-            server=self.server.address,
+            server=server.address,
             verification=verification,
             released_at=now,
             canary_since=now if to_canary else None,
         )
         what = "the canary" if to_canary else "in production"
-        LOG.info("%s %s is %s, verified by the server at %s", record.model, record.version, what, self.server.address)
+        LOG.info("%s %s is %s, verified by the server at %s", record.model, record.version, what, server.address)
         return record
 
     def withdraw_dead(self, but: ReleaseRecord | None = None) -> list[ReleaseRecord]:

@@ -1,7 +1,7 @@
 """What a release needs of a model server. The standard library only: any step can use it."""
 
 import logging
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from nightly.records.release import ReleaseRecord, Verification
 from nightly.release.errors import ServerNotReached
@@ -10,16 +10,13 @@ from nightly.release.versions import Versions
 LOG = logging.getLogger(__name__)
 
 
-class ModelServer(Protocol):
-    """One model on a model server, and in its configuration file; nightly.serving.server has the real ones."""
+class ServerConfiguration(Protocol):
+    """One model in a model server's configuration file; nightly.serving.server has the real ones."""
 
     address: str  # "": no server is known, and only the file is written
 
     def check(self) -> None:
         """Raises ServerNotReached."""
-
-    def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
-        """Raises ReleaseNotVerified for a version that was refused, and what else keeps the server from answering."""
 
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         """Make `version` what stable clients get; None: the model has none. `loadable` is what the folder has.
@@ -32,12 +29,19 @@ class ModelServer(Protocol):
         """The same in the configuration file alone, which the server reads at its next start."""
 
 
-def answers(server: ModelServer | None) -> bool:
+class ModelServer(ServerConfiguration, Protocol):
+    """The same, with the server that reads the file."""
+
+    def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
+        """Raises ReleaseNotVerified for a version that was refused, and what else keeps the server from answering."""
+
+
+def answers(server: ServerConfiguration | None) -> TypeGuard[ModelServer]:
     return server is not None and bool(server.address)
 
 
 def serve(
-    disk: Versions, version: int | None, server: ModelServer | None, canary: int | None = None
+    disk: Versions, version: int | None, server: ServerConfiguration | None, canary: int | None = None
 ) -> ServerNotReached | None:
     """Tell the server what to serve, if there is one. Return the error when it cannot be reached.
 

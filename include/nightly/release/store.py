@@ -28,7 +28,7 @@ from nightly.release.errors import (
     ServerNotReached,
     WithdrawnError,
 )
-from nightly.release.servers import ModelServer, answers, canary_but, serve
+from nightly.release.servers import ServerConfiguration, answers, canary_but, serve
 from nightly.release.transitions import Transitions
 from nightly.release.versions import ASIDE, LIVE, Versions, hash_version
 
@@ -55,7 +55,7 @@ class ReleaseStore:
         code_version: str,
         requested_by: str,
         metrics: dict[str, float],
-        server: ModelServer | None = None,
+        server: ServerConfiguration | None = None,
         canary_share: float | None = None,
         recipe: str = "",
         judged_against: int | None = ANY,
@@ -113,7 +113,7 @@ class ReleaseStore:
             self._drop_unverified(record)
             return candidates.into_production(record)
 
-    def settle(self, server: ModelServer | None) -> list[ReleaseRecord]:
+    def settle(self, server: ServerConfiguration | None) -> list[ReleaseRecord]:
         """Take out of sight what a release that died has left there unverified; gives the records of that.
 
         Gives [] at once while another process has the lock: a release that goes on settles what others left.
@@ -138,7 +138,7 @@ class ReleaseStore:
             self.transitions.recover()
             self.transitions.replace_files(record, copies)
 
-    def quarantine(self, version: int, why: str, *, server: ModelServer | None = None) -> ReleaseRecord:
+    def quarantine(self, version: int, why: str, *, server: ServerConfiguration | None = None) -> ReleaseRecord:
         """Take `version` out of the server's sight, whatever it is; its files stay beside, to be looked at.
 
         What is in production without it has the label `stable` before it goes. Raises NotConfirmed, as `roll_back`.
@@ -154,14 +154,14 @@ class ReleaseStore:
                 )
             return record
 
-    def serve(self, *, server: ModelServer) -> None:
+    def serve(self, *, server: ServerConfiguration) -> None:
         """Write the server's configuration as the records say, and tell the server. Raises NotConfirmed."""
         with self.disk.locked():
             self.transitions.recover()
             if not_reached := serve(self.disk, self.disk.production(), server, canary_but(self.disk, None)):
                 raise NotConfirmed(f"models.config has {self.model} as the records say, but {not_reached}")
 
-    def promote(self, version: int, *, server: ModelServer) -> ReleaseRecord:
+    def promote(self, version: int, *, server: ServerConfiguration) -> ReleaseRecord:
         """Put the canary `version` into production: the label `stable` moves to it, `canary` goes.
 
         Again, it completes what was begun. Raises ReleaseError, also where no server answers, with record and
@@ -186,7 +186,7 @@ class ReleaseStore:
             LOG.info("%s %s was the canary, and is in production", self.model, version)
             return record
 
-    def stop(self, version: int, why: str, *, server: ModelServer | None) -> ReleaseRecord:
+    def stop(self, version: int, why: str, *, server: ServerConfiguration | None) -> ReleaseRecord:
         """Quarantine the canary `version`; its callers get the version in production before it goes away.
 
         Again, it completes what was begun. If the server cannot be reached, it is done on disk all the same, and
@@ -206,7 +206,9 @@ class ReleaseStore:
                 )
             return record
 
-    def roll_back(self, to: int, why: str, *, server: ModelServer | None = None, production: int = ANY) -> list[int]:
+    def roll_back(
+        self, to: int, why: str, *, server: ServerConfiguration | None = None, production: int = ANY
+    ) -> list[int]:
         """Make `to` the version in production by quarantining all newer ones; gives those, newest first.
 
         The server's stable clients get `to` before anything newer goes away. If the server cannot be reached, it is
@@ -255,7 +257,7 @@ class ReleaseStore:
             return [record.version for record in old]
 
     def _check_allowed(
-        self, run_id: str, judged_against: int | None, canary_share: float | None, server: ModelServer | None
+        self, run_id: str, judged_against: int | None, canary_share: float | None, server: ServerConfiguration | None
     ) -> None:
         """Raise what `release` raises where nothing may be released now."""
         if waits_for := self.disk.waits_for(run_id):

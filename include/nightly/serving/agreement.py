@@ -12,10 +12,9 @@ from nightly.release.store import ReleaseStore
 from nightly.release.versions import LIVE
 from nightly.serving.address import find_address
 from nightly.serving.models_config import CANARY, FILE, STABLE, LiveConfig
+from nightly.serving.server import CALL_SECONDS
+from nightly.serving.verify import NOT_REACHED
 from nightly_client import Client, ServingError
-
-CALL_SECONDS = 10.0
-NOT_REACHED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 class Disagreement(Contract):

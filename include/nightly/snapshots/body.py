@@ -4,7 +4,7 @@ import codecs
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO
+from typing import Any
 
 from nightly.snapshots.rejects import EXAMPLE_LENGTH
 
@@ -17,6 +17,8 @@ MARKED = "[\U0010f780-\U0010f7ff]"
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
     return "".join(chr(_MARK + byte) for byte in error.object[error.start : error.end]), error.end
 
 
@@ -34,7 +36,7 @@ class Body:
 
     name: str
     kind: str
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], Any]  # a stream of bytes
     headers: list[str] = field(default_factory=list)  # as in the file, where they are not blank
     unnamed: dict[str, str] = field(default_factory=dict)  # each header that has got a name here -> as in the file
     marked: bool = False  # has a byte that is not UTF-8 been seen

@@ -19,7 +19,7 @@ from nightly.records.night import Download, Night, SnapshotRef
 from nightly.records.snapshot import Delivery, TruncatedBody, UnnamedColumn
 from nightly.records.source_config import Data
 from nightly.schemas.curated import SchemaError, read_schema
-from nightly.snapshots.body import MARKED, ROW, Body, unmark
+from nightly.snapshots.body import MARKED, ROW, Body, RowTest, unmark
 from nightly.snapshots.csv_rows import as_csv
 from nightly.snapshots.errors import (
     ColumnError,
@@ -299,7 +299,7 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
     return batch.column(name) if name in batch.schema.names else pa.nulls(batch.num_rows, pa.string())
 
 
-def _row_test(body: Body, renamed: dict[str, str], data: Data):
+def _row_test(body: Body, renamed: dict[str, str], data: Data) -> RowTest:
     """Whether fields are a row of `body`: as many as its header has, with a time where the time is."""
     place = next((n for n, header in enumerate(body.headers) if renamed[header] == data.time_column), None)
 

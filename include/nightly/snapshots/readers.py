@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -25,7 +25,7 @@ from nightly.sources.files import csv_members, kind_of
 
 def bodies(path: Path) -> Iterator[Body]:
     """The streams in a file, with their headers. Raises UnreadableBodyError or ColumnError."""
-    streams: list[tuple[str, Callable[[], IO[bytes]]]] = [(str(path), partial(path.open, "rb"))]
+    streams: list[tuple[str, Callable[[], Any]]] = [(str(path), partial(path.open, "rb"))]
     if path.suffix.lower() == ".gz":
         streams = [(str(path), partial(gzip.open, path, "rb"))]
     elif path.suffix.lower() == ".zip":
@@ -47,7 +47,7 @@ def bodies(path: Path) -> Iterator[Body]:
 
 def csv_body(name: str, opened: Callable[[], IO[bytes]]) -> Body:
     """A CSV stream that is no local file; gzip where its name ends so. Raises UnreadableBodyError or ColumnError."""
-    unpacked = (lambda: gzip.GzipFile(fileobj=opened())) if name.lower().endswith(".gz") else opened
+    unpacked: Callable[[], Any] = (lambda: gzip.GzipFile(fileobj=opened())) if name.lower().endswith(".gz") else opened
     body = Body(name, "csv", unpacked)
     with _readable(name):
         read_headers(body)

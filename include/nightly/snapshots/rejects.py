@@ -1,6 +1,7 @@
 """Bad rows, kept aside with their reason and counted: none is dropped silently."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +29,7 @@ class Rejects:
         self.path = path
         self.rows = 0
         self._counts: dict[tuple[str, str], tuple[int, str]] = {}
-        self._pending: list[dict] = []
+        self._pending: list[dict[str, Any]] = []
         self._writer: pq.ParquetWriter | None = None
         self._temporary = path.with_name(f".{path.name}.part")
 

@@ -57,7 +57,7 @@ class SnapshotStore:
         """Every snapshot's, damaged ones' too."""
         return sorted(path.name for path in self.folder.glob("[!.]*/"))
 
-    def list(self) -> list[SnapshotManifest]:
+    def manifests(self) -> list[SnapshotManifest]:
         """Every snapshot that has its files, the oldest first; the log names the damaged ones."""
         whole, damaged = self.survey(content=False)
         for error in damaged:
@@ -103,7 +103,7 @@ class SnapshotStore:
         """
         self._sweep()
         last_use = {name: self.path(name).stat().st_mtime for name in self.ids()}
-        newest = sorted(last_use, key=last_use.get, reverse=True)
+        newest = sorted(last_use, key=last_use.__getitem__, reverse=True)
         kept = {*newest[:keep], *[name for name in newest if name in referred][:keep_referred], *always}
         removed = [name for name in newest if name not in kept]
         for name in removed:
@@ -251,7 +251,8 @@ class SnapshotBuilder:
 
     def _write_shards(self, folder: Path, order: np.ndarray, label: str) -> tuple[list[SnapshotFile], dict[str, int]]:
         shards = [order[start : start + SHARD_ROWS] for start in range(0, len(order), SHARD_ROWS)]
-        files, labels = [], Counter()
+        files: list[SnapshotFile] = []
+        labels: Counter[str] = Counter()
         for first in range(0, len(shards), OPEN_SHARDS):
             chosen = shards[first : first + OPEN_SHARDS]
             self._distribute(chosen)
@@ -272,7 +273,7 @@ class SnapshotBuilder:
         with path.open("wb") as opened:
             pq.write_table(table, opened, compression="zstd", row_group_size=ROW_GROUP_ROWS)
             sync_file(opened)
-        labels = Counter()
+        labels: Counter[str] = Counter()
         if label in self.columns:
             for item in pc.value_counts(table.column(label).cast(pa.string())).to_pylist():
                 labels[item["values"] or ""] += item["counts"]

@@ -98,8 +98,8 @@ class MLHook:
             reader.start()
             output = os.fdopen(write, "wb", buffering=0)
             try:
-                start = self._run_forked if self.warm and variables.WARM.read() != "0" else self._run_alone
-                status, memory = start(step, night_folder, result_file, output)
+                run = self._run_forked if self.warm and variables.WARM.read() != "0" else self._run_alone
+                status, memory = run(step, night_folder, result_file, output)
             finally:
                 output.close()  # from here on only the step's own processes can hold the pipe open
                 reader.join(timeout=10)
@@ -136,6 +136,7 @@ class MLHook:
         self._process = start(
             [self.places.ml_python, "-m", "nightly.runtime.worker", step, night_folder, result_file],
             environment=_environment(result_file.parent) | {"NIGHTLY_TASK_PID": str(os.getpid())},
+            folder=ROOT,
             output=output,
         )
         try:
@@ -240,8 +241,8 @@ class MLHook:
         self._socket.parent.mkdir(parents=True, exist_ok=True)
         self._socket.parent.chmod(0o700)
         with self._host_log.open("ab") as log:
-            command = [self.places.ml_python, "-m", "nightly.runtime.host", self._socket]
-            return start(command, environment=_environment(), output=log)
+            command: list[str | Path] = [self.places.ml_python, "-m", "nightly.runtime.host", self._socket]
+            return start(command, environment=_environment(), folder=ROOT, output=log)
 
     @property
     def _socket(self) -> Path:

@@ -62,7 +62,7 @@ class VerdictNotifier(BaseNotifier):
         port = f":{connection.port}" if connection.port else ""
         url = host if "://" in host else f"{connection.schema or 'https'}://{host}{port}"
         headers = {"Authorization": f"Bearer {connection.password}"} if connection.password else {}
-        body = {
+        body: dict[str, Any] = {
             "text": self.text,
             "page_url": self.page_url,
             "run_url": self.run_url,

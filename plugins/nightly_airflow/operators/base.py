@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ class NightOperator(BaseOperator):
     :param run_id: the run whose folder holds the night's records; another run's id works on that night instead
     """
 
-    template_fields = ("model", "run_id")
+    template_fields: Sequence[str] = ("model", "run_id")
 
     def __init__(self, *, model: str, run_id: str = "{{ run_id }}", **kwargs: Any) -> None:
         super().__init__(**kwargs)

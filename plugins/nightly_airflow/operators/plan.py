@@ -121,8 +121,8 @@ def request_of(run: DagRunProtocol, params: Mapping[str, Any], now: dt.datetime,
 
 def _trigger(run: DagRunProtocol) -> Trigger:
     """Runs that another DAG or an asset started are manual ones to us: nothing but the schedule is scheduled."""
-    kind = str(getattr(run.run_type, "value", run.run_type))
-    return kind if kind in ("scheduled", "backfill") else "manual"
+    kinds: dict[str, Trigger] = {"scheduled": "scheduled", "backfill": "backfill"}
+    return kinds.get(str(getattr(run.run_type, "value", run.run_type)), "manual")
 
 
 def asked_for(run: DagRunProtocol, now: dt.datetime) -> dt.datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from typing import Any
 
 LINES = 30  # of the end: an error and what led to it
 LOG = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def excerpt(dag_id: str, run_id: str, task_id: str) -> str:
         return ""
 
 
-def _text(line) -> str:
+def _text(line: Any) -> str:
     more = line.model_extra or {}
     text = f"{str(more.get('level', '')).upper():<8}{line.event}"
     errors = more.get("error_detail") or []

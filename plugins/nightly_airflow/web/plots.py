@@ -53,10 +53,10 @@ def timeline(points: Sequence[Point], label: str) -> Markup:
     now = points[-1]
     limit = f", threshold {number(now.threshold)}" if now.threshold is not None else ""
     parts = [_line(LEFT, y(0), WIDTH - RIGHT, y(0), "axis")]
-    limits = [p for p in points if p.threshold is not None]
+    limits = [(x(p), y(p.threshold)) for p in points if p.threshold is not None]
     if limits:
-        path = " ".join(f"{x(p):.1f},{y(p.threshold):.1f}" for p in limits)
-        begin, end = f"{LEFT},{y(limits[0].threshold):.1f}", f"{WIDTH - RIGHT},{y(limits[-1].threshold):.1f}"
+        path = " ".join(f"{across:.1f},{down:.1f}" for across, down in limits)
+        begin, end = f"{LEFT},{limits[0][1]:.1f}", f"{WIDTH - RIGHT},{limits[-1][1]:.1f}"
         parts.append(Markup('<polyline class="limit" points="{} {} {}"/>').format(begin, path, end))
     parts.append(
         Markup('<polyline class="series" points="{}"/>').format(

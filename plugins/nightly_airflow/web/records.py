@@ -106,7 +106,8 @@ class Records:
         """Raises NotFound."""
         folders = _folders(self.places.snapshots / self._known(model))
         folder = next((folder for folder in folders if folder.name == snapshot_id), None)
-        manifest = _read(SnapshotManifest, folder / "manifest.json", problems := []) if folder else None
+        problems: list[str] = []
+        manifest = _read(SnapshotManifest, folder / "manifest.json", problems) if folder else None
         if manifest is None:
             raise NotFound("\n".join(problems) if folder and problems else "That snapshot is not kept any more.")
         return manifest
@@ -115,7 +116,8 @@ class Records:
         """Raises NotFound."""
         paths = (self.places.releases / self._known(model)).glob("[0-9]*.json")
         path = next((path for path in paths if path.stem == version), None)
-        record = _read(ReleaseRecord, path, problems := []) if path else None
+        problems: list[str] = []
+        record = _read(ReleaseRecord, path, problems) if path else None
         if record is None:
             raise NotFound("\n".join(problems) if path else f"{model} never had a version of that number.")
         return record
@@ -181,7 +183,7 @@ def _canaries(releases: Iterable[ReleaseRecord], comparisons: Iterable[Compariso
 
 def _order(record: NightRecord) -> tuple[float, float]:
     planned = record.night.planned_at if record.night else record.verdict.decided_at if record.verdict else None
-    return tuple(time.timestamp() if time else 0.0 for time in (record.as_of, planned))
+    return record.as_of.timestamp() if record.as_of else 0.0, planned.timestamp() if planned else 0.0
 
 
 def _folders(root: Path) -> Iterable[Path]:

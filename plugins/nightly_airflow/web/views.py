@@ -32,7 +32,8 @@ class NightRecord:
     def as_of(self) -> dt.datetime | None:
         """Of a night that was never planned, what its run says; a verdict of an older version does not have that."""
         known = self.night or self.verdict
-        return (known.as_of if known else None) or _date_of(self.name) or (self.verdict and self.verdict.decided_at)
+        decided_at = self.verdict.decided_at if self.verdict else None
+        return (known.as_of if known else None) or _date_of(self.name) or decided_at
 
     @property
     def run_id(self) -> str:
@@ -87,15 +88,21 @@ class Canary:
     @property
     def stable(self) -> int | None:
         """What it is compared with."""
-        return self.comparison.stable if self.comparison else self.release.previous_version
+        if self.comparison:
+            return self.comparison.stable
+        return self.release.previous_version if self.release else None
 
     @property
     def share(self) -> float | None:
-        return self.comparison.share if self.comparison else self.release.canary_share
+        if self.comparison:
+            return self.comparison.share
+        return self.release.canary_share if self.release else None
 
     @property
     def since(self) -> dt.datetime | None:
-        return self.comparison.since if self.comparison else self.release.canary_since
+        if self.comparison:
+            return self.comparison.since
+        return self.release.canary_since if self.release else None
 
     @property
     def looks(self) -> list[Look]:
@@ -176,11 +183,14 @@ class ModelRecord:
     @property
     def last(self) -> NightRecord | None:
         """The night that was decided last, whatever time it is for."""
-        decided = [night for night in self.nights if night.verdict]
-        return max(decided, key=lambda night: night.verdict.decided_at, default=None)
+        decided = {night.verdict.decided_at: night for night in self.nights if night.verdict}
+        return decided[max(decided)] if decided else None
 
 
 def _date_of(name: str) -> dt.datetime | None:
     """The time in a run's id, as its folder is called: scheduled__2016-01-02T03-00-00-00-00."""
     found = RUN_TIME.search(name)
-    return dt.datetime(*map(int, found.groups()), tzinfo=dt.UTC) if found else None
+    if found is None:
+        return None
+    year, month, day, hour, minute = map(int, found.groups())
+    return dt.datetime(year, month, day, hour, minute, tzinfo=dt.UTC)

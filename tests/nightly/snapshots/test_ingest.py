@@ -160,7 +160,7 @@ def test_no_row_in_the_window_is_no_snapshot(bench, content):
     bench.body("a.csv", content)
     ref = bench.ingest()
     assert (ref.rows, ref.snapshot_id, ref.path, ref.created) == (0, "", "", False)
-    assert bench.store.list() == []
+    assert bench.store.manifests() == []
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_too_many_bad_rows_stop_the_run_and_stay(bench):
     assert "(7 rows) the fault is 'number' in trips, e.g. 'one'" in str(error.value)
     assert str(bench.rejected_path) in str(error.value)
     assert len(bench.rejected()) == 10
-    assert bench.store.list() == []
+    assert bench.store.manifests() == []
     assert list(bench.store.folder.iterdir()) == []
     bench.ingest(max_rejected_share=0.1)
 

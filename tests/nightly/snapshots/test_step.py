@@ -96,7 +96,7 @@ def test_retention_spares_what_is_referred_to(places, monkeypatch):
     # 1 released, 2 accepted before, 3 accepted, 4 held, 5 failed, 6 and 7 without a verdict yet
     folder = plan(places, "night 8", utc(2015, 8, 1))
     ids.append(step.run(folder, places)["snapshot_id"])
-    left = {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").list()}
+    left = {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").manifests()}
     assert left == set(ids) - {ids[3], ids[4]}
 
 
@@ -115,13 +115,13 @@ def test_accepted_nights_do_not_keep_snapshots_without_end(places, monkeypatch):
         accepted.save(places.baselines / f"taxi/201503{day:02}-x/baseline.json")
         if day == 2:
             in_production(places, ids[-1], "released")
-        counts.append(len(SnapshotStore(places.snapshots, "taxi").list()))
+        counts.append(len(SnapshotStore(places.snapshots, "taxi").manifests()))
     assert len(set(ids)) == 12 and max(counts) <= 4 + 1 + 1  # production's, and the night's own
-    left = {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").list()}
+    left = {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").manifests()}
     assert {ids[1], *ids[-4:]} <= left
     in_production(places, ids[1], "removed")
     step.run(plan(places, "night 13", utc(2015, 3, 13)), places)
-    assert ids[1] not in {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").list()}
+    assert ids[1] not in {manifest.snapshot_id for manifest in SnapshotStore(places.snapshots, "taxi").manifests()}
 
 
 def test_the_retention_can_be_applied_without_a_night(places, monkeypatch, capsys):
@@ -141,7 +141,7 @@ def test_the_retention_can_be_applied_without_a_night(places, monkeypatch, capsy
     monkeypatch.setattr("nightly.cli.snapshots.load_config", lambda model: config)
     assert main(["prune", "taxi"]) == 0
     assert "removed 0 versions, 2 snapshots and 3 artifacts of taxi; " in capsys.readouterr().out
-    assert len(SnapshotStore(places.snapshots, "taxi").list()) == 1
+    assert len(SnapshotStore(places.snapshots, "taxi").manifests()) == 1
     assert sorted(path.name for path in (root / "examples/examples").iterdir()) == ["3", "4"]
 
 

@@ -57,7 +57,7 @@ def create(store, *batches, id_columns=()):
 def test_a_snapshot_is_listed_found_by_a_prefix_and_verified(store):
     manifest, created = create(store, batch(range(10)))
     assert created
-    assert [found.snapshot_id for found in store.list()] == [manifest.snapshot_id]
+    assert [found.snapshot_id for found in store.manifests()] == [manifest.snapshot_id]
     assert store.get(manifest.snapshot_id[:6]) == manifest
     assert store.verify(manifest.snapshot_id) == manifest
     names = sorted(path.name for path in store.path(manifest.snapshot_id).iterdir())
@@ -142,7 +142,7 @@ def test_what_a_dead_creator_left_is_never_listed_and_later_removed(store):
             (folder / "snapshot").mkdir()
             (folder / "snapshot/manifest.json").write_text("{}")
             os.utime(folder, (0, 0))
-        assert len(store.list()) == 1
+        assert len(store.manifests()) == 1
         create(store, batch([2]))
         assert not dead.exists()
         assert alive.exists()
@@ -187,10 +187,10 @@ def test_damage_is_found_and_the_same_rows_replace_it(store, damage, words, capl
 def test_a_damaged_snapshot_does_not_hide_the_others(store, caplog):
     gone, whole = (create(store, batch([n]))[0] for n in (1, 2))
     (store.path(gone.snapshot_id) / SHARD).unlink()
-    assert store.list() == [whole]
+    assert store.manifests() == [whole]
     assert f"{gone.snapshot_id} is damaged: {SHARD} is missing" in caplog.text
     flip(store.path(whole.snapshot_id) / SHARD)
-    assert store.list() == [whole], "sizes only"
+    assert store.manifests() == [whole], "sizes only"
     manifests, damaged = store.survey(content=True)
     assert (manifests, len(damaged)) == ([], 2)
 
@@ -231,5 +231,5 @@ def test_retention_removes_the_longest_unused_and_never_a_referred_one(store):
         os.utime(store.path(name), (moment, moment))
     create(store, batch([1]))  # used again
     assert sorted(store.retain(2, {ids[0]}, 9, set())) == sorted([ids[2], ids[3], ids[4]])
-    assert {manifest.snapshot_id for manifest in store.list()} == {ids[0], ids[1], ids[5]}
+    assert {manifest.snapshot_id for manifest in store.manifests()} == {ids[0], ids[1], ids[5]}
     assert store.retain(2, {ids[0]}, 9, set()) == []

@@ -23,7 +23,7 @@ from nightly_airflow.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, ML
 TASK = """
 import logging, sys
 from pathlib import Path
-from nightly.hooks.ml import MLHook
+from nightly_airflow.hooks.ml import MLHook
 
 MLHook().run("tests.steps:wait_for_a_file", Path(sys.argv[1]), logging.getLogger())
 """

@@ -187,6 +187,7 @@ class GcsReleases:
 
     @cached_property
     def _machine(self) -> Machine:
+        assert self.store is not None  # only a machine that releases is an owner
         return this_machine(self.store.disk.releases.parent)
 
     def _index(self) -> tuple[Releases, int]:
