@@ -7,14 +7,19 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from nightly.io import variables
 from nightly.io.errors import DamageError, UserError
 
 DAMAGED, USER_ERROR = 1, 2  # exit statuses
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """A command's function: it takes its arguments, by default those of the process, and returns its exit status."""
+
+    def __call__(self, args: Sequence[str] | None = None) -> int: ...
+
 
 log = logging.getLogger("nightly")
 

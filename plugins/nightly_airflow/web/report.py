@@ -1,7 +1,7 @@
 """Write a night as one self-contained HTML file, for mail or archives, or show the thresholds it was judged by:
 
-    bin/report MODEL RUN --out FILE
-    bin/report MODEL RUN --thresholds
+bin/report MODEL RUN --out FILE
+bin/report MODEL RUN --thresholds
 """
 
 from __future__ import annotations
