@@ -28,6 +28,7 @@ from nightly.canary.quarantine import quarantine
 from nightly.canary.report import report
 from nightly.cli.errors import Parser, command
 from nightly.io.paths import Places
+from nightly.io.tables import print_table
 from nightly.models import load_config
 from nightly.records.canary import CanaryRequest
 from nightly.records.release import Rollback
@@ -89,11 +90,17 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _list(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
     production = store.disk.production()
-    print(f"{'version':<12}{'state':<13}{'released (UTC)':<21}{'snapshot':<20}run")
-    for record in reversed(store.disk.records()):
-        state = "production" if record.version == production else record.state
-        row = f"{record.version:<12}{state:<13}{record.released_at:%Y-%m-%d %H:%M:%S}  {record.snapshot_id[:18]:<20}"
-        print(row + record.run_id + (f"  ({record.why})" if record.why else ""))
+    rows = [
+        (
+            str(record.version),
+            "production" if record.version == production else record.state,
+            f"{record.released_at:%Y-%m-%d %H:%M:%S}",
+            record.snapshot_id[:18],
+            record.run_id + (f"  ({record.why})" if record.why else ""),
+        )
+        for record in reversed(store.disk.records())
+    ]
+    print_table(["version", "state", "released (UTC)", "snapshot", "run"], rows)
     return 0
 
 

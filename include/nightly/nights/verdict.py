@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 import textwrap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,52 +73,16 @@ def decide(
     :param run_url: the run in the Airflow UI
     """
 
-    def found(task: str, contract: type[Kind]) -> Kind | None:
-        file = folder / {"plan": "request"}.get(task, task)
-        path = file.with_suffix(".json")
-        return contract.load(path) if states.get(task) == "success" and path.exists() else None
-
-    night = found("plan", Night)
-    snapshot = found("snapshot", SnapshotRef)
-    data, model_gate = found("data_gate", GateResult), found("model_gate", GateResult)
-    review = found("schema_review", SchemaReview)
-    release, not_released = found("release", ReleaseRecord), _not_released(folder, states)
+    records = _Records.read(folder, states)
+    night, snapshot, release = records.night, records.snapshot, records.release
     if production is None:  # nobody has looked; the records say what they know
         released = release.version if release and release.state != "canary" else None
         production = released or (night.production_version if night else None)
     failed_task, error = _first_failure(folder, states, tries or {}, errors or {})
-    reasons = [*(data.reasons if data else []), *(model_gate.reasons if model_gate else [])]
-    stays = "nothing is in production yet"
-    if release:  # a gate was cleared after it
-        stays = f"version {release.version}, which this run released before, is still there"
-    elif production:
-        stays = f"version {production} stays in production"
-
     if failed_task:
         outcome, summary = Outcome.FAILED, f"{failed_task} failed: {_shorten(error)}"
-    elif snapshot and not snapshot.rows and night:
-        outcome = Outcome.NO_DATA
-        summary = f"{snapshot.no_data(night.window_start, window_end(night))}; {stays}"
-    elif data and not data.passed:
-        answered = f"; {review.sentence}" if review and review.decision != "approved" else ""
-        outcome, summary = Outcome.HELD_DATA, f"{headline(causes(data.reasons))}{answered}; {stays}"
-    elif model_gate and not model_gate.passed:
-        outcome, summary = Outcome.HELD_MODEL, f"{headline(causes(model_gate.reasons))}; {stays}"
-    elif release and release.state == "canary":
-        outcome = Outcome.RELEASED
-        share, stays = f"{100 * release.canary_share:g} % of the callers", f"version {release.previous_version} stays"
-        summary = f"version {release.version} of {model} is the canary, for {share}; {stays} in production meanwhile"
-    elif release:
-        outcome, summary = Outcome.RELEASED, f"version {release.version} of {model} is released"
-    elif model_gate and not_released and not_released.withdrawn:
-        outcome, summary = Outcome.HELD_MODEL, f"{not_released.reason}: it is not released again; {stays}"
-        reasons.append(_held_back(not_released))
-    elif model_gate and model_gate.passed and not_released:
-        outcome = Outcome.ACCEPTED
-        summary = f"data and model deserve a release, and {not_released.reason}; {stays}"
-    elif night and not night.release and model_gate and model_gate.passed:
-        outcome = Outcome.ACCEPTED
-        summary = f"data and model deserve a release, and this run was not asked to; {stays}"
+    elif ended := records.ended(production):
+        outcome, summary = ended
     else:
         not_done = (task for task, state in states.items() if state != "success" and task not in REVIEW)
         failed_task = next(not_done, "release")
@@ -129,7 +94,7 @@ def decide(
         run_id=run_id,
         outcome=outcome,
         summary=summary,
-        reasons=reasons,
+        reasons=records.reasons(outcome),
         failed_task=failed_task,
         error=error,
         snapshot_id=snapshot.snapshot_id if snapshot else "",
@@ -143,10 +108,85 @@ def decide(
         override_reason=night.override_reason if night else "",
         schema_version=night.schema_version if night else 0,
         schema_note=night.schema_note if night else "",
-        schema_review=review.sentence if review else "",
+        schema_review=records.review.sentence if records.review else "",
         reused=_reused(folder, states),
         decided_at=utc_now(),
     )
+
+
+@dataclass(frozen=True)
+class _Records:
+    """What the tasks that succeeded have left in the night's folder."""
+
+    night: Night | None
+    snapshot: SnapshotRef | None
+    data_gate: GateResult | None
+    model_gate: GateResult | None
+    review: SchemaReview | None
+    release: ReleaseRecord | None
+    not_released: NotReleased | None
+
+    @classmethod
+    def read(cls, folder: Path, states: Mapping[str, str | None]) -> _Records:
+        def read(task: str, contract: type[Kind], name: str = "") -> Kind | None:
+            path = folder / f"{name or task}.json"
+            return contract.load(path) if states.get(task) == "success" and path.exists() else None
+
+        return cls(
+            night=read("plan", Night, "request"),
+            snapshot=read("snapshot", SnapshotRef),
+            data_gate=read("data_gate", GateResult),
+            model_gate=read("model_gate", GateResult),
+            review=read("schema_review", SchemaReview),
+            release=read("release", ReleaseRecord),
+            not_released=_not_released(folder, states),
+        )
+
+    def ended(self, production: int | None) -> tuple[Outcome, str] | None:
+        """Return how a night that no task broke has ended, with its summary; None where nothing says so."""
+        stays = self._stays(production)
+        return self._held(stays) or self._released() or self._accepted(stays)
+
+    def reasons(self, outcome: Outcome) -> list[Reason]:
+        gates = [*filter(None, (self.data_gate, self.model_gate))]
+        reasons = [reason for gate in gates for reason in gate.reasons]
+        withdrawn = outcome is Outcome.HELD_MODEL and self.model_gate.passed
+        return [*reasons, _held_back(self.not_released)] if withdrawn else reasons
+
+    def _stays(self, production: int | None) -> str:
+        if self.release:  # a gate was cleared after it
+            return f"version {self.release.version}, which this run released before, is still there"
+        return f"version {production} stays in production" if production else "nothing is in production yet"
+
+    def _held(self, stays: str) -> tuple[Outcome, str] | None:
+        night, review = self.night, self.review
+        if night and self.snapshot and not self.snapshot.rows:
+            return Outcome.NO_DATA, f"{self.snapshot.no_data(night.window_start, window_end(night))}; {stays}"
+        if self.data_gate and not self.data_gate.passed:
+            answered = f"; {review.sentence}" if review and review.decision != "approved" else ""
+            return Outcome.HELD_DATA, f"{headline(causes(self.data_gate.reasons))}{answered}; {stays}"
+        if self.model_gate and not self.model_gate.passed:
+            return Outcome.HELD_MODEL, f"{headline(causes(self.model_gate.reasons))}; {stays}"
+        return None
+
+    def _released(self) -> tuple[Outcome, str] | None:
+        if self.release is None:
+            return None
+        version = f"version {self.release.version} of {self.release.model}"
+        if self.release.state != "canary":
+            return Outcome.RELEASED, f"{version} is released"
+        share = f"{100 * self.release.canary_share:g} % of the callers"
+        stays = f"version {self.release.previous_version} stays in production meanwhile"
+        return Outcome.RELEASED, f"{version} is the canary, for {share}; {stays}"
+
+    def _accepted(self, stays: str) -> tuple[Outcome, str] | None:
+        if self.model_gate is None:
+            return None
+        if self.not_released and self.not_released.withdrawn:
+            return Outcome.HELD_MODEL, f"{self.not_released.reason}: it is not released again; {stays}"
+        asked = self.night is None or self.night.release
+        why = self.not_released.reason if self.not_released else "" if asked else "this run was not asked to"
+        return (Outcome.ACCEPTED, f"data and model deserve a release, and {why}; {stays}") if why else None
 
 
 def _not_released(folder: Path, states: Mapping[str, str | None]) -> NotReleased | None:

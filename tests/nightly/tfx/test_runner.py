@@ -17,6 +17,7 @@ from tfx.orchestration import metadata as tfx_metadata
 from nightly.cli import night as nights
 from nightly.io.paths import ROOT, python_path
 from nightly.models import load_config
+from nightly.nights.steps import NODES
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.thresholds import ThresholdsUsed
@@ -181,7 +182,11 @@ def test_the_same_pipeline_runs_under_tfxs_local_runner_and_releases(folder, pla
     night = Night.load(folder / "request.json").model_copy(update={"run_id": "local", "release": True})
     night.save(night.folder(places) / "request.json")
     SnapshotRef.load(folder / "snapshot.json").save(night.folder(places) / "snapshot.json")
-    tfx.orchestration.LocalDagRunner().run(create_pipeline(read_inputs(night, places)))
+    pipeline = create_pipeline(read_inputs(night, places))
+    assert {node.id for node in pipeline.components} == set(NODES)
+    order = [(before.id, node.id) for node in pipeline.components for before in node.upstream_nodes]
+    assert all(NODES.index(before) < NODES.index(after) for before, after in order)
+    tfx.orchestration.LocalDagRunner().run(pipeline)
     record = ReleaseRecord.load(night.folder(places) / "release.json")
     assert record.metrics["auc"] > load_config("taxi").model_gate.metrics["auc"].floor
     ReleaseStore(places.serving, places.releases, "taxi").disk.verify(record.version)
