@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks import report
 from nightly.io.code import code_version
-from nightly.io.paths import ROOT, Places, python_path
+from nightly.io.paths import ROOT, Paths, python_path
 
 NAMES = (
     "night",
@@ -105,7 +105,7 @@ def run(name: str, copy: Path, folder: Path, code: str, *, quick: bool) -> dict 
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment |= {"PYTHONPATH": python_path(copy), "PYTHONUNBUFFERED": "1", "NIGHTLY_CODE_VERSION": code}
     environment |= {"NIGHTLY_VAR": str(folder / "var"), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    python = Places.from_environment().ml_python
+    python = Paths.from_environment().ml_python
     command = [python, "-m", f"benchmarks.{name}", folder, result, *(["--quick"] if quick else [])]
     done = subprocess.run(command, cwd=copy, env=environment)
     return json.loads(result.read_text()) if done.returncode == 0 else None

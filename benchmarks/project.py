@@ -15,7 +15,7 @@ from typing import Any
 
 from local.airflow import LocalAirflow
 from local.serving import ModelServer
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.verdict import Verdict
 
 DAG = "complaints_retrain"
@@ -26,8 +26,8 @@ POLL_SECONDS = 0.1
 class Project:
     """One running Airflow, whose nights read complaints from one file."""
 
-    def __init__(self, airflow: LocalAirflow, places: Places, source: Path) -> None:
-        self.airflow, self.places, self.source = airflow, places, source
+    def __init__(self, airflow: LocalAirflow, paths: Paths, source: Path) -> None:
+        self.airflow, self.paths, self.source = airflow, paths, source
 
     def trigger(self, dag: str, **conf: Any) -> str:
         """Start a manual run, as from the UI's button; its id."""
@@ -47,14 +47,14 @@ class Project:
     def night(self, dag: str, **conf: Any) -> dict[str, Any]:
         """One night from the trigger to the end of its run: seconds, outcome, tasks, and the largest process."""
         began = dt.datetime.now(dt.UTC)
-        with Peak(self.places) as peak:
+        with Peak(self.paths) as peak:
             run = self.wait(dag, self.trigger(dag, **conf))
         ended = dt.datetime.fromisoformat(run["end_date"])
         return {"seconds": (ended - began).total_seconds(), "peak_mb": peak.mb, **self.story(dag, run["dag_run_id"])}
 
     def story(self, dag: str, run_id: str) -> dict[str, Any]:
         """A night's outcome and its tasks' seconds."""
-        verdict = Verdict.load(self.places.night(dag.removesuffix("_retrain"), run_id) / "verdict.json")
+        verdict = Verdict.load(self.paths.night(dag.removesuffix("_retrain"), run_id) / "verdict.json")
         path = f"dags/{dag}/dagRuns/{run_id}/taskInstances"
         tasks = self.airflow.api("get", path, params={"limit": 100})["task_instances"]
         seconds = {task["task_id"]: round(task["duration"] or 0, 2) for task in tasks}
@@ -71,22 +71,22 @@ def project(folder: Path) -> Iterator[Project]:
         "AIRFLOW_CONN_COMPLAINTS_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(source)}}),
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # the nights that are asked for and no other
     }
-    places = Places.from_environment(environment)
+    paths = Paths.from_environment(environment)
     with (
-        ModelServer.of_releases(places, var / "serving.log").running() as server,
+        ModelServer.of_releases(paths, var / "serving.log").running() as server,
         LocalAirflow(var / "airflow", environment | server.environment).running() as airflow,
     ):
         try:
             for dag in airflow.api("get", "dags")["dags"]:
                 airflow.api("patch", f"dags/{dag['dag_id']}", json={"is_paused": False})
-            yield Project(airflow, places, source)
+            yield Project(airflow, paths, source)
         finally:
-            end_hosts(places)
+            end_hosts(paths)
 
 
-def end_hosts(places: Places) -> None:
-    """End the warm hosts that were started under `places`, and wait until they have gone."""
-    for path in (places.run / "host").glob("*.sock"):
+def end_hosts(paths: Paths) -> None:
+    """End the warm hosts that were started under `paths`, and wait until they have gone."""
+    for path in (paths.run / "host").glob("*.sock"):
         with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
             folder = os.open(path.parent, os.O_RDONLY)  # a socket's path is at most 107 characters
             client.connect(f"/proc/self/fd/{folder}/{path.name}")
@@ -103,8 +103,8 @@ def end_hosts(places: Places) -> None:
 class Peak:
     """The largest resident set that any process of a project reaches, by the operating system (VmHWM)."""
 
-    def __init__(self, places: Places) -> None:
-        self._mark = f"NIGHTLY_VAR={places.var}".encode()
+    def __init__(self, paths: Paths) -> None:
+        self._mark = f"NIGHTLY_VAR={paths.var}".encode()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._ours: dict[str, bool] = {}

@@ -30,8 +30,8 @@ def write(results: dict[str, Any], document: Path = DOCUMENT) -> None:
     for name, content in parts.items():
         begin, end = f"<!-- {name}: written by `make bench` -->", f"<!-- /{name} -->"
         pattern = re.escape(begin) + ".*?" + re.escape(end)
-        text, places = re.subn(pattern, lambda _, c=f"{begin}\n{content}\n{end}": c, text, count=1, flags=re.DOTALL)
-        if not places:
+        text, paths = re.subn(pattern, lambda _, c=f"{begin}\n{content}\n{end}": c, text, count=1, flags=re.DOTALL)
+        if not paths:
             raise ValueError(f"{document} has no place for {name!r}: add the lines {begin!r} and {end!r}")
     document.write_text(text)
 

@@ -84,11 +84,11 @@ def rank_difference(one: Any, other: Any) -> float:
     """
     found = [0.0]
     for mine, its in zip(one.histograms, other.histograms, strict=True):
-        places, shares = zip(_cumulative(mine), _cumulative(its), strict=True)
-        everywhere = np.concatenate(places)
-        at = [np.interp(everywhere, *side) for side in zip(places, shares, strict=True)]
+        paths, shares = zip(_cumulative(mine), _cumulative(its), strict=True)
+        everywhere = np.concatenate(paths)
+        at = [np.interp(everywhere, *side) for side in zip(paths, shares, strict=True)]
         found.append(float(np.max(np.abs(at[0] - at[1]))))
-        medians = np.interp([one.median, other.median], places[1], shares[1])
+        medians = np.interp([one.median, other.median], paths[1], shares[1])
         found.append(float(abs(medians[0] - medians[1])))
     return max(found)
 

@@ -102,11 +102,11 @@ def _servers(model: Path, folder: Path) -> Iterator[dict[str, Callable]]:
     """By the name of each side: what connects a client to it, given all requests."""
     (folder / "models/complaints").mkdir(parents=True)
     (folder / "models/complaints" / VERSION).symlink_to(model)
-    places = steps.places_of(folder)
+    paths = steps.places_of(folder)
     flags = {"model_name": "complaints", "model_base_path": folder / "models/complaints"}
     batching = {"enable_batching": "true", "batching_parameters_file": ROOT / "server/nightly_server/batching.config"}
-    plain = ModelServer(places, folder / "server.log", **flags)
-    batched = ModelServer(places, folder / "batching.log", **flags, **batching)
+    plain = ModelServer(paths, folder / "server.log", **flags)
+    batched = ModelServer(paths, folder / "batching.log", **flags, **batching)
     with plain.running(), batched.running(), _flask(model, folder / "flask.log") as flask:
         yield {
             "Flask": lambda requests: _http(flask, "/predict", requests),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.common import Goal, Result, interleaved, main, say, spread
 from benchmarks.project import end_hosts
-from nightly.io.paths import ROOT, Places
+from nightly.io.paths import ROOT, Paths
 
 ROUNDS, QUICK_ROUNDS = 5, 1
 STEP = "benchmarks.start:when"
@@ -18,7 +18,7 @@ STEP = "benchmarks.start:when"
 COLD = "from nightly.tfx import runner; from nightly.runtime import worker; import time; print(time.time())"
 
 
-def when(night_folder: Path, places: Places) -> dict[str, float]:
+def when(night_folder: Path, paths: Paths) -> dict[str, float]:
     """The step that is started: it has what a node needs, and says when it is there."""
     from nightly.tfx import runner  # noqa: F401
 
@@ -29,11 +29,11 @@ def run(quick: bool, folder: Path) -> Result:
     sys.path.insert(0, str(ROOT / "plugins"))
     from nightly_airflow.hooks.ml import MLHook
 
-    places, log = Places.from_environment(), logging.getLogger("start")
+    paths, log = Paths.from_environment(), logging.getLogger("start")
 
     def warm(_: int) -> float:
         began = time.time()
-        return MLHook(places=places).run(STEP, folder, log)["there"] - began
+        return MLHook(paths=paths).run(STEP, folder, log)["there"] - began
 
     def cold(_: int) -> float:
         began = time.time()
@@ -45,7 +45,7 @@ def run(quick: bool, folder: Path) -> Result:
         say("the first, which starts the host: %.1f s", first)
         found = interleaved(QUICK_ROUNDS if quick else ROUNDS, warm=warm, cold=cold)
     finally:
-        end_hosts(places)
+        end_hosts(paths)
     table = [
         {"started": "in a process of its own", "seconds": spread(found["cold"], 2)},
         {"started": "the first, with the warm host", "seconds": f"{first:.2f} (1 run)"},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import complaints
 from benchmarks.common import Measured, forked
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import load_config, window_end
 from nightly.nights.steps import DATA_STEPS
 from nightly.records.night import Night, utc_now
@@ -18,7 +18,7 @@ TO_DATA_GATE = DATA_STEPS[1:]
 
 def planned(folder: Path, rows: int, steps: int, model: str = "complaints") -> Night:
     """A night over `rows` new complaints, planned and downloaded under `folder`."""
-    places, config = places_of(folder), load_config(model)
+    paths, config = places_of(folder), load_config(model)
     source = folder / "source" / "complaints.csv"
     if not source.exists():
         forked(lambda: complaints.write(source, rows, seed=rows, last_day=complaints.FIRST_DAY))
@@ -34,21 +34,21 @@ def planned(folder: Path, rows: int, steps: int, model: str = "complaints") -> N
         code_version="",
         planned_at=utc_now(),
     )
-    night.save(night.folder(places) / "request.json")
+    night.save(night.folder(paths) / "request.json")
     download = fetch(
         config.source,
         address=str(source),
         headers=None,
         window_start=night.window_start,
         window_end=window_end(night),
-        folder=places.downloads,
+        folder=paths.downloads,
     )
-    download.save(night.folder(places) / "download.json")
+    download.save(night.folder(paths) / "download.json")
     return night
 
 
-def places_of(folder: Path) -> Places:
-    return Places.from_environment({"NIGHTLY_VAR": str(folder / "var")})
+def places_of(folder: Path) -> Paths:
+    return Paths.from_environment({"NIGHTLY_VAR": str(folder / "var")})
 
 
 def run(folder: Path, night: Night, names: Iterable[str]) -> dict[str, Measured]:
@@ -60,5 +60,5 @@ def _step(name: str, folder: Path, night: Night) -> object:
     from nightly.runtime import worker
 
     worker.set_up_logging()
-    places = places_of(folder)
-    return worker.step_function(name)(night.folder(places), places)
+    paths = places_of(folder)
+    return worker.step_function(name)(night.folder(paths), paths)

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from local.airflow import LocalAirflow
 from local.serving import ModelServer
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.io.polling import poll
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.release import ReleaseRecord
@@ -59,15 +59,15 @@ STORY = (
 
 def main() -> int:
     began = time.monotonic()
-    home = Places.from_environment().var / "demo"
+    home = Paths.from_environment().var / "demo"
     shutil.rmtree(home, ignore_errors=True)
-    places = Places.from_environment()
-    trips = next((places.ml_python.parent.parent / "lib").glob(f"python3*/site-packages/{TRIPS}"))
+    paths = Paths.from_environment()
+    trips = next((paths.ml_python.parent.parent / "lib").glob(f"python3*/site-packages/{TRIPS}"))
     source = home / "source" / "trips.csv"
     source.parent.mkdir(parents=True)
     environment = {
         "NIGHTLY_VAR": str(home),
-        "NIGHTLY_RUN": str(places.run),  # the warm host of every other run on this machine serves here too
+        "NIGHTLY_RUN": str(paths.run),  # the warm host of every other run on this machine serves here too
         "AIRFLOW_CONN_TAXI_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(source)}}),
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # the nights of the story and no other
     }
@@ -142,14 +142,14 @@ def _days(chapter: Chapter) -> list[str]:
 
 
 def _night(run: dict[str, Any], home: Path) -> dict[str, Any]:
-    places = _places(home)
-    path = places.night("taxi", run["dag_run_id"]) / "verdict.json"
+    paths = _places(home)
+    path = paths.night("taxi", run["dag_run_id"]) / "verdict.json"
     verdict = Verdict.load(path).model_dump(mode="json") if path.exists() else None
     return {"date": run["logical_date"][:10], "state": run["state"], "seconds": run["duration"], "verdict": verdict}
 
 
-def _places(home: Path) -> Places:
-    return Places.from_environment({**os.environ, "NIGHTLY_VAR": str(home)})
+def _places(home: Path) -> Paths:
+    return Paths.from_environment({**os.environ, "NIGHTLY_VAR": str(home)})
 
 
 def _as_it_should(nights: list[dict[str, Any]]) -> bool:

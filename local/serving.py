@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from local.child import Child
-from nightly.io.paths import Places, python_path
+from nightly.io.paths import Paths, python_path
 from nightly.serving import address, server_files
 
 START_SECONDS = 600  # on a starved machine; one that ends is not waited for
@@ -23,8 +23,8 @@ class ModelServerDidNotStart(Exception):
 class ModelServer:
     """`python -m nightly_server` with the given flags, on free ports unless they say otherwise."""
 
-    def __init__(self, places: Places, log: Path, **flags: object) -> None:
-        self.places = places
+    def __init__(self, paths: Paths, log: Path, **flags: object) -> None:
+        self.paths = paths
         self.log = log
         self.flags = {"port": 0, "rest_api_port": 0, **flags}
         self.grpc = self.rest = ""  # host:port, once it is running
@@ -32,11 +32,11 @@ class ModelServer:
         self._child: Child | None = None
 
     @classmethod
-    def of_releases(cls, places: Places, log: Path, **flags: object) -> ModelServer:
+    def of_releases(cls, paths: Paths, log: Path, **flags: object) -> ModelServer:
         """A server of everything that is released into the serving volume, with the project's own settings."""
-        models, batching, monitoring = server_files.write(places, str(places.serving))
+        models, batching, monitoring = server_files.write(paths, str(paths.serving))
         server = cls(
-            places,
+            paths,
             log,
             model_config_file=models,
             allow_version_labels_for_unavailable_models="true",
@@ -69,7 +69,7 @@ class ModelServer:
     def start(self) -> None:
         """Start it and wait for the line that tells its ports."""
         self.log.unlink(missing_ok=True)
-        command = [str(self.places.ml_python), "-m", "nightly_server"]
+        command = [str(self.paths.ml_python), "-m", "nightly_server"]
         command += [f"--{name}={value}" for name, value in self.flags.items()]
         environment = {**os.environ, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
         self._child = Child(command, self.log, environment)
@@ -80,14 +80,14 @@ class ModelServer:
             raise ModelServerDidNotStart(f"the model server did not start; {self.log} ends:\n{tail}")
         self.grpc, self.rest = ready.groups()
         if self._of_releases:  # commands in other shells must find it
-            address.record(self.places, self._address)
+            address.record(self.paths, self._address)
 
     def stop(self) -> None:
         if self._of_releases and self.rest:
-            address.forget(self.places, self._address)
+            address.forget(self.paths, self._address)
         if self._child is not None:
             self._child.stop()
 
     @property
     def _address(self) -> address.ServerAddress:
-        return address.ServerAddress(rest=self.rest, grpc=self.grpc, base_path=str(self.places.serving))
+        return address.ServerAddress(rest=self.rest, grpc=self.grpc, base_path=str(self.paths.serving))

@@ -9,7 +9,7 @@ import sys
 from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
 from local.serving import ModelServer, ModelServerDidNotStart
 from nightly.cli.arguments import port
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,13 +21,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     chosen = parser().parse_args().port or free_port(preferred=8080)
-    places = Places.from_environment()
+    paths = Paths.from_environment()
     ports = {"port": free_port(preferred=8500), "rest_api_port": free_port(preferred=8501)}
     print("starting the model server and Airflow …", flush=True)
     try:
         with (
-            ModelServer.of_releases(places, places.var / "serving.log", **ports).running() as server,
-            LocalAirflow(places.var / "airflow", server.environment, chosen).running() as airflow,
+            ModelServer.of_releases(paths, paths.var / "serving.log", **ports).running() as server,
+            LocalAirflow(paths.var / "airflow", server.environment, chosen).running() as airflow,
         ):
             print(f"\n  Airflow        {airflow.url}\n  log in         admin / {airflow.password}")
             print(f"  model server   REST {server.rest}, gRPC {server.grpc}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nightly.io.atomic import sync_path
 from nightly.io.owned import owned_folder, remove_abandoned
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.baseline import Baseline, Control
 from nightly.records.config import ControlName
 from nightly.records.night import Night
@@ -16,12 +16,12 @@ SAME_WEEKDAY_WEEKS = range(4, 9)  # far enough for a slow drift to show, near en
 SAME_SEASON_DAYS = (364, 15)  # 52 weeks, and how far from it
 
 
-def controls_of(places: Places, night: Night, wanted: dict[ControlName, float]) -> list[Control]:
+def controls_of(paths: Paths, night: Night, wanted: dict[ControlName, float]) -> list[Control]:
     """Each control that the night's config names, found among what was accepted for earlier as-of times."""
-    earlier = _earlier(places.baselines, night)
+    earlier = _earlier(paths.baselines, night)
     found = []
     for name, factor in wanted.items():
-        pair, missing = _FINDERS[name](earlier, night, places)
+        pair, missing = _FINDERS[name](earlier, night, paths)
         if pair is None:
             found.append(Control(name=name, factor=factor, missing=missing))
         else:
@@ -45,15 +45,15 @@ def _earlier(root: Path, night: Night) -> list[tuple[Baseline, Path]]:
 Found = tuple[tuple[Baseline, Path] | None, str]
 
 
-def _last_accepted(earlier: list[tuple[Baseline, Path]], night: Night, places: Places) -> Found:
+def _last_accepted(earlier: list[tuple[Baseline, Path]], night: Night, paths: Paths) -> Found:
     return (earlier[-1] if earlier else None), "no snapshot from before this night has been accepted yet"
 
 
-def _production(earlier: list[tuple[Baseline, Path]], night: Night, places: Places) -> Found:
+def _production(earlier: list[tuple[Baseline, Path]], night: Night, paths: Paths) -> Found:
     if night.in_production is None:
         return None, "no model is in production yet"
     try:
-        record = ReleaseRecord.load(places.releases / night.model / f"{night.in_production}.json")
+        record = ReleaseRecord.load(paths.releases / night.model / f"{night.in_production}.json")
     except FileNotFoundError:
         return None, f"version {night.in_production} in production has no release record"
     same_run = [pair for pair in earlier if pair[0].run_id == record.run_id]
@@ -62,14 +62,14 @@ def _production(earlier: list[tuple[Baseline, Path]], night: Night, places: Plac
     return (matching[-1] if matching else None), why
 
 
-def _same_weekday(earlier: list[tuple[Baseline, Path]], night: Night, places: Places) -> Found:
+def _same_weekday(earlier: list[tuple[Baseline, Path]], night: Night, paths: Paths) -> Found:
     wanted = {7 * weeks for weeks in SAME_WEEKDAY_WEEKS}
     matching = [pair for pair in earlier if _days_before(pair[0], night) in wanted]
     weeks = f"{SAME_WEEKDAY_WEEKS[0]} to {SAME_WEEKDAY_WEEKS[-1]} weeks before"
     return (matching[-1] if matching else None), f"no snapshot of the same weekday has been accepted {weeks}"
 
 
-def _same_season(earlier: list[tuple[Baseline, Path]], night: Night, places: Places) -> Found:
+def _same_season(earlier: list[tuple[Baseline, Path]], night: Night, paths: Paths) -> Found:
     year, room = SAME_SEASON_DAYS
     near = [pair for pair in earlier if abs(_days_before(pair[0], night) - year) <= room]
     nearest = min(near, key=lambda pair: abs(_days_before(pair[0], night) - year), default=None)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from nightly.io.locks import locked
-from nightly.io.paths import ROOT, Places, python_path
+from nightly.io.paths import ROOT, Paths, python_path
 from nightly.io.polling import poll
 from nightly.io.processes import start
 from nightly.models import model_names
@@ -85,15 +85,15 @@ def give_verdict(run: DagRun, session: Session) -> None:
     from nightly_airflow.operators.plan import asked_for
     from nightly_airflow.operators.verdict import needs_notice, notify
 
-    model, places = run.dag_id.removesuffix(DAG_SUFFIX), Places.from_environment()
-    folder = places.night(model, run.run_id)
+    model, paths = run.dag_id.removesuffix(DAG_SUFFIX), Paths.from_environment()
+    folder = paths.night(model, run.run_id)
     tasks = {instance.task_id: instance for instance in run.get_task_instances(session=session)}
     order = [task for task in TASKS if task in tasks and task != VERDICT]
     errors = session.scalars(XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id, key=ERROR_KEY))
     verdict = judge(
         model,
         run.run_id,
-        places,
+        paths,
         {task: tasks[task].state for task in order},
         tries={task: tasks[task].max_tries + 1 for task in order},
         errors={error.task_id: XComModel.deserialize_value(error) for error in errors},
@@ -130,7 +130,7 @@ def give_all() -> bool:
 def main() -> int:
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"  # connections come from the database, as in the scheduler
     logging.basicConfig(level=logging.INFO)
-    with locked(Places.from_environment().run / "missing_verdicts.lock"):  # one process at a time gives a verdict
+    with locked(Paths.from_environment().run / "missing_verdicts.lock"):  # one process at a time gives a verdict
         return 0 if poll(give_all, tries=TRIES, every=1) else 1
 
 

@@ -97,7 +97,7 @@ class Campaign:
         self.report = report
         self.dice = Random(self.settings.seed)
         self.ledger = Ledger()
-        self.watcher = Watcher(world.places, MODEL, self.ledger)
+        self.watcher = Watcher(world.paths, MODEL, self.ledger)
         self.asker = Asker(world.grpc, self.watcher)
         self.invariants = Invariants(world, self.watcher, self.asker, self.ledger)
         self._began = time.monotonic()
@@ -255,7 +255,7 @@ class Campaign:
     def _ended(self, run_id: str, ordinary: bool, began: float) -> NightResult:
         seconds = round(time.monotonic() - began, 1)
         try:
-            verdict = Verdict.load(self.world.places.night(MODEL, run_id) / "verdict.json")
+            verdict = Verdict.load(self.world.paths.night(MODEL, run_id) / "verdict.json")
             outcome, summary = verdict.outcome.value, verdict.summary
         except (OSError, ContractError) as error:
             outcome, summary = "no verdict", str(error)

@@ -38,7 +38,7 @@ def _fill(folder: Path) -> Path:
 
 
 def _full_disk(strike: Strike) -> str:
-    ballast = _fill(strike.world.places.var)
+    ballast = _fill(strike.world.paths.var)
     try:
         seconds = strike.wait(10, 40)
     finally:
@@ -69,7 +69,7 @@ def _slow_disk(strike: Strike) -> str:
 
 
 def _night(strike: Strike) -> Path:
-    return strike.world.places.night(MODEL, strike.run_id)
+    return strike.world.paths.night(MODEL, strike.run_id)
 
 
 def _snapshot(strike: Strike) -> list[Path]:
@@ -86,7 +86,7 @@ def _artifact(output: str, pattern: str) -> Callable[[Strike], list[Path]]:
         request = _night(strike) / "request.json"
         if not request.exists():
             return []
-        made = [(path.stat().st_mtime, path) for path in (strike.world.places.pipeline / MODEL / output).glob("*/")]
+        made = [(path.stat().st_mtime, path) for path in (strike.world.paths.pipeline / MODEL / output).glob("*/")]
         _, newest = max((entry for entry in made if entry[0] > request.stat().st_mtime), default=(0, None))
         return [path for path in newest.rglob(pattern) if path.is_file()] if newest else []
 
@@ -94,9 +94,9 @@ def _artifact(output: str, pattern: str) -> Callable[[Strike], list[Path]]:
 
 
 def _production(strike: Strike) -> list[Path]:
-    places = strike.world.places
-    version = ReleaseStore(places.serving, places.releases, MODEL).disk.production()
-    folder = places.serving / MODEL / str(version)
+    paths = strike.world.paths
+    version = ReleaseStore(paths.serving, paths.releases, MODEL).disk.production()
+    folder = paths.serving / MODEL / str(version)
     return [path for path in folder.rglob("*") if path.is_file()] if version else []
 
 
@@ -131,7 +131,7 @@ def _note_damage(kind: str, path: Path, strike: Strike) -> None:
     if kind == "snapshot":
         strike.ledger.damaged_snapshots[path.parent.name] = time.time()
     if kind == "production model":
-        relative = path.relative_to(strike.world.places.serving / MODEL)
+        relative = path.relative_to(strike.world.paths.serving / MODEL)
         strike.ledger.damaged_versions.add(int(relative.parts[0]))
 
 

@@ -101,7 +101,7 @@ def _jump(strike: Strike) -> str:
 
 
 def _store(strike: Strike) -> ReleaseStore:
-    return ReleaseStore(strike.world.places.serving, strike.world.places.releases, MODEL)
+    return ReleaseStore(strike.world.paths.serving, strike.world.paths.releases, MODEL)
 
 
 def _canary(strike: Strike) -> ReleaseRecord | None:

@@ -43,7 +43,7 @@ class Invariants:
 
     @property
     def store(self) -> ReleaseStore:
-        return ReleaseStore(self.world.places.serving, self.world.places.releases, MODEL)
+        return ReleaseStore(self.world.paths.serving, self.world.paths.releases, MODEL)
 
     # --- seen all the time
 
@@ -67,7 +67,7 @@ class Invariants:
     def verdicts_agree(self, run_ids: list[str]) -> Iterator[str]:
         """Every run has a verdict that agrees with Airflow, the disk and the records."""
         for run_id in run_ids:
-            path = self.world.places.night(MODEL, run_id) / "verdict.json"
+            path = self.world.paths.night(MODEL, run_id) / "verdict.json"
             try:
                 verdict = Verdict.load(path)
             except (OSError, ContractError) as error:
@@ -122,7 +122,7 @@ class Invariants:
 
     def snapshots_verify(self) -> Iterator[str]:
         """Every snapshot is what its manifest says, but for those that a fault damaged and no night used since."""
-        for path in (self.world.places.snapshots / MODEL).glob("[!.]*/manifest.json"):
+        for path in (self.world.paths.snapshots / MODEL).glob("[!.]*/manifest.json"):
             if wrong := "; ".join(_damage(path)):
                 name = path.parent.name
                 if name not in self.ledger.damaged_snapshots:
@@ -133,7 +133,7 @@ class Invariants:
     def _planned_later(self, snapshot: str, moment: float) -> Iterator[str]:
         """The runs that were planned after a moment, in Unix seconds, and have released a model of a snapshot."""
         for record in self.store.disk.records():
-            request = self.world.places.night(MODEL, record.run_id) / "request.json"
+            request = self.world.paths.night(MODEL, record.run_id) / "request.json"
             if record.snapshot_id == snapshot and Night.load(request).planned_at.timestamp() > moment:
                 yield record.run_id
 
@@ -159,7 +159,7 @@ class Invariants:
                 yield f"{name} is left over"
 
     def _leftovers(self) -> Iterator[Path]:
-        var, temporary = self.world.places.var, self.world.temporary
+        var, temporary = self.world.paths.var, self.world.temporary
         for pattern in (*LEFTOVERS["var"], *LEFTOVERS["more"]):
             yield from var.glob(pattern)
         for pattern in LEFTOVERS["tmp"]:

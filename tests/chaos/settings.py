@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Settings:
     postgresql: bool = dataclasses.field(default=False, metadata={"help": "both databases are PostgreSQL's"})
     no_clock: bool = dataclasses.field(default=False, metadata={"help": "no clock jumps: nothing is fetched"})
     home: Path = dataclasses.field(
-        default=Places.from_environment().var / "chaos", metadata={"help": "a folder for it all; emptied first"}
+        default=Paths.from_environment().var / "chaos", metadata={"help": "a folder for it all; emptied first"}
     )
 
     @classmethod

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from nightly.io.files import hash_files
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.golden import GOLDEN, Golden, GoldenExample
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
@@ -30,16 +30,16 @@ class Volume:
     """A serving volume and its records, without a server."""
 
     def __init__(self, var):
-        self.places = Places.from_environment({"NIGHTLY_VAR": str(var)})
+        self.paths = Paths.from_environment({"NIGHTLY_VAR": str(var)})
         self.temporary = var / "tmp"
         self.database = None
         self.states = {}
-        self.watcher = Watcher(self.places, "taxi", Ledger())
+        self.watcher = Watcher(self.paths, "taxi", Ledger())
         self.asker = Asker("127.0.0.1:1", self.watcher)
         self.invariants = Invariants(self, self.watcher, self.asker, self.watcher.ledger)
 
     def release(self, version, run_id="night", state="released", probability=0.5):
-        folder = self.places.serving / "taxi" / str(version)
+        folder = self.paths.serving / "taxi" / str(version)
         example = GoldenExample(example_base64=base64.b64encode(b"x").decode(), features={}, probability=probability)
         Golden(model="taxi", examples=[example]).save(folder / GOLDEN)
         (folder / "saved_model.pb").write_text(f"{version}")
@@ -57,17 +57,17 @@ class Volume:
             previous_version=None,
             released_at=NOW,
         )
-        record.save(self.places.releases / "taxi" / f"{version}.json")
+        record.save(self.paths.releases / "taxi" / f"{version}.json")
         return folder
 
     def look(self, version):
-        self.watcher._look(version, self.places.serving / "taxi" / str(version))
+        self.watcher._look(version, self.paths.serving / "taxi" / str(version))
 
     def verdict(self, run_id, outcome, version=None, state="success"):
         verdict = Verdict(
             model="taxi", run_id=run_id, outcome=outcome, summary="", reasons=[], version=version, decided_at=NOW
         )
-        verdict.save(self.places.night("taxi", run_id) / "verdict.json")
+        verdict.save(self.paths.night("taxi", run_id) / "verdict.json")
         self.states[run_id] = {"state": state, "note": f"**{outcome.value}**"}
 
     def api(self, method, path):
@@ -108,7 +108,7 @@ def test_a_version_of_damaged_files_is_one(volume):
 
 def test_a_version_without_a_record_is_one(volume):
     volume.release(1700000000)
-    shutil.rmtree(volume.places.releases)
+    shutil.rmtree(volume.paths.releases)
     volume.look(1700000000)
     assert "without a record" in volume.watcher.violations[0]
 
@@ -162,7 +162,7 @@ def test_a_verdict_must_be_there_and_agree(volume):
 
 
 def test_what_stays_for_a_second_night_is_left_over(volume):
-    (volume.places.snapshots / "taxi/.building-x").mkdir(parents=True)
+    (volume.paths.snapshots / "taxi/.building-x").mkdir(parents=True)
     found = [list(volume.invariants.nothing_is_left()) for _ in range(LEFT_FOR_NIGHTS + 1)]
     assert [len(each) for each in found] == [0] * (LEFT_FOR_NIGHTS - 1) + [1, 0]
 
@@ -194,7 +194,7 @@ def test_a_seed_gives_the_same_faults_each_about_as_often_as_any_other(tmp_path)
     possible = {name for name, fault in FAULTS.items() if fault.needs != "postgresql"}
 
     def planned(seed):
-        world = SimpleNamespace(settings=Settings(seed=seed), places=None, grpc="", has_small_disk=True, no_clock="")
+        world = SimpleNamespace(settings=Settings(seed=seed), paths=None, grpc="", has_small_disk=True, no_clock="")
         campaign = Campaign(world, Report("", "", ""))
         campaign.report.nights = [NightResult("n1", True, "RELEASED", 40.0, "")]
         return [campaign._plan() for _ in range(200)]

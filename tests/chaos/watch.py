@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nightly.io.files import hash_files
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.base import ContractError
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.release import ReleaseRecord
@@ -31,7 +31,7 @@ QUIET_SECONDS = 60.0  # after a server has been away: it loads its versions, and
 class Watcher(threading.Thread):
     """Looks every 10 ms which versions the serving volume has, and checks each the moment that it is first seen."""
 
-    places: Places
+    paths: Paths
     model: str
     ledger: Ledger
     seen: dict[int, ReleaseRecord] = field(default_factory=dict)  # version -> its record at first sight
@@ -45,7 +45,7 @@ class Watcher(threading.Thread):
     __hash__ = threading.Thread.__hash__
 
     def run(self) -> None:
-        folder = self.places.serving / self.model
+        folder = self.paths.serving / self.model
         while not self.over.wait(SCAN_SECONDS):
             with contextlib.suppress(OSError):
                 for path in folder.iterdir():
@@ -54,7 +54,7 @@ class Watcher(threading.Thread):
 
     def _look(self, version: int, path: Path) -> None:
         try:
-            record = ReleaseRecord.load(self.places.releases / self.model / f"{version}.json")
+            record = ReleaseRecord.load(self.paths.releases / self.model / f"{version}.json")
             files = hash_files(path)
         except (OSError, ContractError) as error:
             if path.exists():
@@ -141,7 +141,7 @@ class Asker(threading.Thread):
             self.violations.append(f"version {self.version} answered as another would: {apart:.6f} apart")
 
     def _must_not_be_withdrawn(self, version: int | None) -> None:
-        path = self.watcher.places.releases / self.watcher.model / f"{version}.json"
+        path = self.watcher.paths.releases / self.watcher.model / f"{version}.json"
         try:
             state = ReleaseRecord.load(path).state
         except (OSError, ContractError):

@@ -25,7 +25,7 @@ import requests
 
 from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
 from local.serving import ModelServer
-from nightly.io.paths import ROOT, Places
+from nightly.io.paths import ROOT, Paths
 from nightly.serving import address
 from tests.chaos import processes
 from tests.chaos.clock import Clock, NoClock
@@ -69,10 +69,10 @@ class World(LocalAirflow):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = settings.home.resolve()
-        self.places = Places.from_environment({"NIGHTLY_VAR": str(self.folder / "var")})
+        self.paths = Paths.from_environment({"NIGHTLY_VAR": str(self.folder / "var")})
         self.temporary = self.folder / "tmp"
         self.logs = self.folder / "logs"
-        for folder in (self.places.var, self.temporary, self.logs, self.folder / "airflow"):
+        for folder in (self.paths.var, self.temporary, self.logs, self.folder / "airflow"):
             folder.mkdir(parents=True, exist_ok=True)
         self.has_small_disk = self._mount_small_disk()
         self.clock, self.no_clock = self._clock()
@@ -97,12 +97,12 @@ class World(LocalAirflow):
         for name in PARTS:
             clock = self.clock.environment if self.clock else {}
             self._add(name, [str(ROOT / "bin/airflow"), name], self.environment | clock)
-        server = ModelServer.of_releases(self.places, self.logs / "serving.log", **self._serving_flags)
-        command = [str(self.places.ml_python), "-m", "nightly_server"]
+        server = ModelServer.of_releases(self.paths, self.logs / "serving.log", **self._serving_flags)
+        command = [str(self.paths.ml_python), "-m", "nightly_server"]
         command += [f"--{name}={value}" for name, value in server.flags.items()]
         self._add("model-server", command, self.environment | {"TF_CPP_MIN_LOG_LEVEL": "2"})
-        known = address.ServerAddress(rest=self.rest, grpc=self.grpc, base_path=str(self.places.serving))
-        address.record(self.places, known)
+        known = address.ServerAddress(rest=self.rest, grpc=self.grpc, base_path=str(self.paths.serving))
+        address.record(self.paths, known)
         for service in self.services.values():
             if service.process is None:
                 service.start()
@@ -220,14 +220,14 @@ class World(LocalAirflow):
             return connection.execute(command).fetchall()
 
     def sqlite(self, name: str) -> Path:
-        return self.home / "airflow.db" if name == "airflow" else self.places.metadata / f"{MODEL}.sqlite"
+        return self.home / "airflow.db" if name == "airflow" else self.paths.metadata / f"{MODEL}.sqlite"
 
     # --- inside
 
     def _environment(self) -> dict[str, str]:
         source = self.folder / "source/trips.csv"
         source.parent.mkdir(exist_ok=True)
-        packages = (self.places.ml_python.parent.parent / "lib").glob("python3*/site-packages")
+        packages = (self.paths.ml_python.parent.parent / "lib").glob("python3*/site-packages")
         shutil.copy(next(packages) / TRIPS, source)
         settings = self.settings
         databases = {}
@@ -236,7 +236,7 @@ class World(LocalAirflow):
             databases["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url
             databases["NIGHTLY_METADATA_DB"] = self.database.url("mlmd")
         return databases | {
-            "NIGHTLY_VAR": str(self.places.var),
+            "NIGHTLY_VAR": str(self.paths.var),
             "NIGHTLY_RUN": str(self.folder / "run"),
             "NIGHTLY_HOST_IDLE_SECONDS": "120",
             "NIGHTLY_CODE_VERSION": "chaos",
@@ -276,7 +276,7 @@ class World(LocalAirflow):
         """Make var/ a disk that can be filled; only in a mount namespace of its own, which ends with this process."""
         if "CHAOS_OWN_MOUNTS" not in os.environ:
             return False
-        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(self.places.var)]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(self.paths.var)]
         return subprocess.run(command, capture_output=True).returncode == 0
 
     def _add(self, name: str, command: list[str], environment: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import json
 import httpx
 import pytest
 
-from nightly.io.paths import ROOT, Places
+from nightly.io.paths import ROOT, Paths
 from nightly_airflow.note import write_note
 from nightly_airflow.retrain import retrain_dag
 
@@ -20,14 +20,14 @@ def database():
 
 
 @pytest.fixture
-def places(places, warm, monkeypatch) -> Places:
+def paths(paths, warm, monkeypatch) -> Paths:
     """Empty ones, for steps in the real ML environment, without a model server."""
     for name, value in warm.items():
         monkeypatch.setenv(name, value)
-    places = Places.from_environment()
-    if not places.ml_python.exists():
+    paths = Paths.from_environment()
+    if not paths.ml_python.exists():
         pytest.skip("the ML environment is not set up")
-    return places
+    return paths
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.config import Canary
 from nightly.records.golden import GOLDEN, Golden
@@ -29,9 +29,9 @@ def released(store: ReleaseStore, export: Path, number: int, share: float | None
 
 
 @pytest.fixture
-def store(database, places, tmp_path) -> ReleaseStore:
+def store(database, paths, tmp_path) -> ReleaseStore:
     """Taxi has a version in production and a canary, and no model server is configured."""
-    store = ReleaseStore(places.serving, places.releases, "taxi")
+    store = ReleaseStore(paths.serving, paths.releases, "taxi")
     released(store, tmp_path / "export", 0)
     released(store, tmp_path / "export", 1, share=0.1)
     return store
@@ -91,7 +91,7 @@ def test_a_look_waits_until_a_person_stops_it_with_a_reason_and_then_there_is_no
     state, states, note = run(dag)
     assert (state, states) == ("success", {"taxi.compare": "success", "taxi.decide": "success"})
     assert note.startswith(f"**… WAITING: canary taxi {NOW + 1}: 0 predictions of the canary have a label")
-    [kept] = comparisons(Places.from_environment(), "taxi")
+    [kept] = comparisons(Paths.from_environment(), "taxi")
     assert (kept.decision, len(kept.looks), kept.share) == ("", 1, 0.1)
     assert store.disk.canary() is not None
 

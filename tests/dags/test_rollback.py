@@ -22,9 +22,9 @@ def rollback(database):
 
 
 @pytest.fixture
-def store(places, tmp_path) -> ReleaseStore:
+def store(paths, tmp_path) -> ReleaseStore:
     """Two versions of taxi."""
-    store = ReleaseStore(places.serving, places.releases, "taxi")
+    store = ReleaseStore(paths.serving, paths.releases, "taxi")
     (tmp_path / "export").mkdir()
     for i in range(2):
         (tmp_path / "export" / "saved_model.pb").write_text(f"model {i}")

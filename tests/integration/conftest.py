@@ -7,7 +7,7 @@ import pytest
 
 from local.airflow import LocalAirflow
 from local.serving import ModelServer
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from tests.support.airflow_nights import DAGS, Nights
 from tests.support.data import TAXI
 
@@ -27,14 +27,14 @@ def nights(tmp_path_factory, warm):
     source = var / "source" / "trips.csv"
     source.parent.mkdir()
     source.write_bytes(TAXI.read_bytes())
-    places = Places.from_environment({"NIGHTLY_VAR": str(var)})
+    paths = Paths.from_environment({"NIGHTLY_VAR": str(var)})
     environment = warm | {
         "NIGHTLY_VAR": str(var),
         "AIRFLOW_CONN_TAXI_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(source)}}),
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
     }
     with (
-        ModelServer.of_releases(places, var / "serving.log").running() as server,
+        ModelServer.of_releases(paths, var / "serving.log").running() as server,
         LocalAirflow(var / "airflow", environment | server.environment).running() as airflow,
     ):
         for dag in DAGS:

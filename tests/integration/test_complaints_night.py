@@ -42,7 +42,7 @@ def test_a_night_survives_the_servers_faults_and_is_judged(nights, server):
     folder = nights.folder(DAG, run)
     download = Download.load(folder / "download.json")
     assert sum(file.bytes for file in download.files) > 100_000
-    manifest = SnapshotManifest.load(nights.places.snapshots / "complaints" / verdict.snapshot_id / "manifest.json")
+    manifest = SnapshotManifest.load(nights.paths.snapshots / "complaints" / verdict.snapshot_id / "manifest.json")
     assert manifest.rows == verdict.rows > 2000
     assert {"Yes", "No"} <= set(manifest.label_counts)
     assert len(requests.get(f"{origin}/requests", timeout=10).json()) > len(download.files)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from local.airflow import LocalAirflow
-from nightly.io.paths import ROOT, Places
+from nightly.io.paths import ROOT, Paths
 from nightly.records.night import GateResult
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.verdict import Outcome
@@ -39,12 +39,12 @@ WHERE execution.last_known_state = 3 GROUP BY run.name, node.name
 AT_ONCE = """
 import multiprocessing, sys
 from tfx.types import standard_artifacts
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.tfx.metadata import NightlyMetadata
 
 def register(model):
     barrier.wait()
-    with NightlyMetadata(Places.from_environment(), model) as handle:
+    with NightlyMetadata(Paths.from_environment(), model) as handle:
         for kind in ("Examples", "Model", "Schema"):
             kind = getattr(standard_artifacts, kind)().artifact_type
             handle.store.put_artifact_type(kind, can_add_fields=True, can_omit_fields=True)
@@ -60,7 +60,7 @@ SEALED = """
 import sys
 from pathlib import Path
 from tfx.types import standard_artifacts
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.tfx import seals
 from nightly.tfx.metadata import NightlyMetadata
 
@@ -72,7 +72,7 @@ for split in ("train", "eval"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{split} {shard}")
 seals.seal([examples.mlmd_artifact], "examples", "a night")
-with NightlyMetadata(Places.from_environment(), "taxi") as handle:
+with NightlyMetadata(Paths.from_environment(), "taxi") as handle:
     kind = handle.store.put_artifact_type(examples.artifact_type, can_add_fields=True, can_omit_fields=True)
     examples.mlmd_artifact.type_id = kind
     (number,) = handle.store.put_artifacts([examples.mlmd_artifact])
@@ -131,7 +131,7 @@ def on_postgresql(tmp_path_factory, trips, warm, dotenv, database):
     assert compose["NIGHTLY_METADATA_DB"].startswith("postgresql")
 
     complaints = var / "complaints.csv"
-    ml_python = Places.from_environment().ml_python
+    ml_python = Paths.from_environment().ml_python
     subprocess.run([ml_python, "-c", COMPLAINTS, complaints], cwd=ROOT, check=True)
     complaints.write_text(complaints.read_text().replace("date_received", "Date received", 1))
     home = var / "airflow"
@@ -176,7 +176,7 @@ def test_processes_that_begin_an_empty_ml_metadata_at_once_register_each_type_on
     database.run("postgres", "CREATE DATABASE empty")
     before = database.log.read_text()
     environment = {**os.environ, "NIGHTLY_METADATA_DB": database.url("empty"), "NIGHTLY_RUN": str(tmp_path)}
-    command = [Places.from_environment().ml_python, "-c", AT_ONCE]
+    command = [Paths.from_environment().ml_python, "-c", AT_ONCE]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert database.run("empty", TWICE) == []
@@ -188,7 +188,7 @@ def test_an_artifact_of_hundreds_of_files_is_sealed(database, tmp_path):
     """PostgreSQL indexes properties of a few kilobytes at most, and refuses longer ones."""
     database.run("postgres", "CREATE DATABASE sealed")
     environment = {**os.environ, "NIGHTLY_METADATA_DB": database.url("sealed"), "NIGHTLY_RUN": str(tmp_path)}
-    command = [Places.from_environment().ml_python, "-c", SEALED, str(tmp_path / "examples")]
+    command = [Paths.from_environment().ml_python, "-c", SEALED, str(tmp_path / "examples")]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 

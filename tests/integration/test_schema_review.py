@@ -63,7 +63,7 @@ def decide(nights, run, option, reason):
 
 
 def test_an_approved_change_lets_the_night_go_on_and_a_rejected_one_does_not(nights, paid_by):
-    before = SchemaStore(nights.places, "taxi").current()
+    before = SchemaStore(nights.paths, "taxi").current()
     paid_by("Mobile <b>`1`</b>")
     run = nights.trigger(DAG, as_of="2015-06-10", release="no")
     detail = asked(nights, run)
@@ -75,7 +75,7 @@ def test_an_approved_change_lets_the_night_go_on_and_a_rejected_one_does_not(nig
 
     answer(nights, run, "Approve", " ")
     asked(nights, run, after=detail["task_instance"]["try_number"])
-    assert SchemaStore(nights.places, "taxi").current() == before, "without a reason nothing is approved"
+    assert SchemaStore(nights.paths, "taxi").current() == before, "without a reason nothing is approved"
     states = decide(nights, run, "Approve", "people pay by phone now")
     assert states["model_gate"] == states["data_gate_again"] == "success"
     verdict = nights.verdict(DAG, run)
@@ -83,7 +83,7 @@ def test_an_approved_change_lets_the_night_go_on_and_a_rejected_one_does_not(nig
     assert verdict.schema_version == before + 1
     assert verdict.schema_note == f"version {before + 1} (approved by admin: people pay by phone now)"
     assert GateResult.load(nights.folder(DAG, run) / "data_gate.json").passed
-    version = SchemaStore(nights.places, "taxi").version(before + 1)
+    version = SchemaStore(nights.paths, "taxi").version(before + 1)
     assert (version.approved_by, version.run_id) == ("admin", run)
 
     paid_by("Barter")
@@ -95,7 +95,7 @@ def test_an_approved_change_lets_the_night_go_on_and_a_rejected_one_does_not(nig
     verdict = nights.verdict(DAG, run)
     assert verdict.outcome is Outcome.HELD_DATA
     assert "admin rejected the proposed schema change: nobody barters" in verdict.summary
-    assert SchemaStore(nights.places, "taxi").current() == before + 1
+    assert SchemaStore(nights.paths, "taxi").current() == before + 1
 
     nights.clear(DAG, run, "transform")
     assert nights.wait(DAG, run)["transform"] == "skipped", "clearing what is behind it does not get around the answer"

@@ -49,21 +49,21 @@ def test_a_backfill_that_is_asked_to_releases_each_night(nights, released):
 
 def test_a_release_has_a_record_that_names_what_it_is_made_of(nights, released):
     verdict = nights.verdict(DAG, released[1])
-    record = ReleaseRecord.load(nights.places.releases / "taxi" / f"{verdict.version}.json")
+    record = ReleaseRecord.load(nights.paths.releases / "taxi" / f"{verdict.version}.json")
     assert record.run_id == released[1]
     assert record.snapshot_id == verdict.snapshot_id
     assert record.metrics["auc"] > 0.85
     assert record.previous_version == nights.verdict(DAG, released[0]).version
     assert record.code_version
     assert record.requested_by
-    ReleaseStore(nights.places.serving, nights.places.releases, "taxi").disk.verify(record.version)
+    ReleaseStore(nights.paths.serving, nights.paths.releases, "taxi").disk.verify(record.version)
 
 
 def test_a_release_is_verified_at_the_server_and_served_under_its_label(nights, released):
     version = nights.verdict(DAG, released[1]).version
-    record = ReleaseRecord.load(nights.places.releases / "taxi" / f"{version}.json")
+    record = ReleaseRecord.load(nights.paths.releases / "taxi" / f"{version}.json")
     assert record.verification is not None
-    golden = Golden.load(nights.places.serving / "taxi" / str(version) / GOLDEN)
+    golden = Golden.load(nights.paths.serving / "taxi" / str(version) / GOLDEN)
     answer = requests.post(
         f"{nights.server.url}/v1/models/taxi/labels/stable:predict",
         json={"instances": [{"b64": example.example_base64} for example in golden.examples]},
@@ -181,7 +181,7 @@ def test_a_request_that_makes_no_sense_fails_at_once_and_says_why(nights):
 def test_a_release_killed_in_the_middle_leaves_one_whole_version(nights, released):
     """The step's process is ended as soon as it holds the model's lock; the task's retry mends the rest."""
     before = nights.versions("taxi")
-    lock = nights.places.releases / "taxi" / ".lock"
+    lock = nights.paths.releases / "taxi" / ".lock"
     killed, over = [], threading.Event()
 
     def kill_whoever_takes_the_lock():
@@ -204,8 +204,8 @@ def test_a_release_killed_in_the_middle_leaves_one_whole_version(nights, release
     assert verdict.outcome is Outcome.RELEASED, verdict.summary
     new = [version for version in nights.versions("taxi") if version not in before]
     assert new == [verdict.version]
-    ReleaseStore(nights.places.serving, nights.places.releases, "taxi").disk.verify(verdict.version)
-    assert not [name for name in os.listdir(nights.places.serving / "taxi") if name.startswith(".staging-")]
+    ReleaseStore(nights.paths.serving, nights.paths.releases, "taxi").disk.verify(verdict.version)
+    assert not [name for name in os.listdir(nights.paths.serving / "taxi") if name.startswith(".staging-")]
 
 
 def all_done(states):
@@ -252,4 +252,4 @@ def test_a_night_in_which_nothing_changed_reuses_the_last_ones_work_and_releases
 
 
 def _records(nights):
-    return ReleaseStore(nights.places.serving, nights.places.releases, "taxi").disk.records()
+    return ReleaseStore(nights.paths.serving, nights.paths.releases, "taxi").disk.records()

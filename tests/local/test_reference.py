@@ -9,7 +9,7 @@ import pytest
 
 from local.reference import commands, config
 from nightly.io import variables
-from nightly.io.paths import ROOT, Places
+from nightly.io.paths import ROOT, Paths
 
 PAGES = ROOT / "docs/reference"
 SOURCES = ("include", "plugins", "local", "bin", "setup", "server", "client", "dags")
@@ -29,7 +29,7 @@ def page(name: str) -> str:
 
 
 def test_the_pages_are_what_make_reference_writes():
-    python = Places.from_environment({}).ml_python
+    python = Paths.from_environment({}).ml_python
     done = subprocess.run([python, "-m", "local.reference", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

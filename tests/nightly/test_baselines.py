@@ -15,7 +15,7 @@ def night(**changes):
     return a_night(**{"as_of": NIGHT, **changes})
 
 
-def accepted(places, tmp_path, days_before, rows=None):
+def accepted(paths, tmp_path, days_before, rows=None):
     statistics = tmp_path / "statistics"
     (statistics / "Split-train").mkdir(parents=True, exist_ok=True)
     as_of = NIGHT - dt.timedelta(days=days_before)
@@ -27,11 +27,11 @@ def accepted(places, tmp_path, days_before, rows=None):
         accepted_at=as_of,
         rows=rows,
     )
-    accept(places.baselines, baseline, statistics)
+    accept(paths.baselines, baseline, statistics)
     return baseline
 
 
-def released(places, baseline, version=17):
+def released(paths, baseline, version=17):
     ReleaseRecord(
         model="taxi",
         version=version,
@@ -45,20 +45,20 @@ def released(places, baseline, version=17):
         path="",
         previous_version=None,
         released_at=NIGHT,
-    ).save(places.releases / "taxi" / f"{version}.json")
+    ).save(paths.releases / "taxi" / f"{version}.json")
 
 
-def found(places, **changes):
-    controls = controls_of(places, night(**changes), ALL)
+def found(paths, **changes):
+    controls = controls_of(paths, night(**changes), ALL)
     return {one.name: one.baseline.run_id if one.baseline else one.missing for one in controls}
 
 
-def test_each_control_is_found_by_its_name(places, tmp_path):
+def test_each_control_is_found_by_its_name(paths, tmp_path):
     for days in (1, 2, 7, 27, 28, 35, 63, 350, 362, 380, 700, -1):
-        baseline = accepted(places, tmp_path, days)
+        baseline = accepted(paths, tmp_path, days)
         if days == 27:
-            released(places, baseline)
-    assert found(places, production_version=17) == {
+            released(paths, baseline)
+    assert found(paths, production_version=17) == {
         "last_accepted": "1 days before",
         "production": "27 days before",
         "same_weekday": "28 days before",
@@ -66,35 +66,35 @@ def test_each_control_is_found_by_its_name(places, tmp_path):
     }
 
 
-def test_a_missing_control_says_why(places, tmp_path):
-    assert found(places) == {
+def test_a_missing_control_says_why(paths, tmp_path):
+    assert found(paths) == {
         "last_accepted": "no snapshot from before this night has been accepted yet",
         "production": "no model is in production yet",
         "same_weekday": "no snapshot of the same weekday has been accepted 4 to 8 weeks before",
         "same_season": "no snapshot has been accepted a year before, give or take two weeks",
     }
-    assert "has no release record" in found(places, production_version=17)["production"]
-    released(places, accepted(places, tmp_path, -1))  # a backfill: production is of later data than this night's
-    assert "no statistics from before this night are kept" in found(places, production_version=17)["production"]
+    assert "has no release record" in found(paths, production_version=17)["production"]
+    released(paths, accepted(paths, tmp_path, -1))  # a backfill: production is of later data than this night's
+    assert "no statistics from before this night are kept" in found(paths, production_version=17)["production"]
 
 
-def test_a_clock_that_changes_by_an_hour_leaves_the_weekday(places, tmp_path):
-    accepted(places, tmp_path, 28)
-    assert found(places, as_of=NIGHT + dt.timedelta(hours=1))["same_weekday"] == "28 days before"
+def test_a_clock_that_changes_by_an_hour_leaves_the_weekday(paths, tmp_path):
+    accepted(paths, tmp_path, 28)
+    assert found(paths, as_of=NIGHT + dt.timedelta(hours=1))["same_weekday"] == "28 days before"
 
 
-def test_the_usual_rows_are_of_earlier_nights_that_know_them(places, tmp_path):
+def test_the_usual_rows_are_of_earlier_nights_that_know_them(paths, tmp_path):
     for days, rows in ((3, 100), (2, None), (1, 120), (-1, 999)):
-        accepted(places, tmp_path, days, rows)
-    assert rows_accepted(places.baselines, night()) == [100, 120]
+        accepted(paths, tmp_path, days, rows)
+    assert rows_accepted(paths.baselines, night()) == [100, 120]
 
 
-def test_retention_keeps_the_latest_and_what_is_released(places, tmp_path):
-    old = [accepted(places, tmp_path, days) for days in range(9, 0, -1)]
-    retain(places.baselines, "taxi", 3, {old[0].snapshot_id})
-    left = {Baseline.load(path).run_id for path in (places.baselines / "taxi").glob("[0-9]*/baseline.json")}
+def test_retention_keeps_the_latest_and_what_is_released(paths, tmp_path):
+    old = [accepted(paths, tmp_path, days) for days in range(9, 0, -1)]
+    retain(paths.baselines, "taxi", 3, {old[0].snapshot_id})
+    left = {Baseline.load(path).run_id for path in (paths.baselines / "taxi").glob("[0-9]*/baseline.json")}
     assert left == {"9 days before", "3 days before", "2 days before", "1 days before"}
-    assert len(list((places.baselines / "taxi").iterdir())) == 4
+    assert len(list((paths.baselines / "taxi").iterdir())) == 4
 
 
 def test_a_baseline_of_an_older_version_still_loads():

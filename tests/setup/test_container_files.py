@@ -19,7 +19,7 @@ import yaml
 from airflow.api_fastapi.core_api.datamodels.monitor import HealthInfoResponse
 
 import environments
-from nightly.io.paths import Places, python_path
+from nightly.io.paths import Paths, python_path
 from nightly.records.source_config import ComplaintsApiSource
 from slim import slim
 
@@ -173,8 +173,8 @@ def test_every_part_of_airflow_has_all_state_on_the_same_volumes():
     (var,) = re.findall(r"NIGHTLY_VAR=(\S+)", " ".join(arguments("ENV")))
     for name in ("init", "api-server", "scheduler", "dag-processor", "triggerer"):
         assert SERVICES[name]["volumes"] == [f"var:{var}", f"serving:{var}/serving"], name
-        places = Places.from_environment({"NIGHTLY_VAR": var, **SERVICES[name]["environment"]})
-        written = {place.name: getattr(places, place.name) for place in fields(Places) if place.name != "ml_python"}
+        paths = Paths.from_environment({"NIGHTLY_VAR": var, **SERVICES[name]["environment"]})
+        written = {place.name: getattr(paths, place.name) for place in fields(Paths) if place.name != "ml_python"}
         assert [place for place, path in written.items() if not path.is_relative_to(var)] == []
 
 

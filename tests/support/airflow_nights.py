@@ -7,7 +7,7 @@ from pathlib import Path
 
 from local.airflow import LocalAirflow
 from local.serving import ModelServer
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.verdict import Verdict
 
 NIGHT_SECONDS = 900  # beside the tests of the ML side, on two cores
@@ -75,7 +75,7 @@ class Nights:
         return json.dumps(self.airflow.api("get", path, params={"full_content": True}))
 
     def folder(self, dag: str, run_id: str) -> Path:
-        return self.places.night(dag.removesuffix("_retrain"), run_id)
+        return self.paths.night(dag.removesuffix("_retrain"), run_id)
 
     def verdict(self, dag: str, run_id: str) -> Verdict:
         return Verdict.load(self.folder(dag, run_id) / "verdict.json")
@@ -84,5 +84,5 @@ class Nights:
         return sorted(int(p.name) for p in (self.var / "serving" / model).glob("*") if p.name.isdecimal())
 
     @property
-    def places(self) -> Places:
-        return Places.from_environment({"NIGHTLY_VAR": str(self.var)})
+    def paths(self) -> Paths:
+        return Paths.from_environment({"NIGHTLY_VAR": str(self.var)})

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from nightly.io import files
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.config import Release
 from nightly.release import candidates, servers, store, transitions, versions
 from nightly.release.store import ReleaseStore
@@ -42,10 +42,10 @@ def release(environment: dict[str, str], name: str, source: Path, run_id: str, d
                 os.kill(os.getpid(), signal.SIGKILL)
         return trace
 
-    places = Places.from_environment()
-    model_server = server.find_server(places, name, Release(timeout_seconds=30, latency_factor=1000))
+    paths = Paths.from_environment()
+    model_server = server.find_server(paths, name, Release(timeout_seconds=30, latency_factor=1000))
     said = {"run_id": run_id, "snapshot_id": "s", "code_version": "c", "requested_by": "someone", "metrics": {}}
     sys.settrace(trace)
-    ReleaseStore(places.serving, places.releases, name).release(Path(source), server=model_server, **said)
+    ReleaseStore(paths.serving, paths.releases, name).release(Path(source), server=model_server, **said)
     sys.settrace(None)
     reached.send(list(lines))

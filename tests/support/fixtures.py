@@ -8,27 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from tests.support.data import COMPLAINTS
 from tests.support.receivers import web_server
 
 
-def project(patch: pytest.MonkeyPatch, var: Path) -> Places:
+def project(patch: pytest.MonkeyPatch, var: Path) -> Paths:
     """Name `var` as the project's in the environment, without a model server."""
     patch.setenv("NIGHTLY_VAR", str(var))
     for name in ("REST", "GRPC"):
         patch.delenv(f"NIGHTLY_SERVING_{name}", raising=False)
-    return Places.from_environment()
+    return Paths.from_environment()
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """The empty paths of a project without a model server."""
     return project(monkeypatch, tmp_path / "var")
 
 
 @pytest.fixture(scope="module")
-def module_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+def module_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paths]:
     """The same for all tests of a module."""
     with pytest.MonkeyPatch.context() as patch:
         yield project(patch, tmp_path_factory.mktemp("var"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.config import Release
 from nightly.records.golden import GOLDEN, Golden, GoldenExample
 from nightly.records.release import ReleaseRecord
@@ -67,7 +67,7 @@ def exports(folder: Path) -> Path:
 
 
 class LiveServer:
-    """The places of a project, the server that serves its releases, and clients of it.
+    """The paths of a project, the server that serves its releases, and clients of it.
 
     It changes the environment, which the fixture restores.
     """
@@ -75,18 +75,18 @@ class LiveServer:
     def __init__(self, var: Path, running: Server | None) -> None:
         """Reconfigure the server that another project has `running`; without one, start it."""
         os.environ["NIGHTLY_VAR"] = str(var)
-        self.places = Places.from_environment()
-        live.write(self.places, str(self.places.serving))
+        self.paths = Paths.from_environment()
+        live.write(self.paths, str(self.paths.serving))
         if running is None:
             self.start()
         else:
-            running.reload((self.places.serving / live.FILE).read_text())
+            running.reload((self.paths.serving / live.FILE).read_text())
             self._connect(running)
 
     def start(self) -> None:
         self._connect(
             Server(
-                f"--model_config_file={self.places.serving / live.FILE}",
+                f"--model_config_file={self.paths.serving / live.FILE}",
                 "--allow_version_labels_for_unavailable_models",
             ).wait_ready()
         )
@@ -107,13 +107,13 @@ class LiveServer:
         assert self.server.stop() == 0, "".join(self.server.log)[-4000:]
 
     def store(self, name: str) -> ReleaseStore:
-        return ReleaseStore(self.places.serving, self.places.releases, name)
+        return ReleaseStore(self.paths.serving, self.paths.releases, name)
 
     def release(
         self, name: str, source: Path, run_id: str = "run", canary_share: float | None = None, **config: float
     ) -> ReleaseRecord:
         """Released as the pipeline does it, verified by this server."""
-        server = find_server(self.places, name, Release(**{"timeout_seconds": 30, **config}))
+        server = find_server(self.paths, name, Release(**{"timeout_seconds": 30, **config}))
         return self.store(name).release(
             source,
             run_id=run_id,
@@ -131,5 +131,5 @@ class LiveServer:
         return round(found.values[0][0], 4), found.version
 
     def labels(self, name: str) -> dict[str, int]:
-        config = live.LiveConfig(self.places.serving, "").read()
+        config = live.LiveConfig(self.paths.serving, "").read()
         return next(dict(e.version_labels) for e in config.model_config_list.config if e.name == name)

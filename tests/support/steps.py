@@ -12,7 +12,7 @@ from pathlib import Path
 log = logging.getLogger("nightly")
 
 
-def speak(night_folder, places):
+def speak(night_folder, paths):
     log.info("first line")
     log.warning("a warning")
     print("a bare line")
@@ -22,32 +22,32 @@ def speak(night_folder, places):
     return {"night": night_folder.name, "pid": os.getpid(), "tensorflow": "tensorflow" in sys.modules}
 
 
-def fail(night_folder, places):
+def fail(night_folder, paths):
     raise ValueError("the third column is missing")
 
 
-def crash(night_folder, places):
+def crash(night_folder, paths):
     os.abort()
 
 
-def log_and_be_killed(night_folder, places):
+def log_and_be_killed(night_folder, paths):
     log.info("the last thing it did")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def hang_with_a_child(night_folder, places):
+def hang_with_a_child(night_folder, paths):
     child = subprocess.Popen(["sleep", "600"])
     (night_folder / "pids").write_text(f"{os.getpid()} {child.pid}")
     time.sleep(600)
 
 
-def leave_files(night_folder, places):
+def leave_files(night_folder, paths):
     """End without any clean-up, as a fork of the warm host does."""
     Path(tempfile.mkstemp(prefix="left-behind-")[1]).write_text("left")
     return {"folder": tempfile.gettempdir()}
 
 
-def wait_for_a_file(night_folder, places):
+def wait_for_a_file(night_folder, paths):
     (night_folder / "started").write_text(f"{os.getpid()} {os.getppid()}")
     while not (night_folder / "go").exists():
         time.sleep(0.05)

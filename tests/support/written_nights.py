@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Any
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.canary import Comparison, Look, Side
 from nightly.records.distributions import (
     FILE,
@@ -47,7 +47,7 @@ def drift(figure: float, held: bool = False, control: str = "last_accepted") -> 
     )
 
 
-def write_night(places: Places, day: int, outcome: Outcome, model: str = "taxi", **changes: Any) -> str:
+def write_night(paths: Paths, day: int, outcome: Outcome, model: str = "taxi", **changes: Any) -> str:
     """One night with all its records; its run id."""
     as_of = FIRST + dt.timedelta(days=day)
     run_id = f"scheduled__{as_of.isoformat()}"
@@ -65,7 +65,7 @@ def write_night(places: Places, day: int, outcome: Outcome, model: str = "taxi",
         run_url=f"http://airflow/dags/{model}_retrain/runs/{run_id}",
         planned_at=as_of,
     )
-    folder = night.folder(places)
+    folder = night.folder(paths)
     night.save(folder / "request.json")
     reasons = [reason(), drift(0.3 if held else 0.01 + day / 1000, held), drift(0.02, control="production")]
     reasons += [
@@ -147,7 +147,7 @@ def distributions() -> Distributions:
 
 
 def write_release(
-    places: Places, version: int, state: str = "released", model: str = "taxi", **changes: Any
+    paths: Paths, version: int, state: str = "released", model: str = "taxi", **changes: Any
 ) -> ReleaseRecord:
     record = ReleaseRecord(
         **{
@@ -166,17 +166,17 @@ def write_release(
             **changes,
         }
     )
-    record.save(places.releases / model / f"{version}.json")
+    record.save(paths.releases / model / f"{version}.json")
     return record
 
 
 def write_canary(
-    places: Places, version: int, state: str = "canary", looks: int = 5, model: str = "taxi", **changes: Any
+    paths: Paths, version: int, state: str = "canary", looks: int = 5, model: str = "taxi", **changes: Any
 ) -> ReleaseRecord:
     """A canary of 10 % beside version - 100, its comparison with a look a day, and what `changes` says of its end."""
     since = dt.datetime.fromtimestamp(version, dt.UTC)
     share = {"previous_version": version - 100, "canary_share": 0.1, "canary_since": since}
-    record = write_release(places, version, state, model, **share)
+    record = write_release(paths, version, state, model, **share)
     comparison = Comparison(
         **{
             "model": model,
@@ -188,7 +188,7 @@ def write_canary(
             **changes,
         }
     )
-    save_comparison(places, comparison)
+    save_comparison(paths, comparison)
     return record
 
 
@@ -213,7 +213,7 @@ def look(version: int, day: int) -> Look:
     )
 
 
-def write_rollback(places: Places, version: int, model: str = "taxi") -> None:
+def write_rollback(paths: Paths, version: int, model: str = "taxi") -> None:
     Rollback(
         model=model,
         version=version,
@@ -221,10 +221,10 @@ def write_rollback(places: Places, version: int, model: str = "taxi") -> None:
         requested_by="ann",
         from_version=version + 1,
         done_at=FIRST,
-    ).save(places.releases / model / "rollbacks" / f"{int(FIRST.timestamp())}.json")
+    ).save(paths.releases / model / "rollbacks" / f"{int(FIRST.timestamp())}.json")
 
 
-def write_snapshot(places: Places, model: str = "taxi") -> None:
+def write_snapshot(paths: Paths, model: str = "taxi") -> None:
     SnapshotManifest(
         snapshot_id="ab" * 16,
         model=model,
@@ -241,4 +241,4 @@ def write_snapshot(places: Places, model: str = "taxi") -> None:
         source_sha256=["00"],
         code_version="abc",
         created_at=FIRST,
-    ).save(places.snapshots / model / ("ab" * 16) / "manifest.json")
+    ).save(paths.snapshots / model / ("ab" * 16) / "manifest.json")

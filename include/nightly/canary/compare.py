@@ -9,14 +9,14 @@ import pandas as pd
 from nightly.canary import sequential
 from nightly.canary.labels import brier, later_labels
 from nightly.canary.predictions import logged
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.canary import Decision, Look, Side
 from nightly.records.config import Canary, ModelConfig
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.release import ReleaseRecord
 
 
-def look(places: Places, config: ModelConfig, record: ReleaseRecord, now: dt.datetime, run_id: str = "") -> Look:
+def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datetime, run_id: str = "") -> Look:
     """Compare the canary `record` with the version that was in production when it came, and say what follows from it.
 
     Reads only. Raises DamagedLogError and FeedbackError.
@@ -24,9 +24,9 @@ def look(places: Places, config: ModelConfig, record: ReleaseRecord, now: dt.dat
     asked = config.release.canary or Canary()  # the section was taken out, and the canary is still there
     output = Golden.load(Path(record.path) / GOLDEN).output
     since = record.canary_since
-    rows, left_out = logged(places.predictions / config.name, since, record.previous_version, record.version, output)
+    rows, left_out = logged(paths.predictions / config.name, since, record.previous_version, record.version, output)
     with_labels = config.model_copy(update={"release": config.release.model_copy(update={"canary": asked})})
-    labels, given = later_labels(places, with_labels, since, pd.Index(rows["id"]))
+    labels, given = later_labels(paths, with_labels, since, pd.Index(rows["id"]))
     rows = rows.assign(loss=brier(rows["probability"].astype(float), rows["id"].map(labels).astype(float)))
     known = rows["caller"].notna()
     rows["caller"] = rows["caller"].where(known, rows["id"])  # each prediction a caller of its own

@@ -10,7 +10,7 @@ from typing import Any
 
 from nightly.baselines import withdraw_after
 from nightly.canary.compare import look
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.canary import CanaryRequest, Comparison, Look
 from nightly.records.night import utc_now
@@ -27,58 +27,58 @@ REQUEST, LOOK = "canary.json", "look.json"  # in the run's folder
 COMPARISON = "the comparison"
 
 
-def compare_step(night_folder: Path, places: Places) -> dict[str, Any]:
+def compare_step(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Look at the canary of the model that `canary.json` in the folder names, and write look.json; {} without one."""
     asked = CanaryRequest.load(night_folder / REQUEST)
     (night_folder / LOOK).unlink(missing_ok=True)
-    found = compare(places, asked.model, asked.run_id)
+    found = compare(paths, asked.model, asked.run_id)
     if found is None:
-        return {"unfinished": bool(_unfinished(places, asked.model))}
+        return {"unfinished": bool(_unfinished(paths, asked.model))}
     found.save(night_folder / LOOK)
     return {"look": found.model_dump(mode="json")}
 
 
-def decide_step(night_folder: Path, places: Places) -> dict[str, Any]:
+def decide_step(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Do what the look in the folder says or, if the request names a decision, a person. Again, it completes it."""
     asked = CanaryRequest.load(night_folder / REQUEST)
     found = Look.load(night_folder / LOOK) if (night_folder / LOOK).exists() else None
-    return decide(places, asked, found).model_dump(mode="json")
+    return decide(paths, asked, found).model_dump(mode="json")
 
 
-def compare(places: Places, model: str, run_id: str = "") -> Look | None:
+def compare(paths: Paths, model: str, run_id: str = "") -> Look | None:
     """A look at the model's canary, by all that is known now; None where it has none."""
-    record = _store(places, model).disk.canary()
+    record = _store(paths, model).disk.canary()
     if record is None:
         log.info("%s has no canary: there is nothing to compare", model)
         return None
-    found = look(places, load_config(model), record, utc_now(), run_id)
+    found = look(paths, load_config(model), record, utc_now(), run_id)
     for warning in found.warnings:
         log.warning("%s", warning)
     log.info("%s: %s", found.decision, found.reason)
     return found
 
 
-def decide(places: Places, asked: CanaryRequest, found: Look | None) -> Comparison:
+def decide(paths: Paths, asked: CanaryRequest, found: Look | None) -> Comparison:
     """Keep the look, and carry out its decision or the one asked for. Raises ReleaseError."""
-    comparison = resolve(places, asked, found)
+    comparison = resolve(paths, asked, found)
     if comparison is None:
         raise ReleaseError(f"{asked.model} has no canary any more: there is nothing to decide")
     if comparison.done_at:  # this run again
         return comparison
-    save_comparison(places, comparison)
-    return _carry_out(places, comparison) if comparison.decision else comparison
+    save_comparison(paths, comparison)
+    return _carry_out(paths, comparison) if comparison.decision else comparison
 
 
-def resolve(places: Places, asked: CanaryRequest, found: Look | None) -> Comparison | None:
+def resolve(paths: Paths, asked: CanaryRequest, found: Look | None) -> Comparison | None:
     """What `decide` would keep and carry out now; None without a canary. Changes nothing. Raises ReleaseError."""
     if asked.decision != "auto" and not asked.reason.strip():
         raise ReleaseError(f"the canary of {asked.model} is not to be {asked.decision}d without a reason: give one")
-    record = _store(places, asked.model).disk.canary()
-    unfinished = _unfinished(places, asked.model)
+    record = _store(paths, asked.model).disk.canary()
+    unfinished = _unfinished(paths, asked.model)
     if unfinished is not None and (asked.decision == "auto" or record is None):
         log.warning("%s of %s %s is not completed yet", unfinished.decision, unfinished.model, unfinished.version)
         return unfinished
-    kept = {comparison.version: comparison for comparison in comparisons(places, asked.model)}
+    kept = {comparison.version: comparison for comparison in comparisons(paths, asked.model)}
     if found and (ended := kept.get(found.canary.version)) and ended.done_at:
         return ended
     if record is None or (found and found.canary.version != record.version):
@@ -90,9 +90,9 @@ def resolve(places: Places, asked: CanaryRequest, found: Look | None) -> Compari
     return comparison if decision == "wait" else comparison.decided(decision, reason, by)
 
 
-def _carry_out(places: Places, comparison: Comparison) -> Comparison:
-    config, store = load_config(comparison.model), _store(places, comparison.model)
-    server = find_server(places, comparison.model, config.release)
+def _carry_out(paths: Paths, comparison: Comparison) -> Comparison:
+    config, store = load_config(comparison.model), _store(paths, comparison.model)
+    server = find_server(paths, comparison.model, config.release)
     if comparison.decision == "promote":
         if not server.address:
             raise ReleaseError(
@@ -105,12 +105,12 @@ def _carry_out(places: Places, comparison: Comparison) -> Comparison:
         store.stop(comparison.version, why, server=server)
         # As after a rollback: the next night is compared with what the version in production was trained on.
         stable = store.disk.record(comparison.stable)
-        gone = withdraw_after(places.baselines, comparison.model, stable.run_id, stable.snapshot_id)
+        gone = withdraw_after(paths.baselines, comparison.model, stable.run_id, stable.snapshot_id)
         baselines = comparison.baselines + [baseline.snapshot_id for baseline in gone]
-        comparison = save_comparison(places, comparison.model_copy(update={"baselines": baselines}))
+        comparison = save_comparison(paths, comparison.model_copy(update={"baselines": baselines}))
         retire(config, store)
     log.info("%s %s: %s: %s", comparison.model, comparison.version, comparison.decision, comparison.reason)
-    return save_comparison(places, comparison.model_copy(update={"done_at": utc_now()}))
+    return save_comparison(paths, comparison.model_copy(update={"done_at": utc_now()}))
 
 
 def _begun(record: ReleaseRecord) -> Comparison:
@@ -131,10 +131,10 @@ def _with(comparison: Comparison, found: Look | None) -> Comparison:
     return comparison.model_copy(update={"looks": [*others, found]})
 
 
-def _unfinished(places: Places, model: str) -> Comparison | None:
+def _unfinished(paths: Paths, model: str) -> Comparison | None:
     """A decision that was made and not carried out to its end."""
-    return next((c for c in comparisons(places, model) if c.decision and not c.done_at), None)
+    return next((c for c in comparisons(paths, model) if c.decision and not c.done_at), None)
 
 
-def _store(places: Places, model: str) -> ReleaseStore:
-    return ReleaseStore(places.serving, places.releases, model)
+def _store(paths: Paths, model: str) -> ReleaseStore:
+    return ReleaseStore(paths.serving, paths.releases, model)

@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from nightly.io.errors import UserError
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.config import ModelConfig
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.store import SnapshotStore
@@ -36,13 +36,13 @@ class FeedbackError(UserError, ValueError):
 
 
 def later_labels(
-    places: Places, config: ModelConfig, since: dt.datetime, wanted: pd.Index
+    paths: Paths, config: ModelConfig, since: dt.datetime, wanted: pd.Index
 ) -> tuple[pd.Series, dict[str, int]]:
     """Label (1.0 or 0.0) by id, of the ids in `wanted`; and how many of those each source had. Raises FeedbackError."""
     sources = {"snapshots": _of_snapshots, "feedback": _of_feedback}
     given, counts = [], {}
     for name in config.release.canary.labels:
-        tables = [(when, _known(table, wanted)) for when, table in sources[name](places, config, since)]
+        tables = [(when, _known(table, wanted)) for when, table in sources[name](paths, config, since)]
         given += tables
         counts[name] = len(pd.Index([]).append([pd.Index(table["id"]) for _, table in tables]).unique())
     if not given:
@@ -67,8 +67,8 @@ def _known(table: pa.Table, wanted: pd.Index) -> pd.DataFrame:
     return rows[rows["id"].isin(wanted) & rows["label"].notna() & (rows["label"] != "")]
 
 
-def _of_snapshots(places: Places, config: ModelConfig, since: dt.datetime) -> Iterator[tuple[dt.datetime, pa.Table]]:
-    store = SnapshotStore(places.snapshots, config.name)
+def _of_snapshots(paths: Paths, config: ModelConfig, since: dt.datetime) -> Iterator[tuple[dt.datetime, pa.Table]]:
+    store = SnapshotStore(paths.snapshots, config.name)
     ids, label = config.data.id_columns, config.data.label.column
     for manifest in store.manifests():
         if manifest.created_at < since or not ids or not {*ids, label} <= manifest.columns.keys():
@@ -84,9 +84,9 @@ def _of_snapshots(places: Places, config: ModelConfig, since: dt.datetime) -> It
             yield manifest.created_at, pa.table([joined, rows[label].cast(pa.string())], COLUMNS)
 
 
-def _of_feedback(places: Places, config: ModelConfig, since: dt.datetime) -> Iterator[tuple[dt.datetime, pa.Table]]:
-    paths = [path for kind in ("parquet", "csv") for path in (places.feedback / config.name).glob(f"[!.]*.{kind}")]
-    for path in sorted(paths):
+def _of_feedback(paths: Paths, config: ModelConfig, since: dt.datetime) -> Iterator[tuple[dt.datetime, pa.Table]]:
+    files = [path for kind in ("parquet", "csv") for path in (paths.feedback / config.name).glob(f"[!.]*.{kind}")]
+    for path in sorted(files):
         written = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
         yield written, _read(path)
 

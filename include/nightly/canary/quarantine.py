@@ -1,7 +1,7 @@
 """One version is taken back because a person says so: `bin/releases quarantine MODEL VERSION --reason "why"`."""
 
 from nightly.canary.decide import decide
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.canary import CanaryRequest
 from nightly.records.release import Rollback
@@ -12,7 +12,7 @@ from nightly.serving.rollback import roll_back_now
 from nightly.serving.server import find_server
 
 
-def quarantine(places: Places, model: str, version: int, *, by: str, reason: str) -> str:
+def quarantine(paths: Paths, model: str, version: int, *, by: str, reason: str) -> str:
     """Take `version` out of the server's sight; gives what became of it, as a sentence.
 
     The version in production is rolled back, and a canary is stopped, with all that belongs to that. Raises
@@ -21,15 +21,15 @@ def quarantine(places: Places, model: str, version: int, *, by: str, reason: str
     if not reason.strip():
         raise ReleaseError(f"{model} {version} is not quarantined without a reason")
     config = load_config(model)
-    store = ReleaseStore(places.serving, places.releases, model)
+    store = ReleaseStore(paths.serving, paths.releases, model)
     earlier = [other for other in store.disk.released() if other < version]
     canary = store.disk.canary()
     if canary and canary.version == version:
-        decide(places, CanaryRequest(model=model, decision="stop", reason=reason, requested_by=by), None)
+        decide(paths, CanaryRequest(model=model, decision="stop", reason=reason, requested_by=by), None)
         return f"{model} {version} was the canary, and is stopped and quarantined"
     if version == store.disk.production() and earlier:
-        roll_back_now(places, Rollback(model=model, version=earlier[-1], reason=reason, requested_by=by))
+        roll_back_now(paths, Rollback(model=model, version=earlier[-1], reason=reason, requested_by=by))
         return f"{model} {version} was in production, and is quarantined; {model} is back at {earlier[-1]}"
-    store.quarantine(version, f"by {by}: {reason}", server=find_server(places, model, config.release))
+    store.quarantine(version, f"by {by}: {reason}", server=find_server(paths, model, config.release))
     retire(config, store)
     return f"{model} {version} is quarantined; {store.disk.production() or 'nothing'} is in production"

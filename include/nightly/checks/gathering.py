@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nightly.baselines import rows_accepted
 from nightly.checks.evidence import Compared, Evidence, Measured, Served, SnapshotRows
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.records.baseline import Control
 from nightly.records.night import Night, SnapshotRef
@@ -36,7 +36,7 @@ class GateInputs:
         return (Path(self.schema) / "schema.pbtxt").read_text()
 
 
-def gather(night: Night, ref: SnapshotRef, inputs: GateInputs, places: Places) -> Evidence:
+def gather(night: Night, ref: SnapshotRef, inputs: GateInputs, paths: Paths) -> Evidence:
     """Read all that the checks look at. Raises DamagedSnapshotError, and SchemaError."""
     snapshot = Path(ref.path)
     return Evidence(
@@ -50,9 +50,9 @@ def gather(night: Night, ref: SnapshotRef, inputs: GateInputs, places: Places) -
         eval=_measured(inputs.statistics, "eval"),
         anomalies={split: read_anomalies(inputs.anomalies, split) for split in inputs.splits},
         skew=read_anomalies(inputs.drift_skew, "train"),
-        compared=[_compared(control, inputs, places) for control in read_controls(inputs.drift_skew)],
+        compared=[_compared(control, inputs, paths) for control in read_controls(inputs.drift_skew)],
         serving=_served(inputs),
-        rows_accepted=rows_accepted(places.baselines, night),
+        rows_accepted=rows_accepted(paths.baselines, night),
     )
 
 
@@ -60,20 +60,20 @@ def _measured(folder: str, split: str) -> Measured:
     return Measured.of(read_statistics(folder, split))
 
 
-def _compared(control: Control, inputs: GateInputs, places: Places) -> Compared:
+def _compared(control: Control, inputs: GateInputs, paths: Paths) -> Compared:
     return Compared(
         control,
         _measured(control.folder, "train") if control.folder else None,
         read_distances(inputs.drift_skew, control.name),
-        _rows_of(control, places),
+        _rows_of(control, paths),
     )
 
 
-def _rows_of(control: Control, places: Places) -> SnapshotRows | None:
+def _rows_of(control: Control, paths: Paths) -> SnapshotRows | None:
     """The rows of a control's snapshot; None where retention has removed it, or it is damaged."""
     if control.baseline is None:
         return None
-    folder = places.snapshots / control.baseline.model / control.baseline.snapshot_id
+    folder = paths.snapshots / control.baseline.model / control.baseline.snapshot_id
     if not folder.is_dir():
         return None
     try:

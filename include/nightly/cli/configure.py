@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from nightly.cli.errors import Parser, command
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.serving.server_files import write_all
 
 COMMAND = "python -m nightly.cli.configure"
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
 @command(COMMAND)
 def main(args: Sequence[str] | None = None) -> int:
     parser().parse_args(args)
-    for path in write_all(Places.from_environment()):
+    for path in write_all(Paths.from_environment()):
         print(path)
     return 0
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from nightly.cli.arguments import positive_int
 from nightly.cli.errors import Parser, command, one_line
 from nightly.io.errors import UserError
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.nights.plan import RunRequest, new_run_id, plan
 from nightly.nights.report import report
 from nightly.nights.steps import STEPS
@@ -52,21 +52,21 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
     worker.set_up_logging()
-    places = Places.from_environment()
-    night = _plan(options, places)
-    end = run_night(night, places, source=options.source, until=options.until)
+    paths = Paths.from_environment()
+    night = _plan(options, paths)
+    end = run_night(night, paths, source=options.source, until=options.until)
     if end.error:
         return _failed(end, asked_for_source=options.source is not None)
     if end.verdict is None:
-        print(f"done: {night.folder(places)}")
+        print(f"done: {night.folder(paths)}")
         return 0
     print(report(end.verdict))
-    if end.verdict.version and not ReleaseRecord.load(night.folder(places) / "release.json").server:
-        return confirmed(places)
+    if end.verdict.version and not ReleaseRecord.load(night.folder(paths) / "release.json").server:
+        return confirmed(paths)
     return STATUS.get(end.verdict.outcome, 3)
 
 
-def _plan(options: argparse.Namespace, places: Places) -> Night:
+def _plan(options: argparse.Namespace, paths: Paths) -> Night:
     """Plan the night that the command line asks for, and write its request.json. What is refused leaves no folder."""
     now = utc_now()
     request = RunRequest(
@@ -79,9 +79,9 @@ def _plan(options: argparse.Namespace, places: Places) -> Night:
         train_steps=options.train_steps,
         fresh=options.fresh,
     )
-    planned = plan(places, options.model, request, now)
-    night = planned.model_copy(update={"run_id": new_run_id(places, options.model, now)})
-    night.save(night.folder(places) / "request.json")
+    planned = plan(paths, options.model, request, now)
+    night = planned.model_copy(update={"run_id": new_run_id(paths, options.model, now)})
+    night.save(night.folder(paths) / "request.json")
     return night
 
 

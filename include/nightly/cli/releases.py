@@ -27,7 +27,7 @@ from nightly.canary.decide import compare, decide, resolve
 from nightly.canary.quarantine import quarantine
 from nightly.canary.report import report
 from nightly.cli.errors import Parser, command
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.io.tables import print_table
 from nightly.models import load_config
 from nightly.records.canary import CanaryRequest
@@ -76,19 +76,19 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    places = Places.from_environment()
-    store = store_of(places, options.model)
+    paths = Paths.from_environment()
+    store = store_of(paths, options.model)
     try:
         if store.disk.undecided():
-            for record in store.settle(find_server(places, options.model, load_config(options.model).release)):
+            for record in store.settle(find_server(paths, options.model, load_config(options.model).release)):
                 print(f"{options.model} {record.version} is out of sight: its release died", file=sys.stderr)
-        return COMMANDS[options.command](places, store, options)
+        return COMMANDS[options.command](paths, store, options)
     except NotConfirmed as error:
         print(f"{error}. When it is back: bin/releases serve {options.model}", file=sys.stderr)
         return NOT_CONFIRMED
 
 
-def _list(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
+def _list(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
     production = store.disk.production()
     rows = [
         (
@@ -104,18 +104,18 @@ def _list(places: Places, store: ReleaseStore, options: argparse.Namespace) -> i
     return 0
 
 
-def _show(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
+def _show(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
     print(store.disk.record(options.version).model_dump_json(indent=2))
     return 0
 
 
-def _verify(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
+def _verify(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
     if options.version is not None:
         record = store.disk.verify(options.version)
         print(f"{record.path}: {len(record.files)} files, all as released")
         return 0
-    server = ask_server(places, store)
-    wrong = [*disagreements(places, store), *server.disagreements]
+    server = ask_server(paths, store)
+    wrong = [*disagreements(paths, store), *server.disagreements]
     for each in wrong:
         print(f"{each.what}\n  what to do: {each.action}", file=sys.stderr)
     if wrong:
@@ -124,43 +124,43 @@ def _verify(places: Places, store: ReleaseStore, options: argparse.Namespace) ->
         print(f"the model server does not answer at {server.address}: {server.problem}", file=sys.stderr)
     agreed = "records, disk and models.config" if server.problem or not server.address else "all four"
     print(f"{options.model} is at {store.disk.production() or 'nothing'}; {agreed} agree")
-    return NOT_CONFIRMED if server.problem else confirmed(places)
+    return NOT_CONFIRMED if server.problem else confirmed(paths)
 
 
-def _roll_back(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
+def _roll_back(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
     version, by = parse_version(options.version), getpass.getuser()
     asked = Rollback(model=options.model, version=version, reason=options.reason, requested_by=by)
-    done = roll_back_now(places, asked)
+    done = roll_back_now(paths, asked)
     withdrawn = ", ".join(map(str, done.withdrawn)) or "none"
     server = f"confirmed by the server at {done.server}" if done.server else "confirmed by no model server"
     print(f"{done.model} is at {done.version}, before {done.from_version}; quarantined: {withdrawn}; {server}")
-    return confirmed(places)
+    return confirmed(paths)
 
 
-def _quarantine(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
-    print(quarantine(places, options.model, options.version, by=getpass.getuser(), reason=options.reason))
-    return confirmed(places)
+def _quarantine(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
+    print(quarantine(paths, options.model, options.version, by=getpass.getuser(), reason=options.reason))
+    return confirmed(paths)
 
 
-def _canary(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
-    print(_compared(places, options))
-    return 0 if options.action == "status" else confirmed(places)
+def _canary(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
+    print(_compared(paths, options))
+    return 0 if options.action == "status" else confirmed(paths)
 
 
-def _serve(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
-    server = find_server(places, options.model, load_config(options.model).release)
+def _serve(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
+    server = find_server(paths, options.model, load_config(options.model).release)
     store.serve(server=server)
     confirmation = f"the server at {server.address} has it" if server.address else "no model server was told"
     print(f"models.config has {options.model} at {store.disk.production() or 'nothing'}; {confirmation}")
-    return confirmed(places)
+    return confirmed(paths)
 
 
-def _repair(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
+def _repair(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
     config, status = load_config(options.model), 0
     versions = [options.version] if options.version else [r.version for r in store.disk.records() if r.state in LIVE]
     for version in versions:
         try:
-            repaired = repair(places, config, version)
+            repaired = repair(paths, config, version)
         except DamagedError as error:
             print(
                 f"{error}\n  what to do: restore it from a backup; until then nights are judged by model_gate."
@@ -175,7 +175,7 @@ def _repair(places: Places, store: ReleaseStore, options: argparse.Namespace) ->
     return status
 
 
-def _own(places: Places, store: ReleaseStore, options: argparse.Namespace) -> int:
+def _own(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
     config = load_config(options.model)
     if not config.release.gcs:
         raise ReleaseError(f"{options.model} is released to no bucket: its config.toml has no release.gcs")
@@ -200,12 +200,12 @@ COMMANDS = {
 }
 
 
-def _compared(places: Places, options: argparse.Namespace) -> str:
-    found = compare(places, options.model)
+def _compared(paths: Paths, options: argparse.Namespace) -> str:
+    found = compare(paths, options.model)
     action = "auto" if options.action == "status" else options.action
     asked = CanaryRequest(model=options.model, decision=action, reason=options.reason, requested_by=getpass.getuser())
     settle = resolve if options.action == "status" else decide
-    return report(options.model, settle(places, asked, found), found)
+    return report(options.model, settle(paths, asked, found), found)
 
 
 if __name__ == "__main__":

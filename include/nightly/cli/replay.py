@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Sequence
 
 from nightly.cli.errors import Parser, command
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.io.tables import print_table
 from nightly.nights.history import NightFindings, findings
 from nightly.nights.replay import ENOUGH_NIGHTS, Thresholds, is_figure, replay, suggest
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
     thresholds = Thresholds.of(options.model, dict(_setting(text) for text in options.set))
-    nights = findings(Places.from_environment(), options.model)
+    nights = findings(Paths.from_environment(), options.model)
     if not nights:
         print(f"{options.model} has no nights yet that its data gate has judged")
     elif options.suggest:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from nightly.cli.errors import Parser, command
 from nightly.io.hints import did_you_mean
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.schema import PROPOSAL, SchemaProposal
 from nightly.schemas.store import SchemaStore, SchemaVersionError, answer
@@ -50,13 +50,13 @@ def parser() -> argparse.ArgumentParser:
 @command("bin/schema")
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
-    places = Places.from_environment()
+    paths = Paths.from_environment()
     load_config(options.model)  # refuses a name that is no model's
-    print(COMMANDS[options.command](SchemaStore(places, options.model), places, options))
+    print(COMMANDS[options.command](SchemaStore(paths, options.model), paths, options))
     return 0
 
 
-def versions(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
+def versions(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
     held, lines = store.current(), []
     for one in reversed(store.versions()):
         state = "holds" if one.version == held else "replaced" if held else "superseded"
@@ -68,16 +68,16 @@ def versions(store: SchemaStore, places: Places, options: argparse.Namespace) ->
     return "\n".join([*lines, f"0   {curated:<11} {store.curated}" + (f"\n{'':<16}{note}" if note else "")])
 
 
-def show(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
+def show(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
     return store.text(store.current() if options.version is None else options.version).rstrip("\n")
 
 
-def difference(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
+def difference(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
     if options.run is None:
         held = store.current()
         texts = [store.text(version).splitlines() for version in (0, held)]
         return "\n".join(difflib.unified_diff(*texts, "the curated one", f"version {held}", lineterm=""))
-    proposal = _proposal(places, options)
+    proposal = _proposal(paths, options)
     lines = []
     for change in proposal.changes:
         lines.append(f"{change.feature}: {change.kind}: {' -> '.join(filter(None, (change.old, change.new)))}")
@@ -88,32 +88,32 @@ def difference(store: SchemaStore, places: Places, options: argparse.Namespace) 
     return "\n".join([*lines, *left, "", proposal.diff])
 
 
-def approve(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
-    _proposal(places, options)
-    folder = places.night(options.model, options.run)
-    review = answer(places, options.model, folder, approved=True, by=getpass.getuser(), reason=options.reason)
+def approve(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
+    _proposal(paths, options)
+    folder = paths.night(options.model, options.run)
+    review = answer(paths, options.model, folder, approved=True, by=getpass.getuser(), reason=options.reason)
     return (
         f"version {review.version} of {options.model}'s schema holds from now on. If the night still waits in Airflow, "
         f"approve there too; if it has ended, clear its task `snapshot` with what is downstream."
     )
 
 
-def reject(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
-    _proposal(places, options)
-    folder = places.night(options.model, options.run)
-    review = answer(places, options.model, folder, approved=False, by=getpass.getuser(), reason=options.reason)
+def reject(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
+    _proposal(paths, options)
+    folder = paths.night(options.model, options.run)
+    review = answer(paths, options.model, folder, approved=False, by=getpass.getuser(), reason=options.reason)
     held = store.current()
     holds = any(one.version == held for one in review.earlier if one.version)
     on = f" Version {held} holds on: edit {store.curated} to supersede it." if holds else ""
     return f"{review.sentence}.{on} If the night still waits in Airflow, reject it there too: it waits on otherwise."
 
 
-def adopt(store: SchemaStore, places: Places, options: argparse.Namespace) -> str:
+def adopt(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
     return f"{store.adopt().title} is in {store.curated} now: commit it"
 
 
-def _proposal(places: Places, options: argparse.Namespace) -> SchemaProposal:
-    path = places.night(options.model, options.run) / PROPOSAL
+def _proposal(paths: Paths, options: argparse.Namespace) -> SchemaProposal:
+    path = paths.night(options.model, options.run) / PROPOSAL
     try:
         return SchemaProposal.load(path)
     except FileNotFoundError:

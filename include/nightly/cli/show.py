@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nightly.cli.errors import Parser, command
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.release.errors import ReleaseError
 from nightly.release.find import store_of
 from nightly.serving.inspection import ask, describe
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    store = store_of(Places.from_environment(), options.model)
+    store = store_of(Paths.from_environment(), options.model)
     version = options.version or store.disk.production()
     if version is None:
         raise ReleaseError(f"{options.model} has no version in production in {store.disk.folder}; name a version")

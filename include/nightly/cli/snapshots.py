@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from nightly.cli.arguments import positive_int
 from nightly.cli.errors import Parser, command
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.io.space import free_bytes, megabytes
 from nightly.io.tables import cell, print_table
 from nightly.models import load_config
@@ -54,24 +54,24 @@ def parser() -> argparse.ArgumentParser:
 @command("bin/snapshots")
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
-    places = Places.from_environment()
-    store = SnapshotStore(places.snapshots, options.model)
+    paths = Paths.from_environment()
+    store = SnapshotStore(paths.snapshots, options.model)
     if not store.folder.is_dir():
         load_config(options.model)  # refuses a name that is no model's
-    return COMMANDS[options.command](places, store, options)
+    return COMMANDS[options.command](paths, store, options)
 
 
-def _nights(places: Places, model: str) -> Nights:
+def _nights(paths: Paths, model: str) -> Nights:
     """snapshot id -> the nights that use it, each with what was delivered for it; by name."""
     nights: Nights = defaultdict(list)
-    for path in sorted((places.nights / model).glob("*/snapshot.json")):
+    for path in sorted((paths.nights / model).glob("*/snapshot.json")):
         ref = SnapshotRef.load(path)
         nights[ref.snapshot_id].append((path.parent.name, ref))
     return nights
 
 
-def _list(places: Places, store: SnapshotStore, options: argparse.Namespace) -> int:
-    nights = _nights(places, store.model)
+def _list(paths: Paths, store: SnapshotStore, options: argparse.Namespace) -> int:
+    nights = _nights(paths, store.model)
     manifests, damaged = store.survey(content=False)
     if options.json:
         print(json.dumps([manifest.model_dump(mode="json") for manifest in manifests], indent=2))
@@ -84,17 +84,17 @@ def _list(places: Places, store: SnapshotStore, options: argparse.Namespace) -> 
     return _print_damage(damaged)
 
 
-def _verify(places: Places, store: SnapshotStore, options: argparse.Namespace) -> int:
+def _verify(paths: Paths, store: SnapshotStore, options: argparse.Namespace) -> int:
     manifests, damaged = store.survey(content=True)
     print(f"{len(manifests)} snapshots of {store.model} are as their manifests say, {len(damaged)} are damaged.")
     return _print_damage(damaged)
 
 
-def _prune(places: Places, store: SnapshotStore, options: argparse.Namespace) -> int:
+def _prune(paths: Paths, store: SnapshotStore, options: argparse.Namespace) -> int:
     from nightly.tfx.retention import prune_model
 
-    removed = prune_model(places, load_config(options.model))
-    print(f"removed {removed} of {options.model}; {megabytes(free_bytes(places.var))} are free in {places.var}")
+    removed = prune_model(paths, load_config(options.model))
+    print(f"removed {removed} of {options.model}; {megabytes(free_bytes(paths.var))} are free in {paths.var}")
     return 0
 
 
@@ -116,7 +116,7 @@ def _summary(manifest: SnapshotManifest, nights: int) -> list[str]:
     ]
 
 
-def _show(places: Places, store: SnapshotStore, options: argparse.Namespace) -> int:
+def _show(paths: Paths, store: SnapshotStore, options: argparse.Namespace) -> int:
     manifest = store.verify(options.snapshot)
     if options.json:
         print(manifest.model_dump_json(indent=2))
@@ -134,7 +134,7 @@ def _show(places: Places, store: SnapshotStore, options: argparse.Namespace) -> 
     print_table([], [[key, value] for key, value in facts.items()])
     for origin in manifest.source:
         print(f"  from {origin}")
-    _print_deliveries(_nights(places, store.model).get(manifest.snapshot_id, []))
+    _print_deliveries(_nights(paths, store.model).get(manifest.snapshot_id, []))
     rows = _first_rows(store, manifest, options.rows)
     print()
     print_table(["COLUMN", "TYPE", *(f"ROW {n + 1}" for n in range(len(rows)))], _transposed(manifest, rows))

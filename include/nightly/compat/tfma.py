@@ -43,8 +43,8 @@ def _histogram(combiner: Any, accumulator: dict, labels: np.ndarray, scores: np.
     """Buckets of the score, which all thresholds of a curve are counted from."""
     scores = scores.astype(np.float64)
     last = combiner._num_buckets + 1
-    places = np.clip((scores - combiner._left) / combiner._range * combiner._num_buckets + 1, 0, last)
-    buckets, where = np.unique(places.astype(np.int64), return_inverse=True)
+    paths = np.clip((scores - combiner._left) / combiner._range * combiner._num_buckets + 1, 0, last)
+    buckets, where = np.unique(paths.astype(np.int64), return_inverse=True)
     sums = (np.bincount(where, weights).tolist() for weights in (labels, scores, None))
     for number, *found in zip(buckets.tolist(), *sums, strict=True):
         if number in accumulator:

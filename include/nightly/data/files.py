@@ -9,7 +9,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from nightly.data.errors import DataError
 from nightly.io.hints import did_you_mean
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.snapshots.errors import SnapshotError
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources.files import READABLE, kind_of
@@ -77,7 +77,7 @@ def _snapshot(reference: str) -> list[str]:
     model, slash, snapshot = reference.partition("/")
     if not (model and slash and snapshot):
         raise DataError(f"{SNAPSHOT}{reference}: give {SNAPSHOT}MODEL/ID, or {SNAPSHOT}MODEL/{LATEST}")
-    root = Places.from_environment().snapshots
+    root = Paths.from_environment().snapshots
     models = [path.name for path in root.glob("[!.]*/")]
     if model not in models:
         hint = did_you_mean(model, models) if models else "; no model has any"

@@ -134,5 +134,5 @@ def scalars(values: pa.Array) -> pa.Array:
     lengths = pc.list_value_length(values).fill_null(0).to_numpy()
     if lengths.max(initial=0) > 1:
         raise DataError("a column of lists makes no id: name others in --id-columns")
-    places = np.where(lengths > 0, np.cumsum(lengths) - 1, -1)
-    return values.flatten().take(pa.array(places, mask=places < 0))
+    paths = np.where(lengths > 0, np.cumsum(lengths) - 1, -1)
+    return values.flatten().take(pa.array(paths, mask=paths < 0))

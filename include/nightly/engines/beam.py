@@ -19,7 +19,7 @@ from apache_beam.runners.runner import PipelineResult, create_runner
 from nightly.compat.beam import OptionParser
 from nightly.io.errors import UserError
 from nightly.io.hints import did_you_mean
-from nightly.io.paths import Places, python_path
+from nightly.io.paths import Paths, python_path
 from nightly.models import config_of
 from nightly.records.base import ContractError
 from nightly.records.night import Night
@@ -84,10 +84,10 @@ def check_reach(options: Options, paths: Iterable[str | os.PathLike[str]]) -> No
         )
 
 
-def check(night_folder: Path, places: Places) -> dict[str, Any]:
+def check(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """The step that a night begins with where its config names Beam: it stops at once what could not run later."""
     options = pipeline_options(config_of(Night.load(night_folder / "request.json")).pipeline.beam_args)
-    check_reach(options, [places.snapshots, places.pipeline])
+    check_reach(options, [paths.snapshots, paths.pipeline])
     return {"runner": options.view_as(beam_options.StandardOptions).runner}
 
 

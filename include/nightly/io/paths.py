@@ -13,7 +13,7 @@ MODELS = ROOT / "include/models"
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """Every folder the project writes to, and the ML environment's Python; nightly.io.variables says what is where."""
 
     var: Path
@@ -32,7 +32,7 @@ class Places:
     ml_python: Path
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Places":
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Paths":
         def path(variable: variables.Variable, base: Path) -> Path:
             given = environment.get(variable.name)
             return Path(given).absolute() if given else base / variable.default

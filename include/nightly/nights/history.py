@@ -3,7 +3,7 @@
 import datetime as dt
 from dataclasses import dataclass
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.night import GateResult, Night, Reason
 
 
@@ -13,17 +13,17 @@ class NightFindings:
     result: GateResult
 
 
-def findings(places: Places, model: str) -> list[NightFindings]:
+def findings(paths: Paths, model: str) -> list[NightFindings]:
     """Every night that the data gate has judged, by as-of time and, for the same time, by when it was judged."""
     found = [
         NightFindings(Night.load(path.with_name("request.json")), GateResult.load(path))
-        for path in (places.nights / model).glob("*/data_gate.json")
+        for path in (paths.nights / model).glob("*/data_gate.json")
     ]
     return sorted(found, key=lambda one: (one.night.as_of, one.result.decided_at))
 
 
 def history(
-    places: Places, model: str, check: str, subject: str = "", control: str | None = None
+    paths: Paths, model: str, check: str, subject: str = "", control: str | None = None
 ) -> list[tuple[dt.datetime, str, Reason]]:
     """One figure over the nights: (as of, run id, finding) by as-of time.
 
@@ -31,7 +31,7 @@ def history(
     """
     return [
         (one.night.as_of, one.night.run_id, reason)
-        for one in findings(places, model)
+        for one in findings(paths, model)
         for reason in one.result.reasons
         if reason.check == check and reason.subject == subject and control in (None, reason.control)
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from nightly.io.code import code_version
 from nightly.io.hints import did_you_mean
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import load_config, read_schema_text
 from nightly.records.base import ContractError
 from nightly.records.columns import CuratedSchema
@@ -40,12 +40,12 @@ class RunRequest:
     run_url: str = ""
 
 
-def plan(places: Places, model: str, request: RunRequest, now: dt.datetime) -> Night:
+def plan(paths: Paths, model: str, request: RunRequest, now: dt.datetime) -> Night:
     """Return the night that `request` asks for, with the production version and the schema of this moment.
 
     Nothing is written. Raises ContractError for what cannot be asked, SchemaVersionError and ReleaseError.
     """
-    config, schemas = load_config(model), SchemaStore(places, model)
+    config, schemas = load_config(model), SchemaStore(paths, model)
     read_schema_text(config)
     schema_version = schemas.current()
     schema = CuratedSchema(schemas.path(schema_version), schemas.text(schema_version))
@@ -55,7 +55,7 @@ def plan(places: Places, model: str, request: RunRequest, now: dt.datetime) -> N
         request,
         now=now,
         code_version=code_version(),
-        production_version=ReleaseStore(places.serving, places.releases, model).disk.production(),
+        production_version=ReleaseStore(paths.serving, paths.releases, model).disk.production(),
         schema_version=schema_version,
         schema_note=schemas.note(schema_version),
     )
@@ -126,7 +126,7 @@ def refuse_unknown_comparators(thresholds: Mapping[str, Any], schema: CuratedSch
             raise ContractError(f"threshold {key!r}: the schema has no {kind} comparator for {feature!r}{hint}")
 
 
-def new_run_id(places: Places, model: str, now: dt.datetime) -> str:
+def new_run_id(paths: Paths, model: str, now: dt.datetime) -> str:
     """Return a run id for a command that no other night of the model has, and create its folder.
 
     Two commands may start in one second.
@@ -135,7 +135,7 @@ def new_run_id(places: Places, model: str, now: dt.datetime) -> str:
     run_id, number = second, 1
     while True:
         try:
-            places.night(model, run_id).mkdir(parents=True)
+            paths.night(model, run_id).mkdir(parents=True)
             return run_id
         except FileExistsError:
             number += 1

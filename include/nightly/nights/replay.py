@@ -5,7 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import get_args
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.nights.history import NightFindings
 from nightly.records.config import ControlName, ModelConfig
@@ -31,7 +31,7 @@ class Thresholds:
     def of(cls, model: str, proposed: dict[str, float]) -> "Thresholds":
         """Raises ContractError and SchemaError, with the nearest valid name."""
         config = load_config(model).with_overrides(proposed)
-        schemas = SchemaStore(Places.from_environment(), model)
+        schemas = SchemaStore(Paths.from_environment(), model)
         schema = read_schema(schemas.path(schemas.current()))
         override_thresholds(schema, proposed)
         return cls(config, comparators(schema))

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.records.base import ContractError
 from nightly.records.baseline import Baseline
@@ -20,17 +20,17 @@ from nightly.snapshots.store import SnapshotStore
 log = logging.getLogger("nightly")
 
 
-def run(night_folder: Path, places: Places) -> dict[str, Any]:
+def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Make the snapshot of the night in `night_folder`, remove the oldest ones; the SnapshotRef as plain data."""
     night = Night.load(night_folder / "request.json")
     config = config_of(night)
-    store = SnapshotStore(places.snapshots, night.model)
-    schema = SchemaStore(places, night.model).path(night.schema_version)
+    store = SnapshotStore(paths.snapshots, night.model)
+    schema = SchemaStore(paths, night.model).path(night.schema_version)
     download = Download.load(night_folder / "download.json")
     ref = ingest(config, night, download, store, folder=night_folder, schema=schema)
     ref.save(night_folder / "snapshot.json")
     try:
-        removed = retain(places, config, {ref.snapshot_id})
+        removed = retain(paths, config, {ref.snapshot_id})
         log.info(
             "snapshots removed, beyond the last %s and %s of accepted nights: %s",
             config.retention.snapshots,
@@ -42,25 +42,25 @@ def run(night_folder: Path, places: Places) -> dict[str, Any]:
     return ref.model_dump(mode="json")
 
 
-def retain(places: Places, config: ModelConfig, always: set[str]) -> list[str]:
+def retain(paths: Paths, config: ModelConfig, always: set[str]) -> list[str]:
     """Remove the snapshots that the model's [retention] does not keep, never one in `always`; gives their ids."""
     model, keep = config.name, config.retention
-    always = always | of_versions(places, model)
-    store = SnapshotStore(places.snapshots, model)
-    return store.retain(keep.snapshots, referred(places, model), keep.accepted_snapshots, always)
+    always = always | of_versions(paths, model)
+    store = SnapshotStore(paths.snapshots, model)
+    return store.retain(keep.snapshots, referred(paths, model), keep.accepted_snapshots, always)
 
 
-def of_versions(places: Places, model: str) -> set[str]:
+def of_versions(paths: Paths, model: str) -> set[str]:
     """The snapshots of the versions that are or may still be served: production, those before it, the canary."""
-    records = [ReleaseRecord.load(path) for path in (places.releases / model).glob("*.json")]
+    records = [ReleaseRecord.load(path) for path in (paths.releases / model).glob("*.json")]
     return {record.snapshot_id for record in records if record.state in ("releasing", *LIVE)}
 
 
-def referred(places: Places, model: str) -> set[str]:
+def referred(paths: Paths, model: str) -> set[str]:
     """The snapshots that an accepted or released run refers to, or a night that has no verdict yet."""
-    ids = {ReleaseRecord.load(path).snapshot_id for path in (places.releases / model).glob("*.json")}
-    ids |= {Baseline.load(path).snapshot_id for path in (places.baselines / model).glob("[!.]*/baseline.json")}
-    for path in (places.nights / model).glob("*/snapshot.json"):
+    ids = {ReleaseRecord.load(path).snapshot_id for path in (paths.releases / model).glob("*.json")}
+    ids |= {Baseline.load(path).snapshot_id for path in (paths.baselines / model).glob("[!.]*/baseline.json")}
+    for path in (paths.nights / model).glob("*/snapshot.json"):
         verdict = path.with_name("verdict.json")
         if not verdict.exists() or Verdict.load(verdict).outcome in (Outcome.RELEASED, Outcome.ACCEPTED):
             ids.add(SnapshotRef.load(path).snapshot_id)

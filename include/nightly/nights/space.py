@@ -3,24 +3,24 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.io.space import check_space, size_of
 
 FIRST_NIGHT_BYTES = 256 * 2**20  # where nothing is known of the model yet
 FACTOR = 2  # of what the last night left: the next one may be larger, and some of it is written twice
 
 
-def check_night(places: Places, model: str) -> None:
+def check_night(paths: Paths, model: str) -> None:
     """Raise SpaceError unless the disks have room for twice the download, snapshot and artifacts of the last night."""
     last = {
-        places.downloads / model: size_of(_newest(places.downloads / model)),
-        places.snapshots / model: size_of(_newest(places.snapshots / model)),
-        places.pipeline / model: sum(size_of(folder) for folder in _artifacts(places.pipeline / model)),
+        paths.downloads / model: size_of(_newest(paths.downloads / model)),
+        paths.snapshots / model: size_of(_newest(paths.snapshots / model)),
+        paths.pipeline / model: sum(size_of(folder) for folder in _artifacts(paths.pipeline / model)),
     }
     needs = {folder: FACTOR * size for folder, size in last.items()}
     known = sum(needs.values()) > 0
     what = f"a night of {model} (twice what the last one took)" if known else f"a first night of {model}"
-    check_space(needs if known else {places.pipeline / model: FIRST_NIGHT_BYTES}, what)
+    check_space(needs if known else {paths.pipeline / model: FIRST_NIGHT_BYTES}, what)
 
 
 def check_node(root: Path, node: str, inputs: Iterable[Path]) -> None:

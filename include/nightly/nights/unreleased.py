@@ -1,31 +1,31 @@
 """Why a night whose gates have passed makes no release, as far as that is known before its release step runs."""
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.night import Night, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased
 from nightly.release.store import ReleaseStore
 
 
-def reason_not_to_release(night: Night, places: Places) -> str:
+def reason_not_to_release(night: Night, paths: Paths) -> str:
     """Return why the release step is skipped, as part of a sentence, or "" to run it.
 
     A canary that a release would have to wait for is recorded in the night's not_released.json; what an earlier try
     left there is removed.
     """
-    path = night.folder(places) / NOT_RELEASED
+    path = night.folder(paths) / NOT_RELEASED
     path.unlink(missing_ok=True)
     if not night.release:
         return (
             "this run is not asked to release: production stays as it is. "
             "Backfills do not release unless they are given release=yes"
         )
-    waits_for = ReleaseStore(places.serving, places.releases, night.model).disk.waits_for(night.run_id)
+    waits_for = ReleaseStore(paths.serving, paths.releases, night.model).disk.waits_for(night.run_id)
     if waits_for:
         NotReleased(reason=waits_for, decided_at=utc_now()).save(path)
     return waits_for
 
 
-def recorded_reason(night: Night, places: Places) -> str:
+def recorded_reason(night: Night, paths: Paths) -> str:
     """Return why the release step, which has run, released nothing; "" where it released."""
-    path = night.folder(places) / NOT_RELEASED
+    path = night.folder(paths) / NOT_RELEASED
     return NotReleased.load(path).reason if path.exists() else ""

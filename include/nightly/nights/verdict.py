@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import window_end
 from nightly.nights.causes import causes, headline
 from nightly.nights.steps import REVIEW
@@ -27,17 +27,17 @@ Kind = TypeVar("Kind", bound=Contract)
 log = logging.getLogger(__name__)
 
 
-def judge(model: str, run_id: str, places: Places, states: Mapping[str, str | None], **known: Any) -> Verdict:
+def judge(model: str, run_id: str, paths: Paths, states: Mapping[str, str | None], **known: Any) -> Verdict:
     """Decide what became of a run, with what is in production now.
 
     :param known: more of what `decide` takes
     """
     try:
-        production = ReleaseStore(places.serving, places.releases, model).disk.production()
+        production = ReleaseStore(paths.serving, paths.releases, model).disk.production()
     except (ContractError, OSError):  # a damaged record must not cost the verdict
         log.exception("what is in production cannot be read; the verdict says what the night knew of it")
         production = None
-    return decide(model, run_id, places.night(model, run_id), states, production=production, **known)
+    return decide(model, run_id, paths.night(model, run_id), states, production=production, **known)
 
 
 def write(verdict: Verdict, folder: Path) -> OSError | None:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.base import Contract
 from nightly.records.snapshot import Delivery
 
@@ -49,8 +49,8 @@ class Night(Contract):
     run_url: str = ""  # the run in the Airflow UI
     planned_at: AwareDatetime
 
-    def folder(self, places: Places) -> Path:
-        return places.night(self.model, self.run_id)
+    def folder(self, paths: Paths) -> Path:
+        return paths.night(self.model, self.run_id)
 
     @property
     def in_production(self) -> int | None:

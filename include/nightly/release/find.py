@@ -1,16 +1,16 @@
 """The store of a model that a person names."""
 
 from nightly.io.hints import did_you_mean
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.release.errors import ReleaseError
 from nightly.release.store import ReleaseStore
 
 
-def store_of(places: Places, model: str) -> ReleaseStore:
+def store_of(paths: Paths, model: str) -> ReleaseStore:
     """Return the model's releases. Raises ReleaseError where there are none, with the nearest model that has some."""
-    store = ReleaseStore(places.serving, places.releases, model)
+    store = ReleaseStore(paths.serving, paths.releases, model)
     if store.disk.releases.is_dir() or store.disk.folder.is_dir():
         return store
-    released = [path.name for path in places.releases.glob("*/")]
+    released = [path.name for path in paths.releases.glob("*/")]
     advice = did_you_mean(model, released) if released else "; a night with --release makes a first version"
-    raise ReleaseError(f"nothing was released for {model!r} in {places.releases}{advice}")
+    raise ReleaseError(f"nothing was released for {model!r} in {paths.releases}{advice}")

@@ -11,25 +11,25 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from nightly.io.files import hash_file
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.config import ModelConfig
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError
 from nightly.release.store import ReleaseStore
 
 
-def repair(places: Places, config: ModelConfig, version: int) -> dict[str, str]:
+def repair(paths: Paths, config: ModelConfig, version: int) -> dict[str, str]:
     """Make the files of `version` what was released; returns each damaged one with where its bytes are from.
 
     A file that is not of the release goes, and has "" for that. Raises DamagedError, with nothing changed, where a file
     has no whole copy.
     """
-    store = ReleaseStore(places.serving, places.releases, config.name)
+    store = ReleaseStore(paths.serving, paths.releases, config.name)
     record = store.disk.record(version)
     damage = store.disk.damage(record, store.disk.find(version))
     if not damage:
         return {}
-    folders = [places.pipeline / config.name, store.disk.folder]
+    folders = [paths.pipeline / config.name, store.disk.folder]
     looked_in = [str(folder) for folder in folders]
     lost = damage.keys() & record.files.keys()
     with ExitStack() as stack:

@@ -135,8 +135,8 @@ class Transitions:
     def withdraw(self, record: ReleaseRecord, why: str, state: str = "quarantined") -> ReleaseRecord:
         # The folder first: a bad version must be gone even if this process dies before it can say why.
         aside = self.disk.aside(state, record.version)
-        places = (self.disk.place(record.version), self.disk.aside("unverified", record.version))
-        if folder := next((place for place in places if place != aside and place.exists()), None):
+        paths = (self.disk.place(record.version), self.disk.aside("unverified", record.version))
+        if folder := next((place for place in paths if place != aside and place.exists()), None):
             self.rename(folder, aside)
         elif record.state in ("quarantined", "removed"):
             return record

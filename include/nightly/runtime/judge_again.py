@@ -8,17 +8,17 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.nights.steps import DATA_STEPS
 from nightly.runtime import worker
 
 log = logging.getLogger("nightly")
 
 
-def run(night_folder: Path, places: Places) -> dict[str, Any]:
+def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """What the data gate decides."""
     found: dict[str, Any] = {}
     for step in DATA_STEPS:
         log.info("%s, again", step)
-        found = worker.step_function(step)(night_folder, places)
+        found = worker.step_function(step)(night_folder, paths)
     return found

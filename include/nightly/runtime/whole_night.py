@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import config_of, window_end
 from nightly.nights.space import check_night
 from nightly.nights.steps import COMMAND_TASKS
@@ -28,7 +28,7 @@ class NightEnd:
     error: BaseException | None = None
 
 
-def run_night(night: Night, places: Places, *, source: str | None = None, until: str | None = None) -> NightEnd:
+def run_night(night: Night, paths: Paths, *, source: str | None = None, until: str | None = None) -> NightEnd:
     """Run the tasks of a planned night, up to the first that ends it, and write its verdict.
 
     What breaks a task is returned, not raised: an interruption (KeyboardInterrupt, SystemExit), too.
@@ -39,53 +39,53 @@ def run_night(night: Night, places: Places, *, source: str | None = None, until:
     states: dict[str, str | None] = dict.fromkeys(COMMAND_TASKS)
     for task in COMMAND_TASKS:
         try:
-            states[task], goes_on = _run_task(task, night, places, source)
+            states[task], goes_on = _run_task(task, night, paths, source)
         except BaseException as error:  # whatever ends the night is in its verdict
             after = {later: "upstream_failed" for later, state in states.items() if state is None and later != task}
-            message = _record(task, error, night.folder(places))
-            return NightEnd(_conclude(night, places, states | after | {task: "failed"}, {task: message}), error)
+            message = _record(task, error, night.folder(paths))
+            return NightEnd(_conclude(night, paths, states | after | {task: "failed"}, {task: message}), error)
         if not goes_on:
             after = {later: "skipped" for later, state in states.items() if state is None}
-            return NightEnd(_conclude(night, places, states | after))
+            return NightEnd(_conclude(night, paths, states | after))
         if task == until:
             return NightEnd(None)
-    return NightEnd(_conclude(night, places, states))
+    return NightEnd(_conclude(night, paths, states))
 
 
-def _run_task(task: str, night: Night, places: Places, source: str | None) -> tuple[str, bool]:
+def _run_task(task: str, night: Night, paths: Paths, source: str | None) -> tuple[str, bool]:
     """Run one task: its state, as the orchestrator would have it, and whether the night goes on."""
-    folder = night.folder(places)
+    folder = night.folder(paths)
     if task == "plan":
-        _prepare(night, places)
+        _prepare(night, paths)
         return "success", True
     if task == "download":
-        _download(night, places, source)
+        _download(night, paths, source)
         return "success", True
-    if task == "release" and reason_not_to_release(night, places):
+    if task == "release" and reason_not_to_release(night, paths):
         return "skipped", False
-    result = worker.step_function(task)(folder, places)
-    if task == "release" and recorded_reason(night, places):  # it is a version already
+    result = worker.step_function(task)(folder, paths)
+    if task == "release" and recorded_reason(night, paths):  # it is a version already
         return "skipped", False
     return "success", result.get("passed") is not False and not (task == "snapshot" and not result["rows"])
 
 
-def _prepare(night: Night, places: Places) -> None:
-    check_night(places, night.model)
+def _prepare(night: Night, paths: Paths) -> None:
+    check_night(paths, night.model)
     if config_of(night).pipeline.engine == "beam":
-        worker.step_function("nightly.engines.beam:check")(night.folder(places), places)
+        worker.step_function("nightly.engines.beam:check")(night.folder(paths), paths)
     if night.production_version is not None:
-        worker.step_function("nightly.tfx.production:prepare")(night.folder(places), places)
+        worker.step_function("nightly.tfx.production:prepare")(night.folder(paths), paths)
 
 
-def _download(night: Night, places: Places, source: str | None) -> None:
+def _download(night: Night, paths: Paths, source: str | None) -> None:
     fetch(
         config_of(night).source,
         address=source,
         headers=None,
         window_start=night.window_start,
         window_end=window_end(night),
-        folder=places.downloads / night.model / night.folder(places).name,
-    ).save(night.folder(places) / "download.json")
+        folder=paths.downloads / night.model / night.folder(paths).name,
+    ).save(night.folder(paths) / "download.json")
 
 
 def _record(task: str, error: BaseException, folder: Path) -> str:
@@ -101,8 +101,8 @@ def _record(task: str, error: BaseException, folder: Path) -> str:
 
 
 def _conclude(
-    night: Night, places: Places, states: dict[str, str | None], errors: dict[str, str] | None = None
+    night: Night, paths: Paths, states: dict[str, str | None], errors: dict[str, str] | None = None
 ) -> Verdict:
-    verdict = judge(night.model, night.run_id, places, states, errors=errors)
-    write(verdict, night.folder(places))
+    verdict = judge(night.model, night.run_id, paths, states, errors=errors)
+    write(verdict, night.folder(paths))
     return verdict

@@ -18,7 +18,7 @@ from typing import Any
 
 from nightly.io import variables
 from nightly.io.atomic import write_atomically
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.runtime.processes import end_with
 
 log = logging.getLogger("nightly")
@@ -32,8 +32,8 @@ STEPS = {
 }
 
 
-def step_function(step: str) -> Callable[[Path, Places], dict[str, Any]]:
-    """The function that runs `step`, imported now: it takes the night's folder and the places.
+def step_function(step: str) -> Callable[[Path, Paths], dict[str, Any]]:
+    """The function that runs `step`, imported now: it takes the night's folder and the paths.
 
     :param step: a node of the pipeline, a key of STEPS, or any `package.module:function`
     """
@@ -41,7 +41,7 @@ def step_function(step: str) -> Callable[[Path, Places], dict[str, Any]]:
     if function:
         return getattr(import_module(module), function)
     runner = import_module("nightly.tfx.runner")
-    return lambda night_folder, places: runner.run_node(step, night_folder, places)
+    return lambda night_folder, paths: runner.run_node(step, night_folder, paths)
 
 
 def describe(error: BaseException) -> str:
@@ -54,7 +54,7 @@ def run(step: str, night_folder: Path, result_file: Path) -> int:
     set_up_logging()
     began = time.monotonic()
     try:
-        value = step_function(step)(night_folder, Places.from_environment())
+        value = step_function(step)(night_folder, Paths.from_environment())
         result, status = {"value": value}, 0
         log.info("%s took %.1f s", step, time.monotonic() - began)
     except Exception as error:

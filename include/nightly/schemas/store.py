@@ -11,7 +11,7 @@ from pathlib import Path
 from nightly.io.atomic import write_atomically
 from nightly.io.errors import UserError
 from nightly.io.locks import locked
-from nightly.io.paths import MODELS, Places
+from nightly.io.paths import MODELS, Paths
 from nightly.records.night import Night, utc_now
 from nightly.records.schema import PROPOSAL, SchemaProposal, SchemaReview, SchemaVersion
 from nightly.schemas.reviews import save_review
@@ -24,9 +24,9 @@ class SchemaVersionError(UserError):
 class SchemaStore:
     """A model's schema versions. Safe for several processes at once."""
 
-    def __init__(self, places: Places, model: str, models: Path = MODELS) -> None:
+    def __init__(self, paths: Paths, model: str, models: Path = MODELS) -> None:
         self.model = model
-        self.folder = places.schemas / model
+        self.folder = paths.schemas / model
         self.curated = models / model / "schema.pbtxt"
 
     def versions(self) -> list[SchemaVersion]:
@@ -127,7 +127,7 @@ class SchemaStore:
 
 
 def answer(
-    places: Places, model: str, night_folder: Path, *, approved: bool, by: str, reason: str, models: Path = MODELS
+    paths: Paths, model: str, night_folder: Path, *, approved: bool, by: str, reason: str, models: Path = MODELS
 ) -> SchemaReview:
     """A person's answer to the proposal of a night: recorded in its folder, and what runs of it from now on uses it.
 
@@ -136,7 +136,7 @@ def answer(
     Raises FileNotFoundError where the night proposes nothing, and SchemaVersionError.
     """
     proposal = SchemaProposal.load(night_folder / PROPOSAL)
-    store, version = SchemaStore(places, model, models), None
+    store, version = SchemaStore(paths, model, models), None
     if not reason.strip():
         raise SchemaVersionError("a schema change is not answered without a reason: say why")
     if approved:

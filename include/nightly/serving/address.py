@@ -9,7 +9,7 @@ NIGHTLY_SERVING_BASE_PATH, the serving volume as the server sees it, win over th
 from pathlib import Path
 
 from nightly.io import variables
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.base import Contract, ContractError
 
 FILE = "server.json"
@@ -23,42 +23,42 @@ class ServerAddress(Contract):
     base_path: str  # the serving volume as the server sees it
 
 
-def path(places: Places) -> Path:
-    return places.serving / FILE
+def path(paths: Paths) -> Path:
+    return paths.serving / FILE
 
 
-def find_address(places: Places) -> ServerAddress | None:
+def find_address(paths: Paths) -> ServerAddress | None:
     """The model server's address, or None where none is known. Raises ContractError for half a configuration."""
     rest, grpc = variables.SERVING_REST.read(), variables.SERVING_GRPC.read()
     if rest and grpc:
-        return ServerAddress(rest=rest, grpc=grpc, base_path=base_path(places))
+        return ServerAddress(rest=rest, grpc=grpc, base_path=base_path(paths))
     if rest or grpc:
         raise ContractError(
             f"NIGHTLY_SERVING_REST is {rest!r} and NIGHTLY_SERVING_GRPC {grpc!r}: give both as host:port, or none"
         )
-    return _recorded(places)
+    return _recorded(paths)
 
 
-def base_path(places: Places) -> str:
+def base_path(paths: Paths) -> str:
     """The serving volume as the server sees it."""
-    recorded = _recorded(places)
-    return variables.SERVING_BASE_PATH.read() or (recorded.base_path if recorded else str(places.serving))
+    recorded = _recorded(paths)
+    return variables.SERVING_BASE_PATH.read() or (recorded.base_path if recorded else str(paths.serving))
 
 
-def record(places: Places, address: ServerAddress) -> None:
+def record(paths: Paths, address: ServerAddress) -> None:
     """Let commands in other shells know the server."""
-    if _recorded(places) != address:
-        address.save(path(places))
+    if _recorded(paths) != address:
+        address.save(path(paths))
 
 
-def forget(places: Places, address: ServerAddress) -> None:
+def forget(paths: Paths, address: ServerAddress) -> None:
     """Remove the record of a server that has ended, unless another has been recorded since."""
-    if _recorded(places) == address:
-        path(places).unlink(missing_ok=True)
+    if _recorded(paths) == address:
+        path(paths).unlink(missing_ok=True)
 
 
-def _recorded(places: Places) -> ServerAddress | None:
+def _recorded(paths: Paths) -> ServerAddress | None:
     try:
-        return ServerAddress.load(path(places))
+        return ServerAddress.load(path(paths))
     except FileNotFoundError:
         return None

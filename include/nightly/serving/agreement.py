@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from google.protobuf import text_format
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.base import Contract
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError
@@ -32,15 +32,15 @@ class ServerAsked(Contract):
     disagreements: list[Disagreement] = []
 
 
-def disagreements(places: Places, store: ReleaseStore) -> list[Disagreement]:
+def disagreements(paths: Paths, store: ReleaseStore) -> list[Disagreement]:
     """Between the records, the disk and models.config. Changes nothing; waits for a release that is going on."""
     with store.disk.locked():
-        return [*_on_disk(store), *_in_file(places, store)]
+        return [*_on_disk(store), *_in_file(paths, store)]
 
 
-def ask_server(places: Places, store: ReleaseStore) -> ServerAsked:
+def ask_server(paths: Paths, store: ReleaseStore) -> ServerAsked:
     """Compare the labels as the model server has them with the records. Raises ContractError."""
-    known = find_address(places)
+    known = find_address(paths)
     if known is None:
         return ServerAsked()
     expected = _labels(store)
@@ -111,8 +111,8 @@ def _of_record(store: ReleaseStore, record: ReleaseRecord) -> Iterator[Disagreem
         )
 
 
-def _in_file(places: Places, store: ReleaseStore) -> Iterator[Disagreement]:
-    live, expected, serve = LiveConfig(places.serving, ""), _labels(store), f"bin/releases serve {store.model}"
+def _in_file(paths: Paths, store: ReleaseStore) -> Iterator[Disagreement]:
+    live, expected, serve = LiveConfig(paths.serving, ""), _labels(store), f"bin/releases serve {store.model}"
     try:
         entry = live.entry(store.model)
     except FileNotFoundError:

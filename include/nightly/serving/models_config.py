@@ -30,7 +30,7 @@ from google.protobuf import text_format
 
 from nightly.io.atomic import write_atomically
 from nightly.io.locks import locked
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.release.errors import ReleaseNotVerified
 from nightly.release.store import ReleaseStore
 from nightly.serving.address import base_path
@@ -124,16 +124,16 @@ class LiveConfig:
         return HEADER + text_format.MessageToString(config)
 
 
-def write(places: Places, base_path: str) -> Path:
+def write(paths: Paths, base_path: str) -> Path:
     """Bring the file in step with the release records: every model with a version in production, and only those."""
-    live = LiveConfig(places.serving, base_path)
-    known = {path.name for path in places.releases.glob("*/")}
+    live = LiveConfig(paths.serving, base_path)
+    known = {path.name for path in paths.releases.glob("*/")}
     if live.path.exists():
         known |= {entry.name for entry in live.read().model_config_list.config}
     if not live.path.exists():
         write_atomically(live.path, EMPTY.encode())
     for model in sorted(known):
-        store = ReleaseStore(places.serving, places.releases, model)
+        store = ReleaseStore(paths.serving, paths.releases, model)
         production, canary = store.disk.production(), store.disk.canary()
         labels = {STABLE: production, CANARY: canary.version if canary else None}
         loadable = store.disk.released() + ([canary.version] if canary else [])
@@ -143,6 +143,6 @@ def write(places: Places, base_path: str) -> Path:
 
 
 if __name__ == "__main__":
-    found = Places.from_environment()
+    found = Paths.from_environment()
     print(write(found, base_path(found)))
     sys.exit(0)

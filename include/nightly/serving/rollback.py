@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nightly.baselines import withdraw_after
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.night import utc_now
 from nightly.records.release import Rollback
@@ -39,12 +39,12 @@ def parse_version(text: str) -> int | None:
     return int(text)
 
 
-def step(night_folder: Path, places: Places) -> dict[str, Any]:
+def step(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Do what `rollback.json` in the folder asks for. Again, it completes what was begun, and goes no further back."""
-    return roll_back(places, night_folder / REQUEST).model_dump(mode="json")
+    return roll_back(paths, night_folder / REQUEST).model_dump(mode="json")
 
 
-def roll_back(places: Places, request: Path) -> Rollback:
+def roll_back(paths: Paths, request: Path) -> Rollback:
     """Do what the file `request` (contract Rollback) asks for, and write there what came of it.
 
     Raises ReleaseError, or ContractError for a model that is not there.
@@ -56,8 +56,8 @@ def roll_back(places: Places, request: Path) -> Rollback:
     if not asked.reason.strip():
         raise ReleaseError(f"{asked.model} is not rolled back without a reason")
     config = load_config(asked.model)
-    store = ReleaseStore(places.serving, places.releases, asked.model)
-    server = find_server(places, asked.model, config.release)
+    store = ReleaseStore(paths.serving, paths.releases, asked.model)
+    server = find_server(paths, asked.model, config.release)
     if asked.from_version is None:  # resolved once: `previous` means another version after half the work
         store.settle(server)  # a version that nobody has verified is no version to go back from
         with store.disk.locked():
@@ -70,30 +70,30 @@ def roll_back(places: Places, request: Path) -> Rollback:
         store.roll_back(asked.version, why, server=server, production=asked.from_version if asked.previous else ANY)
     except ProductionChanged:  # a release ended between the two
         asked.model_copy(update={"version": None, "from_version": None, "withdrawn": []}).save(request)
-        return roll_back(places, request)
+        return roll_back(paths, request)
     except NotConfirmed as error:
         not_confirmed = error
-    baselines = withdraw_after(places.baselines, asked.model, restored.run_id, restored.snapshot_id)
+    baselines = withdraw_after(paths.baselines, asked.model, restored.run_id, restored.snapshot_id)
     asked = asked.model_copy(update={"baselines": asked.baselines + [baseline.snapshot_id for baseline in baselines]})
     asked.save(request)
-    for comparison in comparisons(places, asked.model):
+    for comparison in comparisons(paths, asked.model):
         if comparison.version in asked.withdrawn and not comparison.decision:
             stopped = comparison.decided("stop", why, asked.requested_by)
-            save_comparison(places, stopped.model_copy(update={"done_at": utc_now()}))
+            save_comparison(paths, stopped.model_copy(update={"done_at": utc_now()}))
     retire(config, store)
     if not_confirmed:  # another try asks the server again, and does no more on disk
         raise not_confirmed
     done = asked.model_copy(update={"server": server.address, "done_at": utc_now()})
-    done.save(_unused(places.releases / asked.model / "rollbacks"))
+    done.save(_unused(paths.releases / asked.model / "rollbacks"))
     done.save(request)
     log.info("%s is rolled back from %s to %s: %s", done.model, done.from_version, done.version, done.reason)
     return done
 
 
-def roll_back_now(places: Places, asked: Rollback) -> Rollback:
+def roll_back_now(paths: Paths, asked: Rollback) -> Rollback:
     """Do what `asked` says, for a person at a command line. Raises as `roll_back` does."""
     with tempfile.TemporaryDirectory(prefix="rollback-") as folder:
-        return roll_back(places, asked.save(Path(folder) / REQUEST))
+        return roll_back(paths, asked.save(Path(folder) / REQUEST))
 
 
 def _unused(folder: Path) -> Path:

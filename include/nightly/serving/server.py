@@ -11,7 +11,7 @@ from functools import partial
 from operator import not_
 from pathlib import Path
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.io.polling import poll
 from nightly.records.config import Release
 from nightly.records.release import ReleaseRecord, Verification
@@ -33,10 +33,10 @@ class ConfigurationFile:
 
     address = ""
 
-    def __init__(self, places: Places, model: str) -> None:
-        self.places = places
+    def __init__(self, paths: Paths, model: str) -> None:
+        self.paths = paths
         self.model = model
-        self.live = LiveConfig(places.serving, base_path(places))
+        self.live = LiveConfig(paths.serving, base_path(paths))
 
     def check(self) -> None:
         """There is no server to ask."""
@@ -44,7 +44,7 @@ class ConfigurationFile:
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         """Give `version` the label `stable` in the file, and `canary` that of this name. None takes the model out."""
         if not self.live.path.exists():
-            write(self.places, self.live.base_path)  # the other models too
+            write(self.paths, self.live.base_path)  # the other models too
         self.write(version, loadable, canary)
 
     def write(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
@@ -54,17 +54,17 @@ class ConfigurationFile:
                 pass
 
 
-def find_server(places: Places, model: str, config: Release) -> "ConfigurationFile":
+def find_server(paths: Paths, model: str, config: Release) -> "ConfigurationFile":
     """The model on the server that is known here, or in the configuration file alone. Raises ContractError."""
-    address = find_address(places)
-    return ModelServer(places, model, address, config) if address else ConfigurationFile(places, model)
+    address = find_address(paths)
+    return ModelServer(paths, model, address, config) if address else ConfigurationFile(paths, model)
 
 
 class ModelServer(ConfigurationFile):
     """One model on a model server, as the release store needs it."""
 
-    def __init__(self, places: Places, model: str, address: ServerAddress, config: Release) -> None:
-        super().__init__(places, model)
+    def __init__(self, paths: Paths, model: str, address: ServerAddress, config: Release) -> None:
+        super().__init__(paths, model)
         self.config = config
         self._rest = Client(f"http://{address.rest}", timeout=CALL_SECONDS)
         self._grpc = Client(f"grpc://{address.grpc}", timeout=CALL_SECONDS)
@@ -78,7 +78,7 @@ class ModelServer(ConfigurationFile):
             if problem := poll(look, until=not_, seconds=verify.REACH_SECONDS, every=verify.POLL_SECONDS):
                 raise ServerNotReached(
                     f"the model server does not answer at {client.address}: {problem}. Start it; or, if there is none "
-                    f"any more, delete {address_file(self.places)}, or unset NIGHTLY_SERVING_REST and _GRPC."
+                    f"any more, delete {address_file(self.paths)}, or unset NIGHTLY_SERVING_REST and _GRPC."
                 )
 
     def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
@@ -152,7 +152,7 @@ class ModelServer(ConfigurationFile):
 
     def _refuse_another_projects(self, model: str) -> None:
         """A recorded server may have ended, and another have its port: that serves versions which we have not."""
-        store = ReleaseStore(self.places.serving, self.places.releases, model)
+        store = ReleaseStore(self.paths.serving, self.paths.releases, model)
         known = {record.version for record in store.disk.records()} | {int(name) for name in store.disk.unrecorded()}
         try:
             served = {version for version, found in self._grpc.status(model).items() if found.state == "AVAILABLE"}
@@ -162,7 +162,7 @@ class ModelServer(ConfigurationFile):
             raise ServerNotReached(
                 f"the server at {self.address} serves {model} {max(served - known)}, which is not in "
                 f"{store.disk.folder}: it is another project's. Start this one's, or delete "
-                f"{address_file(self.places)} if it names a server that has ended."
+                f"{address_file(self.paths)} if it names a server that has ended."
             )
 
     def _answering(self, label: str | None) -> int:

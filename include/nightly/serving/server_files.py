@@ -13,29 +13,29 @@ from importlib import resources
 from pathlib import Path
 
 from nightly.io.atomic import write_atomically
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.serving import address
 from nightly.serving import models_config as live
 
 SETTINGS = ("batching.config", "monitoring.config")
 
 
-def write(places: Places, base_path: str) -> list[Path]:
+def write(paths: Paths, base_path: str) -> list[Path]:
     """Write the server's files, and return them: models.config first.
 
     :param base_path: the serving volume as the server sees it
     """
-    written = [live.write(places, base_path)]
+    written = [live.write(paths, base_path)]
     for name in SETTINGS:
-        write_atomically(places.serving / name, (resources.files("nightly_server") / name).read_bytes())
-        written.append(places.serving / name)
+        write_atomically(paths.serving / name, (resources.files("nightly_server") / name).read_bytes())
+        written.append(paths.serving / name)
     return written
 
 
-def write_all(places: Places) -> list[Path]:
+def write_all(paths: Paths) -> list[Path]:
     """Write the server's files and, where its address is known, server.json; return them."""
-    written = write(places, address.base_path(places))
-    if known := address.find_address(places):
-        address.record(places, known)
-        written.append(address.path(places))
+    written = write(paths, address.base_path(paths))
+    if known := address.find_address(paths):
+        address.record(paths, known)
+        written.append(address.path(paths))
     return written

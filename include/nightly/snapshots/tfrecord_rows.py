@@ -99,7 +99,7 @@ def _text(lists: pa.Array, body: Body) -> pa.StringArray:
     if pa.types.is_null(lists.type) or not len(lists):
         return pa.nulls(len(lists), pa.string())
     present = pc.greater(pc.list_value_length(lists).fill_null(0), 0)
-    places = pc.if_else(present, pc.subtract(pc.cumulative_sum(present.cast(pa.int64())), 1), None)
+    paths = pc.if_else(present, pc.subtract(pc.cumulative_sum(present.cast(pa.int64())), 1), None)
     values = lists.filter(present).flatten()
     if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
         try:
@@ -107,5 +107,5 @@ def _text(lists: pa.Array, body: Body) -> pa.StringArray:
         except pa.ArrowInvalid:
             body.marked = True
             values = pa.array([value.decode("utf-8", "nightly.mark") for value in values.to_pylist()], pa.string())
-    values = values.cast(pa.string()).take(places)
+    values = values.cast(pa.string()).take(paths)
     return pc.if_else(pc.equal(values, ""), None, values)

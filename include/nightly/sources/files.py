@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.night import DownloadedFile
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 
@@ -82,7 +82,7 @@ def csv_members(archive: zipfile.ZipFile) -> list[str]:
 
 def _in_package(path: str) -> Path:
     """`path` in the site-packages of the ML environment, which need not be the one that runs this."""
-    python = Places.from_environment().ml_python
+    python = Paths.from_environment().ml_python
     command = [str(python), "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     try:
         purelib = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()

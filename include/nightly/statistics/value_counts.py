@@ -81,9 +81,9 @@ class Files:
 
     def write(self, counts: pa.Table) -> None:
         hashes = pd.util.hash_array(counts.column("value").to_numpy(), categorize=False)
-        places = hashes // FILES**self._digit % FILES
+        paths = hashes // FILES**self._digit % FILES
         for number, writer in enumerate(self._writers):
-            writer.write_table(counts.filter(pa.array(places == number)))
+            writer.write_table(counts.filter(pa.array(paths == number)))
 
     def parts(self) -> Iterator[pa.Table]:
         """The summed counts, in parts that have no value in common. Nothing is written afterwards."""

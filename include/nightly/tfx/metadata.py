@@ -25,7 +25,7 @@ from tfx.proto.orchestration import pipeline_pb2
 from nightly.compat.tfx import PersistentMetadata
 from nightly.io import variables
 from nightly.io.locks import has_owner, locked
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.base import Contract
 from nightly.records.night import Night
 
@@ -38,11 +38,11 @@ Artifact = metadata_store_pb2.Artifact
 Execution = metadata_store_pb2.Execution
 
 
-def connection_config(places: Places, model: str) -> metadata_store_pb2.ConnectionConfig:
+def connection_config(paths: Paths, model: str) -> metadata_store_pb2.ConnectionConfig:
     """PostgreSQL where NIGHTLY_METADATA_DB names one (postgresql://user:password@host:port/name), else SQLite."""
     url = variables.METADATA_DB.read()
     if not url:
-        return metadata.sqlite_metadata_connection_config(str(places.metadata / f"{model}.sqlite"))
+        return metadata.sqlite_metadata_connection_config(str(paths.metadata / f"{model}.sqlite"))
     parts = urlsplit(url)
     name = parts.path.lstrip("/")
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not name:
@@ -60,11 +60,11 @@ def connection_config(places: Places, model: str) -> metadata_store_pb2.Connecti
 class NightlyMetadata(PersistentMetadata):
     """The metadata handle for a model, entered by one process at a time: of this model, or in PostgreSQL of all."""
 
-    def __init__(self, places: Places, model: str) -> None:
-        config = connection_config(places, model)
+    def __init__(self, paths: Paths, model: str) -> None:
+        config = connection_config(paths, model)
         super().__init__(config)
         sqlite = config.HasField("sqlite")
-        self._lock_path = Path(config.sqlite.filename_uri + ".lock") if sqlite else places.run / "metadata.lock"
+        self._lock_path = Path(config.sqlite.filename_uri + ".lock") if sqlite else paths.run / "metadata.lock"
         self._lock = contextlib.ExitStack()
 
     def __enter__(self) -> Self:

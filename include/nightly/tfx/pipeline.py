@@ -15,7 +15,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types import BaseChannel, standard_artifacts
 
 from nightly.baselines import controls_of
-from nightly.io.paths import Places, safe_name
+from nightly.io.paths import Paths, safe_name
 from nightly.models import config_of
 from nightly.records.baseline import Control
 from nightly.records.config import ModelConfig
@@ -43,7 +43,7 @@ class PipelineInputs:
 
     night: Night
     config: ModelConfig
-    places: Places
+    paths: Paths
     snapshot: Path
     columns: list[str]  # of the snapshot
     controls: list[Control]
@@ -53,7 +53,7 @@ class PipelineInputs:
 
     @property
     def night_folder(self) -> str:
-        return str(self.night.folder(self.places))
+        return str(self.night.folder(self.paths))
 
     @property
     def beam_args(self) -> str:
@@ -62,18 +62,18 @@ class PipelineInputs:
         return json.dumps(pipeline.beam_args) if pipeline.engine == "beam" else ""
 
 
-def read_inputs(night: Night, places: Places) -> PipelineInputs:
+def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
     """Read what the night's pipeline is built from. Raises DamagedSnapshotError, SchemaVersionError, ContractError."""
-    config, snapshot = config_of(night), Path(SnapshotRef.load(night.folder(places) / "snapshot.json").path)
+    config, snapshot = config_of(night), Path(SnapshotRef.load(night.folder(paths) / "snapshot.json").path)
     return PipelineInputs(
         night=night,
         config=config,
-        places=places,
+        paths=paths,
         snapshot=snapshot,
         columns=list(read_manifest(snapshot).columns),
-        controls=controls_of(places, night, config.data_gate.controls),
-        schema_file=SchemaStore(places, night.model).path(night.schema_version),
-        production_model=_production_model(night, places),
+        controls=controls_of(paths, night, config.data_gate.controls),
+        schema_file=SchemaStore(paths, night.model).path(night.schema_version),
+        production_model=_production_model(night, paths),
         run_fn=f"include.models.{config.name}.model.run_fn" if _brings_run_fn(config) else RUN_FN,
     )
 
@@ -92,9 +92,9 @@ def create_pipeline(inputs: PipelineInputs) -> tfx.dsl.Pipeline:
     ).with_id("release")
     return tfx.dsl.Pipeline(
         pipeline_name=inputs.night.model,
-        pipeline_root=str(inputs.places.pipeline / inputs.night.model),
+        pipeline_root=str(inputs.paths.pipeline / inputs.night.model),
         components=[*data.values(), *model.values(), release],
-        metadata_connection_config=connection_config(inputs.places, inputs.night.model),
+        metadata_connection_config=connection_config(inputs.paths, inputs.night.model),
         enable_cache=False,
     )
 
@@ -118,7 +118,7 @@ def _data_nodes(inputs: PipelineInputs) -> dict[str, BaseNode]:
         **measured,
         controls=json.dumps([control.model_dump(mode="json") for control in inputs.controls]),
         thresholds=json.dumps(night.overrides, sort_keys=True),
-        predictions=str(inputs.places.predictions / night.model),
+        predictions=str(inputs.paths.predictions / night.model),
         night_folder=inputs.night_folder,
     )
     data_gate = DataGate(
@@ -215,16 +215,16 @@ def _production_node(inputs: PipelineInputs) -> BaseNode | None:
     )
 
 
-def _production_model(night: Night, places: Places) -> Path | None:
+def _production_model(night: Night, paths: Paths) -> Path | None:
     if night.production_version is None:
         return None
-    pinned = pinned_production(night, places)
-    return pinned if pinned.is_dir() else places.serving / night.model / str(night.production_version)
+    pinned = pinned_production(night, paths)
+    return pinned if pinned.is_dir() else paths.serving / night.model / str(night.production_version)
 
 
-def pinned_production(night: Night, places: Places) -> Path:
+def pinned_production(night: Night, paths: Paths) -> Path:
     """Where the evaluator reads production's model; retention removes it with the night's other artifacts."""
-    return places.pipeline / night.model / "production_model" / f"{safe_name(night.run_id)}-{night.in_production}"
+    return paths.pipeline / night.model / "production_model" / f"{safe_name(night.run_id)}-{night.in_production}"
 
 
 def _brings_run_fn(config: ModelConfig) -> bool:

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.records.night import GateResult, Night, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased
@@ -28,42 +28,42 @@ UNCOMPARED = {  # [model_gate] damaged_production
 }
 
 
-def evaluator(night_folder: Path, places: Places) -> dict[str, Any]:
-    follow(night_folder, places)
-    prepare(night_folder, places)
-    return run_node("evaluator", night_folder, places)
+def evaluator(night_folder: Path, paths: Paths) -> dict[str, Any]:
+    follow(night_folder, paths)
+    prepare(night_folder, paths)
+    return run_node("evaluator", night_folder, paths)
 
 
-def model_gate(night_folder: Path, places: Places) -> dict[str, Any]:
-    follow(night_folder, places)
+def model_gate(night_folder: Path, paths: Paths) -> dict[str, Any]:
+    follow(night_folder, paths)
     try:
-        return run_node("model_gate", night_folder, places)
+        return run_node("model_gate", night_folder, paths)
     except ProductionChanged as error:
         log.warning("%s", error)
-    prepare(night_folder, places)
-    run_node("evaluator", night_folder, places)
-    return run_node("model_gate", night_folder, places)
+    prepare(night_folder, paths)
+    run_node("evaluator", night_folder, paths)
+    return run_node("model_gate", night_folder, paths)
 
 
-def release(night_folder: Path, places: Places) -> dict[str, Any]:
+def release(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """The release record; or what the model gate decides, where it holds a night that it judged again."""
     while True:
         try:
-            return run_node("release", night_folder, places)
+            return run_node("release", night_folder, paths)
         except ProductionChanged as error:
             log.warning("%s", error)
-        gate = GateResult.parse(model_gate(night_folder, places), where="the model gate, again")
+        gate = GateResult.parse(model_gate(night_folder, paths), where="the model gate, again")
         if not gate.passed:
             reason = f"the model gate, again, held it: {gate.held_for[0].message}"
             NotReleased(reason=reason, decided_at=utc_now()).save(night_folder / NOT_RELEASED)
             return gate.model_dump(mode="json")
 
 
-def follow(night_folder: Path, places: Places) -> None:
+def follow(night_folder: Path, paths: Paths) -> None:
     """Let the night be judged against what is in production now, unless that is its own release."""
     path = night_folder / "request.json"
     night = Night.load(path)
-    store = ReleaseStore(places.serving, places.releases, night.model)
+    store = ReleaseStore(paths.serving, paths.releases, night.model)
     production = store.disk.production()
     own = production is not None and store.disk.record(production).run_id == night.run_id
     if own or production == night.in_production:
@@ -77,7 +77,7 @@ def follow(night_folder: Path, places: Places) -> None:
     night.model_copy(update=changes).save(path)
 
 
-def prepare(night_folder: Path, places: Places) -> dict[str, Any]:
+def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Pin the production model of the night, repaired where it is damaged; returns the night.
 
     What cannot be repaired is no baseline: the night knows it, and is judged by [model_gate] damaged_production.
@@ -89,10 +89,10 @@ def prepare(night_folder: Path, places: Places) -> dict[str, Any]:
     damage = night.damage if night.damaged_version is None else ""
     changes = {"production_version": version, "damaged_version": None}
     try:
-        if not _pin(night, places):
-            repaired = describe(repair(places, config_of(night), version))
+        if not _pin(night, paths):
+            repaired = describe(repair(paths, config_of(night), version))
             damage = f"version {version} in production was damaged, and is repaired: {repaired}"
-            if not _pin(night, places):
+            if not _pin(night, paths):
                 raise DamagedError(f"version {version} in production is damaged again as soon as it is repaired")
     except ReleaseError as error:
         changes = {"production_version": None, "damaged_version": version}
@@ -104,12 +104,12 @@ def prepare(night_folder: Path, places: Places) -> dict[str, Any]:
     return night.model_dump(mode="json")
 
 
-def _pin(night: Night, places: Places) -> bool:
+def _pin(night: Night, paths: Paths) -> bool:
     """Keep the night's production model as hard links, whatever a rollback or retention does to its folder.
 
     False where its files are not those that were released. Raises ReleaseError when they are gone.
     """
-    store, target = ReleaseStore(places.serving, places.releases, night.model), pinned_production(night, places)
+    store, target = ReleaseStore(paths.serving, paths.releases, night.model), pinned_production(night, paths)
     for tries_left in (2, 1, 0):
         shutil.rmtree(target, ignore_errors=True)
         try:

@@ -5,7 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.nights.snapshot import retain
 from nightly.records.config import ModelConfig
 from nightly.release.store import ReleaseStore
@@ -14,15 +14,15 @@ from nightly.tfx.metadata import Artifact, NightlyMetadata
 log = logging.getLogger("nightly")
 
 
-def prune_model(places: Places, config: ModelConfig) -> str:
+def prune_model(paths: Paths, config: ModelConfig) -> str:
     """Remove what a night removes in its steps `release`, `snapshot` and `examples`, and return what, in words.
 
     Each is done, whichever of those steps a night has no room for.
     """
-    versions = ReleaseStore(places.serving, places.releases, config.name).retain(config.release.keep)
-    snapshots = retain(places, config, set())
-    with NightlyMetadata(places, config.name) as handle:
-        artifacts = prune(handle, places.pipeline / config.name, config.retention.runs)
+    versions = ReleaseStore(paths.serving, paths.releases, config.name).retain(config.release.keep)
+    snapshots = retain(paths, config, set())
+    with NightlyMetadata(paths, config.name) as handle:
+        artifacts = prune(handle, paths.pipeline / config.name, config.retention.runs)
     return f"{len(versions)} versions, {len(snapshots)} snapshots and {artifacts} artifacts"
 
 

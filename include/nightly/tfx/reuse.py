@@ -218,8 +218,8 @@ def _not_as_made(artifacts: Artifacts, made: Made) -> list[str]:
         for key, group in artifacts.items()
     }
     wrong = sorted(key for key in made.outputs.keys() | found.keys() if made.outputs.get(key) != found.get(key))
-    places = ", ".join(artifact.uri for key in wrong for artifact in artifacts.get(key, []))
-    return [f"{', '.join(wrong)} of {_run(made)} is damaged or missing ({places})"] if wrong else []
+    paths = ", ".join(artifact.uri for key in wrong for artifact in artifacts.get(key, []))
+    return [f"{', '.join(wrong)} of {_run(made)} is damaged or missing ({paths})"] if wrong else []
 
 
 def _run(made: Made) -> str:

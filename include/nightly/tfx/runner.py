@@ -18,7 +18,7 @@ from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
 from nightly.compat.tfx import RerunLauncher
 from nightly.io.hints import did_you_mean
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.nights.space import check_node
 from nightly.records.night import Night
@@ -32,13 +32,13 @@ log = logging.getLogger("nightly")
 IMPORTER = "tfx.dsl.components.common.importer.Importer"
 
 
-def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]:
-    """Run the node of the night's pipeline; returns what it wrote to the night's folder, or its outputs' places.
+def run_node(node_id: str, night_folder: Path, paths: Paths) -> dict[str, Any]:
+    """Run the node of the night's pipeline; returns what it wrote to the night's folder, or its outputs' paths.
 
     Raises ValueError for a node that the pipeline does not have, and whatever the node's executor raises.
     """
     night = Night.load(night_folder / "request.json")
-    pipeline = compiler.Compiler().compile(create_pipeline(read_inputs(night, places)))
+    pipeline = compiler.Compiler().compile(create_pipeline(read_inputs(night, paths)))
     nodes = {entry.pipeline_node.node_info.id: entry.pipeline_node for entry in pipeline.nodes}
     if node_id not in nodes:
         raise ValueError(f"{night.model}'s pipeline has no node {node_id!r}" + did_you_mean(node_id, list(nodes)))
@@ -46,7 +46,7 @@ def run_node(node_id: str, night_folder: Path, places: Places) -> dict[str, Any]
     for part in (pipeline.runtime_spec, nodes[node_id], *(nodes[name] for name in nodes[node_id].upstream_nodes)):
         runtime_parameter_utils.substitute_runtime_parameter(part, run_id)
     with metadata.node_lock(night_folder, node_id):
-        return _run(nodes[node_id], nodes, pipeline, metadata.NightlyMetadata(places, night.model), night, places)
+        return _run(nodes[node_id], nodes, pipeline, metadata.NightlyMetadata(paths, night.model), night, paths)
 
 
 def _run(
@@ -55,9 +55,9 @@ def _run(
     pipeline: pipeline_pb2.Pipeline,
     handle: metadata.NightlyMetadata,
     night: Night,
-    places: Places,
+    paths: Paths,
 ) -> dict[str, Any]:
-    node_id, folder = node.node_info.id, night.folder(places)
+    node_id, folder = node.node_info.id, night.folder(paths)
     for upstream in node.upstream_nodes:  # an import has no task of its own
         if nodes[upstream].node_info.type.name == IMPORTER:
             _launch(nodes[upstream], pipeline, handle, night)
@@ -65,8 +65,8 @@ def _run(
         metadata.resolve_inputs(handle, node, nodes)
     if not node.upstream_nodes:
         with handle:
-            root = places.pipeline / night.model
-            metadata.close_abandoned(handle, night.model, places.nights / night.model, root)
+            root = paths.pipeline / night.model
+            metadata.close_abandoned(handle, night.model, paths.nights / night.model, root)
             retention.prune(handle, root, config_of(night).retention.runs)
     written, said = folder / f"{node_id}.json", folder / REUSE.format(node_id)
     written.unlink(missing_ok=True)

@@ -87,7 +87,7 @@ def _options() -> tf.data.Options:
 
 
 def _labelled(block: Rows) -> tf.Tensor:
-    """The places of the rows that have a label."""
+    """The indices of the rows that have a label."""
     return tf.where(block[1][:, 0] >= 0)[:, 0]
 
 

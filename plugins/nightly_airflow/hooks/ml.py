@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, TextIO
 from nightly.io import variables
 from nightly.io.machine import socket_address
 from nightly.io.owned import owned_folder, remove_abandoned
-from nightly.io.paths import ROOT, Places, python_path
+from nightly.io.paths import ROOT, Paths, python_path
 from nightly.io.polling import poll
 from nightly.io.processes import end_group, start
 from nightly_airflow.hooks.death import Watch
@@ -70,9 +70,9 @@ class MLHook:
         process imports them each time. The environment variable NIGHTLY_WARM=0 switches the host off everywhere.
     """
 
-    def __init__(self, warm: bool = True, places: Places | None = None) -> None:
+    def __init__(self, warm: bool = True, paths: Paths | None = None) -> None:
         self.warm = warm
-        self.places = places or Places.from_environment()
+        self.paths = paths or Paths.from_environment()
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
 
@@ -82,9 +82,9 @@ class MLHook:
         :raises MLStepFailed: the step's own error
         :raises MLProcessDied: its process was killed or crashed
         """
-        if not self.places.ml_python.exists():
+        if not self.paths.ml_python.exists():
             raise MLHostNotStarted(
-                f"the ML environment's Python is not at {self.places.ml_python}. "
+                f"the ML environment's Python is not at {self.paths.ml_python}. "
                 "Set it up with `make setup`, or name it in NIGHTLY_ML_PYTHON."
             )
         with owned_folder(TEMPORARY, f"{SCRATCH}{step.rpartition(':')[2]}-") as folder:
@@ -125,7 +125,7 @@ class MLHook:
         What tasks that were killed have left in the temporary folder goes now.
         """
         remove_abandoned(TEMPORARY.glob(f"{SCRATCH}*"))
-        if not self.warm or variables.WARM.read() == "0" or not self.places.ml_python.exists():
+        if not self.warm or variables.WARM.read() == "0" or not self.paths.ml_python.exists():
             return
         with contextlib.suppress(OSError):
             self._connect().close()
@@ -134,7 +134,7 @@ class MLHook:
 
     def _run_alone(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Ended:
         self._process = start(
-            [self.places.ml_python, "-m", "nightly.runtime.worker", step, night_folder, result_file],
+            [self.paths.ml_python, "-m", "nightly.runtime.worker", step, night_folder, result_file],
             environment=_environment(result_file.parent) | {"NIGHTLY_TASK_PID": str(os.getpid())},
             folder=ROOT,
             output=output,
@@ -241,17 +241,17 @@ class MLHook:
         self._socket.parent.mkdir(parents=True, exist_ok=True)
         self._socket.parent.chmod(0o700)
         with self._host_log.open("ab") as log:
-            command: list[str | Path] = [self.places.ml_python, "-m", "nightly.runtime.host", self._socket]
+            command: list[str | Path] = [self.paths.ml_python, "-m", "nightly.runtime.host", self._socket]
             return start(command, environment=_environment(), folder=ROOT, output=log)
 
     @property
     def _socket(self) -> Path:
         """Named after what the host holds in memory, so that another ML environment gets another host."""
-        installed = self.places.ml_python.parent.parent / "installed.txt"
-        parts = [str(self.places.ml_python), installed.read_text() if installed.exists() else ""]
+        installed = self.paths.ml_python.parent.parent / "installed.txt"
+        parts = [str(self.paths.ml_python), installed.read_text() if installed.exists() else ""]
         parts += [(ROOT / "include/nightly/runtime" / name).read_text() for name in HOST_FILES]
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
-        return self.places.run / "host" / f"ml-{key}.sock"
+        return self.paths.run / "host" / f"ml-{key}.sock"
 
     @property
     def _host_log(self) -> Path:

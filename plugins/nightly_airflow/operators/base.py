@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import (
 )
 
 from nightly.io.hints import did_you_mean
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.night import Night, StepError, utc_now
 from nightly.release.store import ReleaseStore
@@ -47,12 +47,12 @@ class NightOperator(BaseOperator):
         self.run_id = run_id
 
     @cached_property
-    def places(self) -> Places:
-        return Places.from_environment()
+    def paths(self) -> Paths:
+        return Paths.from_environment()
 
     @property
     def folder(self) -> Path:
-        return self.places.night(self.model, self.run_id)
+        return self.paths.night(self.model, self.run_id)
 
     def notified(self, context: Context) -> Path:
         """The mark that this task has notified, in any of its tries since it was last cleared."""
@@ -64,11 +64,11 @@ class NightOperator(BaseOperator):
 
     def settle_releases(self) -> None:
         """Take a version out of sight whose release died before the model server had verified it."""
-        store = ReleaseStore(self.places.serving, self.places.releases, self.model)
+        store = ReleaseStore(self.paths.serving, self.paths.releases, self.model)
         if store.disk.undecided():
             from nightly.serving.server import find_server
 
-            for record in store.settle(find_server(self.places, self.model, load_config(self.model).release)):
+            for record in store.settle(find_server(self.paths, self.model, load_config(self.model).release)):
                 self.log.warning("%s %s is out of sight: its release died", record.model, record.version)
 
     def execute(self, context: Context) -> Any:

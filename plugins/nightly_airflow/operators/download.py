@@ -30,7 +30,7 @@ class DownloadOperator(NightOperator):
         night = self.night()
         source = config_of(night).source
         address, headers = self._replaced(source)
-        downloads = self.places.downloads / self.model
+        downloads = self.paths.downloads / self.model
         download = fetch(
             source,
             address=address,
@@ -61,10 +61,10 @@ class DownloadOperator(NightOperator):
 
     def _remove_old(self) -> None:
         """Remove the bodies of all but the last few finished nights; a night without a verdict keeps its own."""
-        nights = self.places.nights / self.model
+        nights = self.paths.nights / self.model
         finished = [
             folder
-            for folder in (self.places.downloads / self.model).glob("*")
+            for folder in (self.paths.downloads / self.model).glob("*")
             if (nights / folder.name / "verdict.json").exists() and (nights / folder.name / "download.json").exists()
         ]
         finished.sort(key=lambda folder: (nights / folder.name / "download.json").stat().st_mtime)

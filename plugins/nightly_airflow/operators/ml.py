@@ -106,7 +106,7 @@ class ReleaseOperator(MLStepOperator):
                     f"the {gate.gate} gate held this night: it is not released. To release it nevertheless, trigger "
                     "the night again with that threshold replaced, and a reason."
                 )
-        if reason := reason_not_to_release(self.night(), self.places):
+        if reason := reason_not_to_release(self.night(), self.paths):
             raise AirflowSkipException(f"data and model are accepted, and nothing is released: {reason}.")
         try:
             result = super().perform(context)
@@ -114,6 +114,6 @@ class ReleaseOperator(MLStepOperator):
             if error.kind in REFUSED:
                 raise AirflowFailException(str(error)) from None
             raise
-        if reason := recorded_reason(self.night(), self.places):  # it is a version already
+        if reason := recorded_reason(self.night(), self.paths):  # it is a version already
             raise AirflowSkipException(f"nothing is released: {reason}")
         return result

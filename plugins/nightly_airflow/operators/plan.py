@@ -41,7 +41,7 @@ class PlanOperator(NightOperator):
             self.log.info("this run has released already; its request of %s stands", night.planned_at)
         else:
             refuse_unknown_keys(context)
-            check_night(self.places, self.model)
+            check_night(self.paths, self.model)
             try:
                 night = self._plan(context)
             except ContractError as error:
@@ -83,7 +83,7 @@ class PlanOperator(NightOperator):
         if night.production_version is None:
             return False
         try:
-            ReleaseStore(self.places.serving, self.places.releases, self.model).disk.verify(night.production_version)
+            ReleaseStore(self.paths.serving, self.paths.releases, self.model).disk.verify(night.production_version)
         except DamagedError as error:
             self.log.error("%s", error)
             return True
@@ -96,7 +96,7 @@ class PlanOperator(NightOperator):
     def _plan(self, context: Context) -> Night:
         run_url = context["ti"].log_url.partition("/tasks/")[0]
         request = request_of(context["dag_run"], context["params"], now := utc_now(), run_url)
-        return plan(self.places, self.model, request, now)
+        return plan(self.paths, self.model, request, now)
 
 
 def request_of(run: DagRunProtocol, params: Mapping[str, Any], now: dt.datetime, run_url: str = "") -> RunRequest:

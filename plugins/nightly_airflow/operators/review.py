@@ -108,7 +108,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         user = event["responded_by_user"] or {}
         try:
             review = answer(
-                self.places,
+                self.paths,
                 self.model,
                 self.folder,
                 approved=event["chosen_options"] == [self.APPROVE],
@@ -138,7 +138,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
             outcome=Outcome.HELD_DATA,
             summary=f"the night waits {self.hours:g} hours for a person to approve {summary(proposal)}",
             reasons=gate.reasons,
-            production_version=ReleaseStore(self.places.serving, self.places.releases, self.model).disk.production(),
+            production_version=ReleaseStore(self.paths.serving, self.paths.releases, self.model).disk.production(),
             as_of=proposal.as_of,
             decided_at=utc_now(),
         )

@@ -50,7 +50,7 @@ class VerdictOperator(NightOperator):
         verdict = judge(
             self.model,
             self.run_id,
-            self.places,
+            self.paths,
             {task: states.get(task) for task in order},
             tries={task.task_id: (task.retries or 0) + 1 for task in self.dag.tasks},
             errors={task: error for task, error in errors.items() if error},

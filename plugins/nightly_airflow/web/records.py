@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nightly.io.errors import UserError
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import load_config, model_names
 from nightly.records.base import Contract, ContractError
 from nightly.records.canary import Comparison
@@ -38,18 +38,18 @@ class NotFound(UserError, LookupError):
 class Records:
     """What the page asks for. A name from outside is looked up among what is there, and never joined to a path."""
 
-    def __init__(self, places: Places | None = None) -> None:
-        self.places = places or Places.from_environment()
+    def __init__(self, paths: Paths | None = None) -> None:
+        self.paths = paths or Paths.from_environment()
 
     def models(self) -> list[str]:
         """Those configured, and those that only records remember."""
-        kept = [p.name for root in (self.places.nights, self.places.releases) for p in _folders(root)]
+        kept = [p.name for root in (self.paths.nights, self.paths.releases) for p in _folders(root)]
         return sorted({*model_names(), *filter(MODEL.fullmatch, kept)})
 
     def model(self, name: str) -> ModelRecord:
         """Raises NotFound."""
         problems: list[str] = []
-        releases = self.places.releases / self._known(name)
+        releases = self.paths.releases / self._known(name)
         found = [_read(ReleaseRecord, path, problems) for path in releases.glob("[0-9]*.json")]
         compared = [_read(Comparison, path, problems) for path in (releases / "canaries").glob("[0-9]*.json")]
         rollbacks = [_read(Rollback, path, problems) for path in (releases / "rollbacks").glob("*.json")]
@@ -70,12 +70,12 @@ class Records:
 
     def nights(self, model: str) -> list[NightRecord]:
         """Newest as-of time first; among those of one time, the one planned last first."""
-        found = [self._night(model, folder) for folder in _folders(self.places.nights / model) if _is_night(folder)]
+        found = [self._night(model, folder) for folder in _folders(self.paths.nights / model) if _is_night(folder)]
         return sorted(found, key=_order, reverse=True)
 
     def night(self, model: str, name: str) -> NightDetails:
         """Raises NotFound."""
-        folders = _folders(self.places.nights / self._known(model))
+        folders = _folders(self.paths.nights / self._known(model))
         folder = next((folder for folder in folders if folder.name == name), None)
         if folder is None:
             latest = ", ".join(record.name for record in self.nights(model)[:3]) or "none yet"
@@ -104,7 +104,7 @@ class Records:
 
     def snapshot(self, model: str, snapshot_id: str) -> SnapshotManifest:
         """Raises NotFound."""
-        folders = _folders(self.places.snapshots / self._known(model))
+        folders = _folders(self.paths.snapshots / self._known(model))
         folder = next((folder for folder in folders if folder.name == snapshot_id), None)
         problems: list[str] = []
         manifest = _read(SnapshotManifest, folder / "manifest.json", problems) if folder else None
@@ -114,7 +114,7 @@ class Records:
 
     def release(self, model: str, version: str) -> ReleaseRecord:
         """Raises NotFound."""
-        paths = (self.places.releases / self._known(model)).glob("[0-9]*.json")
+        paths = (self.paths.releases / self._known(model)).glob("[0-9]*.json")
         path = next((path for path in paths if path.stem == version), None)
         problems: list[str] = []
         record = _read(ReleaseRecord, path, problems) if path else None
@@ -137,15 +137,15 @@ class Records:
     def _canary(self, model: str, release: ReleaseRecord | None, problems: list[str]) -> Canary | None:
         if release is None or release.canary_share is None:
             return None
-        releases = self.places.releases / model
+        releases = self.paths.releases / model
         now = _read(ReleaseRecord, releases / f"{release.version}.json", problems)
-        path = comparison_path(self.places, model, release.version)
+        path = comparison_path(self.paths, model, release.version)
         return Canary(release.version, now or release, _read(Comparison, path, problems))
 
     def _judged_before(self, current: NightRecord) -> tuple[NightRecord, ThresholdsUsed] | None:
         for record in self.nights(current.model):  # newest first
             if _order(record) < _order(current):
-                path = self.places.nights / current.model / record.name / THRESHOLDS
+                path = self.paths.nights / current.model / record.name / THRESHOLDS
                 if used := _read(ThresholdsUsed, path, []):
                     return record, used
         return None
@@ -162,7 +162,7 @@ class Records:
         series: dict[str, dict[str, list[Point]]] = {}
         for as_of in sorted(nights)[-HISTORY:]:
             name = nights[as_of].name
-            gate = _read(GateResult, self.places.nights / current.model / name / "data_gate.json", [])
+            gate = _read(GateResult, self.paths.nights / current.model / name / "data_gate.json", [])
             for reason in gate.reasons if gate else ():
                 if reason.check == "drift" and reason.subject and isinstance(reason.figure, float):
                     threshold = reason.threshold if isinstance(reason.threshold, float) else None

@@ -13,7 +13,7 @@ import pytest
 from nightly.canary import compare
 from nightly.canary.labels import FeedbackError, as_numbers, later_labels
 from nightly.canary.predictions import logged
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.base import ContractError
 from nightly.records.canary import Side
@@ -37,8 +37,8 @@ def config(**canary) -> ModelConfig:
     return ModelConfig.parse(taxi, where="test")
 
 
-def record(places: Places, share: float = 0.3, since: dt.datetime = SINCE) -> ReleaseRecord:
-    folder = places.serving / "taxi" / str(CANARY)
+def record(paths: Paths, share: float = 0.3, since: dt.datetime = SINCE) -> ReleaseRecord:
+    folder = paths.serving / "taxi" / str(CANARY)
     Golden(model="taxi", examples=[]).save(folder / GOLDEN)
     return ReleaseRecord(
         model="taxi",
@@ -58,19 +58,19 @@ def record(places: Places, share: float = 0.3, since: dt.datetime = SINCE) -> Re
     )
 
 
-def log(places: Places, rows: list[tuple], key: str | None = KEY, format: str = "jsonl") -> None:
+def log(paths: Paths, rows: list[tuple], key: str | None = KEY, format: str = "jsonl") -> None:
     """Log predictions as a client does: (id, version, label, caller, answer)."""
-    with PredictionLog(places.predictions / "taxi", format=format, key=key) as file:
+    with PredictionLog(paths.predictions / "taxi", format=format, key=key) as file:
         for id_, version, label, caller, answer in rows:
             file.write([{"x": 1.0}], [answer], model="taxi", version=version, label=label, caller=caller, ids=[id_])
 
 
-def snapshot(places: Places, rows: list[tuple]) -> None:
+def snapshot(paths: Paths, rows: list[tuple]) -> None:
     """A snapshot of (vehicle, trip, label)."""
     moment = dt.datetime(2016, 1, 1, tzinfo=dt.UTC)
     columns = {"vehicle": "int64", "trip": "string", "time": "timestamp", "big_tipper": "int64"}
     known = {"window_start": moment, "window_end": utc_now(), "rejected": [], "source": [], "source_sha256": []}
-    store = SnapshotStore(places.snapshots, "taxi")
+    store = SnapshotStore(paths.snapshots, "taxi")
     with store.build(columns, time_column="time", id_columns=["vehicle", "trip"]) as builder:
         vehicles, trips, labels = zip(*rows, strict=True)
         values = [vehicles, trips, [moment] * len(rows), labels]
@@ -79,9 +79,9 @@ def snapshot(places: Places, rows: list[tuple]) -> None:
         builder.finish(label="big_tipper", code_version="c", **known)
 
 
-def test_only_what_chance_gave_to_a_version_is_compared_and_the_rest_is_counted(places):
+def test_only_what_chance_gave_to_a_version_is_compared_and_the_rest_is_counted(paths):
     log(
-        places,
+        paths,
         [
             ("a", STABLE, "stable", "u1", [0.2]),
             ("b", CANARY, "canary", "u2", {"probability": 0.3, "other": 1.0}),
@@ -97,7 +97,7 @@ def test_only_what_chance_gave_to_a_version_is_compared_and_the_rest_is_counted(
             ("j", STABLE, "stable", "u1", [float("nan")]),
         ],
     )
-    rows, left_out = logged(places.predictions / "taxi", SINCE, STABLE, CANARY, "probability")
+    rows, left_out = logged(paths.predictions / "taxi", SINCE, STABLE, CANARY, "probability")
 
     assert {row.id: (row.canary, row.probability) for row in rows.itertuples()} == {
         "a": (False, 0.2),
@@ -114,22 +114,22 @@ def test_only_what_chance_gave_to_a_version_is_compared_and_the_rest_is_counted(
     }
 
 
-def test_without_any_log_there_is_nothing_to_compare_and_that_is_no_error(places):
-    rows, left_out = logged(places.predictions / "taxi", SINCE, STABLE, CANARY, "probability")
+def test_without_any_log_there_is_nothing_to_compare_and_that_is_no_error(paths):
+    rows, left_out = logged(paths.predictions / "taxi", SINCE, STABLE, CANARY, "probability")
     assert len(rows) == 0 and left_out == {}
-    found = compare.look(places, config(), record(places), utc_now())
+    found = compare.look(paths, config(), record(paths), utc_now())
     assert found.decision == "wait" and "0 predictions of the canary have a label, and 500 are needed" in found.reason
 
 
 @pytest.mark.parametrize("format", ["tfrecord", "jsonl", "parquet"])
-def test_every_format_of_the_log_gives_the_same_predictions(places, format):
-    log(places, [("a", STABLE, "stable", "u1", [0.25]), ("b", CANARY, "canary", "u2", [0.75])], format=format)
-    rows, _ = logged(places.predictions / "taxi", SINCE, STABLE, CANARY, "probability")
+def test_every_format_of_the_log_gives_the_same_predictions(paths, format):
+    log(paths, [("a", STABLE, "stable", "u1", [0.25]), ("b", CANARY, "canary", "u2", [0.75])], format=format)
+    rows, _ = logged(paths.predictions / "taxi", SINCE, STABLE, CANARY, "probability")
     assert rows[["id", "canary", "probability"]].to_numpy().tolist() == [["a", False, 0.25], ["b", True, 0.75]]
 
 
-def feedback(places: Places, name: str, text: str, hours_ago: float = 0.0) -> Path:
-    path = places.feedback / "taxi" / name
+def feedback(paths: Paths, name: str, text: str, hours_ago: float = 0.0) -> Path:
+    path = paths.feedback / "taxi" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if name.endswith(".parquet"):
         rows = [line.split(",") for line in text.split()]
@@ -141,27 +141,27 @@ def feedback(places: Places, name: str, text: str, hours_ago: float = 0.0) -> Pa
     return path
 
 
-def test_labels_are_joined_by_id_from_snapshots_and_files_and_the_latest_counts(places):
-    snapshot(places, [(7, "x", 1), (7, "y", 0), (8, "x", None), (9, "z", 1)])
-    feedback(places, "early.csv", "label,id,by\n0,7:x,ada\n1,8:x,ada\n1,7:x,ada\n", hours_ago=5)
+def test_labels_are_joined_by_id_from_snapshots_and_files_and_the_latest_counts(paths):
+    snapshot(paths, [(7, "x", 1), (7, "y", 0), (8, "x", None), (9, "z", 1)])
+    feedback(paths, "early.csv", "label,id,by\n0,7:x,ada\n1,8:x,ada\n1,7:x,ada\n", hours_ago=5)
     wanted = pd.Index(["7:x", "7:y", "8:x", "unknown"])
 
-    labels, counts = later_labels(places, config(), SINCE, wanted)
+    labels, counts = later_labels(paths, config(), SINCE, wanted)
     assert labels.to_dict() == {"7:x": 1.0, "7:y": 0.0, "8:x": 1.0}
     assert counts == {"snapshots": 2, "feedback": 2}
 
-    feedback(places, "revised.parquet", "7:y,1 7:x,0", hours_ago=-1)
-    feedback(places, ".half.csv", "no labels yet")
-    labels, _ = later_labels(places, config(), SINCE, wanted)
+    feedback(paths, "revised.parquet", "7:y,1 7:x,0", hours_ago=-1)
+    feedback(paths, ".half.csv", "no labels yet")
+    labels, _ = later_labels(paths, config(), SINCE, wanted)
     assert labels.to_dict() == {"7:x": 0.0, "7:y": 1.0, "8:x": 1.0}
-    assert later_labels(places, config(labels=["snapshots"]), SINCE, wanted)[1] == {"snapshots": 2}
-    assert len(later_labels(places, config(labels=["snapshots"]), utc_now(), wanted)[0]) == 0, "made before the canary"
+    assert later_labels(paths, config(labels=["snapshots"]), SINCE, wanted)[1] == {"snapshots": 2}
+    assert len(later_labels(paths, config(labels=["snapshots"]), utc_now(), wanted)[0]) == 0, "made before the canary"
 
 
-def test_a_file_of_labels_that_cannot_be_read_is_named(places):
-    path = feedback(places, "odd.csv", "key,value\n1,2\n")
+def test_a_file_of_labels_that_cannot_be_read_is_named(paths):
+    path = feedback(paths, "odd.csv", "key,value\n1,2\n")
     with pytest.raises(FeedbackError, match=r"odd\.csv holds no labels .* columns id and label"):
-        later_labels(places, config(), SINCE, pd.Index(["a"]))
+        later_labels(paths, config(), SINCE, pd.Index(["a"]))
     path.unlink()
 
 
@@ -171,7 +171,7 @@ def test_a_label_is_read_as_in_training():
 
 
 def traffic(
-    places: Places, *, worse: float, callers: int = 400, each: int = 6, canary: float = 0.3, key: str | None = KEY
+    paths: Paths, *, worse: float, callers: int = 400, each: int = 6, canary: float = 0.3, key: str | None = KEY
 ) -> None:
     """Predictions whose Brier score is `worse` by that for the canary, and their labels."""
     random = np.random.default_rng(0)
@@ -186,36 +186,36 @@ def traffic(
             version, label = (CANARY, "canary") if is_canary else (STABLE, "stable")
             rows.append((name, version, label, f"user-{caller}", [said]))
             labels.append(f"{name},{int(random.random() < truth)}")
-    log(places, rows, key)
-    feedback(places, "labels.csv", "\n".join(labels))
+    log(paths, rows, key)
+    feedback(paths, "labels.csv", "\n".join(labels))
 
 
-def test_a_canary_that_is_worse_is_to_be_stopped_and_one_that_is_better_to_be_promoted(places, tmp_path):
-    traffic(places, worse=0.09)
-    found = compare.look(places, config(margin=0.02), record(places), utc_now(), "run-1")
+def test_a_canary_that_is_worse_is_to_be_stopped_and_one_that_is_better_to_be_promoted(paths, tmp_path):
+    traffic(paths, worse=0.09)
+    found = compare.look(paths, config(margin=0.02), record(paths), utc_now(), "run-1")
     assert (found.decision, found.run_id) == ("stop", "run-1") and found.low > 0 and "surely worse" in found.reason
     assert (found.canary.logged, found.canary.labelled, found.canary.callers) == (720, 720, 120)
     assert (found.stable.logged, found.stable.callers) == (1680, 280) and found.labels["feedback"] == 2400
     assert found.difference == pytest.approx(0.09, abs=0.03) and found.warnings == []
 
-    other = Places.from_environment({"NIGHTLY_VAR": str(tmp_path / "other")})
+    other = Paths.from_environment({"NIGHTLY_VAR": str(tmp_path / "other")})
     traffic(other, worse=-0.09)
     found = compare.look(other, config(margin=0.02), record(other), utc_now())
     assert found.decision == "promote" and found.high < 0 and "surely better" in found.reason
 
 
-def test_shares_other_than_configured_hold_the_decision_however_clear_the_figures_are(places):
-    traffic(places, worse=0.09, canary=0.5)
-    found = compare.look(places, config(margin=0.02), record(places, share=0.3), utc_now())
+def test_shares_other_than_configured_hold_the_decision_however_clear_the_figures_are(paths):
+    traffic(paths, worse=0.09, canary=0.5)
+    found = compare.look(paths, config(margin=0.02), record(paths, share=0.3), utc_now())
     assert found.low > 0 and found.decision == "wait"
     assert found.warnings and "50.0% of 400 callers got the canary, and 30.0% should have" in found.warnings[0]
-    late = compare.look(places, config(undecided="promote"), record(places), SINCE + dt.timedelta(days=15))
+    late = compare.look(paths, config(undecided="promote"), record(paths), SINCE + dt.timedelta(days=15))
     assert late.decision == "stop", "what cannot be compared is never promoted by itself"
 
 
-def test_without_callers_in_the_log_it_is_said_what_is_not_known(places):
-    traffic(places, worse=0.09, canary=0.5, key=None)
-    found = compare.look(places, config(margin=0.02), record(places), utc_now())
+def test_without_callers_in_the_log_it_is_said_what_is_not_known(paths):
+    traffic(paths, worse=0.09, canary=0.5, key=None)
+    found = compare.look(paths, config(margin=0.02), record(paths), utc_now())
     assert found.decision == "stop" and "2,400 predictions were logged without a caller" in found.warnings[0]
 
 

@@ -47,7 +47,7 @@ def began(server, exports: Path, name: str, stable: str, canary: str) -> tuple[R
 def traffic(server, name: str, callers: int = CALLERS) -> None:
     """Callers ask as they would: each is given a side by the client, for good, and the log says who answered."""
     random = np.random.default_rng(7)
-    log = PredictionLog(server.places.predictions / name, format="jsonl", key="sixteen bytes and more")
+    log = PredictionLog(server.paths.predictions / name, format="jsonl", key="sixteen bytes and more")
     labels = ["id,label"]
     with log, Client(server.grpc.address, canary=ClientCanary(SHARE, "test"), log=log) as client:
         for caller in range(callers):
@@ -57,23 +57,23 @@ def traffic(server, name: str, callers: int = CALLERS) -> None:
             client.predict(name, rows, caller=f"user-{caller}", ids=ids)
             happened = random.random(EACH) < xs / 10 + TRUE
             labels += [f"{each},{int(yes)}" for each, yes in zip(ids, happened, strict=True)]
-    later = server.places.feedback / name / "labels.csv"
+    later = server.paths.feedback / name / "labels.csv"
     later.parent.mkdir(parents=True, exist_ok=True)
     later.with_name(".later.csv").write_text("\n".join(labels))
 
 
 def labels_come(server, name: str) -> None:
-    folder = server.places.feedback / name
+    folder = server.paths.feedback / name
     (folder / ".later.csv").rename(folder / "labels.csv")
 
 
 def run(server, name: str, run_id: str, decision: str = "auto", reason: str = "") -> Comparison:
     """As the DAG does it: two steps on the run's folder."""
-    folder = server.places.night(name, run_id)
+    folder = server.paths.night(name, run_id)
     asked = CanaryRequest(model=name, decision=decision, reason=reason, requested_by="ada", run_id=run_id)
     asked.save(folder / REQUEST)
-    compare_step(folder, server.places)
-    return Comparison.parse(decide_step(folder, server.places), where="test")
+    compare_step(folder, server.paths)
+    return Comparison.parse(decide_step(folder, server.paths), where="test")
 
 
 def test_a_better_canary_is_promoted_when_its_labels_have_come(server, exports):
@@ -97,12 +97,12 @@ def test_a_better_canary_is_promoted_when_its_labels_have_come(server, exports):
     assert server.store(name).disk.production() == canary.version and server.store(name).disk.canary() is None
     assert server.answer(name, "stable") == (0.3, canary.version) and server.labels(name) == {"stable": canary.version}
     assert run_again(server, name, "night-2") == done, "a retry of the same run"
-    assert compare(server.places, name) is None
+    assert compare(server.paths, name) is None
     assert server.release(name, exports / "good4", "run-3").previous_version == canary.version
 
 
 def run_again(server, name: str, run_id: str) -> Comparison:
-    return Comparison.parse(decide_step(server.places.night(name, run_id), server.places), where="test")
+    return Comparison.parse(decide_step(server.paths.night(name, run_id), server.paths), where="test")
 
 
 def test_a_worse_canary_is_stopped_and_never_released_again_and_its_callers_are_answered_on(
@@ -116,12 +116,12 @@ def test_a_worse_canary_is_stopped_and_never_released_again_and_its_callers_are_
         baseline = Baseline(
             model=name, run_id=record.run_id, as_of=when, snapshot_id=record.run_id, accepted_at=utc_now()
         )
-        accept(server.places.baselines, baseline, tmp_path / "statistics")
+        accept(server.paths.baselines, baseline, tmp_path / "statistics")
     traffic(server, name)
     labels_come(server, name)
     assert main(["canary", name]) == 0  # what the next look will do, in its words
     shown = capsys.readouterr().out
-    assert comparisons(server.places, name) == [] and server.store(name).disk.canary() == canary
+    assert comparisons(server.paths, name) == [] and server.store(name).disk.canary() == canary
 
     done = run(server, name, "night-1")
 
@@ -152,7 +152,7 @@ def test_a_person_decides_before_it_is_clear_and_the_command_says_how_it_stands(
     assert server.store(name).disk.canary() is not None
     assert main(["canary", name, "promote", "--reason", "the old one cannot be kept"]) == 0
     assert "PROMOTED" in capsys.readouterr().out
-    [kept] = comparisons(server.places, name)
+    [kept] = comparisons(server.paths, name)
     assert kept.decision == "promote" and kept.reason == "the old one cannot be kept" and len(kept.looks) == 1
     assert server.answer(name, "stable") == (0.2, canary.version)
     assert main(["canary", name]) == 0 and "has no canary" in capsys.readouterr().out
@@ -170,7 +170,7 @@ def test_a_decision_that_died_half_way_is_completed_by_the_next_run(server, expo
     monkeypatch.setattr(module, "publish", die)  # promoted, and the record of it not written
     with pytest.raises(KeyboardInterrupt):
         run(server, name, "night-1", "promote", "it is as good")
-    assert server.store(name).disk.canary() is None and comparisons(server.places, name)[0].done_at is None
+    assert server.store(name).disk.canary() is None and comparisons(server.paths, name)[0].done_at is None
 
     monkeypatch.undo()
     monkeypatch.setattr(module, "load_config", lambda _: load_config("taxi"))
@@ -191,7 +191,7 @@ def test_a_decision_that_a_person_overrules_stays_on_record(server, exports, mon
 
     assert (done.decision, done.reason) == ("stop", "it is not") and done.done_at
     assert [(d.decision, d.reason, d.decided_by) for d in done.earlier] == [("promote", "it is as good", "ada")]
-    assert comparisons(server.places, name) == [done]
+    assert comparisons(server.paths, name) == [done]
 
 
 def test_a_stop_while_the_server_is_down_is_done_on_disk_and_confirmed_by_its_retry(server, exports, monkeypatch):
@@ -212,8 +212,8 @@ def test_a_stop_while_the_server_is_down_is_done_on_disk_and_confirmed_by_its_re
 def test_without_a_canary_there_is_nothing_to_decide(server, exports):
     name = "none"
     server.release(name, exports / "good1", "run-1")
-    folder = server.places.night(name, "night-1")
+    folder = server.paths.night(name, "night-1")
     CanaryRequest(model=name, decision="stop", reason="why not", requested_by="ada").save(folder / REQUEST)
-    assert compare_step(folder, server.places) == {"unfinished": False}
+    assert compare_step(folder, server.paths) == {"unfinished": False}
     with pytest.raises(ReleaseError, match="no canary any more"):
-        decide_step(folder, server.places)
+        decide_step(folder, server.paths)

@@ -22,7 +22,7 @@ def reason(check, subject, figure, threshold, control="", **more):
 
 
 @pytest.fixture
-def places(places):
+def paths(paths):
     """Forty nights: cash drifts by 0.010 to 0.049, one is a break; a small one says nothing; each has 4,000 rows on."""
     for number in range(NIGHTS):
         as_of = START + dt.timedelta(days=number)
@@ -39,53 +39,53 @@ def places(places):
         if number == 30:
             anomaly = reason("schema", "fare", "Column dropped", "the curated schema")
             reasons.append(anomaly.model_copy(update={"held": True}))
-        night.save(night.folder(places) / "request.json")
+        night.save(night.folder(paths) / "request.json")
         passed = not any(one.held for one in reasons)
         result = GateResult(gate="data", passed=passed, reasons=reasons, decided_at=as_of)
-        result.save(night.folder(places) / "data_gate.json")
-    return places
+        result.save(night.folder(paths) / "data_gate.json")
+    return paths
 
 
-def held(places, **proposed):
+def held(paths, **proposed):
     thresholds = replay.Thresholds.of("taxi", {key.replace("__", "."): value for key, value in proposed.items()})
-    return replay.replay(findings(places, "taxi"), thresholds)
+    return replay.replay(findings(paths, "taxi"), thresholds)
 
 
-def test_a_figure_has_its_history(places):
-    found = history(places, "taxi", "drift", "payment_type", "production")
+def test_a_figure_has_its_history(paths):
+    found = history(paths, "taxi", "drift", "payment_type", "production")
     assert len(found) == NIGHTS
     assert [as_of for as_of, _, _ in found] == sorted(as_of for as_of, _, _ in found)
     assert found[0][1] == "night-00" and found[0][2].figure == pytest.approx(0.02)
-    assert len(history(places, "taxi", "drift", "payment_type")) == 2 * NIGHTS
+    assert len(history(paths, "taxi", "drift", "payment_type")) == 2 * NIGHTS
 
 
-def test_the_thresholds_of_today_hold_what_was_held(places):
-    was = {n for n, night in enumerate(findings(places, "taxi")) if not night.result.passed}
-    assert set(held(places)) == was == {20, *range(28, 40)}
+def test_the_thresholds_of_today_hold_what_was_held(paths):
+    was = {n for n, night in enumerate(findings(paths, "taxi")) if not night.result.passed}
+    assert set(held(paths)) == was == {20, *range(28, 40)}
 
 
-def test_a_proposal_holds_more_or_less_and_says_for_what(places):
-    assert set(held(places, drift__payment_type=0.1)) == {20, 30}  # times 1.5 against production
-    assert [r.check for r in held(places, drift__payment_type=0.1)[30]] == ["schema"]
-    assert len(held(places, data_gate__min_rows=4010, drift__payment_type=1)) == 10 + 1
-    looser = held(places, drift__payment_type=0.1, data_gate__min_rows_for_distance=50)
+def test_a_proposal_holds_more_or_less_and_says_for_what(paths):
+    assert set(held(paths, drift__payment_type=0.1)) == {20, 30}  # times 1.5 against production
+    assert [r.check for r in held(paths, drift__payment_type=0.1)[30]] == ["schema"]
+    assert len(held(paths, data_gate__min_rows=4010, drift__payment_type=1)) == 10 + 1
+    looser = held(paths, drift__payment_type=0.1, data_gate__min_rows_for_distance=50)
     assert len(looser) == NIGHTS, "the small sample's 0.5 is judged then"
-    no_production = held(places, drift__payment_type=0.04, data_gate__controls__production=100)
+    no_production = held(paths, drift__payment_type=0.04, data_gate__controls__production=100)
     assert {r.control for reasons in no_production.values() for r in reasons} <= {"last_accepted", ""}
 
 
-def test_what_it_suggests_passes_the_nights_that_passed(places):
-    nights = findings(places, "taxi")
+def test_what_it_suggests_passes_the_nights_that_passed(paths):
+    nights = findings(paths, "taxi")
     found = replay.suggest(nights, replay.Thresholds.of("taxi", {}))
     assert set(found) == {"data_gate.min_rows", "drift.payment_type"}, "figures of too few rows are not drawn from"
     threshold, figures = found["drift.payment_type"]
     assert threshold == pytest.approx(0.062, abs=0.002) and figures == 2 * 27
     assert found["data_gate.min_rows"][0] == 3200
-    again = held(places, **{key.replace(".", "__"): value for key, (value, _) in found.items()})
+    again = held(paths, **{key.replace(".", "__"): value for key, (value, _) in found.items()})
     assert not [n for n in again if nights[n].result.passed]
 
 
-def test_the_command_says_which_nights_and_why(places, capsys):
+def test_the_command_says_which_nights_and_why(paths, capsys):
     assert main(["taxi", "--set", "drift.payment_type=0.1"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("would have held 2 of 40 nights (13 were held)\n")
@@ -104,7 +104,7 @@ def test_the_command_says_which_nights_and_why(places, capsys):
         (["taxis"], "did you mean 'taxi'"),
     ],
 )
-def test_a_proposal_that_makes_no_sense_is_refused(places, capsys, words, said):
+def test_a_proposal_that_makes_no_sense_is_refused(paths, capsys, words, said):
     assert main(words) == 2
     assert said in capsys.readouterr().err
 

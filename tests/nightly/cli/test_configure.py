@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import model_names
 from nightly.release.store import ReleaseStore
 from nightly.serving import server_files
@@ -10,33 +10,33 @@ from nightly_server import config
 from tests.support.releases import NOW, export, release
 
 
-def served(places: Places) -> dict[str, object]:
-    models, *_ = server_files.write(places, "/models")
+def served(paths: Paths) -> dict[str, object]:
+    models, *_ = server_files.write(paths, "/models")
     read = config.read_model_config(str(models))
     config.validate(read)
     return {model.name: model for model in read.model_config_list.config}
 
 
-def test_every_model_of_the_project_is_served_once_it_is_released(places, tmp_path):
-    assert model_names() and served(places) == {}  # TensorFlow Serving would wait for a model without a version
+def test_every_model_of_the_project_is_served_once_it_is_released(paths, tmp_path):
+    assert model_names() and served(paths) == {}  # TensorFlow Serving would wait for a model without a version
     for count, name in enumerate(model_names()):
-        store = ReleaseStore(places.serving, places.releases, name)
+        store = ReleaseStore(paths.serving, paths.releases, name)
         release(store, export(tmp_path / name), now=NOW + count)
-        model = served(places)[name]
+        model = served(paths)[name]
         assert model.base_path == f"/models/{name}"
         assert model.model_platform == "tensorflow"
         assert model.model_version_policy.latest.num_versions == 2
         assert dict(model.version_labels) == {"stable": NOW + count}
-    assert sorted(served(places)) == sorted(model_names())
+    assert sorted(served(paths)) == sorted(model_names())
 
 
-def test_the_files_are_in_step_again_when_they_were_lost(places, tmp_path):
-    release(ReleaseStore(places.serving, places.releases, "taxi"), export(tmp_path / "export"))
-    before = {path: path.read_bytes() for path in server_files.write(places, "/models")}
+def test_the_files_are_in_step_again_when_they_were_lost(paths, tmp_path):
+    release(ReleaseStore(paths.serving, paths.releases, "taxi"), export(tmp_path / "export"))
+    before = {path: path.read_bytes() for path in server_files.write(paths, "/models")}
     assert [path.name for path in before] == ["models.config", "batching.config", "monitoring.config"]
     for path in before:
         path.unlink()
-    assert {path: path.read_bytes() for path in server_files.write(places, "/models")} == before
+    assert {path: path.read_bytes() for path in server_files.write(paths, "/models")} == before
 
 
 def test_no_list_of_models_is_kept_in_the_tree():
@@ -45,8 +45,8 @@ def test_no_list_of_models_is_kept_in_the_tree():
     assert {path.name for path in settings} == set(server_files.SETTINGS)
 
 
-def test_batching_and_monitoring_are_understood(places):
-    _, batching, monitoring = server_files.write(places, "/models")
+def test_batching_and_monitoring_are_understood(paths):
+    _, batching, monitoring = server_files.write(paths, "/models")
     parameters = config.read_batching_parameters(str(batching))
     assert parameters.max_batch_size == 128
     assert parameters.batch_timeout_micros == 0  # a single client waits for nobody

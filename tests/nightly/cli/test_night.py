@@ -23,31 +23,31 @@ TRIPS = "trip_start_timestamp,fare\n1451606400,9.5\n"
 
 
 @pytest.fixture
-def run(places, tmp_path, monkeypatch, capsys):
+def run(paths, tmp_path, monkeypatch, capsys):
     """Run the command with steps that find what the test says; its status, its verdict and what it printed."""
     trips = tmp_path / "trips.csv"
     trips.write_text(TRIPS)
 
     def run(*words, **steps):
         def step_function(name):
-            def work(folder, places):
-                return steps.get(name, well)(name, folder, places)
+            def work(folder, paths):
+                return steps.get(name, well)(name, folder, paths)
 
             return work
 
         monkeypatch.setattr(command.worker, "step_function", step_function)
         status = command.main(["taxi", "--as-of", "2016-01-02", "--source", str(trips), *words])
-        return status, verdict(places), capsys.readouterr().out
+        return status, verdict(paths), capsys.readouterr().out
 
     return run
 
 
-def verdict(places):
-    paths = list((places.nights / "taxi").glob("*/verdict.json"))
-    return Verdict.load(paths[0]) if paths else None
+def verdict(paths):
+    files = list((paths.nights / "taxi").glob("*/verdict.json"))
+    return Verdict.load(files[0]) if files else None
 
 
-def well(name, folder, places):
+def well(name, folder, paths):
     if name == "snapshot":
         ref = SnapshotRef(snapshot_id="ab", path="/nowhere", rows=42, created=True)
         ref.save(folder / "snapshot.json")
@@ -57,7 +57,7 @@ def well(name, folder, places):
         gate.save(folder / f"{name}.json")
         return gate.model_dump(mode="json")
     if name == "release":
-        (places.serving / "taxi/1480000000").mkdir(parents=True)
+        (paths.serving / "taxi/1480000000").mkdir(parents=True)
         record = ReleaseRecord(
             model="taxi",
             version=1480000000,
@@ -72,30 +72,30 @@ def well(name, folder, places):
             previous_version=None,
             released_at=utc_now(),
         )
-        record.save(places.releases / "taxi/1480000000.json")
+        record.save(paths.releases / "taxi/1480000000.json")
         record.save(folder / "release.json")
         return record.model_dump(mode="json")
     return {}
 
 
-def held(name, folder, places):
+def held(name, folder, paths):
     reason = Reason(check="drift", subject="fare", figure=0.3, threshold=0.1, held=True, message="fare drifted by 0.3")
     gate = GateResult(gate="data", passed=False, reasons=[reason], decided_at=utc_now())
     gate.save(folder / f"{name}.json")
     return gate.model_dump(mode="json")
 
 
-def empty(name, folder, places):
+def empty(name, folder, paths):
     ref = SnapshotRef(snapshot_id="", path="", rows=0, created=False)
     ref.save(folder / "snapshot.json")
     return ref.model_dump()
 
 
-def broken(name, folder, places):
+def broken(name, folder, paths):
     raise ValueError(f"{name} met a column it does not know")
 
 
-def interrupted(name, folder, places):
+def interrupted(name, folder, paths):
     raise KeyboardInterrupt
 
 
@@ -111,7 +111,7 @@ def test_a_night_that_is_not_to_release_is_accepted(run):
     assert (status, found.outcome) == (0, Outcome.ACCEPTED)
 
 
-def test_a_held_night_and_one_without_rows_end_with_3(run, places):
+def test_a_held_night_and_one_without_rows_end_with_3(run, paths):
     status, found, out = run(data_gate=held)
     assert (status, found.outcome) == (3, Outcome.HELD_DATA) and "fare drifted by 0.3" in out
 
@@ -121,39 +121,39 @@ def test_no_rows_are_no_data(run):
     assert (status, found.outcome) == (3, Outcome.NO_DATA)
 
 
-def test_nights_that_start_in_the_same_second_have_a_folder_each(run, places, monkeypatch):
+def test_nights_that_start_in_the_same_second_have_a_folder_each(run, paths, monkeypatch):
     now = utc_now()
     monkeypatch.setattr(command, "utc_now", lambda: now)
     for _ in range(3):
         run()
     second = f"command__{now:%Y%m%dT%H%M%S}"
-    assert {folder.name for folder in (places.nights / "taxi").iterdir()} == {second, f"{second}_2", f"{second}_3"}
+    assert {folder.name for folder in (paths.nights / "taxi").iterdir()} == {second, f"{second}_2", f"{second}_3"}
 
 
-def test_a_night_whose_step_breaks_has_failed_with_a_traceback(run, places, capsys, monkeypatch):
+def test_a_night_whose_step_breaks_has_failed_with_a_traceback(run, paths, capsys, monkeypatch):
     shown = []
     monkeypatch.setattr(command.traceback, "print_exception", shown.append)
     status, found, _ = run(trainer=broken)
     message = "ValueError: trainer met a column it does not know"
     assert (status, found.outcome, found.failed_task, found.error) == (1, Outcome.FAILED, "trainer", message)
-    [path] = (places.nights / "taxi").glob("*/trainer.error.json")
+    [path] = (paths.nights / "taxi").glob("*/trainer.error.json")
     assert StepError.load(path).message == message, "as from Airflow"
     assert [type(error) for error in shown] == [ValueError]
 
 
-def test_a_night_that_is_interrupted_has_failed(run, places):
+def test_a_night_that_is_interrupted_has_failed(run, paths):
     with pytest.raises(KeyboardInterrupt):
         run(trainer=interrupted)
-    found = verdict(places)
+    found = verdict(paths)
     assert (found.outcome, found.failed_task) == (Outcome.FAILED, "trainer")
     assert "it was interrupted (Ctrl-C)" in found.summary
 
 
-def refused(name, folder, places):
+def refused(name, folder, paths):
     raise ColumnError("trips.csv: the header 'Fare' is there twice; nothing tells the two apart.")
 
 
-def test_what_is_wrong_with_the_source_that_was_asked_for_is_one_line(run, places, capsys):
+def test_what_is_wrong_with_the_source_that_was_asked_for_is_one_line(run, paths, capsys):
     status, found, out = run(snapshot=refused)
     assert (status, found.failed_task, out) == (2, "snapshot", "")
 
@@ -172,7 +172,7 @@ def test_what_is_wrong_with_a_step_is_one_line_and_status_1(run):
         ({}, "success"),
     ],
 )
-def test_the_verdict_is_the_one_that_airflow_gives(run, places, how, after):
+def test_the_verdict_is_the_one_that_airflow_gives(run, paths, how, after):
     """From the states that Airflow has of the same night, by the function that its verdict task calls."""
     _, found, out = run(*how and ["--release"], **how)
     last = next(iter(how), "release")
@@ -181,13 +181,13 @@ def test_the_verdict_is_the_one_that_airflow_gives(run, places, how, after):
     states |= dict.fromkeys(REVIEW, "skipped")
     states |= {"trainer": "failed"} if last == "trainer" else {}
     states |= {"release": "skipped"} if not how else {}
-    expected = judge("taxi", found.run_id, places, states)
+    expected = judge("taxi", found.run_id, paths, states)
     assert found == expected.model_copy(update={"decided_at": found.decided_at})
     assert report(expected) in out
 
 
-def test_while_a_canary_is_compared_nothing_is_released(run, places):
-    (places.serving / "taxi/1470000000").mkdir(parents=True)
+def test_while_a_canary_is_compared_nothing_is_released(run, paths):
+    (paths.serving / "taxi/1470000000").mkdir(parents=True)
     ReleaseRecord(
         model="taxi",
         version=1470000000,
@@ -202,7 +202,7 @@ def test_while_a_canary_is_compared_nothing_is_released(run, places):
         previous_version=None,
         released_at=utc_now(),
         canary_since=dt.datetime(2016, 1, 1, 9, tzinfo=dt.UTC),
-    ).save(places.releases / "taxi/1470000000.json")
+    ).save(paths.releases / "taxi/1470000000.json")
     status, found, _ = run("--release")
     assert (status, found.outcome) == (0, Outcome.ACCEPTED) and "canary 1470000000 is being compared" in found.summary
 
@@ -215,11 +215,11 @@ def test_until_stops_without_a_verdict(run):
 @pytest.mark.parametrize(
     "as_of, words", [("2999-01-01", "as_of 2999-01-01 is in the future"), ("yesterday", "as_of 'yesterday' is no date")]
 )
-def test_an_as_of_that_cannot_be_is_one_line(places, capsys, as_of, words):
+def test_an_as_of_that_cannot_be_is_one_line(paths, capsys, as_of, words):
     assert command.main(["taxi", "--as-of", as_of]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
-    assert not places.nights.exists(), "and no night has begun"
+    assert not paths.nights.exists(), "and no night has begun"
 
 
 @pytest.mark.parametrize("sign, status", [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)])

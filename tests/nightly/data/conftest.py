@@ -12,5 +12,5 @@ def trips():
 
 
 @pytest.fixture(autouse=True)
-def own_project(places):
+def own_project(paths):
     """No test of this folder writes into another's."""

@@ -16,7 +16,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from nightly.data import convert, load_statistics, save_statistics, statistics
 from nightly.data.errors import DataError
 from nightly.data.reading import BATCH_ROWS, open_data
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.snapshots.store import SnapshotStore
 from tests.support.data import TAXI
 from tests.support.statistics import assert_same, by_name, examples, write
@@ -62,7 +62,7 @@ def test_parquet_gzip_and_several_files_are_measured_as_the_one_csv(trips, tmp_p
 
 
 def test_a_snapshot_is_found_by_its_id_its_beginning_or_as_the_latest(trips, tmp_path):
-    store = SnapshotStore(Places.from_environment().snapshots, "taxi")
+    store = SnapshotStore(Paths.from_environment().snapshots, "taxi")
     ids = []
     for rows in (100, 300):
         times = [dt.datetime(2016, 1, 1, tzinfo=dt.UTC) + dt.timedelta(hours=n) for n in range(rows)]

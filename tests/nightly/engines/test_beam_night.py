@@ -10,7 +10,7 @@ import tensorflow_data_validation as tfdv
 import tensorflow_model_analysis as tfma
 from tfx.types import standard_artifacts
 
-from nightly.io.paths import ROOT, Places, python_path
+from nightly.io.paths import ROOT, Paths, python_path
 from nightly.models import config_of
 from nightly.records.evaluation import Evaluation
 from nightly.records.night import Night
@@ -205,4 +205,4 @@ def test_a_wrong_option_stops_the_night_before_its_download(tmp_path):
     done = run(project, tmp_path / "var")
     assert done.returncode == 2
     assert "region is missing: write --region=" in done.stderr
-    assert not Places.from_environment({"NIGHTLY_VAR": str(tmp_path / "var")}).downloads.exists()
+    assert not Paths.from_environment({"NIGHTLY_VAR": str(tmp_path / "var")}).downloads.exists()

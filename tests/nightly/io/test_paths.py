@@ -3,23 +3,23 @@
 import pytest
 
 from nightly.io import variables
-from nightly.io.paths import ROOT, Places
+from nightly.io.paths import ROOT, Paths
 
 
 def test_everything_lies_below_var_in_the_projects_folder():
-    places = Places.from_environment({})
-    assert places.var == ROOT / "var"
-    assert places.ml_python == ROOT / ".venv/ml/bin/python"
-    assert {name: getattr(places, name) for name in variables.FOLDERS} == {
+    paths = Paths.from_environment({})
+    assert paths.var == ROOT / "var"
+    assert paths.ml_python == ROOT / ".venv/ml/bin/python"
+    assert {name: getattr(paths, name) for name in variables.FOLDERS} == {
         name: ROOT / "var" / name for name in variables.FOLDERS
     }
 
 
 def test_each_folder_can_be_named_by_a_variable_relative_to_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    places = Places.from_environment({"NIGHTLY_VAR": "/state", "NIGHTLY_SERVING": "volume"})
-    assert places.serving == tmp_path / "volume"
-    assert str(places.nights) == "/state/nights"
+    paths = Paths.from_environment({"NIGHTLY_VAR": "/state", "NIGHTLY_SERVING": "volume"})
+    assert paths.serving == tmp_path / "volume"
+    assert str(paths.nights) == "/state/nights"
 
 
 @pytest.mark.parametrize("given", [{}, {"NIGHTLY_HOST_IDLE_SECONDS": ""}])

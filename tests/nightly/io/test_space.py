@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from nightly.cli import night as nights
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.io.space import SpaceError, check_space, full_disk_explained, size_of
 from nightly.nights.space import check_night, check_node
 from nightly.records.verdict import Outcome, Verdict
@@ -51,9 +51,9 @@ def test_a_disk_that_becomes_full_meanwhile_is_said_too(small):
 
 def test_a_night_is_not_begun_without_room_for_twice_the_last(small, monkeypatch):
     monkeypatch.setenv("NIGHTLY_VAR", str(small / "var"))
-    places = Places.from_environment()
+    paths = Paths.from_environment()
     with pytest.raises(SpaceError, match="a first night of taxi needs 320 MB"):
-        check_night(places, "taxi")
+        check_night(paths, "taxi")
     for path, size in {
         "downloads/taxi/night-1/body.csv": 2, "snapshots/taxi/abc/rows.parquet": 1,
         "pipeline/taxi/trainer/model/9/old": 30, "pipeline/taxi/trainer/model/10/new": 1,
@@ -64,10 +64,10 @@ def test_a_night_is_not_begun_without_room_for_twice_the_last(small, monkeypatch
     with pytest.raises(
         SpaceError, match=r"46 MB free, and a night of taxi \(twice what the last one took\) needs 72 MB"
     ):
-        check_night(places, "taxi")
+        check_night(paths, "taxi")
     (small / "var/pipeline/taxi/trainer/model/9/old").unlink()
-    check_night(places, "taxi")
-    assert size_of(places.pipeline) == 2**20
+    check_night(paths, "taxi")
+    assert size_of(paths.pipeline) == 2**20
 
 
 def test_the_verdict_of_a_night_without_room_says_what_frees_some(small, monkeypatch, capsys):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.canary import Comparison
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord, Rollback
@@ -81,20 +81,18 @@ def test_a_rollback_withdraws_the_canary_too_and_ends_its_comparison(tmp_path, m
     monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
     for name in ("SERVING_REST", "SERVING_GRPC", "SERVING", "RELEASES"):
         monkeypatch.delenv(f"NIGHTLY_{name}", raising=False)
-    places = Places.from_environment()
-    store = ReleaseStore(places.serving, places.releases, "taxi")
+    paths = Paths.from_environment()
+    store = ReleaseStore(paths.serving, paths.releases, "taxi")
     for i in range(2):
         release(store, export(tmp_path / "export", str(i)), f"run-{i}", NOW + i)
     canary = to_canary(store, tmp_path / "export")
-    save_comparison(
-        places, Comparison(model="taxi", version=canary.version, stable=NOW + 1, share=0.1, since=utc_now())
-    )
-    folder = places.night("taxi", "manual__1")
+    save_comparison(paths, Comparison(model="taxi", version=canary.version, stable=NOW + 1, share=0.1, since=utc_now()))
+    folder = paths.night("taxi", "manual__1")
     Rollback(model="taxi", reason="both are wrong", requested_by="ada").save(folder / REQUEST)
 
-    done = Rollback.parse(step(folder, places), where="test")
+    done = Rollback.parse(step(folder, paths), where="test")
 
     assert (done.version, done.withdrawn) == (NOW, [NOW + 1, canary.version])
     assert store.disk.canary() is None and store.disk.record(canary.version).state == "quarantined"
-    [comparison] = comparisons(places, "taxi")
+    [comparison] = comparisons(paths, "taxi")
     assert (comparison.decision, comparison.decided_by) == ("stop", "ada") and "both are wrong" in comparison.reason

@@ -35,7 +35,7 @@ def work() -> Iterator[Callable[..., ReleaseStore]]:
 def stores(tmp_path: Path) -> Callable[..., ReleaseStore]:
     export(tmp_path / "export", kilobytes=1)
     templates = {}
-    places = iter(range(10**6))
+    paths = iter(range(10**6))
 
     def new(released: int) -> ReleaseStore:
         if released not in templates:
@@ -43,7 +43,7 @@ def stores(tmp_path: Path) -> Callable[..., ReleaseStore]:
             store = ReleaseStore(templates[released] / "serving", templates[released] / "releases", "taxi")
             for i in range(released):
                 release(store, export(tmp_path / f"old-{i}", str(i), 1), f"old-{i}", NOW - 100 + i)
-        number = next(places)
+        number = next(paths)
         shutil.rmtree(tmp_path / str(number - 1), ignore_errors=True)
         place = tmp_path / str(number)
         if released:

@@ -40,12 +40,12 @@ def any_model(monkeypatch):
 @pytest.fixture
 def shell(server, monkeypatch):
     """Forget the environment; the server's address is recorded in its volume, as `make up` does it."""
-    known = address.find_address(server.places)
+    known = address.find_address(server.paths)
     monkeypatch.delenv("NIGHTLY_SERVING_REST")
     monkeypatch.delenv("NIGHTLY_SERVING_GRPC")
-    address.record(server.places, known)
+    address.record(server.paths, known)
     yield server
-    address.forget(server.places, known)
+    address.forget(server.paths, known)
 
 
 class Asking:
@@ -123,8 +123,8 @@ def test_a_version_is_quarantined_by_command(shell, exports, which, capsys):
 def test_a_server_that_does_not_answer_is_said_and_told_later(shell, exports, monkeypatch, capsys):
     first, _ = versions(shell, exports, "down", 2)
     monkeypatch.setattr(verify, "REACH_SECONDS", 1.0)
-    there = address.find_address(shell.places)
-    address.record(shell.places, there.model_copy(update={"grpc": "127.0.0.1:9"}))
+    there = address.find_address(shell.paths)
+    address.record(shell.paths, there.model_copy(update={"grpc": "127.0.0.1:9"}))
     try:
         assert main(["rollback", "down", "previous", "--reason", "it is wrong"]) == NOT_CONFIRMED
         assert "bin/releases serve down" in capsys.readouterr().err
@@ -132,7 +132,7 @@ def test_a_server_that_does_not_answer_is_said_and_told_later(shell, exports, mo
         assert main(["verify", "down"]) == NOT_CONFIRMED
         assert main(["serve", "down"]) == NOT_CONFIRMED
     finally:
-        address.record(shell.places, there)
+        address.record(shell.paths, there)
     assert main(["verify", "down"]) == 1
     assert f"and the records at {first}\n  what to do: bin/releases serve down" in capsys.readouterr().err
     assert main(["serve", "down"]) == 0
@@ -141,16 +141,16 @@ def test_a_server_that_does_not_answer_is_said_and_told_later(shell, exports, mo
 
 def test_a_promotion_that_no_server_hears_changes_nothing(shell, exports, monkeypatch):
     stable, canary = versions(shell, exports, "unheard", 1, canary=True)
-    there, text = address.find_address(shell.places), (shell.places.serving / live.FILE).read_text()
-    address.record(shell.places, there.model_copy(update={"grpc": "127.0.0.1:9"}))
+    there, text = address.find_address(shell.paths), (shell.paths.serving / live.FILE).read_text()
+    address.record(shell.paths, there.model_copy(update={"grpc": "127.0.0.1:9"}))
     monkeypatch.setattr(verify, "REACH_SECONDS", 1.0)
     try:
         with pytest.raises(ServerNotReached) as raised:
-            shell.store("unheard").promote(canary, server=find_server(shell.places, "unheard", Release()))
+            shell.store("unheard").promote(canary, server=find_server(shell.paths, "unheard", Release()))
     finally:
-        address.record(shell.places, there)
+        address.record(shell.paths, there)
     assert not isinstance(raised.value, NotConfirmed)
-    assert (shell.places.serving / live.FILE).read_text() == text
+    assert (shell.paths.serving / live.FILE).read_text() == text
     assert shell.store("unheard").disk.production() == stable
 
 
@@ -163,11 +163,11 @@ def test_a_night_by_command_is_verified_by_the_recorded_server(shell):
 
 
 def test_a_release_records_the_server_of_its_environment(server):
-    assert address.find_address(server.places) and not address.path(server.places).exists()
+    assert address.find_address(server.paths) and not address.path(server.paths).exists()
     assert nights.main(["taxi", "--as-of", "2014-02-02", "--release"]) == 0
-    recorded = address.ServerAddress.load(address.path(server.places))
-    assert recorded == address.find_address(server.places)
-    address.forget(server.places, recorded)
+    recorded = address.ServerAddress.load(address.path(server.paths))
+    assert recorded == address.find_address(server.paths)
+    address.forget(server.paths, recorded)
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_the_configuration_is_written_where_no_server_is_known_and_the_status_sa
 
 
 def test_a_release_that_no_server_verifies_is_in_the_configuration(alone, tmp_path, monkeypatch):
-    server = find_server(address.Places.from_environment(), "taxi", Release())
+    server = find_server(address.Paths.from_environment(), "taxi", Release())
     said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
     record = alone.release(export(tmp_path / "export", "new"), run_id="run-9", server=server, **said)
     assert (record.state, record.server) == ("released", "") and labels(alone) == {"stable": record.version}
@@ -235,14 +235,14 @@ def test_verify_names_each_disagreement_and_what_to_do(alone, capsys):
 
 
 def test_the_environment_wins_over_the_record_and_configure_records_it(alone, monkeypatch):
-    places = address.Places.from_environment()
-    address.record(places, address.ServerAddress(rest="recorded:1", grpc="recorded:2", base_path="/elsewhere"))
-    assert address.find_address(places).grpc == "recorded:2" and address.base_path(places) == "/elsewhere"
+    paths = address.Paths.from_environment()
+    address.record(paths, address.ServerAddress(rest="recorded:1", grpc="recorded:2", base_path="/elsewhere"))
+    assert address.find_address(paths).grpc == "recorded:2" and address.base_path(paths) == "/elsewhere"
     monkeypatch.setenv("NIGHTLY_SERVING_REST", "serving:8501")
     monkeypatch.setenv("NIGHTLY_SERVING_GRPC", "serving:8500")
     monkeypatch.setenv("NIGHTLY_SERVING_BASE_PATH", "/models")
     expected = address.ServerAddress(rest="serving:8501", grpc="serving:8500", base_path="/models")
-    assert address.find_address(places) == expected
+    assert address.find_address(paths) == expected
     configure.main([])
-    assert address.ServerAddress.load(address.path(places)) == expected
-    assert 'base_path: "/models/taxi"' in (places.serving / live.FILE).read_text()
+    assert address.ServerAddress.load(address.path(paths)) == expected
+    assert 'base_path: "/models/taxi"' in (paths.serving / live.FILE).read_text()

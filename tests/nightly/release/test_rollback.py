@@ -13,7 +13,7 @@ import pytest
 
 from nightly.baselines import accept
 from nightly.cli.releases import main
-from nightly.io.paths import ROOT, Places, python_path
+from nightly.io.paths import ROOT, Paths, python_path
 from nightly.records.baseline import Baseline
 from nightly.records.release import Rollback
 from nightly.release.errors import ReleaseError, ReleaseNotVerified, ServerNotReached, WithdrawnError
@@ -29,103 +29,103 @@ from tests.support.servers import wait_for
 
 
 @pytest.fixture
-def places(places: Places, tmp_path: Path) -> Places:
+def paths(paths: Paths, tmp_path: Path) -> Paths:
     """Of a project in which taxi has three versions and a baseline of each."""
     (tmp_path / "statistics").mkdir()
-    store = ReleaseStore(places.serving, places.releases, "taxi")
+    store = ReleaseStore(paths.serving, paths.releases, "taxi")
     for i in range(3):
         release(store, export(tmp_path / "export", str(i)), f"run-{i}", NOW + i)
         as_of = dt.datetime(2016, 1, 1 + i, tzinfo=dt.UTC)
         baseline = Baseline(
             model="taxi", run_id=f"run-{i}", as_of=as_of, snapshot_id=f"{i}" * 12, accepted_at=dt.datetime.now(dt.UTC)
         )
-        accept(places.baselines, baseline, tmp_path / "statistics")
-    return places
+        accept(paths.baselines, baseline, tmp_path / "statistics")
+    return paths
 
 
-def taxi(places: Places) -> ReleaseStore:
-    return ReleaseStore(places.serving, places.releases, "taxi")
+def taxi(paths: Paths) -> ReleaseStore:
+    return ReleaseStore(paths.serving, paths.releases, "taxi")
 
 
-def asked(places: Places, version: int | None = None, run: str = "manual__1") -> Path:
-    folder = places.night("taxi", run)
+def asked(paths: Paths, version: int | None = None, run: str = "manual__1") -> Path:
+    folder = paths.night("taxi", run)
     Rollback(model="taxi", version=version, reason="it says yes to all", requested_by="ada", run_id=run).save(
         folder / REQUEST
     )
     return folder
 
 
-def accepted(places: Places) -> list[str]:
-    return sorted(Baseline.load(path).run_id for path in places.baselines.glob("taxi/*/baseline.json"))
+def accepted(paths: Paths) -> list[str]:
+    return sorted(Baseline.load(path).run_id for path in paths.baselines.glob("taxi/*/baseline.json"))
 
 
-def test_the_version_before_is_in_production_and_the_next_night_is_compared_with_it(places):
-    done = Rollback.parse(step(asked(places), places), where="test")
+def test_the_version_before_is_in_production_and_the_next_night_is_compared_with_it(paths):
+    done = Rollback.parse(step(asked(paths), paths), where="test")
 
     assert (done.version, done.from_version, done.withdrawn, done.server) == (NOW + 1, NOW + 2, [NOW + 2], "")
-    assert taxi(places).disk.production() == NOW + 1
-    record = taxi(places).disk.record(NOW + 2)
+    assert taxi(paths).disk.production() == NOW + 1
+    record = taxi(paths).disk.record(NOW + 2)
     assert (record.state, record.why) == ("quarantined", f"rolled back to {NOW + 1} by ada: it says yes to all")
-    assert accepted(places) == ["run-0", "run-1"] and done.baselines == ["2" * 12]
-    [kept] = (places.releases / "taxi" / "rollbacks").glob("*.json")
+    assert accepted(paths) == ["run-0", "run-1"] and done.baselines == ["2" * 12]
+    [kept] = (paths.releases / "taxi" / "rollbacks").glob("*.json")
     assert Rollback.load(kept) == done
 
 
-def test_a_run_that_was_taken_back_does_not_release_again_and_another_does(places, tmp_path):
-    step(asked(places, NOW), places)
-    assert names(taxi(places).disk.folder) == sorted([str(NOW), f"quarantined-{NOW + 1}", f"quarantined-{NOW + 2}"])
+def test_a_run_that_was_taken_back_does_not_release_again_and_another_does(paths, tmp_path):
+    step(asked(paths, NOW), paths)
+    assert names(taxi(paths).disk.folder) == sorted([str(NOW), f"quarantined-{NOW + 1}", f"quarantined-{NOW + 2}"])
     for run in (1, 2):
         with pytest.raises(WithdrawnError, match="rolled back"):
-            release(taxi(places), export(tmp_path / "export", str(run)), f"run-{run}")
-    assert release(taxi(places), export(tmp_path / "export", "new"), "run-9").previous_version == NOW
+            release(taxi(paths), export(tmp_path / "export", str(run)), f"run-{run}")
+    assert release(taxi(paths), export(tmp_path / "export", "new"), "run-9").previous_version == NOW
 
 
-def test_the_same_run_again_goes_no_further_back(places):
-    folder = asked(places)
-    first = step(folder, places)
-    assert step(folder, places) == first and taxi(places).disk.production() == NOW + 1
-    assert step(asked(places, run="manual__2"), places)["version"] == NOW  # another one does
+def test_the_same_run_again_goes_no_further_back(paths):
+    folder = asked(paths)
+    first = step(folder, paths)
+    assert step(folder, paths) == first and taxi(paths).disk.production() == NOW + 1
+    assert step(asked(paths, run="manual__2"), paths)["version"] == NOW  # another one does
 
 
-def test_a_rollback_that_is_killed_is_completed_by_its_retry(places):
-    folder = asked(places, NOW)
+def test_a_rollback_that_is_killed_is_completed_by_its_retry(paths):
+    folder = asked(paths, NOW)
     die = (
-        "import os, sys, signal; from pathlib import Path; from nightly.io.paths import Places\n"
+        "import os, sys, signal; from pathlib import Path; from nightly.io.paths import Paths\n"
         "from nightly.release import transitions; from nightly.serving import rollback\n"
         "withdraw = transitions.Transitions.withdraw\n"
         "def once(*given): withdraw(*given); os.kill(os.getpid(), signal.SIGKILL)\n"
         "transitions.Transitions.withdraw = once\n"
-        "rollback.step(Path(sys.argv[1]), Places.from_environment())"
+        "rollback.step(Path(sys.argv[1]), Paths.from_environment())"
     )
     environment = os.environ | {"PYTHONPATH": python_path()}
     done = subprocess.run([sys.executable, "-c", die, str(folder)], cwd=ROOT, env=environment, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    assert taxi(places).disk.production() == NOW + 1
+    assert taxi(paths).disk.production() == NOW + 1
 
-    result = Rollback.parse(step(folder, places), where="test")
+    result = Rollback.parse(step(folder, paths), where="test")
     assert (result.version, result.from_version, result.withdrawn) == (NOW, NOW + 2, [NOW + 1, NOW + 2])
-    assert taxi(places).disk.production() == NOW and accepted(places) == ["run-0"]
+    assert taxi(paths).disk.production() == NOW and accepted(paths) == ["run-0"]
 
 
 @pytest.mark.parametrize(
     ("version", "why"),
     [(str(NOW + 9), "no version"), (str(NOW + 2), "quarantined"), ("newest", "no version: give its number")],
 )
-def test_what_cannot_be_gone_back_to_is_refused_and_nothing_changes(places, version, why, capsys):
-    taxi(places).quarantine(NOW + 2, "bad")
+def test_what_cannot_be_gone_back_to_is_refused_and_nothing_changes(paths, version, why, capsys):
+    taxi(paths).quarantine(NOW + 2, "bad")
     assert main(["rollback", "taxi", version, "--reason", "why not"]) == 2
     assert why in capsys.readouterr().err
-    assert taxi(places).disk.released() == [NOW, NOW + 1] and len(accepted(places)) == 3
+    assert taxi(paths).disk.released() == [NOW, NOW + 1] and len(accepted(paths)) == 3
 
 
-def test_a_damaged_version_is_not_gone_back_to(places):
-    (Path(taxi(places).disk.record(NOW + 1).path) / "saved_model.pb").write_bytes(b"other")
+def test_a_damaged_version_is_not_gone_back_to(paths):
+    (Path(taxi(paths).disk.record(NOW + 1).path) / "saved_model.pb").write_bytes(b"other")
     with pytest.raises(ReleaseError, match=r"saved_model\.pb has changed"):
-        step(asked(places), places)
-    assert taxi(places).disk.production() == NOW + 2
+        step(asked(paths), paths)
+    assert taxi(paths).disk.production() == NOW + 2
 
 
-def test_the_command_does_it_and_says_what_it_did(places, capsys):
+def test_the_command_does_it_and_says_what_it_did(paths, capsys):
     assert main(["rollback", "taxi", "previous", "--reason", "it says yes to all"]) == NOT_CONFIRMED
     assert f"taxi is at {NOW + 1}, before {NOW + 2}; quarantined: {NOW + 2}" in capsys.readouterr().out
     for version in ("previous", "previous"):
@@ -182,17 +182,17 @@ def test_releases_a_failed_one_and_a_rollback_under_load_fail_no_request_and_sur
         with pytest.raises(ReleaseNotVerified):
             server.release("taxi", exports / "wrong", "run-4")  # answers 0.4 until it is found out
         assert server.answer("taxi", "stable") == (0.3, third.version)
-        done = step(asked(server.places, run="back"), server.places)
+        done = step(asked(server.paths, run="back"), server.paths)
         assert done["version"] == second.version and done["server"] == server.grpc.address
         assert server.answer("taxi", "stable") == server.answer("taxi") == (0.2, second.version)
         server.release("taxi", exports / "good3", "run-5")
         server.release("taxi", exports / "good4", "run-6")
-        done = step(asked(server.places, first.version, run="far_back"), server.places)  # one that is not loaded
+        done = step(asked(server.paths, first.version, run="far_back"), server.paths)  # one that is not loaded
         assert server.answer("taxi", "stable") == server.answer("taxi") == (0.1, first.version)
     assert load.problems == [] and min(load.counts) > 50
     assert len(done["withdrawn"]) == 3
     assert server.labels("taxi") == {"stable": first.version}
-    assert "num_versions: 2" in (server.places.serving / live.FILE).read_text()
+    assert "num_versions: 2" in (server.paths.serving / live.FILE).read_text()
 
     server.stop()
     server.start()
@@ -204,13 +204,13 @@ def test_a_rollback_while_the_server_is_down_is_done_on_disk_and_confirmed_by_it
     second = server.release("taxi", exports / "good2", "down-2").version
     monkeypatch.setattr(verify, "REACH_SECONDS", 1.0)
     server.stop()
-    folder = asked(server.places, run="down")
+    folder = asked(server.paths, run="down")
     with pytest.raises(ServerNotReached, match=f"rolled back to {first} on disk"):
-        step(folder, server.places)
+        step(folder, server.paths)
     assert server.store("taxi").disk.production() == first and server.labels("taxi") == {"stable": first}
 
     server.start()
     wait_for(lambda: server.answer("taxi", "stable") == (0.1, first))
-    done = step(folder, server.places)
+    done = step(folder, server.paths)
     assert done["server"] == server.grpc.address and done["withdrawn"] == [second]
     assert json.loads((folder / REQUEST).read_text()) == done

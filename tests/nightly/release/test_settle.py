@@ -14,8 +14,8 @@ from tests.support.releases import NOW, Server, export, loadable, release, verif
 
 
 @pytest.fixture
-def store(places, tmp_path):
-    store = ReleaseStore(places.serving, places.releases, "taxi")
+def store(paths, tmp_path):
+    store = ReleaseStore(paths.serving, paths.releases, "taxi")
     release(store, export(tmp_path / "old", "old", 1), "old", NOW - 100)
     return store
 
@@ -54,17 +54,17 @@ def test_the_command_settles_what_a_dead_release_left(store, tmp_path, capsys):
     assert loadable(store.disk.folder) == [NOW - 100]
 
 
-def test_a_rollback_leaves_what_was_never_verified_to_be_released_later(store, places, tmp_path):
+def test_a_rollback_leaves_what_was_never_verified_to_be_released_later(store, paths, tmp_path):
     release(store, export(tmp_path / "b", "b", 1), "run-b", NOW - 50)
     source = export(tmp_path / "new", "new", 1)
     dead_release(store, source)
-    done = roll_back(places, rollback(tmp_path))
+    done = roll_back(paths, rollback(tmp_path))
     assert (done.version, done.withdrawn) == (NOW - 100, [NOW - 50])
     assert store.disk.record(NOW).state == "unverified" and verified(store, source).version == NOW
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["at once", "by the retry of a rollback that was killed"])
-def test_previous_is_resolved_again_when_a_release_came_between(store, places, tmp_path, monkeypatch, killed):
+def test_previous_is_resolved_again_when_a_release_came_between(store, paths, tmp_path, monkeypatch, killed):
     release(store, export(tmp_path / "b", "b", 1), "run-b", NOW)
     asked, original = rollback(tmp_path), ReleaseStore.roll_back
 
@@ -78,6 +78,6 @@ def test_previous_is_resolved_again_when_a_release_came_between(store, places, t
     monkeypatch.setattr(ReleaseStore, "roll_back", released_first)
     if killed:
         with pytest.raises(KeyboardInterrupt):
-            roll_back(places, asked)
-    assert roll_back(places, asked).version == NOW
+            roll_back(paths, asked)
+    assert roll_back(paths, asked).version == NOW
     assert store.disk.released() == [NOW - 100, NOW]

@@ -2,7 +2,7 @@ import datetime as dt
 
 import pytest
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.schema import PROPOSAL, SchemaChange, SchemaProposal
 from nightly.schemas.store import SchemaStore, sha256
 from tests.support.nights import a_night
@@ -16,8 +16,8 @@ class Bench:
 
     def __init__(self, folder):
         self.models = folder / "models"
-        self.places = Places.from_environment({"NIGHTLY_VAR": str(folder / "var")})
-        self.store = SchemaStore(self.places, "taxi", self.models)
+        self.paths = Paths.from_environment({"NIGHTLY_VAR": str(folder / "var")})
+        self.store = SchemaStore(self.paths, "taxi", self.models)
         self.store.curated.parent.mkdir(parents=True)
         self.store.curated.write_text(CURATED)
 
@@ -25,7 +25,7 @@ class Bench:
         """A night's proposal to add `line`, with its records; the night's folder."""
         version = self.store.current() if base is None else base
         text = self.store.text(version)
-        folder = self.places.night("taxi", run)
+        folder = self.paths.night("taxi", run)
         SchemaProposal(
             model="taxi",
             run_id=run,

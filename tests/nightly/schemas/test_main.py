@@ -12,8 +12,8 @@ from nightly.schemas.store import answer
 @pytest.fixture
 def schema(bench, monkeypatch, capsys):
     """Run the command over the bench; its exit status and what it printed."""
-    monkeypatch.setenv("NIGHTLY_VAR", str(bench.places.var))
-    monkeypatch.setattr(command, "SchemaStore", lambda places, model: bench.store)
+    monkeypatch.setenv("NIGHTLY_VAR", str(bench.paths.var))
+    monkeypatch.setattr(command, "SchemaStore", lambda paths, model: bench.store)
     monkeypatch.setattr(command, "answer", partial(answer, models=bench.models))
 
     def run(*words):

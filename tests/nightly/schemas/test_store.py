@@ -52,7 +52,7 @@ def test_of_two_different_approvals_at_once_one_wins_and_the_other_is_refused(be
     proposals = [bench.proposal(f"line {n}", run=f"run {n}", base=0) for n in range(8)]
 
     def approve(proposal):
-        store = SchemaStore(bench.places, "taxi", bench.models)
+        store = SchemaStore(bench.paths, "taxi", bench.models)
         try:
             return store.approve(proposal, by="ann", reason="one")
         except SchemaVersionError:
@@ -108,7 +108,7 @@ def test_an_approval_that_died_between_text_and_record_leaves_no_version(bench):
 
 def test_an_approved_answer_is_what_the_night_uses_from_now_on(bench):
     folder = bench.propose("b")
-    review = answer(bench.places, "taxi", folder, approved=True, by="ann", reason="a new meter", models=bench.models)
+    review = answer(bench.paths, "taxi", folder, approved=True, by="ann", reason="a new meter", models=bench.models)
     night = Night.load(folder / "request.json")
     assert (night.schema_version, night.schema_note) == (1, "version 1 (approved by ann: a new meter)")
     assert SchemaReview.load(folder / REVIEW) == review
@@ -117,14 +117,14 @@ def test_an_approved_answer_is_what_the_night_uses_from_now_on(bench):
 
 def test_a_rejected_answer_changes_nothing_but_the_record(bench):
     folder = bench.propose("b")
-    review = answer(bench.places, "taxi", folder, approved=False, by="ann", reason="a fault", models=bench.models)
+    review = answer(bench.paths, "taxi", folder, approved=False, by="ann", reason="a fault", models=bench.models)
     assert review.sentence == "ann rejected the proposed schema change: a fault"
     assert (bench.store.current(), Night.load(folder / "request.json").schema_version) == (0, 0)
 
 
 def test_answers_are_appended_and_none_is_lost(bench):
     folder = bench.propose("b")
-    say = partial(answer, bench.places, "taxi", folder, models=bench.models)
+    say = partial(answer, bench.paths, "taxi", folder, models=bench.models)
     first = say(approved=True, by="ann", reason="a new meter")
     assert say(approved=True, by="ann", reason="a new meter") == first, "a task's second try"
     assert set_aside_review(folder) == [first] and not (folder / REVIEW).exists()  # as `plan` does

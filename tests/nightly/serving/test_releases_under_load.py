@@ -124,7 +124,7 @@ def test_no_request_fails_or_is_answered_by_another_model_than_its_versions(serv
         with pytest.raises(ReleaseNotVerified, match="golden"):
             server.release(NAME, bad, "run-bad")
         answers[server.store(NAME).disk.records()[-1].version] = 0.99
-        of_model = find_server(server.places, NAME, Release())
+        of_model = find_server(server.paths, NAME, Release())
         server.store(NAME).roll_back(versions[-2], "under load", server=of_model)
     finally:
         load.end()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nightly.cli import show
-from nightly.io.paths import ROOT, Places, python_path
+from nightly.io.paths import ROOT, Paths, python_path
 from nightly.records.base import ContractError
 from nightly.records.config import Release
 from nightly.records.golden import GOLDEN
@@ -75,7 +75,7 @@ def test_a_first_version_that_fails_leaves_no_model_that_a_server_would_wait_for
     with pytest.raises(ReleaseNotVerified, match="Can't parse"):
         server.release("first", exports / "broken", "run-2")
 
-    assert not live.LiveConfig(server.places.serving, "").has("first")
+    assert not live.LiveConfig(server.paths.serving, "").has("first")
     with pytest.raises(ServingError, match="not found"):
         server.answer("first")
     server.release("first", exports / "good3", "run-3")
@@ -101,12 +101,12 @@ def test_without_golden_predictions_there_is_nothing_to_verify_by(server, export
 
 def test_a_label_of_a_persons_own_stays_while_its_version_is_loaded(server, exports):
     first = server.release("labelled", exports / "good1", "run-1")
-    text = (server.places.serving / live.FILE).read_text()
+    text = (server.paths.serving / live.FILE).read_text()
     stable = f'key: "stable"\n      value: {first.version}\n    }}'
     assert stable in text
     own = text.replace(stable, f'{stable}\n    version_labels {{ key: "shadow" value: {first.version} }}')
     server.grpc.reload_config(own)
-    (server.places.serving / live.FILE).write_text(own)
+    (server.paths.serving / live.FILE).write_text(own)
     second = server.release("labelled", exports / "good2", "run-2")
     assert server.labels("labelled") == {"stable": second.version, "shadow": first.version}
     third = server.release("labelled", exports / "good3", "run-3")
@@ -130,7 +130,7 @@ def test_a_canary_is_verified_and_labelled_and_the_stable_clients_notice_nothing
     with pytest.raises(CanaryRunning, match=f"canary {second.version} is being compared"):
         server.release(name, exports / "good3", "run-3", canary_share=0.1)
 
-    live.write(server.places, str(server.places.serving))  # as before a start of the server
+    live.write(server.paths, str(server.paths.serving))  # as before a start of the server
     assert server.labels(name) == {"stable": first.version, "canary": second.version}
 
 
@@ -159,7 +159,7 @@ def test_a_server_that_does_not_answer_is_found_out_before_anything_is_released(
 
 
 def test_a_server_that_is_not_run_from_our_file_is_left_alone(server, exports, tmp_path):
-    elsewhere = Places.from_environment({"NIGHTLY_VAR": str(tmp_path)})
+    elsewhere = Paths.from_environment({"NIGHTLY_VAR": str(tmp_path)})
     of_another = find_server(elsewhere, "m", Release())
     with pytest.raises(ServerNotReached, match=r"include\.serving\.live"):
         of_another.check()
@@ -167,7 +167,7 @@ def test_a_server_that_is_not_run_from_our_file_is_left_alone(server, exports, t
 
 def test_the_server_of_another_project_that_has_the_recorded_port_is_left_alone(server, exports, tmp_path):
     version = server.release("shared_name", exports / "good1").version
-    ours = Places.from_environment({"NIGHTLY_VAR": str(tmp_path)})
+    ours = Paths.from_environment({"NIGHTLY_VAR": str(tmp_path)})
     ConfigurationFile(ours, "shared_name").serve(7, [7])
     before = (ours.serving / live.FILE).read_text()
     server_there = find_server(ours, "shared_name", Release())
@@ -182,7 +182,7 @@ DYING = """
 import os, signal, sys
 from pathlib import Path
 from nightly.records.config import Release
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.release.store import ReleaseStore
 from nightly.serving import server, verify
 
@@ -196,9 +196,9 @@ if where == "after the golden predictions":
     verify.compare_latency = die
 if where == "between file and reload":
     server.ModelServer._ask = die
-places = Places.from_environment()
-server = server.find_server(places, name, Release(timeout_seconds=30))
-store = ReleaseStore(places.serving, places.releases, name)
+paths = Paths.from_environment()
+server = server.find_server(paths, name, Release(timeout_seconds=30))
+store = ReleaseStore(paths.serving, paths.releases, name)
 if where == "when stable is moved":
     serve = server.serve
     server.serve = lambda *given: (serve(*given), die())
@@ -242,9 +242,9 @@ def test_a_release_that_is_killed_is_completed_by_its_retry_or_taken_back_by_ano
 
 def test_the_live_file_is_written_as_the_records_say(server, exports):
     server.release("written", exports / "good1")
-    before = live.LiveConfig(server.places.serving, "").read()
-    live.write(server.places, str(server.places.serving))
-    after = live.LiveConfig(server.places.serving, "").read()
+    before = live.LiveConfig(server.paths.serving, "").read()
+    live.write(server.paths, str(server.paths.serving))
+    after = live.LiveConfig(server.paths.serving, "").read()
     assert {e.name: dict(e.version_labels) for e in after.model_config_list.config}["written"] == server.labels(
         "written"
     )

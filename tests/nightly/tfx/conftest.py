@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nightly.cli import night
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.serving.confirmation import NOT_CONFIRMED
 from tests.support.fixtures import project
 
@@ -23,7 +23,7 @@ def released_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 
 
 @pytest.fixture(scope="module")
-def released(released_once: tuple[Path, Path]) -> Iterator[Places]:
+def released(released_once: tuple[Path, Path]) -> Iterator[Paths]:
     """The paths of that project as the night left it. It stands where it was made: its records name their paths."""
     var, copy = released_once
     shutil.rmtree(var)

@@ -18,11 +18,11 @@ def trips():
     return rows[days_of(rows).between("2014-05-01", AS_OF, inclusive="left")]
 
 
-def judged(places, body):
+def judged(paths, body):
     """A night's snapshot, and what its data gate found."""
-    before = set((places.nights / "taxi").glob("*"))
+    before = set((paths.nights / "taxi").glob("*"))
     nights.main(["taxi", "--as-of", AS_OF, "--source", str(body), "--until", "data_gate"])
-    (folder,) = set((places.nights / "taxi").glob("*")) - before
+    (folder,) = set((paths.nights / "taxi").glob("*")) - before
     return SnapshotRef.load(folder / "snapshot.json"), GateResult.load(folder / "data_gate.json")
 
 
@@ -32,30 +32,30 @@ def written(folder, name, rows):
 
 
 @pytest.mark.parametrize("duplicates_first", [True, False])
-def test_duplicates_hold_the_night_that_they_came_for_and_no_other(places, trips, tmp_path, duplicates_first):
+def test_duplicates_hold_the_night_that_they_came_for_and_no_other(paths, trips, tmp_path, duplicates_first):
     clean = written(tmp_path, "clean.csv", trips)
     doubled = written(tmp_path, "doubled.csv", pd.concat([trips, trips.sample(frac=0.125, random_state=0)]))
     bodies = [doubled, clean] if duplicates_first else [clean, doubled]
-    found = {body: judged(places, body) for body in bodies}
+    found = {body: judged(paths, body) for body in bodies}
     assert found[clean][0].snapshot_id == found[doubled][0].snapshot_id
     assert found[clean][1].passed, found[clean][1].held_for
     (reason,) = found[doubled][1].held_for
     assert (reason.check, round(reason.figure, 2)) == ("max_duplicate_share", 0.11)
 
 
-def test_a_truncated_delivery_holds_its_night_and_the_whole_one_goes_on(places, trips, tmp_path):
+def test_a_truncated_delivery_holds_its_night_and_the_whole_one_goes_on(paths, trips, tmp_path):
     whole = written(tmp_path, "trips.csv", trips).read_text()
     body = tmp_path / "cut.csv"
     body.write_text(whole[:-40])
-    _, gate = judged(places, body)
+    _, gate = judged(paths, body)
     (reason,) = gate.held_for
     assert reason.check == "truncated"
     assert f"{body} is truncated: its last row has " in reason.message
     body.write_text(whole.removesuffix("\n"))
-    assert judged(places, body)[1].passed
+    assert judged(paths, body)[1].passed
 
 
-def test_a_window_without_rows_says_where_the_rows_are(places, capsys):
+def test_a_window_without_rows_says_where_the_rows_are(paths, capsys):
     assert nights.main(["taxi", "--as-of", "2012-01-01"]) == 3
     said = " ".join(capsys.readouterr().out.split())  # the report wraps its lines
     assert "NO_DATA: the source has no rows from 2011-01-01 to 2012-01-01" in said

@@ -3,13 +3,13 @@
 import pytest
 from tfx.proto.orchestration import pipeline_pb2
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.tfx.metadata import NightlyMetadata, connection_config, resolve_inputs
 
 
 def test_a_postgresql_url_is_taken_apart_and_its_password_decoded(monkeypatch):
     monkeypatch.setenv("NIGHTLY_METADATA_DB", "postgresql://airflow:p%40ss%2Fword@db/mlmd")
-    found = connection_config(Places.from_environment(), "taxi").postgresql
+    found = connection_config(Paths.from_environment(), "taxi").postgresql
     assert (found.host, found.port, found.user, found.dbname) == ("db", "5432", "airflow", "mlmd")
     assert found.password == "p@ss/word"
 
@@ -18,14 +18,14 @@ def test_a_postgresql_url_is_taken_apart_and_its_password_decoded(monkeypatch):
 def test_another_url_is_refused_without_telling_its_password(monkeypatch, url):
     monkeypatch.setenv("NIGHTLY_METADATA_DB", url)
     with pytest.raises(ValueError, match="is not of the form postgresql://user:password@host:port/name") as error:
-        connection_config(Places.from_environment(), "taxi")
+        connection_config(Paths.from_environment(), "taxi")
     assert "hidden" not in str(error.value)
 
 
 def test_without_a_url_each_model_has_a_file(monkeypatch, tmp_path):
     monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
     monkeypatch.delenv("NIGHTLY_METADATA_DB", raising=False)
-    found = connection_config(Places.from_environment(), "taxi")
+    found = connection_config(Paths.from_environment(), "taxi")
     assert found.sqlite.filename_uri == str(tmp_path / "metadata/taxi.sqlite")
 
 
@@ -33,7 +33,7 @@ def test_an_input_of_another_pipeline_is_left_to_tfx(monkeypatch, tmp_path):
     monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
     node = pipeline_pb2.PipelineNode(upstream_nodes=["examples"])
     node.inputs.inputs["model"].channels.add().producer_node_query.id = "trainer"
-    with NightlyMetadata(Places.from_environment(), "taxi") as handle:
+    with NightlyMetadata(Paths.from_environment(), "taxi") as handle:
         before = node.SerializeToString(deterministic=True)
         resolve_inputs(handle, node, {"examples": pipeline_pb2.PipelineNode()})
     assert node.SerializeToString(deterministic=True) == before

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nightly.cli import night as nights
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.evaluation import Evaluation
 from nightly.records.night import GateResult, Night
 from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
@@ -21,39 +21,39 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def places(released: Places) -> Places:
+def paths(released: Paths) -> Paths:
     return released
 
 
-def store(places: Places) -> ReleaseStore:
-    return ReleaseStore(places.serving, places.releases, "taxi")
+def store(paths: Paths) -> ReleaseStore:
+    return ReleaseStore(paths.serving, paths.releases, "taxi")
 
 
-def night(places: Places, as_of: str, until: str) -> Path:
-    before = set((places.nights / "taxi").iterdir())
+def night(paths: Paths, as_of: str, until: str) -> Path:
+    before = set((paths.nights / "taxi").iterdir())
     assert nights.main(["taxi", "--as-of", as_of, "--release", "--until", until]) == 0
-    (folder,) = set((places.nights / "taxi").iterdir()) - before
+    (folder,) = set((paths.nights / "taxi").iterdir()) - before
     return folder
 
 
-def another_release(places: Places, folder: Path, run_id: str) -> ReleaseRecord:
+def another_release(paths: Paths, folder: Path, run_id: str) -> ReleaseRecord:
     """Another run releases a model of its own: production's, and a file more."""
-    source = Path(store(places).disk.record(store(places).disk.production()).path)
+    source = Path(store(paths).disk.record(store(paths).disk.production()).path)
     shutil.copytree(source, folder)
     (folder / "assets.extra" / run_id).write_text("another")
-    return release(store(places), folder, run_id)
+    return release(store(paths), folder, run_id)
 
 
-def run(step: str, folder: Path, places: Places) -> dict:
-    return worker.step_function(step)(folder, places)
+def run(step: str, folder: Path, paths: Paths) -> dict:
+    return worker.step_function(step)(folder, paths)
 
 
-def test_the_model_gate_judges_again_and_says_so(places, tmp_path):
-    planned = store(places).disk.production()
-    folder = night(places, "2014-02-02", "evaluator")
-    promoted = another_release(places, tmp_path / "other", "promoted-meanwhile").version
+def test_the_model_gate_judges_again_and_says_so(paths, tmp_path):
+    planned = store(paths).disk.production()
+    folder = night(paths, "2014-02-02", "evaluator")
+    promoted = another_release(paths, tmp_path / "other", "promoted-meanwhile").version
 
-    gate = GateResult.parse(run("model_gate", folder, places), where="test")
+    gate = GateResult.parse(run("model_gate", folder, paths), where="test")
 
     assert Evaluation.load(folder / "evaluation.json").production_version == promoted
     (note,) = [reason for reason in gate.reasons if reason.check == "production"]
@@ -61,25 +61,25 @@ def test_the_model_gate_judges_again_and_says_so(places, tmp_path):
         f"judged against version {promoted}: in production when the night was planned was version {planned}"
     )
     assert gate.passed
-    run("infra_validator", folder, places)
-    assert run("release", folder, places)["previous_version"] == promoted
+    run("infra_validator", folder, paths)
+    assert run("release", folder, paths)["previous_version"] == promoted
 
 
-def test_a_rollback_between_judging_and_the_rename_is_noticed_under_the_lock(places, monkeypatch):
-    folder = night(places, "2014-02-03", "infra_validator")
-    planned = store(places).disk.production()
-    back = store(places).disk.released()[-2]
+def test_a_rollback_between_judging_and_the_rename_is_noticed_under_the_lock(paths, monkeypatch):
+    folder = night(paths, "2014-02-03", "infra_validator")
+    planned = store(paths).disk.production()
+    back = store(paths).disk.released()[-2]
     run_node = production.run_node
     asked = []
 
     def rolled_back_first(step: str, *rest) -> dict:
         if step == "release" and not asked:
-            store(places).roll_back(back, "meanwhile")
+            store(paths).roll_back(back, "meanwhile")
         asked.append(step)
         return run_node(step, *rest)
 
     monkeypatch.setattr(production, "run_node", rolled_back_first)
-    record = run("release", folder, places)
+    record = run("release", folder, paths)
 
     assert record["previous_version"] == back and Night.load(folder / "request.json").production_version == back
     assert asked == ["release", "model_gate", "evaluator", "model_gate", "release"]
@@ -87,13 +87,13 @@ def test_a_rollback_between_judging_and_the_rename_is_noticed_under_the_lock(pla
     assert f"planned was version {planned}" in next(r.message for r in gate.reasons if r.check == "production")
 
 
-def test_a_night_that_is_worse_than_the_new_production_is_held(places, tmp_path, monkeypatch):
-    folder = night(places, "2014-02-04", "infra_validator")
-    another_release(places, tmp_path / "better", "better")
+def test_a_night_that_is_worse_than_the_new_production_is_held(paths, tmp_path, monkeypatch):
+    folder = night(paths, "2014-02-04", "infra_validator")
+    another_release(paths, tmp_path / "better", "better")
     monkeypatch.setattr(
         production, "Night", _Demanding
     )  # what is in production meanwhile is much better than all bounds allow
-    gate = GateResult.parse(run("release", folder, places), where="test")
+    gate = GateResult.parse(run("release", folder, paths), where="test")
 
     assert not gate.passed and GateResult.load(folder / "model_gate.json") == gate
     assert "the model gate, again, held it" in NotReleased.load(folder / NOT_RELEASED).reason
@@ -110,27 +110,27 @@ class _Demanding:
         )
 
 
-def test_a_model_that_was_rolled_back_stays_so_for_the_same_data_computed_anew(places, capsys):
+def test_a_model_that_was_rolled_back_stays_so_for_the_same_data_computed_anew(paths, capsys):
     assert nights.main(["taxi", "--as-of", "2014-02-07", "--release"]) == NOT_CONFIRMED
-    withdrawn = store(places).disk.production()
-    store(places).roll_back(store(places).disk.released()[-2], "callers complain")
+    withdrawn = store(paths).disk.production()
+    store(paths).roll_back(store(paths).disk.released()[-2], "callers complain")
 
     assert nights.main(["taxi", "--as-of", "2014-02-07", "--release", "--fresh"]) == 3
 
     said = " ".join(capsys.readouterr().out.split())  # the report wraps its lines
     assert "! HELD_MODEL: " in said and f"version {withdrawn}, which was taken back" in said
-    assert store(places).disk.production() < withdrawn
+    assert store(paths).disk.production() < withdrawn
     assert nights.main(["taxi", "--as-of", "2014-02-07", "--release", "--train-steps", "290"]) == NOT_CONFIRMED
 
 
-def test_what_a_night_released_itself_is_no_change(places):
-    record = store(places).disk.records()[0]
-    folder = places.night("taxi", "again")
-    planned = Night.load(next((places.nights / "taxi").iterdir()) / "request.json")
+def test_what_a_night_released_itself_is_no_change(paths):
+    record = store(paths).disk.records()[0]
+    folder = paths.night("taxi", "again")
+    planned = Night.load(next((paths.nights / "taxi").iterdir()) / "request.json")
     planned.model_copy(
-        update={"run_id": store(places).disk.record(store(places).disk.production()).run_id, "production_version": None}
+        update={"run_id": store(paths).disk.record(store(paths).disk.production()).run_id, "production_version": None}
     ).save(folder / "request.json")
-    production.follow(folder, places)
+    production.follow(folder, paths)
     assert Night.load(folder / "request.json").production_version is None and record
 
 
@@ -147,19 +147,19 @@ def test_the_store_refuses_a_model_that_was_judged_against_another_version(tmp_p
     assert again == second, "a retry of what this run released is no change"
 
 
-def test_a_rollback_while_the_evaluator_reads_production_does_not_take_it_away(places, tmp_path, monkeypatch):
-    another_release(places, tmp_path / "newer", "newer")
-    folder = night(places, "2014-02-09", "trainer")
-    back, judged = store(places).disk.released()[-2:]
+def test_a_rollback_while_the_evaluator_reads_production_does_not_take_it_away(paths, tmp_path, monkeypatch):
+    another_release(paths, tmp_path / "newer", "newer")
+    folder = night(paths, "2014-02-09", "trainer")
+    back, judged = store(paths).disk.released()[-2:]
     run_node = production.run_node
 
     def rolled_back_first(step: str, *rest) -> dict:
         monkeypatch.setattr(production, "run_node", run_node)
-        store(places).roll_back(back, "meanwhile")
+        store(paths).roll_back(back, "meanwhile")
         return run_node(step, *rest)
 
     monkeypatch.setattr(production, "run_node", rolled_back_first)
-    run("evaluator", folder, places)
-    assert not (places.serving / "taxi" / str(judged)).exists()
-    assert GateResult.parse(run("model_gate", folder, places), where="test").passed
+    run("evaluator", folder, paths)
+    assert not (paths.serving / "taxi" / str(judged)).exists()
+    assert GateResult.parse(run("model_gate", folder, paths), where="test").passed
     assert Evaluation.load(folder / "evaluation.json").production_version == back

@@ -5,9 +5,9 @@ from nightly.tfx.retention import prune
 from tests.support.metadata import run_with_an_artifact
 
 
-def test_the_newest_runs_keep_theirs_and_what_lies_elsewhere_stays(places, tmp_path):
-    root = places.pipeline / "taxi"
-    with NightlyMetadata(places, "taxi") as handle:
+def test_the_newest_runs_keep_theirs_and_what_lies_elsewhere_stays(paths, tmp_path):
+    root = paths.pipeline / "taxi"
+    with NightlyMetadata(paths, "taxi") as handle:
         for number in range(6):
             run_with_an_artifact(handle, f"night-{number}", root / "examples/examples" / str(number))
         run_with_an_artifact(handle, "night-0", tmp_path / "serving/taxi/17")
@@ -20,14 +20,14 @@ def test_the_newest_runs_keep_theirs_and_what_lies_elsewhere_stays(places, tmp_p
     assert len(gone) == 5
 
 
-def test_the_runs_of_another_model_in_the_same_database_are_not_counted_and_keep_theirs(places):
-    taxi, complaints = (places.pipeline / model / "examples/examples" for model in ("taxi", "complaints"))
-    with NightlyMetadata(places, "taxi") as handle:
+def test_the_runs_of_another_model_in_the_same_database_are_not_counted_and_keep_theirs(paths):
+    taxi, complaints = (paths.pipeline / model / "examples/examples" for model in ("taxi", "complaints"))
+    with NightlyMetadata(paths, "taxi") as handle:
         for number in range(3):
             run_with_an_artifact(handle, f"night-{number}", taxi / str(number))
             run_with_an_artifact(handle, f"night-{number}", complaints / str(number))
         for number in range(3, 6):
             run_with_an_artifact(handle, f"night-{number}", complaints / str(number))
-        assert prune(handle, places.pipeline / "taxi", keep=2) == 1
+        assert prune(handle, paths.pipeline / "taxi", keep=2) == 1
     assert sorted(path.name for path in taxi.iterdir()) == ["1", "2"]
     assert len(list(complaints.iterdir())) == 6

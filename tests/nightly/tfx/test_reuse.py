@@ -47,44 +47,44 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def places(module_places):
+def paths(module_places):
     return module_places
 
 
 @pytest.fixture(scope="module")
-def first(places):
+def first(paths):
     """A night of real taxi trips up to its trained model; nobody has done any of it before."""
     assert nights.main(["taxi", "--as-of", "2015-05-01", "--until", "trainer", "--train-steps", "5"]) == 0
-    (folder,) = (places.nights / "taxi").iterdir()
+    (folder,) = (paths.nights / "taxi").iterdir()
     return folder
 
 
 @pytest.fixture
-def another(first, places, request):
+def another(first, paths, request):
     """Makes another night of the same snapshot, with changes to its request."""
     numbers = iter(range(1000))
 
     def make(**changes) -> Path:
         name = f"{request.node.name[:40]}-{next(numbers)}"
         night = Night.load(first / "request.json").model_copy(update={"run_id": name, **changes})
-        folder = night.save(night.folder(places) / "request.json").parent
+        folder = night.save(night.folder(paths) / "request.json").parent
         SnapshotRef.load(first / "snapshot.json").save(folder / "snapshot.json")
         return folder
 
     return make
 
 
-def run(folder, places, *nodes) -> dict[str, Reuse]:
+def run(folder, paths, *nodes) -> dict[str, Reuse]:
     """Run the nodes; what those that can be spared said."""
     for node in nodes:
-        run_node(node, folder, places)
-    paths = {node: folder / REUSE.format(node) for node in nodes}
-    return {node: Reuse.load(path) for node, path in paths.items() if path.exists()}
+        run_node(node, folder, paths)
+    files = {node: folder / REUSE.format(node) for node in nodes}
+    return {node: Reuse.load(path) for node, path in files.items() if path.exists()}
 
 
-def made(places, node, run_id):
+def made(paths, node, run_id):
     """The node's executions in a run, and the artifacts of each."""
-    with NightlyMetadata(places, "taxi") as handle:
+    with NightlyMetadata(paths, "taxi") as handle:
         contexts = [
             handle.store.get_context_by_type_and_name(*of)
             for of in (("pipeline_run", run_id), ("node", f"taxi.{node}"))
@@ -100,10 +100,10 @@ def test_a_night_that_nobody_has_done_is_computed_and_says_so(first):
     assert (said.run_id, said.reason) == ("", "no earlier run of it is known")
 
 
-def test_the_same_data_code_and_config_are_not_computed_again_whatever_the_run_and_its_date(first, another, places):
+def test_the_same_data_code_and_config_are_not_computed_again_whatever_the_run_and_its_date(first, another, paths):
     earlier = Night.load(first / "request.json")
     later = another(as_of=earlier.as_of.replace(year=2016), planned_at=earlier.planned_at.replace(year=2030))
-    said = run(later, places, *DATA, "transform", "trainer")
+    said = run(later, paths, *DATA, "transform", "trainer")
     assert set(said) == {"examples", "statistics", "example_validator", "transform", "trainer"}, (
         "what judges always runs"
     )
@@ -111,8 +111,8 @@ def test_the_same_data_code_and_config_are_not_computed_again_whatever_the_run_a
     assert "the same snapshot" in said["examples"].reason
     assert f"{earlier.run_id} (as of 2015-05-01)" in said["trainer"].reason
 
-    ((execution, ours),) = made(places, "statistics", later.name)
-    ((_, theirs),) = made(places, "statistics", earlier.run_id)
+    ((execution, ours),) = made(paths, "statistics", later.name)
+    ((_, theirs),) = made(paths, "statistics", earlier.run_id)
     assert execution.last_known_state == Execution.CACHED
     assert [a.state for a in (*ours, *theirs)] == [Artifact.LIVE] * 2
     assert ours[0].uri != theirs[0].uri
@@ -121,26 +121,26 @@ def test_the_same_data_code_and_config_are_not_computed_again_whatever_the_run_a
     assert files[0].samefile(files[1]), "a link, no copy"
 
 
-def test_a_changed_parameter_is_computed_and_what_is_before_it_is_reused(another, places):
-    said = run(another(train_steps=6), places, *DATA, "transform", "trainer")
+def test_a_changed_parameter_is_computed_and_what_is_before_it_is_reused(another, paths):
+    said = run(another(train_steps=6), paths, *DATA, "transform", "trainer")
     assert [node for node in said if not said[node].run_id] == ["trainer"]
     assert said["trainer"].reason.startswith("its parameter train_args has changed since ")
 
 
-def differs(folder, places) -> dict[str, str]:
+def differs(folder, paths) -> dict[str, str]:
     """The nodes that would be computed again if the night were run now, and why."""
     night = Night.load(folder / "request.json")
-    pipeline = compiler.Compiler().compile(create_pipeline(read_inputs(night, places)))
+    pipeline = compiler.Compiler().compile(create_pipeline(read_inputs(night, paths)))
     parameter = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: night.run_id}
     runtime_parameter_utils.substitute_runtime_parameter(pipeline, parameter)
     deployment = runner_utils.extract_local_deployment_config(pipeline)
-    handle, found = NightlyMetadata(places, "taxi"), {}
+    handle, found = NightlyMetadata(paths, "taxi"), {}
     for node in (entry.pipeline_node for entry in pipeline.nodes):
         if (name := node.node_info.id) in ("examples", "statistics", "example_validator", "transform", "trainer"):
             executor = runner_utils.extract_executor_spec(deployment, name)
             inputs = _inputs(node, handle)
             work = reuse.Work(handle, node, pipeline, executor, night, inputs, seals.check(inputs))
-            ((execution, _),) = made(places, name, night.run_id)
+            ((execution, _),) = made(paths, name, night.run_id)
             earlier = Made.parse(kept(execution, reuse.PROPERTY), where=name)
             longest = max(len(value.string_value.encode()) for value in execution.custom_properties.values())
             assert longest < 2704, "PostgreSQL indexes no longer property"
@@ -160,12 +160,12 @@ def differs(folder, places) -> dict[str, str]:
         ("include/nightly/tfx/components/data_gate.py", set()),
     ],
 )
-def test_changed_code_is_run_again_and_named(path, computed, first, places, project):
-    assert differs(first, places) == {}
+def test_changed_code_is_run_again_and_named(path, computed, first, paths, project):
+    assert differs(first, paths) == {}
     before = (project / path).read_bytes()
     (project / path).write_bytes(before + b"# changed\n")
     try:
-        found = differs(first, places)
+        found = differs(first, paths)
     finally:
         (project / path).write_bytes(before)
     assert found.keys() == computed
@@ -181,27 +181,27 @@ def test_changed_code_is_run_again_and_named(path, computed, first, places, proj
         ("retention", {"runs": 3}, set()),
     ],
 )
-def test_changed_config_is_computed_again_where_it_is_read(section, change, computed, first, places, monkeypatch):
+def test_changed_config_is_computed_again_where_it_is_read(section, change, computed, first, paths, monkeypatch):
     config = config_of(Night.load(first / "request.json"))
     changed = config.model_copy(update={section: getattr(config, section).model_copy(update=change)})
     monkeypatch.setattr("nightly.models.load_config", lambda name: changed)
-    assert differs(first, places).keys() == computed
+    assert differs(first, paths).keys() == computed
 
 
-def test_comments_and_the_place_of_a_schema_are_no_change_of_it(another, first, places, project):
+def test_comments_and_the_place_of_a_schema_are_no_change_of_it(another, first, paths, project):
     """As after `bin/schema adopt`, or where an approved version says the same as the curated schema."""
     curated = project / "include/models/taxi/schema.pbtxt"
     curated.write_text("# adopted\n" + curated.read_text())
-    assert differs(first, places) == {}
+    assert differs(first, paths) == {}
 
-    schemas = SchemaStore(places, "taxi")
+    schemas = SchemaStore(paths, "taxi")
     text = schemas.text(0)
     proposal = SchemaProposal(
         model="taxi", run_id="r", as_of=utc_now(), base_version=0, base_sha256=sha256(text), changes=[], diff="",
         text=f"{text}# approved\n", left=[], proposed_at=utc_now(),
     )  # fmt: skip
     version = schemas.approve(proposal, by="ann", reason="a comment").version
-    said = run(another(schema_version=version), places, *DATA, "transform", "trainer")
+    said = run(another(schema_version=version), paths, *DATA, "transform", "trainer")
     assert all(reuse.run_id for reuse in said.values()), said
 
     night = Night.load(first / "request.json")
@@ -216,77 +216,77 @@ def test_comments_and_the_place_of_a_schema_are_no_change_of_it(another, first, 
     assert recipe(night.model_copy(update=moved), "5a17", schemas.path(0)) in recipes
 
 
-def test_a_run_can_be_asked_to_compute_everything_anew_and_later_ones_reuse_that(another, places):
+def test_a_run_can_be_asked_to_compute_everything_anew_and_later_ones_reuse_that(another, paths):
     fresh = another(fresh=True)
-    assert "anew" in run(fresh, places, "examples")["examples"].reason
-    assert run(another(), places, "examples")["examples"].run_id == fresh.name
+    assert "anew" in run(fresh, paths, "examples")["examples"].reason
+    assert run(another(), paths, "examples")["examples"].run_id == fresh.name
 
 
-def test_reuse_can_be_switched_off(another, places, monkeypatch):
+def test_reuse_can_be_switched_off(another, paths, monkeypatch):
     off = load_config("taxi").model_copy(update={"pipeline": Pipeline(reuse=False)})
     monkeypatch.setattr("nightly.models.load_config", lambda name: off)
-    assert run(another(), places, "examples") == {}
+    assert run(another(), paths, "examples") == {}
 
 
-def test_damaged_and_missing_files_are_not_reused_and_that_is_said(another, places):
+def test_damaged_and_missing_files_are_not_reused_and_that_is_said(another, paths):
     one = another(fresh=True)
-    run(one, places, "examples")
-    ((_, (artifact,)),) = made(places, "examples", one.name)
+    run(one, paths, "examples")
+    ((_, (artifact,)),) = made(paths, "examples", one.name)
     file = Path(artifact.uri) / "Split-eval/data_tfrecord-00000-of-00001"
     file.write_bytes(file.read_bytes()[:-1])
     two = another()
-    assert run(two, places, "examples")["examples"].run_id not in ("", one.name), "an older run's are whole"
+    assert run(two, paths, "examples")["examples"].run_id not in ("", one.name), "an older run's are whole"
 
-    with NightlyMetadata(places, "taxi") as handle:
+    with NightlyMetadata(paths, "taxi") as handle:
         for artifact in handle.store.get_artifacts_by_type("Examples"):
             shutil.rmtree(artifact.uri, ignore_errors=True)
-    said = run(another(), places, "examples")["examples"]
+    said = run(another(), paths, "examples")["examples"]
     assert said.run_id == ""
     assert f"examples of {one.name}" in said.reason
     assert "is damaged or missing" in said.reason
 
 
-def test_neither_retention_nor_a_retry_of_one_run_takes_what_another_has_reused(another, places):
+def test_neither_retention_nor_a_retry_of_one_run_takes_what_another_has_reused(another, paths):
     one = another(fresh=True)
-    run(one, places, *DATA[:2])
+    run(one, paths, *DATA[:2])
     two, three = another(), another()
     for each in (two, three, two):  # and again
-        assert run(each, places, *DATA[:2])["statistics"].run_id == one.name
-    states = [[a.state for _, found in made(places, "statistics", each.name) for a in found] for each in (one, two)]
+        assert run(each, paths, *DATA[:2])["statistics"].run_id == one.name
+    states = [[a.state for _, found in made(paths, "statistics", each.name) for a in found] for each in (one, two)]
     assert states == [[Artifact.LIVE], [Artifact.ABANDONED, Artifact.LIVE]]
 
-    with NightlyMetadata(places, "taxi") as handle:
-        assert prune(handle, places.pipeline / "taxi", keep=2)
-    assert not Path(made(places, "statistics", one.name)[0][1][0].uri).exists()
-    run(three, places, "schema", "example_validator")
-    assert run(another(), places, "examples")["examples"].run_id == one.name
+    with NightlyMetadata(paths, "taxi") as handle:
+        assert prune(handle, paths.pipeline / "taxi", keep=2)
+    assert not Path(made(paths, "statistics", one.name)[0][1][0].uri).exists()
+    run(three, paths, "schema", "example_validator")
+    assert run(another(), paths, "examples")["examples"].run_id == one.name
 
 
-def test_nights_at_once_reuse_the_same_work(another, places):
-    run(another(fresh=True), places, "examples")
+def test_nights_at_once_reuse_the_same_work(another, paths):
+    run(another(fresh=True), paths, "examples")
     folders = [another() for _ in range(6)]
     with concurrent.futures.ProcessPoolExecutor(6, mp_context=multiprocessing.get_context("fork")) as pool:
-        said = list(pool.map(run, folders, [places] * 6, ["examples"] * 6))
+        said = list(pool.map(run, folders, [paths] * 6, ["examples"] * 6))
     assert len({reuse["examples"].run_id for reuse in said} - {""}) == 1
 
 
-def test_a_step_killed_while_it_takes_work_over_leaves_one_output_to_its_retry(another, places):
-    run(another(fresh=True), places, "examples")
+def test_a_step_killed_while_it_takes_work_over_leaves_one_output_to_its_retry(another, paths):
+    run(another(fresh=True), paths, "examples")
     folder = another()
     if (child := os.fork()) == 0:
         reuse.link_file = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        run_node("examples", folder, places)
+        run_node("examples", folder, paths)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert run(folder, places, "examples")["examples"].run_id
-    (killed, nothing), (_, (artifact,)) = made(places, "examples", folder.name)
+    assert run(folder, paths, "examples")["examples"].run_id
+    (killed, nothing), (_, (artifact,)) = made(paths, "examples", folder.name)
     assert (killed.last_known_state, nothing) == (Execution.CANCELED, [])
     assert artifact.state == Artifact.LIVE
-    left = {path.name for path in (places.pipeline / "taxi/examples/examples").iterdir()}
+    left = {path.name for path in (paths.pipeline / "taxi/examples/examples").iterdir()}
     assert str(killed.id) not in left, "what it had begun is cleared away"
 
 
-def test_what_was_made_while_the_code_changed_is_not_reused(another, places, project, monkeypatch):
+def test_what_was_made_while_the_code_changed_is_not_reused(another, paths, project, monkeypatch):
     path = project / "include/nightly/tfx/components/examples.py"
     before, launch = path.read_bytes(), NightlyLauncher.launch
 
@@ -297,11 +297,11 @@ def test_what_was_made_while_the_code_changed_is_not_reused(another, places, pro
     monkeypatch.setattr(NightlyLauncher, "launch", edit_and_launch)
     edited = another(fresh=True)
     try:
-        run(edited, places, "examples")
+        run(edited, paths, "examples")
     finally:
         path.write_bytes(before)
     monkeypatch.undo()
-    assert run(another(), places, "examples")["examples"].run_id != edited.name
+    assert run(another(), paths, "examples")["examples"].run_id != edited.name
 
 
 def test_the_model_in_production_is_not_released_again_and_one_that_was_taken_back_never_is(tmp_path):

@@ -25,15 +25,15 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def places(module_places):
+def paths(module_places):
     return module_places
 
 
 @pytest.fixture(scope="module")
-def folder(places):
+def folder(paths):
     """A whole night of real taxi trips, up to its release."""
     assert nights.main(["taxi", "--as-of", "2015-05-01", "--train-steps", "60"]) == 0
-    (folder,) = (places.nights / "taxi").iterdir()
+    (folder,) = (paths.nights / "taxi").iterdir()
     return folder
 
 
@@ -54,11 +54,11 @@ def flip(path: Path) -> None:
         file.write(content)
 
 
-def newest(places, pattern: str) -> Path:
+def newest(paths, pattern: str) -> Path:
     """The last file of a pattern NODE/OUTPUT/*/…"""
-    root = places.pipeline / "taxi"
-    paths = [path for path in root.glob(pattern) if path.stat().st_size]
-    return max(paths, key=lambda path: int(path.relative_to(root).parts[2]))
+    root = paths.pipeline / "taxi"
+    files = [path for path in root.glob(pattern) if path.stat().st_size]
+    return max(files, key=lambda path: int(path.relative_to(root).parts[2]))
 
 
 KINDS = [
@@ -77,39 +77,39 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("pattern", "reader", "maker"), KINDS, ids=[f"{m} to {r}" for _, r, m in KINDS])
-def test_the_next_reader_refuses_a_flipped_byte(pattern, reader, maker, folder, places):
-    path = newest(places, pattern)
+def test_the_next_reader_refuses_a_flipped_byte(pattern, reader, maker, folder, paths):
+    path = newest(paths, pattern)
     with flipped(path), pytest.raises(DamagedArtifactError) as caught:
-        run_node(reader, folder, places)
+        run_node(reader, folder, paths)
     assert f"{path.name} has changed" in str(caught.value)
     assert f"Clear `{maker}` with what is downstream" in str(caught.value)
-    assert reader == "release" or run_node(reader, folder, places)
+    assert reader == "release" or run_node(reader, folder, paths)
 
 
-def test_a_file_that_is_gone_or_new_is_refused_too(folder, places):
-    statistics = newest(places, "statistics/statistics/*/Split-eval/FeatureStats.pb")
+def test_a_file_that_is_gone_or_new_is_refused_too(folder, paths):
+    statistics = newest(paths, "statistics/statistics/*/Split-eval/FeatureStats.pb")
     aside = statistics.rename(statistics.with_name("other.pb"))
     with pytest.raises(DamagedArtifactError, match=r"FeatureStats.pb is missing; .*other.pb does not belong to it"):
-        run_node("example_validator", folder, places)
+        run_node("example_validator", folder, paths)
     aside.rename(statistics)
-    assert run_node("example_validator", folder, places)
+    assert run_node("example_validator", folder, paths)
 
 
-def test_a_flipped_byte_of_the_snapshot_is_not_trained_on(folder, places):
+def test_a_flipped_byte_of_the_snapshot_is_not_trained_on(folder, paths):
     ref = SnapshotRef.load(folder / "snapshot.json")
     fresh = Night.load(folder / "request.json").model_copy(update={"run_id": "fresh", "fresh": True})
-    fresh.save(fresh.folder(places) / "request.json")
-    ref.save(fresh.folder(places) / "snapshot.json")
+    fresh.save(fresh.folder(paths) / "request.json")
+    ref.save(fresh.folder(paths) / "snapshot.json")
     with flipped(next(Path(ref.path).glob("rows-*.parquet"))):
-        for reader, night in (("examples", fresh.folder(places)), ("data_gate", folder)):
+        for reader, night in (("examples", fresh.folder(paths)), ("data_gate", folder)):
             with pytest.raises(DamagedSnapshotError, match=r"has changed\. Clear `snapshot`"):
-                run_node(reader, night, places)
-    assert run_node("data_gate", folder, places)
+                run_node(reader, night, paths)
+    assert run_node("data_gate", folder, paths)
 
 
-def test_a_byte_flipped_after_all_validation_is_not_released(folder, places, monkeypatch):
+def test_a_byte_flipped_after_all_validation_is_not_released(folder, paths, monkeypatch):
     """Between the check of the release's inputs and its own reading, too."""
-    model, run = newest(places, "trainer/model/*/Format-Serving/saved_model.pb"), NightlyLauncher._run_executor
+    model, run = newest(paths, "trainer/model/*/Format-Serving/saved_model.pb"), NightlyLauncher._run_executor
 
     def flip_and_run(launcher, info):
         with flipped(model):
@@ -118,55 +118,55 @@ def test_a_byte_flipped_after_all_validation_is_not_released(folder, places, mon
     with monkeypatch.context() as patch:
         patch.setattr(NightlyLauncher, "_run_executor", flip_and_run)
         with pytest.raises(DamagedError, match=r"is not what was validated: saved_model\.pb has changed\. Nothing is"):
-            run_node("release", folder, places)
-    assert ReleaseStore(places.serving, places.releases, "taxi").disk.released() == []
+            run_node("release", folder, paths)
+    assert ReleaseStore(paths.serving, paths.releases, "taxi").disk.released() == []
 
 
-def test_what_is_released_has_the_hashes_that_the_trainer_recorded(folder, places):
-    record = ReleaseRecord.parse(run_node("release", folder, places), where="release")
-    trained = hash_files(newest(places, "trainer/model/*/Format-Serving/saved_model.pb").parent)
+def test_what_is_released_has_the_hashes_that_the_trainer_recorded(folder, paths):
+    record = ReleaseRecord.parse(run_node("release", folder, paths), where="release")
+    trained = hash_files(newest(paths, "trainer/model/*/Format-Serving/saved_model.pb").parent)
     assert trained.items() <= record.files.items()
     assert hash_files(Path(record.path)) == record.files
 
 
-def test_a_night_is_not_compared_with_damaged_statistics_or_rows(folder, places):
+def test_a_night_is_not_compared_with_damaged_statistics_or_rows(folder, paths):
     ref, night = SnapshotRef.load(folder / "snapshot.json"), Night.load(folder / "request.json")
     later = night.model_copy(update={"run_id": "a day later", "as_of": night.as_of + dt.timedelta(days=1)})
-    later.save(later.folder(places) / "request.json")
-    ref.save(later.folder(places) / "snapshot.json")
+    later.save(later.folder(paths) / "request.json")
+    ref.save(later.folder(paths) / "snapshot.json")
     for node in ("examples", "statistics", "schema", "example_validator", "drift_skew"):
-        run_node(node, later.folder(places), places)
-    measured = newest(places, "drift_skew/anomalies/*/controls/controls.json").parent.parent
-    (baseline,) = (places.baselines / "taxi").glob("[0-9]*")
+        run_node(node, later.folder(paths), paths)
+    measured = newest(paths, "drift_skew/anomalies/*/controls/controls.json").parent.parent
+    (baseline,) = (paths.baselines / "taxi").glob("[0-9]*")
     with flipped(baseline / "Split-train/FeatureStats.pb"):
         control = next(control for control in read_controls(measured) if control.name == "last_accepted")
         assert "FeatureStats.pb has changed. Delete this folder" in control.missing and not control.folder
-        run_node("drift_skew", later.folder(places), places)
-        assert run_node("data_gate", later.folder(places), places)["passed"]
-    reasons = GateResult.load(later.folder(places) / "data_gate.json").reasons
+        run_node("drift_skew", later.folder(paths), paths)
+        assert run_node("data_gate", later.folder(paths), paths)["passed"]
+    reasons = GateResult.load(later.folder(paths) / "data_gate.json").reasons
     assert any("are damaged" in reason.message for reason in reasons)
 
     control = next(control for control in read_controls(measured) if control.name == "last_accepted")
-    assert control.folder and data_gate._rows_of(control, places)
+    assert control.folder and data_gate._rows_of(control, paths)
     with flipped(next(Path(ref.path).glob("rows-*.parquet"))):
-        assert data_gate._rows_of(control, places) is None
+        assert data_gate._rows_of(control, paths) is None
 
 
-def test_a_node_looks_for_room_before_it_runs(folder, places, monkeypatch):
+def test_a_node_looks_for_room_before_it_runs(folder, paths, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(space, "SPARE_BYTES", 2**60)
         with pytest.raises(SpaceError, match=r"MB free, and drift_skew \(twice its last outputs\) needs"):
-            run_node("drift_skew", folder, places)
-    assert run_node("drift_skew", folder, places)
+            run_node("drift_skew", folder, paths)
+    assert run_node("drift_skew", folder, paths)
 
 
-def test_a_damaged_artifact_is_not_reused(folder, places):
-    path = newest(places, "statistics/statistics/*/Split-train/FeatureStats.pb")
+def test_a_damaged_artifact_is_not_reused(folder, paths):
+    path = newest(paths, "statistics/statistics/*/Split-train/FeatureStats.pb")
     later = Night.load(folder / "request.json").model_copy(update={"run_id": "later"})
-    later.save(later.folder(places) / "request.json")
-    SnapshotRef.load(folder / "snapshot.json").save(later.folder(places) / "snapshot.json")
-    run_node("examples", later.folder(places), places)
+    later.save(later.folder(paths) / "request.json")
+    SnapshotRef.load(folder / "snapshot.json").save(later.folder(paths) / "snapshot.json")
+    run_node("examples", later.folder(paths), paths)
     flip(path)
-    run_node("statistics", later.folder(places), places)
-    reuse = Reuse.load(later.folder(places) / REUSE.format("statistics"))
+    run_node("statistics", later.folder(paths), paths)
+    reuse = Reuse.load(later.folder(paths) / REUSE.format("statistics"))
     assert not reuse.run_id and "is damaged or missing" in reuse.reason

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nightly.io.paths import ROOT, Places, python_path
+from nightly.io.paths import ROOT, Paths, python_path
 from nightly_airflow.hooks.death import Watch
 from nightly_airflow.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, MLStepFailed
 
@@ -32,23 +32,23 @@ MLHook().run("tests.support.steps:wait_for_a_file", Path(sys.argv[1]), logging.g
 MARK = """
 import sys
 
-def mark(night_folder, places):
+def mark(night_folder, paths):
     preloaded = "nightly.tfx.runner" in sys.modules
     return {"preloaded": preloaded, "mark": getattr(sys.modules["nightly.io.paths"], "MARK", None)}
 """
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
+def paths(tmp_path_factory):
     """One host for the module; it ends by itself soon after the last test."""
     os.environ["NIGHTLY_HOST_IDLE_SECONDS"] = "20"
-    yield replace(Places.from_environment(), run=tmp_path_factory.mktemp("run"))
+    yield replace(Paths.from_environment(), run=tmp_path_factory.mktemp("run"))
     del os.environ["NIGHTLY_HOST_IDLE_SECONDS"]
 
 
 @pytest.fixture(params=["warm", "alone"])
-def hook(request, places):
-    return MLHook(warm=request.param == "warm", places=places)
+def hook(request, paths):
+    return MLHook(warm=request.param == "warm", paths=paths)
 
 
 @pytest.fixture
@@ -154,45 +154,45 @@ def read_when_there(path, seconds=120):
     raise AssertionError(f"{path} did not come")
 
 
-def host_process(places):
+def host_process(paths):
     """The process that listens: the one whose command line names the module, and that no other such one started."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if str(places.run) in (folder / "cmdline").read_text():
+            if str(paths.run) in (folder / "cmdline").read_text():
                 found[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
     (listener,) = [pid for pid, parent in found.items() if parent not in found]
     return listener
 
 
-def test_when_the_host_dies_its_steps_run_on_and_new_ones_start(places, log, tmp_path):
-    places = replace(places, run=tmp_path / "run")
+def test_when_the_host_dies_its_steps_run_on_and_new_ones_start(paths, log, tmp_path):
+    paths = replace(paths, run=tmp_path / "run")
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir(), second.mkdir()
-    thread, outcome, pids = running_step(MLHook(places=places), log, first)
-    os.kill(host_process(places), signal.SIGKILL)
+    thread, outcome, pids = running_step(MLHook(paths=paths), log, first)
+    os.kill(host_process(paths), signal.SIGKILL)
     (second / "go").touch()
-    assert MLHook(places=places).run("tests.support.steps:wait_for_a_file", second, log)
+    assert MLHook(paths=paths).run("tests.support.steps:wait_for_a_file", second, log)
     (first / "go").touch()
     thread.join(timeout=30)
     assert outcome == [{"pid": pids[0]}]
 
 
-def test_a_host_that_does_not_answer_is_replaced(places, log, tmp_path, monkeypatch):
-    places = replace(places, run=tmp_path / "run")
+def test_a_host_that_does_not_answer_is_replaced(paths, log, tmp_path, monkeypatch):
+    paths = replace(paths, run=tmp_path / "run")
     (tmp_path / "go").touch()
-    MLHook(places=places).run("tests.support.steps:wait_for_a_file", tmp_path, log)
-    stopped = host_process(places)
+    MLHook(paths=paths).run("tests.support.steps:wait_for_a_file", tmp_path, log)
+    stopped = host_process(paths)
     os.kill(stopped, signal.SIGSTOP)
     monkeypatch.setattr("nightly_airflow.hooks.ml.HANDSHAKE_SECONDS", 2)
-    hook = MLHook(places=places)
+    hook = MLHook(paths=paths)
     monkeypatch.setattr(hook, "_end_stuck_host", lambda c, end=hook._end_stuck_host: (end(c), monkeypatch.undo()))
     assert hook.run("tests.support.steps:wait_for_a_file", tmp_path, log)
     assert gone(stopped)
 
 
-def test_a_step_ends_with_its_supervisor(places, log, tmp_path):
-    thread, outcome, (step, supervisor) = running_step(MLHook(places=places), log, tmp_path)
+def test_a_step_ends_with_its_supervisor(paths, log, tmp_path):
+    thread, outcome, (step, supervisor) = running_step(MLHook(paths=paths), log, tmp_path)
     os.kill(supervisor, signal.SIGKILL)
     thread.join(timeout=30)
     assert isinstance(outcome[0], MLProcessDied)
@@ -200,11 +200,11 @@ def test_a_step_ends_with_its_supervisor(places, log, tmp_path):
 
 
 @pytest.mark.parametrize("warm", ["1", "0"])
-def test_a_step_ends_with_its_task(places, log, tmp_path, warm):
+def test_a_step_ends_with_its_task(paths, log, tmp_path, warm):
     task = subprocess.Popen(
         [sys.executable, "-c", TASK, str(tmp_path)],
         env=os.environ
-        | {"NIGHTLY_WARM": warm, "NIGHTLY_RUN": str(places.run), "PYTHONPATH": f"plugins:{python_path()}"},
+        | {"NIGHTLY_WARM": warm, "NIGHTLY_RUN": str(paths.run), "PYTHONPATH": f"plugins:{python_path()}"},
         cwd=ROOT,
     )
     step, _ = read_when_there(tmp_path / "started").split()
@@ -240,9 +240,9 @@ def test_kill_ends_the_step_and_what_it_started(hook, log, tmp_path):
     assert all(gone(pid) for pid in pids.read_text().split())
 
 
-def test_steps_run_at_once_in_one_host(places, log, tmp_path):
+def test_steps_run_at_once_in_one_host(paths, log, tmp_path):
     results = []
-    hooks = [MLHook(places=places) for _ in range(4)]
+    hooks = [MLHook(paths=paths) for _ in range(4)]
     threads = [
         threading.Thread(target=lambda h=h: results.append(h.run("tests.support.steps:speak", tmp_path, log)))
         for h in hooks
@@ -254,15 +254,15 @@ def test_steps_run_at_once_in_one_host(places, log, tmp_path):
     assert len({result["pid"] for result in results}) == 4
 
 
-def test_a_warm_start_takes_less_than_the_imports(places, log, tmp_path):
-    hook = MLHook(places=places)
+def test_a_warm_start_takes_less_than_the_imports(paths, log, tmp_path):
+    hook = MLHook(paths=paths)
     hook.run("tests.support.steps:speak", tmp_path, log)
     began = time.monotonic()
     hook.run("tests.support.steps:speak", tmp_path, log)
     assert time.monotonic() - began < 5, "a fork does not import TensorFlow again"
 
 
-def test_an_edit_of_the_project_holds_from_the_next_step_on(places, log, tmp_path, monkeypatch):
+def test_an_edit_of_the_project_holds_from_the_next_step_on(paths, log, tmp_path, monkeypatch):
     project = tmp_path / "project"
     for package in ("include", "client"):
         shutil.copytree(ROOT / package, project / package)
@@ -270,38 +270,38 @@ def test_an_edit_of_the_project_holds_from_the_next_step_on(places, log, tmp_pat
     (project / "tests/__init__.py").touch()  # before the package of this name that the environment links to
     (project / "tests/marks.py").write_text(MARK)
     monkeypatch.setattr("nightly_airflow.hooks.ml.ROOT", project)
-    hook = MLHook(places=replace(places, run=tmp_path / "run"))
+    hook = MLHook(paths=replace(paths, run=tmp_path / "run"))
     assert hook.run("tests.marks:mark", tmp_path, log) == {"preloaded": True, "mark": None}
     with (project / "include/nightly/io/paths.py").open("a") as file:
         file.write("\nMARK = 2\n")
     assert hook.run("tests.marks:mark", tmp_path, log) == {"preloaded": True, "mark": 2}
 
 
-def test_only_its_user_can_open_the_host(places, log, tmp_path):
-    MLHook(places=places).run("tests.support.steps:speak", tmp_path, log)
-    (path,) = (places.run / "host").glob("*.sock")
+def test_only_its_user_can_open_the_host(paths, log, tmp_path):
+    MLHook(paths=paths).run("tests.support.steps:speak", tmp_path, log)
+    (path,) = (paths.run / "host").glob("*.sock")
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
 
 
-def test_a_missing_ml_environment_says_what_to_do(places, log, tmp_path):
-    hook = MLHook(places=replace(places, ml_python=tmp_path / "no/python"))
+def test_a_missing_ml_environment_says_what_to_do(paths, log, tmp_path):
+    hook = MLHook(paths=replace(paths, ml_python=tmp_path / "no/python"))
     with pytest.raises(MLHostNotStarted, match="make setup"):
         hook.run("tests.support.steps:speak", tmp_path, log)
 
 
-def test_a_host_that_cannot_start_says_why(places, log, tmp_path):
+def test_a_host_that_cannot_start_says_why(paths, log, tmp_path):
     broken = tmp_path / "bin" / "python"
     broken.parent.mkdir()
     broken.write_text("#!/bin/sh\necho no module named tensorflow >&2; exit 3\n")
     broken.chmod(0o755)
-    hook = MLHook(places=replace(places, ml_python=broken, run=tmp_path / "run"))
+    hook = MLHook(paths=replace(paths, ml_python=broken, run=tmp_path / "run"))
     with pytest.raises(MLHostNotStarted, match="no module named tensorflow"):
         hook.run("tests.support.steps:speak", tmp_path, log)
 
 
-def test_a_host_that_is_slow_to_start_is_waited_for(places, log, tmp_path, monkeypatch):
+def test_a_host_that_is_slow_to_start_is_waited_for(paths, log, tmp_path, monkeypatch):
     """On a machine so busy that a hundred seconds pass between two looks."""
     monkeypatch.setattr("nightly_airflow.hooks.ml.time.monotonic", itertools.count(step=100).__next__)
-    hook = MLHook(places=replace(places, run=tmp_path / "run"))
+    hook = MLHook(paths=replace(paths, run=tmp_path / "run"))
     hook.run("tests.support.steps:speak", tmp_path, log)

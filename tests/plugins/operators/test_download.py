@@ -57,7 +57,7 @@ def test_a_file_named_by_the_connection_is_what_the_night_uses(operator, tmp_pat
 
 
 def test_bodies_of_old_finished_nights_go_and_those_of_unfinished_ones_stay(operator):
-    nights, downloads = operator.places.nights / "taxi", operator.places.downloads / "taxi"
+    nights, downloads = operator.paths.nights / "taxi", operator.paths.downloads / "taxi"
     for name in ("unfinished", "first", "second", "third", "fourth"):
         (downloads / name).mkdir(parents=True)
         (nights / name).mkdir(parents=True)

@@ -112,7 +112,7 @@ def test_a_refused_version_is_not_tried_again_and_one_that_could_not_be_verified
     for name in ("data", "model"):
         gate = GateResult(gate=name, passed=True, reasons=[], decided_at=utc_now())
         gate.save(operator.folder / f"{name}_gate.json")
-    night = SimpleNamespace(model="taxi", release=True, run_id="tonight", folder=lambda places: operator.folder)
+    night = SimpleNamespace(model="taxi", release=True, run_id="tonight", folder=lambda paths: operator.folder)
     monkeypatch.setattr(ReleaseOperator, "night", lambda self: night)
     error = MLStepFailed(message, message.partition(":")[0])
     monkeypatch.setattr(operator.hook, "run", lambda *_: (_ for _ in ()).throw(error))

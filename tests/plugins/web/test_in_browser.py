@@ -34,13 +34,13 @@ return [...document.querySelectorAll("main *")].filter((e) => [...e.childNodes].
 
 
 @pytest.fixture
-def held(places):
+def held(paths):
     """Two released nights, then a held one; its path."""
     for day in range(2):
-        write_night(places, day, Outcome.RELEASED)
-    write_release(places, 1456800000)
-    write_canary(places, 1456800100)
-    return f"/nightly/taxi/nights/{write_night(places, 2, Outcome.HELD_DATA)}"
+        write_night(paths, day, Outcome.RELEASED)
+    write_release(paths, 1456800000)
+    write_canary(paths, 1456800100)
+    return f"/nightly/taxi/nights/{write_night(paths, 2, Outcome.HELD_DATA)}"
 
 
 @pytest.fixture

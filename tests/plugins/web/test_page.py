@@ -24,7 +24,7 @@ PAGES += ["/nightly/taxi/snapshots/x", "/nightly/taxi/releases/1", "/nightly/dag
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_nobody_sees_a_page_without_a_log_in(ask, places, path):
+def test_nobody_sees_a_page_without_a_log_in(ask, paths, path):
     answer = ask(path, role="")
     assert answer.status_code == 303
     assert answer.headers["location"] == f"/api/v2/auth/login?next={path}"
@@ -32,27 +32,27 @@ def test_nobody_sees_a_page_without_a_log_in(ask, places, path):
 
 
 @pytest.mark.parametrize("path", PAGES[1:])
-def test_who_may_not_read_the_dags_runs_sees_nothing_of_the_model(ask, places, path):
-    write_night(places, 0, Outcome.RELEASED)
+def test_who_may_not_read_the_dags_runs_sees_nothing_of_the_model(ask, paths, path):
+    write_night(paths, 0, Outcome.RELEASED)
     answer = ask(path, role=None)
     assert answer.status_code == 403
     assert "You may not" in answer.text
 
 
-def test_the_overview_leaves_out_what_one_may_not_read(ask, places):
-    write_night(places, 0, Outcome.RELEASED)
+def test_the_overview_leaves_out_what_one_may_not_read(ask, paths):
+    write_night(paths, 0, Outcome.RELEASED)
     assert "taxi" not in ask("/nightly/", role=None).text
     assert "taxi" in ask("/nightly/").text
 
 
-def test_a_forged_log_in_is_refused(airflow, places):
+def test_a_forged_log_in_is_refused(airflow, paths):
     from fastapi.testclient import TestClient
 
     client = TestClient(airflow, cookies={"_token": "a.b.c"}, follow_redirects=False)
     assert client.get("/nightly/").status_code == 403
 
 
-def test_before_the_first_night_the_pages_say_so(ask, places):
+def test_before_the_first_night_the_pages_say_so(ask, paths):
     assert "no night has ended yet" in ask("/nightly/").text
     answer = ask("/nightly/taxi")
     assert answer.status_code == 200
@@ -60,12 +60,12 @@ def test_before_the_first_night_the_pages_say_so(ask, places):
     assert "No version has been released yet" in answer.text
 
 
-def test_a_model_shows_its_nights_releases_and_rollbacks(ask, places):
-    name = write_night(places, 0, Outcome.RELEASED)
-    write_night(places, 1, Outcome.HELD_DATA)
-    write_release(places, 1456800000)
-    write_release(places, 1456800001, state="quarantined")
-    write_rollback(places, 1456800000)
+def test_a_model_shows_its_nights_releases_and_rollbacks(ask, paths):
+    name = write_night(paths, 0, Outcome.RELEASED)
+    write_night(paths, 1, Outcome.HELD_DATA)
+    write_release(paths, 1456800000)
+    write_release(paths, 1456800001, state="quarantined")
+    write_rollback(paths, 1456800000)
     text = ask("/nightly/taxi").text
     assert f'href="/nightly/taxi/nights/{name}"' in text
     assert "March 2016" in text
@@ -75,9 +75,9 @@ def test_a_model_shows_its_nights_releases_and_rollbacks(ask, places):
     assert "quarantined" in text
 
 
-def test_a_held_night_says_why_first(ask, places):
-    write_night(places, 0, Outcome.RELEASED)
-    name = write_night(places, 1, Outcome.HELD_DATA)
+def test_a_held_night_says_why_first(ask, paths):
+    write_night(paths, 0, Outcome.RELEASED)
+    name = write_night(paths, 1, Outcome.HELD_DATA)
     text = ask(f"/nightly/taxi/nights/{name}").text
     assert text.index("Why it was held") < text.index("The night</h2>") < text.index("All other findings")
     assert "What to do:" in text
@@ -90,16 +90,16 @@ def test_a_held_night_says_why_first(ask, places):
     assert f'href="/nightly/taxi/snapshots/{"ab" * 16}"' in text
 
 
-def test_a_released_night_shows_each_slice_beside_production(ask, places):
-    text = ask(f"/nightly/taxi/nights/{write_night(places, 0, Outcome.RELEASED)}").text
+def test_a_released_night_shows_each_slice_beside_production(ask, paths):
+    text = ask(f"/nightly/taxi/nights/{write_night(paths, 0, Outcome.RELEASED)}").text
     assert "all examples" in text
     assert "+0.0100" in text
     assert "-0.0500" in text
 
 
-def test_a_night_that_was_judged_without_production_says_what_is_damaged_and_what_was_done(ask, places):
-    name = write_night(places, 0, Outcome.RELEASED)
-    folder = places.nights / "taxi" / name
+def test_a_night_that_was_judged_without_production_says_what_is_damaged_and_what_was_done(ask, paths):
+    name = write_night(paths, 0, Outcome.RELEASED)
+    folder = paths.nights / "taxi" / name
     damage = f"taxi 1456700000 is damaged ({EVIL} differs): the model is judged by floors and ceilings alone"
     night = Night.load(folder / "request.json")
     night.model_copy(update={"damaged_version": 1456700000, "damage": damage}).save(folder / "request.json")
@@ -110,8 +110,8 @@ def test_a_night_that_was_judged_without_production_says_what_is_damaged_and_wha
     assert "Version 1456700000 in production is damaged, and was not compared with." in text
 
 
-def test_a_night_says_what_it_was_judged_by_and_what_changed_since_the_one_before(ask, places):
-    first, second, third = (write_night(places, day, Outcome.RELEASED) for day in (0, 1, 2))
+def test_a_night_says_what_it_was_judged_by_and_what_changed_since_the_one_before(ask, paths):
+    first, second, third = (write_night(paths, day, Outcome.RELEASED) for day in (0, 1, 2))
     assert "no night before it is known to compare with" in ask(f"/nightly/taxi/nights/{first}").text
     text = ask(f"/nightly/taxi/nights/{second}").text
     assert "changed since the night of 2016-03-01: drift.payment_type 0.04 → 0.05" in text
@@ -119,9 +119,9 @@ def test_a_night_says_what_it_was_judged_by_and_what_changed_since_the_one_befor
     assert "the same as in the night of 2016-03-02" in ask(f"/nightly/taxi/nights/{third}").text
 
 
-def test_a_proposed_change_of_the_schema_stands_on_the_night_with_the_answer(ask, places):
-    name = write_night(places, 0, Outcome.HELD_DATA)
-    folder = places.nights / "taxi" / name
+def test_a_proposed_change_of_the_schema_stands_on_the_night_with_the_answer(ask, paths):
+    name = write_night(paths, 0, Outcome.HELD_DATA)
+    folder = paths.nights / "taxi" / name
     values = [Contribution(value=EVIL, rows=1234, share=0.1)]
     change = SchemaChange(
         feature="payment_type", kind="new values", old="7 values", new=EVIL, risk="none", values=values
@@ -147,8 +147,8 @@ def test_a_proposed_change_of_the_schema_stands_on_the_night_with_the_answer(ask
     assert EVIL not in page
 
 
-def test_requests_stand_beside_training_rows(ask, places):
-    text = ask(f"/nightly/taxi/nights/{write_night(places, 0, Outcome.HELD_DATA)}").text
+def test_requests_stand_beside_training_rows(ask, paths):
+    text = ask(f"/nightly/taxi/nights/{write_night(paths, 0, Outcome.HELD_DATA)}").text
     begin = text.index("Requests beside training")
     assert "4,000 requests to production; control: the training rows of the same days, 4,100 rows" in text[begin:]
     assert 'href="#serving-fare"' in text[:begin] and 'id="serving-fare"' in text[begin:]
@@ -157,28 +157,28 @@ def test_requests_stand_beside_training_rows(ask, places):
     assert 'href="#cause-2"' in text[begin:], "the feature leads to why it held"
 
 
-def test_what_a_record_says_is_escaped_everywhere(ask, places):
-    name = write_night(places, 1, Outcome.HELD_DATA, summary=EVIL, override_reason=EVIL)
-    other = write_night(places, 0, Outcome.RELEASED)
-    write_release(places, 1456800000)
-    write_rollback(places, 1456800000)
-    write_snapshot(places)
-    paths = ["", "/taxi", f"/taxi/nights/{name}", f"/taxi/nights/{name}/report", f"/taxi/nights/{other}"]
-    for path in [*paths, f"/taxi/snapshots/{'ab' * 16}"]:
+def test_what_a_record_says_is_escaped_everywhere(ask, paths):
+    name = write_night(paths, 1, Outcome.HELD_DATA, summary=EVIL, override_reason=EVIL)
+    other = write_night(paths, 0, Outcome.RELEASED)
+    write_release(paths, 1456800000)
+    write_rollback(paths, 1456800000)
+    write_snapshot(paths)
+    pages = ["", "/taxi", f"/taxi/nights/{name}", f"/taxi/nights/{name}/report", f"/taxi/nights/{other}"]
+    for path in [*pages, f"/taxi/snapshots/{'ab' * 16}"]:
         text = ask(f"/nightly{path or '/'}").text
         assert EVIL not in text, path
         assert "&lt;script&gt;" in text, path
         assert not re.search(r"<[^>]+ (style|on[a-z]+)=", text), path  # the policy forbids them
 
 
-def test_an_address_in_a_record_becomes_a_link_only_if_it_is_of_the_web(ask, places):
-    name = write_night(places, 0, Outcome.RELEASED)
-    request = places.nights / "taxi" / name / "request.json"
+def test_an_address_in_a_record_becomes_a_link_only_if_it_is_of_the_web(ask, paths):
+    name = write_night(paths, 0, Outcome.RELEASED)
+    request = paths.nights / "taxi" / name / "request.json"
     request.write_text(re.sub(r'"run_url": "[^"]*"', '"run_url": "javascript:alert(1)"', request.read_text()))
     assert "javascript:" not in ask(f"/nightly/taxi/nights/{name}").text
 
 
-def test_nothing_is_loaded_from_elsewhere_and_only_airflow_may_frame_it(ask, places):
+def test_nothing_is_loaded_from_elsewhere_and_only_airflow_may_frame_it(ask, paths):
     answer = ask("/nightly/")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -213,10 +213,10 @@ def test_nothing_is_loaded_from_elsewhere_and_only_airflow_may_frame_it(ask, pla
         "nothing",
     ],
 )
-def test_no_name_leads_out_of_the_records(ask, places, path):
-    write_night(places, 0, Outcome.RELEASED)
-    (places.var / "secret").mkdir()
-    (places.var / "secret/request.json").write_text('{"secret": 1}')
+def test_no_name_leads_out_of_the_records(ask, paths, path):
+    write_night(paths, 0, Outcome.RELEASED)
+    (paths.var / "secret").mkdir()
+    (paths.var / "secret/request.json").write_text('{"secret": 1}')
     answer = ask(f"/nightly/{path}")
     assert answer.status_code == 404
     assert "<h1>" in answer.text
@@ -227,9 +227,9 @@ def test_no_name_leads_out_of_the_records(ask, places, path):
     "name", ["request", "verdict", "data_gate", "evaluation", "distributions", "release", "thresholds"]
 )
 @pytest.mark.parametrize("content", ["", '{"model": "taxi', "[]", '{"unknown": 1}', "\xff\x00"])
-def test_a_damaged_record_is_said_and_the_rest_is_shown(ask, places, name, content):
-    night = write_night(places, 0, Outcome.HELD_DATA)
-    (places.nights / "taxi" / night / f"{name}.json").write_bytes(content.encode("latin-1"))
+def test_a_damaged_record_is_said_and_the_rest_is_shown(ask, paths, name, content):
+    night = write_night(paths, 0, Outcome.HELD_DATA)
+    (paths.nights / "taxi" / night / f"{name}.json").write_bytes(content.encode("latin-1"))
     answer = ask(f"/nightly/taxi/nights/{night}")
     assert answer.status_code == 200
     assert f"{name}.json cannot be read" in answer.text
@@ -237,10 +237,10 @@ def test_a_damaged_record_is_said_and_the_rest_is_shown(ask, places, name, conte
     assert ask("/nightly/").status_code == 200
 
 
-def test_a_night_that_has_only_begun_and_one_that_failed(ask, places):
-    night = write_night(places, 0, Outcome.FAILED, failed_task="trainer", error="ValueError: the loss is no number")
+def test_a_night_that_has_only_begun_and_one_that_failed(ask, paths):
+    night = write_night(paths, 0, Outcome.FAILED, failed_task="trainer", error="ValueError: the loss is no number")
     assert "the loss is no number" in ask(f"/nightly/taxi/nights/{night}").text
-    folder = places.nights / "taxi" / night
+    folder = paths.nights / "taxi" / night
     for path in folder.iterdir():
         if path.name != "request.json":
             path.unlink()
@@ -249,34 +249,34 @@ def test_a_night_that_has_only_begun_and_one_that_failed(ask, places):
     assert "No gate has judged this night yet" in text
 
 
-def test_the_list_goes_on_by_pages(ask, places):
+def test_the_list_goes_on_by_pages(ask, paths):
     for day in range(55):
-        write_night(places, day, Outcome.RELEASED)
+        write_night(paths, day, Outcome.RELEASED)
     assert "Page 1 of 2" in ask("/nightly/taxi").text
     assert "2016-03-01</a>" in ask("/nightly/taxi?page=2").text
     assert "Page 2 of 2" in ask("/nightly/taxi?page=99").text
     assert ask("/nightly/taxi?page=x").status_code == 422
 
 
-def test_airflows_run_leads_to_its_night(ask, places):
-    name = write_night(places, 0, Outcome.RELEASED)
+def test_airflows_run_leads_to_its_night(ask, paths):
+    name = write_night(paths, 0, Outcome.RELEASED)
     answer = ask("/nightly/dags/taxi_retrain/runs/scheduled__2016-03-01T03%3A00%3A00%2B00%3A00")
     assert answer.headers["location"] == f"/nightly/taxi/nights/{name}"
 
 
-def test_records_of_a_snapshot_and_of_a_release(ask, places):
-    name = write_night(places, 0, Outcome.RELEASED)
-    write_release(places, 1456800000)
-    write_snapshot(places)
+def test_records_of_a_snapshot_and_of_a_release(ask, paths):
+    name = write_night(paths, 0, Outcome.RELEASED)
+    write_release(paths, 1456800000)
+    write_snapshot(paths)
     text = ask("/nightly/taxi/releases/1456800000").text
     assert "saved_model.pb" in text
     assert f"/nightly/taxi/nights/{name}" in text
     assert "trips.csv" in ask(f"/nightly/taxi/snapshots/{'ab' * 16}").text
 
 
-def test_a_canary_stands_beside_production_with_its_looks_and_how_to_end_it(ask, places):
-    write_release(places, 1456800000)
-    write_canary(places, 1456800100)
+def test_a_canary_stands_beside_production_with_its_looks_and_how_to_end_it(ask, paths):
+    write_release(paths, 1456800000)
+    write_canary(paths, 1456800100)
     text = ask("/nightly/taxi").text
     assert 'version <a href="/nightly/taxi/releases/1456800000">' in text, "production stays what it is"
     assert "10.0 % of the callers, since 2016-03-01 02:41 UTC. It is not clear yet, on day 4." in text
@@ -288,23 +288,23 @@ def test_a_canary_stands_beside_production_with_its_looks_and_how_to_end_it(ask,
     assert "#canary" in ask("/nightly/").text
 
 
-def test_the_plot_of_a_canary_survives_whatever_its_figures_are(ask, places):
-    record = write_canary(places, 1456800100, looks=2)  # one look with a difference
-    path = places.releases / "taxi" / "canaries" / f"{record.version}.json"
+def test_the_plot_of_a_canary_survives_whatever_its_figures_are(ask, paths):
+    record = write_canary(paths, 1456800100, looks=2)  # one look with a difference
+    path = paths.releases / "taxi" / "canaries" / f"{record.version}.json"
     for figure in ("0", "1e308", "-1e308", "NaN", "Infinity", "-Infinity"):
-        write_canary(places, 1456800100, looks=2)
+        write_canary(paths, 1456800100, looks=2)
         changed = re.sub(r'"(difference|low|high|margin)": [-.\deE]+', rf'"\1": {figure}', path.read_text())
         path.write_text(changed)
         assert ask("/nightly/taxi").status_code == 200, figure
 
 
-def test_how_canaries_ended_stands_with_the_releases(ask, places):
+def test_how_canaries_ended_stands_with_the_releases(ask, paths):
     end = {"decided_at": FIRST, "done_at": FIRST}
-    write_canary(places, 1456800000, "released", decision="promote", reason=f"wanted {EVIL}", decided_by="ann", **end)
+    write_canary(paths, 1456800000, "released", decision="promote", reason=f"wanted {EVIL}", decided_by="ann", **end)
     write_canary(
-        places, 1456800100, "quarantined", decision="stop", reason="surely worse", decided_by="the comparison", **end
+        paths, 1456800100, "quarantined", decision="stop", reason="surely worse", decided_by="the comparison", **end
     )
-    write_canary(places, 1456800200, "quarantined")  # by a rollback
+    write_canary(paths, 1456800200, "quarantined")  # by a rollback
     text = ask("/nightly/taxi").text
     assert "<strong>in production</strong>, promoted as canary" in text
     assert "quarantined, stopped as canary" in text
@@ -312,16 +312,16 @@ def test_how_canaries_ended_stands_with_the_releases(ask, places):
     assert "The comparison did not decide; it is quarantined" in text
     assert "3 ended" in text and 'id="canary"' not in text
     assert EVIL not in text
-    write_canary(places, 1456800100, decision="stop", reason="surely worse", decided_by="ann", decided_at=FIRST)
+    write_canary(paths, 1456800100, decision="stop", reason="surely worse", decided_by="ann", decided_at=FIRST)
     assert "not carried out to its end yet" in ask("/nightly/taxi").text
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"unknown": 1}', "\xff\x00"])
 @pytest.mark.parametrize("record", ["1456800100.json", "canaries/1456800100.json"])
-def test_a_canary_whose_records_are_missing_or_damaged_is_said(ask, places, record, content):
-    night = write_night(places, 0, Outcome.RELEASED)
-    write_canary(places, 1456800100).save(places.nights / "taxi" / night / "release.json")
-    path = places.releases / "taxi" / record
+def test_a_canary_whose_records_are_missing_or_damaged_is_said(ask, paths, record, content):
+    night = write_night(paths, 0, Outcome.RELEASED)
+    write_canary(paths, 1456800100).save(paths.nights / "taxi" / night / "release.json")
+    path = paths.releases / "taxi" / record
     path.unlink() if content is None else path.write_bytes(content.encode("latin-1"))
     for page in ("/nightly/", "/nightly/taxi", f"/nightly/taxi/nights/{night}", f"/nightly/taxi/nights/{night}/report"):
         answer = ask(page)
@@ -333,14 +333,14 @@ def test_a_canary_whose_records_are_missing_or_damaged_is_said(ask, places, reco
     assert ("its release is unknown" in text) is not record.startswith("canaries")
 
 
-def test_a_night_shows_what_became_of_its_canary_and_why_another_was_not_released(ask, places):
-    first, second = write_night(places, 0, Outcome.RELEASED), write_night(places, 1, Outcome.ACCEPTED)
-    write_canary(places, 1456800100).save(places.nights / "taxi" / first / "release.json")
+def test_a_night_shows_what_became_of_its_canary_and_why_another_was_not_released(ask, paths):
+    first, second = write_night(paths, 0, Outcome.RELEASED), write_night(paths, 1, Outcome.ACCEPTED)
+    write_canary(paths, 1456800100).save(paths.nights / "taxi" / first / "release.json")
     for page in (f"/nightly/taxi/nights/{first}", f"/nightly/taxi/nights/{first}/report"):
         text = ask(page).text
         assert "Released as canary" in text and "It is not clear yet, on day 4" in text and "4 looks" in text
     reason = f"canary 1456800100 is being compared with production {EVIL}"
-    path = places.nights / "taxi" / second / NOT_RELEASED
+    path = paths.nights / "taxi" / second / NOT_RELEASED
     NotReleased(reason=reason, decided_at=FIRST).save(path)
     text = ask(f"/nightly/taxi/nights/{second}").text
     assert "<dt>Not released</dt><dd>canary 1456800100 is being compared with production &lt;script" in text
@@ -349,9 +349,9 @@ def test_a_night_shows_what_became_of_its_canary_and_why_another_was_not_release
     assert "not_released.json cannot be read" in ask(f"/nightly/taxi/nights/{second}").text
 
 
-def test_what_was_found_of_one_feature_stands_together(ask, places):
-    name = write_night(places, 0, Outcome.HELD_DATA)
-    folder = places.nights / "taxi" / name
+def test_what_was_found_of_one_feature_stands_together(ask, paths):
+    name = write_night(paths, 0, Outcome.HELD_DATA)
+    folder = paths.nights / "taxi" / name
     verdict = Verdict.load(folder / "verdict.json")
     again = verdict.reasons[1].model_copy(update={"check": "max_unseen_share", "message": "unseen"})
     verdict.model_copy(update={"reasons": [*verdict.reasons, again]}).save(folder / "verdict.json")
@@ -362,9 +362,9 @@ def test_what_was_found_of_one_feature_stands_together(ask, places):
     assert held.count("Compare the two distributions.") == 1, "the same advice is given once"
 
 
-def test_a_night_that_failed_in_plan_says_when_for_what_and_what_to_do(ask, places, monkeypatch):
-    write_release(places, 1456800000)
-    folder = places.nights / "taxi" / "manual__2016-03-02T03-00-00-00-00"
+def test_a_night_that_failed_in_plan_says_when_for_what_and_what_to_do(ask, paths, monkeypatch):
+    write_release(paths, 1456800000)
+    folder = paths.nights / "taxi" / "manual__2016-03-02T03-00-00-00-00"
     StepError(task="plan", message="there is no such key", try_number=1, failed_at=FIRST).save(
         folder / "plan.error.json"
     )
@@ -393,8 +393,8 @@ def test_a_night_that_failed_in_plan_says_when_for_what_and_what_to_do(ask, plac
     assert 'aria-label="2016-03-01: Failed"' in ask("/nightly/taxi").text, "it is in the calendar"
 
 
-def test_a_night_that_an_older_version_left_without_a_date_is_in_the_calendar_by_its_run(ask, places):
-    folder = places.nights / "taxi" / "scheduled__2016-03-05T03-00-00-00-00"
+def test_a_night_that_an_older_version_left_without_a_date_is_in_the_calendar_by_its_run(ask, paths):
+    folder = paths.nights / "taxi" / "scheduled__2016-03-05T03-00-00-00-00"
     StepError(task="plan", message="no", try_number=1, failed_at=FIRST).save(folder / "plan.error.json")
     assert 'aria-label="2016-03-05: No verdict"' in ask("/nightly/taxi").text
     Verdict(
@@ -405,20 +405,20 @@ def test_a_night_that_an_older_version_left_without_a_date_is_in_the_calendar_by
         reasons=[],
         failed_task="plan",
         decided_at=FIRST,
-    ).save(places.nights / "taxi/mine/verdict.json")
+    ).save(paths.nights / "taxi/mine/verdict.json")
     assert 'aria-label="2016-03-01: Failed"' in ask("/nightly/taxi").text
     assert "In production: not recorded." in ask("/nightly/taxi/nights/mine").text
 
 
-def test_the_overview_begins_with_what_failed_and_was_held(ask, places):
+def test_the_overview_begins_with_what_failed_and_was_held(ask, paths):
     for model, outcome in (("a", Outcome.RELEASED), ("b", Outcome.HELD_DATA), ("c", Outcome.FAILED)):
-        write_night(places, 0, outcome, model=model)
+        write_night(paths, 0, outcome, model=model)
     assert re.findall('href="/nightly/([a-c])"', ask("/nightly/").text) == ["c", "b", "a"]
 
 
-def test_what_the_model_was_judged_by_is_said_in_words_and_slices_that_passed_are_folded(ask, places):
-    name = write_night(places, 0, Outcome.RELEASED)
-    folder = places.nights / "taxi" / name
+def test_what_the_model_was_judged_by_is_said_in_words_and_slices_that_passed_are_folded(ask, paths):
+    name = write_night(paths, 0, Outcome.RELEASED)
+    folder = paths.nights / "taxi" / name
     verdict = Verdict.load(folder / "verdict.json")
     judged = [
         verdict.reasons[0].model_copy(update=update)
@@ -442,9 +442,9 @@ def test_the_icon_of_the_page_is_served_to_all(ask, airflow):
         assert answer.status_code == 200 and answer.headers["content-type"] == "image/svg+xml"
 
 
-def test_the_headline_of_a_held_night_is_said_once(ask, places):
-    name = write_night(places, 1, Outcome.HELD_DATA, summary="payment_type: Cash rose; version 1 stays in production")
-    folder = places.nights / "taxi" / name
+def test_the_headline_of_a_held_night_is_said_once(ask, paths):
+    name = write_night(paths, 1, Outcome.HELD_DATA, summary="payment_type: Cash rose; version 1 stays in production")
+    folder = paths.nights / "taxi" / name
     verdict = Verdict.load(folder / "verdict.json")
     rose = verdict.reasons[1].model_copy(
         update={"values": [Contribution(value="Cash", rows=9, share=0.4, control=0.1)]}

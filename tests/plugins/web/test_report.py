@@ -9,8 +9,8 @@ from nightly_airflow.web.report import main
 from tests.support.written_nights import EVIL, FIRST, write_night
 
 
-def test_the_report_holds_all_it_needs(places, tmp_path, capsys):
-    write_night(places, 0, Outcome.HELD_DATA)
+def test_the_report_holds_all_it_needs(paths, tmp_path, capsys):
+    write_night(paths, 0, Outcome.HELD_DATA)
     out = tmp_path / "out/night.html"
     assert main(["taxi", f"scheduled__{FIRST.isoformat()}", "--out", str(out)]) == 0
     text = out.read_text()
@@ -31,9 +31,9 @@ def test_the_report_holds_all_it_needs(places, tmp_path, capsys):
         (["taxi", "y"], "one of the arguments --out --thresholds is required; see bin/report --help"),
     ],
 )
-def test_a_mistake_is_one_line(places, tmp_path, monkeypatch, capsys, args, part):
+def test_a_mistake_is_one_line(paths, tmp_path, monkeypatch, capsys, args, part):
     monkeypatch.chdir(tmp_path)
-    write_night(places, 0, Outcome.RELEASED)
+    write_night(paths, 0, Outcome.RELEASED)
     (tmp_path / "file").touch()
     try:
         status = main(args)
@@ -44,14 +44,14 @@ def test_a_mistake_is_one_line(places, tmp_path, monkeypatch, capsys, args, part
     assert not (tmp_path / "night.html").exists()
 
 
-def test_the_thresholds_of_a_night_are_printed_with_what_changed(places, capsys):
-    write_night(places, 0, Outcome.RELEASED)
-    name = write_night(places, 1, Outcome.RELEASED)
+def test_the_thresholds_of_a_night_are_printed_with_what_changed(paths, capsys):
+    write_night(paths, 0, Outcome.RELEASED)
+    name = write_night(paths, 1, Outcome.RELEASED)
     assert main(["taxi", name, "--thresholds"]) == 0
     text = capsys.readouterr().out
     assert "code abc, schema the curated one (cdcdcdcdcdcd)" in text
     assert "  data_gate.min_rows = 600  (for this run only)\n" in text
     assert text.endswith("changed since the night of 2016-03-01: drift.payment_type 0.04 → 0.05\n")
-    (places.nights / "taxi" / name / "thresholds.json").unlink()
+    (paths.nights / "taxi" / name / "thresholds.json").unlink()
     assert main(["taxi", name, "--thresholds"]) == 2
     assert "has not been judged" in capsys.readouterr().err

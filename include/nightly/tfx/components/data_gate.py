@@ -18,7 +18,7 @@ from nightly.checks.gathering import GateInputs, gather
 from nightly.checks.schema_proposal import propose
 from nightly.io.code import code_version
 from nightly.io.files import hash_files
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.records.baseline import Baseline
 from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
 from nightly.records.release import ReleaseRecord
@@ -52,11 +52,11 @@ def DataGate(
     :param requests: of the same, what production was asked
     :param night_folder: where request.json and snapshot.json are
     """
-    folder, places = Path(night_folder), Places.from_environment()
+    folder, paths = Path(night_folder), Paths.from_environment()
     night, ref = Night.load(folder / "request.json"), SnapshotRef.load(folder / "snapshot.json")
     splits = artifact_utils.decode_split_names(anomalies.split_names)
     inputs = GateInputs(statistics.uri, schema.uri, anomalies.uri, drift_skew.uri, requests.uri, splits)
-    evidence = gather(night, ref, inputs, places)
+    evidence = gather(night, ref, inputs, paths)
     thresholds_used(evidence, inputs.schema_text).save(folder / THRESHOLDS)
     reasons = list(judge(evidence))
     result = GateResult(gate="data", passed=not any(r.held for r in reasons), reasons=reasons, decided_at=utc_now())
@@ -66,9 +66,9 @@ def DataGate(
     write_serving_distributions(folder, requests.uri, drift_skew.uri)
     (folder / PROPOSAL).unlink(missing_ok=True)
     if result.passed:
-        accept_statistics(evidence, Path(statistics.uri), places)
+        accept_statistics(evidence, Path(statistics.uri), paths)
     else:
-        withdraw(places.baselines, night.model, night.run_id)
+        withdraw(paths.baselines, night.model, night.run_id)
         propose_schema(evidence, inputs, folder)
 
 
@@ -87,7 +87,7 @@ def thresholds_used(evidence: Evidence, schema_text: str) -> ThresholdsUsed:
     )
 
 
-def accept_statistics(evidence: Evidence, statistics: Path, places: Places) -> None:
+def accept_statistics(evidence: Evidence, statistics: Path, paths: Paths) -> None:
     """Make the night's statistics a baseline, and remove the old ones that no release refers to."""
     night, manifest = evidence.night, evidence.manifest
     baseline = Baseline(
@@ -101,10 +101,10 @@ def accept_statistics(evidence: Evidence, statistics: Path, places: Places) -> N
         label_by_value=evidence.label_by_value,
         files=hash_files(statistics),
     )
-    accept(places.baselines, baseline, statistics)
-    records = [ReleaseRecord.load(path) for path in (places.releases / night.model).glob("*.json")]
+    accept(paths.baselines, baseline, statistics)
+    records = [ReleaseRecord.load(path) for path in (paths.releases / night.model).glob("*.json")]
     released = {record.snapshot_id for record in records if record.state in ("released", "canary", "verifying")}
-    retain(places.baselines, night.model, evidence.config.retention.baselines, released)
+    retain(paths.baselines, night.model, evidence.config.retention.baselines, released)
 
 
 def propose_schema(evidence: Evidence, inputs: GateInputs, folder: Path) -> None:

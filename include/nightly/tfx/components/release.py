@@ -9,7 +9,7 @@ from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
-from nightly.io.paths import Places
+from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.night import Night, SnapshotRef, utc_now
@@ -52,12 +52,12 @@ def Release(
     :param night_folder: where request.json and snapshot.json are
     """
     refuse_unblessed(data_blessing, model_blessing, infra_blessing)
-    folder, places = Path(night_folder), Places.from_environment()
+    folder, paths = Path(night_folder), Paths.from_environment()
     night = Night.load(folder / "request.json")
     config, source = config_of(night), Path(path_utils.serving_model_path(model.uri))
-    store = ReleaseStore(places.serving, places.releases, night.model)
+    store = ReleaseStore(paths.serving, paths.releases, night.model)
     snapshot_id = SnapshotRef.load(folder / "snapshot.json").snapshot_id
-    made_of = recipe(night, snapshot_id, SchemaStore(places, night.model).path(night.schema_version))
+    made_of = recipe(night, snapshot_id, SchemaStore(paths, night.model).path(night.schema_version))
     if not_released := known(store, source, night.run_id, made_of):
         log.warning("nothing is released: %s", not_released.reason)
         not_released.save(folder / NOT_RELEASED)
@@ -70,13 +70,13 @@ def Release(
         code_version=night.code_version,
         requested_by=night.requested_by,
         metrics=measured.candidate[OVERALL],
-        server=find_server(places, night.model, config.release),
+        server=find_server(paths, night.model, config.release),
         canary_share=config.release.canary.share if config.release.canary else None,
         recipe=made_of,
         judged_against=night.in_production if measured.production_version is None else measured.production_version,
         validated=files_below(model, source),
     )
-    record_address(places, record)
+    record_address(paths, record)
     record.save(folder / "release.json")
     pushed_model.set_string_custom_property("pushed_destination", record.path)
     pushed_model.set_int_custom_property("pushed_version", record.version)
@@ -93,10 +93,10 @@ def refuse_unblessed(data: Artifact, model: Artifact, infra: Artifact) -> None:
         raise NotBlessed("the model did not answer in a clean process: nothing is released")
 
 
-def record_address(places: Places, record: ReleaseRecord) -> None:
+def record_address(paths: Paths, record: ReleaseRecord) -> None:
     """Let commands in other shells know the model server, where the environment names one."""
-    if server := address.find_address(places):
-        address.record(places, server)
+    if server := address.find_address(paths):
+        address.record(paths, server)
     else:
         log.warning("no model server is configured: of %s %s only the files are verified", record.model, record.version)
 

@@ -83,7 +83,7 @@ def test_publishing_again_changes_nothing(bucket, project):
 def test_a_damaged_version_is_repaired_from_the_bucket_and_from_nothing_else_that_differs(bucket, project, tmp_path):
     record = put(project, bucket, 0)
     folder = project.store.disk.folder / str(record.version)
-    places = SimpleNamespace(
+    paths = SimpleNamespace(
         serving=project.store.disk.serving, releases=project.store.disk.releases.parent, pipeline=tmp_path / "pipeline"
     )
     other = tmp_path / "pipeline/taxi/trainer" / FILES[0]
@@ -91,7 +91,7 @@ def test_a_damaged_version_is_repaired_from_the_bucket_and_from_nothing_else_tha
     other.write_bytes(b"of another run")
     (folder / FILES[0]).write_bytes(b"half")
 
-    repaired = repair(places, config(bucket), record.version)
+    repaired = repair(paths, config(bucket), record.version)
 
     assert repaired == {FILES[0]: f"{bucket}/taxi/{folder_name(record)}/{FILES[0]}"}
     assert project.store.disk.verify(record.version) and whole(folder)
@@ -99,7 +99,7 @@ def test_a_damaged_version_is_repaired_from_the_bucket_and_from_nothing_else_tha
         blob.delete()
     (folder / FILES[0]).unlink()
     with pytest.raises(DamagedError, match=rf"{FILES[0]} is missing.*no whole copy is in .* or {bucket}"):
-        repair(places, config(bucket), record.version)
+        repair(paths, config(bucket), record.version)
     assert names(project.store.disk.folder) == [str(record.version)]
 
 
