@@ -16,7 +16,7 @@ Takes a released model back: the version given is in production again, every new
 - **The next night** is compared with the version gone back to: its model by the model gate, its data by drift.
 - **What was taken back** is not released again, neither by a retry of its run nor by a later night of the same data. A
   night of other data releases a new version as usual: pause the model's DAG to keep it from that.
-- **Which versions there are**: `python -m nightly.cli.releases list MODEL`.
+- **Which versions there are**: `bin/releases list MODEL`.
 """
 
 with DAG(

@@ -31,12 +31,8 @@ LOCKS = {
 PROOFS = {"airflow": "import airflow", "ml": "import pyarrow, tensorflow_data_validation"}  # that an environment works
 BASE_PYTHON = str(Path(sys._base_executable).resolve())  # the same from inside an environment made of it
 PYTHONS = ((3, 11), (3, 13))  # TFX 1.21 and Airflow 3.3 both have wheels for these, and for no others
-MEGABYTES = {
-    "airflow": 400,
-    "ml": 3500,
-    "lint": 100,
-    "docs": 120,
-}  # an environment's size, with what it shares with uv's cache
+# An environment's size, with what it shares with uv's cache.
+MEGABYTES = {"airflow": 400, "ml": 3500, "lint": 100, "docs": 120}
 # What uv is told of the machine, for each that TensorFlow and TFX have wheels for.
 PLATFORMS = {
     ("Linux", "x86_64"): ["--python-platform", "x86_64-manylinux_2_40"],  # TFDV needs a newer glibc than it declares

@@ -137,7 +137,7 @@ def test_a_key_that_the_form_does_not_have_fails_the_night_at_once_with_the_near
 
 def test_options_that_beam_refuses_fail_the_night_before_its_download(run_night, monkeypatch):
     on_beam = load_config("taxi").model_copy(update={"pipeline": Pipeline(engine="beam")})
-    monkeypatch.setattr(Night, "config", lambda night: on_beam)
+    monkeypatch.setattr("nightly.models.load_config", lambda name: on_beam)
     _, note, states, _ = run_night({BEAM_CHECK: "fail"})
 
     assert states["plan"] == "failed" and states["download"] == "upstream_failed"

@@ -372,7 +372,7 @@ def test_airflow_settings_hold_the_connections_and_the_pool_that_the_dags_use():
     assert asked == {connection["conn_id"] for connection in SETTINGS["connections"]}
     assert SETTINGS["connections"][0]["conn_host"] == ComplaintsApiSource().url
 
-    plugin = ast.parse((ROOT / "plugins/nightly_plugin.py").read_text())
+    plugin = ast.parse((ROOT / "plugins/nightly_airflow/pool.py").read_text())
     made = next(
         ast.literal_eval(line.value)
         for line in plugin.body

@@ -3,19 +3,18 @@
 import argparse
 import errno
 import functools
-import getpass
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, ParamSpec
 
 from nightly.io import variables
 from nightly.io.errors import DamageError, UserError
 
 DAMAGED, USER_ERROR = 1, 2  # exit statuses
 
-Main = Callable[[Sequence[str] | None], int]
+P = ParamSpec("P")
 
 log = logging.getLogger("nightly")
 
@@ -30,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(USER_ERROR, f"{self.prog}: error: {one_line(message)}; see {self.prog} --help\n")
 
 
-def command(name: str) -> Callable[[Main], Main]:
+def command(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's `main`, so that it reports errors that a person can act on in one line.
 
     The exit status is 2 for a user's error, and 1 for damaged files. Any other error is a bug, and is raised. With
@@ -39,11 +38,11 @@ def command(name: str) -> Callable[[Main], Main]:
     :param name: the command as people type it
     """
 
-    def decorate(main: Main) -> Main:
+    def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
-        def run(args: Sequence[str] | None = None) -> int:
+        def run(*args: P.args, **kwargs: P.kwargs) -> int:
             try:
-                return main(args)
+                return main(*args, **kwargs)
             except BrokenPipeError:  # its reader has seen enough, as in `| head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
@@ -65,7 +64,7 @@ def describe(error: UserError | OSError) -> str:
     path = error.filename2 or error.filename
     texts = {
         errno.ENOENT: f"{path} does not exist; check the path",
-        errno.EACCES: f"{path}: {getpass.getuser()} has no permission; change the file's owner or mode (ls -l {path})",
+        errno.EACCES: f"{path}: no permission; change its owner or mode, or run this as its owner (ls -ld {path})",
         errno.EISDIR: f"{path} is a folder; name a file",
         errno.ENOTDIR: f"{path} is no folder; name one",
         errno.EEXIST: f"{path} exists; remove it, or name another path",

@@ -1,4 +1,4 @@
-"""The everyday tasks on data, for a notebook; `python -m nightly.cli.data` has the same as commands (docs/data.md).
+"""The everyday tasks on data, for a notebook; `bin/data` has the same as commands (docs/data.md).
 
     from nightly.data import infer_schema, statistics, validate
     validate(statistics("new.csv"), infer_schema(statistics("trips.csv")))

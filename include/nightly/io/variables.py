@@ -65,7 +65,10 @@ WARM = Variable(
 HOST_IDLE_SECONDS = Variable(
     "NIGHTLY_HOST_IDLE_SECONDS", "How long that process waits for the next step before it ends.", "900"
 )
-LOG_LEVEL = Variable("NIGHTLY_LOG_LEVEL", "`DEBUG` logs what TFX, Beam and TensorFlow log, too.")
+LOG_LEVEL = Variable(
+    "NIGHTLY_LOG_LEVEL",
+    "`DEBUG` logs what TFX, Beam and TensorFlow log, too, and shows the traceback of a user's error.",
+)
 CODE_VERSION = Variable(
     "NIGHTLY_CODE_VERSION", "The version of the code for the records, where there is no git repository to ask."
 )

@@ -109,8 +109,28 @@ def shares(reasons: Iterable[Reason]) -> list[Contribution]:
 
 def moved(values: Sequence[Contribution]) -> str:
     """How shares changed, in a few words: `A fell from 17 % to 7 %, new value X at 10 %: renamed?`; "" if none did."""
-    new = [value for value in values if value.control is None and value.rows]
-    fell = [value for value in values if value.control is not None and value.share < value.control]
+    return ", ".join(_moves(values)) + (": renamed?" if renamed(values) else "")
+
+
+def renamed(values: Sequence[Contribution]) -> bool:
+    """Return whether a value fell by about as much as a new one has: it may have another name now."""
+    new, fell = _new(values), _fell(values)
+    if not new or not fell:
+        return False
+    lost, come = fell[0].control - fell[0].share, new[0].share
+    return abs(lost - come) <= ALIKE * max(lost, come)
+
+
+def _new(values: Sequence[Contribution]) -> list[Contribution]:
+    return [value for value in values if value.control is None and value.rows]
+
+
+def _fell(values: Sequence[Contribution]) -> list[Contribution]:
+    return [value for value in values if value.control is not None and value.share < value.control]
+
+
+def _moves(values: Sequence[Contribution]) -> list[str]:
+    new, fell = _new(values), _fell(values)
     rose = [value for value in values if value.control is not None and value.share > value.control]
     words = []
     if fell:
@@ -119,11 +139,7 @@ def moved(values: Sequence[Contribution]) -> str:
         words.append(f"new value {new[0].value or '(empty)'} at {percent(new[0].share)}" + _more(new))
     elif rose:
         words.append(_changed(rose[0], "rose"))
-    if fell and new:
-        lost, come = fell[0].control - fell[0].share, new[0].share
-        if abs(lost - come) <= ALIKE * max(lost, come):
-            return f"{', '.join(words)}: renamed?"
-    return ", ".join(words)
+    return words
 
 
 def percent(share: float) -> str:
@@ -153,7 +169,7 @@ def _cause(kind: Kind, subject: str, reasons: list[Reason]) -> Cause:
     action = lead.action or next((reason.action for reason in reasons if reason.action), "")
     if lead.check == "schema" and lead.figure in SCHEMA:
         action = SCHEMA[lead.figure][1]
-    elif words.endswith("renamed?"):
+    elif _by_values(kind, lead) and renamed(shares(reasons)):
         action = RENAMED
     return Cause(kind, subject, words, action, reasons)
 
@@ -163,11 +179,16 @@ def _words(kind: Kind, subject: str, lead: Reason, reasons: list[Reason]) -> str
         return f"{subject}: {SCHEMA[lead.figure][0]}"
     if lead.check == LABELS[0] and lead.values and lead.values[0].control is not None:
         return f"{subject}: {percent(lead.values[0].share)} are positive, {percent(lead.values[0].control)} before"
-    if kind in ("feature", "serving") and lead.check not in EXPLAINS and (change := moved(shares(reasons))):
+    if _by_values(kind, lead) and (change := moved(shares(reasons))):
         return f"{subject}{' in requests' if kind == 'serving' else ''}: {change}"
     if kind == "model":  # a metric says nothing without its bound
         return lead.message.replace("; ", ", ")
     return ALLOWED.sub("", lead.message)
+
+
+def _by_values(kind: Kind, lead: Reason) -> bool:
+    """Whether the values that changed explain the cause best."""
+    return kind in ("feature", "serving") and lead.check not in EXPLAINS
 
 
 def _explains(reason: Reason) -> tuple[int, float]:
@@ -177,7 +198,7 @@ def _explains(reason: Reason) -> tuple[int, float]:
     rank = EXPLAINS.index(reason.check) if reason.check in EXPLAINS else len(EXPLAINS)
     rank += reason.check not in ("schema", "max_unseen_share")  # they say what to do about a value, a distance does not
     part = reason.subject not in ("", "all examples")
-    change = reason.check.endswith(" against production")  # a model that is bad at all is worse than production too
+    change = reason.is_change  # a model that is bad at all is worse than production too
     return rank + (part + change if _key(reason)[0] == "model" else 0), -_excess(reason)
 
 

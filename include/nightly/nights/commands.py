@@ -32,11 +32,12 @@ class Request:
     run_id: str
     as_of: dt.datetime | None
     release: bool
+    by_command: bool = False  # bin/night's, not Airflow's
 
     def again(self, **more: Any) -> str:
         """The command that runs the night again, as of the same time."""
         as_of = self.as_of.isoformat() if self.as_of else ""
-        if self.run_id.startswith("command__") and not more:
+        if self.by_command and not more:
             words = ["bin/night", self.model, *(["--as-of", as_of] if as_of else [])]
             return shlex.join([*words, *(["--release"] if self.release else [])])
         conf = {"as_of": as_of} if as_of else {}
@@ -91,11 +92,10 @@ def lifting(held: Iterable[Reason], used: ThresholdsUsed | None) -> dict[str, fl
 def _key(reason: Reason, used: ThresholdsUsed | None) -> str:
     """Of the threshold that the finding broke; "" where there is none of that name."""
     values = used.values if used else {}
-    metric, against, _ = reason.check.partition(" against production")
     section = "metrics" if reason.subject == "all examples" else "slice_metrics"
-    bounds = ("max_drop", "max_rise") if against else ("floor", "ceiling")
+    bounds = ("max_drop", "max_rise") if reason.is_change else ("floor", "ceiling")
     names = [f"data_gate.{reason.check}", f"{reason.check}.{reason.subject}"]
-    names += [f"model_gate.{section}.{metric}.{bound}" for bound in bounds]
+    names += [f"model_gate.{section}.{reason.metric}.{bound}" for bound in bounds]
     return next((name for name in names if name in values), "")
 
 

@@ -109,6 +109,9 @@ class Contribution(Contract):
     control: float | None = None  # the same share in the control; None where it has no such value, or there is none
 
 
+AGAINST_PRODUCTION = " against production"  # after a metric, the name of the check of its change
+
+
 class Reason(Contract):
     """One finding of a gate, with its figure and threshold; `held` findings close the gate, the others are said.
 
@@ -128,6 +131,16 @@ class Reason(Contract):
     enough: int | None = None  # below this many it is not judged
     values: list[Contribution] = []  # those that contribute most
     rows: list[str] = []  # examples, as FILE:ROW of the snapshot, from 0
+
+    @property
+    def metric(self) -> str:
+        """The metric that a finding of the model gate is about."""
+        return self.check.removesuffix(AGAINST_PRODUCTION)
+
+    @property
+    def is_change(self) -> bool:
+        """Whether a finding of the model gate compares with production; others are of the model alone."""
+        return self.check.endswith(AGAINST_PRODUCTION)
 
 
 def beyond(check: str, figure: float, threshold: float) -> bool:

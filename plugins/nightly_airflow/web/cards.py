@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nightly.records.distributions import FeatureDistribution
-from nightly.records.night import Reason
+from nightly.records.night import AGAINST_PRODUCTION, Reason
 from nightly_airflow.web.views import NightDetails, Point
 
 SERVING = "serving"  # the control of findings about requests to production
@@ -125,16 +125,16 @@ def metrics_of(details: NightDetails) -> list[Metric]:
                 candidate=reason.figure,
                 production=None,
                 bound=reason,
-                change=said.get((f"{reason.check} against production", reason.subject)),
+                change=said.get((reason.check + AGAINST_PRODUCTION, reason.subject)),
             )
             for reason in (details.model_gate.reasons if details.model_gate else [])
-            if isinstance(reason.figure, float) and not reason.check.endswith(" against production")
+            if isinstance(reason.figure, float) and not reason.is_change
         ]
     evaluation, found = details.evaluation, []
     for key in sorted(evaluation.candidate, key=lambda key: (key != "", -evaluation.examples.get(key, 0))):
         for name, value in sorted(evaluation.candidate[key].items()):
             subject = key or "all examples"
             production = (evaluation.production or {}).get(key, {}).get(name)
-            bound, change = said.get((name, subject)), said.get((f"{name} against production", subject))
+            bound, change = said.get((name, subject)), said.get((name + AGAINST_PRODUCTION, subject))
             found.append(Metric(name, key, evaluation.examples.get(key), value, production, bound, change))
     return found

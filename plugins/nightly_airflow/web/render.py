@@ -205,7 +205,14 @@ def _remedies(details: NightDetails, found: list[Cause]) -> list[Remedy]:
 def _request(details: NightDetails) -> Request:
     record = details.record
     backfill = record.name.startswith("backfill__")  # of a night that was never planned this is all that is known
-    return Request(record.model, record.run_id, record.as_of, record.night.release if record.night else not backfill)
+    night = record.night
+    return Request(
+        record.model,
+        record.run_id,
+        record.as_of,
+        release=night.release if night else not backfill,
+        by_command=night is not None and night.trigger == "command",
+    )
 
 
 def _failed(details: NightDetails, log: str) -> dict[str, str] | None:

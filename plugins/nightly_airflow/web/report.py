@@ -1,16 +1,19 @@
-"""A night as one self-contained HTML file, for mail or archives, or the thresholds that it was judged by:
+"""Write a night as one self-contained HTML file, for mail or archives, or show the thresholds it was judged by:
 
-python -m nightly_airflow.web.report MODEL RUN --out FILE
-python -m nightly_airflow.web.report MODEL RUN --thresholds
+bin/report MODEL RUN --out FILE
+bin/report MODEL RUN --thresholds
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from nightly.cli.errors import Parser, command
 from nightly.io.atomic import write_atomically
+from nightly.io.hints import did_you_mean
 from nightly.io.paths import safe_name
 from nightly_airflow.web import render
 from nightly_airflow.web.records import NotFound, Records
@@ -19,44 +22,43 @@ from nightly_airflow.web.views import NightDetails
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    parser = argparse.ArgumentParser(prog="bin/report", description="A night's page as a file, or its thresholds.")
+    parser = Parser("bin/report", description=__doc__)
     parser.add_argument("model", help="a folder of include/models")
     parser.add_argument("run", help="the run's id, or the name of its folder")
-    wanted = parser.add_mutually_exclusive_group(required=True)
-    wanted.add_argument("--out", type=Path, help="the file to write")
-    wanted.add_argument(
+    output = parser.add_mutually_exclusive_group(required=True)
+    output.add_argument("--out", type=Path, help="the file to write")
+    output.add_argument(
         "--thresholds", action="store_true", help="print what the night was judged by, and what changed"
     )
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
-    try:
-        details = Records().night(given.model, safe_name(given.run))
-    except NotFound as error:
-        print(f"bin/report: {error}", file=sys.stderr)
-        return 1
-    if given.thresholds:
-        return _print_thresholds(details)
-    write_atomically(given.out, render.report(details).encode())
-    print(
-        f"{given.out}: the night of {details.record.title} of {given.model}, {details.record.outcome or 'no verdict'}"
-    )
+@command("bin/report")
+def main(args: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(args)
+    records = Records()
+    if options.model not in (models := records.models()):
+        raise NotFound(f"there is no model {options.model!r}{did_you_mean(options.model, models)}")
+    details = records.night(options.model, safe_name(options.run))
+    if options.thresholds:
+        _print_thresholds(details)
+        return 0
+    write_atomically(options.out, render.report(details).encode())
+    outcome = details.record.outcome or "no verdict"
+    print(f"{options.out}: the night of {details.record.title} of {options.model}, {outcome}")
     return 0
 
 
-def _print_thresholds(details: NightDetails) -> int:
+def _print_thresholds(details: NightDetails) -> None:
     used = details.thresholds
     if used is None:
-        print("\n".join(["bin/report: the night has not been judged", *details.record.problems]), file=sys.stderr)
-        return 1
+        problems = "".join(f"; {problem}" for problem in details.record.problems)
+        raise NotFound(f"the night of {details.record.title} has not been judged{problems}")
     schema = f"version {used.schema_version}" if used.schema_version else "the curated one"
     print(f"{used.fingerprint}: code {used.code_version}, schema {schema} ({used.schema_sha256[:12]})")
     for key, value in used.values.items():
         print(f"  {key} = {value}" + ("  (for this run only)" if key in used.replaced else ""))
     print(render.threshold_changes(details))
-    return 0
 
 
 if __name__ == "__main__":

@@ -93,6 +93,6 @@ def test_a_proposed_schema_is_approved_before_the_night_runs_again():
 def test_a_night_that_was_not_to_release_is_not_released_by_running_it_again():
     words = Request("taxi", "backfill__2016-03-01T09:00:00+00:00", AS_OF, release=False).again()
     assert '"release": "no"' in words
-    assert Request("taxi", "command__20160301T090000", AS_OF, release=True).again() == (
+    assert Request("taxi", "command__20160301T090000", AS_OF, release=True, by_command=True).again() == (
         "bin/night taxi --as-of 2016-03-01T09:00:00+00:00 --release"
     )

@@ -8,6 +8,7 @@ import pytest
 from nightly.cli import night as nights
 from nightly.cli.releases import main
 from nightly.io.paths import Places
+from nightly.models import load_config
 from nightly.nights.report import report
 from nightly.records.evaluation import Evaluation
 from nightly.records.night import GateResult, Night, Reason
@@ -75,10 +76,8 @@ def test_a_night_repairs_production_from_the_artifact_that_was_released(places, 
 def test_without_a_whole_copy_a_night_is_held_where_the_config_asks_for_it(places, monkeypatch):
     record = damage(places, "saved_model.pb")
     forget_copies(places, record, "saved_model.pb")
-    original = Night.config
-    monkeypatch.setattr(
-        Night, "config", lambda self: original(self).with_overrides({"model_gate.damaged_production": "hold"})
-    )
+    hold = load_config("taxi").with_overrides({"model_gate.damaged_production": "hold"})
+    monkeypatch.setattr("nightly.models.load_config", lambda name: hold)
     status, folder = night(places, "2014-02-03")
 
     verdict = Verdict.load(folder / "verdict.json")

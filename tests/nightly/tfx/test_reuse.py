@@ -15,7 +15,7 @@ from tfx.orchestration.portable.mlmd import execution_lib
 
 from nightly.cli import night as nights
 from nightly.io.paths import ROOT
-from nightly.models import config_of
+from nightly.models import config_of, load_config
 from nightly.records.config import Pipeline
 from nightly.records.night import Night, SnapshotRef, utc_now
 from nightly.records.reuse import REUSE, Made, Reuse
@@ -184,7 +184,7 @@ def test_changed_code_is_run_again_and_named(path, computed, first, places, proj
 def test_changed_config_is_computed_again_where_it_is_read(section, change, computed, first, places, monkeypatch):
     config = config_of(Night.load(first / "request.json"))
     changed = config.model_copy(update={section: getattr(config, section).model_copy(update=change)})
-    monkeypatch.setattr(Night, "config", lambda night: changed)
+    monkeypatch.setattr("nightly.models.load_config", lambda name: changed)
     assert differs(first, places).keys() == computed
 
 
@@ -223,9 +223,8 @@ def test_a_run_can_be_asked_to_compute_everything_anew_and_later_ones_reuse_that
 
 
 def test_reuse_can_be_switched_off(another, places, monkeypatch):
-    load = Night.config
-    off = {"pipeline": Pipeline(reuse=False)}
-    monkeypatch.setattr(Night, "config", lambda night: load(night).model_copy(update=off))
+    off = load_config("taxi").model_copy(update={"pipeline": Pipeline(reuse=False)})
+    monkeypatch.setattr("nightly.models.load_config", lambda name: off)
     assert run(another(), places, "examples") == {}
 
 

@@ -267,6 +267,7 @@ def test_an_edit_of_the_project_holds_from_the_next_step_on(places, log, tmp_pat
     for package in ("include", "client"):
         shutil.copytree(ROOT / package, project / package)
     (project / "tests").mkdir()
+    (project / "tests/__init__.py").touch()  # before the package of this name that the environment links to
     (project / "tests/marks.py").write_text(MARK)
     monkeypatch.setattr("nightly_airflow.hooks.ml.ROOT", project)
     hook = MLHook(places=replace(places, run=tmp_path / "run"))

@@ -103,7 +103,7 @@ def test_a_held_night_without_a_proposal_ends_at_once(dag, held):
 def test_no_night_waits_where_the_config_says_so(dag, held, monkeypatch):
     held()
     config = SimpleNamespace(schema_review=SimpleNamespace(hours=0))
-    monkeypatch.setattr(Night, "config", lambda night: config)
+    monkeypatch.setattr("nightly_airflow.operators.review.config_of", lambda night: config)
     assert "transform" in skipped_by_the_gate(dag)
 
 

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from nightly.records.verdict import Outcome
 from nightly_airflow.web.report import main
 from tests.support.written_nights import EVIL, FIRST, write_night
@@ -19,12 +21,27 @@ def test_the_report_holds_all_it_needs(places, tmp_path, capsys):
     assert "HELD_DATA" in capsys.readouterr().out
 
 
-def test_an_unknown_model_or_run_is_an_error_in_words(places, tmp_path, capsys):
-    out = tmp_path / "night.html"
-    assert main(["../x", "y", "--out", str(out)]) == 1
-    assert main(["taxi", "../../x", "--out", str(out)]) == 1
-    assert not out.exists()
-    assert "no night of that name" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("args", "part"),
+    [
+        (["taxy", "y", "--out", "night.html"], "there is no model 'taxy'; did you mean 'taxi'?"),
+        (["../x", "y", "--out", "night.html"], "there is no model '../x'"),
+        (["taxi", "../../x", "--out", "night.html"], "taxi has no night of that name"),
+        (["taxi", f"scheduled__{FIRST.isoformat()}", "--out", "file/night.html"], "file"),
+        (["taxi", "y"], "one of the arguments --out --thresholds is required; see bin/report --help"),
+    ],
+)
+def test_a_mistake_is_one_line(places, tmp_path, monkeypatch, capsys, args, part):
+    monkeypatch.chdir(tmp_path)
+    write_night(places, 0, Outcome.RELEASED)
+    (tmp_path / "file").touch()
+    try:
+        status = main(args)
+    except SystemExit as ended:
+        status = ended.code
+    error = capsys.readouterr().err
+    assert status == 2 and error.startswith("bin/report: error: ") and part in error and error.count("\n") == 1
+    assert not (tmp_path / "night.html").exists()
 
 
 def test_the_thresholds_of_a_night_are_printed_with_what_changed(places, capsys):
@@ -36,5 +53,5 @@ def test_the_thresholds_of_a_night_are_printed_with_what_changed(places, capsys)
     assert "  data_gate.min_rows = 600  (for this run only)\n" in text
     assert text.endswith("changed since the night of 2016-03-01: drift.payment_type 0.04 → 0.05\n")
     (places.nights / "taxi" / name / "thresholds.json").unlink()
-    assert main(["taxi", name, "--thresholds"]) == 1
+    assert main(["taxi", name, "--thresholds"]) == 2
     assert "has not been judged" in capsys.readouterr().err

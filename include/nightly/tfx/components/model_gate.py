@@ -11,7 +11,7 @@ from tfx.types import standard_artifacts
 from nightly.models import config_of
 from nightly.records.config import Bound, ModelConfig
 from nightly.records.evaluation import OVERALL, Evaluation
-from nightly.records.night import GateResult, Night, Reason, utc_now
+from nightly.records.night import AGAINST_PRODUCTION, GateResult, Night, Reason, utc_now
 from nightly.release.errors import ProductionChanged
 from nightly.tfx.components.blessing import bless
 
@@ -133,7 +133,7 @@ def _judge_slice(metric: str, bound: Bound, key: str, measured: Evaluation) -> I
     if worse != worse:
         return
     yield Reason(
-        check=f"{metric} against production",
+        check=metric + AGAINST_PRODUCTION,
         subject=subject,
         figure=round(figure - production, 5),
         threshold=-allowed if bound.max_drop is not None else allowed,
