@@ -14,6 +14,8 @@ from sqlalchemy.exc import OperationalError
 from local.backfill import take_turns
 from nightly.io.paths import ROOT
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 
 @pytest.fixture
 def database(tmp_path):

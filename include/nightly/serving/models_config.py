@@ -39,7 +39,7 @@ from nightly_client.protos import message
 FILE = "models.config"
 HEADER = "# Written by each release and rollback, which also tell the running server: change it with care.\n"
 EMPTY = HEADER + "model_config_list {\n}\n"
-PLATFORM, LOADED = "tensorflow", 2  # as in include/nightly/cli/configure.py
+PLATFORM, LOADED = "tensorflow", 2  # of ModelConfig: the platform, and that it is loaded
 STABLE, CANARY = "stable", "canary"
 
 Config = Any  # a ModelServerConfig of the client's own protos: no TensorFlow, in either environment

@@ -1,6 +1,6 @@
 """Run one node of a night's TFX pipeline, in this process, with ML Metadata as the record.
 
-A whole night without Airflow: include/nightly/cli/night.py.
+A whole night without Airflow: include/nightly/runtime/whole_night.py.
 """
 
 import contextlib

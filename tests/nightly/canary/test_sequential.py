@@ -5,6 +5,8 @@ import pytest
 
 from nightly.canary.sequential import MISMATCH_ALPHA, by_caller, interval, mean_and_variance, share_evidence
 
+pytestmark = pytest.mark.slow
+
 RUNS, NIGHTS, ALPHA, MARGIN = 2000, 40, 0.05, 0.02
 
 
