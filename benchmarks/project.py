@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from local.airflow import LocalAirflow
-from local.serving import ModelServer
+from local.serving import LocalModelServer
 from nightly.io.paths import Paths
 from nightly.records.verdict import Verdict
 
@@ -73,7 +73,7 @@ def project(folder: Path) -> Iterator[Project]:
     }
     paths = Paths.from_environment(environment)
     with (
-        ModelServer.of_releases(paths, var / "serving.log").running() as server,
+        LocalModelServer.of_releases(paths, var / "serving.log").running() as server,
         LocalAirflow(var / "airflow", environment | server.environment).running() as airflow,
     ):
         try:

@@ -26,7 +26,7 @@ from benchmarks import steps
 from benchmarks.common import Goal, Result, forked, interleaved, main, say, warm
 from benchmarks.training import TO_TRANSFORM
 from local.child import Child
-from local.serving import ModelServer
+from local.serving import LocalModelServer
 from nightly.io.paths import ROOT, python_path
 
 ROWS, TRAIN_STEPS = 20_000, 50
@@ -105,8 +105,8 @@ def _servers(model: Path, folder: Path) -> Iterator[dict[str, Callable]]:
     paths = steps.places_of(folder)
     flags = {"model_name": "complaints", "model_base_path": folder / "models/complaints"}
     batching = {"enable_batching": "true", "batching_parameters_file": ROOT / "server/nightly_server/batching.config"}
-    plain = ModelServer(paths, folder / "server.log", **flags)
-    batched = ModelServer(paths, folder / "batching.log", **flags, **batching)
+    plain = LocalModelServer(paths, folder / "server.log", **flags)
+    batched = LocalModelServer(paths, folder / "batching.log", **flags, **batching)
     with plain.running(), batched.running(), _flask(model, folder / "flask.log") as flask:
         yield {
             "Flask": lambda requests: _http(flask, "/predict", requests),

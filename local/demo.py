@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local.airflow import LocalAirflow
-from local.serving import ModelServer
+from local.serving import LocalModelServer
 from nightly.io.paths import Paths
 from nightly.io.polling import poll
 from nightly.records.golden import GOLDEN, Golden
@@ -75,7 +75,7 @@ def main() -> int:
     console.print(f"[bold]nightly-retrain[/]: {total} nights of taxi trips, in {home}")
     console.print("starting the model server and Airflow …")
     with (
-        ModelServer.of_releases(_demo_paths(home), home / "serving.log").running() as server,
+        LocalModelServer.of_releases(_demo_paths(home), home / "serving.log").running() as server,
         LocalAirflow(home / "airflow", environment | server.environment).running() as airflow,
     ):
         console.print(f"Airflow is up: {airflow.url} (admin / {airflow.password})")
@@ -165,7 +165,7 @@ def _versions(home: Path) -> list[int]:
     return sorted(int(path.name) for path in (_demo_paths(home).serving / "taxi").glob("[0-9]*"))
 
 
-def _predict(server: ModelServer, home: Path) -> dict[str, Any] | None:
+def _predict(server: LocalModelServer, home: Path) -> dict[str, Any] | None:
     """Return the last version's predictions from the model server over REST, beside the offline ones."""
     versions = _versions(home)
     if not versions:

@@ -20,7 +20,7 @@ class ModelServerDidNotStart(Exception):
     """The server did not start; the message quotes the end of its log."""
 
 
-class ModelServer:
+class LocalModelServer:
     """A process of `python -m nightly_server` with `flags`, by default on free ports."""
 
     def __init__(self, paths: Paths, log: Path, **flags: object) -> None:
@@ -32,7 +32,7 @@ class ModelServer:
         self._child: Child | None = None
 
     @classmethod
-    def of_releases(cls, paths: Paths, log: Path, **flags: object) -> ModelServer:
+    def of_releases(cls, paths: Paths, log: Path, **flags: object) -> LocalModelServer:
         """Return a server of all releases in the serving volume, with the project's settings."""
         models, batching, monitoring = server_files.write(paths, str(paths.serving))
         server = cls(
@@ -59,7 +59,7 @@ class ModelServer:
         return f"http://{self.rest}"
 
     @contextmanager
-    def running(self) -> Iterator[ModelServer]:
+    def running(self) -> Iterator[LocalModelServer]:
         self.start()
         try:
             yield self

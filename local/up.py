@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
-from local.serving import ModelServer, ModelServerDidNotStart
+from local.serving import LocalModelServer, ModelServerDidNotStart
 from nightly.cli.arguments import port
 from nightly.io.paths import Paths
 
@@ -26,7 +26,7 @@ def main() -> int:
     print("starting the model server and Airflow …", flush=True)
     try:
         with (
-            ModelServer.of_releases(paths, paths.var / "serving.log", **ports).running() as server,
+            LocalModelServer.of_releases(paths, paths.var / "serving.log", **ports).running() as server,
             LocalAirflow(paths.var / "airflow", server.environment, airflow_port).running() as airflow,
         ):
             print(f"\n  Airflow        {airflow.url}\n  log in         admin / {airflow.password}")
