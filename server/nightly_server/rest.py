@@ -105,9 +105,8 @@ class RestApi:
         self._max_body_bytes = max_body_bytes
         self._bodies = BodyReader(timeout, max_body_bytes)
         self._large = asyncio.Semaphore(limits.LARGE_REQUESTS)
-        self.on_request: Callable[[web.RequestHandler], None] = lambda protocol: (
-            None
-        )  # called with each request's connection
+        # Called with the connection of each request.
+        self.on_request: Callable[[web.RequestHandler], None] = lambda protocol: None
         self.application = web.Application()
         self.application.router.add_route("*", "/{path:.*}", self._answer)
 
