@@ -21,19 +21,19 @@ Owner: {config.owner}. The model's code and config: `include/models/{config.name
 
 TASK_DOCS = {
     "plan": """\
-Fixes what this run is asked to do (as-of time, window, train steps, thresholds) in the night's `request.json`.
+Writes the run's request (as-of time, window, train steps, thresholds) to the night's `request.json`.
 Hides a version whose release died before it was verified, and repairs damaged files in production.
 
 **If it fails**: the form's values or the model's config are not valid; the error names the key. Trigger again.""",
     "download": """\
 Downloads the rows of the window from the source, complete and checksummed, or not at all.
 
-**If it fails**: it has been tried four times. The source is down or refuses us: clear it when the source is back.""",
+**If it fails**: four tries failed. The source is down or refuses the request: clear the task when it is back.""",
     "snapshot": """\
-Makes an immutable, content-addressed snapshot; rows that cannot be read are kept aside with their reason.
-No rows at all: the rest is skipped and the verdict is NO_DATA.
+Makes an immutable, content-addressed snapshot; unreadable rows are kept separately with their reasons.
+Without any rows, all other tasks are skipped and the verdict is NO_DATA.
 
-**If it fails**: too many rows could not be read, or the time column is not what the config says.""",
+**If it fails**: too many rows could not be read, or the time column does not match the config.""",
     "examples": """\
 Turns the snapshot into training and evaluation examples, split by a hash of the row's id.
 
@@ -76,7 +76,7 @@ Applies the model's `preprocessing_fn` with TF Transform; the graph goes into th
     "trainer": """\
 Trains the model and exports it with the transform inside.
 
-**If it fails**: look for the loss in its log, then for memory.""",
+**If it fails**: check the loss in its log, then memory.""",
     "evaluator": """\
 Scores the new model and the one in production on the same examples, on the whole and per slice.
 

@@ -96,7 +96,7 @@ class Manager:
                     self._changed.notify_all()
 
     def status(self, spec: model_pb2.ModelSpec) -> get_model_status_pb2.GetModelStatusResponse:
-        """The states of one version, or of all, newest first. A label is ignored, as TensorFlow Serving does here."""
+        """Return the states of one version, or of all, newest first. Labels are ignored, as in TensorFlow Serving."""
         response = get_model_status_pb2.GetModelStatusResponse()
         with self._changed:
             versions = self._versions.get(spec.name, {})

@@ -38,7 +38,7 @@ class PlanOperator(NightOperator):
     def perform(self, context: Context) -> dict[str, Any]:
         if self._released():
             night = self.night()
-            self.log.info("this run has released already; its request of %s stands", night.planned_at)
+            self.log.info("this run has released already; its request of %s stays", night.planned_at)
         else:
             refuse_unknown_keys(context)
             check_night(self.paths, self.model)

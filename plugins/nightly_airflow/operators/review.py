@@ -50,7 +50,7 @@ class DataGateOperator(GateOperator):
             return False
         proposal, night = SchemaProposal.load(self.folder / PROPOSAL), self.night()
         self.log.info("a change of the schema is proposed:\n%s", proposal.diff)
-        by_command = f"`bin/schema approve {night.model} '{night.run_id}' --reason …` takes it for later nights"
+        by_command = f"`bin/schema approve {night.model} '{night.run_id}' --reason …` accepts it for later nights"
         if not proposal.lifts:
             self.log.warning("with it the night would still be held: %s. %s", "; ".join(proposal.left), by_command)
         elif night.trigger == "backfill":
@@ -126,7 +126,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         review = save_review(self.folder, SchemaReview(decision="unanswered", by="", reason=why, answered_at=utc_now()))
         self.log.warning("%s; the night stays held", review.sentence)
         self.skip(context["ti"], context["task"].get_direct_relatives(upstream=False))  # raises
-        raise AirflowFailException("nothing is downstream to be skipped")
+        raise AirflowFailException("there is no downstream task to skip")
 
     def waiting(self) -> Verdict:
         """Return the notification's verdict: the night waits for an answer."""

@@ -79,7 +79,7 @@ class Records:
         folder = next((folder for folder in folders if folder.name == name), None)
         if folder is None:
             latest = ", ".join(record.name for record in self.nights(model)[:3]) or "none yet"
-            raise NotFound(f"{model} has no night of that name: its run has not begun, or never was. Latest: {latest}.")
+            raise NotFound(f"{model} has no night of that name: no such run has begun. Latest: {latest}.")
         record = self._night(model, folder)
         errors = [_read(StepError, path, record.problems) for path in sorted(folder.glob("*.error.json"))]
         release = _read(ReleaseRecord, folder / "release.json", record.problems)
