@@ -1,4 +1,4 @@
-"""Whether a snapshot on disk still is what its manifest says."""
+"""Verify that a snapshot on disk still matches its manifest."""
 
 from pathlib import Path
 
@@ -9,39 +9,41 @@ from nightly.snapshots.errors import DamagedSnapshotError
 
 MANIFEST = "manifest.json"
 REMEDY = (
-    "Clear `snapshot` with what is downstream (`download`, where the night's bodies are gone), or run the night again: "
-    "it is made anew."
+    "Clear `snapshot` and its downstream tasks (from `download`, if the night's bodies are gone), or run the night "
+    "again: this makes the snapshot again."
 )
 
 
 def read_manifest(folder: Path) -> SnapshotManifest:
-    """Return the manifest in `folder`. Raises DamagedSnapshotError where there is none, or one of something else."""
+    """Return the manifest in `folder`. Raises DamagedSnapshotError if it is missing or of another snapshot."""
     try:
         manifest = SnapshotManifest.load(folder / MANIFEST)
     except (OSError, ContractError) as error:
-        gone = isinstance(error, FileNotFoundError)
-        what = f"its {MANIFEST} is missing" if folder.is_dir() and gone else "it is gone" if gone else str(error)
-        raise _damaged(folder, [what]) from error
+        missing = isinstance(error, FileNotFoundError)
+        problem = str(error)
+        if missing:
+            problem = f"its {MANIFEST} is missing" if folder.is_dir() else "it is gone"
+        raise _damaged(folder, [problem]) from error
     if manifest.snapshot_id != folder.name:
         raise _damaged(folder, [f"its {MANIFEST} is of {manifest.snapshot_id}"])
     return manifest
 
 
 def verified(folder: Path, *, content: bool = True) -> SnapshotManifest:
-    """Return the manifest of the snapshot in `folder` when each file is as it says.
+    """Return the manifest of the snapshot in `folder` after comparing each file with it.
 
-    :param content: compare hashes; otherwise the files' names and sizes only
-    :raises DamagedSnapshotError: with every difference
+    :param content: compare hashes; otherwise only the files' names and sizes
+    :raises DamagedSnapshotError: lists every difference
     """
     manifest = read_manifest(folder)
     expected = {file.name: file for file in manifest.files}
     present = {path.name for path in folder.iterdir() if path.name != MANIFEST}
-    wrong = [f"{name} is missing" for name in expected.keys() - present]
-    wrong += [f"{name} does not belong to it" for name in present - expected.keys()]
+    problems = [f"{name} is missing" for name in expected.keys() - present]
+    problems += [f"{name} does not belong to it" for name in present - expected.keys()]
     differences = {name: _difference(folder / name, expected[name], content) for name in expected.keys() & present}
-    wrong += [f"{name} {difference}" for name, difference in differences.items() if difference]
-    if wrong:
-        raise _damaged(folder, sorted(wrong))
+    problems += [f"{name} {difference}" for name, difference in differences.items() if difference]
+    if problems:
+        raise _damaged(folder, sorted(problems))
     return manifest
 
 
@@ -55,5 +57,5 @@ def _difference(path: Path, expected: SnapshotFile, content: bool) -> str:
         return f"cannot be read ({error.strerror})"
 
 
-def _damaged(folder: Path, wrong: list[str]) -> DamagedSnapshotError:
-    return DamagedSnapshotError(f"the snapshot {folder} is damaged: {'; '.join(wrong)}. {REMEDY}")
+def _damaged(folder: Path, problems: list[str]) -> DamagedSnapshotError:
+    return DamagedSnapshotError(f"the snapshot {folder} is damaged: {'; '.join(problems)}. {REMEDY}")
