@@ -73,6 +73,7 @@ class CuratedSchema:
             root = _parse(self.text)
         except pbtxt.TextFormatError as error:
             raise ContractError(f"{self.path} is not a schema in text format: {error}") from None
+        fields: list[tuple[pbtxt.Field, tuple[str, ...], str]]
         fields = [(field, SCHEMA_FIELDS, "a schema") for field in root.fields]
         fields += [(field, FEATURE_FIELDS, "a feature") for feature in root.all("feature") for field in feature.fields]
         for field, known, owner in fields:
