@@ -1,4 +1,4 @@
-"""Encode a snapshot's rows as tf.Example, split by a hash of their id. Beam's workers import this, so it needs no TFX."""
+"""Encode a snapshot's rows as tf.Example, split by a hash of their id. Imports no TFX: Beam's workers import this."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -17,7 +17,7 @@ class Reuse(Contract):
 
 
 class Made(Contract):
-    """Stored with each execution in ML Metadata: fingerprints of its inputs and outputs."""
+    """Kept with each execution in ML Metadata: what went into its outputs, and what they are."""
 
     run_id: str  # the run that did the work
     as_of: AwareDatetime
