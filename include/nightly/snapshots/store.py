@@ -32,7 +32,7 @@ from nightly.io.space import check_space, full_disk_explained
 from nightly.records.night import utc_now
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
-from nightly.snapshots.whole import MANIFEST, read_manifest, verified
+from nightly.snapshots.verification import MANIFEST, read_manifest, verify_snapshot
 
 log = logging.getLogger("nightly")
 
@@ -72,7 +72,7 @@ class SnapshotStore:
         intact, damaged = [], []
         for name in self.ids():
             try:
-                intact.append(verified(self.path(name), content=content))
+                intact.append(verify_snapshot(self.path(name), content=content))
             except DamagedSnapshotError as error:
                 damaged.append(error)
         return sorted(intact, key=lambda manifest: manifest.created_at), damaged
@@ -86,7 +86,7 @@ class SnapshotStore:
 
         Raises DamagedSnapshotError or SnapshotNotFoundError.
         """
-        return verified(self.path(self._resolve(snapshot_id)))
+        return verify_snapshot(self.path(self._resolve(snapshot_id)))
 
     def _resolve(self, snapshot_id: str) -> str:
         """Return the only id that equals or begins with `snapshot_id`."""
@@ -125,7 +125,7 @@ class SnapshotStore:
         """
         folder = self.path(snapshot_id)
         try:
-            manifest = verified(folder)
+            manifest = verify_snapshot(folder)
             os.utime(folder)
         except FileNotFoundError:  # another run's retention removed it meanwhile
             return None

@@ -21,7 +21,7 @@ from nightly.examples.tfexample import serialized
 from nightly.examples.tfrecord import framed
 from nightly.io.prefetch import prefetch
 from nightly.io.space import check_space
-from nightly.snapshots.whole import verified
+from nightly.snapshots.verification import verify_snapshot
 
 log = logging.getLogger("nightly")
 
@@ -59,7 +59,7 @@ def SnapshotExampleGen(
     for output in outputs.values():
         output.parent.mkdir(parents=True, exist_ok=True)
     encoding = Encoding(columns.split("\n"), id_columns.split("\n"), label, eval_percent)
-    verified(Path(snapshot))
+    verify_snapshot(Path(snapshot))
     groups = row_groups(Path(snapshot))
     if beam_args:
         counts = _on_beam(groups, encoding, outputs, json.loads(beam_args))

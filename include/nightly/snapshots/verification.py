@@ -29,7 +29,7 @@ def read_manifest(folder: Path) -> SnapshotManifest:
     return manifest
 
 
-def verified(folder: Path, *, content: bool = True) -> SnapshotManifest:
+def verify_snapshot(folder: Path, *, content: bool = True) -> SnapshotManifest:
     """Return the manifest of the snapshot in `folder` after comparing each file with it.
 
     :param content: compare hashes; otherwise only the files' names and sizes
