@@ -30,10 +30,10 @@ def wider(first: Kind, second: Kind) -> Kind:
     return max(first, second, key=KINDS.index)
 
 
-def merge(files: Iterable[dict[str, Kind]]) -> dict[str, Kind]:
+def merge(per_file: Iterable[dict[str, Kind]]) -> dict[str, Kind]:
     """Return the columns of several files, each with its widest kind."""
     merged: dict[str, Kind] = {}
-    for columns in files:
+    for columns in per_file:
         for name, kind in columns.items():
             merged[name] = wider(merged.get(name, "null"), kind)
     return merged

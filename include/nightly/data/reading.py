@@ -79,7 +79,7 @@ class DataSet:
         """Return the columns of one file; {} for TFRecord, whose examples have types of their own."""
         return {"csv": self._infer_csv, "parquet": _infer_parquet, "tfrecord": lambda _: {}}[self.kind](file)
 
-    def resolve(self, files: Iterable[Columns]) -> Columns:
+    def resolve(self, per_file: Iterable[Columns]) -> Columns:
         """Merge the files' columns, and give each the schema's type if that holds all its values."""
 
         def resolved(column: str, kind: kinds.Kind) -> kinds.Kind:
@@ -88,7 +88,7 @@ class DataSet:
                 return schema_kind
             return "float" if kind == "whole" else kind
 
-        return {column: resolved(column, kind) for column, kind in kinds.merge(files).items()}
+        return {column: resolved(column, kind) for column, kind in kinds.merge(per_file).items()}
 
     def read(self, file: str, columns: Columns, bad: BadRows) -> Iterator[pa.RecordBatch]:
         """Yield the rows of one file; add malformed rows to `bad`. Raises DataError."""

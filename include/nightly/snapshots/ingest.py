@@ -49,8 +49,8 @@ def ingest(
 
     - Rows: those with window_start <= time < as_of - late_days, where a date is its midnight in UTC. If there are none,
       the result has rows=0 and no snapshot.
-    - Types: those of `schema`, by default the model's curated schema. A column that is not in it stays a string. A
-      column whose values all have another type keeps that type, and the data gate judges it.
+    - Types: those of `schema`, by default the model's curated schema. A column that is not in it stays a string. If a
+      column as a whole has another type (see _retyped), it keeps that type, and the data gate judges it.
     - Bad rows: in `folder`/rejected.parquet, also after an error.
 
     Raises SnapshotError.
@@ -337,7 +337,7 @@ def _check_share(config: ModelConfig, rejects: Rejects, rows: int, columns: dict
 
 
 def _retyped(rejects: Rejects, rows: int, columns: dict[str, str]) -> dict[str, str]:
-    """Return column -> actual type, for rejected columns that have another type throughout.
+    """Return column -> actual type, for columns that as a whole have another type.
 
     An integer column whose rejected values are all fractions is a float. A numeric column that most rows fill with
     something else is a string. With fewer such values, the rows are at fault, not the column.
