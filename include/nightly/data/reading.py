@@ -255,10 +255,10 @@ def _read_tfrecord(file: str, _: Columns, __: BadRows) -> Iterator[pa.RecordBatc
             except Exception as error:  # pybind11 raises RuntimeError or ValueError
                 records_read = f"{file}, records {number + 1} to {number + len(serialized)}"
                 raise DataError(
-                    f"{records_read}: one is no tf.Example, or two disagree on a feature: {error}"
+                    f"{records_read}: one is not a tf.Example, or two disagree on a feature: {error}"
                 ) from error
             number += len(serialized)
     except tf.errors.OpError as error:
         raise DataError(
-            f"{file} is no TFRecord, or is damaged or cut off after record {number} or later: {error.message}"
+            f"{file} is not TFRecord, or is damaged or cut off after record {number} or later: {error.message}"
         ) from error

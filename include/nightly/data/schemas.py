@@ -103,7 +103,7 @@ def read_schema(path: str | Path) -> schema_pb2.Schema:
         hint = f"`bin/data schema infer DATA --out {file}` writes a first one; add --model NAME for a model's"
         raise DataError(f"there is no schema at {file}; {hint}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no schema in text format: {error}") from error
+        raise DataError(f"{file} is not a schema in text format: {error}") from error
     except (curated.SchemaError, OSError) as error:
         raise DataError(str(error)) from error
 

@@ -102,7 +102,7 @@ def misnamed(config: "ModelConfig", schema: CuratedSchema) -> list[str]:
             if column not in features and column not in data.ignore:
                 hint = did_you_mean(column, [*features, *data.ignore])
                 problems.append(
-                    f"{key}: {column!r} is no feature of {where}, and not in data.ignore: name it in one{hint}"
+                    f"{key}: {column!r} is not a feature of {where}, and not in data.ignore: add it to either{hint}"
                 )
     inputs = [name for name in features if name not in (data.label.column, *data.ignore)]
     for column in config.model_gate.slices:
@@ -123,7 +123,7 @@ def _impossible_labels(data: "Data", schema: CuratedSchema) -> list[str]:
         if values and value not in values:
             problems.append(f"{column} has no value {value!r} in {schema.path.name}{did_you_mean(value, values)}")
         elif label_type in ("INT", "FLOAT") and not _is_number(value, label_type):
-            problems.append(f"{value!r} is no {label_type}, which {column} is in {schema.path.name}")
+            problems.append(f"{value!r} is not of type {label_type}, which {column} has in {schema.path.name}")
     return [f"data.label.positive: {line}" for line in problems]
 
 

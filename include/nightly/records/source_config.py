@@ -63,7 +63,7 @@ class Schedule(Section):
 
     @field_validator("cron")
     @classmethod
-    def _cron_comes_up(cls, cron: str) -> str:
+    def _cron_matches_a_date(cls, cron: str) -> str:
         try:
             from croniter import CroniterError, croniter  # comes with Airflow; without Airflow nothing is scheduled
         except ImportError:
@@ -71,7 +71,9 @@ class Schedule(Section):
         try:
             croniter(cron).get_next()
         except CroniterError as error:
-            raise ValueError(f"{cron!r} is no cron expression that comes up: {error}; e.g. 0 3 * * *") from None
+            raise ValueError(
+                f"{cron!r} is not a cron expression that matches a date: {error}; e.g. 0 3 * * *"
+            ) from None
         return cron
 
     @field_validator("timezone")
@@ -135,18 +137,18 @@ class Data(Section):
 
     @field_validator("time_format")
     @classmethod
-    def _format_tells_the_day(cls, text: str) -> str:
+    def _format_includes_the_day(cls, text: str) -> str:
         moment = dt.datetime(2016, 2, 29, 13, 14, 15, tzinfo=dt.UTC)
         if text in EPOCHS:
             return text
         if "%" not in text:
-            raise ValueError(f"{text!r} is no format of strptime{did_you_mean(text, [*EPOCHS, '%Y-%m-%d'])}")
+            raise ValueError(f"{text!r} is not a strptime format{did_you_mean(text, [*EPOCHS, '%Y-%m-%d'])}")
         try:
             day = dt.datetime.strptime(moment.strftime(text), text).date()
         except ValueError as error:
-            raise ValueError(f"{text!r} is no format that strptime can read: {error}; e.g. %Y-%m-%d") from None
+            raise ValueError(f"{text!r} is not a format that strptime can read: {error}; e.g. %Y-%m-%d") from None
         if day != moment.date():
-            raise ValueError(f"{text!r} does not tell year, month and day; e.g. %Y-%m-%d")
+            raise ValueError(f"{text!r} does not include year, month and day; e.g. %Y-%m-%d")
         return text
 
     @model_validator(mode="after")
@@ -175,5 +177,5 @@ class Data(Section):
 def without_repeats(names: list[str]) -> list[str]:
     """Return `names`, or raise ValueError if one of them repeats."""
     if repeated := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{min(repeated)!r} stands in it more than once: name it once")
+        raise ValueError(f"{min(repeated)!r} is listed more than once: list it once")
     return names
