@@ -24,7 +24,7 @@ from nightly.io.paths import Paths
 from nightly.records.config import ModelConfig
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.store import SnapshotStore
-from nightly.snapshots.whole import verified
+from nightly.snapshots.verification import verify_snapshot
 
 log = logging.getLogger("nightly")
 
@@ -74,7 +74,7 @@ def _of_snapshots(paths: Paths, config: ModelConfig, since: dt.datetime) -> Iter
         if manifest.created_at < since or not ids or not {*ids, label} <= manifest.columns.keys():
             continue
         try:
-            verified(store.path(manifest.snapshot_id))
+            verify_snapshot(store.path(manifest.snapshot_id))
         except DamagedSnapshotError as error:
             log.warning("its labels are left out: %s", error)
             continue

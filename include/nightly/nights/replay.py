@@ -9,7 +9,7 @@ from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.nights.history import NightFindings
 from nightly.records.config import ControlName, ModelConfig
-from nightly.records.night import Reason, beyond
+from nightly.records.night import Reason, breaks_threshold
 from nightly.schemas.curated import comparators, override_thresholds, read_schema
 from nightly.schemas.store import SchemaStore
 
@@ -55,7 +55,7 @@ class Thresholds:
         if threshold is None:
             return reason.held and reason.control not in CONTROLS
         judged = reason.sample is None or reason.sample >= self._enough(reason)
-        return judged and beyond(reason.check, reason.figure, float(f"{threshold:.6g}"))
+        return judged and breaks_threshold(reason.check, reason.figure, float(f"{threshold:.6g}"))
 
     def _enough(self, reason: Reason) -> int:
         return self.config.data_gate.min_rows_for_distance if reason.enough is not None else 0

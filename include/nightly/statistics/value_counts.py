@@ -20,7 +20,7 @@ from tensorflow_data_validation.utils import stats_util, top_k_uniques_stats_uti
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx_bsl.arrow import array_util
 
-from nightly.io.prefetch import ahead
+from nightly.io.prefetch import prefetch
 
 HELD = 200_000  # values of a feature in memory, before they go to files
 HELD_BYTES = 32 << 20  # of them together, and of a file that is summed in memory
@@ -136,7 +136,7 @@ class ExactValueCounts(stats_generator.CombinerStatsGenerator):
         top, buckets = self._options.num_top_values, self._options.num_rank_histogram_buckets
         # The longest work first: left to the end, it would have one thread to itself.
         features = sorted(accumulator, key=lambda path: accumulator[path].bytes, reverse=True)
-        counted = ahead(lambda path: accumulator[path].most_frequent(max(top, buckets)), features)
+        counted = prefetch(lambda path: accumulator[path].most_frequent(max(top, buckets)), features)
         for path, (unique, frequent) in zip(features, counted, strict=True):
             if not unique:
                 continue
