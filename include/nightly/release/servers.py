@@ -29,14 +29,14 @@ class ServerConfiguration(Protocol):
         """Like `serve`, but only in the configuration file, which the server reads at its next start."""
 
 
-class ModelServer(ServerConfiguration, Protocol):
+class VerifyingServer(ServerConfiguration, Protocol):
     """A configuration file whose server's address is known, so that the server can verify a version."""
 
     def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
         """Verify a version. Raises ReleaseNotVerified if it is refused, other errors if the server cannot answer."""
 
 
-def has_address(server: ServerConfiguration | None) -> TypeGuard[ModelServer]:
+def has_address(server: ServerConfiguration | None) -> TypeGuard[VerifyingServer]:
     return server is not None and bool(server.address)
 
 
