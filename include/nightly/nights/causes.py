@@ -28,7 +28,6 @@ SCHEMA = {  # TFDV's short description -> what happened, and what to do
         "Approve the proposed change of the schema if it is wanted; name it in data.ignore of config.toml if not.",
     ),
 }
-
 ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|wanted)(?=;|$)")
 RENAMED = "Ask the source's owner whether the value has a new name; mend the source, or teach it to schema and model."
 ALIKE = 0.2  # a value may have been renamed if it falls by as much as another appears, within this relative tolerance
