@@ -188,7 +188,7 @@ class Client:
             return Prediction(values, version if version is not None else spec.version, spec.label)
         # A REST response does not name its version, so the label's version is looked up and then called by number.
         for last in (False, True):
-            addressed = Spec(spec.model, self._version_of(spec, anew=last))
+            addressed = Spec(spec.model, self._version_of(spec, refresh=last))
             try:
                 values, _ = self._retrying(lambda seconds: call(addressed, seconds), timeout)  # noqa: B023
                 return Prediction(values, addressed.version, spec.label)
@@ -197,11 +197,11 @@ class Client:
                     raise
         raise AssertionError("unreachable")
 
-    def _version_of(self, spec: Spec, *, anew: bool) -> int:
+    def _version_of(self, spec: Spec, *, refresh: bool) -> int:
         now = time.monotonic()
         with self._lock:
             version, until = self._versions.get(spec, (0, 0.0))
-        if anew or now >= until:
+        if refresh or now >= until:
             version = self.metadata(spec.model, label=spec.label).version
             with self._lock:
                 self._versions[spec] = (version, now + VERSION_SECONDS)

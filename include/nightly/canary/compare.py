@@ -11,7 +11,7 @@ from nightly.canary.labels import brier, later_labels
 from nightly.canary.predictions import logged
 from nightly.io.paths import Paths
 from nightly.records.canary import Decision, Look, Side
-from nightly.records.config import Canary, ModelConfig
+from nightly.records.config import CanaryConfig, ModelConfig
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.release import ReleaseRecord
 
@@ -21,7 +21,7 @@ def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datet
 
     Changes nothing. Raises DamagedLogError and FeedbackError.
     """
-    settings = config.release.canary or Canary()  # the section may have been removed while the canary is running
+    settings = config.release.canary or CanaryConfig()  # the section may have been removed while the canary is running
     output = Golden.load(Path(record.path) / GOLDEN).output
     since = record.canary_since
     rows, left_out = logged(paths.predictions / config.name, since, record.previous_version, record.version, output)
@@ -80,7 +80,7 @@ def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datet
 
 
 def decided(
-    settings: Canary,
+    settings: CanaryConfig,
     stable: Side,
     canary: Side,
     difference: float | None,

@@ -9,7 +9,7 @@ carry hardly more information than one. So each side's mean has the variance of 
 2015). The difference is tested by Robbins' mixture of sequential probability ratio tests over a normal N(0, scale^2)
 (Johari, Koomen, Pekelis and Walsh 2022). For means of any distribution this is the asymptotic confidence sequence of
 Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (Annals of Statistics 2024). Asymptotic means that it needs some callers
-before the first look. tests/nightly/canary/test_sequential.py measures how often it is wrong.
+before the first look. tests/nightly/canary/test_sequential.py measures its rate of errors.
 """
 
 import numpy as np

@@ -79,15 +79,16 @@ def build_parser(description: str) -> argparse.ArgumentParser:
 
 
 def beam_args(options: argparse.Namespace, args: list[str]) -> list[str]:
-    """The runner and the options behind the --, for Beam. Raises ContractError where there is no runner for them."""
+    """Return Beam's arguments: the runner, then the options after the --. Raises ContractError without a runner."""
     runner, dry_run = getattr(options, "runner", None), getattr(options, "dry_run", False)
     if (args or dry_run) and not runner:
-        what = "options after -- are" if args else "--dry-run is"
-        raise ContractError(f"{what} for a Beam runner: give --runner, one of {', '.join(RUNNERS)}")
+        unused = "options after -- are" if args else "--dry-run is"
+        raise ContractError(f"{unused} for a Beam runner: give --runner, one of {', '.join(RUNNERS)}")
     return [f"--runner={runner}", *args] if runner else []
 
 
 def before_and_after(mark: str, args: list[str]) -> tuple[list[str], list[str]]:
+    """Split the arguments at `mark`, which is in neither part."""
     return (args[: args.index(mark)], args[args.index(mark) + 1 :]) if mark in args else (args, [])
 
 

@@ -184,8 +184,8 @@ class _Records:
             return None
         if self.not_released and self.not_released.withdrawn:
             return Outcome.HELD_MODEL, f"{self.not_released.reason}: it is not released again; {stays}"
-        asked = self.night is None or self.night.release
-        why = self.not_released.reason if self.not_released else "" if asked else "this run was not asked to"
+        requested = self.night is None or self.night.release
+        why = self.not_released.reason if self.not_released else "" if requested else "this run was not asked to"
         return (Outcome.ACCEPTED, f"data and model deserve a release, and {why}; {stays}") if why else None
 
 

@@ -196,7 +196,7 @@ class Vertex(Section):
     """How long to wait until Vertex AI has the version, in seconds."""
 
 
-class Canary(Section):
+class CanaryConfig(Section):
     """Sends a release to a share of the callers first, and compares it with the version in production.
 
     The comparison is by the mean Brier score, (probability - label)², from 0 to 1.
@@ -235,7 +235,7 @@ class Release(Section):
     """`gs://BUCKET/PREFIX`: every release is copied there, below the model's name."""
     vertex: Vertex | None = None
     """Registration in Vertex AI, which reads the model from `gcs`."""
-    canary: Canary | None = None
+    canary: CanaryConfig | None = None
     """A canary. Without it a release goes to all callers at once."""
 
     @model_validator(mode="after")
