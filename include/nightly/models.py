@@ -57,7 +57,7 @@ def read_schema_text(config: ModelConfig) -> CuratedSchema:
     path = config.folder / "schema.pbtxt"
     if not path.exists():
         raise ContractError(
-            f"{path} is missing, and a night judges its data by it: infer one from data with "
+            f"{path} is missing, and a night checks its data against it: infer one from data with "
             f"`bin/data schema infer DATA --model {config.name} --out {path}`, and read it through"
         )
     return CuratedSchema(path, path.read_text())

@@ -149,7 +149,7 @@ def _canary(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> i
 def _serve(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
     server = find_server(paths, options.model, load_config(options.model).release)
     store.serve(server=server)
-    confirmation = f"the server at {server.address} has it" if server.address else "no model server was told"
+    confirmation = f"the server at {server.address} has it" if server.address else "no model server is known"
     print(f"models.config has {options.model} at {store.disk.production() or 'nothing'}; {confirmation}")
     return confirmed(paths)
 
@@ -182,7 +182,7 @@ def _own(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
 
     bucket = GcsReleases(config.release.gcs, options.model, store)
     owner = bucket.own(by=getpass.getuser(), reason=options.reason)
-    print(f"{bucket.address} is the place of {owner.machine.host} ({owner.machine.folder}) from now on")
+    print(f"{bucket.address} belongs to {owner.machine.host} ({owner.machine.folder}) from now on")
     return 0
 
 

@@ -232,7 +232,7 @@ class ReleaseStore:
                 released = ", ".join(map(str, self.disk.released())) or "none"
                 raise ReleaseError(
                     f"{self.model} {to} is {record.state} ({record.why or 'not in production'}): "
-                    f"it cannot be gone back to. Those that can: {released}"
+                    f"production cannot go back to it. It can go back to: {released}"
                 )
             self.disk.verify(to)
             not_reached = update_server(self.disk, to, server)
@@ -300,7 +300,7 @@ class ReleaseStore:
         if record.state not in LIVE:
             raise WithdrawnError(
                 f"run {record.run_id} released this very model as {self.model} {record.version}, which was then "
-                f"{record.state} ({record.why}); it is not released again, but a night of other data or code is."
+                f"{record.state} ({record.why}); it is not released again. A night with other data or code can release."
             )
         if record.state == "verifying":
             LOG.warning("verifying %s again: the release that began to do so died", record.path)

@@ -87,8 +87,7 @@ class Transitions:
         if odd:
             raise ReleaseError(
                 f"{self.disk.folder} holds {', '.join(map(repr, odd))}: TensorFlow Serving reads that as a version "
-                "number, and it is not Unix seconds (10 digits), so that it cannot be ordered with releases. Move it "
-                "away."
+                "number, but releases are numbered in Unix seconds (10 digits). Move it away."
             )
         version = max([int(now), *(int(name) + 1 for name in names), *(r.version + 1 for r in self.disk.records())])
         if version not in UNIX_SECONDS:
@@ -162,7 +161,9 @@ class Transitions:
             for name in self.disk.damage(record, folder).keys() - record.files.keys():
                 (folder / name).unlink()
         except OSError as error:
-            raise ReleaseError(f"{folder} could not be repaired (no file in it is half): {error}") from error
+            raise ReleaseError(
+                f"{folder} could not be repaired (each file is as it was, or repaired): {error}"
+            ) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         LOG.warning("repaired %s %s: %s", record.model, record.version, ", ".join(sorted(copies)) or "nothing lost")

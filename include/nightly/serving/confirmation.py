@@ -14,8 +14,8 @@ def confirmed(paths: Paths) -> int:
     if find_address(paths):
         return 0
     print(
-        f"no model server is known here: {paths.serving / FILE} is written, and a server that runs already has not "
-        "been told. Name it by NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC, and run bin/releases serve MODEL.",
+        f"no model server is known here: {paths.serving / FILE} is written, but a running server has not reloaded it. "
+        "Set NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC, and run bin/releases serve MODEL.",
         file=sys.stderr,
     )
     return NOT_CONFIRMED

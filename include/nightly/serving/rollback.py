@@ -108,7 +108,7 @@ def _resolved(rollback: Rollback, store: ReleaseStore) -> Rollback:
     versions = store.disk.released()
     if not versions:
         raise ReleaseError(
-            f"{rollback.model} has no version in production in {store.disk.folder}: there is no way back"
+            f"{rollback.model} has no version in production in {store.disk.folder}: there is nothing to roll back"
         )
     if rollback.version is None:
         if len(versions) < 2:
@@ -121,7 +121,7 @@ def _resolved(rollback: Rollback, store: ReleaseStore) -> Rollback:
         record = store.disk.record(rollback.version)  # raises for an unknown version
         existing = ", ".join(map(str, versions))
         raise ReleaseError(
-            f"{rollback.model} {rollback.version} is {record.state}: it cannot be gone back to, but {existing} can"
+            f"{rollback.model} {rollback.version} is {record.state}: production cannot go back to it, only to {existing}"
         )
     newer = [r.version for r in store.disk.records() if r.version > rollback.version and r.state in LIVE]
     return rollback.model_copy(update={"from_version": versions[-1], "withdrawn": newer})

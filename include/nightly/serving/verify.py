@@ -71,7 +71,7 @@ def verify_release(
         if not differences[client.address] <= tolerance:  # NaN too
             raise ReleaseNotVerified(
                 f"golden predictions of {model} {version} over {client.address} differ by "
-                f"{differences[client.address]:.3g} from those made offline; {tolerance:.3g} is allowed"
+                f"{differences[client.address]:.3g} from the offline predictions; {tolerance:.3g} is allowed"
             )
     p99, previous_p99 = compare_latency(grpc, model, version, previous, golden, latency_factor)
     verification = Verification(
@@ -116,7 +116,7 @@ def wait_until_available(client: Client, model: str, version: int, timeout: floa
             if error.code in NOT_REACHED and time.monotonic() > give_up:
                 raise ServerNotReached(f"the model server does not answer at {client.address}: {error}") from None
             if error.code not in (*NOT_REACHED, "NOT_FOUND"):  # the status call itself failed: no fault of the version
-                raise ServerNotReached(f"{client.address} does not say how {model} {version} is: {error}") from None
+                raise ServerNotReached(f"{client.address} gave no status of {model} {version}: {error}") from None
             reached = error.code == "NOT_FOUND"
         else:
             reached = True
@@ -168,7 +168,9 @@ def _number(answer, output: str) -> float:
     while isinstance(value, list) and len(value) == 1:
         (value,) = value
     if not isinstance(value, (int, float)):
-        raise ReleaseNotVerified(f"the golden output {output!r} has not one number a row; the server says {answer!r}")
+        raise ReleaseNotVerified(
+            f"the golden output {output!r} must have one number a row, but the server answered {answer!r}"
+        )
     return value
 
 

@@ -171,14 +171,14 @@ class GcsReleases:
         unknown = [release for release in index.releases if known.get(release.version) != release.files]
         if index.owners and index.owners[-1].machine.id != self._machine.id:
             owner = index.owners[-1]
-            whose = f"of {owner.machine.host} ({owner.machine.folder}) since {owner.since:%Y-%m-%d %H:%M} UTC"
+            releaser = f"{owner.machine.host} ({owner.machine.folder}) since {owner.since:%Y-%m-%d %H:%M} UTC"
         elif not index.owners and unknown:
-            whose = f"of another machine: it has {unknown[-1].version}, of run {unknown[-1].run_id}, unknown here"
+            releaser = f"another machine: it has {unknown[-1].version}, of run {unknown[-1].run_id}, unknown here"
         else:
             return ""
         return (
-            f"{self.address} is the place {whose}, and two machines must not release to one place. Give each a prefix "
-            f'of its own (release.gcs); or make this one the owner: bin/releases own {self.model} --reason "…"'
+            f"{self.address} belongs to {releaser}, and two machines must not release to one prefix. Give each its own "
+            f'(release.gcs), or make this machine the owner: bin/releases own {self.model} --reason "…"'
         )
 
     def _owned(self, index: Releases, releases: list[ReleaseRecord]) -> Releases:
@@ -248,7 +248,7 @@ class GcsReleases:
             raise
         except (GoogleAPIError, GoogleAuthError, requests.RequestException, DataCorruption, OSError) as error:
             raise NotPublished(
-                f"{self.address}: {error}. What is in the serving volume stands; a retry takes up where this stopped."
+                f"{self.address}: {error}. The release in the serving volume stands; a retry continues from here."
             ) from error
 
 

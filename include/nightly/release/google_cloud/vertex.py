@@ -152,5 +152,5 @@ class VertexModel:
             yield
         except (GoogleAPIError, GoogleAuthError, OSError, TimeoutError) as error:
             raise NotPublished(
-                f"{self.address}: {error}. What is in the serving volume stands; a retry takes up where this stopped."
+                f"{self.address}: {error}. The release in the serving volume stands; a retry continues from here."
             ) from error
