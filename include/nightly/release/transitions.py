@@ -161,9 +161,7 @@ class Transitions:
             for name in self.disk.damage(record, folder).keys() - record.files.keys():
                 (folder / name).unlink()
         except OSError as error:
-            raise ReleaseError(
-                f"{folder} could not be repaired (each file is as it was, or repaired): {error}"
-            ) from error
+            raise ReleaseError(f"{folder} could not be repaired (no file is half written): {error}") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         LOG.warning("repaired %s %s: %s", record.model, record.version, ", ".join(sorted(copies)) or "nothing lost")

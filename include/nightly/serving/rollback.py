@@ -121,7 +121,7 @@ def _resolved(rollback: Rollback, store: ReleaseStore) -> Rollback:
         record = store.disk.record(rollback.version)  # raises for an unknown version
         existing = ", ".join(map(str, versions))
         raise ReleaseError(
-            f"{rollback.model} {rollback.version} is {record.state}: production cannot go back to it, only to {existing}"
+            f"{rollback.model} {rollback.version} is {record.state}: production can only go back to {existing}"
         )
     newer = [r.version for r in store.disk.records() if r.version > rollback.version and r.state in LIVE]
     return rollback.model_copy(update={"from_version": versions[-1], "withdrawn": newer})

@@ -168,9 +168,7 @@ def _number(answer, output: str) -> float:
     while isinstance(value, list) and len(value) == 1:
         (value,) = value
     if not isinstance(value, (int, float)):
-        raise ReleaseNotVerified(
-            f"the golden output {output!r} must have one number a row, but the server answered {answer!r}"
-        )
+        raise ReleaseNotVerified(f"the golden output {output!r} has not one number a row, but {answer!r}")
     return value
 
 
