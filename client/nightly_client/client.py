@@ -214,9 +214,7 @@ class Client:
             try:
                 return call(max(deadline - time.monotonic(), 0.001))
             except ServingError as error:
-                wait = (
-                    FIRST_WAIT * 2**attempt * random.uniform(0.5, 1)
-                )  # jitter, so that clients do not retry all at once
+                wait = FIRST_WAIT * 2**attempt * random.uniform(0.5, 1)  # jitter, against simultaneous retries
                 if error.code != "UNAVAILABLE" or attempt == self.retries or time.monotonic() + wait >= deadline:
                     raise
                 LOG.info("%s, trying again in %.2f s", error, wait)

@@ -19,8 +19,8 @@ def check_night(paths: Paths, model: str) -> None:
     }
     needs = {folder: FACTOR * size for folder, size in last.items()}
     known = sum(needs.values()) > 0
-    what = f"a night of {model} (twice what the last one took)" if known else f"a first night of {model}"
-    check_space(needs if known else {paths.pipeline / model: FIRST_NIGHT_BYTES}, what)
+    purpose = f"a night of {model} (twice what the last one took)" if known else f"a first night of {model}"
+    check_space(needs if known else {paths.pipeline / model: FIRST_NIGHT_BYTES}, purpose)
 
 
 def check_node(root: Path, node: str, inputs: Iterable[Path]) -> None:
@@ -29,8 +29,8 @@ def check_node(root: Path, node: str, inputs: Iterable[Path]) -> None:
     :param root: the pipeline's folder
     """
     last = sum(size_of(folder) for folder in _artifacts(root, node))
-    needed, what = (FACTOR * last, "twice its last outputs") if last else (sum(map(size_of, inputs)), "as its inputs")
-    check_space({root / node: needed}, f"{node} ({what})")
+    needed, basis = (FACTOR * last, "twice its last outputs") if last else (sum(map(size_of, inputs)), "as its inputs")
+    check_space({root / node: needed}, f"{node} ({basis})")
 
 
 def _newest(folder: Path) -> Path:
