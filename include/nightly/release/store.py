@@ -160,7 +160,7 @@ class ReleaseStore:
                 )
             return record
 
-    def update_server(self, *, server: ServerConfiguration) -> None:
+    def serve(self, *, server: ServerConfiguration) -> None:
         """Write the server's configuration from the records, and reload it in the server. Raises NotConfirmed."""
         with self.disk.locked():
             self.transitions.recover()
