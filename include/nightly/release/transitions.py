@@ -87,7 +87,7 @@ class Transitions:
         if odd:
             raise ReleaseError(
                 f"{self.disk.folder} holds {', '.join(map(repr, odd))}: TensorFlow Serving reads that as a version "
-                "number, but releases are numbered in Unix seconds (10 digits). Move it away."
+                "number, but it is not Unix seconds (10 digits), as release numbers are. Move it away."
             )
         version = max([int(now), *(int(name) + 1 for name in names), *(r.version + 1 for r in self.disk.records())])
         if version not in UNIX_SECONDS:
