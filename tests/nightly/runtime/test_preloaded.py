@@ -18,8 +18,12 @@ NEEDED = (
     "runtime/preloaded.py",
     "runtime/processes.py",
     "records/base.py",
+    "io/atomic.py",
     "io/code.py",
+    "io/errors.py",
+    "io/hints.py",
     "io/paths.py",
+    "io/variables.py",
 )
 TRY = """
 import json, sys
@@ -65,6 +69,7 @@ def project(tmp_path):
     (tmp_path / "include/nightly/step.py").write_text(STEP)
     (tmp_path / "include/nightly/other.py").write_text("from nightly_client.value import VALUE\n")
     (tmp_path / "client/nightly_client").mkdir(parents=True)
+    (tmp_path / "client/nightly_client/__init__.py").touch()
     (tmp_path / "client/nightly_client/value.py").write_text("VALUE = 1\n")
     process = subprocess.Popen(
         [sys.executable, "-c", TRY],
