@@ -13,7 +13,7 @@ from nightly.records.night import Contribution, Reason
 
 
 class Share(NamedTuple):
-    """A light Contribution: thousands are compared, and only the largest become one."""
+    """A light form of Contribution: thousands are compared, but only the largest are reported."""
 
     value: str
     rows: int

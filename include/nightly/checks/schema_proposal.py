@@ -137,10 +137,10 @@ class Editing:
         new = [entry for entry in _most(column, None) if entry.value in seen]
         if not new:
             return None
-        place = self.text.domain(feature, "string_domain")
-        written = self.domains.setdefault(self.text.read(place.one("name")) if place.one("name") else feature, [])
+        block = self.text.domain(feature, "string_domain")
+        written = self.domains.setdefault(self.text.read(block.one("name")) if block.one("name") else feature, [])
         missing = [entry.value for entry in new if entry.value not in written]
-        self.text.append(place, "value", [f"value: {quoted(value)}" for value in missing])
+        self.text.append(block, "value", [f"value: {quoted(value)}" for value in missing])
         written += missing
         alike = {entry.value: near for entry in new if (near := _alike(entry.value, known))}
         spelled = "; ".join(f"{value!r} looks like {old!r}" for value, old in alike.items())
@@ -160,21 +160,21 @@ class Editing:
 
         The snapshot keeps the delivered type.
         """
-        place = self.text.feature(feature)
+        block = self.text.feature(feature)
         side = next(self._sides(feature), None)
-        old = self.text.read(place.one("type")) if place.one("type") else ""
+        old = self.text.read(block.one("type")) if block.one("type") else ""
         kind = DELIVERED.get(side.type) if side is not None else None
         if not old or kind in (None, old):
             return None
-        self.text.replace(place.one("type"), kind)
-        domain = place.one("int_domain")
+        self.text.replace(block.one("type"), kind)
+        domain = block.one("int_domain")
         if kind == "FLOAT":
             if domain:
                 self.text.rename(domain, "float_domain")
             risk = "preprocessing.py and the clients know whole numbers so far: both must take fractions."
         else:
             for name in ("int_domain", "float_domain", "drift_comparator", "skew_comparator"):
-                for entry in place.all(name):
+                for entry in block.all(name):
                     self.text.remove(entry)
             risk = (
                 "preprocessing.py reads a number and fails on text until it is changed; the range and comparators of "
@@ -195,15 +195,15 @@ class Editing:
         sides = [side.num_stats for side in self._sides(feature) if side.HasField("num_stats")]
         known = next(entry for entry in self.evidence.schema.feature if entry.name == feature)
         kind = "int_domain" if known.type == schema_pb2.INT else "float_domain"
-        place = self.text.domain(feature, kind)
-        low, high = (self._bound(place, name) for name in ("min", "max"))
+        block = self.text.domain(feature, kind)
+        low, high = (self._bound(block, name) for name in ("min", "max"))
         new_low = min([low, *(_outward(side.min, kind, -1) for side in sides if side.min < low)])
         new_high = max([high, *(_outward(side.max, kind, 1) for side in sides if side.max > high)])
         if (low, high) == (new_low, new_high):
             return None
         for name, old, new in (("min", low, new_low), ("max", high, new_high)):
             if old != new:
-                self.text.replace(place.one(name), f"{new:.15g}")
+                self.text.replace(block.one(name), f"{new:.15g}")
         column = self._column(feature)
         beyond = column.filter(pc.or_(pc.less(column, low), pc.greater(column, high)))
         return SchemaChange(
@@ -220,8 +220,8 @@ class Editing:
         """Lower the required share of rows, but not to 0: a column without values counts as removed."""
         examples = (self.evidence.train, self.evidence.eval)
         shares = [common(m.features[feature]).num_non_missing / m.examples for m in examples if feature in m.features]
-        place = self.text.feature(feature).one("presence")
-        known = place.one("min_fraction") if place else None
+        block = self.text.feature(feature).one("presence")
+        known = block.one("min_fraction") if block else None
         share = math.floor(min(shares, default=0) * 100) / 100
         if known is None or not share or share >= float(self.text.read(known)):
             return None
@@ -249,8 +249,8 @@ class Editing:
         files = sorted(self.evidence.rows.folder.glob("rows-*.parquet"))
         return pa.chunked_array([c for path in files for c in pq.read_table(path, columns=[feature]).column(0).chunks])
 
-    def _bound(self, place: Field, name: str) -> float:
-        known = place.one(name)
+    def _bound(self, block: Field, name: str) -> float:
+        known = block.one(name)
         return float(self.text.read(known)) if known else {"min": -math.inf, "max": math.inf}[name]
 
 
