@@ -1,6 +1,6 @@
 """A hash of everything that determines a night's model.
 
-Training is not reproducible byte by byte. The recipe recognizes a withdrawn model even if it is computed again.
+A withdrawn model is recognized by its recipe, even if it is computed again and its files differ.
 """
 
 import hashlib

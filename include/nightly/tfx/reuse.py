@@ -214,7 +214,7 @@ def code_of(names: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def content(uri: str, files: dict[str, str]) -> str:
-    """Return a hash of an artifact's file names and contents. A schema's comments and order do not count."""
+    """Return a hash of an artifact's file names and contents. A schema's comments and layout do not count."""
     if SCHEMA in files:
         files = files | {SCHEMA: schema_fingerprint(Path(uri) / SCHEMA)}
     return _hash(json.dumps(files, sort_keys=True))
