@@ -7,11 +7,11 @@ from nightly.training.inputs import keras_inputs
 
 from .features import CATEGORIES, PADDING, TEXT
 
-WINDOW = 5  # words the convolution sees at a time
+WINDOW = 5  # words in the convolution's window
 
 
 def build_model(tf_transform_output, hyperparameters: dict) -> keras.Model:
-    """Inputs as preprocessing_fn gives them; output [batch, 1], the probability of a dispute."""
+    """Return a model of preprocessing_fn's outputs; its output [batch, 1] is the probability of a dispute."""
     size = tf_transform_output.vocabulary_size_by_name
     inputs = keras_inputs(tf_transform_output)
 
@@ -21,7 +21,7 @@ def build_model(tf_transform_output, hyperparameters: dict) -> keras.Model:
         )
         for name in CATEGORIES
     ]
-    # A row for each word of the vocabulary (at most the book's 10,000), one for unknown words, one for the padding.
+    # A row for each word of the vocabulary (at most 10,000, as in the book), for unknown words and for padding.
     words = keras.layers.Embedding(size(TEXT) + 2, hyperparameters["word_embedding"])(Trim()(inputs[TEXT]))
     text = keras.layers.Conv1D(128, WINDOW, activation="relu")(words)
     text = keras.layers.Dense(10, activation="relu")(keras.layers.GlobalMaxPooling1D()(text))
@@ -40,10 +40,10 @@ def build_model(tf_transform_output, hyperparameters: dict) -> keras.Model:
 
 
 class Trim(keras.layers.Layer):
-    """[batch, TOKENS] to [batch, longest text + WINDOW]: the convolution is the most work, padding most of its input.
+    """Cut [batch, TOKENS] to [batch, longest text + WINDOW], because most of the convolution's input is padding.
 
-    Every text is followed by a whole window of padding, so the maximum over windows is the same however far a batch is
-    padded: a prediction does not depend on the rows it is asked together with.
+    Every text keeps a whole window of padding, so the maximum over windows does not depend on the batch's length. A
+    prediction is therefore independent of the other rows in its batch.
     """
 
     def call(self, tokens):

@@ -1,4 +1,4 @@
-"""Raw complaints to the network's inputs, the same in training and, inside the SavedModel, in serving."""
+"""Convert raw complaints to the network's inputs, in training and, inside the SavedModel, in serving."""
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -9,7 +9,7 @@ from .features import CATEGORIES, PADDING, RARE, TEXT, TOKENS, VOCABULARY
 
 
 def preprocessing_fn(inputs):
-    """Each category to its number [batch, 1], the issue to the numbers of its words [batch, TOKENS]."""
+    """Encode each category as an index [batch, 1], and the issue as the indices of its words [batch, TOKENS]."""
     outputs = {
         name: tft.compute_and_apply_vocabulary(
             dense(inputs[name], ""), frequency_threshold=RARE, num_oov_buckets=1, vocab_filename=name
@@ -21,7 +21,7 @@ def preprocessing_fn(inputs):
 
 
 def tokens(text: tf.Tensor) -> tf.Tensor:
-    """int64 [batch, TOKENS]: lower-cased words without punctuation, by frequency from 1 on, then PADDING."""
+    """Return int64 [batch, TOKENS]: the words' indices by frequency from 1 on, without punctuation, then PADDING."""
     plain = tf.strings.regex_replace(tf.strings.lower(text[:, 0]), r"[[:punct:]]", " ")
     words = tf.strings.split(plain)[:, :TOKENS].to_sparse()
     numbers = tft.compute_and_apply_vocabulary(words, top_k=VOCABULARY, num_oov_buckets=1, vocab_filename=TEXT)

@@ -1,13 +1,13 @@
-"""The columns the model reads, by the way they are read. Used by the transform and by the network."""
+"""The columns that the model reads, grouped by their encoding. Shared by the transform and the network."""
 
-# Skewed amounts: their logarithm, scaled to mean 0 and deviation 1.
+# Skewed amounts: the logarithm, scaled to mean 0 and standard deviation 1.
 AMOUNTS = ["fare", "trip_miles", "trip_seconds"]
 
-# Strings: a vocabulary, and one place for everything that is rare, new or missing.
+# Strings: a vocabulary for each, with one out-of-vocabulary index for rare, new and missing values.
 WORDS = ["payment_type", "company"]
-RARE = 5  # values with fewer trips in the window (owner-drivers, mostly) share that place
+RARE = 5  # values with fewer trips in the window (mostly owner-drivers) share that index
 
-# Whole numbers from 0 to a known end: themselves. Missing is 0, which none of those that can be missing uses.
+# Whole numbers from 0 to a known maximum, as they are. A missing value is 0, which no column with missing values uses.
 NUMBERS = {
     "trip_start_hour": 23,
     "trip_start_day": 7,
@@ -16,6 +16,6 @@ NUMBERS = {
     "dropoff_community_area": 77,
 }
 
-# Coordinates: equally filled ranges, 1 to BUCKETS; missing is 0.
+# Coordinates: quantile buckets 1 to BUCKETS; a missing value is 0.
 PLACES = ["pickup_latitude", "pickup_longitude", "dropoff_latitude", "dropoff_longitude"]
 BUCKETS = 10

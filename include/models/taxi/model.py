@@ -1,4 +1,4 @@
-"""A wide and deep network: what each value says by itself, and what the values say together."""
+"""A wide and deep network: a weight for each single value, and a network over all values together."""
 
 from itertools import accumulate
 
@@ -10,11 +10,11 @@ from .features import AMOUNTS, BUCKETS, NUMBERS, PLACES, WORDS
 
 
 def build_model(tf_transform_output, hyperparameters: dict) -> keras.Model:
-    """Inputs as preprocessing_fn gives them; output [batch, 1], the probability of a tip above 20 % of the fare."""
+    """Return a model of preprocessing_fn's outputs; its output [batch, 1] is the probability of a tip above 20 %."""
     sizes = {name: tf_transform_output.vocabulary_size_by_name(name) + 1 for name in WORDS}
     sizes |= {name: highest + 1 for name, highest in NUMBERS.items()} | dict.fromkeys(PLACES, BUCKETS + 1)
 
-    # Every value of every feature has its own row in one table: one lookup instead of one a feature.
+    # All features share one embedding table, so there is a single lookup.
     first_rows = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
     inputs = keras_inputs(tf_transform_output)
     rows = keras.layers.Concatenate()([inputs[name] + first for name, first in first_rows.items()])

@@ -1,4 +1,4 @@
-"""Raw trips to the network's inputs, the same in training and, inside the SavedModel, in serving."""
+"""Convert raw trips to the network's inputs, in training and, inside the SavedModel, in serving."""
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -9,7 +9,7 @@ from .features import AMOUNTS, BUCKETS, NUMBERS, PLACES, RARE, WORDS
 
 
 def preprocessing_fn(inputs):
-    """Each column [batch, 0 or 1 value] to a dense one of the same name [batch, 1]."""
+    """Encode each sparse column [batch, 0 or 1 value] as a dense one [batch, 1] of the same name."""
     outputs = {}
     for name in AMOUNTS:
         amount = tf.cast(dense(inputs[name], 0), tf.float32)

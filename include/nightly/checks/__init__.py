@@ -1,4 +1,4 @@
-"""The checks of the data gate, one kind a module. Each is a pure function of the evidence and yields its findings."""
+"""The checks of the data gate, one module for each kind. A check is a pure function that yields findings."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ CHECKS = (
     *(rows.volume, rows.freshness, rows.delivery, rows.usual_volume, days.check),
     *(label.recorded, label.balance, schema.check, distances.drift, distances.skew, serving.check),
 )
-AGAINST_CONTROLS = {  # by the name of their findings
+AGAINST_CONTROLS = {  # name of the findings -> check
     "max_label_change_by_value": label.balance_by_value,
     "max_missing_change": presence.missing,
     "constant_feature": presence.constant,
@@ -21,7 +21,7 @@ AGAINST_CONTROLS = {  # by the name of their findings
 
 
 def judge(evidence: Evidence) -> Iterator[Reason]:
-    """Every finding about a night's data, those that hold it and the others."""
+    """Yield every finding about a night's data, whether it holds the night or not."""
     for check in (*CHECKS, *AGAINST_CONTROLS.values()):
         yield from check(evidence)
     if not evidence.present:

@@ -1,4 +1,4 @@
-"""Values that nobody has seen: neither the control nor the schema's domain has them."""
+"""Unseen values: neither the control nor the schema's domain has them."""
 
 from collections.abc import Iterator
 
@@ -6,34 +6,35 @@ from nightly.checks.evidence import CONTRIBUTIONS, Evidence, finding, worst
 from nightly.checks.schema import counts, domain_of
 from nightly.records.night import Contribution, Reason
 
-KEPT = 1000  # TFDV keeps as many values of a feature; where a control has more, others may have been in it
+KEPT = 1000  # TFDV keeps this many values of a feature, so a control with more may have had any other value
 
 
 def unseen(evidence: Evidence) -> Iterator[Reason]:
+    """Measure the share of examples whose value no control has, for each text feature."""
     for feature, stats in evidence.train.features.items():
         if not stats.HasField("string_stats"):
             continue
-        now, total, found = counts(stats), max(stats.string_stats.common_stats.num_non_missing, 1), []
-        for one in evidence.present:
-            before = one.train.features.get(feature)
+        now, total, findings = counts(stats), max(stats.string_stats.common_stats.num_non_missing, 1), []
+        for compared in evidence.present:
+            before = compared.train.features.get(feature)
             if before is None or not before.HasField("string_stats") or before.string_stats.unique > KEPT:
                 continue
             known = counts(before).keys() | (domain_of(evidence, feature) or set())
             new = {value: rows for value, rows in now.items() if value not in known}
             most = sorted(new, key=lambda value: (-new[value], value))[:CONTRIBUTIONS]
-            share, allowed = sum(new.values()) / total, evidence.allowed("max_unseen_share", one.control)
+            share, allowed = sum(new.values()) / total, evidence.allowed("max_unseen_share", compared.control)
             named = ", ".join(f"{value!r} ({new[value]:,})" for value in most)
-            found.append(
+            findings.append(
                 finding(
                     *("max_unseen_share", feature, share, allowed),
                     f"{sum(new.values()):,} examples ({share:.1%}) have one of {len(new):,} values of {feature} that "
-                    f"{one.control.title} has not; {allowed:.1%} are allowed" + (f": {named}" if named else ""),
+                    f"{compared.control.title} has not; {allowed:.1%} are allowed" + (f": {named}" if named else ""),
                     action="Look whether values were renamed, split or merged; if so, mend the source or the schema.",
-                    control=one.control.name,
-                    sample=min(evidence.train.examples, one.train.examples),
+                    control=compared.control.name,
+                    sample=min(evidence.train.examples, compared.train.examples),
                     enough=evidence.gate.min_rows_for_distance,
                     values=[Contribution(value=value, rows=new[value], share=new[value] / total) for value in most],
                     rows=lambda feature=feature, most=most: evidence.rows.having(feature, most),
                 )
             )
-        yield from worst(found)
+        yield from worst(findings)

@@ -13,7 +13,7 @@ from nightly.records.night import Contribution, Reason
 
 
 class Share(NamedTuple):
-    """What Contribution has of a value or a range, for the thousands of which only the largest are told."""
+    """A light form of Contribution: thousands are compared, but only the largest are reported."""
 
     value: str
     rows: int
@@ -26,22 +26,22 @@ class Share(NamedTuple):
 
 
 def drift(evidence: Evidence) -> Iterator[Reason]:
-    wanted = {feature.name for feature in evidence.schema.feature if feature.HasField("drift_comparator")}
-    for one in evidence.compared:
-        control = one.control
-        if one.train is None or one.distances is None:
+    features = {feature.name for feature in evidence.schema.feature if feature.HasField("drift_comparator")}
+    for compared in evidence.compared:
+        control = compared.control
+        if compared.train is None or compared.distances is None:
             yield not_measured("drift", control.missing, control=control.name, title=control.title)
             continue
-        measured = {_name(info) for info in one.distances.drift_skew_info if info.drift_measurements}
-        for feature in sorted(wanted - measured):
-            who = "the control" if feature in evidence.train.features else "this night"
+        measured = {_name(info) for info in compared.distances.drift_skew_info if info.drift_measurements}
+        for feature in sorted(features - measured):
+            side = "the control" if feature in evidence.train.features else "this night"
             yield not_measured(
-                *("drift", f"{who} has no {feature}"), subject=feature, control=control.name, title=control.title
+                *("drift", f"{side} has no {feature}"), subject=feature, control=control.name, title=control.title
             )
-        for info in one.distances.drift_skew_info:
+        for info in compared.distances.drift_skew_info:
             for distance in info.drift_measurements:
                 where = control.title, control.name
-                yield _judged(evidence, "drift", _name(info), distance, one.train, one.rows, *where)
+                yield _judged(evidence, "drift", _name(info), distance, compared.train, compared.rows, *where)
 
 
 def skew(evidence: Evidence) -> Iterator[Reason]:
@@ -63,13 +63,13 @@ def _judged(
     smallest = min(evidence.train.examples, control.examples)
     if kind == "drift":
         smallest = min(smallest, evidence.eval.examples)
-    far = distance.value > distance.threshold
-    values, rows = _contributions(evidence, feature, control, before if far else None)
+    broken = distance.value > distance.threshold
+    values, rows = _contributions(evidence, feature, control, before if broken else None)
     most = named(values)
     return finding(
         *(kind, feature, distance.value, distance.threshold),
         f"{feature} is {distance.value:.3f} away from {title}; {distance.threshold:.3f} is allowed"
-        + (f"; most in {most}" if most and far else ""),
+        + (f"; most in {most}" if most and broken else ""),
         action=f"Compare the two distributions of {feature}; if the change is real and wanted, "
         f"run again with the threshold {kind}.{feature} and a reason.",
         control=name,
@@ -81,7 +81,7 @@ def _judged(
 
 
 def named(values: list[Contribution]) -> str:
-    """The two values that contribute most, each with its share and the control's."""
+    """Return text with the first two values, each with its share and the control's."""
     return "; ".join(
         f"{value.value}: {value.share:.1%}" + (f" ({value.control:.1%})" if value.control is not None else " (new)")
         for value in values[:2]
@@ -95,33 +95,35 @@ def _name(info: anomalies_pb2.DriftSkewInfo) -> str:
 def _contributions(
     evidence: Evidence, feature: str, control: Measured, before: SnapshotRows | None
 ) -> tuple[list[Contribution], Callable[[], list[str]]]:
-    """The values or ranges whose shares differ most, and rows that have the one that grew most.
+    """Return the values or ranges whose shares differ most, and a function that finds rows of the most grown one.
 
-    :param before: the control's rows, to count numbers in; without them there are no ranges
+    :param before: the control's rows, to count its numbers; None to skip ranges
     """
-    found, ranges = differences(evidence.train.features.get(feature), control.features.get(feature)), []
-    if not found and before:
-        found, ranges = number_shares(evidence.rows.numbers(feature), before.numbers(feature))
-    grown = max(range(len(found)), key=lambda n: (found[n].change, found[n].value), default=None)
-    most = largest(found)
+    shares, ranges = differences(evidence.train.features.get(feature), control.features.get(feature)), []
+    if not shares and before:
+        shares, ranges = number_shares(evidence.rows.numbers(feature), before.numbers(feature))
+    grown = max(range(len(shares)), key=lambda n: (shares[n].change, shares[n].value), default=None)
+    most = largest(shares)
     if grown is None:
         return most, list
     if ranges:
         return most, lambda: evidence.rows.between(feature, *ranges[grown])
-    return most, lambda: evidence.rows.having(feature, [found[grown].value])
+    return most, lambda: evidence.rows.having(feature, [shares[grown].value])
 
 
-def largest(found: list[Share]) -> list[Contribution]:
-    """Those whose shares differ most."""
-    most = heapq.nsmallest(CONTRIBUTIONS, found, key=lambda one: (-abs(one.change), one.value))
-    return [Contribution(**one._asdict()) for one in most]
+def largest(shares: list[Share]) -> list[Contribution]:
+    """Return the shares that changed most."""
+    most = heapq.nsmallest(CONTRIBUTIONS, shares, key=lambda share: (-abs(share.change), share.value))
+    return [Contribution(**share._asdict()) for share in most]
 
 
 def differences(
     now: statistics_pb2.FeatureNameStatistics | None, before: statistics_pb2.FeatureNameStatistics | None
 ) -> list[Share]:
-    """The shares of a text feature's values on both sides. Statistics of numbers do not hold how many rows lie in a
-    range, so of a number there are none (see number_shares), nor of a value that a side may have and does not list.
+    """Return the shares of a text feature's values on both sides.
+
+    A value that one side may have but does not list is left out. A number has no shares here, because statistics do
+    not tell how many rows lie in a range (see number_shares).
     """
     if now is None or before is None or not (now.HasField("string_stats") and before.HasField("string_stats")):
         return []
@@ -144,22 +146,22 @@ def differences(
 
 
 def number_shares(now: np.ndarray, before: np.ndarray) -> tuple[list[Share], list[tuple[float, float]]]:
-    """The shares of numbers between the control's deciles, and below and above them, counted; with these ranges.
+    """Count the shares of numbers between, below and above the control's deciles. Return them with these ranges.
 
-    A range is named by the least and the greatest number in it, both included.
+    A range is named by its smallest and its largest number, both included.
     """
     if not len(now) or not len(before):
         return [], []
     deciles, times = np.unique(np.quantile(before, np.linspace(0, 1, 11), method="inverted_cdf"), return_counts=True)
-    times[-1] += 1  # the greatest number has nothing beyond it
+    times[-1] += 1  # no range above the largest number
     sides = [np.sort(side) for side in (now, before)]
-    # Below the first decile, from each one up to the next, and above the last; one that many rows have is alone.
+    # A decile that many rows have is a range of its own.
     often = deciles[times > 1]
     cuts = [
         sorted([0, *np.searchsorted(side, deciles), *np.searchsorted(side, often, "right"), len(side)])
         for side in sides
     ]
-    found, ranges = [], []
+    shares, ranges = [], []
     for n in range(len(cuts[0]) - 1):
         (new, old) = inside = [side[cut[n] : cut[n + 1]] for side, cut in zip(sides, cuts, strict=True)]
         if not len(new) + len(old):
@@ -168,11 +170,11 @@ def number_shares(now: np.ndarray, before: np.ndarray) -> tuple[list[Share], lis
         high = max(part[-1] for part in inside if len(part))
         value = _text(low) if low == high else f"{_text(low)} to {_text(high)}"
         share, control = round(len(new) / len(now), 6), round(len(old) / len(before), 6)
-        found.append(Share(value=value, rows=len(new), share=share, control=control))
+        shares.append(Share(value=value, rows=len(new), share=share, control=control))
         ranges.append((low.item(), high.item()))
-    return found, ranges
+    return shares, ranges
 
 
 def _text(number: np.number) -> str:
-    """All digits that a person would write."""
+    """Format a number without binary rounding noise."""
     return str(number) if isinstance(number, np.integer) else f"{number:.15g}"

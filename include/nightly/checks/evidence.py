@@ -1,4 +1,4 @@
-"""What the checks look at, and how they say what they found."""
+"""The evidence that the checks read, and the findings that they return."""
 
 import datetime as dt
 from collections.abc import Callable, Iterable
@@ -20,13 +20,13 @@ from nightly.statistics.serving import Requests
 
 Features = dict[str, statistics_pb2.FeatureNameStatistics]
 EXAMPLES = 3  # rows that a finding refers to
-CONTRIBUTIONS = 3  # values that it names
-VALUES = 50  # of each feature, the most frequent ones, whose labels are counted
+CONTRIBUTIONS = 3  # values that a finding names
+VALUES = 50  # labels are counted for the most frequent values of each feature
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Statistics of a split, or of a control's, by feature."""
+    """Statistics by feature, of one of the night's splits or of a control."""
 
     examples: int
     features: Features
@@ -39,12 +39,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class SnapshotRows:
-    """The rows of a snapshot, for examples by reference and for what statistics do not hold."""
+    """The rows of a snapshot, for references to examples and for what statistics do not hold."""
 
     folder: Path
 
     def numbers(self, column: str) -> np.ndarray:
-        """Every number in the column; none where it is no column of numbers."""
+        """Return every number in the column; an empty array if it is not numeric."""
         parts = [np.empty(0)]
         for path in sorted(self.folder.glob("rows-*.parquet")):
             schema = pq.read_schema(path)
@@ -54,25 +54,26 @@ class SnapshotRows:
         return np.concatenate(parts[1:] or parts)
 
     def examples(self, column: str, test: Callable[[pa.Array], pa.Array]) -> list[str]:
-        """The first rows where `test` of the column is true, as FILE:ROW."""
-        found: list[str] = []
+        """Return references, FILE:ROW, to the first rows for which `test` of the column is true."""
+        references: list[str] = []
         for path in sorted(self.folder.glob("rows-*.parquet")):
             file = pq.ParquetFile(path)
             if column not in file.schema_arrow.names:
                 return []
             mask = test(file.read(columns=[column]).column(0).combine_chunks())
             positions = pc.indices_nonzero(mask.fill_null(False))
-            found += [f"{path.name}:{row}" for row in positions.slice(0, EXAMPLES - len(found)).to_pylist()]
-            if len(found) >= EXAMPLES:
+            rows = positions.slice(0, EXAMPLES - len(references)).to_pylist()
+            references += [f"{path.name}:{row}" for row in rows]
+            if len(references) >= EXAMPLES:
                 break
-        return found
+        return references
 
     def having(self, column: str, values: list[str]) -> list[str]:
-        """Rows with one of `values`."""
+        """Return references to rows with any of `values`."""
         return self.examples(column, lambda array: pc.is_in(array.cast(pa.string()), pa.array(values, pa.string())))
 
     def between(self, column: str, low: float, high: float) -> list[str]:
-        """Rows with low <= number <= high."""
+        """Return references to rows with low <= number <= high."""
         return self.examples(column, lambda array: pc.and_(pc.greater_equal(array, low), pc.less_equal(array, high)))
 
     def missing(self, column: str) -> list[str]:
@@ -81,37 +82,38 @@ class SnapshotRows:
     def label_by_value(
         self, values: dict[str, list[str]], label: str, positive: list[str]
     ) -> dict[str, dict[str, tuple[int, int]]]:
-        """feature -> value -> its labelled and its positive rows, of the features' `values`; the most frequent first.
+        """Return feature -> value -> (labelled rows, positive rows), the most frequent value first.
 
-        Nothing else is counted: a free text has as many values as rows.
+        Only `values` (feature -> values) are counted: free text has as many values as rows.
         """
-        counted = {name: np.zeros((len(wanted) + 1, 2), int) for name, wanted in values.items()}  # the last: all others
+        # [value, (labelled, positive)]; the last row counts all other values
+        counted = {name: np.zeros((len(listed) + 1, 2), int) for name, listed in values.items()}
         for path in sorted(self.folder.glob("rows-*.parquet")):
             names = pq.read_schema(path).names
             if label not in names:
                 return {}
             features = [name for name in values if name in names and name != label]
-            file = pq.ParquetFile(path, read_dictionary=features)  # each value once, as Parquet has them
+            file = pq.ParquetFile(path, read_dictionary=features)  # decode each value once
             labels = file.read(columns=[label]).column(0).cast(pa.string())
             sides = labels.is_valid().to_numpy(), pc.is_in(labels, pa.array(positive, pa.string())).to_numpy()
-            for name in features:  # a column at a time: memory does not grow with them
+            for name in features:  # one column at a time, to bound memory
                 positions = _positions(file.read(columns=[name]).column(0), values[name])
                 for side, rows in enumerate(sides):
                     counted[name][:, side] += np.bincount(positions[rows], minlength=len(values[name]) + 1)
-        found = {}
-        for name, wanted in values.items():
-            each = zip(wanted, counted[name][:-1].tolist(), strict=True)
-            counts = {value: (rows, positives) for value, (rows, positives) in each if rows}
+        labels_by_feature = {}
+        for name, listed in values.items():
+            pairs = zip(listed, counted[name][:-1].tolist(), strict=True)
+            counts = {value: (rows, positives) for value, (rows, positives) in pairs if rows}
             if counts:
-                found[name] = dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0])))
-        return found
+                labels_by_feature[name] = dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0])))
+        return labels_by_feature
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A control with its statistics, TFDV's distances to it, and its rows; None where there is no such control.
+    """A control with its statistics, TFDV's distances to it, and its rows.
 
-    Its rows are None, too, where its snapshot is not kept any more.
+    The other fields are None if the control is missing. `rows` is also None if its snapshot was removed or is damaged.
     """
 
     control: Control
@@ -122,7 +124,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Served:
-    """Logged requests beside the training rows of the same days; `about` says why where there is nothing else."""
+    """Logged requests and the training rows of the same days; only `about` is set if `about.missing` gives a reason."""
 
     about: Requests
     requests: Measured | None = None
@@ -135,7 +137,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _positions(column: pa.ChunkedArray, values: list[str]) -> np.ndarray:
-    """Where each row's value stands in `values`; their number, len(values), for any other and for none. [rows]"""
+    """Return each row's index in `values`, or len(values) for nulls and other values; shape [rows]."""
     encoded = column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
     encoded = encoded.unify_dictionaries().combine_chunks()
     positions = pc.index_in(encoded.dictionary.cast(pa.string()), pa.array(values, pa.string()))
@@ -144,7 +146,7 @@ def _positions(column: pa.ChunkedArray, values: list[str]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of a night's data when its gate decides."""
+    """Everything that the data gate knows about a night's data."""
 
     config: ModelConfig
     night: Night
@@ -154,7 +156,7 @@ class Evidence:
     rows: SnapshotRows
     train: Measured
     eval: Measured
-    anomalies: dict[str, anomalies_pb2.Anomalies]  # split -> what ExampleValidator found
+    anomalies: dict[str, anomalies_pb2.Anomalies]  # split -> ExampleValidator's anomalies
     skew: anomalies_pb2.Anomalies  # train against eval
     compared: list[Compared] = field(default_factory=list)
     serving: Served | None = None
@@ -166,22 +168,22 @@ class Evidence:
 
     @property
     def present(self) -> list[Compared]:
-        return [one for one in self.compared if one.train is not None]
+        return [compared for compared in self.compared if compared.train is not None]
 
     @property
     def window(self) -> tuple[dt.datetime, dt.datetime]:
-        """The night's, its end exclusive. The manifest has that of the night which first had these rows."""
+        """The night's window; the end is exclusive. The manifest's window is of the first night with these rows."""
         return self.night.window_start, self.night.as_of - dt.timedelta(days=self.config.data.late_days)
 
     def allowed(self, key: str, control: Control) -> float:
-        """The threshold `key` of [data_gate] for what is measured against `control`."""
+        """Return the threshold `key` of [data_gate], scaled for `control`."""
         return getattr(self.gate, key) * control.factor
 
     @cached_property
     def label_by_value(self) -> dict[str, dict[str, tuple[int, int]]]:
         label = self.config.data.label
-        # Of these values' rows a share is in the train split, which is measured; half of what is expected there is
-        # less than chance leaves. A free text has no such value, and its column need not be read.
+        # Statistics cover the train split only. A value with enough rows in all has at least half of its expected share
+        # there. Free text has no such value, so its column is not read.
         enough = self.gate.min_rows_for_value * (1 - self.config.data.eval_percent / 100) / 2
         frequent = {}
         for name, stats in self.train.features.items():
@@ -205,9 +207,11 @@ def finding(
     values: Iterable[Contribution] = (),
     rows: Callable[[], list[str]] = list,
 ) -> Reason:
-    """A figure against its threshold; held strictly beyond it, and said only where too few rows stand behind it.
+    """Return a finding that holds if `figure` is beyond `threshold` and rests on enough rows.
 
-    :param rows: gives examples by reference; asked only where the threshold is broken
+    :param sample: the number of rows that the figure rests on
+    :param enough: with fewer rows, a broken threshold is only a warning
+    :param rows: returns references to example rows; called only if the threshold is broken
     """
     broken = breaks_threshold(check, figure, threshold)
     judged = sample is None or enough is None or sample >= enough
@@ -231,7 +235,7 @@ def finding(
 
 
 def not_measured(check: str, why: str, *, subject: str = "", control: str = "", title: str = "") -> Reason:
-    """What could not be looked at, so that nobody takes it for good."""
+    """Return a warning that a check was not possible, so that nobody mistakes it for passed."""
     against = f" against {title}" if title else ""
     return Reason(
         check=check,
@@ -247,8 +251,8 @@ def not_measured(check: str, why: str, *, subject: str = "", control: str = "", 
 
 def worst(findings: Iterable[Reason]) -> list[Reason]:
     """Return the finding furthest beyond its threshold, or [] if there are none."""
-    found = list(findings)
-    return [max(found, key=lambda reason: (reason.held, reason.figure / reason.threshold))] if found else []
+    reasons = list(findings)
+    return [max(reasons, key=lambda reason: (reason.held, reason.figure / reason.threshold))] if reasons else []
 
 
 def _rounded(number: float) -> float:

@@ -1,4 +1,4 @@
-"""Gathers the evidence that the checks look at, from the artifacts of a night and from what earlier nights left."""
+"""Gather the checks' evidence from the night's artifacts and from earlier nights."""
 
 import logging
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ class GateInputs:
     statistics: str
     schema: str
     anomalies: str
-    drift_skew: str  # of the DriftSkewValidator, which says what it measured against
-    requests: str  # of the same: what production was asked
-    splits: Sequence[str]  # that the anomalies are of
+    drift_skew: str  # DriftSkewValidator's distances and controls
+    requests: str  # DriftSkewValidator's statistics of logged requests
+    splits: Sequence[str]  # of the anomalies
 
     @property
     def schema_text(self) -> str:
@@ -37,7 +37,7 @@ class GateInputs:
 
 
 def gather(night: Night, ref: SnapshotRef, inputs: GateInputs, paths: Paths) -> Evidence:
-    """Read all that the checks look at. Raises DamagedSnapshotError, and SchemaError."""
+    """Read the evidence from disk. Raises DamagedSnapshotError, SchemaError."""
     snapshot = Path(ref.path)
     return Evidence(
         config=config_of(night),
@@ -70,7 +70,7 @@ def _compared(control: Control, inputs: GateInputs, paths: Paths) -> Compared:
 
 
 def _rows_of(control: Control, paths: Paths) -> SnapshotRows | None:
-    """The rows of a control's snapshot; None where retention has removed it, or it is damaged."""
+    """Return the rows of a control's snapshot; None if it was removed or is damaged."""
     if control.baseline is None:
         return None
     folder = paths.snapshots / control.baseline.model / control.baseline.snapshot_id

@@ -1,4 +1,4 @@
-"""The label: whether it is recorded, has both classes, and keeps its balance, in all rows and in each value's."""
+"""Check that the label is recorded, has both classes, and keeps its balance, overall and for each value."""
 
 from collections.abc import Iterator
 
@@ -22,11 +22,11 @@ def recorded(evidence: Evidence) -> Iterator[Reason]:
         return
     labelled, positive = _counts(manifest.label_counts, label.positive)
     share = labelled / manifest.rows if manifest.rows else 0.0
-    wanted = evidence.gate.min_label_share
-    found = "gone: not one row has it" if not labelled else f"recorded in {share:.1%} of the rows"
+    min_share = evidence.gate.min_label_share
+    state = "gone: not one row has it" if not labelled else f"recorded in {share:.1%} of the rows"
     yield finding(
-        *("min_label_share", label.column, share, wanted),
-        f"the label {label.column} is {found}; at least {wanted:.0%} are wanted",
+        *("min_label_share", label.column, share, min_share),
+        f"the label {label.column} is {state}; at least {min_share:.0%} are wanted",
         action="The source may have stopped recording it: train on an earlier as-of date, or configure another label.",
         rows=lambda: evidence.rows.missing(label.column),
     )
@@ -49,35 +49,35 @@ def balance(evidence: Evidence) -> Iterator[Reason]:
     labelled, positive = _counts(evidence.manifest.label_counts, label.positive)
     if not labelled:
         return
-    share, found = positive / labelled, []
-    for one in evidence.present:
-        before, positive_before = _counts(one.control.baseline.label_counts, label.positive)
+    share, findings = positive / labelled, []
+    for compared in evidence.present:
+        before, positive_before = _counts(compared.control.baseline.label_counts, label.positive)
         if before:
-            control, allowed = positive_before / before, evidence.allowed("max_label_change", one.control)
-            found.append(
+            control, allowed = positive_before / before, evidence.allowed("max_label_change", compared.control)
+            findings.append(
                 finding(
                     *("max_label_change", label.column, abs(share - control), allowed),
-                    f"{share:.1%} of {label.column} are positive, {control:.1%} in {one.control.title}: "
+                    f"{share:.1%} of {label.column} are positive, {control:.1%} in {compared.control.title}: "
                     f"a change of {abs(share - control):.1%}; {allowed:.1%} is allowed",
                     action="Look whether the label is still recorded in the same way; if so, the world has changed.",
-                    control=one.control.name,
+                    control=compared.control.name,
                     sample=min(labelled, before),
                     enough=evidence.gate.min_rows_for_distance,
                     values=[Contribution(value=", ".join(label.positive), rows=positive, share=share, control=control)],
                 )
             )
-    yield from worst(found) or [
+    yield from worst(findings) or [
         not_measured("max_label_change", "there is no control whose labels are known", subject=label.column)
     ]
 
 
 def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
-    """Of each feature the values whose rows have changed their label most: a label flipped for one company."""
+    """Yield for each feature the values whose label balance changed most, such as a label flipped for one company."""
     enough = evidence.gate.min_rows_for_value
     for feature, values in evidence.label_by_value.items():
-        found = []
-        for one in evidence.present:
-            before = one.control.baseline.label_by_value.get(feature, {})
+        findings = []
+        for compared in evidence.present:
+            before = compared.control.baseline.label_by_value.get(feature, {})
             changes = [
                 (abs(positive / rows - before[value][1] / before[value][0]), value)
                 for value, (rows, positive) in values.items()
@@ -88,18 +88,18 @@ def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
             changes.sort(reverse=True)
             figure, most = changes[0]
             rows, positive = values[most]
-            found.append(
+            findings.append(
                 finding(
                     *(
                         "max_label_change_by_value",
                         feature,
                         figure,
-                        evidence.allowed("max_label_change_by_value", one.control),
+                        evidence.allowed("max_label_change_by_value", compared.control),
                     ),
                     f"where {feature} is {most}, {positive / rows:.1%} of the labels are positive, "
-                    f"{before[most][1] / before[most][0]:.1%} in {one.control.title}",
+                    f"{before[most][1] / before[most][0]:.1%} in {compared.control.title}",
                     action=f"Look how the label is recorded where {feature} is {most}.",
-                    control=one.control.name,
+                    control=compared.control.name,
                     values=[
                         Contribution(
                             value=value,
@@ -112,10 +112,10 @@ def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
                     rows=lambda most=most, feature=feature: evidence.rows.having(feature, [most]),
                 )
             )
-        yield from worst(found)
+        yield from worst(findings)
 
 
 def _counts(label_counts: dict[str, int], positive: list[str]) -> tuple[int, int]:
-    """Labelled and positive rows."""
+    """Return the numbers of labelled and of positive rows."""
     known = {value: rows for value, rows in label_counts.items() if value}
     return sum(known.values()), sum(rows for value, rows in known.items() if value in positive)

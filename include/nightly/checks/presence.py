@@ -1,4 +1,4 @@
-"""Features that have gone missing, or say the same in every row."""
+"""Features that are missing more or less often, or constant."""
 
 from collections.abc import Iterator
 
@@ -8,43 +8,43 @@ from nightly.checks.evidence import Evidence, Measured, finding, worst
 from nightly.checks.schema import counts
 from nightly.records.night import Contribution, Reason
 
-OTHERS = 10  # rows with another value that the control lets expect; fewer can be none by chance
+OTHERS = 10  # expected rows with another value; with fewer, there may be none by chance
 
 
 def missing(evidence: Evidence) -> Iterator[Reason]:
     for feature in evidence.train.features:
-        found = []
-        for one in evidence.present:
-            if feature not in one.train.features:
+        findings = []
+        for compared in evidence.present:
+            if feature not in compared.train.features:
                 continue
-            now, control = missing_share(evidence.train, feature), missing_share(one.train, feature)
-            allowed = evidence.allowed("max_missing_change", one.control)
-            found.append(
+            now, control = missing_share(evidence.train, feature), missing_share(compared.train, feature)
+            allowed = evidence.allowed("max_missing_change", compared.control)
+            findings.append(
                 finding(
                     *("max_missing_change", feature, abs(now - control), allowed),
-                    f"{feature} is missing in {now:.1%} of the examples, in {control:.1%} of {one.control.title}; "
+                    f"{feature} is missing in {now:.1%} of the examples, in {control:.1%} of {compared.control.title}; "
                     f"a change of {allowed:.1%} is allowed",
                     action=f"Look why {feature} is {'not recorded' if now > control else 'recorded'} there.",
-                    control=one.control.name,
-                    sample=min(evidence.train.examples, one.train.examples),
+                    control=compared.control.name,
+                    sample=min(evidence.train.examples, compared.train.examples),
                     enough=evidence.gate.min_rows_for_distance,
                     rows=lambda feature=feature: evidence.rows.missing(feature),
                 )
             )
-        yield from worst(found)
+        yield from worst(findings)
 
 
 def constant(evidence: Evidence) -> Iterator[Reason]:
-    """A feature with one value only is held where a control lets others expect, and said otherwise."""
+    """Yield each constant feature. It holds the night if a control makes other values likely."""
     for feature, stats in evidence.train.features.items():
         value = constant_value(stats)
         if value is None or feature == evidence.config.data.label.column:
             continue
         varied = [
-            one
-            for one in evidence.present
-            if feature in one.train.features
-            and _expected_others(one.train.features[feature], value, evidence.train.examples) >= OTHERS
+            compared
+            for compared in evidence.present
+            if feature in compared.train.features
+            and _expected_others(compared.train.features[feature], value, evidence.train.examples) >= OTHERS
         ]
         enough = evidence.train.examples >= evidence.gate.min_rows_for_distance
         yield Reason(
@@ -67,7 +67,7 @@ def common(stats: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.Common
 
 
 def constant_value(stats: statistics_pb2.FeatureNameStatistics) -> str | None:
-    """The only value that the feature has; None where it has several, or none."""
+    """Return the feature's only value; None if it has several values or none."""
     if not common(stats).num_non_missing:
         return None
     if stats.HasField("string_stats"):
@@ -78,14 +78,14 @@ def constant_value(stats: statistics_pb2.FeatureNameStatistics) -> str | None:
 
 
 def missing_share(measured: Measured, feature: str) -> float:
-    """Of the examples; all of them where there is no such feature."""
+    """Return the share of examples without the feature; 1.0 if no example has it."""
     if feature not in measured.features:
         return 1.0
     return 1 - common(measured.features[feature]).num_non_missing / measured.examples if measured.examples else 0.0
 
 
 def _expected_others(before: statistics_pb2.FeatureNameStatistics, value: str, examples: int) -> float:
-    """How many of `examples` would have another value, if they were as the control's."""
+    """Return how many of `examples` would have another value with the control's distribution."""
     total = common(before).num_non_missing
     if not total or constant_value(before) is not None:
         return 0.0

@@ -1,4 +1,4 @@
-"""How many rows there are, how fresh and how clean they are."""
+"""The number of rows, their age, and faults of the delivery."""
 
 import datetime as dt
 import statistics
@@ -10,10 +10,10 @@ from nightly.records.snapshot import Delivery
 
 
 def volume(evidence: Evidence) -> Iterator[Reason]:
-    rows, wanted = evidence.manifest.rows, evidence.gate.min_rows
+    rows, min_rows = evidence.manifest.rows, evidence.gate.min_rows
     yield finding(
-        *("min_rows", "", rows, wanted),
-        f"the snapshot has {rows:,} rows; at least {wanted:,} are wanted",
+        *("min_rows", "", rows, min_rows),
+        f"the snapshot has {rows:,} rows; at least {min_rows:,} are wanted",
         action="Look whether the source was complete; a longer look-back brings more rows.",
     )
 
@@ -31,7 +31,7 @@ def freshness(evidence: Evidence) -> Iterator[Reason]:
 
 
 def delivery(evidence: Evidence) -> Iterator[Reason]:
-    """What came for this very night: another delivery of the same rows can be good where this one is not."""
+    """Judge this night's delivery. Another delivery of the same rows may be better or worse."""
     if evidence.delivery is None:
         for name in ("truncated", "max_rejected_share", "max_duplicate_share"):
             yield not_measured(name, "the snapshot step ran with an older version, which did not record its delivery")
@@ -43,7 +43,7 @@ def delivery(evidence: Evidence) -> Iterator[Reason]:
 
 
 def truncated(delivery: Delivery) -> Reason:
-    """A body that ends in the middle of a row. How many rows are missing cannot be known, so there is no threshold."""
+    """Hold for any file that ends in the middle of a row. The number of missing rows is unknown."""
     bodies = delivery.truncated
     message = "no file ends in the middle of a row"
     if bodies:

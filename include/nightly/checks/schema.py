@@ -1,4 +1,4 @@
-"""What ExampleValidator found against the curated schema, by severity; the same in both splits is one finding."""
+"""ExampleValidator's anomalies against the curated schema. The same anomaly in both splits is a single finding."""
 
 from collections.abc import Iterator
 
@@ -17,8 +17,8 @@ ABSENT = (
 
 def check(evidence: Evidence) -> Iterator[Reason]:
     seen = set()
-    for split, found in evidence.anomalies.items():
-        if found.data_missing:
+    for split, anomalies in evidence.anomalies.items():
+        if anomalies.data_missing:
             yield Reason(
                 check="schema",
                 subject=f"{split} split",
@@ -29,9 +29,9 @@ def check(evidence: Evidence) -> Iterator[Reason]:
                 message=f"the {split} split has no examples",
                 action="There are no labelled rows for it in the snapshot.",
             )
-        infos = dict(found.anomaly_info)
-        if found.HasField("dataset_anomaly_info"):
-            infos["the data set"] = found.dataset_anomaly_info
+        infos = dict(anomalies.anomaly_info)
+        if anomalies.HasField("dataset_anomaly_info"):
+            infos["the data set"] = anomalies.dataset_anomaly_info
         for feature, info in sorted(infos.items()):
             if (feature, info.short_description) in seen:  # the shares in the description differ by split
                 continue
@@ -52,17 +52,18 @@ def check(evidence: Evidence) -> Iterator[Reason]:
 
 
 def domain_of(evidence: Evidence, feature: str) -> set[str] | None:
-    """The values that the schema's domain allows; None where it has none."""
-    known = next((one for one in evidence.schema.feature if one.name == feature), None)
+    """Return the values that the feature's domain in the schema allows; None if it has no domain."""
+    schema = evidence.schema
+    known = next((entry for entry in schema.feature if entry.name == feature), None)
     if known is None:
         return None
     if known.HasField("string_domain"):
         return set(known.string_domain.value)
-    return next((set(one.value) for one in evidence.schema.string_domain if one.name == known.domain), None)
+    return next((set(domain.value) for domain in schema.string_domain if domain.name == known.domain), None)
 
 
 def counts(stats: statistics_pb2.FeatureNameStatistics) -> dict[str, int]:
-    """A categorical feature's values and how many examples have each: TFDV keeps the 1,000 most frequent."""
+    """Return value -> examples of a categorical feature. TFDV keeps the 1,000 most frequent values."""
     return {bucket.label: int(bucket.sample_count) for bucket in stats.string_stats.rank_histogram.buckets}
 
 

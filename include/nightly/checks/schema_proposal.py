@@ -1,8 +1,8 @@
-"""Proposes how the schema would have to change for a held night's data to fit. Nothing is accepted here.
+"""Propose a schema change that would make a held night's data valid. A person approves it elsewhere.
 
-Proposed are a new column, new values of a domain, another type, a wider range, and a lower share of rows that have a
-feature. A column that is gone is not: the model reads it, so that is a change of the model. Nor is anything about the
-label, which config.toml defines.
+A proposal may add a column or values of a domain, change a type, widen a range, or lower the share of rows that must
+have a feature. It never removes a column, because the model reads it, and never touches the label, which config.toml
+defines.
 """
 
 import difflib
@@ -33,28 +33,28 @@ log = logging.getLogger("nightly")
 
 Anomaly = anomalies_pb2.AnomalyInfo
 Statistics = dict[str, statistics_pb2.DatasetFeatureStatisticsList]  # by split
-VALUES = 5  # that a change shows as evidence
-CATEGORIES = 20  # a new column of text with at most as many values gets a domain
-ROUNDS = 3  # a column of another type may be out of its range too
-# What a column can have become, by its type in the statistics. What the schema calls text stays text in a snapshot.
+VALUES = 5  # shown as evidence for a change
+CATEGORIES = 20  # a new text column with at most this many values gets a domain
+ROUNDS = 3  # after its type is changed, a column may also be out of its range
+# Type in the statistics -> the type that a column can change to. A column of text in the schema stays text.
 DELIVERED = {statistics_pb2.FeatureNameStatistics.FLOAT: "FLOAT", statistics_pb2.FeatureNameStatistics.STRING: "BYTES"}
-UNPRINTABLE = ("__BYTES_VALUE__", "__LARGE_BYTES__")  # what TFDV's statistics have in place of such a value
+UNPRINTABLE = ("__BYTES_VALUE__", "__LARGE_BYTES__")  # TFDV's placeholders for unprintable and long values
 
 
 def propose(evidence: Evidence, statistics: Statistics, text: str) -> SchemaProposal | None:
-    """What would have to change in `text`, the schema that the night was held by; None where that is nothing.
+    """Propose changes of the schema `text` that held the night; None if there are none.
 
-    :param evidence: what the data gate has judged
-    :param statistics: of each split, to see whether the data would fit
+    :param evidence: the data gate's evidence
+    :param statistics: of each split, to validate against the edited schema
     """
     edited, changes, schema, anomalies = text, [], evidence.schema, evidence.anomalies
     try:
         for _ in range(ROUNDS):
             editing = Editing(replace(evidence, schema=schema, anomalies=anomalies), SchemaText(edited))
-            found = list(editing.changes())
-            if not found:
+            new_changes = list(editing.changes())
+            if not new_changes:
                 break
-            changes += found
+            changes += new_changes
             edited = editing.text.edited()
             schema = _checked(text, edited)
             anomalies = _validated(statistics, _as_delivered(schema, changes))
@@ -80,18 +80,18 @@ def propose(evidence: Evidence, statistics: Statistics, text: str) -> SchemaProp
 
 
 def diff(old: str, new: str, from_name: str, to_name: str) -> str:
-    """A unified diff."""
+    """Return a unified diff."""
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), from_name, to_name, lineterm="")
     return "\n".join(lines)
 
 
 @dataclass
 class Editing:
-    """One pass over the anomalies: each that a change of the schema can answer is edited into the text."""
+    """One pass over the anomalies, which edits the text for each that a schema change can resolve."""
 
     evidence: Evidence
     text: SchemaText
-    domains: dict[str, list[str]] = field(default_factory=dict)  # a domain that features share is widened once
+    domains: dict[str, list[str]] = field(default_factory=dict)  # domain -> values already added; features may share it
 
     def changes(self) -> Iterator[SchemaChange]:
         for feature, types in sorted(self._held().items()):
@@ -100,7 +100,7 @@ class Editing:
                     yield change
 
     def _held(self) -> dict[str, set[int]]:
-        """feature -> the types of its anomalies that hold, in any split; never the label."""
+        """Return feature -> the types of its anomalies that hold in any split, except the label's."""
         held: dict[str, set[int]] = {}
         for anomalies in self.evidence.anomalies.values():
             for info in anomalies.anomaly_info.values():
@@ -119,12 +119,12 @@ class Editing:
                 domain = [f"string_domain {{ name: {quoted(feature)} {listed} }}"]
         lines = [f"name: {quoted(feature)}", f"type: {kind}", "presence { min_count: 1 }"]
         self.text.add_feature([*lines, "value_count { min: 1 max: 1 }", *domain])
-        words = f"{kind}, one of {len(values)} values" if domain else kind
+        summary = f"{kind}, one of {len(values)} values" if domain else kind
         return SchemaChange(
             feature=feature,
             kind="new column",
             old="",
-            new=words,
+            new=summary,
             risk="No model reads it until features.py and preprocessing.py do, and its drift is not measured until a "
             "person gives it a comparator; where it is not wanted, name it in data.ignore of config.toml instead.",
             values=_most(column),
@@ -134,45 +134,48 @@ class Editing:
         known = domain_of(self.evidence, feature) or set()
         column = self._column(feature)
         seen = {value for side in self._sides(feature) for value in counts(side)} - known - {*UNPRINTABLE}
-        new = [one for one in _most(column, None) if one.value in seen]
+        new = [entry for entry in _most(column, None) if entry.value in seen]
         if not new:
             return None
-        place = self.text.domain(feature, "string_domain")
-        written = self.domains.setdefault(self.text.read(place.one("name")) if place.one("name") else feature, [])
-        missing = [one.value for one in new if one.value not in written]
-        self.text.append(place, "value", [f"value: {quoted(value)}" for value in missing])
+        block = self.text.domain(feature, "string_domain")
+        written = self.domains.setdefault(self.text.read(block.one("name")) if block.one("name") else feature, [])
+        missing = [entry.value for entry in new if entry.value not in written]
+        self.text.append(block, "value", [f"value: {quoted(value)}" for value in missing])
         written += missing
-        alike = {one.value: near for one in new if (near := _alike(one.value, known))}
+        alike = {entry.value: near for entry in new if (near := _alike(entry.value, known))}
         spelled = "; ".join(f"{value!r} looks like {old!r}" for value, old in alike.items())
         return SchemaChange(
             feature=feature,
             kind="new values",
             old=f"{len(known)} values",
-            new=", ".join(repr(one.value) for one in new),
+            new=", ".join(repr(entry.value) for entry in new),
             risk="They are out of the vocabulary of the model in production, which was never trained on them"
             + (f"; a new spelling would split what was one: {spelled}." if spelled else "."),
             values=new[:VALUES],
-            rows=self.evidence.rows.having(feature, [one.value for one in new]),
+            rows=self.evidence.rows.having(feature, [entry.value for entry in new]),
         )
 
-    def type(self, feature: str) -> SchemaChange | None:
-        """Whole numbers that have fractions now, or numbers that are text now; the snapshot has it as it came."""
-        place = self.text.feature(feature)
+    def new_type(self, feature: str) -> SchemaChange | None:
+        """Change INT to FLOAT for numbers with fractions, or a number to BYTES for text.
+
+        The snapshot keeps the delivered type.
+        """
+        block = self.text.feature(feature)
         side = next(self._sides(feature), None)
-        old = self.text.read(place.one("type")) if place.one("type") else ""
+        old = self.text.read(block.one("type")) if block.one("type") else ""
         kind = DELIVERED.get(side.type) if side is not None else None
         if not old or kind in (None, old):
             return None
-        self.text.replace(place.one("type"), kind)
-        domain = place.one("int_domain")
+        self.text.replace(block.one("type"), kind)
+        domain = block.one("int_domain")
         if kind == "FLOAT":
             if domain:
                 self.text.rename(domain, "float_domain")
             risk = "preprocessing.py and the clients know whole numbers so far: both must take fractions."
         else:
             for name in ("int_domain", "float_domain", "drift_comparator", "skew_comparator"):
-                for one in place.all(name):
-                    self.text.remove(one)
+                for entry in block.all(name):
+                    self.text.remove(entry)
             risk = (
                 "preprocessing.py reads a number and fails on text until it is changed; the range and comparators of "
                 "numbers go, so that its drift is not measured until a person gives it an infinity_norm."
@@ -188,19 +191,19 @@ class Editing:
             rows=self.evidence.rows.examples(feature, _odd(column.type)),
         )
 
-    def range(self, feature: str) -> SchemaChange | None:
+    def wider_range(self, feature: str) -> SchemaChange | None:
         sides = [side.num_stats for side in self._sides(feature) if side.HasField("num_stats")]
-        known = next(one for one in self.evidence.schema.feature if one.name == feature)
+        known = next(entry for entry in self.evidence.schema.feature if entry.name == feature)
         kind = "int_domain" if known.type == schema_pb2.INT else "float_domain"
-        place = self.text.domain(feature, kind)
-        low, high = (self._bound(place, name) for name in ("min", "max"))
+        block = self.text.domain(feature, kind)
+        low, high = (self._bound(block, name) for name in ("min", "max"))
         new_low = min([low, *(_outward(side.min, kind, -1) for side in sides if side.min < low)])
         new_high = max([high, *(_outward(side.max, kind, 1) for side in sides if side.max > high)])
         if (low, high) == (new_low, new_high):
             return None
         for name, old, new in (("min", low, new_low), ("max", high, new_high)):
             if old != new:
-                self.text.replace(place.one(name), f"{new:.15g}")
+                self.text.replace(block.one(name), f"{new:.15g}")
         column = self._column(feature)
         beyond = column.filter(pc.or_(pc.less(column, low), pc.greater(column, high)))
         return SchemaChange(
@@ -213,12 +216,12 @@ class Editing:
             rows=self.evidence.rows.examples(feature, lambda a: pc.or_(pc.less(a, low), pc.greater(a, high))),
         )
 
-    def presence(self, feature: str) -> SchemaChange | None:
-        """Lower, and never to nothing: a column without any value is one that is gone."""
+    def lower_presence(self, feature: str) -> SchemaChange | None:
+        """Lower the required share of rows, but not to 0: a column without values counts as removed."""
         examples = (self.evidence.train, self.evidence.eval)
         shares = [common(m.features[feature]).num_non_missing / m.examples for m in examples if feature in m.features]
-        place = self.text.feature(feature).one("presence")
-        known = place.one("min_fraction") if place else None
+        block = self.text.feature(feature).one("presence")
+        known = block.one("min_fraction") if block else None
         share = math.floor(min(shares, default=0) * 100) / 100
         if known is None or not share or share >= float(self.text.read(known)):
             return None
@@ -242,29 +245,29 @@ class Editing:
                 yield side.features[feature]
 
     def _column(self, feature: str) -> pa.ChunkedArray:
-        """The snapshot's column: TFDV keeps no more than the most frequent values."""
+        """Return the snapshot's column. TFDV's statistics keep the most frequent values only."""
         files = sorted(self.evidence.rows.folder.glob("rows-*.parquet"))
         return pa.chunked_array([c for path in files for c in pq.read_table(path, columns=[feature]).column(0).chunks])
 
-    def _bound(self, place: Field, name: str) -> float:
-        known = place.one(name)
+    def _bound(self, block: Field, name: str) -> float:
+        known = block.one(name)
         return float(self.text.read(known)) if known else {"min": -math.inf, "max": math.inf}[name]
 
 
 MAKERS: dict[int, Callable[[Editing, str], SchemaChange | None]] = {
     Anomaly.SCHEMA_NEW_COLUMN: Editing.new_column,
     Anomaly.ENUM_TYPE_UNEXPECTED_STRING_VALUES: Editing.new_values,
-    Anomaly.UNEXPECTED_DATA_TYPE: Editing.type,
-    Anomaly.INT_TYPE_SMALL_INT: Editing.range,
-    Anomaly.INT_TYPE_BIG_INT: Editing.range,
-    Anomaly.FLOAT_TYPE_SMALL_FLOAT: Editing.range,
-    Anomaly.FLOAT_TYPE_BIG_FLOAT: Editing.range,
-    Anomaly.FEATURE_TYPE_LOW_FRACTION_PRESENT: Editing.presence,
+    Anomaly.UNEXPECTED_DATA_TYPE: Editing.new_type,
+    Anomaly.INT_TYPE_SMALL_INT: Editing.wider_range,
+    Anomaly.INT_TYPE_BIG_INT: Editing.wider_range,
+    Anomaly.FLOAT_TYPE_SMALL_FLOAT: Editing.wider_range,
+    Anomaly.FLOAT_TYPE_BIG_FLOAT: Editing.wider_range,
+    Anomaly.FEATURE_TYPE_LOW_FRACTION_PRESENT: Editing.lower_presence,
 }
 
 
 def _checked(base: str, edited: str) -> schema_pb2.Schema:
-    """The edited schema, as protobuf reads it. Raises SchemaEditError where an edit has lost anything."""
+    """Parse the edited schema. Raises SchemaEditError if a comment or feature was lost."""
     schema = parse_schema(edited, where="the proposed schema")
     if comments(base) != comments(edited):
         raise SchemaEditError("the edit would lose a comment")
@@ -275,24 +278,25 @@ def _checked(base: str, edited: str) -> schema_pb2.Schema:
 
 
 def _as_delivered(schema: schema_pb2.Schema, changes: list[SchemaChange]) -> schema_pb2.Schema:
-    """The schema as this night's examples can be judged by it: a column that was not in it came as text, and becomes
-    a number only when the snapshot is made again with the new schema.
+    """Return the schema with new columns as BYTES, the type that they have in this night's examples.
+
+    A new column is read as text, and becomes a number when a snapshot is written with the new schema.
     """
     new = {change.feature for change in changes if change.kind == "new column"}
-    judged = schema_pb2.Schema()
-    judged.CopyFrom(schema)
-    for one in judged.feature:
-        if one.name in new:
-            one.type = schema_pb2.BYTES
-    return judged
+    delivered = schema_pb2.Schema()
+    delivered.CopyFrom(schema)
+    for feature in delivered.feature:
+        if feature.name in new:
+            feature.type = schema_pb2.BYTES
+    return delivered
 
 
 def _validated(statistics: Statistics, schema: schema_pb2.Schema) -> dict[str, anomalies_pb2.Anomalies]:
-    return {split: tfdv.validate_statistics(found, schema) for split, found in statistics.items()}
+    return {split: tfdv.validate_statistics(measured, schema) for split, measured in statistics.items()}
 
 
 def _type_of(column: pa.ChunkedArray) -> str:
-    """The narrowest type that holds every value of a column of text."""
+    """Return the narrowest type that holds every value of a text column."""
     values = column.combine_chunks()
     if column.null_count == len(column):
         return "BYTES"
@@ -303,29 +307,29 @@ def _type_of(column: pa.ChunkedArray) -> str:
 
 
 def _most(column: pa.ChunkedArray, limit: int | None = VALUES, of: int | None = None) -> list[Contribution]:
-    """The most frequent values with their rows, of all `of` that have a value."""
+    """Return the most frequent values with their rows and shares of `of` rows, by default of all rows with a value."""
     total = max(of if of is not None else len(column) - column.null_count, 1)
-    found = [(one["values"], one["counts"]) for one in pc.value_counts(column.drop_null()).to_pylist()]
-    found.sort(key=lambda pair: (-pair[1], str(pair[0])))
-    return [Contribution(value=str(value), rows=rows, share=rows / total) for value, rows in found[:limit]]
+    counted = [(entry["values"], entry["counts"]) for entry in pc.value_counts(column.drop_null()).to_pylist()]
+    counted.sort(key=lambda pair: (-pair[1], str(pair[0])))
+    return [Contribution(value=str(value), rows=rows, share=rows / total) for value, rows in counted[:limit]]
 
 
 def _odd(kind: pa.DataType) -> Callable[[pa.Array], pa.Array]:
-    """Tells the values that no whole number or, of text, no number is."""
+    """Return a test for text that is no number, or for numbers with fractions."""
     if kind == pa.string():
         return lambda array: parse_numbers(array, pa.float64())[1]
     return lambda array: pc.not_equal(array, pc.trunc(array))
 
 
 def _alike(value: str, known: set[str]) -> str:
-    """The known value that `value` may be another spelling of; "" where there is none."""
-    folded = {one.casefold(): one for one in sorted(known)}
+    """Return the known value that `value` may be a misspelling of, or ""."""
+    folded = {entry.casefold(): entry for entry in sorted(known)}
     near = difflib.get_close_matches(value.casefold(), folded, n=1, cutoff=0.8)
     return folded[near[0]] if near else ""
 
 
 def _outward(number: float, kind: str, direction: int) -> float:
-    """A whole number as it is; another to three digits, away from what is inside."""
+    """Round a bound outward to three digits; leave whole numbers as they are."""
     if kind == "int_domain" or number == 0:
         return number
     step = 10.0 ** (math.floor(math.log10(abs(number))) - 2)

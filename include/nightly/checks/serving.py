@@ -1,4 +1,4 @@
-"""Skew of serving: what production is asked against the training rows of the same days."""
+"""Serving skew: logged requests against the training rows of the same days."""
 
 from collections.abc import Iterator
 
@@ -32,14 +32,14 @@ def _distances(evidence: Evidence, served: Served) -> Iterator[Reason]:
         for distance in info.skew_measurements:
             feature = ".".join(info.path.step)
             if 1.0 in (missing_share(side, feature) for side in (served.requests, served.training)):
-                continue  # which is a finding of its own
-            found = differences(served.requests.features.get(feature), served.training.features.get(feature))
-            values = largest(found)
-            far = distance.value > distance.threshold
+                continue  # reported by _missing
+            shares = differences(served.requests.features.get(feature), served.training.features.get(feature))
+            values = largest(shares)
+            broken = distance.value > distance.threshold
             yield finding(
                 *("skew", feature, distance.value, distance.threshold),
                 f"{feature} in {TITLE} is {distance.value:.3f} away from {_rows(served)}; "
-                f"{distance.threshold:.3f} is allowed" + (f"; most in {named(values)}" if values and far else ""),
+                f"{distance.threshold:.3f} is allowed" + (f"; most in {named(values)}" if values and broken else ""),
                 action=f"Look how the client fills {feature}: in the unit and the spelling that training has? If both "
                 f"are right, run again with the threshold skew.{feature} and a reason.",
                 control=CONTROL,
@@ -49,16 +49,16 @@ def _distances(evidence: Evidence, served: Served) -> Iterator[Reason]:
 
 
 def _missing(evidence: Evidence, served: Served, feature: str) -> Reason:
-    """A feature that serving forgets, or that training does not have as often as requests."""
-    asked, trained = missing_share(served.requests, feature), missing_share(served.training, feature)
+    """Compare how often a feature is missing in requests and in training rows."""
+    requested, trained = missing_share(served.requests, feature), missing_share(served.training, feature)
     allowed = evidence.gate.max_missing_change
-    message = f"{feature} is missing in {asked:.1%} of {TITLE}, and in {trained:.1%} of {_rows(served)}"
+    message = f"{feature} is missing in {requested:.1%} of {TITLE}, and in {trained:.1%} of {_rows(served)}"
     if feature in served.about.unreadable:
         message += f"; requests have {served.about.unreadable[feature]}, which its type in the schema does not allow"
-    elif asked == 1 and served.about.unknown:
+    elif requested == 1 and served.about.unknown:
         message += "; no request has it" + did_you_mean(feature, served.about.unknown)
     return finding(
-        *("max_missing_change", feature, abs(asked - trained), allowed),
+        *("max_missing_change", feature, abs(requested - trained), allowed),
         f"{message}; a change of {allowed:.1%} is allowed",
         action=f'Have the client send {feature}; if the model does not read it, write not_in_environment: "SERVING" '
         "beside it in the curated schema.",

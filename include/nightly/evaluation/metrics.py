@@ -1,8 +1,8 @@
-"""TFMA's metrics over a stream of scored examples, in this process.
+"""Compute TFMA's metrics over a stream of scored examples, in this process.
 
-TFMA computes a metric from accumulators over examples (a beam.CombineFn each) and from other metrics. The accumulators
-behind most metrics of a binary classifier are filled here a batch at a time; everything after them is TFMA's. Where a
-metric has another accumulator, TFMA computes all of them on Beam, from everything in memory.
+TFMA computes a metric from accumulators over examples (each a beam.CombineFn) and from other metrics. Here the
+accumulators behind most metrics of a binary classifier are filled a batch at a time; the rest is TFMA's code. If any
+metric needs another accumulator, TFMA computes all metrics on Beam, with all examples in memory.
 """
 
 import logging
@@ -47,10 +47,10 @@ def write_results(
 ) -> None:
     """Compute `metrics` of each model, overall and for each value of each column in `slices`, and write TFMA's results.
 
-    tfma.load_eval_result reads them from `output`; `model_name` says whose where there are several. Raises ValueError
-    for an unknown metric, a score that is no number, or no example at all.
+    tfma.load_eval_result reads them from `output`; with several models it needs `model_name`. Raises ValueError for an
+    unknown metric, a NaN score, or no examples.
 
-    :param metrics: names as in TFMA's results, e.g. auc; example_count is always there
+    :param metrics: names as in TFMA's results, e.g. auc; example_count is always added
     """
     config = eval_config(models, metrics, slices)
     batches = _checked(batches)
@@ -67,7 +67,7 @@ def write_results(
 def write_results_on_beam(
     rows: beam.PTransform, models: list[str], metrics: list[str], slices: list[str], output: Path, options: Options
 ) -> None:
-    """The same by TFMA's own pipeline, over `rows` of as_rows. Files and figures are as write_results has them."""
+    """Write the same results as write_results by TFMA's own pipeline, over `rows` of as_rows."""
     config = eval_config(models, metrics, slices)
     with pipeline(options) as begin:
         analyze = tfma.ExtractEvaluateAndWriteResults(eval_config=config, output_path=str(output))
@@ -78,7 +78,7 @@ def write_results_on_beam(
 
 
 def as_rows(batch: Scored) -> pa.RecordBatch:
-    """A batch of examples as TFMA's extractors take it: each column lists of one."""
+    """Convert a batch to the input of TFMA's extractors: each column has lists of length 1."""
     columns = {LABEL: pa.array(batch.labels)} | {name: pa.array(scores) for name, scores in batch.scores.items()}
     columns |= batch.columns
     offsets = pa.array(np.arange(len(batch.labels) + 1, dtype=np.int32))
@@ -88,7 +88,7 @@ def as_rows(batch: Scored) -> pa.RecordBatch:
 
 
 def eval_config(models: list[str], metrics: list[str], slices: list[str]) -> config_pb2.EvalConfig:
-    """The same in TFMA's words. None of the models is its baseline: it compares, and judges, only in its Evaluator."""
+    """Return TFMA's config. No model is a baseline: TFMA compares and judges only in its own Evaluator."""
     classes = [metric_class(name) for name in ("example_count", *metrics)]
     config = config_pb2.EvalConfig(
         model_specs=[
@@ -102,13 +102,13 @@ def eval_config(models: list[str], metrics: list[str], slices: list[str]) -> con
 
 
 def metric_class(name: str) -> str:
-    """TFMA's class for the name that the metric has in its results. Raises ValueError with the nearest name."""
+    """Return TFMA's class of the metric with this name in its results. Raises ValueError with the nearest name."""
     classes = {}
-    for known, kind in metric_types.registered_metrics().items():
+    for class_name, kind in metric_types.registered_metrics().items():
         try:
-            classes[kind().get_config()["name"]] = known
-        except (KeyError, TypeError, ValueError):  # has no name of its own, or needs settings to have one
-            classes[_snake_case(known)] = known
+            classes[kind().get_config()["name"]] = class_name
+        except (KeyError, TypeError, ValueError):  # has no default name
+            classes[_snake_case(class_name)] = class_name
     if name not in classes:
         raise ValueError(f"TFMA has no metric {name!r}" + did_you_mean(name, list(classes)))
     return classes[name]
@@ -120,7 +120,7 @@ def _snake_case(name: str) -> str:
 
 
 def checked(batch: Scored) -> Scored:
-    """The batch. Raises ValueError for NaN."""
+    """Return the batch. Raises ValueError if a score is NaN."""
     for model, scores in batch.scores.items():
         if np.isnan(scores).any():
             raise ValueError(f"the {model} model answers {np.isnan(scores).sum()} examples with NaN")
@@ -128,18 +128,18 @@ def checked(batch: Scored) -> Scored:
 
 
 def _checked(batches: Iterator[Scored]) -> Iterator[Scored]:
-    """The batches that have rows. Raises ValueError for NaN, and where there is none."""
-    some = False
+    """Yield the batches with rows. Raises ValueError if a score is NaN, or if there are no rows."""
+    empty = True
     for batch in batches:
         if len(batch.labels):
-            some = True
+            empty = False
             yield checked(batch)
-    if not some:
+    if empty:
         raise ValueError(NO_EXAMPLES)
 
 
 def _slices(batch: Scored, columns: list[str]) -> Iterator[tuple[tuple, slice | np.ndarray]]:
-    """TFMA's key and the rows of each slice in the batch: all of it, then each value of each column."""
+    """Yield TFMA's key and the rows of each slice in the batch: the whole batch, then each value of each column."""
     yield (), slice(None)
     for name in columns:
         encoded = batch.columns[name].dictionary_encode()
@@ -154,32 +154,34 @@ def _slices(batch: Scored, columns: list[str]) -> Iterator[tuple[tuple, slice | 
 def _in_process(
     batches: Iterator[Scored], computations: MetricComputations, columns: list[str]
 ) -> dict[tuple, metric_types.MetricsDict]:
-    """Every public metric, by TFMA's key of the slice."""
+    """Return the public metrics of each slice, by TFMA's slice key."""
     combiners = [(c.combiner, c.keys[0].model_name) for c in computations.non_derived_computations]
     slices: dict[tuple, list[Any]] = {}
     for batch in batches:
-        only = next(iter(batch.scores.values()))  # has no name where it is alone
+        single = next(iter(batch.scores.values()))  # a single model has no name
         for key, rows in _slices(batch, columns):
-            known = slices.get(key) or [combiner.create_accumulator() for combiner, _ in combiners]
+            previous = slices.get(key) or [combiner.create_accumulator() for combiner, _ in combiners]
             slices[key] = [
-                BATCHED[type(combiner)](combiner, accumulator, batch.labels[rows], batch.scores.get(model, only)[rows])
-                for (combiner, model), accumulator in zip(combiners, known, strict=True)
+                BATCHED[type(combiner)](
+                    combiner, accumulator, batch.labels[rows], batch.scores.get(model, single)[rows]
+                )
+                for (combiner, model), accumulator in zip(combiners, previous, strict=True)
             ]
     return {key: _values(computations, accumulators) for key, accumulators in sorted(slices.items())}
 
 
 def _values(computations: MetricComputations, accumulators: list[Any]) -> metric_types.MetricsDict:
-    """Every public metric of a slice."""
-    found: metric_types.MetricsDict = {}
+    """Return the public metrics of a slice."""
+    metrics: metric_types.MetricsDict = {}
     for computation, accumulator in zip(computations.non_derived_computations, accumulators, strict=True):
-        found.update(computation.combiner.extract_output(accumulator))
+        metrics.update(computation.combiner.extract_output(accumulator))
     for derived in computations.derived_computations:
-        found.update(derived.result(found))
-    return {key: value for key, value in found.items() if not is_private_metric(key)}
+        metrics.update(derived.result(metrics))
+    return {key: value for key, value in metrics.items() if not is_private_metric(key)}
 
 
 def _write(slices: dict[tuple, metric_types.MetricsDict], output: Path) -> None:
-    """As TFMA's writer."""
+    """Write the metrics in the format of TFMA's writer."""
     output.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(output / "metrics-00000-of-00001.tfrecord")) as writer:
         for item in slices.items():

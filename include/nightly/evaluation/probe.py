@@ -1,8 +1,8 @@
-"""Load a SavedModel as TensorFlow Serving would, and ask it: python -m nightly.evaluation.probe
+"""Load a SavedModel as TensorFlow Serving does, and predict with it: python -m nightly.evaluation.probe
 
-Runs in a clean process with TensorFlow alone, so that a model which needs this project's code, TFT's Python side or
-the trainer's leftovers is found out. Its standard input is [MODEL, EXAMPLES, OUT] as JSON, read once TensorFlow is
-imported. EXAMPLES is a TFRecord of raw tf.Example; what the model answered goes to OUT.
+It runs in a clean process with TensorFlow alone. So a model that needs this project's code, TFT's Python code or the
+trainer's state fails here. It reads [MODEL, EXAMPLES, OUT] as JSON from standard input, after importing TensorFlow.
+EXAMPLES is a TFRecord of raw tf.Example. The model's outputs are written to OUT.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Raw examples scored by models through their serving signatures. Imports no TFX: Beam's workers import this module."""
+"""Score raw examples with the models' serving signatures. Beam's workers import this module, so it imports no TFX."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ import tensorflow as tf
 from nightly.evaluation.metrics import Scored, as_rows, checked
 
 RAW = "__raw"  # the column of serialized examples
-SERVING_BATCH = 4096  # twice as fast as 1024; from here on only the memory grows
+SERVING_BATCH = 4096  # twice as fast as 1024; larger batches only need more memory
 Signature = tf.types.experimental.ConcreteFunction
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores batches of raw examples; it can be sent to other processes, each of which loads the models once."""
+    """Scores batches of raw examples. It can be pickled; each process loads the models once."""
 
     models: dict[str, str]  # name -> the SavedModel's folder
     label: str
@@ -30,12 +30,12 @@ class Scorer:
         return {name: tf.saved_model.load(path).signatures["serving_default"] for name, path in self.models.items()}
 
     def score(self, batch: pa.RecordBatch) -> Iterator[Scored]:
-        """The labelled examples of the batch, scored by every model; nothing where there is no label at all."""
+        """Yield the labelled examples of the batch, scored by every model; nothing if there is no label column."""
         if self.label not in batch.schema.names:
             return
         batch = batch.filter(_first(batch, self.label).is_valid())
-        wanted = pa.array([str(value) for value in self.positive])
-        labels = pc.is_in(_first(batch, self.label).cast(pa.string()), wanted)
+        positives = pa.array([str(value) for value in self.positive])
+        labels = pc.is_in(_first(batch, self.label).cast(pa.string()), positives)
         raw = _first(batch, RAW).to_numpy(zero_copy_only=False)
         yield Scored(
             labels=labels.to_numpy(zero_copy_only=False).astype(np.float32),
@@ -44,19 +44,19 @@ class Scorer:
         )
 
     def rows(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """The same for TFMA. Raises ValueError for NaN."""
+        """Yield the scored batch in TFMA's form. Raises ValueError if a score is NaN."""
         yield from (as_rows(checked(scored)) for scored in self.score(batch) if len(scored.labels))
 
 
 def _texts(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """A column's first values as text."""
+    """Return a column's first values as text."""
     missing = name not in batch.schema.names
     values = pa.nulls(batch.num_rows, pa.string()) if missing else _first(batch, name).cast(pa.string())
     return values.fill_null("(missing)")
 
 
 def _scores(signature: Signature, raw: np.ndarray) -> np.ndarray:
-    """The signature's one output for serialized examples [rows] -> float32 [rows]."""
+    """Return the signature's only output, float32 [rows], for serialized examples [rows]."""
     (argument,) = signature.structured_input_signature[1]
     parts = []
     for begin in range(0, len(raw), SERVING_BATCH):
@@ -69,7 +69,7 @@ def _scores(signature: Signature, raw: np.ndarray) -> np.ndarray:
 
 
 def _first(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """A column of lists -> its first values, null where there is none."""
+    """Return the first value of each list in a column, null for an empty list."""
     column = batch.column(name)
     if pa.types.is_null(column.type):
         return column.cast(pa.string())

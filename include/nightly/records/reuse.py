@@ -16,8 +16,8 @@ class Reuse(Contract):
     reason: str
 
 
-class Made(Contract):
-    """Kept with each execution in ML Metadata: what went into its outputs, and what they are."""
+class CacheEntry(Contract):
+    """The fingerprints of an execution's ingredients and outputs, stored with it in ML Metadata."""
 
     run_id: str  # the run that did the work
     as_of: AwareDatetime

@@ -2,18 +2,17 @@
 
     python -m nightly.runtime.host SOCKET
 
-Importing TFX takes 20 s on two cores; a fork takes milliseconds. The project's code is imported too, anew when a file
-of it has changed, so that an edit holds from the next step on; the user's own, the model's folder, in the child. The
-host listens on a Unix socket in a folder that only its user can open, and ends by itself when nothing was asked of it
-for a while.
+Importing TFX takes 20 s on two cores; a fork takes milliseconds. The host also imports the project's code, and
+reimports it when a file has changed, so an edit takes effect in the next step. The child imports the model's folder
+itself. The host listens on a Unix socket in a folder that only its user can open, and exits when it has been idle.
 
-A client sends one JSON line (`step`, `night`, `result`, `environment`) together with the file descriptor that the
-child's output goes to. It gets `started PID` back, then `exited STATUS MEMORY`, the most memory that the child held, in
-bytes. When the client hangs up, the child is ended.
+A client sends one JSON line (`step`, `night`, `result`, `environment`) with the file descriptor for the child's output.
+The host answers `started PID`, then `exited STATUS MEMORY`, where MEMORY is the child's peak memory in bytes. When the
+client hangs up, the child is ended.
 
-Three processes share the work, and each may be killed: the host accepts, a supervisor forked from it for each request
-watches the step, and the step runs. The supervisor closes the host's listening socket and lock, so that a dead host's
-place is free at once while its steps run on. A step ends with its supervisor.
+Three processes are involved, and each may be killed: the host accepts requests, a supervisor forked for each request
+watches the step, and the step runs. The supervisor closes the host's listening socket and lock, so a new host can
+replace a dead one while its steps still run. A step ends with its supervisor.
 """
 
 import contextlib
@@ -38,13 +37,13 @@ from nightly.io.processes import end_group
 from nightly.runtime import preloaded
 
 IDLE_SECONDS = float(variables.HOST_IDLE_SECONDS.read())
-GRACE_SECONDS = 5  # between asking a child to end and ending it
+GRACE_SECONDS = 5  # between SIGTERM and SIGKILL
 
 log = logging.getLogger("nightly.host")
 
 
 class Host(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
-    """One process a request: the forked handler supervises the step's own process."""
+    """Forks a supervisor for each request, which forks and watches the step's process."""
 
     max_children = 64
     block_on_close = False
@@ -57,7 +56,7 @@ class Host(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         super().__init__(address, Handler)
 
     def close_inherited(self) -> None:
-        """Close, in a fork, what only the host may hold: else its place stays taken when it dies."""
+        """Close the host's socket and lock in a fork. Otherwise a dead host could not be replaced."""
         self.socket.close()
         self._lock.close()
 
@@ -86,14 +85,14 @@ class Handler(socketserver.BaseRequestHandler):
         self.server.close_inherited()
         message, descriptors, _, _ = socket.recv_fds(self.request, 1 << 20, 1)
         if not message:
-            return  # a client that only looked whether the host is there
+            return  # a client that only checked for a running host
         (output,) = descriptors
         while not message.endswith(b"\n"):
             message += self.request.recv(1 << 20)
         request = json.loads(message)
         child = preloaded.fork(lambda: _become_worker(request, output, self.request))
         os.close(output)
-        with contextlib.suppress(OSError):  # the client may have hung up: then the step is ended below
+        with contextlib.suppress(OSError):  # if the client has hung up, _wait ends the step
             self.request.sendall(f"started {child}\n".encode())
         status, memory = _wait(child, self.request)
         log.info("%s of %s ended with %s", request["step"], request["night"], status)
@@ -102,10 +101,10 @@ class Handler(socketserver.BaseRequestHandler):
 
 
 def _become_worker(request: dict[str, object], output: int, connection: socket.socket) -> None:
-    """Never returns: this process is the step's from here on."""
+    """Turn this process into the step's. Never returns."""
     status = 1
     try:
-        os.setsid()  # a group of its own, so that whatever it starts ends with it
+        os.setsid()  # a process group, which ends with everything that the step starts
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         connection.close()
         os.dup2(output, 1)
@@ -113,7 +112,7 @@ def _become_worker(request: dict[str, object], output: int, connection: socket.s
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(ROOT)
-        tempfile.tempdir = None  # the host's; the step has its own in TMPDIR
+        tempfile.tempdir = None  # forget the host's; the step reads TMPDIR
         from nightly.runtime import worker
 
         status = worker.run(request["step"], Path(request["night"]), Path(request["result"]))
@@ -124,31 +123,31 @@ def _become_worker(request: dict[str, object], output: int, connection: socket.s
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)  # the host's own exit handlers are not this process's
+        os._exit(status)  # skip the host's exit handlers
 
 
 def _wait(child: int, connection: socket.socket) -> tuple[int, int]:
     """Wait for the child, and end its group when the client hangs up.
 
-    Returns its exit status (negative: the signal that ended it), and the most memory that it held, in bytes.
+    Return its exit status (negative: the signal that ended it) and its peak memory in bytes.
     """
     process = os.pidfd_open(child)
     poller = select.poll()
     poller.register(process, select.POLLIN)
     poller.register(connection, select.POLLIN | select.POLLRDHUP)
-    waiting = None
-    asked = False
+    timeout = None
+    terminated = False
     while True:
-        ready = {descriptor for descriptor, _ in poller.poll(waiting)}
+        ready = {descriptor for descriptor, _ in poller.poll(timeout)}
         if process in ready:
             _, status, used = os.wait4(child, 0)
-            end_group(child, signal.SIGKILL)  # nothing that it started outlives it
+            end_group(child, signal.SIGKILL)  # nothing that it started survives
             os.close(process)
             return os.waitstatus_to_exitcode(status), used.ru_maxrss * 1024
-        end_group(child, signal.SIGKILL if asked else signal.SIGTERM)
-        if not asked:
+        end_group(child, signal.SIGKILL if terminated else signal.SIGTERM)
+        if not terminated:
             poller.unregister(connection)
-            asked, waiting = True, GRACE_SECONDS * 1000
+            terminated, timeout = True, GRACE_SECONDS * 1000
 
 
 def main(path: Path) -> int:
@@ -157,7 +156,7 @@ def main(path: Path) -> int:
         try:
             lock = stack.enter_context(locked(path.with_suffix(".lock"), wait=False))
         except BlockingIOError:
-            return 0  # another host is there, or on its way
+            return 0  # another host runs or starts
         began = time.monotonic()
         preloaded.import_libraries()
         code = preloaded.ProjectCode()

@@ -1,7 +1,7 @@
-"""What a warm process has imported before a step begins: the libraries, once, and the project's code, as it is now.
+"""Preload the libraries, and the project's current code, in a process that forks steps.
 
-Neither the user's own code, the model's folder, is among it, nor anything that reads the environment when it is
-imported: a fork has its task's environment only later.
+The models' folders are not preloaded, nor is any module that reads the environment when imported: a fork gets its
+task's environment later.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ LIBRARIES = (
     "pydantic.json_schema",
     "pydantic.types",
     "google_crc32c",
-    "pyarrow.acero",  # Arrow, when something is grouped
-    "setuptools",  # TFX, when the first artifact is made
+    "pyarrow.acero",  # imported by Arrow at the first group_by
+    "setuptools",  # imported by TFX for the first artifact
     "tomllib",
     "apache_beam.runners.portability.portable_runner",
     "apache_beam.runners.worker.worker_pool_main",
@@ -42,9 +42,9 @@ LIBRARIES = (
     "tfx.components.evaluator.executor",
     "tensorflow_serving.apis.prediction_log_pb2",
 )
-STEPS = ("nightly.runtime.worker", "nightly.tfx.runner", "nightly.nights.snapshot")  # with all that they import
-PROJECT = ("nightly.", "nightly_client.", "include.")  # the packages that these import of the project
-CLOCK_NS = 100_000_000  # a file system's clock is behind by less
+MODULES = ("nightly.runtime.worker", "nightly.tfx.runner", "nightly.nights.snapshot")  # and everything they import
+PREFIXES = ("nightly.", "nightly_client.", "include.")  # of the project's own modules
+CLOCK_NS = 100_000_000  # an upper bound of the lag of a file system's clock
 
 log = logging.getLogger("nightly.host")
 
@@ -52,18 +52,18 @@ log = logging.getLogger("nightly.host")
 def import_libraries() -> None:
     for name in LIBRARIES:
         import_module(name)
-    # pydantic imports its parts, and looks for plugins in all packages, when the first model is made.
+    # pydantic imports its parts, and searches all packages for plugins, when the first model is created.
     import_module("pydantic").create_model("Warm", field=(int, 0))
-    logging.getLogger().setLevel(logging.INFO)  # the steps' level: setting another writes to every logger there is
-    _keep()
+    logging.getLogger().setLevel(logging.INFO)  # as in the steps: changing a level touches every logger
+    _freeze()
 
 
 def fork(work: Callable[[], None]) -> int:
-    """Fork a child that does `work` and ends; returns its process id. It is killed when this process ends.
+    """Fork a child that does `work` and ends, and return its process id. It is killed when this process ends.
 
-    From a thread of its own, which becomes the child's main thread: glibc gives it an arena of its own to allocate in.
-    The main thread's, with the holes that importing left everywhere, is shared, and each page written to is copied.
-    Raises OSError where there can be no other process.
+    The fork happens in a new thread, which becomes the child's main thread and gets its own malloc arena from glibc.
+    The old main thread's arena is fragmented by the imports and shared, so each write there would copy a page.
+    Raises OSError if no process can be created.
     """
     answer: SimpleQueue[int | OSError] = SimpleQueue()
     threading.Thread(target=_fork, args=(work, answer), daemon=True).start()
@@ -82,12 +82,12 @@ def _fork(work: Callable[[], None], answer: SimpleQueue[int | OSError]) -> None:
         return
     if child:
         answer.put(child)
-        threading.Event().wait()  # for ever: `end_with` holds for the thread that forked
+        threading.Event().wait()  # forever: `end_with` ties the child to this thread
     try:
         end_with(parent)
         work()
     finally:
-        os._exit(1)  # `work` has ended the process, unless it failed
+        os._exit(1)  # `work` ends the process itself, unless it fails
 
 
 class ProjectCode:
@@ -97,9 +97,9 @@ class ProjectCode:
         self._files: dict[str, tuple[int, int] | None] = {}
 
     def refresh(self) -> None:
-        """Import the project's code, or import it anew if a file of it has changed.
+        """Import the project's code, or reimport it if a file has changed.
 
-        Where that fails nothing of it stays imported: the step then fails by itself, and says so in its own log.
+        If that fails, none of it stays imported. The step then fails with the same error in its own log.
         """
         if self._files and all(state and state == _state(file) for file, state in self._files.items()):
             return
@@ -107,7 +107,7 @@ class ProjectCode:
             _forget()
         began = time.time_ns() - CLOCK_NS
         try:
-            for name in STEPS:
+            for name in MODULES:
                 import_module(name)
             _prepare()
         except Exception:
@@ -116,20 +116,20 @@ class ProjectCode:
             self._files = {}
             return
         files = [str(sys.modules[name].__file__) for name in _imported()]
-        # A file that changed meanwhile may have been read before or after it did.
+        # A file that changed during the import may have been read before or after the change.
         self._files = {file: state if (state := _state(file)) and state[0] < began else None for file in files}
-        _keep()
+        _freeze()
 
 
 def _prepare() -> None:
-    """What every step would do again: build pydantic's models, and look which source imports which."""
+    """Do what every step would repeat: build pydantic's models, and find which source imports which."""
     import_module("nightly.records.base").build_contracts()
-    import_module("nightly.io.code").sources_of(STEPS)
+    import_module("nightly.io.code").sources_of(MODULES)
 
 
 def _imported() -> list[str]:
     return [
-        name for name, module in sys.modules.items() if name.startswith(PROJECT) and getattr(module, "__file__", None)
+        name for name, module in sys.modules.items() if name.startswith(PREFIXES) and getattr(module, "__file__", None)
     ]
 
 
@@ -141,12 +141,12 @@ def _forget() -> None:
 
 def _state(file: str) -> tuple[int, int] | None:
     with contextlib.suppress(OSError):
-        found = Path(file).stat()
-        return found.st_ctime_ns, found.st_size
+        stat = Path(file).stat()
+        return stat.st_ctime_ns, stat.st_size
     return None
 
 
-def _keep() -> None:
-    """Keep forks from copying the pages that these objects lie in."""
+def _freeze() -> None:
+    """Freeze the garbage collector's objects, so that forks do not copy their pages."""
     gc.collect()
     gc.freeze()

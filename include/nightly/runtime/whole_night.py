@@ -1,4 +1,4 @@
-"""A whole night in one process, without Airflow: the same tasks in the same order, with the same records."""
+"""Run a whole night in one process, without Airflow: the same tasks, order and records."""
 
 import logging
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NightEnd:
-    """How a night ended: its verdict, None where it was to stop before that, and the error that ended it."""
+    """A night's verdict, None if it stopped earlier on request, and the error that ended it."""
 
     verdict: Verdict | None
     error: BaseException | None = None
@@ -31,20 +31,20 @@ class NightEnd:
 def run_night(night: Night, paths: Paths, *, source: str | None = None, until: str | None = None) -> NightEnd:
     """Run the tasks of a planned night, up to the first that ends it, and write its verdict.
 
-    What breaks a task is returned, not raised: an interruption (KeyboardInterrupt, SystemExit), too.
+    An error or interruption (KeyboardInterrupt, SystemExit) is returned, not raised.
 
-    :param source: another path or URL than the config's
+    :param source: a path or URL to use instead of the config's
     :param until: stop after this step, without a verdict unless a gate holds
     """
     states: dict[str, str | None] = dict.fromkeys(COMMAND_TASKS)
     for task in COMMAND_TASKS:
         try:
-            states[task], goes_on = _run_task(task, night, paths, source)
-        except BaseException as error:  # whatever ends the night is in its verdict
+            states[task], continues = _run_task(task, night, paths, source)
+        except BaseException as error:  # the verdict records any end of the night
             after = {later: "upstream_failed" for later, state in states.items() if state is None and later != task}
             message = _record(task, error, night.folder(paths))
             return NightEnd(_conclude(night, paths, states | after | {task: "failed"}, {task: message}), error)
-        if not goes_on:
+        if not continues:
             after = {later: "skipped" for later, state in states.items() if state is None}
             return NightEnd(_conclude(night, paths, states | after))
         if task == until:
@@ -53,7 +53,7 @@ def run_night(night: Night, paths: Paths, *, source: str | None = None, until: s
 
 
 def _run_task(task: str, night: Night, paths: Paths, source: str | None) -> tuple[str, bool]:
-    """Run one task: its state, as the orchestrator would have it, and whether the night goes on."""
+    """Run one task. Return its state in Airflow's terms, and whether the night continues."""
     folder = night.folder(paths)
     if task == "plan":
         _prepare(night, paths)
@@ -64,7 +64,7 @@ def _run_task(task: str, night: Night, paths: Paths, source: str | None) -> tupl
     if task == "release" and reason_not_to_release(night, paths):
         return "skipped", False
     result = worker.step_function(task)(folder, paths)
-    if task == "release" and recorded_reason(night, paths):  # it is a version already
+    if task == "release" and recorded_reason(night, paths):  # it is released already
         return "skipped", False
     return "success", result.get("passed") is not False and not (task == "snapshot" and not result["rows"])
 
@@ -89,14 +89,14 @@ def _download(night: Night, paths: Paths, source: str | None) -> None:
 
 
 def _record(task: str, error: BaseException, folder: Path) -> str:
-    """Return why a task failed, for the verdict to quote, and keep it in the night's folder."""
+    """Write a task's error to the night's folder, and return its message for the verdict."""
     own = task in ("plan", "download")  # the other tasks' errors come from the worker in Airflow
     text = (str(error) or type(error).__name__) if own else worker.describe(error)
     message = STOPPED.get(type(error), text)
     try:
         StepError(task=task, message=message, try_number=1, failed_at=utc_now()).save(folder / f"{task}.error.json")
-    except OSError as full:
-        log.error("%s.error.json cannot be written: %s", task, full)
+    except OSError as write_error:
+        log.error("%s.error.json cannot be written: %s", task, write_error)
     return message
 
 

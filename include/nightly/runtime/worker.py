@@ -1,8 +1,8 @@
 """Run one step of a night: python -m nightly.runtime.worker STEP NIGHT_FOLDER RESULT_FILE
 
-The process that an Airflow task starts, by itself or as a fork of the warm host. What it logs goes to standard
-error, a line each, as `LEVEL logger: message`; its result, or its error in one sentence, goes to RESULT_FILE. Where
-that cannot be written, as on a full disk, it is the rest of a line that begins with the file's name.
+An Airflow task starts this process, either directly or as a fork of the warm host. It logs to standard error, one
+`LEVEL logger: message` per line. It writes its result, or its error in one sentence, to RESULT_FILE. If that fails, for
+example on a full disk, it writes the line `RESULT_FILE: result` to standard error.
 """
 
 import json
@@ -22,22 +22,22 @@ from nightly.io.paths import Paths
 from nightly.runtime.processes import end_with
 
 log = logging.getLogger("nightly")
-OURS = ("nightly", "nightly_server", "include")  # the loggers that tell the story of the night
+OURS = ("nightly", "nightly_server", "include")  # the project's loggers
 
-# Steps that are not a node of the TFX pipeline.
-STEPS = {
+# Steps that are more than a node of the TFX pipeline.
+STEP_FUNCTIONS = {
     "snapshot": "nightly.nights.snapshot:run",
-    "data_gate_again": "nightly.runtime.judge_again:run",
+    "data_gate_again": "nightly.runtime.rerun_data_gate:run",
     **{step: f"nightly.tfx.production:{step}" for step in ("evaluator", "model_gate", "release")},
 }
 
 
 def step_function(step: str) -> Callable[[Path, Paths], dict[str, Any]]:
-    """The function that runs `step`, imported now: it takes the night's folder and the paths.
+    """Import and return the function that runs `step`, called with the night's folder and the paths.
 
-    :param step: a node of the pipeline, a key of STEPS, or any `package.module:function`
+    :param step: a node of the pipeline, a key of STEP_FUNCTIONS, or any `package.module:function`
     """
-    module, _, function = STEPS.get(step, step).partition(":")
+    module, _, function = STEP_FUNCTIONS.get(step, step).partition(":")
     if function:
         return getattr(import_module(module), function)
     runner = import_module("nightly.tfx.runner")
@@ -45,12 +45,12 @@ def step_function(step: str) -> Callable[[Path, Paths], dict[str, Any]]:
 
 
 def describe(error: BaseException) -> str:
-    """Return a step's error in one sentence, as it stands in the night's records."""
+    """Return a step's error in one sentence, as the night's records store it."""
     return f"{type(error).__name__}: {error}"
 
 
 def run(step: str, night_folder: Path, result_file: Path) -> int:
-    """Run `step` and write what came of it; the exit status says whether it worked."""
+    """Run `step`, write its result or error to `result_file`, and return the exit status."""
     set_up_logging()
     began = time.monotonic()
     try:
@@ -64,27 +64,27 @@ def run(step: str, night_folder: Path, result_file: Path) -> int:
     try:
         write_atomically(result_file, text.encode())
     except OSError as error:
-        log.error("the result cannot be written (%s): it goes the way of the log", error)
+        log.error("the result cannot be written to its file (%s): it follows in the log", error)
         print(f"{result_file}: {text}", file=sys.stderr, flush=True)
     return status
 
 
 def set_up_logging() -> None:
-    """One line a message, for whoever streams it; the libraries' own chatter only with NIGHTLY_LOG_LEVEL=DEBUG."""
+    """Log one line per message to stderr. Libraries' messages appear only with NIGHTLY_LOG_LEVEL=DEBUG."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]
-    if root.level != logging.INFO:  # which the warm host has set already
+    if root.level != logging.INFO:  # the warm host has set it already
         root.setLevel(logging.INFO)
     if variables.LOG_LEVEL.read().upper() == "DEBUG":
         log.setLevel(logging.DEBUG)
         return
-    # On the handler, since TFX and Beam set the levels of these loggers themselves.
+    # Filter in the handler, because TFX and Beam set the levels of their loggers.
     handler.addFilter(lambda record: record.name.split(".")[0] in OURS or record.levelno >= logging.ERROR)
     warnings.filterwarnings("ignore")
 
 
 if __name__ == "__main__":
-    end_with(int(os.environ.pop("NIGHTLY_TASK_PID", os.getppid())))  # a task that is killed takes its step along
+    end_with(int(os.environ.pop("NIGHTLY_TASK_PID", os.getppid())))  # the step ends with its task
     sys.exit(run(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))

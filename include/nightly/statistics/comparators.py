@@ -1,4 +1,4 @@
-"""Drift and skew of statistics, by TFDV's comparators in the schema."""
+"""Measure drift and skew between statistics, by the schema's comparators."""
 
 import logging
 from pathlib import Path
@@ -20,7 +20,7 @@ def distances(
     factor: float = 1,
     beside: statistics_pb2.DatasetFeatureStatisticsList | None = None,
 ) -> anomalies_pb2.Anomalies:
-    """TFDV's drift from `before` and skew against `beside`, the drift's thresholds multiplied by `factor`."""
+    """Return TFDV's drift from `before` and skew against `beside`. Drift thresholds are multiplied by `factor`."""
     if factor != 1:
         scaled = schema_pb2.Schema()
         scaled.CopyFrom(schema)
@@ -34,11 +34,12 @@ def distances(
     )
 
 
-def write_distances(found: anomalies_pb2.Anomalies, folder: Path) -> None:
-    for info in found.drift_skew_info:
+def write_distances(anomalies: anomalies_pb2.Anomalies, folder: Path) -> None:
+    """Write the anomalies to `folder` as TFX's ExampleValidator does, and log each distance and its threshold."""
+    for info in anomalies.drift_skew_info:
         for kind, measurements in (("drift", info.drift_measurements), ("skew", info.skew_measurements)):
             for measured in measurements:
                 name = ".".join(info.path.step)
                 log.info("%s: %s of %s: %.4f (%.4f)", folder.name, kind, name, measured.value, measured.threshold)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / example_validator.DEFAULT_FILE_NAME).write_bytes(found.SerializeToString())
+    (folder / example_validator.DEFAULT_FILE_NAME).write_bytes(anomalies.SerializeToString())

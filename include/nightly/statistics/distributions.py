@@ -1,4 +1,4 @@
-"""Writes what the page draws of TFDV's statistics: each feature's distribution beside the control's, as JSON."""
+"""Write the distributions that the night's page draws: each feature's beside the control's, from TFDV's statistics."""
 
 import math
 from itertools import pairwise
@@ -20,7 +20,7 @@ from nightly.statistics.files import SERVING, TRAINING, read_anomalies, read_con
 from nightly.statistics.serving import read_requests
 
 CONTROL = "last_accepted"
-TOP = 10  # categories shown of each feature
+TOP = 10  # categories shown for each feature
 BINS = 16
 NORMS = {
     anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "L-infinity",
@@ -32,11 +32,11 @@ Feature = statistics_pb2.FeatureNameStatistics
 def write_distributions(folder: Path, statistics: str, drift_skew: str) -> Path:
     """Write distributions.json (contract Distributions) into the night's folder.
 
-    :param statistics: the night's statistics, a folder a split
-    :param drift_skew: what the DriftSkewValidator wrote: the controls, and the distances to each
+    :param statistics: the night's statistics artifact
+    :param drift_skew: DriftSkewValidator's anomalies artifact: the controls, and the distances to each
     """
     last = next((control for control in read_controls(drift_skew) if control.name == CONTROL and control.folder), None)
-    return found(
+    return build_distributions(
         read_statistics(statistics, "train"),
         read_statistics(last.folder, "train") if last else None,
         drift=read_distances(drift_skew, CONTROL) if last else None,
@@ -46,14 +46,15 @@ def write_distributions(folder: Path, statistics: str, drift_skew: str) -> Path:
 
 
 def write_serving_distributions(folder: Path, requests: str, drift_skew: str) -> None:
-    """The same of logged requests beside the training rows of their days, where there are any.
+    """Write the distributions of logged requests beside the training rows of the same days, if there are requests.
 
-    :param requests: what the DriftSkewValidator wrote of them
+    :param requests: DriftSkewValidator's artifact of request statistics
+    :param drift_skew: DriftSkewValidator's anomalies artifact
     """
     (folder / SERVING_FILE).unlink(missing_ok=True)
     about = read_requests(Path(requests))
     if not about.missing:
-        found(
+        build_distributions(
             read_statistics(requests, SERVING),
             read_statistics(requests, TRAINING),
             skew=read_distances(drift_skew, SERVING),
@@ -61,7 +62,7 @@ def write_serving_distributions(folder: Path, requests: str, drift_skew: str) ->
         ).save(folder / SERVING_FILE)
 
 
-def found(
+def build_distributions(
     ours: statistics_pb2.DatasetFeatureStatisticsList,
     theirs: statistics_pb2.DatasetFeatureStatisticsList | None,
     *,
@@ -69,7 +70,7 @@ def found(
     skew: anomalies_pb2.Anomalies | None = None,
     control: str = "",
 ) -> Distributions:
-    """Every feature that the night or its control has, by name."""
+    """Return the distributions of every feature on either side, sorted by name."""
     sides = Side(ours), Side(theirs)
     names = sorted(sides[0].features | sides[1].features)
     drifted, skewed = _distances(drift, "drift_measurements"), _distances(skew, "skew_measurements")
@@ -82,7 +83,7 @@ def found(
 
 
 class Side:
-    """The statistics of one data set, by feature; of none, where there is no control."""
+    """The statistics of a data set by feature; empty if there is no control."""
 
     def __init__(self, statistics: statistics_pb2.DatasetFeatureStatisticsList | None) -> None:
         dataset = statistics.datasets[0] if statistics else statistics_pb2.DatasetFeatureStatistics()
@@ -91,16 +92,16 @@ class Side:
         self.features = {feature.name or ".".join(feature.path.step): feature for feature in dataset.features}
 
 
-def _feature(name: str, one: Side, other: Side, drift: Distance | None, skew: Distance | None) -> FeatureDistribution:
-    current, control = one.features.get(name), other.features.get(name)
+def _feature(name: str, ours: Side, theirs: Side, drift: Distance | None, skew: Distance | None) -> FeatureDistribution:
+    current, control = ours.features.get(name), theirs.features.get(name)
     some = control if current is None else current
-    sides = (current, one.examples, control, other.examples)
+    sides = (current, ours.examples, control, theirs.examples)
     numeric = some.HasField("num_stats")
     return FeatureDistribution(
         name=name,
         type=Feature.Type.Name(some.type),
-        missing_current=_missing(current, one.examples),
-        missing_control=_missing(control, other.examples),
+        missing_current=_missing(current, ours.examples),
+        missing_control=_missing(control, theirs.examples),
         drift=drift,
         skew=skew,
         distinct_current=_distinct(current),
@@ -110,12 +111,12 @@ def _feature(name: str, one: Side, other: Side, drift: Distance | None, skew: Di
     )
 
 
-def _distances(measured: anomalies_pb2.Anomalies | None, kind: str) -> dict[str, Distance]:
+def _distances(anomalies: anomalies_pb2.Anomalies | None, kind: str) -> dict[str, Distance]:
     return {
-        ".".join(info.path.step): Distance(value=one.value, threshold=one.threshold, norm=NORMS.get(one.type, ""))
-        for info in (measured.drift_skew_info if measured else ())
-        for one in getattr(info, kind)
-        if math.isfinite(one.value)
+        ".".join(info.path.step): Distance(value=m.value, threshold=m.threshold, norm=NORMS.get(m.type, ""))
+        for info in (anomalies.drift_skew_info if anomalies else ())
+        for m in getattr(info, kind)
+        if math.isfinite(m.value)
     }
 
 
@@ -133,9 +134,9 @@ def _distinct(feature: Feature | None) -> int | None:
     return feature.string_stats.unique if feature is not None and feature.HasField("string_stats") else None
 
 
-def _values(one: Feature | None, examples: int, other: Feature | None, control_examples: int) -> list[ValueShare]:
-    """The most frequent categories of either side, with their share in both."""
-    ours, theirs = _shares(one, examples), _shares(other, control_examples)
+def _values(current: Feature | None, examples: int, control: Feature | None, control_examples: int) -> list[ValueShare]:
+    """Return the most frequent categories of either side, with their share in both."""
+    ours, theirs = _shares(current, examples), _shares(control, control_examples)
     top = sorted(ours | theirs, key=lambda value: -max(ours.get(value, 0), theirs.get(value, 0)))[:TOP]
     return [ValueShare(value=v, current=ours.get(v, 0), control=theirs.get(v, 0)) for v in top]
 
@@ -146,14 +147,16 @@ def _shares(feature: Feature | None, examples: int) -> dict[str, float]:
     return {bucket.label: bucket.sample_count / examples for bucket in feature.string_stats.rank_histogram.buckets}
 
 
-def _histogram(one: Feature | None, examples: int, other: Feature | None, control_examples: int) -> Histogram | None:
-    """Both sides over the same bins, from what TFDV kept: ten equal widths and ten quantiles of each side."""
-    sides = [f for f in (one, other) if f is not None and f.HasField("num_stats") and _common(f).num_non_missing]
+def _histogram(
+    current: Feature | None, examples: int, control: Feature | None, control_examples: int
+) -> Histogram | None:
+    """Return both sides over the same bins, from TFDV's ten equal widths and ten quantiles of each side."""
+    sides = [f for f in (current, control) if f is not None and f.HasField("num_stats") and _common(f).num_non_missing]
     if not sides:
         return None
     edges = _edges(sides)
     return Histogram(
-        edges=edges, current=_binned(one, edges, examples), control=_binned(other, edges, control_examples)
+        edges=edges, current=_binned(current, edges, examples), control=_binned(control, edges, control_examples)
     )
 
 
@@ -163,11 +166,11 @@ def _edges(sides: list[Feature]) -> list[float]:
         low, high = (max(min(v, 1e300), -1e300) for v in (low, high))
     if low == high:
         return [low, high]
-    if _whole(sides) and high - low < 10:  # TFDV's ten buckets then hold one whole number each, or none
+    if _whole(sides) and high - low < 10:  # each of TFDV's ten buckets then holds at most one whole number
         return [low - 0.5 + step for step in range(int(high - low) + 2)]
     deciles = [point for f in sides for point, _ in _knots(f, statistics_pb2.Histogram.QUANTILES)[1:-1]]
     begin, end = (min(deciles), max(deciles)) if deciles else (low, high)
-    if (high - low) / 10 <= end - begin:  # the ten equal widths tell something of the tails; else each is one bin
+    if (high - low) / 10 <= end - begin:  # the equal widths resolve the tails; else each tail is one bin
         reach = 0.75 * (end - begin)
         begin, end = max(low, begin - reach), min(high, end + reach)
     if begin >= end:
@@ -176,7 +179,7 @@ def _edges(sides: list[Feature]) -> list[float]:
 
 
 def _binned(feature: Feature | None, edges: list[float], examples: int) -> list[float]:
-    """Share of the side's examples in each bin; within TFDV's buckets the values count as evenly spread."""
+    """Return the share of examples in each bin. Values count as evenly spread within TFDV's buckets."""
     if feature is None or not examples or not feature.HasField("num_stats"):
         return [0.0] * (len(edges) - 1)
     present = _common(feature).num_non_missing / examples
@@ -189,7 +192,7 @@ def _binned(feature: Feature | None, edges: list[float], examples: int) -> list[
     )
     if len(knots) < 2:
         return [0.0] * (len(edges) - 1)
-    # Below each edge; from the left, so that a value that many examples have is in the bin that begins with it.
+    # Shares below each edge, exclusive: a frequent value belongs to the bin that starts with it.
     points = np.array([point for point, _ in knots])
     below = np.maximum.accumulate([share for _, share in knots])
     cumulative = [_share_below(edge, points, below) for edge in edges]
@@ -209,7 +212,7 @@ def _share_below(edge: float, points: np.ndarray, below: np.ndarray) -> float:
 
 
 def _knots(feature: Feature, kind: int) -> list[tuple[float, float]]:
-    """(x, share of the present values up to x) at each boundary of one of the feature's histograms."""
+    """Return (x, share of the present values up to x) at each boundary of the feature's histogram of a kind."""
     histogram = next((h for h in feature.num_stats.histograms if h.type == kind), None)
     total = sum(bucket.sample_count for bucket in histogram.buckets) if histogram else 0
     if not total:
@@ -226,14 +229,14 @@ def _whole(sides: list[Feature]) -> bool:
 
 
 def _by_number(feature: Feature, edges: list[float], present: float) -> list[float]:
-    """A bin for each whole number, from the equal-width bucket that holds it."""
+    """Return the share of each whole number, from the equal-width bucket that holds it."""
     shares = [0.0] * (len(edges) - 1)
     buckets = next((h.buckets for h in feature.num_stats.histograms if h.type == statistics_pb2.Histogram.STANDARD), [])
     total = sum(bucket.sample_count for bucket in buckets)
     for bucket in buckets:
         if not bucket.sample_count:
             continue
-        number = math.ceil(bucket.low_value - 1e-9)  # the one whole number in [low, high)
+        number = math.ceil(bucket.low_value - 1e-9)  # the only whole number in [low, high)
         position = min(max(int(number - (edges[0] + 0.5)), 0), len(shares) - 1)
         shares[position] += bucket.sample_count / total * present
     return [round(share, 6) for share in shares]

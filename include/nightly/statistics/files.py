@@ -1,4 +1,4 @@
-"""Statistics and anomalies as TFX's components lay them on disk, and the controls that they were measured against."""
+"""Read and write statistics and anomalies in TFX's layout, and the controls that they were measured against."""
 
 import json
 import logging
@@ -13,48 +13,48 @@ from nightly.records.baseline import Control
 
 log = logging.getLogger("nightly")
 
-CONTROLS = "controls"  # a folder beside the split's: controls.json, and Anomalies for each control
-SERVING, TRAINING = "serving", "training"  # splits of the requests, and of the rows that they are compared with
+CONTROLS = "controls"  # folder beside the splits: controls.json, and Anomalies for each control
+SERVING, TRAINING = "serving", "training"  # splits: logged requests, and the training rows of the same days
 
 
 def read_controls(folder: str) -> list[Control]:
-    """What an anomalies artifact of this component was measured against."""
+    """Return the controls of a DriftSkewValidator's anomalies artifact."""
     path = Path(folder) / CONTROLS / "controls.json"
-    return [intact(Control.parse(one, where=str(path))) for one in json.loads(path.read_text())]
+    return [intact(Control.parse(entry, where=str(path))) for entry in json.loads(path.read_text())]
 
 
 def intact(control: Control) -> Control:
-    """The control, or why there is nothing to compare with: its statistics are not those that were accepted."""
+    """Return the control, or a missing control with the reason if its statistics are damaged."""
     if control.baseline is None or control.baseline.files is None:  # accepted by an older version
         return control
     files = hash_files(Path(control.folder))
     del files["baseline.json"]
-    if not (wrong := differences(control.baseline.files, files)):
+    if not (changes := differences(control.baseline.files, files)):
         return control
-    missing = f"the statistics in {control.folder} are damaged: {'; '.join(wrong.values())}. Delete this folder"
+    missing = f"the statistics in {control.folder} are damaged: {'; '.join(changes.values())}. Delete this folder"
     log.warning("%s: %s", control.name, missing)
     return Control(name=control.name, factor=control.factor, missing=missing)
 
 
 def read_distances(folder: str, control: str) -> anomalies_pb2.Anomalies | None:
-    """The distances to a control, or to `serving`; None where they were not measured."""
+    """Return the distances to a control, or to `serving`; None if they were not measured."""
     path = Path(folder) / CONTROLS / control / example_validator.DEFAULT_FILE_NAME
     return anomalies_pb2.Anomalies.FromString(path.read_bytes()) if path.exists() else None
 
 
 def read_statistics(folder: str, split: str) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """One split of a statistics artifact, or of a baseline."""
+    """Read a split of a statistics artifact or of a baseline."""
     path = Path(folder) / f"Split-{split}" / statistics_gen.DEFAULT_FILE_NAME
     return statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes())
 
 
-def write_statistics(folder: str, split: str, found: statistics_pb2.DatasetFeatureStatisticsList) -> None:
+def write_statistics(folder: str, split: str, statistics: statistics_pb2.DatasetFeatureStatisticsList) -> None:
     path = Path(folder) / f"Split-{split}" / statistics_gen.DEFAULT_FILE_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(found.SerializeToString())
+    path.write_bytes(statistics.SerializeToString())
 
 
 def read_anomalies(folder: str, split: str) -> anomalies_pb2.Anomalies:
-    """One split of an anomalies artifact."""
+    """Read a split of an anomalies artifact."""
     path = Path(folder) / f"Split-{split}" / example_validator.DEFAULT_FILE_NAME
     return anomalies_pb2.Anomalies.FromString(path.read_bytes())

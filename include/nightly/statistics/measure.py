@@ -1,4 +1,4 @@
-"""TFDV's statistics of a stream of batches, in this process and in bounded memory."""
+"""Compute TFDV's statistics of a stream of batches, in this process and in bounded memory."""
 
 from collections.abc import Iterable
 
@@ -11,9 +11,9 @@ from nightly.statistics.value_counts import ExactValueCounts
 
 
 def statistics_of(batches: Iterable[pa.RecordBatch]) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """TFDV's statistics of a stream of batches (each column a list array), in memory that does not grow with it."""
+    """Return TFDV's statistics of a stream of batches, each column a list array."""
     options = tfdv.StatsOptions()
-    basic, _ = stats_impl.get_generators(options, in_memory=True)  # the other one estimates by sketches
+    basic, _ = stats_impl.get_generators(options, in_memory=True)  # the other generator estimates by sketches
     generators = [basic, ExactValueCounts(options)]
     accumulators = [generator.create_accumulator() for generator in generators]
     for batch in batches:

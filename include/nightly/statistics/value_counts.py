@@ -1,8 +1,8 @@
 """Exact counts of text values for TFDV's statistics, in bounded memory.
 
-TFDV counts values exactly on Beam only; in memory it estimates them by sketches, which are far off for a feature with
-many values, such as a free text. Here the counts of a feature are Arrow columns, and beyond a bound they go to files
-by the value's hash, so that each file can be summed by itself, or be divided further where it is large.
+TFDV counts values exactly on Beam only. In memory it estimates them by sketches, which are far off for a feature with
+many values, such as free text. Here a feature's counts are Arrow columns. Beyond a bound they are partitioned into
+files by the value's hash, so each file can be summed alone, or divided again if it is large.
 """
 
 import tempfile
@@ -22,20 +22,20 @@ from tfx_bsl.arrow import array_util
 
 from nightly.io.prefetch import prefetch
 
-HELD = 200_000  # values of a feature in memory, before they go to files
-HELD_BYTES = 32 << 20  # of them together, and of a file that is summed in memory
+MAX_VALUES = 200_000  # of a feature in memory; more go to files
+MAX_BYTES = 32 << 20  # of these values in memory, and of a file that is summed in memory
 FILES = 32
-DIGITS = 4  # of a value's hash: a file is divided no further, as one value's counts cannot be
+DIGITS = 4  # of a value's hash: how often a file is divided at most, as a single value's counts stay together
 SCHEMA = pa.schema([("value", pa.large_binary()), ("count", pa.int64())])
 LARGEST_FIRST = [("count", "descending"), ("value", "descending")]
 
 
 class ValueCounts:
-    """How often each value of one feature occurs."""
+    """The number of occurrences of each value of a feature."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._waiting: list[pa.Array] = []  # not counted yet: of many values at once, counting is several times faster
+        self._waiting: list[pa.Array] = []  # not counted yet; counting many values at once is several times faster
         self._counted = SCHEMA.empty_table()
         self._files: Files | None = None
         self.bytes = 0  # of all values so far
@@ -43,17 +43,20 @@ class ValueCounts:
     def add(self, values: pa.Array) -> None:
         self._waiting.append(pc.drop_null(values))
         self.bytes += self._waiting[-1].nbytes
-        if sum(map(len, self._waiting)) > HELD or sum(one.nbytes for one in self._waiting) > HELD_BYTES:
+        if sum(map(len, self._waiting)) > MAX_VALUES or sum(values.nbytes for values in self._waiting) > MAX_BYTES:
             self._count()
 
     def most_frequent(self, number: int) -> tuple[int, list[tuple[bytes, int]]]:
-        """How many values there are, and the `number` most frequent with their counts; of equal ones the larger."""
+        """Return how many distinct values there are, and the `number` most frequent with their counts.
+
+        Of equally frequent values the larger come first.
+        """
         self._count()
         unique, top = 0, SCHEMA.empty_table()
         for part in self._files.parts() if self._files else [self._counted]:
             unique += part.num_rows
             candidates = pa.concat_tables([top, part])
-            if candidates.num_rows:  # of nothing, Arrow selects no table
+            if candidates.num_rows:  # Arrow's select_k fails on an empty table
                 top = candidates.take(pc.select_k_unstable(candidates, number, LARGEST_FIRST))
         return unique, list(zip(*(top.column(name).to_pylist() for name in SCHEMA.names), strict=True))
 
@@ -64,14 +67,14 @@ class ValueCounts:
         arrays = [counted.field("values").cast(pa.large_binary()), counted.field("counts")]
         new, self._waiting = pa.table(arrays, schema=SCHEMA), []
         self._counted = _summed(pa.concat_tables([self._counted, new])) if self._counted.num_rows else new
-        if self._files or self._counted.num_rows > HELD or self._counted.nbytes > HELD_BYTES:
+        if self._files or self._counted.num_rows > MAX_VALUES or self._counted.nbytes > MAX_BYTES:
             self._files = self._files or Files(self._folder)
             self._files.write(self._counted)
             self._counted = SCHEMA.empty_table()
 
 
 class Files:
-    """Counts on disk, in files by a digit of the value's hash."""
+    """Counts on disk, partitioned into files by a digit of the value's hash."""
 
     def __init__(self, folder: Path, digit: int = 0) -> None:
         folder.mkdir()
@@ -86,13 +89,13 @@ class Files:
             writer.write_table(counts.filter(pa.array(paths == number)))
 
     def parts(self) -> Iterator[pa.Table]:
-        """The summed counts, in parts that have no value in common. Nothing is written afterwards."""
+        """Close the files and yield the summed counts in parts with disjoint values."""
         for writer in self._writers:
             writer.close()
         for path in self._paths:
             divided = None
             with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as counts:
-                if path.stat().st_size <= HELD_BYTES or self._digit + 1 == DIGITS:
+                if path.stat().st_size <= MAX_BYTES or self._digit + 1 == DIGITS:
                     yield _summed(counts.read_all())
                 else:
                     divided = Files(path.with_name(f"{path.name}-divided"), self._digit + 1)
@@ -108,7 +111,7 @@ def _summed(counts: pa.Table) -> pa.Table:
 
 
 class ExactValueCounts(stats_generator.CombinerStatsGenerator):
-    """TFDV's TopKUniquesStatsGenerator, which is for Beam, over a stream of batches: the same figures, not weighted."""
+    """TFDV's TopKUniquesStatsGenerator over a stream of batches instead of Beam: the same values, without weights."""
 
     def __init__(self, options: tfdv.StatsOptions) -> None:
         super().__init__("ExactValueCounts", options.schema)
@@ -132,16 +135,16 @@ class ExactValueCounts(stats_generator.CombinerStatsGenerator):
     def extract_output(
         self, accumulator: dict[types.FeaturePath, ValueCounts]
     ) -> statistics_pb2.DatasetFeatureStatistics:
-        found = statistics_pb2.DatasetFeatureStatistics()
+        statistics = statistics_pb2.DatasetFeatureStatistics()
         top, buckets = self._options.num_top_values, self._options.num_rank_histogram_buckets
-        # The longest work first: left to the end, it would have one thread to itself.
+        # Start with the most work: at the end it would keep a single thread busy.
         features = sorted(accumulator, key=lambda path: accumulator[path].bytes, reverse=True)
         counted = prefetch(lambda path: accumulator[path].most_frequent(max(top, buckets)), features)
         for path, (unique, frequent) in zip(features, counted, strict=True):
             if not unique:
                 continue
             pairs = [top_k_uniques_stats_util.FeatureValueCount(value, count) for value, count in frequent]
-            found.features.append(
+            statistics.features.append(
                 top_k_uniques_stats_util.make_feature_stats_proto_topk_uniques(path, top, buckets, unique, pairs)
             )
-        return found
+        return statistics

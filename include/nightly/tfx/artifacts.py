@@ -1,4 +1,4 @@
-"""Artifact types that TFX has no standard one for."""
+"""Artifact types that TFX does not have."""
 
 from tfx.types.artifact import Artifact
 

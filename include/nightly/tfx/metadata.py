@@ -1,9 +1,9 @@
-"""ML Metadata: where it is, and one process at a time in it.
+"""ML Metadata: its connection, and a lock that lets in one process at a time.
 
-SQLite's ML Metadata answers "database is locked" as soon as two processes write. PostgreSQL's lets both in, and then
-has a type twice that both registered at once, since nothing there makes a type's name unique: artifacts of the second
-are not found by the name. TFX enters the Metadata object for short transactions only (before a node runs, and after),
-so that a file lock around each is all it takes.
+SQLite fails with "database is locked" as soon as two processes write. PostgreSQL lets both in, but has no unique index
+on type names: two processes that register a type at once create it twice, and a look-up by name then misses artifacts
+of the second. TFX enters the Metadata object only for short transactions, before and after a node runs. A file lock
+around each transaction is therefore enough.
 """
 
 import contextlib
@@ -31,23 +31,26 @@ from nightly.records.night import Night
 
 log = logging.getLogger("nightly")
 
-PIECE = 2000  # characters, all ASCII: PostgreSQL's index of properties takes no more than 2704 bytes
-RUNNING = ".running-"  # begins the name of a node's lock file in its night's folder
+CHUNK = 2000  # ASCII characters: PostgreSQL's index of properties takes at most 2704 bytes
+RUNNING = ".running-"  # prefix of a node's lock file in the night's folder
 
 Artifact = metadata_store_pb2.Artifact
 Execution = metadata_store_pb2.Execution
 
 
 def connection_config(paths: Paths, model: str) -> metadata_store_pb2.ConnectionConfig:
-    """PostgreSQL where NIGHTLY_METADATA_DB names one (postgresql://user:password@host:port/name), else SQLite."""
+    """Return the connection to PostgreSQL if NIGHTLY_METADATA_DB names a database, else to the model's SQLite file.
+
+    Raises ValueError if NIGHTLY_METADATA_DB is not of the form postgresql://user:password@host:port/name.
+    """
     url = variables.METADATA_DB.read()
     if not url:
         return metadata.sqlite_metadata_connection_config(str(paths.metadata / f"{model}.sqlite"))
     parts = urlsplit(url)
     name = parts.path.lstrip("/")
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not name:
-        found = f"scheme {parts.scheme!r}, host {parts.hostname!r}, {'a' if name else 'no'} name"  # no password
-        raise ValueError(f"NIGHTLY_METADATA_DB is not of the form postgresql://user:password@host:port/name: {found}")
+        summary = f"scheme {parts.scheme!r}, host {parts.hostname!r}, {'a' if name else 'no'} name"  # no password
+        raise ValueError(f"NIGHTLY_METADATA_DB is not of the form postgresql://user:password@host:port/name: {summary}")
     config = metadata_store_pb2.ConnectionConfig()
     config.postgresql.host = parts.hostname
     config.postgresql.port = str(parts.port or 5432)
@@ -58,7 +61,7 @@ def connection_config(paths: Paths, model: str) -> metadata_store_pb2.Connection
 
 
 class NightlyMetadata(PersistentMetadata):
-    """The metadata handle for a model, entered by one process at a time: of this model, or in PostgreSQL of all."""
+    """A model's metadata handle, which one process at a time enters. All models share PostgreSQL's lock."""
 
     def __init__(self, paths: Paths, model: str) -> None:
         config = connection_config(paths, model)
@@ -84,25 +87,28 @@ class NightlyMetadata(PersistentMetadata):
 
 
 def keep(node: Artifact | Execution, name: str, contract: Contract) -> None:
-    """Keep `contract` in custom properties of an artifact or execution: `name`, and as many more as it needs."""
+    """Store `contract` in the custom property `name` of an artifact or execution.
+
+    Text longer than CHUNK continues in `name`.1, `name`.2, …
+    """
     text = json.dumps(contract.model_dump(mode="json"))
-    for number, start in enumerate(range(0, len(text), PIECE)):
-        node.custom_properties[_piece(name, number)].string_value = text[start : start + PIECE]
+    for number, start in enumerate(range(0, len(text), CHUNK)):
+        node.custom_properties[_property_name(name, number)].string_value = text[start : start + CHUNK]
 
 
 def kept(node: Artifact | Execution, name: str) -> str:
-    """Return the text of what `keep` has kept under `name`; empty where that is nothing."""
-    names = (_piece(name, number) for number in itertools.count())
-    pieces = itertools.takewhile(node.custom_properties.__contains__, names)
-    return "".join(node.custom_properties[piece].string_value for piece in pieces)
+    """Return the JSON text that `keep` stored under `name`; "" if there is none."""
+    names = (_property_name(name, number) for number in itertools.count())
+    present = itertools.takewhile(node.custom_properties.__contains__, names)
+    return "".join(node.custom_properties[property_name].string_value for property_name in present)
 
 
-def _piece(name: str, number: int) -> str:
+def _property_name(name: str, number: int) -> str:
     return f"{name}.{number}" if number else name
 
 
 def outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, key: str | None = None) -> list[Artifact]:
-    """The live artifacts that `node` has in its run: of one output, or of all."""
+    """Return the live artifacts that `node` produced in its run, optionally of output `key` only."""
     executions = _executions_of(handle, node)
     events = handle.store.get_events_by_execution_ids([e.id for e in executions]) if executions else []
     ids = {event.artifact_id for event in events if event_lib.is_valid_output_event(event, key)}
@@ -112,30 +118,30 @@ def outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, key: str |
 def resolve_inputs(
     handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, nodes: Mapping[str, pipeline_pb2.PipelineNode]
 ) -> None:
-    """Name the artifacts that `node` takes of its run, where they are there, in place of how to find them.
+    """Replace the input channels of `node` by the ids of this run's artifacts, where they exist.
 
-    TFX's launcher reads all executions of the pipeline for each input: each night would be slower than the last.
+    TFX's launcher reads every execution of the pipeline for each input, so each night would be slower than the last.
 
-    :param nodes: by id, those whose outputs it takes among them
+    :param nodes: the pipeline's nodes by id, including the producers of the inputs
     """
     for spec in node.inputs.inputs.values():
         if any(channel.producer_node_query.id not in node.upstream_nodes for channel in spec.channels):
-            continue  # of another pipeline
-        found = [
+            continue  # from another pipeline
+        artifact_ids = [
             artifact.id
             for channel in spec.channels
             for artifact in outputs(handle, nodes[channel.producer_node_query.id], channel.output_key)
             if artifact.type == channel.artifact_query.type.name
         ]
-        if found:
+        if artifact_ids:
             del spec.channels[:]
-            spec.static_inputs.artifact_ids.extend(dict.fromkeys(found))
+            spec.static_inputs.artifact_ids.extend(dict.fromkeys(artifact_ids))
 
 
 def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, root: Path) -> None:
-    """Take earlier tries of `node` in its run out of sight, so that its consumers get the outputs of one try only.
+    """Abandon the outputs of earlier attempts of `node` in its run, so that consumers read one attempt only.
 
-    :param root: the pipeline's folder; what a killed try had begun there goes too
+    :param root: the pipeline's folder, from which the partial outputs of killed attempts are removed
     """
     stale = outputs(handle, node)
     for artifact in stale:
@@ -150,12 +156,12 @@ def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, roo
 
 
 def close_abandoned(handle: NightlyMetadata, model: str, nights: Path, root: Path) -> None:
-    """Close the executions of the model's nights whose process died before it could.
+    """Cancel the executions that a process left unfinished when it died.
 
-    Only nights with a lock file that nobody holds (node_lock) are read in ML Metadata.
+    ML Metadata is only queried for nights with a stale lock file (see node_lock).
 
     :param nights: the folder of the model's nights
-    :param root: the pipeline's folder; what the dead had begun there goes too
+    :param root: the pipeline's folder, from which the partial outputs are removed
     """
     for lock in nights.glob(f"*/{RUNNING}*"):
         if has_owner(lock):
@@ -171,7 +177,7 @@ def close_abandoned(handle: NightlyMetadata, model: str, nights: Path, root: Pat
 
 @contextlib.contextmanager
 def node_lock(night_folder: Path, node_id: str) -> Iterator[None]:
-    """Hold the file that says that the node runs; one that stays behind without an owner says that it died."""
+    """Hold the node's lock file while it runs. A lock file without an owner means that the process died."""
     lock = night_folder / f"{RUNNING}{node_id}"
     with locked(lock):
         yield
@@ -183,26 +189,28 @@ def _unfinished(executions: Iterable[Execution]) -> list[Execution]:
 
 
 def _cancel(execution: Execution, folder: Path) -> None:
-    """Mark a try that was killed; `folder` is its node's, and loses what the try had begun there."""
+    """Mark a killed attempt as canceled, and remove its partial outputs from `folder`, the node's folder."""
     execution.last_known_state = Execution.CANCELED
-    for begun in folder.glob(f"*/{execution.id}"):
-        shutil.rmtree(begun, ignore_errors=True)
+    for partial in folder.glob(f"*/{execution.id}"):
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _executions_of(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> list[Execution]:
-    """The node's executions in its run."""
+    """Return the node's executions in its run."""
     names = {context.type.name: context.name.field_value.string_value for context in node.contexts.contexts}
     return _executions(handle, names["pipeline_run"], names["node"])
 
 
 def _executions(handle: NightlyMetadata, run_id: str, node_name: str) -> list[Execution]:
-    """By way of the run: the pipeline has all nights' executions, and the node its own of all nights.
+    """Return a node's executions in a run.
 
-    :param node_name: of the node's context, MODEL.NODE_ID
+    The query starts at the run, which has few executions; the pipeline and the node have those of all nights.
+
+    :param node_name: the name of the node's context, MODEL.NODE_ID
     """
     run = handle.store.get_context_by_type_and_name("pipeline_run", run_id)
     node = handle.store.get_context_by_type_and_name("node", node_name)
     if run is None or node is None:
         return []
-    of_run = handle.store.get_executions_by_context(run.id)
-    return [e for e in of_run if any(c.id == node.id for c in handle.store.get_contexts_by_execution(e.id))]
+    executions = handle.store.get_executions_by_context(run.id)
+    return [e for e in executions if any(c.id == node.id for c in handle.store.get_contexts_by_execution(e.id))]

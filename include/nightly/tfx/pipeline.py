@@ -1,6 +1,6 @@
-"""The TFX pipeline of a model: one plain tfx.dsl.Pipeline, whichever runner runs it.
+"""A model's TFX pipeline: a plain tfx.dsl.Pipeline that does not depend on its runner.
 
-Airflow runs one node of it a task (include/nightly/tfx/runner.py). It also runs as it is under TFX's LocalDagRunner.
+Airflow runs each node as a task (include/nightly/tfx/runner.py). TFX's LocalDagRunner runs it unchanged.
 """
 
 import json
@@ -34,12 +34,12 @@ from nightly.tfx.components.transform import BeamTransform, InProcessTransform
 from nightly.tfx.metadata import connection_config
 
 PREPROCESSING_FN = "nightly.training.transforming.preprocessing_fn"  # calls the model's own
-RUN_FN = "nightly.training.run.run_fn"  # for every model that does not bring its own
+RUN_FN = "nightly.training.run.run_fn"  # unless the model defines its own
 
 
 @dataclass(frozen=True)
 class PipelineInputs:
-    """All that the pipeline of a night is built from, read from disk before."""
+    """Everything that a night's pipeline is built from, read from disk."""
 
     night: Night
     config: ModelConfig
@@ -48,8 +48,8 @@ class PipelineInputs:
     columns: list[str]  # of the snapshot
     controls: list[Control]
     schema_file: Path
-    production_model: Path | None  # the version that the evaluator compares with; None where there is none
-    run_fn: str  # the import path
+    production_model: Path | None  # the evaluator's baseline; None if nothing is in production
+    run_fn: str  # import path
 
     @property
     def night_folder(self) -> str:
@@ -57,13 +57,13 @@ class PipelineInputs:
 
     @property
     def beam_args(self) -> str:
-        """The options of the steps that run on Beam, as JSON; "" to run in this process."""
+        """The Beam options as a JSON list; "" to run in this process."""
         pipeline = self.config.pipeline
         return json.dumps(pipeline.beam_args) if pipeline.engine == "beam" else ""
 
 
 def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
-    """Read what the night's pipeline is built from. Raises DamagedSnapshotError, SchemaVersionError, ContractError."""
+    """Read the inputs of the night's pipeline. Raises DamagedSnapshotError, SchemaVersionError, ContractError."""
     config, snapshot = config_of(night), Path(SnapshotRef.load(night.folder(paths) / "snapshot.json").path)
     return PipelineInputs(
         night=night,
@@ -74,12 +74,12 @@ def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
         controls=controls_of(paths, night, config.data_gate.controls),
         schema_file=SchemaStore(paths, night.model).path(night.schema_version),
         production_model=_production_model(night, paths),
-        run_fn=f"include.models.{config.name}.model.run_fn" if _brings_run_fn(config) else RUN_FN,
+        run_fn=f"include.models.{config.name}.model.run_fn" if _has_run_fn(config) else RUN_FN,
     )
 
 
 def create_pipeline(inputs: PipelineInputs) -> tfx.dsl.Pipeline:
-    """Build the night's pipeline, from its snapshot to its release. A node's id is the name of its Airflow task."""
+    """Build the night's pipeline, from snapshot to release. A node's id equals its Airflow task id."""
     data = _data_nodes(inputs)
     model = _model_nodes(inputs, data)
     release = Release(
@@ -100,7 +100,7 @@ def create_pipeline(inputs: PipelineInputs) -> tfx.dsl.Pipeline:
 
 
 def _data_nodes(inputs: PipelineInputs) -> dict[str, BaseNode]:
-    """The nodes up to the data gate, by id."""
+    """Return the nodes up to the data gate, by id."""
     night, data = inputs.night, inputs.config.data
     examples = SnapshotExampleGen(
         snapshot=str(inputs.snapshot),
@@ -139,7 +139,7 @@ def _data_nodes(inputs: PipelineInputs) -> dict[str, BaseNode]:
 
 
 def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[str, BaseNode]:
-    """The nodes from the transform to the model's validation, by id."""
+    """Return the nodes from transform to infra validation, by id."""
     config, gate = inputs.config, inputs.config.model_gate
     examples, schema = data["examples"].outputs["examples"], data["schema"].outputs["schema"]
     transform = _transform(config, examples, schema)
@@ -189,7 +189,7 @@ def _with_ids(**nodes: BaseNode) -> dict[str, BaseNode]:
 
 
 def _transform(config: ModelConfig, examples: BaseChannel, schema: BaseChannel) -> BaseNode:
-    """In this process, or TFX's own on a Beam runner: the same outputs."""
+    """Return the in-process transform, or TFX's own for a Beam runner. Both have the same outputs."""
     inputs = {"examples": examples, "schema": schema}
     custom_config = {"model": config.name}
     if config.pipeline.engine == "in_process":
@@ -204,14 +204,14 @@ def _transform(config: ModelConfig, examples: BaseChannel, schema: BaseChannel) 
 
 
 def _production_node(inputs: PipelineInputs) -> BaseNode | None:
-    """The version in production when the night was planned, as an artifact: the evaluator's baseline."""
+    """Return an importer of the version in production, the evaluator's baseline; None if there is none."""
     if inputs.production_model is None:
         return None
     return tfx.dsl.Importer(
         source_uri=str(inputs.production_model),
         artifact_type=standard_artifacts.Model,
         custom_properties={"version": inputs.night.production_version},
-        reimport=True,  # a retry takes the first try's artifact out of sight, and must not find it again
+        reimport=True,  # a retry abandons the first attempt's artifact and must not reuse it
     )
 
 
@@ -223,10 +223,10 @@ def _production_model(night: Night, paths: Paths) -> Path | None:
 
 
 def pinned_production(night: Night, paths: Paths) -> Path:
-    """Where the evaluator reads production's model; retention removes it with the night's other artifacts."""
+    """Return the folder of the pinned production model. Retention removes it with the night's other artifacts."""
     return paths.pipeline / night.model / "production_model" / f"{safe_name(night.run_id)}-{night.in_production}"
 
 
-def _brings_run_fn(config: ModelConfig) -> bool:
+def _has_run_fn(config: ModelConfig) -> bool:
     module = f"include.models.{config.name}.model"
     return find_spec(module) is not None and hasattr(import_module(module), "run_fn")

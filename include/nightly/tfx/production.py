@@ -1,7 +1,7 @@
-"""The steps evaluator, model_gate and release: a night is judged against the version that is in production now.
+"""The steps evaluator, model_gate and release, which judge a night against the version now in production.
 
-A promotion, a rollback or another night's release may put another version into production after the night was planned.
-Then the night says so and is judged against that one. The release checks it once more while it holds the lock.
+A promotion, a rollback or another night's release may change the version in production after the night was planned.
+The night then records the change and is judged against the new version. The release checks again under its lock.
 """
 
 import logging
@@ -46,7 +46,7 @@ def model_gate(night_folder: Path, paths: Paths) -> dict[str, Any]:
 
 
 def release(night_folder: Path, paths: Paths) -> dict[str, Any]:
-    """The release record; or what the model gate decides, where it holds a night that it judged again."""
+    """Return the release record, or the model gate's result if it holds the night when production changed."""
     while True:
         try:
             return run_node("release", night_folder, paths)
@@ -60,7 +60,7 @@ def release(night_folder: Path, paths: Paths) -> dict[str, Any]:
 
 
 def follow(night_folder: Path, paths: Paths) -> None:
-    """Let the night be judged against what is in production now, unless that is its own release."""
+    """Point the night at the version now in production, unless that version is the night's own release."""
     path = night_folder / "request.json"
     night = Night.load(path)
     store = ReleaseStore(paths.serving, paths.releases, night.model)
@@ -78,9 +78,10 @@ def follow(night_folder: Path, paths: Paths) -> None:
 
 
 def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
-    """Pin the production model of the night, repaired where it is damaged; returns the night.
+    """Pin the night's production model, repairing it if it is damaged; return the night as JSON.
 
-    What cannot be repaired is no baseline: the night knows it, and is judged by [model_gate] damaged_production.
+    A version that cannot be repaired is no baseline: the night records that, and [model_gate] damaged_production
+    decides how it is judged.
     """
     path = night_folder / "request.json"
     night = Night.load(path)
@@ -105,9 +106,9 @@ def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
 
 
 def _pin(night: Night, paths: Paths) -> bool:
-    """Keep the night's production model as hard links, whatever a rollback or retention does to its folder.
+    """Keep the night's production model as hard links, safe from rollback and retention.
 
-    False where its files are not those that were released. Raises ReleaseError when they are gone.
+    Return False if its files differ from the released ones. Raises ReleaseError if they are gone.
     """
     store, target = ReleaseStore(paths.serving, paths.releases, night.model), pinned_production(night, paths)
     for tries_left in (2, 1, 0):
@@ -115,7 +116,7 @@ def _pin(night: Night, paths: Paths) -> bool:
         try:
             shutil.copytree(store.disk.find(night.in_production), target, copy_function=link_file)
             break
-        except (FileNotFoundError, shutil.Error):  # renamed meanwhile: it has another folder now
+        except (FileNotFoundError, shutil.Error):  # a release or rollback has just renamed its folder
             if not tries_left:
                 raise
     return not store.disk.damage(store.disk.record(night.in_production), target)

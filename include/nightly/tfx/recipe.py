@@ -1,5 +1,6 @@
-"""What a night's model is made of, as one hash. A model that was taken back is known by it, however often and with
-whatever files it is computed again.
+"""A hash of everything that determines a night's model.
+
+A withdrawn model is recognized by its recipe, even if it is computed again and its files differ.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from nightly.records.night import Night
 from nightly.schemas.curated import schema_fingerprint
 from nightly.tfx.reuse import USER_CODE, code_of, code_of_model
 
-# What makes the examples, the transform and the model, on any engine. What judges or serves is left out.
+# The code that produces examples, transform and model, on any engine. Code that judges or serves is left out.
 MODULES = (
     "nightly.tfx.components.examples",
     "nightly.tfx.components.transform",
@@ -21,7 +22,7 @@ MODULES = (
 
 
 def recipe(night: Night, snapshot_id: str, schema: Path) -> str:
-    """A hash of the snapshot, the code and the settings; not of the date, the thresholds, or where files are."""
+    """Return a hash of snapshot, schema, code and settings, but not of date, thresholds or file locations."""
     parts = {
         "snapshot": snapshot_id,
         "schema": schema_fingerprint(schema),

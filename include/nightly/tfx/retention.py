@@ -1,4 +1,4 @@
-"""The payloads of old runs' artifacts go; what ML Metadata knows of them stays."""
+"""Remove the files of old runs' artifacts, but keep their records in ML Metadata."""
 
 import contextlib
 import logging
@@ -15,9 +15,9 @@ log = logging.getLogger("nightly")
 
 
 def prune_model(paths: Paths, config: ModelConfig) -> str:
-    """Remove what a night removes in its steps `release`, `snapshot` and `examples`, and return what, in words.
+    """Apply all of a model's retention at once, and return a summary.
 
-    Each is done, whichever of those steps a night has no room for.
+    A night does this in its steps `release`, `snapshot` and `examples`, which may fail on a full disk.
     """
     versions = ReleaseStore(paths.serving, paths.releases, config.name).retain(config.release.keep)
     snapshots = retain(paths, config, set())
@@ -27,24 +27,24 @@ def prune_model(paths: Paths, config: ModelConfig) -> str:
 
 
 def prune(handle: NightlyMetadata, root: Path, keep: int) -> int:
-    """Remove the artifacts of all but the newest `keep` runs in the pipeline's folder `root`; returns how many.
+    """Remove the artifacts of all but the newest `keep` runs in the pipeline's folder `root`; return how many.
 
-    A run whose artifacts are gone can be looked at, and be run again from its beginning, but not from its middle. What
-    outlives a run lies elsewhere: snapshots, baselines, released versions.
+    A pruned run can still be inspected and rerun from the beginning, but not from the middle. Snapshots, baselines and
+    released versions lie elsewhere and stay.
     """
     runs = sorted(handle.store.get_contexts_by_type("pipeline_run"), key=lambda run: run.create_time_since_epoch)
-    of_runs = [handle.store.get_artifacts_by_context(run.id) for run in runs]
-    # Where ML Metadata is one database for all models, it has the other models' runs too, and one run id may be of two.
-    here = [[artifact for artifact in of_run if root in Path(artifact.uri).parents] for of_run in of_runs]
+    artifacts_by_run = [handle.store.get_artifacts_by_context(run.id) for run in runs]
+    # All models share one PostgreSQL metadata database and run ids may collide: the folder identifies the model.
+    own = [[a for a in artifacts if root in Path(a.uri).parents] for artifacts in artifacts_by_run]
     removed = []
-    for artifacts in [of_run for of_run in here if of_run][:-keep]:
+    for artifacts in [artifacts for artifacts in own if artifacts][:-keep]:
         for artifact in artifacts:
             payload = Path(artifact.uri)
             if artifact.state == Artifact.DELETED:
                 continue
             shutil.rmtree(payload, ignore_errors=True)
             with contextlib.suppress(OSError):
-                payload.unlink(missing_ok=True)  # a value's artifact is a file
+                payload.unlink(missing_ok=True)  # the artifact of a plain value is a file
             artifact.state = Artifact.DELETED
             removed.append(artifact)
     if removed:

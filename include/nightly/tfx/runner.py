@@ -1,6 +1,6 @@
-"""Run one node of a night's TFX pipeline, in this process, with ML Metadata as the record.
+"""Run one node of a night's TFX pipeline in this process, recorded in ML Metadata.
 
-A whole night without Airflow: include/nightly/runtime/whole_night.py.
+include/nightly/runtime/whole_night.py runs a whole night without Airflow.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from nightly.records.night import Night
 from nightly.records.reuse import REUSE, Reuse
 from nightly.tfx import metadata, retention, seals
 from nightly.tfx.pipeline import create_pipeline, read_inputs
-from nightly.tfx.reuse import REUSABLE, Work
+from nightly.tfx.reuse import REUSABLE, NodeCache
 
 log = logging.getLogger("nightly")
 
@@ -33,9 +33,9 @@ IMPORTER = "tfx.dsl.components.common.importer.Importer"
 
 
 def run_node(node_id: str, night_folder: Path, paths: Paths) -> dict[str, Any]:
-    """Run the node of the night's pipeline; returns what it wrote to the night's folder, or its outputs' paths.
+    """Run a node of the night's pipeline. Return the JSON that it wrote to the night's folder, or its outputs' paths.
 
-    Raises ValueError for a node that the pipeline does not have, and whatever the node's executor raises.
+    Raises ValueError if the pipeline has no such node, and whatever the node's executor raises.
     """
     night = Night.load(night_folder / "request.json")
     pipeline = compiler.Compiler().compile(create_pipeline(read_inputs(night, paths)))
@@ -58,7 +58,7 @@ def _run(
     paths: Paths,
 ) -> dict[str, Any]:
     node_id, folder = node.node_info.id, night.folder(paths)
-    for upstream in node.upstream_nodes:  # an import has no task of its own
+    for upstream in node.upstream_nodes:  # an importer has no Airflow task
         if nodes[upstream].node_info.type.name == IMPORTER:
             _launch(nodes[upstream], pipeline, handle, night)
     with handle:
@@ -68,30 +68,30 @@ def _run(
             root = paths.pipeline / night.model
             metadata.close_abandoned(handle, night.model, paths.nights / night.model, root)
             retention.prune(handle, root, config_of(night).retention.runs)
-    written, said = folder / f"{node_id}.json", folder / REUSE.format(node_id)
-    written.unlink(missing_ok=True)
-    said.unlink(missing_ok=True)
+    result, reuse_record = folder / f"{node_id}.json", folder / REUSE.format(node_id)
+    result.unlink(missing_ok=True)
+    reuse_record.unlink(missing_ok=True)
     reuse = _launch(node, pipeline, handle, night)
     if reuse:
-        reuse.save(said)
-    if written.exists():
-        return json.loads(written.read_text())
+        reuse.save(reuse_record)
+    if result.exists():
+        return json.loads(result.read_text())
     with handle:
         return {a.name or str(a.id): a.uri for a in metadata.outputs(handle, node)}
 
 
 class NightlyLauncher(RerunLauncher):
-    """A launcher that seals what was made."""
+    """A launcher that seals each output artifact."""
 
     def executed(self, info: data_types.ExecutionInfo, output: execution_result_pb2.ExecutorOutput) -> None:
-        """Of each artifact there are two: as it was planned, and as the executor describes it, which is published."""
+        """Seal both objects of each artifact: the planned one, and the executor's, which is published."""
         planned = (artifact.mlmd_artifact for group in info.output_dict.values() for artifact in group)
         described = (artifact for group in output.output_artifacts.values() for artifact in group.artifacts)
         seals.seal((*planned, *described), self.node.node_info.id, info.pipeline_run_id)
 
 
 def _inputs(node: pipeline_pb2.PipelineNode, handle: metadata.NightlyMetadata) -> seals.Artifacts:
-    """The node's input artifacts by name; none where they cannot be resolved, which the launcher says better."""
+    """Return the node's input artifacts by name; {} if they cannot be resolved, which the launcher then reports."""
     with handle, contextlib.suppress(exceptions.InputResolutionError):
         if resolved := inputs_utils.resolve_input_artifacts(pipeline_node=node, metadata_handle=handle):
             return resolved[0]
@@ -101,7 +101,7 @@ def _inputs(node: pipeline_pb2.PipelineNode, handle: metadata.NightlyMetadata) -
 def _launch(
     node: pipeline_pb2.PipelineNode, pipeline: pipeline_pb2.Pipeline, handle: metadata.NightlyMetadata, night: Night
 ) -> Reuse | None:
-    """Run the node, unless an earlier run's work can be taken over; says which, for a node of which that is asked."""
+    """Run the node, unless its outputs can be restored from the cache. Return which, or None if it is not cached."""
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     executor = runner_utils.extract_executor_spec(deployment, node.node_info.id)
     root = Path(pipeline.runtime_spec.pipeline_root.field_value.string_value)
@@ -109,16 +109,16 @@ def _launch(
         metadata.forget_outputs(handle, node, root)
     inputs = _inputs(node, handle)
     contents = seals.check(inputs)
-    spared = node.node_info.id in REUSABLE and config_of(night).pipeline.reuse
-    work = Work(handle, node, pipeline, executor, night, inputs, contents) if spared else None
-    reuse = work.take_over() if work else None
+    cached = node.node_info.id in REUSABLE and config_of(night).pipeline.reuse
+    cache = NodeCache(handle, node, pipeline, executor, night, inputs, contents) if cached else None
+    reuse = cache.restore() if cache else None
     if reuse and reuse.run_id:
         log.info("reused: %s", reuse.reason)
         return reuse
     if reuse:
         log.info("computed: %s", reuse.reason)
     check_node(root, node.node_info.id, map(Path, contents))
-    done = NightlyLauncher(
+    execution = NightlyLauncher(
         pipeline_node=node,
         mlmd_connection=handle,
         pipeline_info=pipeline.pipeline_info,
@@ -126,12 +126,12 @@ def _launch(
         executor_spec=executor,
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
     ).launch()
-    if done is None or (not done.output_dict and node.outputs.outputs):
-        wanted = ", ".join(sorted(node.upstream_nodes))
+    if execution is None or (not execution.output_dict and node.outputs.outputs):
+        upstream = ", ".join(sorted(node.upstream_nodes))
         raise RuntimeError(
-            f"{node.node_info.id} found no inputs in this run: run {wanted} first, in the same run "
+            f"{node.node_info.id} found no inputs in this run: run {upstream} first, in the same run "
             "(in Airflow: clear those tasks too)"
         )
-    if work:
-        work.remember(done.execution_id, done.output_dict)
+    if cache:
+        cache.store(execution.execution_id, execution.output_dict)
     return reuse

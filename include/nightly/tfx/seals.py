@@ -1,7 +1,7 @@
-"""Each artifact carries the hashes of its files from the node that made it, and every node checks those it reads.
+"""Seals: the hashes of an artifact's files, stored by the node that wrote it and checked by every node that reads it.
 
-They are a property of the artifact in ML Metadata, so an artifact that is reused keeps them. One of another runner, or
-of an older version of this project, has none and is not checked.
+A seal is a property of the artifact in ML Metadata, so a reused artifact keeps it. An artifact from another runner, or
+from an older version of this project, has none and is not checked.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ Contents = dict[str, dict[str, str]]  # an artifact's URI -> path inside -> sha2
 
 
 class Seal(Contract):
-    """Which node made an artifact, in which run, and the sha256 of each file by its path inside."""
+    """The node and run that wrote an artifact, and the sha256 of each file by its path in it."""
 
     node: str
     run_id: str
@@ -28,11 +28,11 @@ class Seal(Contract):
 
 
 class DamagedArtifactError(Exception):
-    """An artifact's files are not those that its node wrote; the message names the files and what to clear."""
+    """An artifact's files differ from those that its node wrote. The message names them and the task to clear."""
 
 
 def seal(artifacts: Iterable[Artifact], node: str, run_id: str) -> None:
-    """Hash the files of `artifacts`, which `node` has just made. Those of one URI are hashed once."""
+    """Seal `artifacts`, which `node` has just written. Artifacts of the same URI are hashed once."""
     contents: Contents = {}
     for artifact in artifacts:
         if artifact.uri not in contents:
@@ -41,31 +41,39 @@ def seal(artifacts: Iterable[Artifact], node: str, run_id: str) -> None:
 
 
 def check(artifacts: Artifacts) -> Contents:
-    """Hash the files of `artifacts` (by input), and compare them with the seals. Raises DamagedArtifactError."""
-    contents, wrong = {}, []
+    """Check the files of `artifacts` against their seals, and return the files' hashes.
+
+    Raises DamagedArtifactError.
+
+    :param artifacts: by input name
+    """
+    contents, damaged = {}, []
     for name, group in artifacts.items():
         for artifact in group:
             contents[artifact.uri] = hash_files(Path(artifact.uri))
             sealed = seal_of(artifact)
-            if sealed and (wrong_files := differences(sealed.files, contents[artifact.uri])):
-                wrong.append(
-                    f"`{name}` is not as {sealed.node} made it in {sealed.run_id}: "
-                    f"{'; '.join(wrong_files.values())} (in {artifact.uri}). Clear `{sealed.node}` with what is "
-                    "downstream, and it is made anew."
+            if sealed and (changes := differences(sealed.files, contents[artifact.uri])):
+                damaged.append(
+                    f"`{name}` is not as {sealed.node} wrote it in {sealed.run_id}: "
+                    f"{'; '.join(changes.values())} (in {artifact.uri}). Clear `{sealed.node}` with what is "
+                    "downstream, and it is written again."
                 )
-    if wrong:
-        raise DamagedArtifactError(" ".join(wrong))
+    if damaged:
+        raise DamagedArtifactError(" ".join(damaged))
     return contents
 
 
 def seal_of(artifact: types.Artifact) -> Seal | None:
-    """The artifact's seal, where it has one."""
+    """Return the artifact's seal, or None."""
     text = kept(artifact.mlmd_artifact, PROPERTY)
     return Seal.parse(text, where=f"the {PROPERTY} of {artifact.uri}") if text else None
 
 
 def files_below(artifact: types.Artifact, folder: Path) -> dict[str, str] | None:
-    """Return path inside `folder`, a part of the artifact -> sha256, as sealed; None without a seal."""
+    """Return the sealed sha256 of each file in `folder`, a subfolder of the artifact; None without a seal.
+
+    Keys are paths relative to `folder`.
+    """
     sealed = seal_of(artifact)
     if sealed is None:
         return None

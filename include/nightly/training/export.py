@@ -1,4 +1,4 @@
-"""A trained model as a SavedModel that carries its transform, with named inputs and outputs.
+"""Export a trained model as a SavedModel with its transform, and with named inputs and outputs.
 
     signature        answers   inputs                outputs
     serving_default  Predict   examples: string [n]  probability: float [n, 1]
@@ -6,8 +6,8 @@
     classify         Classify  inputs: string [n]    classes: string [n, 2], scores: float [n, 2]
     regress          Regress   inputs: string [n]    outputs: float [n]
 
-Strings are serialized tf.Example. None needs the label. A feature that an example lacks is treated as in training; in
-`raw_features`, where every input is given, "" for a string, NaN for a float and MISSING_INT for an int mean missing.
+Strings are serialized tf.Example. No signature needs the label. A feature that an example lacks is treated as in
+training. `raw_features` requires every input; "" for a string, NaN for a float and MISSING_INT for an int mean missing.
 """
 
 import logging
@@ -15,7 +15,7 @@ import logging
 import keras
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow.python.saved_model import fingerprinting_utils  # no public name writes a fingerprint
+from tensorflow.python.saved_model import fingerprinting_utils  # no public API writes a fingerprint
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
@@ -27,7 +27,7 @@ MISSING_INT = tf.int64.min
 
 
 class ExportError(ValueError):
-    """The model cannot be served as it is; the message says what to change."""
+    """The model cannot be served; the message names the change that it needs."""
 
 
 def export(
@@ -56,21 +56,21 @@ def export(
 
 
 class Served(tf.Module):
-    """The transform and the model as one; only what serving needs is tracked, so no optimizer state is saved."""
+    """The transform and the model together. Only what serving needs is tracked, so no optimizer state is saved."""
 
     def __init__(self, model, tf_transform_output, schema):
         super().__init__()
         self._model = model.__call__  # a plain function: the model itself is not tracked,
         self._weights = [variable.value for variable in model.variables]  # its variables are
         self._inputs = [tensor.name for tensor in model.inputs]
-        # What transform_features_layer() wraps: a layer would be traced once more when it is saved. It is a graph
-        # already, so that AutoGraph would have nothing to convert but the code that loads it.
+        # The loader behind transform_features_layer(): a layer would be traced again when it is saved. It is already
+        # a graph, so AutoGraph would only convert the code that loads it.
         loader = SavedModelLoader(tf_transform_output.transform_savedmodel_dir)
-        self._tables = loader.__dict__  # with its vocabularies, to be tracked
+        self._tables = loader.__dict__  # tracked, because it holds the vocabularies
         self._transform = tf.autograph.experimental.do_not_convert(loader.apply_transform_model)
         raw = tf_transform_output.raw_feature_spec()
         self._spec = {name: raw[name] for name in serving_features(schema) if name in raw}
-        # One function for all signatures: it is traced, saved and loaded once, and not four times.
+        # All signatures share one function, so it is traced, saved and loaded once, not four times.
         self._score = tf.function(self.score).get_concrete_function(
             {name: tf.SparseTensorSpec([None, None], self._spec[name].dtype) for name in self._spec}
         )
@@ -101,7 +101,7 @@ class Served(tf.Module):
 
 
 def serving_features(schema: schema_pb2.Schema) -> list[str]:
-    """The names of the features that a request has: those of the SERVING environment."""
+    """Return the names of the features in a request: those of the SERVING environment."""
     names = []
     for feature in schema.feature:
         environments = set(feature.in_environment) | set(schema.default_environment) - set(feature.not_in_environment)
@@ -113,13 +113,13 @@ def serving_features(schema: schema_pb2.Schema) -> list[str]:
 def raw_feature_specs(
     tf_transform_output: tft.TFTransformOutput, schema: schema_pb2.Schema
 ) -> dict[str, tf.TensorSpec]:
-    """The inputs of `raw_features`: one vector per feature."""
+    """Return the inputs of `raw_features`: a vector for each feature."""
     spec = tf_transform_output.raw_feature_spec()
     return {name: tf.TensorSpec([None], spec[name].dtype, name) for name in serving_features(schema) if name in spec}
 
 
 def _present(column: tf.Tensor) -> tf.SparseTensor:
-    """A vector as the transform takes it: sparse [batch, 1], without the values that mean missing."""
+    """Convert a vector to the transform's input: sparse [batch, 1], without the values that mean missing."""
     if column.dtype == tf.string:
         present = column != ""
     elif column.dtype.is_floating:
@@ -132,9 +132,9 @@ def _present(column: tf.Tensor) -> tf.SparseTensor:
 
 
 def _set_method_names(path: str, names: dict[str, str]) -> None:
-    """TensorFlow Serving answers Classify and Regress only for these names; saving writes Predict's for all."""
+    """Set the method names that TensorFlow Serving requires for Classify and Regress; saving sets Predict's."""
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(path)
     for signature, name in names.items():
         updater.replace_method_name(signature, name, tags="serve")
     updater.save()
-    fingerprinting_utils.write_fingerprint(path)  # it hashes saved_model.pb, which has just changed
+    fingerprinting_utils.write_fingerprint(path)  # it is a hash of saved_model.pb, which has just changed

@@ -1,4 +1,4 @@
-"""Transformed examples as batches for Keras, and the Keras inputs that take them."""
+"""Read transformed examples as batches for Keras, and create the matching Keras inputs."""
 
 from collections.abc import Iterable
 
@@ -8,21 +8,21 @@ import tensorflow_transform as tft
 
 from nightly.training.transforming import LABEL
 
-SHUFFLE_ROWS = 65_536  # shuffled as a block of columns: row by row, a shuffle buffer costs more than all the rest
-CACHE_BYTES = 64 * 2**20  # files up to this size on disk are read and parsed once, and kept in memory
-PARSE_ROWS = 1024  # parsing many rows at a time costs a fraction of parsing each alone
+SHUFFLE_ROWS = 65_536  # shuffled as a block of columns; a shuffle buffer of rows costs more than all else
+CACHE_BYTES = 64 * 2**20  # files up to this size in all are parsed once and cached in memory
+PARSE_ROWS = 1024  # rows parsed at once; parsing each row alone costs many times more
 PARSERS = 2  # blocks of PARSE_ROWS parsed at once
-READY = 4  # batches that are waiting for the network
+READY = 4  # prefetched batches
 
 Rows = tuple[dict[str, tf.Tensor], tf.Tensor]  # features by name, and labels, int64 [rows, 1]
 
 
 class NoRowsError(ValueError):
-    """There is nothing to train on or to evaluate with; the message says where it was looked for."""
+    """There are no rows to train on or to evaluate; the message names the files."""
 
 
 def keras_inputs(tf_transform_output: tft.TFTransformOutput) -> dict[str, keras.KerasTensor]:
-    """A Keras input for each transformed feature except the label, by name."""
+    """Return a Keras input for each transformed feature except the label, by name."""
     inputs = {}
     for name, feature in _feature_spec(tf_transform_output).items():
         if not isinstance(feature, tf.io.FixedLenFeature):
@@ -35,7 +35,7 @@ def keras_inputs(tf_transform_output: tft.TFTransformOutput) -> dict[str, keras.
 def training_batches(
     patterns: Iterable[str], tf_transform_output: tft.TFTransformOutput, batch_size: int, seed: int
 ) -> tf.data.Dataset:
-    """Endless, shuffled batches of exactly `batch_size` labelled rows: ({name: [batch, …]}, int64 [batch, 1])."""
+    """Return endless, shuffled batches of `batch_size` labelled rows: ({name: [batch, …]}, int64 [batch, 1])."""
     paths = _paths(patterns)
     rows = _rows(paths, tf_transform_output)
     _require_labelled(rows, paths)
@@ -48,14 +48,14 @@ def training_batches(
         return tf.nest.map_structure(lambda column: tf.gather(column, order), block)
 
     numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(), blocks.repeat())
-    # The next block is read and shuffled while the network takes this one's batches.
+    # The next block is read and shuffled while the network trains on this one.
     return numbered.map(shuffled).prefetch(1).rebatch(batch_size).prefetch(READY).with_options(_options())
 
 
 def evaluation_batches(
     patterns: Iterable[str], tf_transform_output: tft.TFTransformOutput, batch_size: int
 ) -> tf.data.Dataset:
-    """Every labelled row once, in the order of the files; batches as in training, the last one shorter."""
+    """Return every labelled row once, in file order, as batches like those of training; the last may be shorter."""
     paths = _paths(patterns)
     rows = _rows(paths, tf_transform_output)
     _require_labelled(rows, paths)
@@ -68,7 +68,7 @@ def evaluation_batches(
 
 
 def _rows(paths: list[str], tf_transform_output: tft.TFTransformOutput) -> tf.data.Dataset:
-    """Every row, in the order of the files, PARSE_ROWS at a time."""
+    """Return every row in file order, in blocks of PARSE_ROWS."""
     spec = _feature_spec(tf_transform_output)
 
     def parse(serialized: tf.Tensor) -> Rows:
@@ -81,18 +81,18 @@ def _rows(paths: list[str], tf_transform_output: tft.TFTransformOutput) -> tf.da
 
 def _options() -> tf.data.Options:
     options = tf.data.Options()
-    options.autotune.enabled = False  # its bookkeeping takes more from the network's cores than reading does
+    options.autotune.enabled = False  # its bookkeeping costs more CPU time than the reading
     options.experimental_warm_start = True  # the first block is read while Keras traces the step
     return options
 
 
 def _labelled(block: Rows) -> tf.Tensor:
-    """The indices of the rows that have a label."""
+    """Return the indices of the rows that have a label."""
     return tf.where(block[1][:, 0] >= 0)[:, 0]
 
 
 def _require_labelled(rows: tf.data.Dataset, paths: list[str]) -> None:
-    """Repeating a dataset without rows would wait for ever."""
+    """Raise NoRowsError if no row has a label: repeating an empty dataset would wait forever."""
     for block in rows:
         if len(_labelled(block)):
             return

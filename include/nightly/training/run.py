@@ -1,9 +1,9 @@
-"""What TFX's Trainer runs for every model: read transformed examples, train, evaluate, export.
+"""The run_fn of TFX's Trainer for every model: read transformed examples, train, evaluate, export.
 
     Trainer(run_fn="nightly.training.run.run_fn",
             custom_config={"model": "taxi", "hyperparameters": {...}, "batch_size": 256}, …)
 
-A model whose model.py has a `run_fn(fn_args)` of its own is trained by that, and may call what it likes of this.
+A model can define its own `run_fn(fn_args)` in model.py, and call the functions of this module.
 """
 
 import logging
@@ -26,11 +26,11 @@ from nightly.training.inputs import evaluation_batches, training_batches
 
 log = logging.getLogger("nightly")
 
-STEPS_AT_A_TIME = 10  # in one call of TensorFlow: Keras's own loop in Python has its price at each step
+STEPS_PER_EXECUTION = 10  # steps in one call of TensorFlow; Keras's Python loop has a cost per call
 
 
 class TrainingError(RuntimeError):
-    """Training cannot give a model; the message says where it stood and what to change."""
+    """Training failed; the message names the step and what to change."""
 
 
 class Settings(Contract):
@@ -39,11 +39,14 @@ class Settings(Contract):
     model: str
     hyperparameters: dict[str, int | float | str | bool] = {}
     batch_size: int = 512
-    seed: int = 0  # of the weights and of the order of the rows: the same snapshot trains the same model
+    seed: int = 0  # of the weights and the row order, so that a snapshot always trains the same model
 
 
 def run_fn(fn_args: FnArgs) -> None:
-    """Train fn_args.train_steps steps and export to fn_args.serving_model_dir. Raises TrainingError, NoRowsError."""
+    """Train for fn_args.train_steps steps, and export to fn_args.serving_model_dir.
+
+    Raises TrainingError, NoRowsError.
+    """
     settings = Settings.parse(fn_args.custom_config or {}, where="the Trainer's custom_config")
     module = import_module(f"include.models.{settings.model}.model")
     tf_transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
@@ -71,7 +74,7 @@ def train(model: keras.Model, fn_args: FnArgs, tf_transform_output: tft.TFTransf
     log.info("training %s steps of %s rows", steps, size)
     fit(model, train_rows, steps, [Progress(steps, size)])
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Your input ran out of data")  # which is how Keras learns where it ends
+        warnings.filterwarnings("ignore", "Your input ran out of data")  # Keras finds the end this way
         metrics = model.evaluate(eval_rows.take(fn_args.eval_steps or -1), verbose=0, return_dict=True)
     log.info("on the eval split: %s", _line(metrics))
     if not math.isfinite(metrics["loss"]):
@@ -79,16 +82,16 @@ def train(model: keras.Model, fn_args: FnArgs, tf_transform_output: tft.TFTransf
 
 
 def fit(model: keras.Model, rows: tf.data.Dataset, steps: int, callbacks: list[keras.callbacks.Callback]) -> None:
-    """Exactly `steps` steps, several in one call of TensorFlow unless the model's compile() says how many."""
+    """Train for exactly `steps` steps, several per call of TensorFlow unless the model's compile() sets the number."""
     if model.steps_per_execution == 1:
-        model.steps_per_execution = max(1, min(STEPS_AT_A_TIME, steps // 10))  # progress is told ten times
-    # Not steps_per_epoch: Keras rounds it up to whole executions.
+        model.steps_per_execution = max(1, min(STEPS_PER_EXECUTION, steps // 10))  # progress is logged ten times
+    # steps_per_epoch would be rounded up to whole executions.
     counted = rows.take(steps).apply(tf.data.experimental.assert_cardinality(steps))
     model.fit(counted, shuffle=False, verbose=0, callbacks=callbacks)
 
 
 class Progress(keras.callbacks.Callback):
-    """Ten lines of progress; stops when the loss is no longer a number."""
+    """Log progress ten times. Raise TrainingError when the loss is no longer finite."""
 
     def __init__(self, steps: int, batch_size: int):
         super().__init__()
@@ -98,7 +101,7 @@ class Progress(keras.callbacks.Callback):
         self.began = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        step = min(batch + 1, self.steps)  # of the last execution Keras counts the steps it could have had
+        step = min(batch + 1, self.steps)  # Keras counts a full last execution, even if it was shorter
         if not math.isfinite(logs["loss"]):
             raise TrainingError(
                 f"the loss is {logs['loss']} at step {step} of {self.steps}: lower the learning rate, or look for "
@@ -111,7 +114,7 @@ class Progress(keras.callbacks.Callback):
 
 
 class Hyperparameters(dict):
-    """The config's hyperparameters, remembering which were read: a misspelt one must not go without a word."""
+    """The config's hyperparameters, which track their reads so that a misspelt one is reported."""
 
     def __init__(self, values: dict):
         super().__init__(values)
@@ -128,6 +131,7 @@ class Hyperparameters(dict):
         return super().get(name, default)
 
     def refuse_unread(self, where: str) -> None:
+        """Raise TrainingError for a hyperparameter that the code in `where` has not read."""
         for name in self.keys() - self.read:
             raise TrainingError(f"hyperparameter {name!r} is not read by {where}" + did_you_mean(name, list(self.read)))
 

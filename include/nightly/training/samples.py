@@ -1,7 +1,8 @@
-"""Real requests kept inside a SavedModel: warm-up records for TensorFlow Serving, golden predictions for the release.
+"""Real requests inside a SavedModel: warm-up records for TensorFlow Serving, golden predictions for the release.
 
-TensorFlow Serving replays assets.extra/tf_serving_warmup_requests before a version becomes AVAILABLE, so that the first
-client does not wait for the graph's first run. assets.extra/golden.json is contract nightly.records.golden.Golden.
+TensorFlow Serving replays assets.extra/tf_serving_warmup_requests before a version becomes AVAILABLE, so the first
+client does not wait for the graph's first run. assets.extra/golden.json is a nightly.records.golden.Golden: predictions
+that a release must reproduce.
 """
 
 import base64
@@ -19,14 +20,14 @@ from nightly.training.inputs import NoRowsError
 log = logging.getLogger("nightly")
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
-ROWS = 16  # golden examples, and the larger of the two batch sizes that are warmed up
+ROWS = 16  # golden examples, and the larger of the two warm-up batches
 MISSING = {tf.string: b"", tf.float32: float("nan"), tf.int64: MISSING_INT}
 
 
 def add_samples(path: str, raw_examples: str, model: str) -> None:
-    """Write both files into the SavedModel at `path`, from the first rows of `raw_examples`, a pattern of files.
+    """Write both files into the SavedModel at `path`, from the first rows of the file pattern `raw_examples`.
 
-    The predictions are those of the files on disk, loaded again, not of the model in memory. Raises NoRowsError.
+    The predictions come from the SavedModel on disk, not from the model in memory. Raises NoRowsError.
     """
     signatures = tf.saved_model.load(path).signatures
     features = signatures["raw_features"].structured_input_signature[1]
@@ -57,7 +58,7 @@ def add_samples(path: str, raw_examples: str, model: str) -> None:
 def _warm_up(
     examples: list[tf.train.Example], features: dict[str, tf.TensorSpec], model: str
 ) -> Iterator[prediction_log_pb2.PredictionLog]:
-    """A single request and a batch for each way to ask."""
+    """Yield a single request and a batch for each signature."""
     for batch in (examples[:1], examples):
         serialized = [example.SerializeToString() for example in batch]
         yield _predict(model, "serving_default", {"examples": tf.make_tensor_proto(serialized, tf.string)})
@@ -97,7 +98,7 @@ def _first_records(pattern: str) -> list[bytes]:
 
 
 def _request_part(record: bytes, features: dict[str, tf.TensorSpec]) -> tf.train.Example:
-    """The example as a client sends it: without the label, and whatever else serving does not have."""
+    """Return the example as a client sends it, with the features of serving only."""
     example = tf.train.Example.FromString(record)
     for name in example.features.feature.keys() - features.keys():
         del example.features.feature[name]
@@ -105,8 +106,8 @@ def _request_part(record: bytes, features: dict[str, tf.TensorSpec]) -> tf.train
 
 
 def _value(example: tf.train.Example, name: str, missing):
-    """The feature's one value, or `missing`."""
-    if name not in example.features.feature:  # asking for it would make it
+    """Return the feature's value, or `missing`."""
+    if name not in example.features.feature:  # a look-up would add it
         return missing
     feature = example.features.feature[name]
     kind = feature.WhichOneof("kind")

@@ -1,7 +1,7 @@
-"""The transform every model shares: the model's own preprocessing_fn on its inputs, and the label beside them.
+"""The transform of every model: the model's own preprocessing_fn on the inputs, plus the label.
 
 TFX's Transform runs it as `preprocessing_fn="nightly.training.transforming.preprocessing_fn"` with
-`custom_config={"model": NAME}`. A model never sees its label as an input, whatever its preprocessing_fn does.
+`custom_config={"model": NAME}`. The model's preprocessing_fn never gets the label, so it cannot leak into the inputs.
 """
 
 from importlib import import_module
@@ -16,7 +16,10 @@ NOT_RECORDED = -1
 
 
 def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
-    """The outputs of include/models/NAME/preprocessing.py, and LABEL. Inputs are sparse, with 0 or 1 value a row."""
+    """Return the outputs of include/models/NAME/preprocessing.py, and LABEL.
+
+    :param inputs: sparse tensors with 0 or 1 value a row
+    """
     config = load_config(custom_config["model"])
     column = config.data.label.column
     if column not in inputs:
@@ -32,16 +35,16 @@ def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str
 
 
 def label_of(column: tf.SparseTensor, positive: list[str]) -> tf.Tensor:
-    """int64 [batch, 1]: 1 for a value in `positive`, 0 for any other, NOT_RECORDED where there is none."""
+    """Return int64 [batch, 1]: 1 for a value in `positive`, 0 for any other, NOT_RECORDED for a missing one."""
     if column.dtype == tf.string:
-        values, wanted = column.values, tf.constant(positive)
+        values, positives = column.values, tf.constant(positive)
     else:
-        values, wanted = tf.cast(column.values, tf.float64), tf.constant([float(v) for v in positive], tf.float64)
-    hits = tf.reduce_any(values[:, tf.newaxis] == wanted, axis=1)
+        values, positives = tf.cast(column.values, tf.float64), tf.constant([float(v) for v in positive], tf.float64)
+    hits = tf.reduce_any(values[:, tf.newaxis] == positives, axis=1)
     return dense(tf.SparseTensor(column.indices, tf.cast(hits, tf.int64), column.dense_shape), NOT_RECORDED)
 
 
 def dense(column: tf.SparseTensor, default: Any) -> tf.Tensor:
-    """[batch, 1], with `default` where a row has no value."""
-    one_wide = tf.SparseTensor(column.indices, column.values, [column.dense_shape[0], 1])
-    return tf.ensure_shape(tf.sparse.to_dense(one_wide, default), [None, 1])
+    """Return a dense [batch, 1], with `default` for rows without a value."""
+    column_vector = tf.SparseTensor(column.indices, column.values, [column.dense_shape[0], 1])
+    return tf.ensure_shape(tf.sparse.to_dense(column_vector, default), [None, 1])

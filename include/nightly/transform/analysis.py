@@ -1,10 +1,13 @@
-"""TFT's analysis graph, run in this process: each phase is one pass over the data that feeds all its analyzers.
+"""Run TFT's analysis graph in this process: each phase is one pass over the data that feeds all its analyzers.
 
-TFT plans an analysis as a graph of operations (tensorflow_transform.nodes), which Beam is one way to run: in each phase
-the preprocessing_fn, with what is known so far, is applied to the data; analyzers accumulate over the tensors they
-asked for; and what they find is bound into it for the next phase. Tracing, planning and combiners are TFT's own, so the
-results are too. Where TFT approximates (quantiles of many values, Tukey's parameters), the size of the batches shows in
-the last digits, here as on Beam.
+TFT plans an analysis as a graph of operations (tensorflow_transform.nodes), usually run on Beam. In each phase:
+
+1. The preprocessing_fn, with the results so far, is applied to the data.
+2. The analyzers accumulate over the tensors that they read.
+3. Their results are bound into the preprocessing_fn for the next phase.
+
+Tracing, planning and combiners are TFT's own, so the results are the same. Approximate results (quantiles of many
+values, Tukey's parameters) depend on the batch size in the last digits, as on Beam.
 """
 
 from collections import defaultdict
@@ -25,12 +28,12 @@ from nightly.transform import vocabularies
 Tensors = dict[str, tf.Tensor | tf.SparseTensor | tf.RaggedTensor]
 PreprocessingFn = Callable[[Tensors], Tensors]
 Values = tuple[np.ndarray, ...]  # an analyzer's inputs in one batch
-Batches = Callable[[], Iterator[Tensors]]  # the data from its beginning, a bounded number of rows at a time
+Batches = Callable[[], Iterator[Tensors]]  # iterates over all data, a bounded number of rows at a time
 Model = Callable[[Tensors], Tensors]
 
 
 class UnknownAnalyzer(NotImplementedError):
-    """The preprocessing_fn uses an analyzer that exists as a Beam transform only; the message says what to do."""
+    """The preprocessing_fn uses an analyzer that exists only as a Beam transform; the message names alternatives."""
 
     def __init__(self, operation: nodes.OperationDef):
         super().__init__(
@@ -42,10 +45,10 @@ class UnknownAnalyzer(NotImplementedError):
 def analyze(
     preprocessing_fn: PreprocessingFn, type_specs: dict[str, tf.TypeSpec], batches: Batches, folder: Path
 ) -> tuple[Path, dict[str, str]]:
-    """Run every analyzer of `preprocessing_fn` over the data, a pass for each phase.
+    """Run every analyzer of `preprocessing_fn` over the data, with a pass for each phase.
 
-    Returns the SavedModel that has their results in it, under `folder`, and the file names of annotated assets by key.
-    Raises UnknownAnalyzer, or ValueError where the function's output is not a dictionary of tensors.
+    Return the path of the SavedModel with their results, under `folder`, and annotated assets as key -> file name.
+    Raises UnknownAnalyzer, and ValueError if the function does not return a dictionary of tensors.
     """
     graph, inputs, outputs = impl_helper.trace_preprocessing_function(
         preprocessing_fn, type_specs, use_tf_compat_v1=False, base_temp_dir=str(folder)
@@ -54,18 +57,18 @@ def analyze(
         raise ValueError(f"preprocessing_fn must return a dictionary of tensors by name, not {outputs!r}")
     assets = annotators.get_asset_annotations(graph)
     annotators.clear_asset_annotations(graph)
-    fingerprint = graph_tools.get_analyzers_fingerprint(graph, inputs)  # now: planning clears what it is made from
+    fingerprint = graph_tools.get_analyzers_fingerprint(graph, inputs)  # before planning, which clears its inputs
     plan, _, _ = analysis_graph_builder.build(graph, inputs, outputs)
     last = plan.parent_operation.operation_def
 
-    def create(operation: beam_nodes.CreateSavedModel, found: dict[str, tf.Tensor]) -> Model | Path:
-        """The preprocessing_fn with the analyzers in `found` replaced: the last to save, the others to apply."""
+    def create(operation: beam_nodes.CreateSavedModel, results: dict[str, tf.Tensor]) -> Model | Path:
+        """Bind the analyzers' results into the preprocessing_fn. The last phase is saved, the others are applied."""
         if operation is not last:
-            wanted = {key: tensor.name for key, tensor in operation.output_signature.items()}
-            return _phase(preprocessing_fn, type_specs, found, wanted, folder)
+            tensor_names = {key: tensor.name for key, tensor in operation.output_signature.items()}
+            return _phase(preprocessing_fn, type_specs, results, tensor_names, folder)
         path = folder / "transform_fn"
         impl_helper.trace_and_write_v2_saved_model(
-            str(path), preprocessing_fn, type_specs, str(folder), fingerprint, found, {}, save_options=None
+            str(path), preprocessing_fn, type_specs, str(folder), fingerprint, results, {}, save_options=None
         )
         return path
 
@@ -78,29 +81,33 @@ def analyze(
 def _phase(
     preprocessing_fn: PreprocessingFn,
     type_specs: dict[str, tf.TypeSpec],
-    found: dict[str, tf.Tensor],
-    wanted: dict[str, str],
+    results: dict[str, tf.Tensor],
+    tensor_names: dict[str, str],
     folder: Path,
 ) -> Model:
-    """The tensors that a phase's analyzers want, by key and name: TFT's intermediate SavedModel, without the disk."""
+    """Return TFT's intermediate SavedModel of a phase, kept in memory.
+
+    :param results: of the analyzers of earlier phases, by tensor name
+    :param tensor_names: key -> name of each tensor that the phase's analyzers read
+    """
     module = tf.Module()
-    context = TFGraphContext(module, temp_dir=str(folder), evaluated_replacements=found)
-    traced = impl_helper.get_traced_transform_fn(preprocessing_fn, type_specs, context, wanted)
+    context = TFGraphContext(module, temp_dir=str(folder), evaluated_replacements=results)
+    traced = impl_helper.get_traced_transform_fn(preprocessing_fn, type_specs, context, tensor_names)
     saved_transform_io_v2.trace_and_update_module(module, traced, "transform_fn", strip_control_dependencies=False)
     for resource in module.resources:
-        tft.initialize(resource)  # tables, which loading a SavedModel fills
+        tft.initialize(resource)  # tables, which loading a SavedModel would fill
     return lambda batch: module.transform_fn(*tf.nest.flatten(batch, expand_composites=True))
 
 
 class Accumulation(Protocol):
-    """What an analyzer keeps during a pass."""
+    """An analyzer's state during a pass."""
 
     def add(self, values: Values) -> None: ...
     def result(self) -> Any: ...
 
 
 class Combined:
-    """One accumulator over everything."""
+    """One accumulator for all rows."""
 
     def __init__(self, combiner: analyzer_nodes.Combiner):
         self._combiner = combiner
@@ -114,7 +121,7 @@ class Combined:
 
 
 class CombinedPerKey:
-    """An accumulator a key, the first of an analyzer's inputs."""
+    """An accumulator for each key, the first of an analyzer's inputs."""
 
     def __init__(self, combiner: analyzer_nodes.Combiner):
         self._combiner = combiner
@@ -131,7 +138,7 @@ class CombinedPerKey:
 
 
 class Reader(NamedTuple):
-    """An operation that accumulates in a pass: the tensors it reads, and how it begins."""
+    """An operation that accumulates in a pass: the keys of the tensors it reads, and its initial state."""
 
     label: str
     keys: tuple[str, ...]
@@ -139,14 +146,14 @@ class Reader(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """In place of a value while planning: the label of a pass, and which of its tensors are taken."""
+    """A placeholder while planning: the label of a pass, and the keys of the tensors read."""
 
     label: str
     keys: tuple[str, ...] = ()
 
 
 class _Passes(nodes.Visitor):
-    """Finds who reads each pass over the data, by the pass's label."""
+    """Collects the readers of each pass over the data, by the pass's label."""
 
     def __init__(self) -> None:
         self.readers: dict[str, list[Reader]] = defaultdict(list)
@@ -161,13 +168,13 @@ class _Passes(nodes.Visitor):
             case beam_nodes.ExtractFromDict():
                 return (rows._replace(keys=operation.keys),)
             case analyzer_nodes.PackedCombineAccumulate():
-                for one in operation.combiners:
-                    self._add(rows, Reader(one.label, one.keys, lambda one=one: Combined(one.combiner)))
+                for packed in operation.combiners:
+                    self._add(rows, Reader(packed.label, packed.keys, lambda packed=packed: Combined(packed.combiner)))
             case analyzer_nodes.CacheableCombineAccumulate():
                 self._add(rows, Reader(operation.label, rows.keys, lambda: Combined(operation.combiner)))
             case analyzer_nodes.CacheableCombinePerKeyAccumulate():
                 self._add(rows, Reader(operation.label, rows.keys, lambda: CombinedPerKey(operation.combiner)))
-            case analyzer_nodes.VocabularyAccumulate() if vocabularies.known(operation):
+            case analyzer_nodes.VocabularyAccumulate() if vocabularies.is_supported(operation):
                 self._add(rows, Reader(operation.label, rows.keys, lambda: vocabularies.Tokens(operation)))
             case _:
                 raise UnknownAnalyzer(operation)
@@ -181,7 +188,7 @@ class _Passes(nodes.Visitor):
 
 
 class _Interpreter(nodes.Visitor):
-    """Runs the operations, each when its inputs are there. What a pass accumulated is a dict by the reader's label."""
+    """Runs each operation once its inputs are ready. A pass returns label -> result of each reader."""
 
     def __init__(
         self,
@@ -195,7 +202,7 @@ class _Interpreter(nodes.Visitor):
 
     def visit(self, operation: nodes.OperationDef, inputs: tuple) -> tuple:
         match operation:
-            # A phase: the data through a model, and what the analyzers find bound into the next one.
+            # A phase: apply a model to the data, and bind the analyzers' results into the next model.
             case beam_nodes.ExtractInputForSavedModel():
                 return (self._batches,)
             case beam_nodes.CreateSavedModel():
@@ -205,7 +212,7 @@ class _Interpreter(nodes.Visitor):
             case beam_nodes.CreateTensorBinding():
                 return ((operation.tensor_name, tf.constant(inputs[0], tf.as_dtype(operation.dtype_enum))),)
             case beam_nodes.ExtractFromDict():
-                by_label = isinstance(operation.keys, str)  # one of several combiners packed into one operation
+                by_label = isinstance(operation.keys, str)  # the operation packs several combiners
                 return (inputs[0][operation.keys] if by_label else inputs[0],)
 
             # Combiners: sums, means, variances, minima, quantiles, covariances, …
@@ -223,13 +230,13 @@ class _Interpreter(nodes.Visitor):
                 return (inputs,)
             case analyzer_nodes.PackedCombineMerge():
                 accumulators = dict(inputs[0])
-                return ({one.label: _merged(one.combiner, accumulators[one.keys[0]]) for one in operation.combiners},)
+                return ({c.label: _merged(c.combiner, accumulators[c.keys[0]]) for c in operation.combiners},)
             case analyzer_nodes.CacheableCombineMerge():
                 return (_merged(operation.combiner, inputs[0]),)
             case analyzer_nodes.ExtractCombineMergeOutputs() | analyzer_nodes.ExtractPackedCombineMergeOutputs():
                 return tuple(inputs[0])
             case analyzer_nodes.CacheableCombinePerKeyMerge():
-                return ([(key, _merged(operation.combiner, found)) for key, found in inputs[0].items()],)
+                return ([(key, _merged(operation.combiner, accumulator)) for key, accumulator in inputs[0].items()],)
             case analyzer_nodes.CacheableCombinePerKeyFormatKeys():
                 dtypes = [info.dtype for info in operation.combiner.output_tensor_infos()]
                 return tuple(output.value for output in tft.merge_outputs_by_key(inputs[0], dtypes))
@@ -255,7 +262,7 @@ class _Interpreter(nodes.Visitor):
 
 
 def _pass(readers: list[Reader], model: Model, batches: Batches) -> dict[str, Any]:
-    """What each reader accumulated over the data, by its label."""
+    """Return each reader's result over the data, by its label."""
     accumulations = [(reader, reader.begin()) for reader in readers]
     for batch in batches():
         values = {name: np.asarray(tensor) for name, tensor in model(batch).items()}

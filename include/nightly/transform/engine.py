@@ -1,4 +1,4 @@
-"""TF Transform in this process: analyze one split, then transform any split, in passes of bounded memory."""
+"""TF Transform in this process: analyze a split, then transform any split, in bounded memory."""
 
 import json
 import shutil
@@ -18,11 +18,11 @@ from nightly.examples.tfrecord import framed
 from nightly.transform.analysis import PreprocessingFn, Tensors, analyze
 
 BATCH_ROWS = 8192
-PLACE = tft.TFTransformOutput
+LAYOUT = tft.TFTransformOutput  # its folder and file names
 
 
 class Source:
-    """Files of tf.Example under a schema, as batches of what a preprocessing_fn takes."""
+    """Files of tf.Example, read by a schema as batches of inputs of a preprocessing_fn."""
 
     def __init__(self, split_uri: str, metadata: tft.DatasetMetadata):
         self._files = tf_example_record.TFExampleRecord(
@@ -31,7 +31,7 @@ class Source:
         self.type_specs: dict[str, tf.TypeSpec] = self._files.TensorAdapter().OriginalTypeSpecs()
 
     def batches(self) -> Iterator[Tensors]:
-        """Every row, in order, at most BATCH_ROWS at a time; the next batch is parsed while one is worked on."""
+        """Return every row in order, in batches of at most BATCH_ROWS. The next batch is parsed while one is in use."""
         options = dataset_options.TensorFlowDatasetOptions(batch_size=BATCH_ROWS, num_epochs=1, shuffle=False)
         return iter(self._files.TensorFlowDataset(options))
 
@@ -39,16 +39,16 @@ class Source:
 def write_transform_graph(
     preprocessing_fn: PreprocessingFn, split_uri: str, metadata: tft.DatasetMetadata, output: Path
 ) -> None:
-    """Analyze a split, and write to `output` what tft.TFTransformOutput reads. Raises what `analyze` raises."""
+    """Analyze a split, and write the transform graph to `output`, for tft.TFTransformOutput. Raises as `analyze`."""
     source = Source(split_uri, metadata)
-    folder = output / ".analysis"  # beside the result, so that a rename publishes it
+    folder = output / ".analysis"  # on the same file system, so that the results can be renamed
     folder.mkdir(parents=True)
     saved_model, assets = analyze(preprocessing_fn, source.type_specs, source.batches, folder)
-    (saved_model / impl_helper.METADATA_DIR_NAME).rename(output / PLACE.TRANSFORMED_METADATA_DIR)
-    saved_model.rename(output / PLACE.TRANSFORM_FN_DIR)
+    (saved_model / impl_helper.METADATA_DIR_NAME).rename(output / LAYOUT.TRANSFORMED_METADATA_DIR)
+    saved_model.rename(output / LAYOUT.TRANSFORM_FN_DIR)
     if assets:
-        (output / PLACE.TRANSFORMED_METADATA_DIR / PLACE.ASSET_MAP).write_text(json.dumps(assets))
-    metadata_io.write_metadata(metadata, str(output / PLACE.RAW_METADATA_DIR))
+        (output / LAYOUT.TRANSFORMED_METADATA_DIR / LAYOUT.ASSET_MAP).write_text(json.dumps(assets))
+    metadata_io.write_metadata(metadata, str(output / LAYOUT.RAW_METADATA_DIR))
     shutil.rmtree(folder)
 
 
@@ -56,14 +56,14 @@ class Transformer:
     """A transform graph on disk, applied to splits."""
 
     def __init__(self, transform_graph: Path):
-        self._raw = metadata_io.read_metadata(str(transform_graph / PLACE.RAW_METADATA_DIR))
-        schema = metadata_io.read_metadata(str(transform_graph / PLACE.TRANSFORMED_METADATA_DIR)).schema
+        self._raw = metadata_io.read_metadata(str(transform_graph / LAYOUT.RAW_METADATA_DIR))
+        schema = metadata_io.read_metadata(str(transform_graph / LAYOUT.TRANSFORMED_METADATA_DIR)).schema
         self._converter = impl_helper.make_tensor_to_arrow_converter(schema)
         self._encoder = example_coder.RecordBatchToExamplesEncoder(schema)
-        self._model = SavedModelLoader(str(transform_graph / PLACE.TRANSFORM_FN_DIR))
+        self._model = SavedModelLoader(str(transform_graph / LAYOUT.TRANSFORM_FN_DIR))
 
     def write(self, split_uri: str, path: Path) -> int:
-        """Write each row of a split, transformed, as tf.Example to the TFRecord file `path`; returns how many."""
+        """Write the transformed rows of a split as tf.Example to the TFRecord file `path`; return how many."""
         rows = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:

@@ -1,7 +1,7 @@
-"""Vocabularies, from the tokens of each batch to the ordered file: TFT's VocabularyAccumulate, Merge, Prune and Write.
+"""Vocabularies, from each batch's tokens to the ordered file: TFT's VocabularyAccumulate, Merge, Prune and Write.
 
-A token is bytes, or an int where the input is numeric. Its indicator is what the vocabulary is ordered by: a count, a
-weight, or (mutual information with the label, frequency).
+A token is bytes, or an int if the input is numeric. A vocabulary is ordered by an indicator: a count, a weight, or
+(mutual information with the label, frequency).
 """
 
 import hashlib
@@ -26,11 +26,12 @@ Counts = list[tuple[Any, Token]]  # (indicator, token), as TFT sorts them
 INFORMATION = {
     Ordering.MUTUAL_INFORMATION: False,
     Ordering.WEIGHTED_MUTUAL_INFORMATION: True,
-}  # -> weighted?
+}  # ordering -> whether it is weighted
 LABEL_TOTALS = (tf_utils.GLOBAL_Y_COUNT_SENTINEL_STRING, tf_utils.GLOBAL_Y_COUNT_SENTINEL_INT)
 
 
-def known(operation: analyzer_nodes.VocabularyAccumulate) -> bool:
+def is_supported(operation: analyzer_nodes.VocabularyAccumulate) -> bool:
+    """Return True if vocabularies of this ordering can be computed in this process."""
     return operation.vocab_ordering_type in (
         *INFORMATION,
         Ordering.FREQUENCY,
@@ -39,62 +40,62 @@ def known(operation: analyzer_nodes.VocabularyAccumulate) -> bool:
 
 
 class Tokens:
-    """What is known of each token: a count, a sum of weights, or the means of the label's values."""
+    """The state of each token: a count, a sum of weights, or the means of the label's values."""
 
     def __init__(self, operation: analyzer_nodes.VocabularyAccumulate):
         ordering = operation.vocab_ordering_type
         if ordering in INFORMATION:
-            self.found: dict[Token, Any] = {}
+            self.states: dict[Token, Any] = {}
             self._means = _label_means(weighted=INFORMATION[ordering])
             self._weighted = INFORMATION[ordering]
             self.add = self._add_means
         elif ordering == Ordering.WEIGHTED_FREQUENCY:
-            self.found = defaultdict(float)
+            self.states = defaultdict(float)
             self.add = self._add_weights
         else:
-            self.found = Counter()
+            self.states = Counter()
             self.add = self._add_counts
 
     def result(self) -> dict[Token, Any]:
-        return self.found
+        return self.states
 
     def _add_counts(self, values: tuple[np.ndarray, ...]) -> None:
-        self.found.update(values[0].tolist())
+        self.states.update(values[0].tolist())
 
     def _add_weights(self, values: tuple[np.ndarray, ...]) -> None:
         tokens, weights = values
         for token, weight in zip(tokens.tolist(), weights.tolist(), strict=True):
-            self.found[token] += weight
+            self.states[token] += weight
 
     def _add_means(self, values: tuple[np.ndarray, ...]) -> None:
         for token, means in means_by_token(values, self._weighted):
-            known = self.found.get(token) or self._means.create_accumulator()
-            self.found[token] = self._means.add_input(known, means)
+            state = self.states.get(token) or self._means.create_accumulator()
+            self.states[token] = self._means.add_input(state, means)
 
 
-def merge(operation: analyzer_nodes.VocabularyMerge, found: dict[Token, Any]) -> Counts:
-    """(indicator, token) of each token."""
+def merge(operation: analyzer_nodes.VocabularyMerge, states: dict[Token, Any]) -> Counts:
+    """Return (indicator, token) of each token."""
     if operation.vocab_ordering_type not in INFORMATION:
-        return [(count, token) for token, count in found.items()]
+        return [(count, token) for token, count in states.items()]
     combiner = _label_means(weighted=INFORMATION[operation.vocab_ordering_type])
-    means = {token: combiner.extract_output(known) for token, known in found.items()}
+    means = {token: combiner.extract_output(state) for token, state in states.items()}
     totals = [means.pop(token) for token in LABEL_TOTALS if token in means]
     if not means:
         return []
-    least = operation.min_diff_from_avg
-    if least is None:
-        least = analyzers.calculate_recommended_min_diff_from_avg(totals[0].count * totals[0].weight)
+    min_difference = operation.min_diff_from_avg
+    if min_difference is None:
+        min_difference = analyzers.calculate_recommended_min_diff_from_avg(totals[0].count * totals[0].weight)
     counts = []
     for item in means.items():
         token, (information, _, frequency) = mutual_information(
-            item, totals[0], operation.use_adjusted_mutual_info, least
+            item, totals[0], operation.use_adjusted_mutual_info, min_difference
         )
         counts.append(((information, frequency), token))
     return counts
 
 
 def prune(operation: analyzer_nodes.VocabularyPrune, counts: Counts) -> Counts:
-    """Without the tokens below the thresholds; the first top_k, if there is one, in order."""
+    """Drop tokens below the thresholds; if there is a top_k, keep the first of them, in order."""
     kept = _above(counts, operation.frequency_threshold, operation.informativeness_threshold, operation.input_dtype)
     if operation.top_k is not None:
         kept = analyzer_impls.maybe_add_empty_vocabulary_dummy(
@@ -114,7 +115,7 @@ def prune(operation: analyzer_nodes.VocabularyPrune, counts: Counts) -> Counts:
 def order_and_write(
     operation: analyzer_nodes.VocabularyOrderAndWrite, folder: Path, counts: Counts, reserved: Iterable[bytes] = ()
 ) -> np.ndarray:
-    """The vocabulary's file in `folder`, a token a line, as the path that takes its place in the graph."""
+    """Write the vocabulary to a file in `folder`, a token a line. Return its path as the graph's value."""
     reserved = list(reserved)
     if not operation.input_is_sorted or reserved:
         taken = set(reserved)
@@ -144,7 +145,7 @@ def order_and_write(
 
 
 def _above(counts: Counts, frequency: float, information: float, dtype: str) -> Counts:
-    """The counts at or above both thresholds, each as (what it is ordered by, token as bytes)."""
+    """Return the counts at or above both thresholds, each as (sort key, token as bytes)."""
     kept = []
     for indicator, token in counts:
         order, count = indicator if isinstance(indicator, tuple) else (indicator, indicator)

@@ -187,7 +187,7 @@ def test_of_a_long_log_the_same_requests_are_chosen_every_time(tmp_path, monkeyp
     tables = list(read(tmp_path))
     chosen = []
     for order in (tables, tables[::-1]):
-        asked = requests.Asked()
+        asked = requests.Sample()
         for table in order:
             asked.add(table)
         chosen.append({name for _, kept in asked.tables for name in kept["serving/id"].to_pylist()})

@@ -12,20 +12,24 @@ import pytest
 
 from nightly.io.paths import ROOT, python_path
 from nightly.runtime import preloaded
-from nightly.runtime.preloaded import PROJECT
+from nightly.runtime.preloaded import PREFIXES
 
 NEEDED = (
     "runtime/preloaded.py",
     "runtime/processes.py",
     "records/base.py",
+    "io/atomic.py",
     "io/code.py",
+    "io/errors.py",
+    "io/hints.py",
     "io/paths.py",
+    "io/variables.py",
 )
 TRY = """
 import json, sys
 from nightly.runtime import preloaded
 
-preloaded.STEPS = ("nightly.step",)
+preloaded.MODULES = ("nightly.step",)
 code = preloaded.ProjectCode()
 for line in sys.stdin:
     code.refresh()
@@ -44,9 +48,9 @@ IMPORTED = time.time_ns()
 LOADED = """
 import json, os, sys
 from importlib import import_module
-from nightly.runtime.preloaded import STEPS
+from nightly.runtime.preloaded import MODULES
 
-for name in STEPS:
+for name in MODULES:
     import_module(name)
 loaded = [(name, getattr(module, "__file__", None) or "") for name, module in sys.modules.items()]
 print(json.dumps([(name, path) for name, path in loaded if path.startswith(os.getcwd())]))
@@ -65,6 +69,7 @@ def project(tmp_path):
     (tmp_path / "include/nightly/step.py").write_text(STEP)
     (tmp_path / "include/nightly/other.py").write_text("from nightly_client.value import VALUE\n")
     (tmp_path / "client/nightly_client").mkdir(parents=True)
+    (tmp_path / "client/nightly_client/__init__.py").touch()
     (tmp_path / "client/nightly_client/value.py").write_text("VALUE = 1\n")
     process = subprocess.Popen(
         [sys.executable, "-c", TRY],
@@ -125,7 +130,7 @@ def test_every_module_of_the_project_that_steps_import_is_watched():
     done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
     ours = [name for name, path in json.loads(done.stdout.splitlines()[-1]) if not path.startswith(sys.prefix)]
     assert "nightly.tfx.runner" in ours
-    assert [name for name in ours if not f"{name}.".startswith(PROJECT)] == []
+    assert [name for name in ours if not f"{name}.".startswith(PREFIXES)] == []
 
 
 def ended(work) -> int:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from nightly.records.distributions import Distributions
-from nightly.statistics.distributions import found
+from nightly.statistics.distributions import build_distributions
 from nightly.statistics.measure import statistics_of
 
 
@@ -34,7 +34,7 @@ def frames():
 
 @pytest.fixture(scope="module")
 def features(frames):
-    made = found(statistics(frames[0]), statistics(frames[1]), control="the last accepted snapshot")
+    made = build_distributions(statistics(frames[0]), statistics(frames[1]), control="the last accepted snapshot")
     assert Distributions.parse(made.model_dump_json(), where="its own JSON") == made
     return {feature.name: feature for feature in made.features}
 
@@ -71,7 +71,7 @@ def test_what_is_missing_is_a_share_and_what_one_side_lacks_is_none(features):
 
 
 def test_without_a_control_there_is_only_the_night(frames):
-    alone = found(statistics(frames[0]), None)
+    alone = build_distributions(statistics(frames[0]), None)
     assert alone.examples_control is None and alone.control == ""
     assert all(feature.missing_control is None for feature in alone.features)
     assert next(f for f in alone.features if f.name == "fare").histogram.current
@@ -79,6 +79,6 @@ def test_without_a_control_there_is_only_the_night(frames):
 
 def test_no_rows_and_empty_columns_are_no_error(frames):
     empty = statistics(frames[0].head(0))
-    assert found(empty, statistics(frames[1])).examples_current == 0
-    nothing = found(statistics(pd.DataFrame({"x": [None, None]})), None).features[0]
+    assert build_distributions(empty, statistics(frames[1])).examples_current == 0
+    nothing = build_distributions(statistics(pd.DataFrame({"x": [None, None]})), None).features[0]
     assert nothing.missing_current == 1 and not nothing.values and nothing.histogram is None

@@ -17,8 +17,8 @@ from nightly.statistics.value_counts import ValueCounts
     ids=["in memory", "through files", "many times through files", "divided files", "as far as they are divided"],
 )
 def test_every_value_is_counted_and_of_equal_ones_the_larger_comes_first(tmp_path, monkeypatch, held, held_bytes):
-    monkeypatch.setattr(value_counts, "HELD", held)
-    monkeypatch.setattr(value_counts, "HELD_BYTES", held_bytes)
+    monkeypatch.setattr(value_counts, "MAX_VALUES", held)
+    monkeypatch.setattr(value_counts, "MAX_BYTES", held_bytes)
     monkeypatch.setattr(value_counts, "FILES", 4)
     random = np.random.default_rng(0)
     values = [f"value {number}".encode() for number in random.zipf(1.2, 20_000) % 5000]

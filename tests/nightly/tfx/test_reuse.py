@@ -18,7 +18,7 @@ from nightly.io.paths import ROOT
 from nightly.models import config_of, load_config
 from nightly.records.config import Pipeline
 from nightly.records.night import Night, SnapshotRef, utc_now
-from nightly.records.reuse import REUSE, Made, Reuse
+from nightly.records.reuse import REUSE, CacheEntry, Reuse
 from nightly.records.schema import SchemaProposal
 from nightly.release.store import ReleaseStore
 from nightly.schemas.store import SchemaStore, sha256
@@ -139,13 +139,13 @@ def differs(folder, paths) -> dict[str, str]:
         if (name := node.node_info.id) in ("examples", "statistics", "example_validator", "transform", "trainer"):
             executor = runner_utils.extract_executor_spec(deployment, name)
             inputs = _inputs(node, handle)
-            work = reuse.Work(handle, node, pipeline, executor, night, inputs, seals.check(inputs))
+            cache = reuse.NodeCache(handle, node, pipeline, executor, night, inputs, seals.check(inputs))
             ((execution, _),) = made(paths, name, night.run_id)
-            earlier = Made.parse(kept(execution, reuse.PROPERTY), where=name)
+            earlier = CacheEntry.parse(kept(execution, reuse.PROPERTY), where=name)
             longest = max(len(value.string_value.encode()) for value in execution.custom_properties.values())
             assert longest < 2704, "PostgreSQL indexes no longer property"
-            if work.ingredients != earlier.ingredients:
-                found[name] = work._difference(earlier)
+            if cache.ingredients != earlier.ingredients:
+                found[name] = cache._difference(earlier)
     return found
 
 

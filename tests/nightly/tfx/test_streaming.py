@@ -25,7 +25,7 @@ def small(monkeypatch):
     monkeypatch.setattr(snapshots, "SHARD_ROWS", 20_000)
     monkeypatch.setattr(snapshots, "ROW_GROUP_ROWS", 5000)
     monkeypatch.setattr(encoding, "BATCH_ROWS", 1000)
-    monkeypatch.setattr(value_counts, "HELD_BYTES", 4 << 20)
+    monkeypatch.setattr(value_counts, "MAX_BYTES", 4 << 20)
 
 
 def batches():

@@ -1,4 +1,4 @@
-"""How both gates leave their decision for TFX's side, in the form that its own blessings have."""
+"""Write and read a gate's decision in the form of TFX's own blessings."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from nightly.records.night import GateResult
 
 
 def bless(blessing: Artifact, result: GateResult, log: logging.Logger) -> None:
-    """Write the decision into the artifact, and every finding into the log."""
+    """Write the decision into the artifact, and the findings that hold into the log."""
     folder = Path(blessing.uri)
     folder.mkdir(parents=True, exist_ok=True)
     name = constants.BLESSED_FILE_NAME if result.passed else constants.NOT_BLESSED_FILE_NAME

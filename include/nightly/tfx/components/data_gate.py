@@ -1,6 +1,6 @@
-"""The data gate: every reason why this night's data must not be trained on, each with figure and threshold.
+"""The data gate: every reason not to train on this night's data, each with its value and threshold.
 
-What is looked at is in include/nightly/checks.
+The checks are in include/nightly/checks.
 """
 
 import logging
@@ -44,13 +44,13 @@ def DataGate(
     blessing: OutputArtifact[DataBlessing],
     night_folder: Parameter[str],
 ) -> None:
-    """Judge the night's data, and make the statistics a control of later nights if they pass.
+    """Judge the night's data. If it passes, keep its statistics as a baseline for later nights.
 
-    Writes data_gate.json, and thresholds.json: what it and the model gate judge by.
+    Writes data_gate.json, and thresholds.json with the thresholds of both gates.
 
-    :param drift_skew: of the DriftSkewValidator, which says what it measured against
-    :param requests: of the same, what production was asked
-    :param night_folder: where request.json and snapshot.json are
+    :param drift_skew: DriftSkewValidator's distances, and the controls that they were measured against
+    :param requests: DriftSkewValidator's statistics of the logged requests
+    :param night_folder: the folder of request.json and snapshot.json
     """
     folder, paths = Path(night_folder), Paths.from_environment()
     night, ref = Night.load(folder / "request.json"), SnapshotRef.load(folder / "snapshot.json")
@@ -73,13 +73,13 @@ def DataGate(
 
 
 def thresholds_used(evidence: Evidence, schema_text: str) -> ThresholdsUsed:
-    """Return every threshold that the night is judged by, those of its schema included."""
-    night, used = evidence.night, schema_pb2.Schema()
-    used.CopyFrom(evidence.schema)
-    override_thresholds(used, night.overrides)
+    """Return every threshold that the night is judged by, including its schema's."""
+    night, schema = evidence.night, schema_pb2.Schema()
+    schema.CopyFrom(evidence.schema)
+    override_thresholds(schema, night.overrides)
     return ThresholdsUsed.of(
         evidence.config,
-        comparators(used),
+        comparators(schema),
         replaced=list(night.overrides),
         schema_version=night.schema_version,
         schema_text=schema_text,
@@ -88,7 +88,7 @@ def thresholds_used(evidence: Evidence, schema_text: str) -> ThresholdsUsed:
 
 
 def accept_statistics(evidence: Evidence, statistics: Path, paths: Paths) -> None:
-    """Make the night's statistics a baseline, and remove the old ones that no release refers to."""
+    """Keep the night's statistics as a baseline, and remove old baselines that no release refers to."""
     night, manifest = evidence.night, evidence.manifest
     baseline = Baseline(
         model=night.model,
@@ -108,7 +108,7 @@ def accept_statistics(evidence: Evidence, statistics: Path, paths: Paths) -> Non
 
 
 def propose_schema(evidence: Evidence, inputs: GateInputs, folder: Path) -> None:
-    """Write the change of the schema that would let the night go on, where there is one, into its folder."""
+    """Write the schema change that would let the night pass, if there is one, into its folder."""
     measured = {split: read_statistics(inputs.statistics, split) for split in evidence.anomalies}
     if proposal := propose(evidence, measured, inputs.schema_text):
         proposal.save(folder / PROPOSAL)

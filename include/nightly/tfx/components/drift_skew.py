@@ -1,4 +1,4 @@
-"""Drift against each control, and skew between the splits and against serving, by TFDV's comparators in the schema."""
+"""Measure drift against each control, and skew between splits and against serving, by the schema's comparators."""
 
 import json
 import logging
@@ -33,33 +33,37 @@ def DriftSkewValidator(
 ) -> None:
     """Measure every drift and skew comparator of the schema on the train split.
 
-    Writes TFDV's Anomalies, whose drift_skew_info holds each distance with its threshold. The split's has the skew
-    against the eval split and the drift against the first control, as TFDV itself has them; controls/<name> has the
-    drift against each control. `requests` has the statistics of logged requests (Split-serving) and of the training
-    rows of the same days (Split-training), and controls/serving the skew between them; where there are no requests, it
-    says why and has no split.
+    Writes TFDV's Anomalies, whose drift_skew_info holds each distance with its threshold:
 
-    :param controls: JSON, a list of Control
-    :param thresholds: JSON {"drift.FEATURE" or "skew.FEATURE": threshold} in place of the schema's, for this run
-    :param predictions: where clients log what they ask
-    :param night_folder: where request.json and snapshot.json are
+    - Split-train: the skew against the eval split, and the drift against the first control
+    - controls/<name>: the drift against that control
+    - controls/serving: the skew between logged requests and the training rows of the same days
+
+    Writes the statistics of these requests (Split-serving) and training rows (Split-training) to `requests`. Without
+    requests it has no split, and its record tells why.
+
+    :param controls: JSON list of Control
+    :param thresholds: JSON {"drift.FEATURE" or "skew.FEATURE": threshold} that replaces the schema's in this run
+    :param predictions: the folder where clients log their requests
+    :param night_folder: the folder of request.json and snapshot.json
     """
     anomalies.split_names = artifact_utils.encode_split_names(["train"])
     curated = read_schema(Path(schema.uri))
     override_thresholds(curated, json.loads(thresholds))
     train, held_out = (read_statistics(statistics.uri, split) for split in ("train", "eval"))
-    compared = [intact(Control.parse(one, where="the controls of this run")) for one in json.loads(controls)]
-    written = json.dumps([control.model_dump(mode="json") for control in compared])
-    write_atomically(Path(anomalies.uri) / CONTROLS / "controls.json", written.encode())
+    intact_controls = [intact(Control.parse(entry, where="the controls of this run")) for entry in json.loads(controls)]
+    text = json.dumps([control.model_dump(mode="json") for control in intact_controls])
+    write_atomically(Path(anomalies.uri) / CONTROLS / "controls.json", text.encode())
 
-    first = next((one for one in compared if one.folder), None)
+    first = next((control for control in intact_controls if control.folder), None)
     before = read_statistics(first.folder, "train") if first else None
     skew = distances(train, curated, before=before, factor=first.factor if first else 1, beside=held_out)
     write_distances(skew, Path(artifact_utils.get_split_uri([anomalies], "train")))
-    for one in compared:
-        if one.folder:
-            found = distances(train, curated, before=read_statistics(one.folder, "train"), factor=one.factor)
-            write_distances(found, Path(anomalies.uri) / CONTROLS / one.name)
+    for control in intact_controls:
+        if control.folder:
+            before = read_statistics(control.folder, "train")
+            drift = distances(train, curated, before=before, factor=control.factor)
+            write_distances(drift, Path(anomalies.uri) / CONTROLS / control.name)
 
     night = Night.load(Path(night_folder) / "request.json")
     snapshot = SnapshotRef.load(Path(night_folder) / "snapshot.json")
@@ -67,8 +71,8 @@ def DriftSkewValidator(
     about.save(Path(requests.uri) / REQUESTS)
     sides = {SERVING: served, TRAINING: trained} if not about.missing else {}
     requests.split_names = artifact_utils.encode_split_names(list(sides))
-    for split, found in sides.items():
-        write_statistics(requests.uri, split, found)
+    for split, side in sides.items():
+        write_statistics(requests.uri, split, side)
     if sides:
         write_distances(distances(trained, curated, beside=served), Path(anomalies.uri) / CONTROLS / SERVING)
     else:

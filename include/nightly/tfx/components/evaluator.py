@@ -1,4 +1,4 @@
-"""Model analysis: the new model and the one in production scored on the same examples, metrics by TFMA."""
+"""Model analysis: score the new and the production model on the same examples, with TFMA's metrics."""
 
 import json
 import logging
@@ -21,8 +21,8 @@ from nightly.records.evaluation import OVERALL, Evaluation
 log = logging.getLogger("nightly")
 
 CANDIDATE, PRODUCTION = "candidate", "production"
-BALANCE = "mean_label"  # the share of positive examples, told beside what was asked for
-OF_BOTH_CLASSES = {"auc", "auc_precision_recall"}  # without an answer where there is one class only
+BALANCE = "mean_label"  # the share of positive examples, always reported
+OF_BOTH_CLASSES = {"auc", "auc_precision_recall"}  # undefined if all examples are of one class
 
 
 @component
@@ -47,36 +47,36 @@ def SideBySideEvaluator(
     :param positive: JSON list of its values that count as 1
     :param metrics: JSON list of TFMA metric names, e.g. auc, binary_crossentropy
     :param slices: JSON list of columns to slice by
-    :param production_version: version of `baseline_model`, 0 where there is none
-    :param beam_args: JSON list of a Beam pipeline's options, to run on Beam; "": in this process
+    :param production_version: the version of `baseline_model`, 0 without one
+    :param beam_args: JSON list of Beam options; "" to run in this process
     """
     models = {CANDIDATE: path_utils.serving_model_path(model.uri)}
     if baseline_model is not None:
         models[PRODUCTION] = baseline_model.uri
     elif production_version:
-        raise ValueError(f"version {production_version} is in production and was not given to be compared with")
+        raise ValueError(f"version {production_version} is in production, but baseline_model is missing")
     slice_columns = json.loads(slices)
-    wanted = sorted({*json.loads(metrics), BALANCE})
+    metric_names = sorted({*json.loads(metrics), BALANCE})
     split = artifact_utils.get_split_uri([examples], "eval")
     output = Path(evaluation.uri)
     scorer = Scorer(models, label, json.loads(positive), slice_columns)
     if beam_args:
         rows = reader(split, raw_record_column=RAW).BeamSource() | beam.FlatMap(scorer.rows)
         options = pipeline_options(json.loads(beam_args))
-        write_results_on_beam(rows, list(models), wanted, slice_columns, output, options)
+        write_results_on_beam(rows, list(models), metric_names, slice_columns, output, options)
     else:
         scored = chain.from_iterable(map(scorer.score, record_batches(split, raw_record_column=RAW)))
-        write_results(scored, list(models), wanted, slice_columns, output)
+        write_results(scored, list(models), metric_names, slice_columns, output)
 
     several = len(models) > 1
     results = {name: tfma.load_eval_result(str(output), model_name=name if several else None) for name in models}
     measured = {name: _by_slice(result) for name, result in results.items()}
     counts = {key: int(values["example_count"]) for key, values in measured[CANDIDATE].items()}
-    for values in (values for slices_of_one in measured.values() for values in slices_of_one.values()):
+    for values in chain.from_iterable(by_slice.values() for by_slice in measured.values()):
         del values["example_count"]
         if values[BALANCE] in (0, 1):
             for name in OF_BOTH_CLASSES & values.keys():
-                del values[name]  # TFMA says 0 where there is no answer
+                del values[name]  # TFMA reports an undefined value as 0
     Evaluation(
         examples=counts,
         candidate=measured[CANDIDATE],
@@ -84,14 +84,15 @@ def SideBySideEvaluator(
         production_version=production_version or None,
     ).save(output / "evaluation.json")
     log.info("scored %d examples with %s", counts[OVERALL], " and ".join(models))
-    for name, figures in measured.items():
-        log.info("%s: %s", name, ", ".join(f"{k} {v:.4f}" for k, v in figures[OVERALL].items()))
+    for name, by_slice in measured.items():
+        log.info("%s: %s", name, ", ".join(f"{k} {v:.4f}" for k, v in by_slice[OVERALL].items()))
 
 
 def _by_slice(result: tfma.EvalResult) -> dict[str, dict[str, float]]:
-    found = {}
+    """Return slice -> metric -> value. A slice is named column=value, and OVERALL is the whole split."""
+    by_slice = {}
     for key, outputs in result.slicing_metrics:
-        values = outputs[""][""]
-        figures = {name: float(value["doubleValue"]) for name, value in values.items() if "doubleValue" in value}
-        found["".join(f"{column}={value}" for column, value in key)] = figures
-    return found
+        metrics = outputs[""][""]
+        values = {name: float(metric["doubleValue"]) for name, metric in metrics.items() if "doubleValue" in metric}
+        by_slice["".join(f"{column}={value}" for column, value in key)] = values
+    return by_slice

@@ -1,4 +1,4 @@
-"""Examples from a snapshot: Parquet -> Arrow -> tf.Example, in this process or on Beam."""
+"""Convert a snapshot to examples: Parquet -> Arrow -> tf.Example, in this process or on Beam."""
 
 import contextlib
 import json
@@ -40,16 +40,16 @@ def SnapshotExampleGen(
 ) -> None:
     """Write a snapshot's labelled rows as tf.Example, split by a hash of their id.
 
-    A column's value is a list of one; a null is a missing feature. The same id is on the same side every night,
-    so that the model in production is never judged by rows that it was trained on. Rows without a label are left
-    out: nothing can be trained or judged by them (the data gate tells how many there are, from the manifest).
+    A value becomes a list of length 1; a null becomes a missing feature. An id is in the same split every night, so the
+    model in production is never evaluated on rows that it was trained on. Rows without a label are left out; the data
+    gate reports their number from the manifest.
 
     :param snapshot: the snapshot's folder
     :param columns: the columns to write, separated by newlines
-    :param id_columns: the columns that make a row the same row again, separated by newlines
+    :param id_columns: the columns that identify a row, separated by newlines
     :param label: the label's column
-    :param eval_percent: the share of ids on the eval side
-    :param beam_args: JSON list of a Beam pipeline's options, to run on Beam; "": in this process
+    :param eval_percent: the percentage of ids in the eval split
+    :param beam_args: JSON list of Beam options; "" to run in this process
     """
     examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
     examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
@@ -74,7 +74,7 @@ def SnapshotExampleGen(
 def _in_process(
     groups: list[RowGroup], encoding: Encoding, outputs: dict[str, Path], columns_files: dict[str, Path]
 ) -> dict[str, int]:
-    """Write the examples, and the same as columns; how many there are by split, and how many rows are UNLABELLED."""
+    """Write the examples as records and as columns. Return the number of rows by split, and of UNLABELLED rows."""
 
     def encoded(batch: pa.RecordBatch) -> tuple[int, dict[str, tuple[memoryview, pa.RecordBatch]]]:
         sides = encoding.sides(batch)
@@ -106,7 +106,7 @@ def _in_process(
 
 
 def _on_beam(groups: list[RowGroup], encoding: Encoding, outputs: dict[str, Path], args: list[str]) -> dict[str, int]:
-    """The same on a Beam runner: the same rows on each side, in as many files as the runner makes."""
+    """Write the same splits on a Beam runner, which chooses the number of files. Return counts as _in_process does."""
     with pipeline(pipeline_options(args)) as begin:
         sources = begin | beam.Create(groups, reshuffle=True)
         encoded = sources | beam.FlatMap(encoding.encode_group).with_output_types(bytes).with_outputs(*SPLITS)

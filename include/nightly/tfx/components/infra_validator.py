@@ -1,4 +1,4 @@
-"""InfraValidator's role: what would be released is loaded in a clean process, and answers raw examples."""
+"""Load the model in a clean process, and predict raw examples there. It takes the role of TFX's InfraValidator."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ TIMEOUT_SECONDS = 300
 
 
 class ModelNotServable(Exception):
-    """The exported model does not load, or does not answer, in a process of its own."""
+    """The exported model does not load or does not answer in a clean process."""
 
 
 @component
@@ -40,16 +40,16 @@ def CleanProcessInfraValidator(
     servable: OutputArtifact[standard_artifacts.Model],
     model_name: Parameter[str],
 ) -> None:
-    """Add warm-up requests and golden predictions to the model, and ask it in a process with TensorFlow alone.
+    """Add warm-up requests and golden predictions to the model, and test it in a process with TensorFlow alone.
 
-    `servable` is the trained model with these files in assets.extra: the very files that are released. Raises
-    ModelNotServable, with the end of what the process said.
+    `servable` is the trained model with these files in assets.extra: exactly what is released. Raises ModelNotServable
+    with the last lines of the process's stderr.
     """
     Path(blessing.uri).mkdir(parents=True, exist_ok=True)
     candidate = Path(path_utils.serving_model_path(servable.uri))
     _link_tree(Path(path_utils.serving_model_path(model.uri)), candidate)
     split = artifact_utils.get_split_uri([examples], "eval")
-    with tempfile.TemporaryDirectory() as folder, _clean_process() as process:  # it imports TensorFlow meanwhile
+    with tempfile.TemporaryDirectory() as folder, _clean_process() as process:  # imports TensorFlow meanwhile
         sample, answers = Path(folder) / "sample.tfrecord", Path(folder) / "answers.json"
         add_samples(str(candidate), f"{split}/*", model_name)
         with tf.io.TFRecordWriter(str(sample)) as writer:
@@ -64,20 +64,20 @@ def CleanProcessInfraValidator(
             raise ModelNotServable(
                 "the exported model does not work in a clean process:\n" + "\n".join(errors.splitlines()[-15:])
             )
-        said = json.loads(answers.read_text())
-    seals.check({"model": [model]})  # what was loaded is what will be released: the files of `servable` are the model's
+        result = json.loads(answers.read_text())
+    seals.check({"model": [model]})  # the files of `servable` are links to the model's
     (Path(blessing.uri) / "INFRA_BLESSED").touch()
     blessing.set_int_custom_property("blessed", 1)
     log.info(
         "answered %d raw examples in a process of its own; signatures: %s",
-        len(next(iter(said["answers"].values()))),
-        ", ".join(said["signatures"]),
+        len(next(iter(result["answers"].values()))),
+        ", ".join(result["signatures"]),
     )
 
 
 @contextlib.contextmanager
 def _clean_process() -> Iterator[subprocess.Popen[str]]:
-    """Python with TensorFlow alone, which waits for what to do; it does not outlive the block."""
+    """Start a Python process that imports TensorFlow and waits for its task on stdin; kill it on exit."""
     command = [sys.executable, "-m", "nightly.evaluation.probe"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True) as process:
@@ -88,6 +88,6 @@ def _clean_process() -> Iterator[subprocess.Popen[str]]:
 
 
 def _link_tree(source: Path, target: Path) -> None:
-    """The same files under another folder, without copying their content."""
-    shutil.rmtree(target, ignore_errors=True)  # of an earlier try
+    """Hard-link a tree of files into another folder."""
+    shutil.rmtree(target, ignore_errors=True)  # of an earlier attempt
     shutil.copytree(source, target, copy_function=os.link)

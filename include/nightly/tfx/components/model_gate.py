@@ -28,7 +28,7 @@ def ModelGate(
 ) -> None:
     """Judge the night's model by the config's bounds and write model_gate.json.
 
-    :param night_folder: where request.json is
+    :param night_folder: the folder of request.json
     """
     folder = Path(night_folder)
     night = Night.load(folder / "request.json")
@@ -38,7 +38,7 @@ def ModelGate(
             f"the night is to be judged against version {night.production_version}, and its model was evaluated beside "
             f"version {measured.production_version}: clear `evaluator` with what is downstream"
         )
-    measured.save(folder / "evaluation.json")  # every figure, for the night's page; the gate judges some of them
+    measured.save(folder / "evaluation.json")  # every metric, for the night's page; the gate judges some
     damaged = f"version {night.damaged_version} in production is damaged" if night.damaged_version else NO_PRODUCTION
     reasons = [*_notes(night), *judge(config_of(night), measured, damaged)]
     passed = not any(reason.held for reason in reasons)
@@ -71,9 +71,9 @@ def _notes(night: Night) -> Iterator[Reason]:
 
 
 def judge(config: ModelConfig, measured: Evaluation, unjudged: str = NO_PRODUCTION) -> Iterator[Reason]:
-    """Every bound of the config against the figures measured.
+    """Yield a finding for each bound of the config.
 
-    :param unjudged: why there is no model to compare with, where there is none
+    :param unjudged: why there is no production model to compare with, if there is none
     """
     gate = config.model_gate
     for metric, bound in gate.metrics.items():

@@ -1,4 +1,4 @@
-"""The release: a blessed model into the serving volume, as a version that appears whole or not at all."""
+"""Release a blessed model: copy it into the serving volume as a version that appears atomically."""
 
 import logging
 from pathlib import Path
@@ -45,11 +45,11 @@ def Release(
 ) -> None:
     """Copy the model into the serving volume under the next version, and write release.json (ReleaseRecord).
 
-    Unlike Pusher this fails, rather than succeed without pushing, when a gate did not bless the model. Where a model
-    server is configured (nightly.serving.server), the version is in production when that has verified it. A model
-    that an earlier run has released, and this one reuses, is no new version: not_released.json says so.
+    Unlike Pusher, this fails if a gate did not bless the model. If a model server is configured
+    (nightly.serving.server), the version is in production once the server has verified it. A model that an earlier run
+    has released is not released again; not_released.json records why.
 
-    :param night_folder: where request.json and snapshot.json are
+    :param night_folder: the folder of request.json and snapshot.json
     """
     refuse_unblessed(data_blessing, model_blessing, infra_blessing)
     folder, paths = Path(night_folder), Paths.from_environment()
@@ -57,8 +57,8 @@ def Release(
     config, source = config_of(night), Path(path_utils.serving_model_path(model.uri))
     store = ReleaseStore(paths.serving, paths.releases, night.model)
     snapshot_id = SnapshotRef.load(folder / "snapshot.json").snapshot_id
-    made_of = recipe(night, snapshot_id, SchemaStore(paths, night.model).path(night.schema_version))
-    if not_released := known(store, source, night.run_id, made_of):
+    recipe_hash = recipe(night, snapshot_id, SchemaStore(paths, night.model).path(night.schema_version))
+    if not_released := known(store, source, night.run_id, recipe_hash):
         log.warning("nothing is released: %s", not_released.reason)
         not_released.save(folder / NOT_RELEASED)
         return
@@ -72,7 +72,7 @@ def Release(
         metrics=measured.candidate[OVERALL],
         server=find_server(paths, night.model, config.release),
         canary_share=config.release.canary.share if config.release.canary else None,
-        recipe=made_of,
+        recipe=recipe_hash,
         judged_against=night.in_production if measured.production_version is None else measured.production_version,
         validated=files_below(model, source),
     )
@@ -81,12 +81,12 @@ def Release(
     pushed_model.set_string_custom_property("pushed_destination", record.path)
     pushed_model.set_int_custom_property("pushed_version", record.version)
     store.retain(config.release.keep)
-    if record.state != "canary":  # which goes further when it is promoted
+    if record.state != "canary":  # a canary is published when it is promoted
         publish(config, store, record).save(folder / "release.json")
 
 
 def refuse_unblessed(data: Artifact, model: Artifact, infra: Artifact) -> None:
-    """Raise NotBlessed unless both gates and the clean process have blessed."""
+    """Raise NotBlessed unless both gates and the infra validator blessed the model."""
     if not (is_blessed(data) and is_blessed(model)):
         raise NotBlessed("a gate held this night: nothing is released")
     if not (Path(infra.uri) / "INFRA_BLESSED").exists():
@@ -94,19 +94,19 @@ def refuse_unblessed(data: Artifact, model: Artifact, infra: Artifact) -> None:
 
 
 def record_address(paths: Paths, record: ReleaseRecord) -> None:
-    """Let commands in other shells know the model server, where the environment names one."""
+    """Record the model server that the environment names, so that commands in other shells find it."""
     if server := address.find_address(paths):
         address.record(paths, server)
     else:
         log.warning("no model server is configured: of %s %s only the files are verified", record.model, record.version)
 
 
-def known(store: ReleaseStore, source: Path, run_id: str, made_of: str = "") -> NotReleased | None:
-    """Why the files in `source` are no new version: they are the one in production, or one that was taken back.
+def known(store: ReleaseStore, source: Path, run_id: str, recipe_hash: str = "") -> NotReleased | None:
+    """Return why the model in `source` is not released: it is in production, or was withdrawn. None if it is new.
 
-    So a night in which nothing changed releases nothing again, above all not what somebody rolled back. A model of the
-    same recipe as one that was taken back counts as that one, though other files came of it. What this very run
-    released is left to the store, which knows what a retry may do.
+    A night without changes must not release a version again, least of all one that somebody rolled back. A model with
+    the recipe of a withdrawn version counts as that version, even if its files differ. A version of this run is left to
+    the store, which handles retries.
     """
     files = hash_version(source)
     same = [record for record in reversed(store.disk.records()) if record.files == files]
@@ -118,10 +118,10 @@ def known(store: ReleaseStore, source: Path, run_id: str, made_of: str = "") -> 
             store.disk.verify(current.version)
         except DamagedError as error:
             log.error("%s", error)
-            return None  # a whole copy of it is what production needs
+            return None  # production needs an intact copy
         reason = f"nothing has changed since {current.run_id}, which released this very model"
         return NotReleased(reason=reason, decided_at=utc_now())
-    like = [record for record in reversed(store.disk.records()) if made_of and record.recipe == made_of]
+    like = [record for record in reversed(store.disk.records()) if recipe_hash and record.recipe == recipe_hash]
     if bad := next((record for record in [*same, *like] if record.taken_back), None):
         what = "this very model is" if bad in same else "the same snapshot, code and settings made"
         reason = f"{what} version {bad.version}, which was taken back ({bad.why})"

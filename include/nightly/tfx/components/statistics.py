@@ -1,4 +1,4 @@
-"""TFDV statistics: in this process, batch by batch, the same figures as StatisticsGen's; or on Beam, by TFDV itself."""
+"""TFDV statistics: in this process, batch by batch, with the same values as StatisticsGen's; or on Beam, by TFDV."""
 
 import json
 import logging
@@ -25,9 +25,9 @@ def InProcessStatisticsGen(
     statistics: OutputArtifact[standard_artifacts.ExampleStatistics],
     beam_args: Parameter[str] = "",
 ) -> None:
-    """Statistics of each split of `examples`, as StatisticsGen writes them (FeatureStats.pb a split).
+    """Write the statistics of each split of `examples` as StatisticsGen does: one FeatureStats.pb a split.
 
-    :param beam_args: JSON list of a Beam pipeline's options, to run on Beam; "": in this process
+    :param beam_args: JSON list of Beam options; "" to run in this process
     """
     splits = artifact_utils.decode_split_names(examples.split_names)
     statistics.split_names = artifact_utils.encode_split_names(splits)
@@ -40,11 +40,11 @@ def InProcessStatisticsGen(
         with pipeline(pipeline_options(json.loads(beam_args))) as begin:
             for split, output in outputs.items():
                 rows = begin | f"read {split}" >> reader(inputs[split]).BeamSource()
-                found = rows | f"measure {split}" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
-                _ = found | f"write {split}" >> tfdv.WriteStatisticsToBinaryFile(str(output))
+                measured = rows | f"measure {split}" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
+                _ = measured | f"write {split}" >> tfdv.WriteStatisticsToBinaryFile(str(output))
     else:
         for split, output in outputs.items():
-            columns = columns_file(examples.uri, split)  # of examples that another component made there are none
+            columns = columns_file(examples.uri, split)  # only SnapshotExampleGen writes one
             batches = column_batches(columns) if columns.exists() else record_batches(inputs[split])
             output.write_bytes(statistics_of(batches).SerializeToString())
     for split, output in outputs.items():

@@ -1,4 +1,4 @@
-"""TF Transform in this process: the same vocabularies, transform and examples as TFX's Transform, which is for Beam."""
+"""TF Transform in this process: the same vocabularies, transform and examples as TFX's Transform, without Beam."""
 
 import functools
 import inspect
@@ -23,7 +23,7 @@ from nightly.transform.engine import Transformer, write_transform_graph
 log = logging.getLogger("nightly")
 
 ANALYZED = "train"
-FILE_NAME = "transformed_examples-00000-of-00001"  # not compressed: it is written once and read several times
+FILE_NAME = "transformed_examples-00000-of-00001"  # not compressed: written once and read several times
 
 
 @component
@@ -35,10 +35,10 @@ def InProcessTransform(
     preprocessing_fn: Parameter[str],
     custom_config: Parameter[str],
 ) -> None:
-    """Analyze the train split with a preprocessing_fn, and transform every split by what was found.
+    """Analyze the train split with a preprocessing_fn, and transform every split with the result.
 
     :param preprocessing_fn: its import path, package.module.function
-    :param custom_config: JSON object that the function gets as `custom_config`, if it takes one
+    :param custom_config: JSON object, passed to the function if it takes `custom_config`
     """
     module, _, name = preprocessing_fn.rpartition(".")
     function = getattr(import_module(module), name)
@@ -61,7 +61,7 @@ def InProcessTransform(
 
 
 class BeamTransformExecutor(tfx_executor.Executor):
-    """TFX's, except that it does not pack TFX up for the workers: they have it, with the rest of the project."""
+    """TFX's executor, without packaging TFX for the workers: they have it installed."""
 
     def __init__(self, context: tfx_executor.Executor.Context) -> None:
         options = pipeline_options(context.beam_pipeline_args)
