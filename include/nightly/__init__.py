@@ -1,3 +1,3 @@
-from nightly.native_log import set_level
+from nightly_server.native_log import set_level
 
 set_level()

@@ -16,7 +16,7 @@ from tests.support.data import TAXI
 
 ROOT = Path(__file__).parents[2]
 NATIVE = re.compile(r"^([IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before|To enable the following)", re.MULTILINE)
-USE_TENSORFLOW = ["-c", "import include, tensorflow as tf; print(tf.constant(1) + 1)"]
+USE_TENSORFLOW = ["-c", "import nightly, tensorflow as tf; print(tf.constant(1) + 1)"]
 
 
 @pytest.fixture

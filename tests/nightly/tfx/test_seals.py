@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nightly.checks import gathering
 from nightly.cli import night as nights
 from nightly.io import space
 from nightly.io.files import hash_files
@@ -17,7 +18,6 @@ from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.statistics.files import read_controls
-from nightly.tfx.components import data_gate
 from nightly.tfx.runner import NightlyLauncher, run_node
 from nightly.tfx.seals import DamagedArtifactError
 
@@ -147,9 +147,9 @@ def test_a_night_is_not_compared_with_damaged_statistics_or_rows(folder, paths):
     assert any("are damaged" in reason.message for reason in reasons)
 
     control = next(control for control in read_controls(measured) if control.name == "last_accepted")
-    assert control.folder and data_gate._rows_of(control, paths)
+    assert control.folder and gathering._rows_of(control, paths)
     with flipped(next(Path(ref.path).glob("rows-*.parquet"))):
-        assert data_gate._rows_of(control, paths) is None
+        assert gathering._rows_of(control, paths) is None
 
 
 def test_a_node_looks_for_room_before_it_runs(folder, paths, monkeypatch):

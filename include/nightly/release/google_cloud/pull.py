@@ -54,6 +54,8 @@ def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
                 (folder / str(version)).rename(aside)
                 sync_path(folder)
         shutil.rmtree(pulled / "work", ignore_errors=True)
+        for unwritten in pulled.glob(".*.json.*"):  # the record of a pull that was killed while it wrote it
+            unwritten.unlink()
         for leftover in pulled.glob("removed-*"):
             shutil.rmtree(leftover)
             (pulled / f"{leftover.name.removeprefix('removed-')}.json").unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Releases in a bucket, against an emulator that is a real process and enforces preconditions."""
 
-import functools
 import getpass
 import http.client
 import itertools
@@ -242,7 +241,10 @@ def test_a_pull_killed_anywhere_leaves_whole_versions_and_a_retry_completes_it(b
             if version == 0:
                 pull(gcs, volume)
         gcs.retire([project.store.disk.record(NOW).model_copy(update={"state": "quarantined"})])
-        work = functools.partial(pull, GcsReleases(prefix, "taxi"), volume)
+
+        def work(prefix=prefix, volume=volume):  # a client cannot be pickled, so the child makes its own
+            pull(GcsReleases(prefix, "taxi"), volume)
+
         if not died_at(step, work, files, volume):
             break
         killed += 1
