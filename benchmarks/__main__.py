@@ -1,9 +1,9 @@
 """Measure the project, side by side with TFX as it comes: python -m benchmarks [NAME …] [--quick]
 
-Without names every benchmark runs, one after the other, each as a process of its own in a copy of the project in a
-temporary folder, where the `complaints` model reads synthetic complaints (complaints.toml). Nothing is written to var/,
-and no process is left. What was found goes to benchmarks/results.json, and from there into docs/performance.md;
-`--quick` takes small sizes, proves that everything works, and writes neither.
+Without names every benchmark runs in turn. Each is a separate process in a copy of the project in a temporary folder,
+where the `complaints` model reads synthetic complaints (complaints.toml). Nothing is written to var/, and no process
+remains. Results go to benchmarks/results.json, and from there into docs/performance.md. `--quick` uses small sizes to
+check that everything works, and writes neither.
 """
 
 import argparse
@@ -33,8 +33,8 @@ NAMES = (
     "parse",
     "serving",
 )
-LEFT_OUT = (".git", ".venv", "var", "tests", "docs", "__pycache__", ".*_cache")
-KEPT = ("NIGHTLY_ML_PYTHON", "NIGHTLY_VENVS")  # where the environments are
+NOT_COPIED = (".git", ".venv", "var", "tests", "docs", "__pycache__", ".*_cache")
+KEPT = ("NIGHTLY_ML_PYTHON", "NIGHTLY_VENVS")  # the paths of the environments
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,15 +46,15 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(words: list[str]) -> int:
-    arguments = parser().parse_args(words)
+def main(args: list[str]) -> int:
+    arguments = parser().parse_args(args)
     for name in arguments.names:
         if name not in NAMES:
             parser().error(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}")
 
     folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="nightly-bench-"))).absolute()
     began, failed, goals = time.monotonic(), [], []
-    code = code_version()  # before the first result is kept, which changes the files
+    code = code_version()  # before the first result changes the files
     try:
         copy = copy_project(folder / "project")
         for name in arguments.names or NAMES:
@@ -74,34 +74,34 @@ def main(words: list[str]) -> int:
             shutil.rmtree(folder, ignore_errors=True)
     unmet = [goal["what"] for goal in goals if not goal["met"]]
     print(f"{(time.monotonic() - began) / 60:.0f} minutes; {len(goals) - len(unmet)} of {len(goals)} goals met")
-    for said, names in (("not met", unmet), ("failed", failed)):
+    for label, names in (("not met", unmet), ("failed", failed)):
         if names:
-            print(f"{said}: {'; '.join(names)}")
+            print(f"{label}: {'; '.join(names)}")
     return 1 if failed else 0
 
 
 def copy_project(copy: Path) -> Path:
-    """The project as it is now, except for the config of `complaints`; and its environments."""
+    """Copy the project, with another config of `complaints`, and link its environments."""
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
     (copy / ".venv").symlink_to(ROOT / ".venv")
     config = (ROOT / "benchmarks/complaints.toml").read_text()
     models = copy / "include/models"
     (models / "complaints/config.toml").write_text(config)
-    # The same model on Beam, for the comparison of the two.
+    # The same model on Beam, for comparison.
     shutil.copytree(models / "complaints", models / "complaints_beam")
     (models / "complaints_beam/config.toml").write_text(config + '\n[pipeline]\nengine = "beam"\n')
     return copy
 
 
 def run(name: str, copy: Path, folder: Path, code: str, *, quick: bool) -> dict | None:
-    """A benchmark's result; None where it failed, and it has said why."""
+    """Run a benchmark and return its result; None if it failed, after it printed why."""
     shutil.rmtree(folder, ignore_errors=True)
     result = folder.with_suffix(".json")
     environment = {
         key: value for key, value in os.environ.items() if key in KEPT or not key.startswith(("AIRFLOW", "NIGHTLY_"))
     }
-    # Set where a machine is to be left without bytecode, it would make every process compile the project anew.
+    # If it is set, every process would compile the project anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment |= {"PYTHONPATH": python_path(copy), "PYTHONUNBUFFERED": "1", "NIGHTLY_CODE_VERSION": code}
     environment |= {"NIGHTLY_VAR": str(folder / "var"), "TF_CPP_MIN_LOG_LEVEL": "2"}

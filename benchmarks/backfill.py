@@ -1,4 +1,4 @@
-"""A backfill of 14 nights, two at a time, and every word of a lock in the logs."""
+"""A backfill of 14 nights, two at a time, with a search for lock errors in the logs."""
 
 import datetime as dt
 import re
@@ -24,32 +24,32 @@ def run(quick: bool, folder: Path) -> Result:
         first = complaints.FIRST_DAY - dt.timedelta(days=nights - 1)
         began = time.monotonic()
         ours.airflow.backfill(DAG, str(first), str(complaints.FIRST_DAY), {"train_steps": STEPS}, at_once=AT_ONCE)
-        runs = followed(ours, nights)
+        runs = wait_for_runs(ours, nights)
         seconds = time.monotonic() - began
-        found = [ours.story(DAG, run["dag_run_id"]) for run in runs]
-        locked = lines_of_locks(folder)
-    outcomes = sorted({one["outcome"] for one in found})
-    say("%d nights in %.0f s: %s; lock errors: %s", len(found), seconds, outcomes, locked or "none")
+        stories = [ours.story(DAG, run["dag_run_id"]) for run in runs]
+        locks = lock_errors(folder)
+    outcomes = sorted({night["outcome"] for night in stories})
+    say("%d nights in %.0f s: %s; lock errors: %s", len(stories), seconds, outcomes, locks or "none")
     table = [
         {
-            "nights": len(found),
+            "nights": len(stories),
             "at once": AT_ONCE,
-            "rows a night": f"{found[0]['rows']:,}",
+            "rows a night": f"{stories[0]['rows']:,}",
             "seconds": round(seconds),
-            "nights an hour": round(3600 * len(found) / seconds),
+            "nights an hour": round(3600 * len(stories) / seconds),
             "verdicts": ", ".join(outcomes),
-            "lock errors": len(locked),
+            "lock errors": len(locks),
         }
     ]
     goals = [
         Goal("nights of the backfill that failed", outcomes.count("FAILED"), "", at_most=0),
-        Goal("lock errors in the logs of a backfill", len(locked), "", at_most=0),
+        Goal("lock errors in the logs of a backfill", len(locks), "", at_most=0),
     ]
-    return Result(goals, {"A backfill": table}, [*found, {"locked": locked}])
+    return Result(goals, {"A backfill": table}, [*stories, {"locked": locks}])
 
 
-def followed(ours: Project, nights: int) -> list[dict]:
-    """The backfill's runs, when all have ended."""
+def wait_for_runs(ours: Project, nights: int) -> list[dict]:
+    """Wait until the backfill has ended; return its runs."""
     deadline = time.monotonic() + SECONDS_A_NIGHT * nights
     while time.monotonic() < deadline:
         runs = ours.airflow.api("get", f"dags/{DAG}/dagRuns", params={"limit": 100})["dag_runs"]
@@ -59,8 +59,8 @@ def followed(ours: Project, nights: int) -> list[dict]:
     raise TimeoutError(f"the backfill did not end; Airflow's log is {ours.airflow.log}")
 
 
-def lines_of_locks(folder: Path) -> list[str]:
-    """Lines about a lock, in all logs of Airflow, its tasks and the warm host."""
+def lock_errors(folder: Path) -> list[str]:
+    """Return the lines with lock errors in all logs of Airflow, its tasks and the warm host."""
     lines = []
     for path in sorted(folder.rglob("*.log")):
         lines += [line[:300] for line in path.read_text(errors="replace").splitlines() if LOCKED.search(line)]

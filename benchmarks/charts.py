@@ -1,4 +1,4 @@
-"""Charts of the results, as SVG files for docs/performance.md: the same numbers give the same file."""
+"""Charts of the results, as reproducible SVG files for docs/performance.md."""
 
 import re
 from collections.abc import Callable
@@ -19,7 +19,7 @@ STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon"
 
 
 def draw(name: str, tables: dict[str, list[Row]], folder: Path) -> list[str]:
-    """Write the charts of a benchmark to `folder`. Return their file names; none for one that only has tables."""
+    """Write the charts of a benchmark to `folder`. Return their file names; [] for a benchmark that only has tables."""
     drawn = []
     for suffix, chart in CHARTS.get(name, {}).items():
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,18 +34,18 @@ def draw(name: str, tables: dict[str, list[Row]], folder: Path) -> list[str]:
 
 def number(cell: Any) -> float | None:
     """Return the median in a table's cell, such as `33.3 (33.0 to 33.5, 2 runs)`; None for an empty one."""
-    found = re.match(r"[\d.,]+", str(cell))
-    return float(found[0].replace(",", "")) if found else None
+    match = re.match(r"[\d.,]+", str(cell))
+    return float(match[0].replace(",", "")) if match else None
 
 
 def _bars(axes: Axes, labels: list[str], series: dict[str, list[Any]], unit: str) -> None:
-    """Draw horizontal bars, from the top down, one group a label and one colour a series."""
+    """Draw horizontal bars from the top down: a group for each label, a colour for each series."""
     axes.figure.set_figheight(0.7 + 0.17 * len(labels) * (len(series) + 0.6))
     height = 0.8 / len(series)
     colours = (OURS, THEIRS, PLAIN, "#b5c99a", "#6d597a")
-    for place, ((name, cells), colour) in enumerate(zip(series.items(), colours, strict=False)):
+    for position, ((name, cells), colour) in enumerate(zip(series.items(), colours, strict=False)):
         values = [number(cell) for cell in cells]
-        at = [n + place * height for n, value in enumerate(values) if value is not None]
+        at = [n + position * height for n, value in enumerate(values) if value is not None]
         bars = axes.barh(at, [v for v in values if v is not None], height, color=colour, label=name)
         axes.bar_label(bars, fmt=lambda value: f"{value:,.3g}" if value < 100 else f"{value:,.0f}", padding=2)
     axes.set_yticks([n + 0.4 - height / 2 for n in range(len(labels))], labels)

@@ -1,8 +1,8 @@
-"""What every benchmark shares: goals, measured forks, interleaved rounds, and the facts of the machine.
+"""Shared by all benchmarks: goals, measured forks, interleaved rounds, and facts of the machine.
 
 A benchmark is a module of this folder with a function `run(quick, folder) -> Result` and, at its end,
-`if __name__ == "__main__": main(run)`. It runs as a process of its own, in a copy of the project (__main__.py), and
-keeps all it writes in `folder`.
+`if __name__ == "__main__": main(run)`. It runs in its own process, in a copy of the project (__main__.py), and writes
+only to `folder`.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ PACKAGES = (
 
 @dataclass
 class Goal:
-    """What is to be reached, and what was found. Give `at_most` or `at_least`; `found` is in `unit`."""
+    """A goal and its measured value `found`, in `unit`. Set `at_most` or `at_least`."""
 
     what: str
     found: float
@@ -59,41 +59,41 @@ class Result:
     """A benchmark's outcome."""
 
     goals: list[Goal]
-    tables: dict[str, list[dict[str, Any]]]  # by title: rows with the columns as keys; figures rounded as shown
-    runs: list[dict[str, Any]]  # every single measurement, in the order it was made
+    tables: dict[str, list[dict[str, Any]]]  # title -> rows; each row maps columns to values, rounded for display
+    runs: list[dict[str, Any]]  # every measurement, in order
 
 
 class Measured(NamedTuple):
-    """What a function gave in a process of its own."""
+    """The result of a function in its own process."""
 
     value: Any
-    seconds: float  # of the function, without the start of its process
-    cpu_seconds: float  # of the process and what it started
-    peak_mb: float  # the largest resident set of either, by the operating system
+    seconds: float  # of the function, without the start of the process
+    cpu_seconds: float  # of the process and its children
+    peak_mb: float  # the largest resident set of any of them
 
 
 class ForkFailed(Exception):
-    """The message is the child's traceback, or how it died."""
+    """The child failed; the message is its traceback, or how it ended."""
 
 
 def forked(function: Callable[..., Any], *arguments: Any, log: Path | None = None) -> Measured:
-    """Run `function` in a fork of this process, as the warm host runs a step; what it prints goes to `log`."""
+    """Run `function` in a fork of this process, as the warm host runs a step; its output goes to `log`."""
     read, write = os.pipe()
     child = preloaded.fork(lambda: _run_child(function, arguments, write, log))
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
-        said = pipe.read()
+        message = pipe.read()
     _, status, usage = os.wait4(child, 0)
-    if not said:
+    if not message:
         raise ForkFailed(f"{function.__name__} ended with {os.waitstatus_to_exitcode(status)}; its log is {log}")
-    error, value, seconds = pickle.loads(said)
+    error, value, seconds = pickle.loads(message)
     if error:
         raise ForkFailed(error)
     return Measured(value, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def _run_child(function: Callable[..., Any], arguments: tuple, pipe: int, log: Path | None) -> None:
-    """Never returns."""
+    """Run `function`, send its result to `pipe`, and exit; never return."""
     try:
         os.setsid()
         if log:
@@ -103,11 +103,11 @@ def _run_child(function: Callable[..., Any], arguments: tuple, pipe: int, log: P
             os.dup2(target, 2)
         began = time.monotonic()
         try:
-            said = (None, function(*arguments), time.monotonic() - began)
+            message = (None, function(*arguments), time.monotonic() - began)
         except Exception:
-            said = (traceback.format_exc(), None, 0.0)
+            message = (traceback.format_exc(), None, 0.0)
         with os.fdopen(pipe, "wb") as out:
-            out.write(pickle.dumps(said))
+            out.write(pickle.dumps(message))
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
@@ -115,24 +115,24 @@ def _run_child(function: Callable[..., Any], arguments: tuple, pipe: int, log: P
 
 
 def warm() -> None:
-    """Import what the warm host imports, so that forks begin as its steps do."""
+    """Import what the warm host imports, so that forks start like its steps."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     preloaded.import_libraries()
     preloaded.ProjectCode().refresh()
 
 
 def interleaved(rounds: int, **sides: Callable[[int], Any]) -> dict[str, list[Any]]:
-    """What each side gave in each round. All take part in every round, and take turns in going first."""
-    found: dict[str, list[Any]] = {name: [] for name in sides}
+    """Run each side once in every round; return their values by round. The order alternates between rounds."""
+    values: dict[str, list[Any]] = {name: [] for name in sides}
     for number in range(rounds):
         names = list(sides) if number % 2 == 0 else list(reversed(sides))
         for name in names:
-            found[name].append(sides[name](number))
-    return found
+            values[name].append(sides[name](number))
+    return values
 
 
 def spread(values: Iterable[float], digits: int = 1) -> str:
-    """Median, and smallest to largest where there are several: 61.2 (60.8 to 63.0, 3 runs)."""
+    """Return the median, and the range of several values: 61.2 (60.8 to 63.0, 3 runs)."""
     values = sorted(values)
     median = f"{statistics.median(values):,.{digits}f}"
     if len(values) == 1:
@@ -141,12 +141,12 @@ def spread(values: Iterable[float], digits: int = 1) -> str:
 
 
 def say(text: str, *values: Any) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     print(f"  {text % values if values else text}", flush=True)
 
 
 def facts() -> dict[str, Any]:
-    """The machine, the versions and the time of a measurement."""
+    """Return the machine, the versions and the time of a measurement."""
     model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ":")
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -154,7 +154,7 @@ def facts() -> dict[str, Any]:
             versions[name] = metadata.version(name)
     from nightly.io.paths import ROOT
 
-    for line in (ROOT / "requirements.txt").read_text().splitlines():  # Airflow has an environment of its own
+    for line in (ROOT / "requirements.txt").read_text().splitlines():  # Airflow is in another environment
         if line.startswith("apache-airflow=="):
             versions["apache-airflow"] = line.split("==")[1].split()[0]
     return {
@@ -169,16 +169,16 @@ def facts() -> dict[str, Any]:
 
 
 def main(run: Callable[[bool, Path], Result]) -> None:
-    """The command line of a benchmark's module: FOLDER RESULT_FILE [--quick]."""
+    """Run the command line of a benchmark's module: FOLDER RESULT_FILE [--quick]."""
     folder, result_file = Path(sys.argv[1]), Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that contexts end what they started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that context managers stop their processes
     began = time.monotonic()
     result = asdict(run("--quick" in sys.argv, folder))
-    took = {"seconds": round(time.monotonic() - began), "facts": facts()}
-    result_file.write_text(json.dumps(result | took, indent=1) + "\n")
+    details = {"seconds": round(time.monotonic() - began), "facts": facts()}
+    result_file.write_text(json.dumps(result | details, indent=1) + "\n")
 
 
 def own_peak_mb() -> float:
-    """This process's largest resident set so far."""
+    """Return this process's largest resident set so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

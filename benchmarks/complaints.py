@@ -1,7 +1,7 @@
-"""Synthetic complaints: as many rows as wanted, the same for the same seed, as CSV.
+"""Writes synthetic complaints as CSV: any number of rows, reproducible by seed.
 
-Frequencies fall off as in the real ones (Zipf), and whether a complaint is disputed depends on its columns, so that
-there is something to learn and the gates have something to pass.
+Frequencies follow Zipf's law, as in real complaints. Whether a complaint is disputed depends on its columns, so that a
+model can learn it and pass the gates.
 """
 
 import datetime as dt
@@ -20,11 +20,11 @@ FIRST_DAY = dt.date(2016, 2, 29)  # the newest rows of a benchmark's first night
 COMPANIES, WORDS, DAYS = 3_500, 8_000, 28
 LONGEST = 16  # words of an issue
 CHUNK_ROWS = 250_000
-DISPUTED = -2.2  # log-odds of a complaint with nothing special, some 18 % in all
+DISPUTED = -2.2  # log-odds of an average complaint; about 18 % are disputed
 
 
 class World:
-    """What is the same in every file: the values, how frequent each is, and what each says of the label."""
+    """What all files share: the values, their frequencies, and their effects on the label."""
 
     def __init__(self) -> None:
         random = np.random.default_rng(2016)
@@ -60,7 +60,7 @@ def write(path: Path, rows: int, *, seed: int, last_day: dt.date, days: int = DA
     with path.open("wb") as file:
         for first in range(0, rows, CHUNK_ROWS):
             batch = _chunk(world, random, first, min(CHUNK_ROWS, rows - first), last_day, days)
-            if not first:  # by hand: Arrow quotes names, and CsvExampleGen takes the quotes for a part of them
+            if not first:  # without Arrow, which quotes the names: CsvExampleGen would keep the quotes
                 file.write(",".join(batch.schema.names).encode() + b"\n")
             pa.csv.write_csv(batch, file, pa.csv.WriteOptions(include_header=False, quoting_style="needed"))
 

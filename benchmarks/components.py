@@ -1,7 +1,7 @@
-"""Our nodes beside TFX's, on the same inputs; and whether their results are the same.
+"""Compares our nodes with TFX's on the same inputs: their times and their results.
 
-From the snapshot to the data gate our nodes run as in a night, a process each, against TFX's under LocalDagRunner.
-Statistics, transform and evaluator of both are in one pipeline, where they read the very same examples and model.
+From the snapshot to the data gate our nodes run as in a night, each in its own process, against TFX's under
+LocalDagRunner. Statistics, transform and evaluator of both run in one pipeline, on the same examples and model.
 """
 
 import json
@@ -15,9 +15,9 @@ from benchmarks.common import Goal, Result, forked, main, say, spread, warm
 
 SIZES = {100_000: 3}  # rows -> rounds; large_night has TFX's components at 1,000,000
 QUICK = {10_000: 1}
-REPEATS = 3  # of our second from the snapshot to the data gate, in each round; the middle one counts
+REPEATS = 3  # runs of our nodes up to the data gate in each round, which take only a second; the median counts
 TRAIN_STEPS = 50
-PAIRS = {  # a part of the night -> our nodes, TFX's nodes, how many times faster ours must be
+PAIRS = {  # part of the night -> our nodes, TFX's nodes, the factor by which ours must be faster
     "snapshot to data gate": (
         steps.TO_DATA_GATE,
         ("CsvExampleGen", "StatisticsGen", "ImportSchemaGen", "ExampleValidator"),
@@ -35,36 +35,37 @@ def run(quick: bool, folder: Path) -> Result:
     results: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []
     for rows, rounds in (QUICK if quick else SIZES).items():
-        place = folder / str(rows)
-        found = side_by_side(place, rows, rounds)
-        shutil.rmtree(place)
-        runs += [{"rows": rows, **one} for one in found]
+        size_folder = folder / str(rows)
+        measured = side_by_side(size_folder, rows, rounds)
+        shutil.rmtree(size_folder)
+        runs += [{"rows": rows, **measurement} for measurement in measured]
         for part, (ours, theirs, factor) in PAIRS.items():
             our_seconds, their_seconds = (
-                [sum(one["seconds"][name] for name in names) for one in found] for names in (ours, theirs)
+                [sum(measurement["seconds"][name] for name in names) for measurement in measured]
+                for names in (ours, theirs)
             )
             times = statistics.median(their_seconds) / statistics.median(our_seconds)
             what = f"{part} at {rows:,} rows, against TFX's"
             goals.append(Goal(what, round(times, 1), "× faster", at_least=factor))
             seconds = {"ours, s": spread(our_seconds, 2), "TFX's, s": spread(their_seconds, 2)}
             table.append({"rows": f"{rows:,}", "part": part, **seconds, "times": round(times, 1)})
-        for what, one in found[-1]["same"].items():
-            largest = max(measured["same"][what]["largest"] for measured in found)
-            goals.append(Goal(f"difference of {what} at {rows:,} rows", largest, "", at_most=one["allowed"]))
-            shown = {"compared": one["compared"], "largest difference": largest}
+        for what, comparison in measured[-1]["same"].items():
+            largest = max(measurement["same"][what]["largest"] for measurement in measured)
+            goals.append(Goal(f"difference of {what} at {rows:,} rows", largest, "", at_most=comparison["allowed"]))
+            shown = {"compared": comparison["compared"], "largest difference": largest}
             results.append({"rows": f"{rows:,}", "results": what, **shown})
     return Result(goals, {"Components": table, "Are the results the same": results}, runs)
 
 
-def side_by_side(place: Path, rows: int, rounds: int) -> list[dict[str, Any]]:
-    """The seconds of every node of both, and how far their results are apart, in each round."""
-    night = steps.planned(place, rows, TRAIN_STEPS)
-    steps.run(place, night, ["snapshot"])
+def side_by_side(folder: Path, rows: int, rounds: int) -> list[dict[str, Any]]:
+    """Return for each round the seconds of every node of both sides, and the differences of their results."""
+    night = steps.planned(folder, rows, TRAIN_STEPS)
+    steps.run(folder, night, ["snapshot"])
     runs = []
     for number in range(rounds):
-        repeats = [steps.run(place, night, steps.TO_DATA_GATE) for _ in range(REPEATS)]
+        repeats = [steps.run(folder, night, steps.TO_DATA_GATE) for _ in range(REPEATS)]
         repeats.sort(key=lambda nodes: sum(node.seconds for node in nodes.values()))
-        measured = forked(_both, place, number, log=place / f"{number}.log")
+        measured = forked(_both, folder, number, log=folder / f"{number}.log")
         runs.append(measured.value)
         runs[-1]["seconds"] |= {name: node.seconds for name, node in repeats[REPEATS // 2].items()}
         runs[-1]["to_data_gate"] = [sum(node.seconds for node in nodes.values()) for nodes in repeats]
@@ -73,7 +74,7 @@ def side_by_side(place: Path, rows: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def _both(folder: Path, number: int) -> dict[str, Any]:
-    """One pipeline with the nodes of both, which all read TFX's examples, run once."""
+    """Run one pipeline with the nodes of both, which all read TFX's examples."""
     from tfx import v1 as tfx
 
     from benchmarks import tfx_pipeline
@@ -118,10 +119,10 @@ def _both(folder: Path, number: int) -> dict[str, Any]:
     alternating = [[our_transform, transform], [evaluator, our_evaluator]]
     if number % 2:
         alternating = [[transform, our_transform], [our_evaluator, evaluator]]
-    own = [csv, statistics_gen, schema, validator, same_statistics, *alternating[0], trainer, *alternating[1]]
-    place = folder / f"round-{number}"
-    seconds = tfx_pipeline.run(tfx_pipeline.as_pipeline(own, place))
-    return {"seconds": seconds, "same": same.results(place / "root")}
+    nodes = [csv, statistics_gen, schema, validator, same_statistics, *alternating[0], trainer, *alternating[1]]
+    round_folder = folder / f"round-{number}"
+    seconds = tfx_pipeline.run(tfx_pipeline.as_pipeline(nodes, round_folder))
+    return {"seconds": seconds, "same": same.results(round_folder / "root")}
 
 
 if __name__ == "__main__":

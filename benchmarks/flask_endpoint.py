@@ -1,4 +1,4 @@
-"""A model behind a plain Flask endpoint, as in the book's chapter 4: python -m benchmarks.flask_endpoint FOLDER PORT"""
+"""Serves a model by a plain Flask endpoint: python -m benchmarks.flask_endpoint FOLDER PORT"""
 
 import sys
 
@@ -11,7 +11,7 @@ predict = model.signatures["raw_features"]
 
 
 @app.post("/predict")
-def answer():
+def predictions():
     rows = request.get_json()["instances"]
     columns = {name: tf.constant([row[name] for row in rows], spec.dtype) for name, spec in specs().items()}
     return jsonify(predictions=predict(**columns)["probability"].numpy().tolist())

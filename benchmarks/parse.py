@@ -1,4 +1,4 @@
-"""How long Airflow takes to parse every DAG file, beyond importing Airflow itself."""
+"""The time to parse all DAG files, without the import of Airflow itself."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from benchmarks.common import Goal, Result, main, spread
 from nightly.io.paths import ROOT
 
 ROUNDS = 7
-# What the DAG processor's child has imported before it parses; then each file as it parses it.
+# Imports what the DAG processor's child imports before it parses, then parses each file.
 SCRIPT = """
 import gc, json, sys, time
 from airflow.sdk import DAG
@@ -36,13 +36,13 @@ def run(quick: bool, folder: Path) -> Result:
     command = [ROOT / ".venv/airflow/bin/python", "-c", SCRIPT, ROOT]
     runs = []
     for _ in range(ROUNDS):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
-        runs.append(json.loads(done.stdout.splitlines()[-1]))
+        result = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if result.returncode:
+            raise RuntimeError(result.stderr)
+        runs.append(json.loads(result.stdout.splitlines()[-1]))
         if runs[-1]["errors"] or runs[-1]["tensorflow"]:
             raise RuntimeError(f"the DAG files do not parse as they should: {runs[-1]}")
-    seconds = [found["seconds"] for found in runs]
+    seconds = [parse["seconds"] for parse in runs]
     table = [{"DAG files": len(runs[0]["dags"]), "seconds": spread(seconds, 3)}]
     goal = Goal("parse of all DAG files beyond Airflow's import", statistics.median(seconds), "s", at_most=0.3)
     return Result([goal], {"Parse of all DAG files, in a new process": table}, runs)

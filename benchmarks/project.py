@@ -1,4 +1,4 @@
-"""Nights of the project as its users run them: an Airflow, a model server and a warm host of this benchmark alone."""
+"""Nights as users run them, with an Airflow, a model server and a warm host for this benchmark only."""
 
 import contextlib
 import datetime as dt
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from local.airflow import LocalAirflow
-from local.serving import ModelServer
+from local.serving import LocalModelServer
 from nightly.io.paths import Paths
 from nightly.records.verdict import Verdict
 
@@ -24,18 +24,18 @@ POLL_SECONDS = 0.1
 
 
 class Project:
-    """One running Airflow, whose nights read complaints from one file."""
+    """A running Airflow, whose nights read complaints from one file."""
 
     def __init__(self, airflow: LocalAirflow, paths: Paths, source: Path) -> None:
         self.airflow, self.paths, self.source = airflow, paths, source
 
     def trigger(self, dag: str, **conf: Any) -> str:
-        """Start a manual run, as from the UI's button; its id."""
+        """Start a manual run, as the UI's button does; return its id."""
         run = self.airflow.api("post", f"dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
         return run["dag_run_id"]
 
     def wait(self, dag: str, run_id: str) -> dict[str, Any]:
-        """The run at its end. Raises TimeoutError."""
+        """Wait for the end of the run and return it. Raise TimeoutError."""
         deadline = time.monotonic() + NIGHT_SECONDS
         while time.monotonic() < deadline:
             run = self.airflow.api("get", f"dags/{dag}/dagRuns/{run_id}")
@@ -45,7 +45,7 @@ class Project:
         raise TimeoutError(f"{run_id} of {dag} did not end; Airflow's log is {self.airflow.log}")
 
     def night(self, dag: str, **conf: Any) -> dict[str, Any]:
-        """One night from the trigger to the end of its run: seconds, outcome, tasks, and the largest process."""
+        """Run a night; return its seconds from the trigger to the end, outcome, tasks, and largest process."""
         began = dt.datetime.now(dt.UTC)
         with Peak(self.paths) as peak:
             run = self.wait(dag, self.trigger(dag, **conf))
@@ -53,7 +53,7 @@ class Project:
         return {"seconds": (ended - began).total_seconds(), "peak_mb": peak.mb, **self.story(dag, run["dag_run_id"])}
 
     def story(self, dag: str, run_id: str) -> dict[str, Any]:
-        """A night's outcome and its tasks' seconds."""
+        """Return a night's outcome and its tasks' seconds."""
         verdict = Verdict.load(self.paths.night(dag.removesuffix("_retrain"), run_id) / "verdict.json")
         path = f"dags/{dag}/dagRuns/{run_id}/taskInstances"
         tasks = self.airflow.api("get", path, params={"limit": 100})["task_instances"]
@@ -63,17 +63,17 @@ class Project:
 
 @contextlib.contextmanager
 def project(folder: Path) -> Iterator[Project]:
-    """Start everything with its state in `folder`; end every process of it, the warm host too."""
+    """Start everything with its state in `folder`; end every process after the block, including the warm host."""
     var, source = folder / "var", folder / "source" / "complaints.csv"
     source.parent.mkdir(parents=True, exist_ok=True)
     environment = {
         "NIGHTLY_VAR": str(var),
         "AIRFLOW_CONN_COMPLAINTS_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(source)}}),
-        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # the nights that are asked for and no other
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # only triggered nights
     }
     paths = Paths.from_environment(environment)
     with (
-        ModelServer.of_releases(paths, var / "serving.log").running() as server,
+        LocalModelServer.of_releases(paths, var / "serving.log").running() as server,
         LocalAirflow(var / "airflow", environment | server.environment).running() as airflow,
     ):
         try:
@@ -85,7 +85,7 @@ def project(folder: Path) -> Iterator[Project]:
 
 
 def end_hosts(paths: Paths) -> None:
-    """End the warm hosts that were started under `paths`, and wait until they have gone."""
+    """End the warm hosts that were started under `paths`, and wait until they have ended."""
     for path in (paths.run / "host").glob("*.sock"):
         with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
             folder = os.open(path.parent, os.O_RDONLY)  # a socket's path is at most 107 characters
@@ -111,7 +111,7 @@ class Peak:
         self.mb = 0.0
 
     def __enter__(self) -> "Peak":
-        # A process that is there keeps the mark of its life: begin anew for each night.
+        # Reset the peak of running processes for each night.
         for pid in self._processes():
             with contextlib.suppress(OSError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
@@ -131,8 +131,8 @@ class Peak:
                         self.mb = max(self.mb, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
     def _processes(self) -> list[str]:
-        there = [path.name for path in Path("/proc").glob("[0-9]*")]
-        self._ours = {pid: self._ours.get(pid, False) or self._is_ours(pid) for pid in there}
+        pids = [path.name for path in Path("/proc").glob("[0-9]*")]
+        self._ours = {pid: self._ours.get(pid, False) or self._is_ours(pid) for pid in pids}
         return [pid for pid, ours in self._ours.items() if ours]
 
     def _is_ours(self, pid: str) -> bool:

@@ -14,7 +14,7 @@ CHARTS = "images/performance"  # beside the document
 
 
 def keep(name: str, result: dict[str, Any], results: Path = RESULTS, document: Path = DOCUMENT) -> None:
-    """Put a benchmark's result in the place of its last one, in the JSON and in the document."""
+    """Replace a benchmark's last result, in the JSON and in the document."""
     known = json.loads(results.read_text()) if results.exists() else {}
     known[name] = result
     results.write_text(json.dumps(known, indent=1) + "\n")
@@ -22,7 +22,7 @@ def keep(name: str, result: dict[str, Any], results: Path = RESULTS, document: P
 
 
 def write(results: dict[str, Any], document: Path = DOCUMENT) -> None:
-    """Draw the charts, and write all results between their markers. Raises ValueError for a result without markers."""
+    """Draw the charts, and write all results between their markers. Raise ValueError for a result without markers."""
     text = document.read_text()
     folder = document.parent / CHARTS
     parts = {"goals": all_goals(results), "facts": facts(results)}
@@ -30,14 +30,14 @@ def write(results: dict[str, Any], document: Path = DOCUMENT) -> None:
     for name, content in parts.items():
         begin, end = f"<!-- {name}: written by `make bench` -->", f"<!-- /{name} -->"
         pattern = re.escape(begin) + ".*?" + re.escape(end)
-        text, paths = re.subn(pattern, lambda _, c=f"{begin}\n{content}\n{end}": c, text, count=1, flags=re.DOTALL)
-        if not paths:
+        text, replaced = re.subn(pattern, lambda _, c=f"{begin}\n{content}\n{end}": c, text, count=1, flags=re.DOTALL)
+        if not replaced:
             raise ValueError(f"{document} has no place for {name!r}: add the lines {begin!r} and {end!r}")
     document.write_text(text)
 
 
 def all_goals(results: dict[str, Any]) -> str:
-    """One table of every goal."""
+    """Return one table of all goals."""
     rows = [
         {"benchmark": name, **_goal_row(goal)} for name, result in sorted(results.items()) for goal in result["goals"]
     ]
@@ -59,13 +59,13 @@ def facts(results: dict[str, Any]) -> str:
 
 
 def _named(lines: dict[str, list[str]]) -> str:
-    """Each line; with the names that it is about, except the most frequent line, which is about all others."""
+    """Return the lines, each with its benchmarks' names; the most frequent line applies to all others."""
     first, *rest = sorted(lines, key=lambda line: -len(lines[line]))
     return ". ".join([first, *(f"{', '.join(lines[line])}: {line[0].lower()}{line[1:]}" for line in rest)]) + "."
 
 
 def section(result: dict[str, Any], drawn: list[str]) -> str:
-    """Return a benchmark's charts, and its tables; folded where there is a chart. `drawn`: file names of the charts."""
+    """Return a benchmark's charts and tables; tables are folded if there is a chart. `drawn`: the charts' files."""
     tables = "\n\n".join(f"**{title}**\n\n{_table(rows)}" for title, rows in result["tables"].items())
     if not drawn:
         return tables
@@ -75,7 +75,7 @@ def section(result: dict[str, Any], drawn: list[str]) -> str:
 
 
 def as_text(name: str, result: dict[str, Any]) -> str:
-    """The same for a terminal."""
+    """Return a benchmark's tables and goals for a terminal."""
     parts = [f"{title}\n{_table(rows)}" for title, rows in result["tables"].items()]
     goals = _table([_goal_row(goal) for goal in result["goals"]]) if result["goals"] else ""
     return "\n\n".join([f"{name}: {result['seconds']} s", *parts, *([goals] if goals else []), ""])
@@ -93,12 +93,12 @@ def _goal_row(goal: dict[str, Any]) -> dict[str, str]:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table, columns as wide as their widest value; numbers as they are."""
+    """Return a Markdown table, with columns as wide as their widest value."""
     if not rows:
         return "(not measured yet)"
     columns = list(dict.fromkeys(column for row in rows for column in row))
     lines = [columns, *([str(row.get(column, "")) for column in columns] for row in rows)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     padded = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
     padded.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(padded)

@@ -1,4 +1,4 @@
-"""How far the results of our nodes are from those of TFX's, which ran beside them on the same inputs."""
+"""Compares the results of our nodes with those of TFX's nodes on the same inputs."""
 
 import math
 from pathlib import Path
@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 
-SKETCH = 0.01  # by TFDV's StatsOptions.epsilon a quantile's rank is off by at most this share of the rows
-# Its figures that come from a sketch of quantiles, which depends on how the rows come in batches.
+SKETCH = 0.01  # TFDV's StatsOptions.epsilon: the largest error of a quantile's rank, as a share of the rows
+# Values that TFDV estimates by a quantile sketch, which depends on the batches of rows.
 BY_SKETCH = ("histograms", "median")
 
 
 def results(root: Path) -> dict[str, dict[str, Any]]:
-    """What was compared, the largest difference, and the one that is allowed, by kind of result.
+    """Return, by kind of result, what was compared, the largest difference, and the allowed one.
 
     :param root: the root of a pipeline with the nodes of both sides
     """
 
     def only(node: str, output: str) -> Path:
-        (place,) = (root / node / output).iterdir()
-        return place
+        (folder,) = (root / node / output).iterdir()
+        return folder
 
     return {
         **statistics(only("same_statistics", "statistics"), only("StatisticsGen", "statistics")),
@@ -29,24 +29,24 @@ def results(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def statistics(ours: Path, theirs: Path) -> dict[str, dict[str, Any]]:
-    """The same for two folders of ExampleStatistics alone."""
+    """Return the same for two folders of ExampleStatistics."""
     import tensorflow_data_validation as tfdv
 
     different, features, ranks = 0, 0, [0.0]
     for split in ("train", "eval"):
         datasets = [
-            tfdv.load_stats_binary(str(place / f"Split-{split}/FeatureStats.pb")).datasets[0]
-            for place in (ours, theirs)
+            tfdv.load_stats_binary(str(folder / f"Split-{split}/FeatureStats.pb")).datasets[0]
+            for folder in (ours, theirs)
         ]
         different += datasets[0].num_examples != datasets[1].num_examples
-        mine, its = ({str(f.path.step[0]): f for f in dataset.features} for dataset in datasets)
-        names = mine.keys() | its.keys()
+        our, their = ({str(f.path.step[0]): f for f in dataset.features} for dataset in datasets)
+        names = our.keys() | their.keys()
         features += len(names)
         for name in names:
-            if name not in mine or name not in its or not equal(mine[name], its[name]):
+            if name not in our or name not in their or not equal(our[name], their[name]):
                 different += 1
-            elif its[name].HasField("num_stats"):
-                ranks.append(rank_difference(mine[name].num_stats, its[name].num_stats))
+            elif their[name].HasField("num_stats"):
+                ranks.append(rank_difference(our[name].num_stats, their[name].num_stats))
     exact = {"compared": f"{features} features of both splits, but for the quantiles", "largest": different}
     return {
         "statistics": {**exact, "allowed": 0},
@@ -58,8 +58,8 @@ def statistics(ours: Path, theirs: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def equal(one: Any, other: Any) -> bool:
-    """Whether the statistics of two features are the same, to the last digits of a sum; without what is BY_SKETCH."""
+def equal(ours: Any, theirs: Any) -> bool:
+    """Return whether two features' statistics are equal, up to rounding; values BY_SKETCH are ignored."""
     from google.protobuf import json_format
 
     def same(a: Any, b: Any) -> bool:
@@ -69,32 +69,32 @@ def equal(one: Any, other: Any) -> bool:
             return isinstance(b, list) and len(a) == len(b) and all(map(same, a, b))
         return math.isclose(a, b, rel_tol=1e-9) if isinstance(a, float) and isinstance(b, float) else a == b
 
-    sides = [json_format.MessageToDict(side) for side in (one, other)]
+    sides = [json_format.MessageToDict(side) for side in (ours, theirs)]
     for side in sides:
         for name in BY_SKETCH:
             side.get("numStats", {}).pop(name, None)
     return same(*sides)
 
 
-def rank_difference(one: Any, other: Any) -> float:
-    """How far the NumericStatistics of a feature differ in what is BY_SKETCH, as a share of the rows.
+def rank_difference(ours: Any, theirs: Any) -> float:
+    """Return how far a feature's NumericStatistics differ in values BY_SKETCH, as a share of the rows.
 
-    For each kind of histogram that is the largest distance of the two cumulative distributions; for the median, the
-    rows between the two.
+    For a histogram that is the largest distance of the two cumulative distributions; for the median, the share of rows
+    between the two.
     """
-    found = [0.0]
-    for mine, its in zip(one.histograms, other.histograms, strict=True):
-        paths, shares = zip(_cumulative(mine), _cumulative(its), strict=True)
-        everywhere = np.concatenate(paths)
-        at = [np.interp(everywhere, *side) for side in zip(paths, shares, strict=True)]
-        found.append(float(np.max(np.abs(at[0] - at[1]))))
-        medians = np.interp([one.median, other.median], paths[1], shares[1])
-        found.append(float(abs(medians[0] - medians[1])))
-    return max(found)
+    differences = [0.0]
+    for our_histogram, their_histogram in zip(ours.histograms, theirs.histograms, strict=True):
+        edges, shares = zip(_cumulative(our_histogram), _cumulative(their_histogram), strict=True)
+        all_edges = np.concatenate(edges)
+        at = [np.interp(all_edges, *side) for side in zip(edges, shares, strict=True)]
+        differences.append(float(np.max(np.abs(at[0] - at[1]))))
+        medians = np.interp([ours.median, theirs.median], edges[1], shares[1])
+        differences.append(float(abs(medians[0] - medians[1])))
+    return max(differences)
 
 
 def _cumulative(histogram: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The edges of the buckets, and the share of the values up to each."""
+    """Return the edges of the buckets, and the share of the values up to each."""
     counts = np.array([0.0, *(bucket.sample_count for bucket in histogram.buckets)])
     edges = [histogram.buckets[0].low_value, *(bucket.high_value for bucket in histogram.buckets)]
     return np.array(edges), counts.cumsum() / counts.sum()
@@ -103,17 +103,17 @@ def _cumulative(histogram: Any) -> tuple[np.ndarray, np.ndarray]:
 def _vocabularies(ours: Path, theirs: Path) -> dict[str, Any]:
     import tensorflow_transform as tft
 
-    outputs = [Path(tft.TFTransformOutput(str(place)).transform_savedmodel_dir, "assets") for place in (ours, theirs)]
+    outputs = [Path(tft.TFTransformOutput(str(folder)).transform_savedmodel_dir, "assets") for folder in (ours, theirs)]
     names = sorted({path.name for assets in outputs for path in assets.iterdir()})
     contents = [[(path := assets / name).is_file() and path.read_bytes() for name in names] for assets in outputs]
-    different = sum(one != other for one, other in zip(*contents, strict=True))
+    different = sum(our != their for our, their in zip(*contents, strict=True))
     return {"compared": f"{len(names)} files, bytes", "largest": different, "allowed": 0}
 
 
 def _metrics(ours: Path, theirs: Path) -> dict[str, Any]:
     import tensorflow_model_analysis as tfma
 
-    sides = [_figures(tfma.load_eval_result(str(place))) for place in (ours, theirs)]
+    sides = [_figures(tfma.load_eval_result(str(folder))) for folder in (ours, theirs)]
     common = sides[0].keys() & sides[1].keys()
     if not {name for _, name in common} >= {"auc", "binary_crossentropy", "example_count"}:
         raise RuntimeError(f"the two evaluations have too little in common: {sorted(map(str, common))}")

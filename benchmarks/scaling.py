@@ -1,4 +1,4 @@
-"""Cost against rows: seconds and memory of the steps in process, and of TFX's on Beam's direct runner."""
+"""Seconds and memory by rows: of our steps in process, and of TFX's on Beam's direct runner."""
 
 import json
 import shutil
@@ -24,54 +24,54 @@ def run(quick: bool, folder: Path) -> Result:
     warm()
     sizes = QUICK if quick else SIZES
     beam_sizes = sizes if quick else ON_BEAM
-    found: dict[int, dict[str, Measured]] = {}
+    measured: dict[int, dict[str, Measured]] = {}
     beam: dict[int, dict[str, float]] = {}
     for rows in sizes:
-        place = folder / str(rows)
-        night = steps.planned(place, rows, TRAIN_STEPS)
-        found[rows] = steps.run(place, night, STEPS)
-        say("%s rows in process: %.1f s", f"{rows:,}", sum(step.seconds for step in found[rows].values()))
+        size_folder = folder / str(rows)
+        night = steps.planned(size_folder, rows, TRAIN_STEPS)
+        measured[rows] = steps.run(size_folder, night, STEPS)
+        say("%s rows in process: %.1f s", f"{rows:,}", sum(step.seconds for step in measured[rows].values()))
         if rows in beam_sizes:
-            beam[rows] = on_beam(place)
+            beam[rows] = on_beam(size_folder)
             say("%s rows on Beam: %.1f s", f"{rows:,}", sum(beam[rows].get(name, 0) for name in TFX.values()))
-        shutil.rmtree(place)
+        shutil.rmtree(size_folder)
     seconds = [
         {"rows": f"{rows:,}"}
-        | {f"{step}, s": round(found[rows][step].seconds, 1) for step in TFX}
+        | {f"{step}, s": round(measured[rows][step].seconds, 1) for step in TFX}
         | {f"{name}, s": round(beam[rows][name], 1) if rows in beam else "" for name in TFX.values()}
         for rows in sizes
     ]
-    memory = [{"rows": f"{rows:,}"} | {step: round(found[rows][step].peak_mb) for step in STEPS} for rows in sizes]
+    memory = [{"rows": f"{rows:,}"} | {step: round(measured[rows][step].peak_mb) for step in STEPS} for rows in sizes]
     goals = [
-        Goal(f"largest process at {rows:,} rows", round(_largest(found[rows], STEPS)), "MB", at_most=LIMIT_MB)
+        Goal(f"largest process at {rows:,} rows", round(_largest(measured[rows], STEPS)), "MB", at_most=LIMIT_MB)
         for rows in sizes
         if rows >= 1_000_000 or quick
     ]
-    smallest = sizes[1] if not quick else sizes[0]  # 100,000: below, the libraries are all of it
-    growth = _largest(found[sizes[-1]], STREAMED) / _largest(found[smallest], STREAMED)
+    smallest = sizes[1] if not quick else sizes[0]  # 100,000: with fewer rows, the libraries dominate
+    growth = _largest(measured[sizes[-1]], STREAMED) / _largest(measured[smallest], STREAMED)
     what = f"memory up to the training step, {sizes[-1]:,} rows against {smallest:,}"
     goals.append(Goal(what, round(growth, 2), "×", at_most=1.5))
     runs: list[dict[str, Any]] = [
-        {"rows": rows, "step": name, "seconds": one.seconds, "cpu_seconds": one.cpu_seconds, "peak_mb": one.peak_mb}
-        for rows, measured in found.items()
-        for name, one in measured.items()
+        {"rows": rows, "step": name, "seconds": step.seconds, "cpu_seconds": step.cpu_seconds, "peak_mb": step.peak_mb}
+        for rows, steps_of_size in measured.items()
+        for name, step in steps_of_size.items()
     ]
-    runs += [{"rows": rows, "beam": measured} for rows, measured in beam.items()]
+    runs += [{"rows": rows, "beam": seconds_by_component} for rows, seconds_by_component in beam.items()]
     tables = {"Seconds of a step in this process, and of TFX's on Beam's direct runner": seconds}
     return Result(goals, {**tables, "Largest resident set of a step's process, MB": memory}, runs)
 
 
-def _largest(found: dict[str, Measured], names: tuple[str, ...]) -> float:
-    return max(found[name].peak_mb for name in names)
+def _largest(steps_by_name: dict[str, Measured], names: tuple[str, ...]) -> float:
+    return max(steps_by_name[name].peak_mb for name in names)
 
 
-def on_beam(place: Path) -> dict[str, float]:
-    """TFX's own pipeline over the same file; the seconds of each component."""
-    command = [sys.executable, "-m", "benchmarks.tfx_pipeline", place / "source", place / "tfx", str(TRAIN_STEPS)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-4000:])
-    return json.loads(done.stdout.splitlines()[-1])["components"]
+def on_beam(folder: Path) -> dict[str, float]:
+    """Run TFX's pipeline over the same file; return the seconds of each component."""
+    command = [sys.executable, "-m", "benchmarks.tfx_pipeline", folder / "source", folder / "tfx", str(TRAIN_STEPS)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(result.stderr[-4000:])
+    return json.loads(result.stdout.splitlines()[-1])["components"]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The embedded model server over REST and gRPC, with and without batching, against a plain Flask endpoint.
 
-All serve the same model, trained here, and are asked the same rows by the same threads, in turns. A client sends its
-next request when it has the answer. Every answer is compared with the SavedModel's own.
+All serve the same model, trained here, and get the same rows from the same threads, in turns. A client sends its next
+request after the response. Every response is compared with the SavedModel's predictions.
 """
 
 import http.client
@@ -26,7 +26,7 @@ from benchmarks import steps
 from benchmarks.common import Goal, Result, forked, interleaved, main, say, warm
 from benchmarks.training import TO_TRANSFORM
 from local.child import Child
-from local.serving import ModelServer
+from local.serving import LocalModelServer
 from nightly.io.paths import ROOT, python_path
 
 ROWS, TRAIN_STEPS = 20_000, 50
@@ -36,7 +36,7 @@ VERSION = "1700000000"
 TOLERANCE = 1e-5
 START_SECONDS = 120
 
-Send = Callable[[int], bytes]  # the answer to request number n
+Send = Callable[[int], bytes]  # sends request number n and returns the response
 
 
 def run(quick: bool, folder: Path) -> Result:
@@ -47,32 +47,32 @@ def run(quick: bool, folder: Path) -> Result:
     goals, table, runs = [], [], []
     with _servers(model, folder) as sides:
         for size, clients in itertools.product(SIZES, CLIENTS):
-            requests = [rows[first : first + size] for first in range(0, len(rows), size)]
-            wanted = [expected[first : first + size] for first in range(0, len(rows), size)]
-            turns = {name: _turn(connect, requests, wanted, clients, seconds) for name, connect in sides.items()}
+            batches = [rows[first : first + size] for first in range(0, len(rows), size)]
+            predictions = [expected[first : first + size] for first in range(0, len(rows), size)]
+            turns = {name: _turn(connect, batches, predictions, clients, seconds) for name, connect in sides.items()}
             interleaved(1, **turns)  # connections, first runs of each size
-            found = interleaved(rounds, **turns)
-            for name, taken in found.items():
-                latencies = sorted(itertools.chain.from_iterable(taken))
-                per_second = statistics.median(len(each) / seconds for each in taken)
+            latencies_by_side = interleaved(rounds, **turns)
+            for name, turns_taken in latencies_by_side.items():
+                latencies = sorted(itertools.chain.from_iterable(turns_taken))
+                per_second = statistics.median(len(turn) / seconds for turn in turns_taken)
                 row = {"rows": size, "clients": clients, "server": name, "requests/s": round(per_second)}
                 row |= {"p50, ms": _ms(latencies, 0.5), "p99, ms": _ms(latencies, 0.99)}
                 table.append(row)
-                runs += [row | {"round": number, "requests": len(each)} for number, each in enumerate(taken)]
+                runs += [row | {"round": number, "requests": len(turn)} for number, turn in enumerate(turns_taken)]
                 say("%s", row)
-            flask, ours = found["Flask"], found["REST" if clients == 1 else "REST, batching"]
+            flask, ours = latencies_by_side["Flask"], latencies_by_side["REST" if clients == 1 else "REST, batching"]
             # Neighbouring turns see the same machine: the ratio of each pair, then their median.
             ratio = statistics.median(len(a) / len(b) for a, b in zip(ours, flask, strict=True))
             what = f"REST against Flask, {size} rows, {clients} clients" + (" (batching)" if clients > 1 else "")
             goals.append(Goal(f"requests a second: {what}", round(ratio, 2), "×", at_least=1))
             if clients == 1:
-                goals += [_batching_alone(found, api, size) for api in ("REST", "gRPC")]
+                goals += [_batching_alone(latencies_by_side, api, size) for api in ("REST", "gRPC")]
     return Result(goals, {"Serving the complaints model": table}, runs)
 
 
-def _batching_alone(found: dict[str, list], api: str, size: int) -> Goal:
-    """What batching costs a client that is alone, for whom there is nothing to run together with."""
-    pairs = zip(found[f"{api}, batching"], found[api], strict=True)
+def _batching_alone(latencies_by_side: dict[str, list], api: str, size: int) -> Goal:
+    """Return the goal for the cost of batching to a single client, whose requests never share a batch."""
+    pairs = zip(latencies_by_side[f"{api}, batching"], latencies_by_side[api], strict=True)
     ratio = statistics.median(len(batching) / len(plain) for batching, plain in pairs)
     return Goal(
         f"requests a second: {api}, batching against none, {size} rows, 1 client", round(ratio, 2), "×", at_least=0.85
@@ -82,7 +82,7 @@ def _batching_alone(found: dict[str, list], api: str, size: int) -> Goal:
 def _trained(folder: Path) -> Path:
     night = steps.planned(folder, ROWS, TRAIN_STEPS)
     steps.run(folder, night, (*TO_TRANSFORM, "trainer"))
-    (saved,) = (steps.places_of(folder).pipeline / "complaints/trainer").rglob("Format-Serving/saved_model.pb")
+    (saved,) = (steps.paths_of(folder).pipeline / "complaints/trainer").rglob("Format-Serving/saved_model.pb")
     return saved.parent
 
 
@@ -99,14 +99,14 @@ def _rows_and_answers(model: Path, folder: Path) -> tuple[list[dict[str, str]], 
 
 @contextmanager
 def _servers(model: Path, folder: Path) -> Iterator[dict[str, Callable]]:
-    """By the name of each side: what connects a client to it, given all requests."""
+    """Yield, by the name of each side, a function that connects a client for a list of requests."""
     (folder / "models/complaints").mkdir(parents=True)
     (folder / "models/complaints" / VERSION).symlink_to(model)
-    paths = steps.places_of(folder)
+    paths = steps.paths_of(folder)
     flags = {"model_name": "complaints", "model_base_path": folder / "models/complaints"}
     batching = {"enable_batching": "true", "batching_parameters_file": ROOT / "server/nightly_server/batching.config"}
-    plain = ModelServer(paths, folder / "server.log", **flags)
-    batched = ModelServer(paths, folder / "batching.log", **flags, **batching)
+    plain = LocalModelServer(paths, folder / "server.log", **flags)
+    batched = LocalModelServer(paths, folder / "batching.log", **flags, **batching)
     with plain.running(), batched.running(), _flask(model, folder / "flask.log") as flask:
         yield {
             "Flask": lambda requests: _http(flask, "/predict", requests),
@@ -168,7 +168,8 @@ def _grpc(address: str, requests: list[list[dict]]) -> tuple[Send, Callable[[byt
             tensor.string_val.extend(row[name].encode() for row in rows)
         messages.append(request.SerializeToString())
     channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
-    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")  # of bytes: the client costs nothing
+    # Sends and receives bytes, so that the client needs little time.
+    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
 
     def send(number: int) -> bytes:
         return call(messages[number], timeout=60)
@@ -180,9 +181,9 @@ def _grpc(address: str, requests: list[list[dict]]) -> tuple[Send, Callable[[byt
 
 
 def _turn(
-    connect: Callable, requests: list, wanted: list[list[float]], clients: int, seconds: float
+    connect: Callable, requests: list, expected: list[list[float]], clients: int, seconds: float
 ) -> Callable[[int], list[float]]:
-    """One side's turn: the latencies of all requests that `clients` threads sent in `seconds`."""
+    """Return one side's turn: `clients` threads send requests for `seconds`; it returns all latencies."""
     senders = [connect(requests) for _ in range(clients)]
 
     def turn(_: int) -> list[float]:
@@ -213,8 +214,8 @@ def _turn(
             raise failures[0]
         values = senders[0][1]
         for number, answer in set.union(*answers):
-            if not np.allclose(values(answer), wanted[number], rtol=0, atol=TOLERANCE):
-                raise RuntimeError(f"request {number} was answered {values(answer)}, not {wanted[number]}")
+            if not np.allclose(values(answer), expected[number], rtol=0, atol=TOLERANCE):
+                raise RuntimeError(f"request {number} was answered {values(answer)}, not {expected[number]}")
         return list(itertools.chain.from_iterable(latencies))
 
     return turn

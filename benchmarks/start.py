@@ -1,4 +1,4 @@
-"""How long an ML task takes to start: forked from the warm host, against a process that imports everything."""
+"""The time to start an ML task: forked from the warm host, against a process that imports everything."""
 
 import logging
 import os
@@ -13,16 +13,16 @@ from benchmarks.project import end_hosts
 from nightly.io.paths import ROOT, Paths
 
 ROUNDS, QUICK_ROUNDS = 5, 1
-STEP = "benchmarks.start:when"
-# What a step of a pipeline needs before it can do anything; and nothing else.
+STEP = "benchmarks.start:ready_at"
+# The imports that every step of a pipeline needs.
 COLD = "from nightly.tfx import runner; from nightly.runtime import worker; import time; print(time.time())"
 
 
-def when(night_folder: Path, paths: Paths) -> dict[str, float]:
-    """The step that is started: it has what a node needs, and says when it is there."""
+def ready_at(night_folder: Path, paths: Paths) -> dict[str, float]:
+    """The measured step: import what a node needs, and return the time."""
     from nightly.tfx import runner  # noqa: F401
 
-    return {"there": time.time()}
+    return {"time": time.time()}
 
 
 def run(quick: bool, folder: Path) -> Result:
@@ -33,26 +33,28 @@ def run(quick: bool, folder: Path) -> Result:
 
     def warm(_: int) -> float:
         began = time.time()
-        return MLHook(paths=paths).run(STEP, folder, log)["there"] - began
+        return MLHook(paths=paths).run(STEP, folder, log)["time"] - began
 
     def cold(_: int) -> float:
         began = time.time()
-        done = subprocess.run([sys.executable, "-c", COLD], check=True, capture_output=True, text=True, env=os.environ)
-        return float(done.stdout.splitlines()[-1]) - began
+        result = subprocess.run(
+            [sys.executable, "-c", COLD], check=True, capture_output=True, text=True, env=os.environ
+        )
+        return float(result.stdout.splitlines()[-1]) - began
 
     try:
         first = warm(0)
         say("the first, which starts the host: %.1f s", first)
-        found = interleaved(QUICK_ROUNDS if quick else ROUNDS, warm=warm, cold=cold)
+        seconds = interleaved(QUICK_ROUNDS if quick else ROUNDS, warm=warm, cold=cold)
     finally:
         end_hosts(paths)
     table = [
-        {"started": "in a process of its own", "seconds": spread(found["cold"], 2)},
+        {"started": "in a process of its own", "seconds": spread(seconds["cold"], 2)},
         {"started": "the first, with the warm host", "seconds": f"{first:.2f} (1 run)"},
-        {"started": "every other, by the warm host", "seconds": spread(found["warm"], 2)},
+        {"started": "every other, by the warm host", "seconds": spread(seconds["warm"], 2)},
     ]
-    goal = Goal("start of an ML task after the first", round(statistics.median(found["warm"]), 3), "s", at_most=1)
-    return Result([goal], {"Until an ML task can begin its work": table}, [{"first": first, **found}])
+    goal = Goal("start of an ML task after the first", round(statistics.median(seconds["warm"]), 3), "s", at_most=1)
+    return Result([goal], {"Until an ML task can begin its work": table}, [{"first": first, **seconds}])
 
 
 if __name__ == "__main__":

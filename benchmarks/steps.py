@@ -1,4 +1,4 @@
-"""Steps of a night without Airflow, each in a fork as the warm host makes it, measured one by one."""
+"""Runs and measures the steps of a night without Airflow, each in a fork, as the warm host does."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -17,8 +17,8 @@ TO_DATA_GATE = DATA_STEPS[1:]
 
 
 def planned(folder: Path, rows: int, steps: int, model: str = "complaints") -> Night:
-    """A night over `rows` new complaints, planned and downloaded under `folder`."""
-    paths, config = places_of(folder), load_config(model)
+    """Plan a night over `rows` new complaints and download them, under `folder`."""
+    paths, config = paths_of(folder), load_config(model)
     source = folder / "source" / "complaints.csv"
     if not source.exists():
         forked(lambda: complaints.write(source, rows, seed=rows, last_day=complaints.FIRST_DAY))
@@ -47,12 +47,12 @@ def planned(folder: Path, rows: int, steps: int, model: str = "complaints") -> N
     return night
 
 
-def places_of(folder: Path) -> Paths:
+def paths_of(folder: Path) -> Paths:
     return Paths.from_environment({"NIGHTLY_VAR": str(folder / "var")})
 
 
 def run(folder: Path, night: Night, names: Iterable[str]) -> dict[str, Measured]:
-    """Run the steps `names`, in this order; what each took. Raises ForkFailed, with the step's error."""
+    """Run the steps `names` in order; return the measurements of each. Raise ForkFailed with the step's error."""
     return {name: forked(_step, name, folder, night, log=folder / f"{name}.log") for name in names}
 
 
@@ -60,5 +60,5 @@ def _step(name: str, folder: Path, night: Night) -> object:
     from nightly.runtime import worker
 
     worker.set_up_logging()
-    paths = places_of(folder)
+    paths = paths_of(folder)
     return worker.step_function(name)(night.folder(paths), paths)

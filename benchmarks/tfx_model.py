@@ -1,4 +1,4 @@
-"""The module file of the TFX pipeline: the same transform and network, read, trained and exported as TFX's users do."""
+"""The module file of the TFX pipeline: our transform and network, with TFX's usual reading, training and export."""
 
 import keras
 import tensorflow as tf
@@ -48,7 +48,7 @@ def run_fn(fn_args):
     @tf.function(input_signature=[examples])
     def transform_features(serialized):
         features = tf.io.parse_example(serialized, transform.raw_feature_spec())
-        return {LABEL: model.tft_layer(features)[LABEL]}  # the rest would hide the raw columns, which slices are of
+        return {LABEL: model.tft_layer(features)[LABEL]}  # others would hide the raw columns of the slices
 
     signatures = {"serving_default": serve, "transform_features": transform_features}
     tf.saved_model.save(model, fn_args.serving_model_dir, signatures=signatures)

@@ -1,10 +1,10 @@
-"""The same night as TFX's users write it, by TFX's LocalDagRunner: what the project is measured against.
+"""The same night as a usual TFX pipeline under LocalDagRunner, which the project is compared with.
 
     python -m benchmarks.tfx_pipeline CSV_FOLDER FOLDER STEPS
 
-TFX's own components in their usual settings, on Beam's direct runner. FOLDER keeps ML Metadata and the pushed models,
-so that a second night is compared with the model that was blessed in the first. The last line printed is JSON: each
-component's seconds, and how many versions were pushed so far.
+It has TFX's components with their usual settings, on Beam's direct runner. FOLDER keeps ML Metadata and the pushed
+models, so a second night is compared with the model that the first one blessed. The last line of output is JSON: each
+component's seconds, and the number of versions pushed so far.
 """
 
 import json
@@ -19,7 +19,7 @@ from tfx.orchestration import metadata
 from nightly.io.paths import ROOT
 from nightly.models import load_config
 
-# By import path, as TFX's templates name it: module_file= would build and install a wheel in every run.
+# By import path, as in TFX's templates: module_file= would build and install a wheel in every run.
 PREPROCESSING_FN = "benchmarks.tfx_model.preprocessing_fn"
 RUN_FN = "benchmarks.tfx_model.run_fn"
 SCHEMA = str(ROOT / "include/models/complaints/schema.pbtxt")
@@ -27,7 +27,7 @@ EVAL_STEPS = 10
 
 
 def create_pipeline(csv_folder: Path, folder: Path, steps: int) -> tfx.dsl.Pipeline:
-    """From the CSV to the pushed model."""
+    """Return the pipeline from the CSV to the pushed model."""
     example_gen = example_gen_of(csv_folder)
     statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
     schema_gen = tfx.components.ImportSchemaGen(schema_file=SCHEMA)
@@ -71,7 +71,7 @@ def create_pipeline(csv_folder: Path, folder: Path, steps: int) -> tfx.dsl.Pipel
 
 
 def example_gen_of(csv_folder: Path) -> BaseNode:
-    """CSV to examples, split by a hash, four to one."""
+    """Return the node that converts CSV to examples, split 4:1 by a hash."""
     buckets = [
         tfx.proto.SplitConfig.Split(name="train", hash_buckets=4),
         tfx.proto.SplitConfig.Split(name="eval", hash_buckets=1),
@@ -92,7 +92,7 @@ def trainer_of(transform: BaseNode, schema_gen: BaseNode, steps: int) -> BaseNod
 
 
 def eval_config() -> tfma.EvalConfig:
-    """The model gate's metrics, slices and bounds in TFMA's words."""
+    """Return the model gate's metrics, slices and bounds as TFMA's EvalConfig."""
     gate = load_config("complaints").model_gate
     auc, loss = gate.metrics["auc"], gate.metrics["binary_crossentropy"]
     higher, lower = tfma.MetricDirection.HIGHER_IS_BETTER, tfma.MetricDirection.LOWER_IS_BETTER
@@ -129,14 +129,14 @@ def as_pipeline(nodes: list[BaseNode], folder: Path) -> tfx.dsl.Pipeline:
 
 
 def run(pipeline: tfx.dsl.Pipeline) -> dict[str, float]:
-    """Run it under LocalDagRunner; the seconds of each node's execution, by the node's id, from ML Metadata."""
+    """Run the pipeline under LocalDagRunner; return each node's seconds from ML Metadata, by node id."""
     tfx.orchestration.LocalDagRunner().run(pipeline)
     seconds = {}
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:
         for context in handle.store.get_contexts_by_type("node"):
             last = max(handle.store.get_executions_by_context(context.id), key=lambda execution: execution.id)
-            took = last.last_update_time_since_epoch - last.create_time_since_epoch
-            seconds[context.name.removeprefix(f"{pipeline.pipeline_info.pipeline_name}.")] = took / 1000
+            milliseconds = last.last_update_time_since_epoch - last.create_time_since_epoch
+            seconds[context.name.removeprefix(f"{pipeline.pipeline_info.pipeline_name}.")] = milliseconds / 1000
     return seconds
 
 

@@ -1,7 +1,7 @@
-"""A training step as the Trainer makes it, from TFRecords, against a bare Keras loop over arrays in memory.
+"""Compares the Trainer's training step, from TFRecords, with a bare Keras loop over arrays in memory.
 
-Both have the same network, the same transformed rows and the same size of a batch, and take turns. Measured from the
-end of a round's first execution, so that neither tracing nor opening files counts, to the end of its last.
+Both have the same network, transformed rows and batch size, and take turns. The time is measured from the end of a
+round's first execution, to exclude tracing and opening files, to the end of its last.
 """
 
 import statistics
@@ -22,21 +22,21 @@ def run(quick: bool, folder: Path) -> Result:
     warm()
     goals, table, runs = [], [], []
     for rows, rounds in (QUICK if quick else SIZES).items():
-        place = folder / str(rows)
-        steps.run(place, steps.planned(place, rows, STEPS), TO_TRANSFORM)
-        transformed = steps.places_of(place).pipeline / "complaints/transform"
+        size_folder = folder / str(rows)
+        steps.run(size_folder, steps.planned(size_folder, rows, STEPS), TO_TRANSFORM)
+        transformed = steps.paths_of(size_folder).pipeline / "complaints/transform"
         steps_each = QUICK_STEPS if quick else STEPS
-        found = forked(_compare, transformed, steps_each, rounds, log=place / "training.log").value
-        runs += [{"rows": rows, "side": side, "seconds_a_step": each} for side, each in found.items()]
+        seconds = forked(_compare, transformed, steps_each, rounds, log=size_folder / "training.log").value
+        runs += [{"rows": rows, "side": side, "seconds_a_step": values} for side, values in seconds.items()]
         # Neighbouring rounds see the same machine: the ratio of each pair, then their median.
-        ratio = statistics.median(a / b for a, b in zip(found["ours"], found["bare"], strict=True))
+        ratio = statistics.median(a / b for a, b in zip(seconds["ours"], seconds["bare"], strict=True))
         say("%s rows: %.3f", f"{rows:,}", ratio)
         goals.append(Goal(f"training step at {rows:,} rows, of a bare loop's", round(ratio, 3), "×", at_most=1.05))
         table.append(
             {
                 "rows": f"{rows:,}",
-                "Trainer, ms a step": spread([value * 1000 for value in found["ours"]]),
-                "bare loop, ms a step": spread([value * 1000 for value in found["bare"]]),
+                "Trainer, ms a step": spread([value * 1000 for value in seconds["ours"]]),
+                "bare loop, ms a step": spread([value * 1000 for value in seconds["bare"]]),
                 "ratio": round(ratio, 3),
             }
         )
@@ -44,7 +44,7 @@ def run(quick: bool, folder: Path) -> Result:
 
 
 def _compare(transformed: Path, number: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds a step of each side, in each round."""
+    """Return the seconds for each step of both sides, by round."""
     import keras
     import numpy as np
     import tensorflow_transform as tft
@@ -58,24 +58,24 @@ def _compare(transformed: Path, number: int, rounds: int) -> dict[str, list[floa
     output = tft.TFTransformOutput(str(next(transformed.glob("transform_graph/*"))))
     patterns = [f"{transformed}/transformed_examples/*/Split-train/*"]
     models = {side: build_model(output, settings.hyperparameters) for side in ("ours", "bare")}
-    size, wanted = settings.batch_size, number * settings.batch_size
+    size, rows_needed = settings.batch_size, number * settings.batch_size
 
-    features, labels, there = [], [], 0
+    features, labels, rows_read = [], [], 0
     for batch, label in evaluation_batches(patterns, output, size):  # every row once
         features.append({name: value.numpy() for name, value in batch.items()})
         labels.append(label.numpy())
-        there += len(label)
-        if there >= wanted:
+        rows_read += len(label)
+        if rows_read >= rows_needed:
             break
-    repeats = -(-wanted // there)
+    repeats = -(-rows_needed // rows_read)
     arrays = {
-        name: np.tile(np.concatenate([batch[name] for batch in features]), (repeats, 1))[:wanted]
+        name: np.tile(np.concatenate([batch[name] for batch in features]), (repeats, 1))[:rows_needed]
         for name in features[0]
     }
-    answers = np.tile(np.concatenate(labels), (repeats, 1))[:wanted]
+    targets = np.tile(np.concatenate(labels), (repeats, 1))[:rows_needed]
 
     class Clock(keras.callbacks.Callback):
-        """When each execution ended, with the number of its last step."""
+        """Records the end of each execution, with the number of its last step."""
 
         def on_train_begin(self, logs=None):
             self.ends = []
@@ -95,7 +95,7 @@ def _compare(transformed: Path, number: int, rounds: int) -> dict[str, list[floa
 
     def bare(_: int) -> float:
         clock = Clock()
-        models["bare"].fit(arrays, answers, batch_size=size, shuffle=False, verbose=0, callbacks=[clock])
+        models["bare"].fit(arrays, targets, batch_size=size, shuffle=False, verbose=0, callbacks=[clock])
         return clock.seconds_a_step
 
     ours(0), bare(0)  # traces the step

@@ -1,4 +1,4 @@
-"""A night of two models at once, through one scheduler and one warm host, against the same nights one by one."""
+"""Nights of two models at once, in one scheduler and one warm host, against the same nights in turn."""
 
 from pathlib import Path
 
@@ -21,13 +21,13 @@ def run(quick: bool, folder: Path) -> Result:
         night.write(ours.source, rows, 1)
         alone = [ours.night(DAG, **night.request(1, STEPS)), ours.night(TAXI, as_of=TAXI_NIGHTS[1], release="yes")]
         night.write(ours.source, rows, 2)
-        began = ours.trigger(TAXI, as_of=TAXI_NIGHTS[2], release="yes")
+        taxi_run = ours.trigger(TAXI, as_of=TAXI_NIGHTS[2], release="yes")
         both = ours.night(DAG, **night.request(2, STEPS))
-        ours.wait(TAXI, began)
-        other = ours.story(TAXI, began)
-    if {one["outcome"] for one in (*alone, both, other, taxi)} != {"RELEASED"}:
+        ours.wait(TAXI, taxi_run)
+        other = ours.story(TAXI, taxi_run)
+    if {story["outcome"] for story in (*alone, both, other, taxi)} != {"RELEASED"}:
         raise RuntimeError(f"a night did not release: {alone}, {both}, {other}")
-    sum_alone = sum(one["seconds"] for one in alone)
+    sum_alone = sum(story["seconds"] for story in alone)
     say("one after the other %.1f s, at once %.1f s", sum_alone, both["seconds"])
     table = [
         {

@@ -1,4 +1,4 @@
-"""A night whose data did not change since the last one: what was done then is used again."""
+"""A night whose data did not change since the last one, whose results are reused."""
 
 from pathlib import Path
 
@@ -16,15 +16,15 @@ def run(quick: bool, folder: Path) -> Result:
         night.write(ours.source, rows, 0)
         nights = []
         for title, number in (("new data", 0), ("the same data, the same day", 0), ("the same data, a day later", 1)):
-            found = ours.night(DAG, **night.request(number, STEPS))
-            say("%s: %.1f s, %s", title, found["seconds"], found["outcome"])
-            nights.append({"night": title, **found})
+            story = ours.night(DAG, **night.request(number, STEPS))
+            say("%s: %.1f s, %s", title, story["seconds"], story["outcome"])
+            nights.append({"night": title, **story})
     table = [
-        {"night": one["night"], "seconds": round(one["seconds"], 1), "outcome": one["outcome"]}
-        | {task: seconds for task, seconds in one["tasks"].items() if seconds}  # without those that were skipped
-        for one in nights
+        {"night": story["night"], "seconds": round(story["seconds"], 1), "outcome": story["outcome"]}
+        | {task: seconds for task, seconds in story["tasks"].items() if seconds}  # without skipped tasks
+        for story in nights
     ]
-    goals = [Goal(f"a night of {one['night']}", round(one["seconds"], 1), "s", at_most=20) for one in nights[1:]]
+    goals = [Goal(f"a night of {story['night']}", round(story["seconds"], 1), "s", at_most=20) for story in nights[1:]]
     return Result(goals, {f"Nights whose {rows:,} rows did not change; seconds of each task": table}, nights)
 
 

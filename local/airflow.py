@@ -1,4 +1,4 @@
-"""A whole Airflow on this machine, for `make up`, the demo and tests: own home, free ports, SQLite, LocalExecutor."""
+"""A complete Airflow on this machine for `make up`, the demo and tests: own home, free ports, SQLite, LocalExecutor."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from local.child import Child
 from nightly.io.paths import ROOT
 from nightly.io.polling import poll
 
-START_SECONDS = 600  # on a starved machine; one that ends is not waited for
-WARM_SECONDS = 180  # for the first answer of each path below, on a loaded machine
-# What a person's browser and a command ask first. The API server imports and compiles much when it is first asked.
+START_SECONDS = 600  # enough on a loaded machine; a process that ends fails at once
+WARM_SECONDS = 180  # for the first response of each path below, on a loaded machine
+# The first requests of a browser and a command. The API server imports and compiles much on its first requests.
 FIRST_PATHS = ("/", "/ui/config", "/ui/dags", "/ui/dashboard/dag_stats", "/api/v2/dags", "/nightly/")
 
 
 class AirflowDidNotStart(Exception):
-    """The message holds the end of Airflow's own log."""
+    """Airflow did not start; the message quotes the end of its log."""
 
 
 class LocalAirflow:
-    """Airflow's processes, its REST API and its command line, over one home.
+    """Airflow's processes, REST API and command line, with one home.
 
-    :param home: AIRFLOW_HOME; database, logs and password are there
-    :param environment: more variables, e.g. NIGHTLY_VAR or AIRFLOW_CONN_…
-    :param port: of the UI and the API; 0 takes a free one
+    :param home: AIRFLOW_HOME, with database, logs and password
+    :param environment: additional variables, e.g. NIGHTLY_VAR or AIRFLOW_CONN_…
+    :param port: the port of the UI and the API; 0 takes a free one
     """
 
     def __init__(self, home: Path, environment: dict[str, str] | None = None, port: int = 0) -> None:
@@ -52,11 +52,11 @@ class LocalAirflow:
         }
         self._child: Child | None = None
         self._session = requests.Session()
-        self._session.trust_env = False  # it is on this machine: no proxy, no .netrc
+        self._session.trust_env = False  # local requests: no proxy, no .netrc
 
     @contextmanager
     def running(self) -> Iterator[LocalAirflow]:
-        """Start Airflow and wait until it answers; stop all of it at the end."""
+        """Start Airflow, wait until it is ready, and stop all its processes at the end."""
         self.start()
         try:
             yield self
@@ -73,59 +73,63 @@ class LocalAirflow:
             raise
 
     def stop(self) -> None:
-        """End every process, asking first."""
+        """End every process: SIGTERM first, then SIGKILL."""
         if self._child is not None:
             self._child.stop()
 
     def wait(self) -> None:
-        """Block until Airflow ends by itself or Ctrl-C."""
+        """Block until Airflow ends by itself, or Ctrl-C."""
         if self._child is not None:
             self._child.wait()
 
     def cli(self, *arguments: str, check: bool = True) -> str:
-        """Run `airflow ARGUMENTS` over this home; returns what it printed."""
-        done = subprocess.run(
+        """Run `airflow ARGUMENTS` with this home and return its output."""
+        result = subprocess.run(
             [ROOT / "bin/airflow", *arguments], env=self.environment, capture_output=True, text=True, timeout=300
         )
-        if check and done.returncode:
-            raise RuntimeError(f"airflow {' '.join(arguments)} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-        return done.stdout
+        if check and result.returncode:
+            raise RuntimeError(
+                f"airflow {' '.join(arguments)} failed:\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+            )
+        return result.stdout
 
     def api(self, method: str, path: str, **arguments: Any) -> Any:
-        """Call the REST API, e.g. api("get", "dags"); returns the decoded answer. Raises requests.HTTPError."""
-        answer = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=60, **arguments)
-        if answer.status_code == 401:
+        """Call the REST API, e.g. api("get", "dags"), and return the decoded response. Raise requests.HTTPError."""
+        response = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=60, **arguments)
+        if response.status_code == 401:
             self._log_in()
-            answer = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=60, **arguments)
-        if not answer.ok:
-            raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}", response=answer)
-        return answer.json() if answer.content else None
+            response = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=60, **arguments)
+        if not response.ok:
+            raise requests.HTTPError(
+                f"{method} {path}: {response.status_code} {response.text[:2000]}", response=response
+            )
+        return response.json() if response.content else None
 
     def backfill(self, dag: str, first: str, last: str, conf: dict[str, Any], at_once: int = 1) -> None:
-        """`airflow backfill create` for the days `first` to `last`, so many runs at once.
+        """Run `airflow backfill create` for the days `first` to `last`, with `at_once` active runs.
 
-        Waits for an earlier backfill to be over: a DAG has one at a time, and the scheduler notices its end every 30 s.
+        First wait for an earlier backfill: a DAG has one at a time, and the scheduler checks for its end every 30 s.
         """
         poll(lambda: all(b["completed_at"] for b in self._backfills(dag)), every=1)
         window = ["--from-date", first, "--to-date", f"{last}T23:59"]
-        how = ["--max-active-runs", str(at_once), "--dag-run-conf", json.dumps(conf)]
-        self.cli("backfill", "create", "--dag-id", dag, *window, *how)
+        options = ["--max-active-runs", str(at_once), "--dag-run-conf", json.dumps(conf)]
+        self.cli("backfill", "create", "--dag-id", dag, *window, *options)
 
     @property
     def password(self) -> str:
-        """The admin's, which Airflow made at its first start."""
+        """The admin's password, which Airflow generated at its first start."""
         path = self.home / "simple_auth_manager_passwords.json.generated"
         return str(json.loads(path.read_text())["admin"])
 
     def _log_in(self) -> None:
-        answer = self._session.post(
+        response = self._session.post(
             f"{self.url}/auth/token", json={"username": "admin", "password": self.password}, timeout=60
         )
-        answer.raise_for_status()
-        self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        response.raise_for_status()
+        self._session.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
 
     def _warm(self) -> None:
-        """Ask what is asked first, as the admin, so that nobody else waits for it; what does not answer stays cold."""
+        """Send the first requests as the admin, so that users do not wait for them. Ignore errors."""
         for path in FIRST_PATHS:
             with suppress(requests.RequestException):
                 self._session.get(f"{self.url}{path}", timeout=WARM_SECONDS)
@@ -147,7 +151,7 @@ class LocalAirflow:
 
 
 def free_port(preferred: int = 0) -> int:
-    """A port of this machine that nothing listens on; `preferred` if it is such a one."""
+    """Return a free port of this machine; `preferred` if it is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,6 +1,6 @@
-"""A process that ends with all it has started: when it is told to, and when this one dies, however that happens.
+"""A child process that ends with all its descendants: when it is stopped, and when its parent dies in any way.
 
-python -m local.child COMMAND …      what runs in between; it ends the command when its standard input closes
+python -m local.child COMMAND …      the process in between; it ends the command when its standard input closes
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from nightly.io.polling import poll
 from nightly.io.processes import end_group, start
 
 ASK_SECONDS = 10  # from SIGTERM to SIGKILL
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 
 class Child:
-    """`command` in a process group of its own, writing to the end of `log`."""
+    """`command` in its own process group, with its output appended to `log`."""
 
     def __init__(self, command: list[str], log: Path, environment: dict[str, str]) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -42,16 +42,16 @@ class Child:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def wait_for(self, look: Callable[[], Answer], seconds: float) -> Answer:
-        """Call `look` until its answer is true; return its last answer when the process ends or the time is over."""
+    def wait_for(self, look: Callable[[], Value], seconds: float) -> Value:
+        """Call `look` until it returns a true value, the process ends or the time is over; return its last value."""
         return poll(look, until=lambda answer: answer or not self.running, seconds=seconds, every=0.2)
 
     def wait(self) -> int:
-        """Block until it ends by itself; its exit code."""
+        """Block until the process ends by itself; return its exit code."""
         return self._process.wait()
 
     def stop(self) -> None:
-        """End it and all it has started, asking first."""
+        """End the process and its descendants: SIGTERM first, then SIGKILL."""
         if self._process.stdin:
             self._process.stdin.close()
         try:
@@ -61,12 +61,12 @@ class Child:
             self._process.wait()
 
     def last_lines(self, count: int) -> str:
-        """The end of its log, for an error's message."""
+        """Return the end of the log, for an error's message."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-count:])
 
 
 def main(command: list[str]) -> int:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is the last of its group to go
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process ends last of its group
     command_process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL)
     )
@@ -77,16 +77,16 @@ def main(command: list[str]) -> int:
 
 
 def _end_with_standard_input() -> None:
-    os.read(0, 1)  # nothing is ever written: it returns when the other end is closed
+    os.read(0, 1)  # nothing is ever written: read returns when the other end closes
     _end_the_others()
     os._exit(0)
 
 
 def _end_the_others() -> None:
-    """Ask all of this group to end; after a while, make them."""
+    """Send SIGTERM to this process group, and SIGKILL to those that remain after ASK_SECONDS."""
     os.killpg(0, signal.SIGTERM)
     if poll(_others, until=operator.not_, seconds=ASK_SECONDS, every=0.05):
-        os.killpg(0, signal.SIGKILL)  # and with them this process
+        os.killpg(0, signal.SIGKILL)  # includes this process
 
 
 def _others() -> bool:

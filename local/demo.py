@@ -1,9 +1,9 @@
-"""The main job, offline and on real data: python -m local.demo
+"""The demo, offline and on real data: python -m local.demo
 
-Starts an Airflow of its own under var/demo and runs consecutive nights of Chicago taxi trips through its scheduler by
-`airflow backfill create`. Most nights release a model. Before one of them the source loses a column, and another
-lies after a jump in time, where people paid in other ways: both are held. At the end stand the nights with
-their verdicts, the versions on disk and a prediction of the last one; var/demo/summary.json holds the same.
+It starts a separate Airflow under var/demo and runs consecutive nights of Chicago taxi trips by `airflow backfill
+create`. Most nights release a model. Two are held: before one the source loses a column, and another follows a jump
+in time, after which people pay differently. At the end it prints the nights with their verdicts, the versions on disk
+and a prediction of the last one, and writes them to var/demo/summary.json.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local.airflow import LocalAirflow
-from local.serving import ModelServer
+from local.serving import LocalModelServer
 from nightly.io.paths import Paths
 from nightly.io.polling import poll
 from nightly.records.golden import GOLDEN, Golden
@@ -33,16 +33,16 @@ from nightly.records.verdict import Outcome, Verdict
 
 DAG = "taxi_retrain"
 TRIPS = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
-NIGHT_SECONDS = 300  # how long one night may take before the demo gives up
+NIGHT_SECONDS = 300  # per night, before the demo gives up
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # a log has no width of its own
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # output to a file has no terminal width
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """Consecutive nights over the source in one state, and the verdict they must get."""
+    """Consecutive nights with the same state of the source, and their expected verdict."""
 
-    first: str  # logical date, inclusive
+    first: str  # logical date; both are inclusive
     last: str
     expected: Outcome
     drop_column: str = ""
@@ -67,15 +67,15 @@ def main() -> int:
     source.parent.mkdir(parents=True)
     environment = {
         "NIGHTLY_VAR": str(home),
-        "NIGHTLY_RUN": str(paths.run),  # the warm host of every other run on this machine serves here too
+        "NIGHTLY_RUN": str(paths.run),  # shares the warm host with other runs on this machine
         "AIRFLOW_CONN_TAXI_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(source)}}),
-        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # the nights of the story and no other
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # no other nights than the demo's
     }
     total = sum(len(_days(chapter)) for chapter in STORY)
     console.print(f"[bold]nightly-retrain[/]: {total} nights of taxi trips, in {home}")
     console.print("starting the model server and Airflow …")
     with (
-        ModelServer.of_releases(_places(home), home / "serving.log").running() as server,
+        LocalModelServer.of_releases(_demo_paths(home), home / "serving.log").running() as server,
         LocalAirflow(home / "airflow", environment | server.environment).running() as airflow,
     ):
         console.print(f"Airflow is up: {airflow.url} (admin / {airflow.password})")
@@ -83,13 +83,13 @@ def main() -> int:
         for chapter in STORY:
             _write_source(trips, source, chapter.drop_column)
             console.print(f"\n[bold]{chapter.first}[/] {chapter.title}")
-            airflow.backfill(DAG, chapter.first, chapter.last, {"release": "yes"})  # backfills do not by themselves
+            airflow.backfill(DAG, chapter.first, chapter.last, {"release": "yes"})  # not the default of backfills
             _follow(airflow, chapter)
         runs = airflow.api("get", f"dags/{DAG}/dagRuns", params={"order_by": "logical_date", "limit": 100})["dag_runs"]
         prediction = _predict(server, home)
     nights = [_night(run, home) for run in runs]
     summary = {
-        "ok": _as_it_should(nights),
+        "ok": _as_expected(nights),
         "seconds": round(time.monotonic() - began, 1),
         "nights": nights,
         "releases": [r.model_dump(mode="json", exclude={"files"}) for r in _releases(home)],
@@ -102,7 +102,7 @@ def main() -> int:
 
 
 def _write_source(trips: Path, source: Path, drop_column: str) -> None:
-    """The real trips as they are, or without a column; replaced in one step."""
+    """Replace the source atomically by the real trips, without `drop_column` if it is given."""
     temporary = source.with_suffix(".new")
     with trips.open(newline="") as rows, temporary.open("w", newline="") as out:
         reader = csv.DictReader(rows)
@@ -114,8 +114,8 @@ def _write_source(trips: Path, source: Path, drop_column: str) -> None:
 
 
 def _follow(airflow: LocalAirflow, chapter: Chapter) -> None:
-    """Tell each task as it ends, until every night of the chapter has ended."""
-    told: set[tuple[str, str, int]] = set()
+    """Print each task as it ends, until every night of the chapter has ended."""
+    printed: set[tuple[str, str, int]] = set()
     days = _days(chapter)
 
     def have_ended() -> bool:
@@ -125,8 +125,8 @@ def _follow(airflow: LocalAirflow, chapter: Chapter) -> None:
             path = f"dags/{DAG}/dagRuns/{run['dag_run_id']}/taskInstances"
             for task in airflow.api("get", path, params={"limit": 100})["task_instances"]:
                 key = (run["dag_run_id"], task["task_id"], task["try_number"])
-                if task["state"] in ("success", "failed", "skipped", "up_for_retry") and key not in told:
-                    told.add(key)
+                if task["state"] in ("success", "failed", "skipped", "up_for_retry") and key not in printed:
+                    printed.add(key)
                     if task["state"] != "skipped":
                         line = f"{task['task_id']:<18} {task['state']:<9} {task['duration'] or 0:5.1f} s"
                         console.print(f"  {run['logical_date'][:10]}  {line}")
@@ -142,45 +142,45 @@ def _days(chapter: Chapter) -> list[str]:
 
 
 def _night(run: dict[str, Any], home: Path) -> dict[str, Any]:
-    paths = _places(home)
+    paths = _demo_paths(home)
     path = paths.night("taxi", run["dag_run_id"]) / "verdict.json"
     verdict = Verdict.load(path).model_dump(mode="json") if path.exists() else None
     return {"date": run["logical_date"][:10], "state": run["state"], "seconds": run["duration"], "verdict": verdict}
 
 
-def _places(home: Path) -> Paths:
+def _demo_paths(home: Path) -> Paths:
     return Paths.from_environment({**os.environ, "NIGHTLY_VAR": str(home)})
 
 
-def _as_it_should(nights: list[dict[str, Any]]) -> bool:
+def _as_expected(nights: list[dict[str, Any]]) -> bool:
     expected = [(day, chapter.expected) for chapter in STORY for day in _days(chapter)]
     return [(night["date"], (night["verdict"] or {}).get("outcome")) for night in nights] == expected
 
 
 def _releases(home: Path) -> list[ReleaseRecord]:
-    return [ReleaseRecord.load(path) for path in sorted((_places(home).releases / "taxi").glob("[0-9]*.json"))]
+    return [ReleaseRecord.load(path) for path in sorted((_demo_paths(home).releases / "taxi").glob("[0-9]*.json"))]
 
 
 def _versions(home: Path) -> list[int]:
-    return sorted(int(path.name) for path in (_places(home).serving / "taxi").glob("[0-9]*"))
+    return sorted(int(path.name) for path in (_demo_paths(home).serving / "taxi").glob("[0-9]*"))
 
 
-def _predict(server: ModelServer, home: Path) -> dict[str, Any] | None:
-    """What the last version answers over REST, from the model server, a process of its own."""
+def _predict(server: LocalModelServer, home: Path) -> dict[str, Any] | None:
+    """Return the last version's predictions from the model server over REST, beside the offline ones."""
     versions = _versions(home)
     if not versions:
         return None
     golden = Golden.load(home / "serving" / "taxi" / str(versions[-1]) / GOLDEN)
-    answer = requests.post(
+    response = requests.post(
         f"{server.url}/v1/models/taxi/labels/stable:predict",
         json={"instances": [{"b64": example.example_base64} for example in golden.examples[:3]]},
         timeout=60,
     )
-    answer.raise_for_status()
+    response.raise_for_status()
     return {
         "version": versions[-1],
         "asked": [example.features for example in golden.examples[:3]],
-        "answered": answer.json()["predictions"],
+        "answered": response.json()["predictions"],
         "offline": [example.probability for example in golden.examples[:3]],
     }
 
@@ -206,10 +206,10 @@ def _show(summary: dict[str, Any], home: Path) -> None:
     console.print(table)
     console.print(f"versions on disk: {', '.join(map(str, summary['versions_on_disk']))}  ({home}/serving/taxi)")
     if summary["prediction"]:
-        shown = ", ".join(f"{float(value[0]):.4f}" for value in summary["prediction"]["answered"])
-        console.print(f"asked over REST, version {summary['prediction']['version']} answers {shown}")
-    ending = "[green]all as it should be[/]" if summary["ok"] else "[red]not as it should be[/]"
-    console.print(f"{ending}, {summary['seconds']:.0f} s; {home / 'summary.json'}")
+        predictions = ", ".join(f"{float(value[0]):.4f}" for value in summary["prediction"]["answered"])
+        console.print(f"asked over REST, version {summary['prediction']['version']} answers {predictions}")
+    result = "[green]all as it should be[/]" if summary["ok"] else "[red]not as it should be[/]"
+    console.print(f"{result}, {summary['seconds']:.0f} s; {home / 'summary.json'}")
 
 
 if __name__ == "__main__":

@@ -12,16 +12,16 @@ from local.child import Child
 from nightly.io.paths import Paths, python_path
 from nightly.serving import address, server_files
 
-START_SECONDS = 600  # on a starved machine; one that ends is not waited for
+START_SECONDS = 600  # enough on a loaded machine; a process that ends fails at once
 READY = re.compile(r"ready grpc=(\S+) rest=(\S+)")
 
 
 class ModelServerDidNotStart(Exception):
-    """The message holds the end of the server's own log."""
+    """The server did not start; the message quotes the end of its log."""
 
 
-class ModelServer:
-    """`python -m nightly_server` with the given flags, on free ports unless they say otherwise."""
+class LocalModelServer:
+    """A process of `python -m nightly_server` with `flags`, by default on free ports."""
 
     def __init__(self, paths: Paths, log: Path, **flags: object) -> None:
         self.paths = paths
@@ -32,15 +32,15 @@ class ModelServer:
         self._child: Child | None = None
 
     @classmethod
-    def of_releases(cls, paths: Paths, log: Path, **flags: object) -> ModelServer:
-        """A server of everything that is released into the serving volume, with the project's own settings."""
+    def of_releases(cls, paths: Paths, log: Path, **flags: object) -> LocalModelServer:
+        """Return a server of all releases in the serving volume, with the project's settings."""
         models, batching, monitoring = server_files.write(paths, str(paths.serving))
         server = cls(
             paths,
             log,
             model_config_file=models,
             allow_version_labels_for_unavailable_models="true",
-            max_num_load_retries=0,  # a version that does not load is said so at once
+            max_num_load_retries=0,  # a version that does not load is reported at once
             enable_batching="true",
             batching_parameters_file=batching,
             monitoring_config_file=monitoring,
@@ -51,7 +51,7 @@ class ModelServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells a release where this server is."""
+        """The environment variables with this server's addresses."""
         return {"NIGHTLY_SERVING_REST": self.rest, "NIGHTLY_SERVING_GRPC": self.grpc}
 
     @property
@@ -59,7 +59,7 @@ class ModelServer:
         return f"http://{self.rest}"
 
     @contextmanager
-    def running(self) -> Iterator[ModelServer]:
+    def running(self) -> Iterator[LocalModelServer]:
         self.start()
         try:
             yield self
@@ -67,7 +67,7 @@ class ModelServer:
             self.stop()
 
     def start(self) -> None:
-        """Start it and wait for the line that tells its ports."""
+        """Start the server and wait for the line with its ports."""
         self.log.unlink(missing_ok=True)
         command = [str(self.paths.ml_python), "-m", "nightly_server"]
         command += [f"--{name}={value}" for name, value in self.flags.items()]
@@ -79,7 +79,7 @@ class ModelServer:
             tail = self._child.last_lines(20)
             raise ModelServerDidNotStart(f"the model server did not start; {self.log} ends:\n{tail}")
         self.grpc, self.rest = ready.groups()
-        if self._of_releases:  # commands in other shells must find it
+        if self._of_releases:  # so that commands in other shells find it
             address.record(self.paths, self._address)
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
-from local.serving import ModelServer, ModelServerDidNotStart
+from local.serving import LocalModelServer, ModelServerDidNotStart
 from nightly.cli.arguments import port
 from nightly.io.paths import Paths
 
@@ -20,14 +20,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    chosen = parser().parse_args().port or free_port(preferred=8080)
+    airflow_port = parser().parse_args().port or free_port(preferred=8080)
     paths = Paths.from_environment()
     ports = {"port": free_port(preferred=8500), "rest_api_port": free_port(preferred=8501)}
     print("starting the model server and Airflow …", flush=True)
     try:
         with (
-            ModelServer.of_releases(paths, paths.var / "serving.log", **ports).running() as server,
-            LocalAirflow(paths.var / "airflow", server.environment, chosen).running() as airflow,
+            LocalModelServer.of_releases(paths, paths.var / "serving.log", **ports).running() as server,
+            LocalAirflow(paths.var / "airflow", server.environment, airflow_port).running() as airflow,
         ):
             print(f"\n  Airflow        {airflow.url}\n  log in         admin / {airflow.password}")
             print(f"  model server   REST {server.rest}, gRPC {server.grpc}")

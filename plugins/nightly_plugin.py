@@ -1,4 +1,4 @@
-"""What Airflow's plugin manager loads: the scheduler's side of the project. The rest is imported from `nightly`."""
+"""The plugin that Airflow loads: a listener in the scheduler, the pages of the nights, and links to them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 class NightlyListener:
-    """Does in the scheduler what a task cannot: it has the database, and tasks have not."""
+    """Does what needs Airflow's database, which the scheduler can reach and tasks cannot."""
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """Make the pool of the ML steps, once: in a missing pool, tasks wait for ever. Its size is the user's."""
-        if type(component).__name__ != "Job":  # a task's process: it has no database
+        """Create the pool of the ML steps if there is none: without it, tasks wait for ever. Users may resize it."""
+        if type(component).__name__ != "Job":  # a task's process, without the database
             return
         from airflow.models.pool import Pool
         from sqlalchemy.exc import IntegrityError
 
-        with contextlib.suppress(IntegrityError):  # another component starts just now, and was faster
+        with contextlib.suppress(IntegrityError):  # another component has created it just now
             if Pool.get_pool(POOL) is None:
                 Pool.create_or_update_pool(POOL, SLOTS, "ML steps at a time, over all models", include_deferred=False)
 
-        if component.job_type == "SchedulerJob":  # it may have died with a listener at work
+        if component.job_type == "SchedulerJob":  # it may have died while the listener worked
             from airflow.utils.session import create_session
 
             from nightly_airflow.missing_verdicts import start_if_missing
@@ -53,7 +53,7 @@ class NightlyListener:
 
 
 def conclude(dag_run: DagRun) -> None:
-    """Write the note of a run that has ended; a night without a verdict gets one."""
+    """Write the note of a run that has ended, and give a verdict to nights without one."""
     from nightly_airflow.note import write_note
 
     write_note(dag_run)
@@ -61,25 +61,25 @@ def conclude(dag_run: DagRun) -> None:
 
 
 def give_missing_verdicts(dag_run: DagRun) -> None:
-    """Give a verdict to nights that ended without one, when a run of a night begins or ends."""
+    """Give a verdict to nights that ended without one, if `dag_run` is a night's."""
     from sqlalchemy.orm import object_session
 
     from nightly_airflow.missing_verdicts import start_if_missing
 
     session = object_session(dag_run)
     if session and dag_run.dag_id.endswith(DAG_SUFFIX):
-        session.flush()  # the run's new state, which Airflow's sessions leave to the commit
+        session.flush()  # writes the run's new state, which Airflow's sessions do only at the commit
         start_if_missing(session)
 
 
 async def page(scope: Any, receive: Any, send: Any) -> None:
-    """The page's application, imported at its first request: every process of Airflow's loads this file."""
+    """Run the page's application, imported at the first request because every Airflow process loads this file."""
     from nightly_airflow.web.app import app
 
     await app(scope, receive, send)
 
 
-# As the addresses below, relative to where Airflow's UI is. A tile shows on every ground, in both modes.
+# Relative to the root of Airflow's UI, as the addresses below. The icon is a tile, visible in light and dark mode.
 ICON = f"{MOUNT[1:]}/-/icon.svg"
 
 

@@ -1,4 +1,4 @@
-"""Ask a model server that speaks TensorFlow Serving's protocols, without TensorFlow."""
+"""A client for model servers that speak TensorFlow Serving's protocols. It does not need TensorFlow."""
 
 from .canary import Canary
 from .client import Client, Metadata, Prediction, VersionStatus

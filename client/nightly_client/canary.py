@@ -1,4 +1,4 @@
-"""Who gets the canary."""
+"""The split of callers between the canary and the stable version."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,8 +9,7 @@ class Canary:
     """A share of the callers, chosen by a hash of the caller.
 
     :param share: 0 to 1
-    :param name: of the experiment. Another name chooses other callers, so that it is not always the same ones who
-        meet what is new
+    :param name: the experiment's name. A new name chooses other callers, so the same ones do not get every canary
     """
 
     share: float
@@ -21,6 +20,6 @@ class Canary:
             raise ValueError(f"a share is 0 to 1, not {self.share}")
 
     def label(self, caller: str) -> str:
-        """`canary` or `stable`: the same answer for the same caller, in every process."""
+        """Return `canary` or `stable`: the same label for the same caller, in every process."""
         digest = hashlib.sha256(f"{self.name}\0{caller}".encode()).digest()
         return "canary" if int.from_bytes(digest[:8]) < self.share * 2**64 else "stable"

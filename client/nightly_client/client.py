@@ -18,14 +18,17 @@ from .rest_transport import RestTransport
 from .spec import Spec
 
 LOG = logging.getLogger("nightly_client")
-VERSION_SECONDS = 5.0  # how long a REST client takes a label's version for granted; only when predictions are logged
+VERSION_SECONDS = 5.0  # how long a REST client caches a label's version; it needs it only to log predictions
 FIRST_WAIT = 0.05  # seconds before the first retry; doubled each time
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """`values` has one for each row: of the one output, or a dict of them. A REST answer does not name its version."""
+    """`values` has a value for each row, or a dict by output if there are several.
+
+    `version` is None if it is not known: a REST response does not name its version.
+    """
 
     values: list[Any]
     version: int | None
@@ -40,20 +43,20 @@ class VersionStatus:
 
 @dataclass(frozen=True)
 class Metadata:
-    """signature -> {"method": …, "inputs": {name: {"dtype", "shape"}}, "outputs": …}; a dimension of -1 is any."""
+    """signature -> {"method": …, "inputs": {name: {"dtype", "shape"}}, "outputs": …}; -1 stands for any dimension."""
 
     version: int
     signatures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Client:
-    """Thread-safe.
+    """A client of one model server. Thread-safe.
 
     :param address: http://host:8501 or https://… for REST, grpc://host:8500 or grpcs://… for gRPC
     :param timeout: seconds for a call with all its retries
-    :param retries: how often a call that changes nothing is tried again while the server is UNAVAILABLE
+    :param retries: how often a call that changes nothing is retried while the server is UNAVAILABLE
     :param canary: sends a share of the callers to the label `canary`, the others to `stable`
-    :param log: takes every row that was answered
+    :param log: records every row that was answered
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the connections. The log is the caller's to close."""
+        """Close the connections. The log stays open."""
         self._transport.close()
 
     def predict(
@@ -105,9 +108,9 @@ class Client:
     ) -> Prediction:
         """Predict, in row format: each instance is a dict by input, or the value of the only input.
 
-        :param caller: with a canary, decides between the labels, unless version or label says it
-        :param ids: one a row, written to the log
-        :raises ServingError:
+        :param caller: with a canary, chooses the label, unless version or label is given
+        :param ids: an id for each row, for the log
+        :raises ServingError: if the server refuses the call or is not reached
         """
 
         def call(spec: Spec, seconds: float) -> tuple[list[Any], int | None]:
@@ -118,35 +121,36 @@ class Client:
     def classify(
         self, model: str, examples: Sequence[dict[str, Any]], *, signature: str = "", **how: Any
     ) -> Prediction:
-        """Classify feature dicts: a list of (class, score) for each. `how` is as for `predict`."""
+        """Classify feature dicts; return a list of (class, score) for each. `how` takes the arguments of `predict`."""
 
         def call(spec: Spec, seconds: float) -> tuple[list[Any], int | None]:
             return self._transport.classify(spec, signature, list(examples), seconds)
 
-        return self._infer(call, model, list(examples), **_how(how))
+        return self._infer(call, model, list(examples), **_call_options(how))
 
     def regress(self, model: str, examples: Sequence[dict[str, Any]], *, signature: str = "", **how: Any) -> Prediction:
-        """Regress feature dicts: a float for each. `how` is as for `predict`."""
+        """Regress feature dicts; return a float for each. `how` takes the arguments of `predict`."""
 
         def call(spec: Spec, seconds: float) -> tuple[list[Any], int | None]:
             return self._transport.regress(spec, signature, list(examples), seconds)
 
-        return self._infer(call, model, list(examples), **_how(how))
+        return self._infer(call, model, list(examples), **_call_options(how))
 
     def metadata(self, model: str, *, version: int | None = None, label: str | None = None) -> Metadata:
-        """The signatures of a version, and which version that is. Raises ServingError."""
+        """Return a version's number and signatures. Raises ServingError."""
         spec = Spec(model, version, label)
         return Metadata(*self._retrying(lambda seconds: self._transport.metadata(spec, seconds)))
 
     def status(self, model: str, version: int | None = None) -> dict[int, VersionStatus]:
-        """Version -> state, newest first; NOT_FOUND (ServingError) for a model or version that was never there."""
-        found = self._retrying(lambda seconds: self._transport.status(Spec(model, version), seconds))
-        return {number: VersionStatus(*status) for number, status in found.items()}
+        """Return version -> state, newest first. Raises ServingError (NOT_FOUND) for an unknown model or version."""
+        statuses = self._retrying(lambda seconds: self._transport.status(Spec(model, version), seconds))
+        return {number: VersionStatus(*status) for number, status in statuses.items()}
 
     def reload_config(self, config: Any, *, timeout: float | None = None) -> None:
-        """Replace the server's whole configuration: a ModelServerConfig of any origin, or its text form. gRPC only.
+        """Replace the server's whole configuration by a ModelServerConfig (of any protobuf module) or its text.
 
-        It waits for models that are new in it, and is sent once: what it does is not known if it fails on the way.
+        gRPC only. The server answers when it has loaded the new models. The call is not retried: if it fails on the
+        way, the server's configuration is unknown.
         """
         self._transport.reload_config(config, self.timeout if timeout is None else timeout)
 
@@ -163,8 +167,8 @@ class Client:
         except ServingError as error:
             if not (chosen and label == "canary" and error.code in ("INVALID_ARGUMENT", "NOT_FOUND")):
                 raise
-            # No such label, or its version has just gone: the canary has ended. If it is the request that is at
-            # fault, the stable version says so too.
+            # The label or its version is gone: the canary has ended. If the request is at fault instead, the stable
+            # version refuses it too.
             answer = self._answer(call, Spec(model, None, "stable"), timeout)
         if self.log is not None:
             self.log.write(
@@ -182,9 +186,9 @@ class Client:
         if self._names_version or spec.version is not None or self.log is None:
             values, version = self._retrying(lambda seconds: call(spec, seconds), timeout)
             return Prediction(values, version if version is not None else spec.version, spec.label)
-        # Over REST only the address says which version answers: so it is looked up, and then asked by its number.
+        # A REST response does not name its version, so the label's version is looked up and then called by number.
         for last in (False, True):
-            addressed = Spec(spec.model, self._version_of(spec, anew=last))
+            addressed = Spec(spec.model, self._version_of(spec, refresh=last))
             try:
                 values, _ = self._retrying(lambda seconds: call(addressed, seconds), timeout)  # noqa: B023
                 return Prediction(values, addressed.version, spec.label)
@@ -193,24 +197,24 @@ class Client:
                     raise
         raise AssertionError("unreachable")
 
-    def _version_of(self, spec: Spec, *, anew: bool) -> int:
+    def _version_of(self, spec: Spec, *, refresh: bool) -> int:
         now = time.monotonic()
         with self._lock:
             version, until = self._versions.get(spec, (0, 0.0))
-        if anew or now >= until:
+        if refresh or now >= until:
             version = self.metadata(spec.model, label=spec.label).version
             with self._lock:
                 self._versions[spec] = (version, now + VERSION_SECONDS)
         return version
 
     def _retrying(self, call: Callable[[float], Result], timeout: float | None = None) -> Result:
-        """`call` with the seconds that are left; again while the server is unavailable."""
+        """Call with the remaining seconds, and retry while the server is unavailable."""
         deadline = time.monotonic() + (self.timeout if timeout is None else _checked(timeout))
         for attempt in range(self.retries + 1):
             try:
                 return call(max(deadline - time.monotonic(), 0.001))
             except ServingError as error:
-                wait = FIRST_WAIT * 2**attempt * random.uniform(0.5, 1)  # not all clients at once
+                wait = FIRST_WAIT * 2**attempt * random.uniform(0.5, 1)  # jitter, against simultaneous retries
                 if error.code != "UNAVAILABLE" or attempt == self.retries or time.monotonic() + wait >= deadline:
                     raise
                 LOG.info("%s, trying again in %.2f s", error, wait)
@@ -218,11 +222,11 @@ class Client:
         raise AssertionError("unreachable")
 
 
-def _how(given: dict[str, Any]) -> dict[str, Any]:
-    known = dict.fromkeys(("version", "label", "caller", "ids", "timeout"))
-    if unknown := given.keys() - known.keys():
-        raise TypeError(f"unexpected {', '.join(sorted(unknown))}; known are {', '.join(known)}")
-    return known | given
+def _call_options(options: dict[str, Any]) -> dict[str, Any]:
+    defaults = dict.fromkeys(("version", "label", "caller", "ids", "timeout"))
+    if unknown := options.keys() - defaults.keys():
+        raise TypeError(f"unexpected {', '.join(sorted(unknown))}; known are {', '.join(defaults)}")
+    return defaults | options
 
 
 def _checked(timeout: float) -> float:

@@ -1,10 +1,10 @@
-"""The one error of a call."""
+"""The error of a failed call."""
 
 
 class ServingError(Exception):
     """The server refused a call or was not reached.
 
-    :param code: the canonical name, whichever the transport: INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, …
+    :param code: the canonical gRPC name, also over REST: INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, …
     :param message: the server's own text
     """
 

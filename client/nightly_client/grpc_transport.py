@@ -15,7 +15,7 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2000),  # a server that was restarted is found again soon
+    ("grpc.max_reconnect_backoff_ms", 2000),  # reconnect soon to a server that was restarted
 ]
 _STATES = {number: name for name, number in protos.enum("State").items()}
 
@@ -44,7 +44,7 @@ class GrpcTransport:
         try:
             response = self._call("PredictionService/Predict", request, "PredictResponse", seconds)
         except ServingError:
-            with self._lock:  # perhaps a version with other inputs has come
+            with self._lock:  # a new version may have other inputs
                 self._signatures.clear()
             raise
         return _rows(response.outputs, len(instances)), response.model_spec.version.value
@@ -64,14 +64,14 @@ class GrpcTransport:
         request = protos.message("GetModelMetadataRequest")(metadata_field=["signature_def"])
         _address(request.model_spec, spec)
         response = self._call("PredictionService/GetModelMetadata", request, "GetModelMetadataResponse", seconds)
-        found = protos.message("SignatureDefMap").FromString(response.metadata["signature_def"].value)
+        signature_defs = protos.message("SignatureDefMap").FromString(response.metadata["signature_def"].value)
         signatures = {
             name: {
                 "method": signature.method_name,
                 "inputs": {key: _tensor(info) for key, info in signature.inputs.items()},
                 "outputs": {key: _tensor(info) for key, info in signature.outputs.items()},
             }
-            for name, signature in found.signature_def.items()
+            for name, signature in signature_defs.signature_def.items()
             if not name.startswith("__saved_model")
         }
         return response.model_spec.version.value, signatures
@@ -94,14 +94,14 @@ class GrpcTransport:
             raise ServingError(_code(response.status.error_code), response.status.error_message)
 
     def _inputs(self, spec: Spec, signature: str, seconds: float) -> dict[str, str]:
-        """Input -> data type, as the server says: a Python number does not know whether it is a DT_FLOAT."""
+        """Return input -> data type, from the server: a Python number does not determine it (such as DT_FLOAT)."""
         with self._lock:
             known = self._signatures.get((spec, signature))
         if known is None:
             _, signatures = self.metadata(spec, seconds)
             if signature not in signatures:
-                there = ", ".join(sorted(signatures))
-                raise ServingError("INVALID_ARGUMENT", f"{spec.model} has no signature {signature!r}; it has {there}")
+                names = ", ".join(sorted(signatures))
+                raise ServingError("INVALID_ARGUMENT", f"{spec.model} has no signature {signature!r}; it has {names}")
             known = {name: info["dtype"] for name, info in signatures[signature]["inputs"].items()}
             with self._lock:
                 self._signatures[spec, signature] = known
@@ -142,7 +142,7 @@ def _example_request(name: str, spec: Spec, signature: str, examples: list[dict]
 
 
 def _columns(instances: list[Any], dtypes: dict[str, str]) -> dict[str, list[Any]]:
-    """Rows -> a column for each input. Raises ValueError."""
+    """Return input -> column, from rows. Raises ValueError."""
     if not instances:
         raise ValueError("no instances were given")
     if not isinstance(instances[0], dict):
@@ -155,13 +155,13 @@ def _columns(instances: list[Any], dtypes: dict[str, str]) -> dict[str, list[Any
 
 
 def _rows(outputs: Any, count: int) -> list[Any]:
-    """Outputs -> a value for each row, or a dict of them where there are several."""
+    """Return a value for each row, or a dict by output if there are several."""
     columns = {}
     for name, tensor in outputs.items():
         values = from_tensor(tensor)
         if not isinstance(values, list) or len(values) != count:
             raise ServingError("FAILED_PRECONDITION", f"output {name} has not one value for each of the {count} rows")
-        # As over REST: bytes only where the name says so.
+        # As over REST, only an output whose name ends with _bytes has bytes.
         columns[name] = values if name.endswith("_bytes") else _text(values)
     if len(columns) == 1:
         return next(iter(columns.values()))

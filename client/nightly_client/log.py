@@ -1,4 +1,4 @@
-"""Predictions as files, for feedback and for the check of serving skew."""
+"""A log of predictions in files, for later labels and for the check of serving skew."""
 
 import base64
 import datetime as dt
@@ -26,16 +26,16 @@ Record = dict[str, list[Value]]
 
 
 class PredictionLog:
-    """Every row that was answered, a record each: as TFRecord of tf.Example, JSON lines, or Parquet.
+    """A log with a record for each answered row: as TFRecord of tf.Example, JSON lines, or Parquet. Thread-safe.
 
-    A file is written under a hidden name, and gets its own when it is whole: at `max_bytes`, by `rotate()` or
-    `close()`. What a process that died has left is made whole by the next one that logs to the folder. Thread-safe.
+    A file is written under a hidden name and renamed when it is complete: at `max_bytes`, by `rotate()` or `close()`.
+    The next process that logs to the folder completes the files of a process that died.
 
-    :param folder: made if it is not there
+    :param folder: created if it does not exist
     :param remove: features that are never written, by the name of an input, or of a feature of a tf.Example
-    :param hash: features of which an HMAC-SHA256 by `key` is written
-    :param key: secret, 16 bytes or more. With it the caller is logged too, hashed; without it, not at all
-    :param max_bytes: size of a file; of Parquet, before it is compressed
+    :param hash: features that are written as HMAC-SHA256 with `key`
+    :param key: secret, 16 bytes or more. With a key, the caller is logged as a hash; without one, it is not logged
+    :param max_bytes: the size of a file; for Parquet, before compression
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class PredictionLog:
         if format == "tfrecord":
             _crc32c(b"")
         if format == "parquet":
-            import pyarrow  # noqa: F401  now, not when the first file is full
+            import pyarrow  # noqa: F401  fails now, not when the first file is full
         self.folder = Path(folder)
         self.format = format
         self.max_bytes = max_bytes
@@ -89,7 +89,7 @@ class PredictionLog:
         caller: str | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
-        """One record for each row. What cannot be written is said in the log: the caller has its answer already."""
+        """Write a record for each row. An error is only logged, because the caller has its answer already."""
         try:
             common = self._common(model, version, label, caller)
             names = ids or [uuid.uuid4().hex for _ in rows]
@@ -101,7 +101,7 @@ class PredictionLog:
             LOG.exception("%d predictions of %s could not be logged in %s", len(rows), model, self.folder)
 
     def rotate(self) -> Path | None:
-        """End the file that is being written; its path, or None where nothing was written."""
+        """Complete the current file and return its path, or None if nothing was written."""
         with self._lock:
             return self._finish()
 
@@ -118,24 +118,26 @@ class PredictionLog:
         return common
 
     def _features(self, row: Any) -> Record:
-        """The request's features, without those to remove, and with the hashes of those to hash; and which these are,
-        so that whoever reads the log does not take them for missing, or for values."""
-        found: Record = {}
+        """Return the request's features, some of them removed or hashed, with the names of those.
+
+        So a reader of the log does not take them for missing, or hashes for values.
+        """
+        record: Record = {}
         removed, hashed = set(), set()
         for name, value in row.items() if isinstance(row, dict) else [("input", row)]:
-            opened = _opened(value)
-            for key, inner in opened.items() if opened is not None else [(name, _flat(value))]:
+            features = _example_features(value)
+            for key, inner in features.items() if features is not None else [(name, _flat(value))]:
                 if not inner:
                     continue
                 if self._remove & {key, name}:
                     removed.add(key)
                 elif self._hash & {key, name}:
                     hashed.add(key)
-                    found[key] = [self._hashed(v) for v in inner]
+                    record[key] = [self._hashed(v) for v in inner]
                 else:
-                    found[key] = inner
-        said = {"serving/removed": sorted(removed), "serving/hashed": sorted(hashed)}
-        return found | {name: names for name, names in said.items() if names}
+                    record[key] = inner
+        changed = {"serving/removed": sorted(removed), "serving/hashed": sorted(hashed)}
+        return record | {name: names for name, names in changed.items() if names}
 
     def _hashed(self, value: Value) -> str:
         data = value if isinstance(value, bytes) else str(value).encode()
@@ -175,7 +177,7 @@ class PredictionLog:
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     except BlockingIOError:
                         continue  # another process is writing it
-                    file.truncate(_whole(file, _journal(self.format)))
+                    file.truncate(_complete_bytes(file, _journal(self.format)))
                     if file.seek(0, os.SEEK_END):
                         LOG.warning("completing %s, left by a process that died", path)
                         _publish(path, self.format)
@@ -183,26 +185,26 @@ class PredictionLog:
                         path.unlink()
 
     def _folder_lock(self) -> BinaryIO:
-        """Held while open: nobody takes a file that was just made for one that was left."""
+        """Lock the folder until the returned file is closed, so that no new file is taken for an abandoned one."""
         file = open(self.folder / ".lock", "wb")  # noqa: SIM115
         fcntl.flock(file, fcntl.LOCK_EX)
         return file
 
 
 def read_tfrecord(path: str | Path) -> Iterator[Record]:
-    """The records of a file that was logged as TFRecord. Raises ValueError where it is damaged."""
+    """Yield the records of a TFRecord log file. Raises ValueError if it is damaged."""
     with open(path, "rb") as file:
         while header := file.read(12):
             begin, data, check = file.tell() - len(header), b"", b""
-            if header[8:] == struct.pack("<I", _masked(header[:8])):  # or its length may be anything
+            if header[8:] == struct.pack("<I", _masked(header[:8])):  # else the length cannot be trusted
                 data, check = file.read(struct.unpack("<Q", header[:8])[0]), file.read(4)
             if check != struct.pack("<I", _masked(data)):
                 raise ValueError(f"{path} is damaged in the record at byte {begin}")
             yield protos.features(protos.Example.FromString(data))
 
 
-def _opened(value: Any) -> Record | None:
-    """The features of a serialized tf.Example; None for what is not one."""
+def _example_features(value: Any) -> Record | None:
+    """Return the features of a serialized tf.Example; None if `value` is not one."""
     if not isinstance(value, bytes):
         return None
     try:
@@ -215,7 +217,7 @@ def _opened(value: Any) -> Record | None:
 def _outputs(value: Any) -> Record:
     if isinstance(value, dict):
         return {f"prediction/{name}": _flat(inner) for name, inner in value.items()}
-    if isinstance(value, list) and value and isinstance(value[0], tuple):  # of a classification
+    if isinstance(value, list) and value and isinstance(value[0], tuple):  # a classification
         labels, scores = zip(*value, strict=True)
         return {"prediction/classes": list(labels), "prediction/scores": list(scores)}
     return {"prediction/value": _flat(value)}
@@ -227,12 +229,13 @@ def _flat(value: Any) -> list[Value]:
     return [] if value is None else [value]
 
 
-def _journal(format: str) -> str:
-    return "jsonl" if format == "parquet" else format
+def _journal(file_format: str) -> str:
+    """Return the format in which a file is written until it is complete."""
+    return "jsonl" if file_format == "parquet" else file_format
 
 
-def _frame(format: str, record: Record) -> bytes:
-    if format == "tfrecord":
+def _frame(file_format: str, record: Record) -> bytes:
+    if file_format == "tfrecord":
         data = protos.example(record).SerializeToString()
         length = struct.pack("<Q", len(data))
         return length + struct.pack("<I", _masked(length)) + data + struct.pack("<I", _masked(data))
@@ -248,9 +251,9 @@ def _plain(value: Value) -> str | int | float:
         return base64.b64encode(value).decode()
 
 
-def _whole(file: BinaryIO, format: str) -> int:
-    """How many bytes of a file that broke off are whole records."""
-    if format == "jsonl":
+def _complete_bytes(file: BinaryIO, file_format: str) -> int:
+    """Return how many bytes of an interrupted file are complete records."""
+    if file_format == "jsonl":
         return file.read().rfind(b"\n") + 1
     size, end = os.fstat(file.fileno()).st_size, 0
     while end + 12 <= size:
@@ -262,15 +265,15 @@ def _whole(file: BinaryIO, format: str) -> int:
     return end
 
 
-def _publish(part: Path, format: str) -> Path:
-    """Give a whole file its name."""
+def _publish(part: Path, file_format: str) -> Path:
+    """Give a complete file its final name, and return that."""
     final = part.with_name(part.name.removeprefix(".").removesuffix(".part"))
-    if format == "parquet":
+    if file_format == "parquet":
         try:
             final = _to_parquet(part, final.with_suffix(".parquet"))
             part.unlink()
             return final
-        except Exception as error:  # of no use as Parquet, and not to be lost
+        except Exception as error:  # the predictions must not be lost, so they stay JSON lines
             LOG.error("%s stays JSON lines: %s", final, error)
     part.rename(final)
     _sync(final.parent)

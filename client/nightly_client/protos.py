@@ -1,8 +1,8 @@
-"""What TensorFlow Serving's gRPC services send and take, as far as this client needs it.
+"""The messages of TensorFlow Serving's gRPC services, as far as this client needs them.
 
-The messages are made at import from the text below, in a descriptor pool of their own: TensorFlow's, which lie in the
-default pool, may be imported in the same process. On the wire a message is its field numbers and types, so these are
-those of tensorflow/core and tensorflow_serving; fields that are left out are skipped in what comes.
+The message classes are created at import from the text below, in a separate descriptor pool: TensorFlow's own messages,
+which are in the default pool, may be imported in the same process. Field numbers and types are those of tensorflow/core
+and tensorflow_serving, so the messages are the same on the wire. Fields that are missing here are ignored in responses.
 """
 
 import re
@@ -94,13 +94,13 @@ message Latest { uint32 num_versions = 1; }
 message All {}
 message Specific { repeated int64 versions = 1; }
 """
-# ReloadConfigRequest.config is a ModelServerConfig, which looks the same on the wire: so one of any origin can be sent.
+# ReloadConfigRequest.config is a ModelServerConfig. As bytes it is the same on the wire, and any module's can be sent.
 
 _F = descriptor_pb2.FieldDescriptorProto
 
 
 def _file(text: str) -> descriptor_pb2.FileDescriptorProto:
-    """The messages and enums of `text`, which is proto3 without nesting and oneof."""
+    """Parse the messages and enums of `text`, which is proto3 without nesting and oneof."""
     file = descriptor_pb2.FileDescriptorProto(
         name="nightly_client.proto",
         package=PACKAGE,
@@ -117,8 +117,8 @@ def _file(text: str) -> descriptor_pb2.FileDescriptorProto:
         else:
             field.type = scalar
 
-    for what, name, body in re.findall(r"(message|enum) (\w+) \{([^}]*)\}", text):
-        if what == "enum":
+    for keyword, name, body in re.findall(r"(message|enum) (\w+) \{([^}]*)\}", text):
+        if keyword == "enum":
             enum = file.enum_type.add(name=name)
             for value, number in re.findall(r"(\w+) = (\d+);", body):
                 enum.value.add(name=value, number=int(number))
@@ -147,19 +147,19 @@ _POOL = descriptor_pool.DescriptorPool()
 _FILES = [any_pb2.DESCRIPTOR.serialized_pb, wrappers_pb2.DESCRIPTOR.serialized_pb, _file(TEXT).SerializeToString()]
 for _serialized in _FILES:
     _POOL.AddSerializedFile(_serialized)
-# Kept for good, those of fields too: protobuf itself refers to them weakly, and would make them anew at each call.
+# References to all classes, also of fields: protobuf has only weak ones, and would recreate the classes at each call.
 _CLASSES = message_factory.GetMessageClassesForFiles(
     [descriptor_pb2.FileDescriptorProto.FromString(serialized).name for serialized in _FILES], _POOL
 )
 
 
 def message(name: str) -> Any:
-    """The class of a message in the text above. Raises KeyError for one that is not there."""
+    """Return the class of a message in the text above. Raises KeyError if it is not there."""
     return _CLASSES[f"{PACKAGE}.{name}"]
 
 
 def enum(name: str) -> dict[str, int]:
-    """The values of an enum in the text above."""
+    """Return name -> number of an enum in the text above."""
     return {value.name: value.number for value in _POOL.FindEnumTypeByName(f"{PACKAGE}.{name}").values}
 
 
@@ -167,16 +167,16 @@ Example = message("Example")
 
 
 def example(features: dict[str, Any]) -> Any:
-    """A tf.Example: strings and bytes, floats, or integers, one or a list of them; None is left out.
+    """Return a tf.Example. A value is a string, bytes, float or integer, or a list of them; None is left out.
 
     Raises TypeError for any other value.
     """
-    made = Example()
+    tf_example = Example()
     for name, value in features.items():
         if value is None:
             continue
         values = list(value) if isinstance(value, (list, tuple)) else [value]
-        feature = made.features.feature[name]
+        feature = tf_example.features.feature[name]
         if all(isinstance(v, (str, bytes)) for v in values):
             feature.bytes_list.value.extend(v.encode() if isinstance(v, str) else v for v in values)
         elif all(isinstance(v, int) for v in values):
@@ -185,13 +185,13 @@ def example(features: dict[str, Any]) -> Any:
             feature.float_list.value.extend(values)
         else:
             raise TypeError(f"feature {name!r} is {value!r}: give strings, bytes, ints, floats, or a list of one kind")
-    return made
+    return tf_example
 
 
-def features(made: Any) -> dict[str, list[bytes] | list[int] | list[float]]:
-    """The features of a tf.Example, by name."""
-    found = {}
-    for name, feature in made.features.feature.items():
-        kinds = feature.ListFields()
-        found[name] = list(kinds[0][1].value) if kinds else []
-    return found
+def features(tf_example: Any) -> dict[str, list[bytes] | list[int] | list[float]]:
+    """Return name -> values of a tf.Example's features."""
+    values = {}
+    for name, feature in tf_example.features.feature.items():
+        lists = feature.ListFields()
+        values[name] = list(lists[0][1].value) if lists else []
+    return values

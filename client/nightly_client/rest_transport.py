@@ -48,23 +48,23 @@ class RestTransport:
         return self._ask(spec, "regress", _examples(signature, examples), seconds)["results"], None
 
     def metadata(self, spec: Spec, seconds: float) -> tuple[int, dict[str, Any]]:
-        found = self._call("GET", f"{_path(spec)}/metadata", None, seconds)
+        response = self._call("GET", f"{_path(spec)}/metadata", None, seconds)
         signatures = {
             name: {
                 "method": signature["method_name"],
                 "inputs": {key: _tensor(info) for key, info in signature["inputs"].items()},
                 "outputs": {key: _tensor(info) for key, info in signature["outputs"].items()},
             }
-            for name, signature in found["metadata"]["signature_def"]["signature_def"].items()
+            for name, signature in response["metadata"]["signature_def"]["signature_def"].items()
             if not name.startswith("__saved_model")  # a TF2 export's own bookkeeping
         }
-        return int(found["model_spec"]["version"]), signatures
+        return int(response["model_spec"]["version"]), signatures
 
     def status(self, spec: Spec, seconds: float) -> dict[int, tuple[str, str]]:
-        found = self._call("GET", _path(spec), None, seconds)["model_version_status"]
+        statuses = self._call("GET", _path(spec), None, seconds)["model_version_status"]
         return {
             int(version["version"]): (version["state"], version.get("status", {}).get("error_message", ""))
-            for version in found
+            for version in statuses
         }
 
     def reload_config(self, config: Any, seconds: float) -> None:
@@ -74,7 +74,7 @@ class RestTransport:
         return self._call("POST", f"{_path(spec)}:{method}", body, seconds)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body).encode()  # NaN and Infinity are written, as the server reads
+        data = None if body is None else json.dumps(body).encode()  # writes NaN and Infinity, which the server accepts
         try:
             response = self._session.request(
                 method, self._url + path, data=data, timeout=seconds, headers={"Content-Type": "application/json"}

@@ -1,11 +1,11 @@
-"""What a call is addressed to."""
+"""The address of a call: model and version."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Spec:
-    """Which model, and which of its versions; the newest when neither version nor label is given."""
+    """A model and one of its versions: the newest if there is neither a version nor a label."""
 
     model: str
     version: int | None = None

@@ -1,4 +1,4 @@
-"""Nested lists to TensorProto and back, without NumPy. Strings are bytes, or str as UTF-8."""
+"""Convert nested lists to TensorProto and back, without NumPy. A str is encoded as UTF-8."""
 
 import math
 import struct
@@ -29,7 +29,10 @@ _KINDS = {
 
 
 def to_tensor(values: Any, dtype: str) -> Any:
-    """A value or nested list of one shape as a TensorProto of `dtype`, e.g. DT_FLOAT. Raises ValueError, TypeError."""
+    """Convert a value or nested list of one shape to a TensorProto of `dtype`, such as DT_FLOAT.
+
+    Raises ValueError and TypeError.
+    """
     field, code = _kind(dtype)
     shape: list[int] = []
     level = values
@@ -52,7 +55,7 @@ def to_tensor(values: Any, dtype: str) -> Any:
 
 
 def from_tensor(tensor: Any) -> Any:
-    """The tensor's values as nested lists (a scalar as itself); strings are bytes."""
+    """Return the tensor's values as nested lists, or a scalar; strings are bytes."""
     dtype = NAMES.get(tensor.dtype, str(tensor.dtype))
     field, code = _kind(dtype)
     shape = [dim.size for dim in tensor.tensor_shape.dim]
@@ -63,7 +66,7 @@ def from_tensor(tensor: Any) -> Any:
         flat = list(getattr(tensor, field))
         if dtype == "DT_HALF":
             flat = [struct.unpack("<e", struct.pack("<H", bits))[0] for bits in flat]
-        flat += flat[-1:] * (size - len(flat))  # equal values at the end are sent once
+        flat += flat[-1:] * (size - len(flat))  # repeated values at the end are sent only once
     for length in reversed(shape[1:]):
         flat = [flat[i : i + length] for i in range(0, len(flat), length)] if length else [[] for _ in range(shape[0])]
     return flat if shape else flat[0]

@@ -15,14 +15,14 @@ from nightly.records.night import Night
 
 
 def model_names(models: Path = MODELS) -> list[str]:
-    """The models there are: every folder with a config.toml."""
+    """Return the names of all models: the folders with a config.toml."""
     return sorted(path.parent.name for path in models.glob("*/config.toml"))
 
 
 def load_config(name: str, models: Path = MODELS) -> ModelConfig:
     """Read and validate include/models/NAME/config.toml. Raises ContractError with every problem in it.
 
-    Where there is a curated schema, the columns must be those that it has.
+    If there is a curated schema, the columns that the config names must be in it.
     """
     path = models / name / "config.toml"
     if not path.exists():
@@ -48,16 +48,16 @@ def config_of(night: Night) -> ModelConfig:
 
 
 def window_end(night: Night) -> dt.datetime:
-    """Return the end of the night's window, exclusive: the as-of time, less the days in which rows still appear."""
+    """Return the end of the night's window (exclusive): the as-of time minus `data.late_days`."""
     return night.as_of - dt.timedelta(days=load_config(night.model).data.late_days)
 
 
 def read_schema_text(config: ModelConfig) -> CuratedSchema:
-    """Read the model's curated schema. Raises ContractError where there is none."""
+    """Read the model's curated schema. Raises ContractError if there is none."""
     path = config.folder / "schema.pbtxt"
     if not path.exists():
         raise ContractError(
-            f"{path} is missing, and a night judges its data by it: infer one from data with "
+            f"{path} is missing, and a night checks its data against it: infer one from data with "
             f"`bin/data schema infer DATA --model {config.name} --out {path}`, and read it through"
         )
     return CuratedSchema(path, path.read_text())

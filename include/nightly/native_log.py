@@ -1,8 +1,8 @@
-"""TensorFlow's C++ log at the level that is set, from its first line on.
+"""Apply TF_CPP_MIN_LOG_LEVEL to all of TensorFlow's C++ log.
 
-Two of TensorFlow's libraries log while they are loaded, before TF_CPP_MIN_LOG_LEVEL is read: no setting reaches these
-lines. So while TensorFlow is imported, standard error goes through grep. That is a process of its own: what was written
-before a crash is still shown.
+Two of TensorFlow's libraries log while they are loaded, before they read TF_CPP_MIN_LOG_LEVEL, so no setting filters
+these lines. Instead, standard error goes through grep during the import. grep is a separate process, so the lines
+before a crash are still shown.
 """
 
 import ctypes
@@ -16,20 +16,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import ModuleType
 
-LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 shows all, 1 leaves out INFO, 2 WARNING too, 3 ERROR too
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 shows all, 1 hides INFO, 2 also WARNING, 3 also ERROR
 PREFACE = "WARNING: All log messages before absl::InitializeLog"
-NO_DRIVER = r"E[0-9]{4} .*failed call to cuInit: .*\(303\)"  # no error: the machine has no GPU driver
+NO_DRIVER = r"E[0-9]{4} .*failed call to cuInit: .*\(303\)"  # harmless: the machine has no GPU driver
 DRIVER = "libcuda.so.1"
 
 
 def set_level() -> None:
-    """Show TensorFlow's native errors only, from its import on, unless TF_CPP_MIN_LOG_LEVEL says otherwise."""
+    """Show only TensorFlow's native errors, from its import on, unless TF_CPP_MIN_LOG_LEVEL is set."""
     if "tensorflow" not in sys.modules:
         sys.meta_path.insert(0, _Finder())
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Wraps the import of TensorFlow, which then finds it as without."""
+    """Wraps TensorFlow's loader at its first import, and removes itself."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -53,7 +53,7 @@ def _load(module: ModuleType, load: Callable[[ModuleType], None]) -> None:
     with _stderr_without(f"^({PREFACE}|[{letters}][0-9]{{4}} [0-9:.]+ +[0-9]+ |{NO_DRIVER})"):
         load(module)
         if not _has_driver():
-            module.config.list_physical_devices("GPU")  # logs that there is none: once a process, and now
+            module.config.list_physical_devices("GPU")  # logs once a process that there is none, so it does that here
 
 
 def _has_driver() -> bool:
@@ -65,7 +65,7 @@ def _has_driver() -> bool:
 
 @contextmanager
 def _stderr_without(pattern: str) -> Iterator[None]:
-    """Leave the lines that match `pattern` out of file descriptor 2."""
+    """Drop lines that match `pattern` from file descriptor 2."""
     grep, own = shutil.which("grep"), None
     with suppress(OSError):  # standard error may be closed
         own = os.dup(2)
@@ -81,5 +81,5 @@ def _stderr_without(pattern: str) -> Iterator[None]:
     finally:
         os.dup2(own, 2)
         os.close(own)
-        with suppress(subprocess.TimeoutExpired):  # a process that the import started may hold its end of the pipe
+        with suppress(subprocess.TimeoutExpired):  # a child of the import may keep the pipe open
             reader.wait(timeout=5)

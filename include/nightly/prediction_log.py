@@ -1,4 +1,4 @@
-"""The predictions that clients have logged (client/nightly_client/log.py), as Arrow tables. Needs no TensorFlow."""
+"""Read the predictions that clients logged (client/nightly_client/log.py) as Arrow tables. Needs no TensorFlow."""
 
 import datetime as dt
 import json
@@ -15,33 +15,33 @@ from nightly.io.errors import DamageError
 from nightly_client import read_tfrecord
 
 ROWS = 8_192  # of a table
-SLACK = dt.timedelta(hours=1)  # between the clocks of who logs and who keeps the files
-FIELDS = {  # what the client says of each record; None where a record does not have it
+SLACK = dt.timedelta(hours=1)  # between the clocks of the client and of the file server
+FIELDS = {  # the client's metadata of each record; None if a record lacks it
     "serving/id": pa.string(),
     "serving/time_micros": pa.int64(),
     "serving/model": pa.string(),
     "serving/version": pa.int64(),
     "serving/label": pa.string(),
     "serving/caller": pa.string(),
-    "serving/removed": pa.list_(pa.string()),  # features that were in the request and are not in the record
-    "serving/hashed": pa.list_(pa.string()),  # features whose values here are hashes
+    "serving/removed": pa.list_(pa.string()),  # features of the request that are not in the record
+    "serving/hashed": pa.list_(pa.string()),  # features whose values are hashes
 }
 TYPES = {pa.bool_(): pa.int64(), pa.int64(): pa.int64(), pa.float64(): pa.float64()}  # all else is text
 Record = dict[str, list[Any]]
 
 
 class DamagedLogError(DamageError, ValueError):
-    """A file of logged predictions cannot be read; the message names it and says what to do."""
+    """A file of logged predictions cannot be read. The message names it and says what to do."""
 
 
 def read(folder: Path, start: dt.datetime | None = None, end: dt.datetime | None = None) -> Iterator[pa.Table]:
-    """The predictions logged from `start` (inclusive) to `end` (exclusive), a bounded table at a time; none of none.
+    """Yield the predictions logged from `start` (inclusive) to `end` (exclusive), in tables of at most ROWS rows.
 
-    Each table has the columns of FIELDS, one value a row, and for each feature and each `prediction/NAME` that its
-    rows have a column of lists of binary, int64 or double; tables may differ in them. Where rows give one
-    feature in text and in numbers, all of it is text. Files that are still being written are left out.
+    Each table has the columns of FIELDS, with one value a row, and a column of lists (binary, int64 or double) for each
+    feature and each `prediction/NAME` in its rows. So tables may have different columns. If a feature has both text and
+    numbers in one table, all its values are text. Files that are still being written are left out.
 
-    Raises DamagedLogError, since what is left out without a word makes a comparison wrong.
+    Raises DamagedLogError for an unreadable file, because skipping it silently would falsify a comparison.
     """
     for path in sorted(path for kind in READERS for path in Path(folder).glob(f"predictions-*{kind}")):
         if not _may_hold(path, start, end):
@@ -58,7 +58,10 @@ def read(folder: Path, start: dt.datetime | None = None, end: dt.datetime | None
 
 
 def _may_hold(path: Path, start: dt.datetime | None, end: dt.datetime | None) -> bool:
-    """By when the file was begun, as its name says, and when it was last written: most of a long log is not read."""
+    """Return whether the file may have records of this time, by the time in its name and its modification time.
+
+    So most of a long log is not read.
+    """
     if start and dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC) < start - SLACK:
         return False
     try:
@@ -96,8 +99,8 @@ def _table(records: list[Record]) -> pa.Table:
     columns = {}
     for name, kind in FIELDS.items():
         many = pa.types.is_list(kind)
-        found = pa.array([record.get(name) for record in records], kind if many else pa.list_(kind))
-        columns[name] = found if many else pc.list_element(found, 0)
+        column = pa.array([record.get(name) for record in records], kind if many else pa.list_(kind))
+        columns[name] = column if many else pc.list_element(column, 0)
     for name in sorted({name for record in records for name in record} - FIELDS.keys()):
         columns[name] = _lists([record.get(name) for record in records])
     return pa.table(columns)
@@ -105,8 +108,8 @@ def _table(records: list[Record]) -> pa.Table:
 
 def _lists(rows: list[list[Any] | None]) -> pa.Array:
     try:
-        found = pa.array(rows)
+        lists = pa.array(rows)
     except pa.ArrowException:  # text among numbers
         rows = [values and [v if isinstance(v, (bytes, str)) else str(v) for v in values] for values in rows]
         return pa.array(rows, pa.list_(pa.binary()))
-    return found.cast(pa.list_(TYPES.get(found.type.value_type, pa.binary())))
+    return lists.cast(pa.list_(TYPES.get(lists.type.value_type, pa.binary())))

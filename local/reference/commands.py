@@ -15,7 +15,7 @@ HEAD = """# Commands
 The commands in `bin/` run from any folder, in the environment that they need. A user's error is one line on standard
 error with exit status 2.
 """
-MODULES = {  # without a script of their own; where each one's parser is
+MODULES = {  # commands without a script -> the module of their parser
     "python -m nightly.cli.show": "nightly.cli.show",
     "python -m nightly.cli.pull": "nightly.cli.pull",
     "python -m nightly.cli.configure": "nightly.cli.configure",
@@ -24,14 +24,14 @@ MODULES = {  # without a script of their own; where each one's parser is
     "python -m benchmarks": "benchmarks.__main__",
     "python -m tests.chaos": "tests.chaos.settings",
 }
-# What an argument means whose parser does not say it.
+# The meanings of arguments without a help text.
 MEANINGS = {
     "model": "the model: its folder's name in include/models",
     "version": "the version's number",
     "data": "a file, a folder, a quoted glob, a snapshot, or saved statistics",
     "json": "print JSON",
 }
-UNSAID = (None, False, "", argparse.SUPPRESS)  # defaults
+NOT_SHOWN = (None, False, "", argparse.SUPPRESS)  # defaults
 
 
 def page() -> str:
@@ -40,15 +40,17 @@ def page() -> str:
 
 
 def _targets() -> Iterator[str]:
-    found = re.findall(r"^([a-z-]+):.*?  ## (.*)$", (ROOT / "Makefile").read_text(), re.M)
-    yield "## make\n\n" + table(["command", "what it does"], [[f"`make {name}`", text] for name, text in found]) + "\n"
+    targets = re.findall(r"^([a-z-]+):.*?  ## (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    yield (
+        "## make\n\n" + table(["command", "what it does"], [[f"`make {name}`", text] for name, text in targets]) + "\n"
+    )
 
 
 def _scripts() -> Iterator[str]:
     for script in sorted((ROOT / "bin").iterdir()):
         text = script.read_text()
         if not text.startswith("#!"):
-            continue  # it is sourced by the others
+            continue  # the other scripts source it
         module = re.search(r" -m ((?:nightly|nightly_airflow)\.\S+)", text)
         yield f"## bin/{script.name}\n"
         if module:
@@ -84,11 +86,11 @@ def _arguments(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
         yield table(["argument", "default", "meaning"], [_row(parser, action) for action in arguments]) + "\n"
     for action in subcommands:
         helps = {choice.dest: choice.help for choice in action._choices_actions}
-        for word, subparser in action.choices.items():
-            yield f"### {name} {word}\n"
-            if helps.get(word):
-                yield f"{_sentence(helps[word])}\n"
-            yield from _arguments(f"{name} {word}", subparser)
+        for subcommand, subparser in action.choices.items():
+            yield f"### {name} {subcommand}\n"
+            if helps.get(subcommand):
+                yield f"{_sentence(helps[subcommand])}\n"
+            yield from _arguments(f"{name} {subcommand}", subparser)
 
 
 def _usage(actions: list[argparse.Action]) -> Iterator[str]:
@@ -110,7 +112,7 @@ def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> list[str]:
     text = _without_root(text % {**vars(action), "prog": parser.prog})
     choices = " or ".join(f"`{choice}`" for choice in action.choices or ())
     default = "required" if action.required and action.option_strings else ""
-    if action.default != [] and not any(action.default is value for value in UNSAID):
+    if action.default != [] and not any(action.default is value for value in NOT_SHOWN):
         default = f"`{_without_root(action.default)}`"
     return [f"`{name}`", default, "; ".join(filter(None, [text, choices]))]
 

@@ -33,7 +33,7 @@ def page() -> str:
 
 
 def key_paths(section: type[Section] = ModelConfig, path: str = "") -> Iterator[str]:
-    """Yield every key, with the sections that it is in: data.label.column."""
+    """Yield the path of every key, such as data.label.column."""
     for name, field in section.model_fields.items():
         yield path + name
         for inner, inner_path in _sections(field.annotation, path + name):
@@ -41,7 +41,7 @@ def key_paths(section: type[Section] = ModelConfig, path: str = "") -> Iterator[
 
 
 def _section(section: type[Section], path: str, title: str) -> Iterator[str]:
-    """Yield the section's lines, then those of the sections in it."""
+    """Yield the section's lines, then those of its subsections."""
     texts, schema = docstrings(section), section.model_json_schema()
     rows, following = [], []
     for name, field in section.model_fields.items():
@@ -50,9 +50,10 @@ def _section(section: type[Section], path: str, title: str) -> Iterator[str]:
         if not path:
             default = FILLED_IN.get(name, default)
         rows.append([f"`{name}`", _type(schema["properties"][name], inner), default, texts[name]])
-        for each, inner_path in inner:
-            kind = f' with kind = "{each.model_fields["kind"].default}"' if "kind" in each.model_fields else ""
-            following.append((each, f"{inner_path}.", f"[{inner_path}]{kind}"))
+        for subsection, inner_path in inner:
+            fields = subsection.model_fields
+            kind = f' with kind = "{fields["kind"].default}"' if "kind" in fields else ""
+            following.append((subsection, f"{inner_path}.", f"[{inner_path}]{kind}"))
     yield f"## {title}\n"
     yield f"{inspect.getdoc(section)}\n"
     yield table(["key", "type", "default", "meaning"], rows) + "\n"
@@ -61,7 +62,7 @@ def _section(section: type[Section], path: str, title: str) -> Iterator[str]:
 
 
 def _sections(annotation: Any, path: str) -> Iterator[tuple[type[Section], str]]:
-    """Yield each section that a key's value may be, with its path; in a table, its name is the user's choice."""
+    """Yield each section class in a key's annotation, with its path; NAME stands for a key that the user chooses."""
     if inspect.isclass(annotation) and issubclass(annotation, Section):
         yield annotation, path
     for inner in get_args(annotation):
@@ -87,7 +88,7 @@ def _type(schema: dict[str, Any], sections: list[Any]) -> str:
     if "enum" in schema:
         return " or ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_type(each, []) for each in schema["anyOf"] if each["type"] != "null"))
+        return " or ".join(dict.fromkeys(_type(option, []) for option in schema["anyOf"] if option["type"] != "null"))
     if schema["type"] == "array":
         least = ", at least one" if schema.get("minItems") else ""
         items = schema["items"]
@@ -123,6 +124,6 @@ def _default(schema: dict[str, Any], sections: list[Any]) -> str:
         return "its keys' defaults"
     if isinstance(value, dict):
         return (
-            "`{ " + ", ".join(f"{key} = {json.dumps(each)}" for key, each in value.items()) + " }`" if value else "`{}`"
+            "`{ " + ", ".join(f"{key} = {json.dumps(item)}" for key, item in value.items()) + " }`" if value else "`{}`"
         )
     return f"`{json.dumps(value)}`"

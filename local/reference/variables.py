@@ -49,7 +49,7 @@ def _code(default: str) -> str:
 
 
 def _of_compose() -> Iterator[list[str]]:
-    """Yield name, default and meaning of what .env.example explains by the comment above it."""
+    """Yield the name, default and meaning of each variable in .env.example; the meaning is the comment above it."""
     comment: list[str] = []
     commented = False
     for line in (ROOT / ".env.example").read_text().splitlines():

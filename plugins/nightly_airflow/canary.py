@@ -1,4 +1,4 @@
-"""The DAG that compares the canaries: one for all models that have [release.canary] in their config."""
+"""The DAG that compares canaries with production: one DAG for all models with [release.canary] in their config."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ log = logging.getLogger(__name__)
 
 DOC = """\
 Compares each model's canary with its version in production, by the predictions that clients logged and the labels that
-became known since, and promotes it, stops it, or waits.
+became known since. It then promotes the canary, stops it, or waits.
 
-- **Promoted**: it is surely not worse by as much as matters; the label `stable` moves to it.
-- **Stopped**: it is surely worse; it is quarantined, its callers are back on the version in production.
-- **Waiting**: neither is sure yet. One may look every day: the test allows for it. After `max_days` it ends anyway.
-- **To decide before that**: trigger it with the model, the decision and a reason.
+- **Promoted**: the canary is not worse by more than the margin. The label `stable` moves to it.
+- **Stopped**: the canary is worse. It is quarantined, and its callers are back on the version in production.
+- **Waiting**: neither is certain yet. The test allows for a comparison every day. After `max_days` it ends anyway.
+- **To decide earlier**: trigger this DAG with the model, the decision and a reason.
 - **While a canary is compared** the nights train and judge, and release nothing.
 
-The figures stand in the run's note, in *Rendered Templates* of `decide`, and by `bin/releases canary MODEL`.
+The run's note, *Rendered Templates* of `decide`, and `bin/releases canary MODEL` show the values.
 """
 TASK_DOCS = {
     "compare": """\
 Joins later labels to logged predictions, and compares the two versions. It changes nothing.
 
-**If it fails**: a log or a file of labels cannot be read; the error names it.""",
+**If it fails**: a log or a label file cannot be read; the error names it.""",
     "decide": """\
-Carries out what the comparison says, or a person: promote, stop, or wait.
+Carries out the decision of the comparison or of a person: promote, stop, or wait.
 
-**If it fails**: the model server was not reached, most often; clear it to complete what it began.""",
+**If it fails**: most often the model server was not reached. Clear the task to complete the decision.""",
     "nothing_to_compare": "No model has [release.canary] in its config.toml.",
 }
 
 
 def canary_dag(cron: str, timezone: str = "UTC") -> DAG:
-    """Runs at `cron`, which should be after the nights. Without a model that has canaries it is there, and idle."""
+    """Return the DAG, scheduled at `cron`, which should be after the nights; unscheduled if no model has canaries."""
     models = [name for name in model_names() if _has_canaries(name)]
     with DAG(
         dag_id="canary",
@@ -84,7 +84,7 @@ def canary_dag(cron: str, timezone: str = "UTC") -> DAG:
 
 
 def _has_canaries(model: str) -> bool:
-    """Whether its config says so. A broken config takes this DAG from no other model: the model's own DAG shows it."""
+    """Return whether the model's config has canaries; False for a broken config, which the model's own DAG shows."""
     try:
         return load_config(model).release.canary is not None
     except ContractError as error:
@@ -93,7 +93,7 @@ def _has_canaries(model: str) -> bool:
 
 
 def params(models: list[str]) -> dict[str, Param]:
-    """What a person can decide, as the form shows it; left empty, the comparison decides."""
+    """Return the parameters of the trigger form; left empty, the comparison decides."""
     return {
         "model": Param(
             None,

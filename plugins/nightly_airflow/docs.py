@@ -1,4 +1,4 @@
-"""What the Airflow UI says about the DAG and its tasks: what each does, and what to do when it fails."""
+"""The texts of the Airflow UI about the DAG and its tasks: what each task does, and what to do when it fails."""
 
 DAG_DOC = """\
 ### {config.description}
@@ -13,27 +13,27 @@ production, and release it only when data and model deserve it.
 - **Trigger** it with the form; left empty, it does what the schedule would do now.
 - **Backfill**: `airflow backfill create --dag-id {config.name}_retrain --from-date … --to-date … --max-active-runs 1`.
   One run at a time, so that each night is compared with the one before. It trains and judges, and does not release
-  unless it is given `--dag-run-conf '{{"release": "yes"}}'`.
-- **Again**: clear any task, with what is downstream of it. A release is never made twice.
+  without `--dag-run-conf '{{"release": "yes"}}'`.
+- **Rerun**: clear any task, with its downstream tasks. A night is never released twice.
 
-Owner: {config.owner}. What it is made of: `include/models/{config.name}`.
+Owner: {config.owner}. The model's code and config: `include/models/{config.name}`.
 """
 
 TASK_DOCS = {
     "plan": """\
-Fixes what this run is asked to do (as-of time, window, train steps, thresholds) in the night's `request.json`.
-Takes out of sight what a dead release left unverified, and repairs the files in production where they are damaged.
+Writes the run's request (as-of time, window, train steps, thresholds) to the night's `request.json`.
+Hides a version whose release died before it was verified, and repairs damaged files in production.
 
 **If it fails**: the form's values or the model's config are not valid; the error names the key. Trigger again.""",
     "download": """\
-Brings the rows of the window from the source, whole and checksummed, or not at all.
+Downloads the rows of the window from the source, complete and checksummed, or not at all.
 
-**If it fails**: it has been tried four times. The source is down or refuses us: clear it when the source is back.""",
+**If it fails**: four tries failed. The source is down or refuses the request: clear the task when it is back.""",
     "snapshot": """\
-Makes an immutable, content-addressed snapshot; rows that cannot be read are kept aside with their reason.
-No rows at all: the rest is skipped and the verdict is NO_DATA.
+Makes an immutable, content-addressed snapshot; unreadable rows are kept separately with their reasons.
+Without any rows, all other tasks are skipped and the verdict is NO_DATA.
 
-**If it fails**: too many rows could not be read, or the time column is not what the config says.""",
+**If it fails**: too many rows could not be read, or the time column does not match the config.""",
     "examples": """\
 Turns the snapshot into training and evaluation examples, split by a hash of the row's id.
 
@@ -47,28 +47,28 @@ Computes TFDV's statistics of each split.
 
 **If it fails**: clear it; if it fails again, memory is the first suspect.""",
     "example_validator": """\
-Compares the statistics with the schema and writes down the anomalies; the data gate judges them.
+Compares the statistics with the schema and records the anomalies; the data gate judges them.
 
-**If it fails**: the statistics or the schema are missing; clear those with what is downstream.""",
+**If it fails**: the statistics or the schema are missing; clear those with their downstream tasks.""",
     "drift_skew": """\
 Measures drift against each control of the config, and skew between the splits; the data gate judges them.
 
 **If it fails**: the statistics of a control cannot be read, or a comparator of the schema does not fit.""",
     "data_gate": """\
-Decides whether the data deserves training. It logs every finding with figure and threshold; when it holds the night,
+Decides whether the data deserves training. It logs every finding with value and threshold; when it holds the night,
 the rest is skipped and production stays.
 
-**If it holds**: mend the source, or trigger the night again with a threshold replaced and a reason.""",
+**If it holds**: fix the source, or trigger the night again with a threshold replaced and a reason.""",
     "schema_review": """\
-When the data gate held the night for nothing but what a change of the schema would lift, this shows the change and
-waits for a person: *Required Actions*. Approved, a new version of the schema is written. It is skipped in all other
+When a change of the schema would lift everything that the data gate held the night for, this task shows the change and
+waits for a person: *Required Actions*. Approval writes a new version of the schema. The task is skipped in all other
 nights, and in backfills.
 
-**If it waits**: approve with a reason what is right; reject what is not. Without an answer the night stays held.""",
+**If it waits**: approve a correct change with a reason; reject a wrong one. Without an answer the night stays held.""",
     "data_gate_again": """\
 After an approved change of the schema: reads the data and decides again, by the new version.
 
-**If it holds**: the change was not all that was wrong; its log says what is left.""",
+**If it holds**: the change did not lift every finding; the log lists the others.""",
     "transform": """\
 Applies the model's `preprocessing_fn` with TF Transform; the graph goes into the model, so serving does the same.
 
@@ -76,7 +76,7 @@ Applies the model's `preprocessing_fn` with TF Transform; the graph goes into th
     "trainer": """\
 Trains the model and exports it with the transform inside.
 
-**If it fails**: look for the loss in its log, then for memory.""",
+**If it fails**: check the loss in its log, then memory.""",
     "evaluator": """\
 Scores the new model and the one in production on the same examples, on the whole and per slice.
 
@@ -87,26 +87,26 @@ Where the files in production are damaged beyond repair, `[model_gate] damaged_p
 
 **If it holds**: production stays. The table in its log says which metric, where, and by how much.""",
     "infra_validator": """\
-Loads the exported model in a clean process and asks it raw examples, as a server would.
+Loads the exported model in a clean process and sends it raw examples, as a server would.
 
 **If it fails**: the model cannot be served; it is not released.""",
     "release": """\
-Copies the model atomically into the volume that TensorFlow Serving watches, as a new version, and keeps a record. The
-server must then load it and answer golden examples as the model did offline; it gets the label `stable` for that, and
-is quarantined otherwise. If the server is away meanwhile, the version is out of sight (`unverified`) until a retry
-verifies it. One at a time for each model. Skipped when the run is not asked to release.
+Copies the model atomically into the volume that TensorFlow Serving watches, as a new version, and records it. The
+server must then load it and answer golden examples as the model did offline. If it does, the version gets the label
+`stable`; otherwise it is quarantined. If the server is away meanwhile, the version is hidden (`unverified`) until a
+retry verifies it. Each model releases one version at a time. Skipped when the run is not asked to release.
 
 **If it fails**: the previous version stays; clear it to try again. A version is never released twice.""",
     "verdict": """\
-Says what became of the night, whatever happened: see the run's note, or *Rendered Templates* here. It is red when a
-task failed, so that the run is.
+Decides the night's outcome, whatever happened: see the run's note, or *Rendered Templates* here. It fails when
+another task failed, so that the run fails.
 
-**If it fails**: mend the task that it names and clear that one with what is downstream.""",
+**If it fails**: fix the cause, then clear the failed task that the error names, with its downstream tasks.""",
 }
 
 
 def when_it_fails(task: str) -> str:
-    """What to do when a task has failed, in plain text; "" for a task that is not of a night."""
+    """Return what to do when a task has failed, in plain text; "" for a task that no night has."""
     _, _, advice = TASK_DOCS.get(task, "").partition("**If it fails**: ")
     text = " ".join(advice.replace("`", "").split())
     return text[:1].upper() + text[1:]

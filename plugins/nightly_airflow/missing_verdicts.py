@@ -1,9 +1,9 @@
-"""Gives a verdict to nights whose `verdict` task gave none, as when Airflow's API answered none of its tries.
+"""Gives a verdict to nights whose `verdict` task gave none, as when all its calls to Airflow's API failed.
 
     python -m nightly_airflow.missing_verdicts
 
-The plugin's listener starts it, in a process of its own, when such a run ends, when the next one begins, and when the
-scheduler starts. It needs Airflow's database, which tasks have not.
+The plugin's listener starts this module in a new process: when such a run ends, when the next run begins, and when
+the scheduler starts. It needs Airflow's database, which tasks cannot reach.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from sqlalchemy.orm import Session
 
-DAYS = 3  # an older run is history, whose XComs somebody may have removed
-TRIES = 30  # a second apart: until the transaction of whoever started this is over, and the database is free
+DAYS = 3  # older runs are ignored: their XComs may be gone
+TRIES = 30  # one a second, until the transaction of the process that started this is over
 
 log = logging.getLogger(__name__)
 
 
 def without_verdict(session: Session) -> list[DagRun]:
-    """Return the nights' runs that ended lately and whose verdict has not been given since they began, oldest first."""
+    """Return the nights' runs that ended lately without a verdict since they began, oldest first."""
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.xcom import XComModel
@@ -64,9 +64,9 @@ def without_verdict(session: Session) -> list[DagRun]:
 
 
 def start_if_missing(session: Session) -> None:
-    """Start this module in a process of its own, if any run has no verdict.
+    """Start this module in a new process, if any run has no verdict.
 
-    A thread would not do: the scheduler forks its workers, and a mail server may take minutes.
+    Not in a thread: the scheduler forks its workers, and a mail server may take minutes.
     """
     if runs := without_verdict(session):
         log.warning("no verdict was given on %s: giving it now", ", ".join(run.run_id for run in runs))
@@ -76,13 +76,13 @@ def start_if_missing(session: Session) -> None:
 
 
 def give_verdict(run: DagRun, session: Session) -> None:
-    """Decide what became of `run`, notify, and write verdict.json and the note, as its `verdict` task would have."""
+    """Judge `run`, notify, and write verdict.json and the note, as its `verdict` task would have done."""
     from airflow.models.xcom import XComModel
 
     from nightly.nights.report import note
     from nightly.nights.verdict import judge, write
     from nightly_airflow.operators.base import ERROR_KEY, notified_mark, notify_once
-    from nightly_airflow.operators.plan import asked_for
+    from nightly_airflow.operators.plan import requested_as_of
     from nightly_airflow.operators.verdict import needs_notice, notify
 
     model, paths = run.dag_id.removesuffix(DAG_SUFFIX), Paths.from_environment()
@@ -97,21 +97,21 @@ def give_verdict(run: DagRun, session: Session) -> None:
         {task: tasks[task].state for task in order},
         tries={task: tasks[task].max_tries + 1 for task in order},
         errors={error.task_id: XComModel.deserialize_value(error) for error in errors},
-        as_of=asked_for(run, utc_now()),
+        as_of=requested_as_of(run, utc_now()),
         run_url=tasks[VERDICT].log_url.partition("/tasks/")[0],
     )
     write(verdict, folder)
     if needs_notice(verdict):
         notify_once(lambda: notify(verdict, {}), notified_mark(folder, VERDICT, tasks[VERDICT].max_tries))
-    # Last: a run that has this XCom has had its verdict, and its notification.
+    # Last, since this XCom marks the verdict and the notification as done.
     XComModel.set(NOTE_KEY, note(verdict), dag_id=run.dag_id, task_id=VERDICT, run_id=run.run_id, session=session)
-    write_note(session.merge(run))  # Airflow closes a thread's session with each look at a variable
+    write_note(session.merge(run))  # reading an Airflow variable closes the thread's session
     session.commit()
     log.warning("%s of %s had no verdict; it is %s: %s", run.run_id, run.dag_id, verdict.outcome, verdict.summary)
 
 
 def give_all() -> bool:
-    """Give every run that lacks a verdict one; False where none lacks it, or one could not be given."""
+    """Give a verdict to every run without one; return False if there is none, or a verdict failed."""
     from airflow.utils.session import create_session
 
     with create_session() as session:
@@ -120,7 +120,7 @@ def give_all() -> bool:
         for run in runs:
             try:
                 give_verdict(session.merge(run), session)
-            except Exception:  # the others get theirs all the same
+            except Exception:  # the other runs still get their verdicts
                 session.rollback()
                 log.exception("the verdict on a night could not be given")
                 done = False
@@ -130,7 +130,7 @@ def give_all() -> bool:
 def main() -> int:
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"  # connections come from the database, as in the scheduler
     logging.basicConfig(level=logging.INFO)
-    with locked(Paths.from_environment().run / "missing_verdicts.lock"):  # one process at a time gives a verdict
+    with locked(Paths.from_environment().run / "missing_verdicts.lock"):  # one process at a time
         return 0 if poll(give_all, tries=TRIES, every=1) else 1
 
 

@@ -1,4 +1,4 @@
-"""The form of a run's trigger."""
+"""The params of a nightly run, which Airflow shows as the trigger form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nightly.records.config import ModelConfig
 
 
 def params(config: ModelConfig) -> dict[str, Param]:
-    """What a person can ask of one run, as the form shows it; left empty, the model's config decides."""
+    """Return the params of a run; left empty, the model's config decides."""
     window, training, judging = "Data", "Training and release", "Thresholds for this run only"
     return {
         "as_of": Param(
@@ -66,6 +66,6 @@ def params(config: ModelConfig) -> dict[str, Param]:
             type=["null", "string"],
             title="Reason",
             section=judging,
-            description="Why they are replaced; it stands in the verdict.",
+            description="Why they are replaced; the verdict records it.",
         ),
     }

@@ -1,7 +1,7 @@
-"""The DAG of a night: one for every model, in the same order for all of them.
+"""The DAG of a night: one for each model, with the same tasks for all models.
 
-A model's DAG is a file of three lines in dags/. Its docstring names Airflow because Airflow, left to its defaults,
-reads only files in which the words `dag` and `airflow` stand.
+Each model has a three-line file in dags/. The file's docstring names Airflow because Airflow by default reads only
+files that contain `dag` and `airflow`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from nightly_airflow.params import params
 from nightly_airflow.pool import POOL
 from nightly_airflow.retries import RETRIES, StepRetries
 
-HISTORY = dt.datetime(2010, 1, 1, tzinfo=dt.UTC)  # backfills reach back to here; nothing is caught up by itself
+HISTORY = dt.datetime(2010, 1, 1, tzinfo=dt.UTC)  # the earliest date of a backfill; there is no automatic catch-up
 
 
 def retrain_dag(model: str) -> DAG:
-    """The nightly retrain of include/models/MODEL. Raises ContractError with every problem of its config."""
+    """Return the DAG of include/models/MODEL. Raise ContractError with every problem of its config."""
     config = load_config(model)
     read_schema_text(config)
     with DAG(
@@ -37,7 +37,7 @@ def retrain_dag(model: str) -> DAG:
         schedule=CronDataIntervalTimetable(config.schedule.cron, config.schedule.timezone),
         start_date=HISTORY,
         catchup=False,
-        max_active_runs=1,  # backfills have their own limit: what must be exclusive says so itself, below
+        max_active_runs=1,  # does not limit backfills: exclusive tasks have their own limit, below
         params=params(config),
         tags=["nightly", model, *(tag for tag in config.tags if tag not in ("nightly", model))],
         default_args={
@@ -63,7 +63,7 @@ def retrain_dag(model: str) -> DAG:
         SchemaReviewOperator(
             **task("schema_review"),
             hours=config.schema_review.hours,
-            retries=20,  # a retry asks again: after an answer without a reason, and after one that Airflow has lost
+            retries=20,  # a retry asks again: after an answer without a reason, and after Airflow lost an answer
             retry_delay=dt.timedelta(seconds=1),
             max_retry_delay=dt.timedelta(seconds=10),
         )
@@ -78,16 +78,16 @@ def retrain_dag(model: str) -> DAG:
         MLStepOperator(**task("evaluator"), pool=POOL, execution_timeout=dt.timedelta(hours=3))
         GateOperator(**task("model_gate"), pool=POOL, retry_policy=StepRetries(own=2))
         MLStepOperator(**task("infra_validator"), pool=POOL)
-        # One at a time over all runs of the model, nightly, manual and backfill: a pool of one slot for each model
-        # would do the same, but would have to be made by hand for a new model.
-        # Its tries span some four minutes: a model server that is restarted or moved is back by then.
+        # One release at a time over all runs of the model: nightly, manual and backfill. A pool for each model would
+        # do the same, but would have to be created by hand for a new model.
+        # Its tries span about four minutes, by which time a model server that restarts or moves is back.
         ReleaseOperator(**task("release"), pool=POOL, max_active_tis_per_dag=1, retry_policy=StepRetries(own=3))
         VerdictOperator(**task("verdict"), execution_timeout=dt.timedelta(minutes=5))
-        for task_id, before in TASKS.items():
-            dag.get_task(task_id).set_upstream([dag.get_task(each) for each in before])
+        for task_id, upstream in TASKS.items():
+            dag.get_task(task_id).set_upstream([dag.get_task(name) for name in upstream])
     return dag
 
 
 def task(task_id: str) -> dict[str, Any]:
-    """A task's name and what a person reads about it."""
+    """Return a task's id and documentation as arguments."""
     return {"task_id": task_id, "doc_md": TASK_DOCS[task_id]}

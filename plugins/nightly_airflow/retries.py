@@ -1,4 +1,4 @@
-"""How often a task is tried again: often where the machinery failed, seldom where the step itself did."""
+"""The retry policy: many retries for errors of the infrastructure, few for errors of the step itself."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from nightly_airflow.hooks.ml import MLProcessDied, MLStepFailed
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-RETRIES = 4  # for errors of the infrastructure: Airflow's API, a host that does not start, a disk that is full
+RETRIES = 4  # for errors of the infrastructure: Airflow's API, a host that does not start, a full disk
 OWN = (MLStepFailed, MLProcessDied, AirflowTaskTimeout)
 
 
 class StepRetries(RetryPolicy):
-    """Ends the retries of a step that failed by itself: what it lacks will most often be lacking the next time.
+    """Limits the retries after a step's own error, which mostly recurs.
 
-    A failure before the task's code runs never comes here: it counts as a try, and Airflow's `retries` bound it.
+    A failure before the task's code runs does not reach this policy: it counts as a try, within Airflow's `retries`.
 
-    :param own: how often a step's own error is tried again
+    :param own: retries after a step's own error
     """
 
     def __init__(self, own: int) -> None:

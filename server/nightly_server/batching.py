@@ -1,9 +1,9 @@
 """Request batching: concurrent requests to the same version and signature run as one.
 
-The rules are those of TensorFlow's shared batch scheduler and TensorFlow Serving's batching session: a batch closes
-when it is full or its first request has waited for the timeout; a fixed number of threads serves the queues in turn.
-A request whose batch may run at once while one of these threads is idle runs it in its own thread: to wake the other,
-and to be woken by it, takes longer than many a model.
+The rules are those of TensorFlow's shared batch scheduler and TensorFlow Serving's batching session. A batch closes
+when it is full or its first request has waited for the timeout. A fixed number of threads serves the queues in turn.
+If one of these threads is idle and a batch may run at once, the request's own thread runs it: waking another thread
+takes longer than many models.
 """
 
 import math
@@ -41,7 +41,7 @@ class _Batch:
 
 
 class BatchScheduler:
-    """The threads that all queues share: as many batches run at the same time, in these threads or in a caller's."""
+    """The threads that all queues share. Their number limits how many batches run at once, in them or in callers."""
 
     def __init__(self, parameters: BatchingParameters, metrics: Metrics) -> None:
         self.parameters = parameters
@@ -53,7 +53,7 @@ class BatchScheduler:
             threading.Thread(target=self._work, name=f"{parameters.thread_pool_name}-{number}", daemon=True).start()
 
     def queue(self, names: list[str], run: Run) -> "BatchQueue":
-        """A queue for `run`, which takes the arrays of `names` in this order."""
+        """Return a queue for `run`, which takes the arrays of `names` in this order."""
         queue = BatchQueue(self, names, run)
         with self.changed:
             self._queues.append(queue)
@@ -75,8 +75,8 @@ class BatchScheduler:
                 with self.changed:
                     self._idle += 1
 
-    def submitted(self, queue: "BatchQueue") -> Callable[[], None] | None:
-        """What the caller, who holds `changed` and has put a task into the last batch, has to do without it; if any."""
+    def on_submit(self, queue: "BatchQueue") -> Callable[[], None] | None:
+        """Notice a new task in `queue`; return what the caller must run once it has released `changed`, or None."""
         if not self._idle or len(queue.batches) > 1 or queue.deadline() > time.monotonic():
             self.changed.notify()
             return None
@@ -93,7 +93,7 @@ class BatchScheduler:
 
     def _run(self, queue: "BatchQueue", batch: _Batch) -> None:
         now, pool = time.monotonic(), self.parameters.thread_pool_name
-        tasks = [task for task in batch.tasks if task.result.set_running_or_notify_cancel()]  # not past its deadline
+        tasks = [task for task in batch.tasks if task.result.set_running_or_notify_cancel()]
         for task in tasks:
             self._metrics.observe(QUEUING_LATENCY, (now - task.enqueued) * 1e6, thread_pool_name=pool)
         try:
@@ -123,7 +123,7 @@ class BatchScheduler:
 
 
 class BatchQueue:
-    """The requests to one version's signature that wait to be run together."""
+    """The waiting requests to a signature of a version, in batches."""
 
     def __init__(self, scheduler: BatchScheduler, names: list[str], run: Run) -> None:
         self._scheduler = scheduler
@@ -135,7 +135,7 @@ class BatchQueue:
         self._scheduler.remove(self)
 
     def deadline(self) -> float:
-        """When the first batch may run: at once if it is full or another one follows it."""
+        """Return when the first batch may run, in monotonic seconds: 0 (now) if it is full or another follows it."""
         if not self.batches:
             return math.inf
         first, parameters = self.batches[0], self._scheduler.parameters
@@ -144,9 +144,9 @@ class BatchQueue:
         return first.tasks[0].enqueued + parameters.batch_timeout_micros / 1e6
 
     def __call__(self, inputs: list[np.ndarray], deadline: float) -> list[np.ndarray]:
-        """Run `inputs` within a batch; waits for the result until `deadline`, of the monotonic clock.
+        """Run `inputs` within a batch and return the result, waiting until `deadline` of the monotonic clock.
 
-        What has not begun by then is never computed. Raises ServingError.
+        A task that has not begun by then is cancelled. Raise ServingError.
         """
         parameters = self._scheduler.parameters
         if not inputs:
@@ -169,7 +169,7 @@ class BatchQueue:
                 self.batches.append(_Batch())
             self.batches[-1].tasks.append(task)
             self.batches[-1].rows += rows
-            run_here = self._scheduler.submitted(self)
+            run_here = self._scheduler.on_submit(self)
         if run_here:
             run_here()
         try:
@@ -182,7 +182,7 @@ class BatchQueue:
             raise exceeded("Timed out waiting for notification") from None
 
     def process(self, tasks: list[_Task]) -> list[list[np.ndarray]]:
-        """Each task's outputs, in order."""
+        """Run the tasks as one batch; return each task's outputs, in order."""
         parameters = self._scheduler.parameters
         rows = sum(task.rows for task in tasks)
         size = next((size for size in parameters.allowed_batch_sizes if size >= rows), rows)
@@ -198,7 +198,7 @@ class BatchQueue:
                         "have equal dimensions starting with the first dim."
                     )
                 arrays = _pad(arrays, name)
-            if size > rows:  # any valid row will do: its result is thrown away
+            if size > rows:  # any valid row fills the batch; its result is dropped
                 arrays.append(np.repeat(arrays[-1][:1], size - rows, axis=0))
             merged.append(np.concatenate(arrays) if len(arrays) > 1 else arrays[0])
         outputs = self._run(*merged)
@@ -218,13 +218,13 @@ class BatchQueue:
 
 
 def _pad(arrays: list[np.ndarray], name: str) -> list[np.ndarray]:
-    """Each array, grown to the longest in every dimension but the first, filled with its own first element."""
+    """Return the arrays, padded to the longest in every dimension but the first, each with its own first element."""
     if len({array.ndim for array in arrays}) > 1 or any(array.size == 0 for array in arrays):
         raise precondition(f"Tensors with name '{name}' cannot be padded: their ranks differ or one is empty")
     shape = [max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True)]
     padded = []
     for array in arrays:
-        grown = np.full((len(array), *shape), array.flat[0], dtype=array.dtype)
-        grown[tuple(slice(size) for size in array.shape)] = array
-        padded.append(grown)
+        target = np.full((len(array), *shape), array.flat[0], dtype=array.dtype)
+        target[tuple(slice(size) for size in array.shape)] = array
+        padded.append(target)
     return padded

@@ -1,4 +1,4 @@
-"""Request bodies: read within limits, and as they were before their Content-Encoding."""
+"""Request bodies, read within limits and decompressed."""
 
 import asyncio
 import os
@@ -17,18 +17,18 @@ from nightly_server.errors import ServingError, invalid
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _RAW_DEFLATE = -15  # without zlib's header, as some clients send it
 
-Body = bytes | BinaryIO  # a large one is in a file, outside of this process' memory
+Body = bytes | BinaryIO  # a large body is in a file, outside this process' memory
 
 
 def scratch_file() -> BinaryIO:
-    """A file in memory, gone when it is closed."""
+    """Return a file in memory, or a temporary file where the system has none."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("serving"), "w+b")
     return tempfile.TemporaryFile()
 
 
 class BodyReader:
-    """Reads bodies of at most `max_bytes`, each within `seconds` and one more for each MiB."""
+    """Reads bodies of at most `max_bytes`, each within `seconds` plus one second for each MiB."""
 
     def __init__(self, seconds: float, max_bytes: int) -> None:
         self._seconds = seconds
@@ -37,9 +37,9 @@ class BodyReader:
 
     @asynccontextmanager
     async def reading(self, request: web.Request) -> AsyncIterator[Body]:
-        """The body, for as long as the block lasts.
+        """Yield the body, which is freed after the block.
 
-        Raises TimeoutError, HTTPRequestEntityTooLarge, or ServingError (UNAVAILABLE) beyond `MAX_HELD_BYTES`.
+        Raise TimeoutError, HTTPRequestEntityTooLarge, or ServingError (UNAVAILABLE) beyond `MAX_HELD_BYTES`.
         """
         encoded = request.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
         max_bytes = min(self._max_bytes, limits.MAX_INFLATED_BYTES) if encoded else self._max_bytes
@@ -74,9 +74,9 @@ class BodyReader:
 
 
 def inflate(body: Body, encoding: str, max_bytes: int) -> Body:
-    """The whole body at once: one that does not decode is an error, not a stream that never ends.
+    """Return the whole decompressed body.
 
-    Raises ServingError (INVALID_ARGUMENT), or HTTPRequestEntityTooLarge beyond `max_bytes`.
+    Raise ServingError (INVALID_ARGUMENT), or HTTPRequestEntityTooLarge beyond `max_bytes`.
     """
     encoding = encoding.strip().lower()
     if not body or encoding in ("", "identity"):

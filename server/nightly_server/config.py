@@ -1,4 +1,4 @@
-"""The model server's three configuration files, in the text form of TensorFlow Serving's protos."""
+"""The model server's three configuration files, in the text format of TensorFlow Serving's protos."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from nightly_server.errors import ServingError, invalid
 
 PLATFORM = "tensorflow"
 
-# tensorflow-serving-api carries no module for these two protos. Field numbers and types are those of
+# tensorflow-serving-api has no module for these two protos. Field numbers and types are those of
 # tensorflow_serving/servables/tensorflow/session_bundle_config.proto and config/monitoring_config.proto.
 _SCHEMA = descriptor_pb2.FileDescriptorProto(
     name="nightly_server/config.proto",
@@ -49,12 +49,12 @@ _MonitoringConfig = _MESSAGES["nightly_server.MonitoringConfig"]
 
 
 def read_model_config(path: str) -> model_server_config_pb2.ModelServerConfig:
-    """`--model_config_file`. Raises ServingError (INVALID_ARGUMENT) with the line that does not parse."""
+    """Read `--model_config_file`. Raise ServingError (INVALID_ARGUMENT) with the line that does not parse."""
     return _read(path, model_server_config_pb2.ModelServerConfig())
 
 
 def single_model_config(name: str, base_path: str) -> model_server_config_pb2.ModelServerConfig:
-    """The configuration that `--model_name` and `--model_base_path` stand for."""
+    """Return the configuration for `--model_name` and `--model_base_path`."""
     config = model_server_config_pb2.ModelServerConfig()
     config.model_config_list.config.add(name=name, base_path=base_path, model_platform=PLATFORM)
     return config
@@ -63,7 +63,7 @@ def single_model_config(name: str, base_path: str) -> model_server_config_pb2.Mo
 def validate(
     new: model_server_config_pb2.ModelServerConfig, old: model_server_config_pb2.ModelServerConfig | None = None
 ) -> None:
-    """Whether the server can go from `old` to `new`: the rules of TensorFlow Serving's server core."""
+    """Raise ServingError unless TensorFlow Serving's rules let the server go from `old` to `new`."""
     case = new.WhichOneof("config")
     if case != "model_config_list" and old is not None:
         raise ServingError(
@@ -119,7 +119,7 @@ class BatchingParameters:
 
 
 def read_batching_parameters(path: str) -> BatchingParameters:
-    """Raises ServingError (INVALID_ARGUMENT), also for a parameter that TensorFlow Serving knows and this does not."""
+    """Read `--batching_parameters_file`. Raise ServingError (INVALID_ARGUMENT), also for unsupported parameters."""
     message = _read(path, _BatchingParameters())
     values = {}
     for field, value in message.ListFields():
@@ -131,7 +131,7 @@ def read_batching_parameters(path: str) -> BatchingParameters:
 
 
 def read_prometheus_path(path: str) -> str:
-    """`--monitoring_config_file`: the metrics' path, or "" when they are off."""
+    """Return the path of the metrics from `--monitoring_config_file`, or "" if they are off."""
     monitoring = _read(path, _MonitoringConfig())
     prometheus = monitoring.prometheus_config
     return prometheus.path or "/monitoring/prometheus/metrics" if prometheus.enable else ""
@@ -142,7 +142,7 @@ def _read(path: str, message):
         return text_format.Parse(Path(path).read_text("utf-8"), message)
     except OSError as error:
         raise invalid(f"Invalid protobuf file: '{path}': {error}") from None
-    except (text_format.ParseError, ValueError) as error:  # ValueError: no UTF-8, or a number out of range
+    except (text_format.ParseError, ValueError) as error:  # ValueError: not UTF-8, or a number out of range
         place = str(error).replace(" : ", ": ", 1)
         raise invalid(
             f"Invalid protobuf file: '{path}': Error parsing text-format tensorflow.serving.{message.DESCRIPTOR.name}: "

@@ -1,4 +1,4 @@
-"""The REST port's connections: how many there are, and how long each may say nothing."""
+"""The REST port's connections, limited in number and idle time."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from aiohttp import web
 
 from nightly_server import limits
 
-RETRY_SECONDS = 1.0  # after the operating system had nothing left for a connection
+RETRY_SECONDS = 1.0  # after the operating system had no resources for a connection
 
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class Connections:
-    """Accepts connections for `server` from `listener`, which listens.
+    """Accepts connections for `server` from the listening socket `listener`.
 
     asyncio's own server has no limit, and logs each failed `accept` a hundred times.
 
-    :param seconds: in which a new connection must send its first request's header
+    :param seconds: the time in which a new connection must send its first request's header
     """
 
     def __init__(self, server: web.Server, listener: socket.socket, max_connections: int, seconds: float) -> None:
@@ -32,7 +32,7 @@ class Connections:
         self._silent: dict[web.RequestHandler, asyncio.TimerHandle] = {}
 
     async def accept(self) -> None:
-        """Until it is cancelled."""
+        """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
         self._listener.setblocking(False)
         full = False
@@ -41,7 +41,7 @@ class Connections:
                 accepted, _ = await loop.sock_accept(self._listener)
             except ConnectionAbortedError:
                 continue
-            except OSError as error:  # descriptors or memory
+            except OSError as error:  # no descriptors or memory left
                 log.error("cannot accept a connection, trying again in %g s: %s", RETRY_SECONDS, error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
@@ -53,7 +53,7 @@ class Connections:
                     accepted.send(_FULL)
                 continue
             full = False
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # also for a peer that never reads its answers
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # closes a peer that never reads its responses, too
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limits.DEAD_PEER_SECONDS * 1000)
             protocol = self._server()
             self._silent[protocol] = loop.call_later(self._seconds, self._close_silent, protocol)
@@ -62,8 +62,8 @@ class Connections:
             except OSError:
                 accepted.close()
 
-    def asked(self, protocol: web.RequestHandler) -> None:
-        """A request of this connection has arrived."""
+    def request_arrived(self, protocol: web.RequestHandler) -> None:
+        """Stop the timer of the connection: a request has arrived."""
         if timer := self._silent.pop(protocol, None):
             timer.cancel()
 

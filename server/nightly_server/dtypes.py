@@ -1,10 +1,10 @@
-"""TensorFlow's types as its C++ side names them, and the numbers of each that JSON may carry."""
+"""The C++ names of TensorFlow's types, and their ranges in JSON."""
 
 import numpy as np
 import tensorflow as tf
 
 INTEGERS = {
-    tf.int32: (-(2**31), 2**31 - 1),  # int8, uint8 and int16 too: their range is not checked
+    tf.int32: (-(2**31), 2**31 - 1),  # also the range for int8, uint8 and int16, as in TensorFlow Serving
     tf.int16: (-(2**31), 2**31 - 1),
     tf.int8: (-(2**31), 2**31 - 1),
     tf.uint8: (-(2**31), 2**31 - 1),
@@ -16,5 +16,5 @@ FLOATS = {dtype: float(np.finfo(dtype.as_numpy_dtype).max) for dtype in (tf.floa
 
 
 def type_name(dtype: tf.DType) -> str:
-    """float, double, half; otherwise as in Python."""
+    """Return float, double or half; for other types the Python name."""
     return {tf.float32: "float", tf.float64: "double", tf.float16: "half"}.get(dtype, dtype.name)

@@ -1,4 +1,4 @@
-"""The one error of the model server: a canonical status code and TensorFlow Serving's own text for it."""
+"""The model server's error: a canonical status code and TensorFlow Serving's own text."""
 
 import grpc
 
@@ -8,7 +8,7 @@ _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class ServingError(Exception):
-    """What a request, a load or a reload failed with. `str()` is the form TensorFlow Serving logs: `CODE: message`."""
+    """The error of a request, a load or a reload. `str()` is `CODE: message`, as TensorFlow Serving logs it."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(code, message)
@@ -25,14 +25,14 @@ class ServingError(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> "ServingError":
-        """Any exception with its nearest code.
+        """Return any exception as a ServingError with the nearest code.
 
-        TensorFlow's errors keep theirs, a request that is too much for Python is at fault itself, and the unforeseen
-        ones are INTERNAL.
+        TensorFlow's errors keep their codes, requests that exceed Python's limits get a client error, and unexpected
+        errors are INTERNAL.
         """
         if isinstance(error, ServingError):
             return error
-        if hasattr(error, "error_code"):  # tf.errors.OpError, told by its field: importing it would cost seconds
+        if hasattr(error, "error_code"):  # tf.errors.OpError, whose import would take seconds
             return cls(_BY_NUMBER[error.error_code], error.message)
         if isinstance(error, RecursionError):
             return invalid("The request is nested too deeply")
@@ -42,7 +42,7 @@ class ServingError(Exception):
 
     @classmethod
     def of_run(cls, error: Exception) -> "ServingError":
-        """The same for an error of a run, of which TensorFlow quotes whole inputs."""
+        """Return the same for an error of a run, with a short message: TensorFlow quotes whole inputs."""
         failure = cls.of(error)
         return failure if failure is error else cls(failure.code, excerpt(failure.message))
 

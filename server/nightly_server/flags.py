@@ -1,8 +1,8 @@
-"""The command line of tensorflow_model_server, as far as it means something here.
+"""The flags of tensorflow_model_server that apply to this server.
 
-A flag that would change what clients get, and is not done here, is refused; one that only tunes TensorFlow Serving's
-own machinery is accepted and said. So a command line that starts this server starts TensorFlow Serving alike, but for
-`--bind_address`, and ports of 0, which take a free one here and switch the API off there.
+An unsupported flag that would change what clients get is refused; a flag that only tunes TensorFlow Serving's internals
+is accepted with a warning. So a command line of this server also starts TensorFlow Serving, with two exceptions:
+`--bind_address`, and ports of 0, which take a free port here and switch the API off there.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import os
 
 log = logging.getLogger("nightly_server")
 
-# Flags of tensorflow_model_server 2.20 (model_servers/main.cc) that this server does without.
+# Flags of tensorflow_model_server 2.20 (model_servers/main.cc) that have no effect here.
 NO_DIFFERENCE = {
     "num_load_threads": "versions are loaded one after the other, beside the requests",
     "num_unload_threads": "versions are unloaded one after the other, beside the requests",
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Ends the process with 2 and what is wrong, as argparse does."""
+    """Return the parsed and checked flags; exit with status 2 and a message for wrong ones, as argparse does."""
     command = parser()
     flags, others = command.parse_known_args(arguments)
     for other in others:
@@ -99,11 +99,11 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
             log.warning("--%s makes no difference here: %s", name, why)
     if not flags.model_config_file and not flags.model_base_path:
         command.error("give --model_config_file, or --model_base_path with --model_name")
-    if flags.model_config_file and flags.model_base_path:  # the official image's entrypoint always gives both
+    if flags.model_config_file and flags.model_base_path:  # the official image's entrypoint always passes both
         log.warning("--model_name and --model_base_path are ignored: --model_config_file names the models")
     if flags.batching_parameters_file and not flags.enable_batching:
         command.error("--batching_parameters_file needs --enable_batching")
-    # With batching a thread waits while its request does: there must be as many as rows that shall run together.
+    # With batching each waiting request holds a thread, so there must be as many threads as requests in a batch.
     threads = 64 if flags.enable_batching else 4 * (os.cpu_count() or 1)
     flags.rest_api_num_threads = flags.rest_api_num_threads or threads
     flags.grpc_max_threads = flags.grpc_max_threads or threads
@@ -121,14 +121,14 @@ def _unknown(argument: str, known: list[str]) -> str:
 
 
 def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
-    """Numbers are told from texts, as tensorflow_model_server does it."""
-    found: list[tuple[str, int | str]] = []
+    """Return the key-value pairs; integers become int, as in tensorflow_model_server."""
+    pairs: list[tuple[str, int | str]] = []
     for pair in filter(None, text.split(",")):
         key, equals, value = pair.partition("=")
         if not key or not equals:
             raise argparse.ArgumentTypeError(f"{pair!r} is not key=value")
-        found.append((key, int(value) if value.lstrip("-").isdigit() else value))
-    return found
+        pairs.append((key, int(value) if value.lstrip("-").isdigit() else value))
+    return pairs
 
 
 def _boolean(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""PredictionService and ModelService, on the stubs of tensorflow-serving-api."""
+"""The gRPC services PredictionService and ModelService, on the stubs of tensorflow-serving-api."""
 
 import logging
 import math
@@ -35,7 +35,7 @@ def register(server: grpc.Server, manager: Manager, metrics: Metrics) -> None:
 
 
 class FreesMemory(grpc.ServerInterceptor):
-    """Gives the memory of large messages back after their calls."""
+    """Returns the memory of large messages to the operating system after their calls."""
 
     def intercept_service(self, continuation: Callable, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         handler = continuation(details)
@@ -50,7 +50,7 @@ class FreesMemory(grpc.ServerInterceptor):
         def answer(request_and_size, context):
             request, large = request_and_size
             if large:
-                context.add_callback(memory.give_back_soon)
+                context.add_callback(memory.release_soon)
             return handler.unary_unary(request, context)
 
         return grpc.unary_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
@@ -58,7 +58,7 @@ class FreesMemory(grpc.ServerInterceptor):
 
 @contextmanager
 def _aborting(context: grpc.ServicerContext) -> Iterator[None]:
-    """End the call with the code and text of what is raised within."""
+    """Abort the call with the code and text of an exception raised within."""
     try:
         yield
     except Exception as error:
@@ -104,7 +104,7 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
             return response
 
     def _answer(self, context, api: str, addressed, request, infer: Callable):
-        """`addressed` carries the ModelSpec."""
+        """Return the response of `infer` to `request`; `addressed` is the message with the ModelSpec."""
         started, name, status = time.monotonic(), addressed.model_spec.name, grpc.StatusCode.OK
         remaining = context.time_remaining()
         deadline = math.inf if remaining is None else started + remaining
@@ -136,7 +136,7 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
             return self._manager.status(request.model_spec)
 
     def HandleReloadConfigRequest(self, request, context) -> model_management_pb2.ReloadConfigResponse:
-        """Replaces the whole configuration until the next reload; the configuration file is not written."""
+        """Replace the whole configuration until the next reload, without writing the configuration file."""
         with _aborting(context):
             if request.config.WhichOneof("config") != "model_config_list":
                 raise invalid(

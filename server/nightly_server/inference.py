@@ -24,7 +24,7 @@ from nightly_server.tensor_protos import from_proto, to_proto
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
-_NO_ARRAYS = (tf.resource.as_datatype_enum, tf.variant.as_datatype_enum)  # what only a session can hold
+_NO_ARRAYS = (tf.resource.as_datatype_enum, tf.variant.as_datatype_enum)  # types that exist only within a session
 
 Signature = meta_graph_pb2.SignatureDef
 
@@ -36,20 +36,20 @@ def predict(
     output_filter: Iterable[str] = (),
     deadline: float = math.inf,
 ) -> dict[str, np.ndarray]:
-    """Outputs by alias: those in `output_filter`, or all. `deadline`: as for Servable.run, here and below."""
+    """Return the outputs in `output_filter`, or all, by alias. Here and below, `deadline` is that of Servable.run."""
     name = signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
     if name not in servable.signatures:
         raise precondition(f'Serving signature key "{excerpt(name)}" not found.')
     signature = servable.signatures[name]
-    given, expected = set(inputs), set(signature.inputs)
-    if given - expected or (expected - given) - set(signature.defaults):
+    sent, expected = set(inputs), set(signature.inputs)
+    if sent - expected or (expected - sent) - set(signature.defaults):
         raise invalid(
-            f"input size does not match signature: {len(given)}!={len(expected)} len({excerpt(_set(given))}) != "
-            f"len({_set(expected)}). Sent extra: {excerpt(_set(given - expected))}. "
-            f"Missing but required: {_set(expected - given)}."
+            f"input size does not match signature: {len(sent)}!={len(expected)} len({excerpt(_set(sent))}) != "
+            f"len({_set(expected)}). Sent extra: {excerpt(_set(sent - expected))}. "
+            f"Missing but required: {_set(expected - sent)}."
         )
     feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
-    for alias in expected - given:
+    for alias in expected - sent:
         feeds[signature.inputs[alias].name] = tf.make_ndarray(signature.defaults[alias])
     aliases = list(output_filter) or list(signature.outputs)
     for alias in aliases:
@@ -114,7 +114,7 @@ def regression_response(
 def multi_inference_response(
     servable: Servable, request: inference_pb2.MultiInferenceRequest, deadline: float = math.inf
 ) -> inference_pb2.MultiInferenceResponse:
-    """Several classifications and regressions of the same examples, in one run. Each may have an input of its own."""
+    """Run several classifications and regressions of the same examples at once. Each may have another input tensor."""
     tasks: dict[str, tuple[str, dict[str, str]]] = {}
     for task in request.tasks:
         if not task.model_spec.name:
@@ -150,7 +150,7 @@ def multi_inference_response(
 
 
 def serialized_examples(source: input_pb2.Input) -> np.ndarray:
-    """Serialized tf.Examples, shape [n]. A context is put before each: parsing merges them."""
+    """Return serialized tf.Examples, shape [n]. A context is prepended to each, and parsing merges the two."""
     if source.WhichOneof("kind") == "example_list_with_context":
         context = source.example_list_with_context.context.SerializeToString()
         examples = [context + e.SerializeToString() for e in source.example_list_with_context.examples]
@@ -182,7 +182,7 @@ def _example_signature(servable: Servable, name: str) -> Signature:
 
 
 def _classification_names(signature: Signature) -> dict[str, str]:
-    """Tensor names of `inputs` and of `classes`, `scores` or both. TF2 exports have no method name to look at."""
+    """Return the tensor names of `inputs`, `classes` and `scores`, by alias. TF2 exports have no method name."""
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) not in (1, 2):
@@ -199,7 +199,7 @@ def _classification_names(signature: Signature) -> dict[str, str]:
 
 
 def _regression_names(signature: Signature) -> dict[str, str]:
-    """Tensor names of `inputs` and `outputs`."""
+    """Return the tensor names of `inputs` and `outputs`, by alias."""
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) != 1:
@@ -234,11 +234,11 @@ def _classifications(
     for row in range(examples):
         classes = result.classifications.add().classes
         for column in range(widths[0]):
-            one = classes.add()
+            entry = classes.add()
             if "classes" in arrays:
-                one.label = arrays["classes"][row, column].decode(errors="replace")
+                entry.label = arrays["classes"][row, column].decode(errors="replace")
             if "scores" in arrays:
-                one.score = arrays["scores"][row, column]
+                entry.score = arrays["scores"][row, column]
     return result
 
 

@@ -1,4 +1,4 @@
-"""The bodies of REST requests: predict in rows or columns, classify and regress with examples."""
+"""Parses the bodies of REST requests: predict in rows or columns, classify and regress with examples."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from nightly_server.limits import excerpt
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The request's object. Raises ServingError."""
+    """Return the request's object. Raise ServingError."""
     document = json_parser.loads(body)
     if not isinstance(document, dict):
         raise malformed(document, "Is not object")
@@ -27,7 +27,7 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def predict_inputs(document: dict[str, Any], infos: dict[str, Any]) -> tuple[dict[str, np.ndarray], bool]:
-    """Tensors by input name, and whether the request has the row format. `infos`: the signature's inputs."""
+    """Return tensors by input name, and whether the request is in row format. `infos`: the signature's inputs."""
     if not infos:
         raise invalid(f"Failed to get input map for signature: {excerpt(document.get('signature_name') or 'DEFAULT')}")
     if "instances" in document and "inputs" in document:
@@ -52,7 +52,7 @@ def _row_inputs(instances: list, infos: dict[str, Any]) -> dict[str, np.ndarray]
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
         )
-    objects, names = _is_object(instances[0]), set(infos)  # the map of a proto looks up each name by itself
+    objects, names = _is_object(instances[0]), set(infos)  # a set is faster than the proto's map
     for position, instance in enumerate(instances):
         if objects and not _is_object(instance):
             raise invalid(f"Expecting object but got list at item {position} of input list")
@@ -75,7 +75,7 @@ def _row_inputs(instances: list, infos: dict[str, Any]) -> dict[str, np.ndarray]
 
 
 def _column(values: list, dtype: tf.DType, key: str) -> np.ndarray:
-    """One input of all instances, batched."""
+    """Return one input of all instances, batched."""
     batched = tensor_at_once(values, dtype)
     if batched is not None:
         return batched
@@ -86,7 +86,7 @@ def _column(values: list, dtype: tf.DType, key: str) -> np.ndarray:
             if rows and row.size != rows[0].size:
                 raise invalid(f"Expecting tensor size: {rows[0].size} but got: {row.size}")
             if rows and row.shape != rows[0].shape:
-                shapes = ["[" + ",".join(map(str, one.shape)) + "]" for one in (rows[0], row)]
+                shapes = ["[" + ",".join(map(str, array.shape)) + "]" for array in (rows[0], row)]
                 raise invalid(f"Expecting shape {shapes[0]} but got: {shapes[1]}")
         except ServingError as error:
             raise _in_instance(position, key, error) from None
@@ -95,8 +95,8 @@ def _column(values: list, dtype: tf.DType, key: str) -> np.ndarray:
 
 
 def _in_instance(position: int, key: str, error: ServingError) -> ServingError:
-    named = f" key: {excerpt(key)}" if key else ""
-    return invalid(f"Failed to process element: {position}{named} of 'instances' list. Error: {error}")
+    key_text = f" key: {excerpt(key)}" if key else ""
+    return invalid(f"Failed to process element: {position}{key_text} of 'instances' list. Error: {error}")
 
 
 def _column_inputs(inputs: Any, infos: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -117,7 +117,7 @@ def _column_inputs(inputs: Any, infos: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def examples(document: dict[str, Any]) -> input_pb2.Input:
-    """The tf.Examples of a classify or regress request. Raises ServingError."""
+    """Return the tf.Examples of a classify or regress request. Raise ServingError."""
     source = input_pb2.Input()
     parsed = source.example_list.examples
     if "context" in document:
@@ -139,8 +139,8 @@ def _example(value: Any) -> example_pb2.Example:
     example = example_pb2.Example()
     for name, content in value.items():
         feature = example.features.feature[name]
-        for one in content if isinstance(content, list) else [content]:
-            kind, converted = _feature_value(name, one)
+        for element in content if isinstance(content, list) else [content]:
+            kind, converted = _feature_value(name, element)
             if feature.WhichOneof("kind") not in (None, kind):
                 expected = feature.WhichOneof("kind").removesuffix("_list")
                 raise invalid(f"Unexpected element type in feature: {excerpt(name)} expecting type: {expected}")

@@ -1,4 +1,4 @@
-"""The bodies of REST answers, laid out as TensorFlow Serving's JSON writer does."""
+"""Writes the bodies of REST responses, in the layout of TensorFlow Serving's JSON writer."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from nightly_server.json_text import decimals
 
 
 def predictions(outputs: dict[str, np.ndarray], rows: bool) -> str:
-    """The response to a predict request, in the format of the request."""
+    """Return the response to a predict request, in the format of the request."""
     names = sorted(outputs)
     if not rows:
         if len(names) == 1:
@@ -43,9 +43,10 @@ def predictions(outputs: dict[str, np.ndarray], rows: bool) -> str:
 
 def classifications(result: classification_pb2.ClassificationResult) -> str:
     items = []
-    for one in result.classifications:
-        scores = decimals(np.array([entry.score for entry in one.classes], dtype=np.float32))
-        pairs = [f"[{json.dumps(e.label)}, {score}]" for e, score in zip(one.classes, scores, strict=True)]
+    for classification in result.classifications:
+        classes = classification.classes
+        scores = decimals(np.array([entry.score for entry in classes], dtype=np.float32))
+        pairs = [f"[{json.dumps(entry.label)}, {score}]" for entry, score in zip(classes, scores, strict=True)]
         items.append(f"[{', '.join(pairs)}]")
     return '{\n    "results": [' + ", ".join(items) + "\n    ]\n}"
 
@@ -56,7 +57,7 @@ def regressions(result: regression_pb2.RegressionResult) -> str:
 
 
 def _rows(name: str, array: np.ndarray) -> list[str]:
-    """Each row of `array` on one line."""
+    """Return each row of `array` on one line."""
     texts = _values(name, array)
     for size in reversed(array.shape[1:]):
         count = len(texts) // size if size else math.prod(array.shape[: array.ndim - 1])
@@ -65,7 +66,7 @@ def _rows(name: str, array: np.ndarray) -> list[str]:
 
 
 def _pretty(name: str, array: np.ndarray, indent: int) -> str:
-    """The whole of `array`, a line for each value."""
+    """Return the whole of `array`, with a line for each value."""
     texts = iter(_values(name, array))
 
     def nested(shape: tuple[int, ...], indent: int) -> str:
@@ -90,6 +91,6 @@ def _values(name: str, array: np.ndarray) -> list[str]:
         return ["true" if value else "false" for value in flat.tolist()]
     if dtype != tf.string:
         raise invalid(f"Failed to write JSON value for tensor type: {type_name(dtype)}")
-    if name.endswith("_bytes"):  # the only way for a model to say that its strings are not text
+    if name.endswith("_bytes"):  # the convention for outputs that are bytes, not text
         return [f'{{"b64": "{base64.b64encode(value).decode()}"}}' for value in flat.tolist()]
     return [json.dumps(value.decode(errors="replace"), ensure_ascii=False) for value in flat.tolist()]

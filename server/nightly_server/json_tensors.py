@@ -1,7 +1,7 @@
 """JSON to tensors, as TensorFlow Serving's REST API reads them.
 
-A whole tensor is converted at once; only when that fails is it walked value by value, to say which one is wrong in the
-words of TensorFlow Serving.
+A whole tensor is converted at once. Only if that fails, its values are converted one by one, to name the wrong value
+with TensorFlow Serving's text.
 """
 
 import base64
@@ -21,7 +21,7 @@ MAX_DIMENSIONS = 64  # numpy's limit
 
 
 def tensor(value: Any, dtype: tf.DType) -> np.ndarray:
-    """A number, string, {"b64": …} or nested list of them. Raises ServingError at the first value that does not fit."""
+    """Convert a number, string, {"b64": …} or nested list of them. Raise ServingError at the first unfit value."""
     array = tensor_at_once(value, dtype)
     if array is not None:
         return array
@@ -31,7 +31,7 @@ def tensor(value: Any, dtype: tf.DType) -> np.ndarray:
 
 
 def tensor_at_once(value: Any, dtype: tf.DType) -> np.ndarray | None:
-    """None where a list is ragged, or a value needs a second look."""
+    """Convert the whole value; return None if a list is ragged, or values must be converted one by one."""
     shape, flat = _shape(value), [value]
     for size in shape:
         if not all(type(part) is list and len(part) == size for part in flat):
@@ -102,9 +102,9 @@ def _walk(value: Any, level: int, shape: list[int], dtype: tf.DType, flat: list)
 
 
 def scalar(value: Any, dtype: tf.DType) -> Any:
-    """One element of a tensor, for numpy; integers are rounded where a float has not their digits.
+    """Return an element of a tensor, for numpy; a float rounds large integers.
 
-    Raises ServingError where it is of another type, or beyond the type's range.
+    Raise ServingError if it has another type, or is outside the type's range.
     """
     if dtype == tf.string and isinstance(value, str):
         return value.encode()
@@ -129,12 +129,12 @@ def scalar(value: Any, dtype: tf.DType) -> Any:
 
 
 def is_base64(value: Any) -> bool:
-    """Whether it is {"b64": …}, the form of bytes that are no text."""
+    """Return whether the value is {"b64": …}, the form of binary strings."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
 def decode(value: dict) -> bytes:
-    """The bytes of {"b64": …}; padding may be left out. Raises ServingError."""
+    """Return the bytes of {"b64": …}; padding is optional. Raise ServingError."""
     if not is_base64(value):
         raise invalid(f"JSON Value: {json_text(value)} not formatted correctly for base64 data")
     text = value["b64"].rstrip("=")

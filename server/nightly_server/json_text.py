@@ -1,4 +1,4 @@
-"""Numbers and JSON values as TensorFlow Serving writes them, in answers and in the texts of its errors."""
+"""Numbers and JSON values as TensorFlow Serving writes them in responses and errors."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ _ENCODER = json.JSONEncoder(indent=4, ensure_ascii=False)
 
 
 def decimals(flat: np.ndarray) -> list[str]:
-    """Six digits where they give the number back, otherwise 9 (float) or 17 (double), as TensorFlow Serving does."""
+    """Return numbers with 6 digits if that is exact, otherwise 9 (float) or 17 (double), as TensorFlow Serving does."""
     numbers = flat.tolist()
     texts = [f"{number:g}" for number in numbers]
     with np.errstate(over="ignore"):
@@ -34,16 +34,16 @@ def _decimal(text: str) -> str:
 
 
 def malformed(document: Any, problem: str) -> ServingError:
-    """The error for a request whose JSON is read and is not what it should be."""
+    """Return the error for a request with valid JSON of the wrong structure."""
     return invalid(f"JSON Value: {json_text(document)} {problem}")
 
 
 def json_text(value: Any) -> str:
-    """A value as it stands in an error: its beginning, where it is long."""
+    """Return a value's JSON for an error; only the beginning if it is long."""
     if isinstance(value, float):
         return decimals(np.array([value]))[0]
     text = ""
-    for part in _ENCODER.iterencode(value):  # no further than needed
+    for part in _ENCODER.iterencode(value):  # encodes no more than needed
         text += part[: QUOTED_BYTES + 1]
         if len(text) > QUOTED_BYTES:
             break
@@ -51,7 +51,7 @@ def json_text(value: Any) -> str:
 
 
 def json_type(value: Any) -> str:
-    """Its type as RapidJSON names it."""
+    """Return RapidJSON's name of the value's type."""
     if value is None or isinstance(value, bool):
         return {None: "Null", True: "True", False: "False"}[value]
     names = {dict: "Object", list: "Array", str: "String"}

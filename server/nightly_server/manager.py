@@ -1,8 +1,8 @@
-"""Which versions are loaded: TensorFlow Serving's server core, aspired versions manager and state monitor in one.
+"""Loads and unloads versions: TensorFlow Serving's server core, aspired versions manager and state monitor in one.
 
-The file system (storage.py) says which versions are aspired. One thread brings the loaded ones in line, step by step:
-it loads the highest aspired version that is not loaded, and unloads what is no longer aspired only once an aspired
-version is available, or none is wanted. So a hot swap always has a version to answer.
+The file system (storage.py) determines the aspired versions. One thread loads and unloads step by step. It loads the
+highest aspired version that is not loaded. It unloads a version that is no longer aspired only once an aspired version
+is available, or none is aspired. So a version is available throughout a hot swap.
 """
 
 import enum
@@ -28,13 +28,13 @@ Load = Callable[[str, int, str], Servable]  # model, version, path
 
 
 class State(enum.IntEnum):
-    """As in get_model_status.proto."""
+    """The states of get_model_status.proto."""
 
-    START = 10  # aspired, waits for its turn
-    LOADING = 20  # also while its warm-up requests are replayed, and while it waits to be tried again
+    START = 10  # aspired, waits to be loaded
+    LOADING = 20  # also during its warm-up, and while it waits for a retry
     AVAILABLE = 30
-    UNLOADING = 40  # takes no new requests, ends those in flight
-    END = 50  # unloaded, or failed to load: then with the error
+    UNLOADING = 40  # takes no new requests, finishes those in flight
+    END = 50  # unloaded, or failed to load, with the error
 
 
 @dataclass
@@ -48,18 +48,18 @@ class Version:
     servable: Servable | None = None
     in_flight: int = 0
     failures: int = 0
-    retry_at: float | None = None  # while it waits for that
+    retry_at: float | None = None  # monotonic seconds, while it waits for a retry
 
     def __str__(self) -> str:
         return f"{{name: {self.model} version: {self.number}}}"
 
 
 class Manager:
-    """Thread-safe.
+    """The loaded versions of all models. Thread-safe.
 
     :param labels_for_unavailable: a new label may point at a version that is not loaded yet
-    :param retries: how often a version that does not load is tried again, while it is aspired
-    :param retry_seconds: the pause before each retry; other versions come and go meanwhile
+    :param retries: retries of a version that does not load, while it is aspired
+    :param retry_seconds: the pause before each retry; other versions are loaded and unloaded meanwhile
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class Manager:
         self._retries = retries
         self._retry_seconds = max(retry_seconds, 0)
         self._reloading = threading.Lock()
-        self._changed = threading.Condition()  # guards all below
+        self._changed = threading.Condition()  # guards the attributes below
         self._config: model_server_config_pb2.ModelServerConfig | None = None
         self._labels: dict[str, dict[str, int]] = {}
-        self._found: dict[str, dict[int, str]] = {}  # the aspired versions by model
-        self._versions: dict[str, dict[int, Version]] = {}  # every version ever aspired, END ones too
+        self._aspired: dict[str, dict[int, str]] = {}  # model -> aspired version -> path
+        self._versions: dict[str, dict[int, Version]] = {}  # every version ever aspired, even in state END
         self._stopping = False
         self._thread = threading.Thread(target=self._manage, name="manager", daemon=True)
         self._thread.start()
@@ -83,7 +83,7 @@ class Manager:
 
     @contextmanager
     def serving(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
-        """The version that `spec` asks for; it stays loaded within the block. Raises ServingError."""
+        """Yield the version that `spec` names; it stays loaded within the block. Raise ServingError."""
         with self._changed:
             version = self._find(spec)
             version.in_flight += 1
@@ -96,7 +96,7 @@ class Manager:
                     self._changed.notify_all()
 
     def status(self, spec: model_pb2.ModelSpec) -> get_model_status_pb2.GetModelStatusResponse:
-        """The states of one version, or of all, newest first. A label is ignored, as TensorFlow Serving does here."""
+        """Return the states of one version, or of all, newest first. Labels are ignored, as in TensorFlow Serving."""
         response = get_model_status_pb2.GetModelStatusResponse()
         with self._changed:
             versions = self._versions.get(spec.name, {})
@@ -139,10 +139,10 @@ class Manager:
     # Configuration
 
     def reload(self, new: model_server_config_pb2.ModelServerConfig) -> None:
-        """Replace the whole configuration, and wait for the models that are new in it.
+        """Replace the whole configuration, and wait for its new models.
 
-        TensorFlow Serving waits for ever, and before it listens, for a new model without any version. Here such a model
-        is NOT_FOUND until its first version comes. Raises ServingError; a refused configuration changes nothing.
+        For a new model without a version TensorFlow Serving waits for ever, before it listens. Here such a model is
+        NOT_FOUND until its first version appears. Raise ServingError; a refused configuration changes nothing.
         """
         with self._reloading:
             config.validate(new, self._config)
@@ -155,11 +155,11 @@ class Manager:
                 added = models - (
                     {model.name for model in self._config.model_config_list.config} if self._config else set()
                 )
-                for model in added:  # what became of it in an earlier configuration is over
+                for model in added:  # forgets versions that ended under an earlier configuration
                     ended = self._versions.pop(model, {})
                     self._versions[model] = {n: v for n, v in ended.items() if v.state is not State.END}
-                for removed in set(self._found) - models:
-                    self._found[removed] = {}
+                for removed in set(self._aspired) - models:
+                    self._aspired[removed] = {}
                 self._config = new
             self.poll()
             with self._changed:
@@ -173,17 +173,17 @@ class Manager:
         """Look for versions on the file system once."""
         with self._changed:
             models = list(self._config.model_config_list.config) if self._config else []
-        found = {model.name: storage.aspired_versions(model) for model in models}
+        aspired = {model.name: storage.aspired_versions(model) for model in models}
         with self._changed:
             current = {model.name for model in self._config.model_config_list.config} if self._config else set()
-            for model, versions in found.items():
+            for model, versions in aspired.items():
                 if versions is not None and model in current:
-                    self._found[model] = versions
+                    self._aspired[model] = versions
             self._aspire()
             self._changed.notify_all()
 
     def _checked_labels(self, new: model_server_config_pb2.ModelServerConfig) -> dict[str, dict[str, int]]:
-        """Labels move in two steps: first the version becomes available, then a label may point at it."""
+        """Return the labels of `new`. Raise ServingError if a label points at a version that is not available yet."""
         labels: dict[str, dict[str, int]] = {}
         for model in new.model_config_list.config:
             for label, number in model.version_labels.items():
@@ -204,23 +204,23 @@ class Manager:
         return next((versions[n] for n in sorted(versions, reverse=True) if versions[n].state in settled), None)
 
     def _settled(self, model: str) -> bool:
-        return not self._found.get(model) or self._first_settled(model) is not None
+        return not self._aspired.get(model) or self._first_settled(model) is not None
 
     # Versions
 
     def _aspire(self) -> None:
-        """Make the aspired versions those that were found. One that failed is tried again only after it was gone."""
-        for model in set(self._found) | set(self._versions):
-            found = self._found.get(model, {})
-            versions = self._versions.setdefault(model, {}) if found else self._versions.get(model, {})
+        """Mark the versions on disk as aspired. A version that failed is loaded again only after it was removed."""
+        for model in set(self._aspired) | set(self._versions):
+            paths = self._aspired.get(model, {})
+            versions = self._versions.setdefault(model, {}) if paths else self._versions.get(model, {})
             for number, version in versions.items():
                 if version.state is not State.UNLOADING:
-                    was, version.aspired = version.aspired, number in found
+                    was_aspired, version.aspired = version.aspired, number in paths
                     if not version.aspired and (version.state is State.START or version.retry_at is not None):
                         version.state, version.retry_at = State.END, None
-                    elif version.state is State.END and version.aspired and not was:
-                        versions[number] = Version(model, number, found[number])
-            for number, path in found.items():
+                    elif version.state is State.END and version.aspired and not was_aspired:
+                        versions[number] = Version(model, number, paths[number])
+            for number, path in paths.items():
                 if number not in versions:
                     versions[number] = Version(model, number, path)
 
@@ -236,7 +236,7 @@ class Manager:
             step(version)
 
     def _next_action(self) -> tuple[Callable[[Version], None], Version] | None:
-        """An unload before any load."""
+        """Return the next step and its version, or None; unloads come before loads."""
         unloads, loads = [], []
         for versions in self._versions.values():
             aspired = [version for version in versions.values() if version.aspired]

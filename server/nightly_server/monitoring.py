@@ -33,7 +33,7 @@ _COUNTERS = (REQUEST_COUNT, EXAMPLE_COUNT_TOTAL, LOAD_ATTEMPTS, LOAD_LATENCY)
 
 
 class Metrics:
-    """Counters and histograms by label values; every method may be called from any thread."""
+    """Counters and histograms by label values. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ class Metrics:
             self._sums[metric, point] = self._sums.get((metric, point), 0) + value
 
     def page(self) -> str:
-        """Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         lines = []
         with self._lock:
             for metric, points in sorted(self._counts.items()):

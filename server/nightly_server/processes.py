@@ -1,7 +1,7 @@
-"""A process for each large text that is read or written.
+"""Converts large JSON texts in separate processes.
 
-Python has one lock for all its threads. JSON of 100 MB holds it for a second while it is parsed, and in turns of 5 ms
-for a minute while it is written; a process has a lock of its own, and gives all its memory back when it ends.
+All threads of a process share Python's global lock. Parsing 100 MB of JSON holds it for a second; writing it competes
+for it for a minute, 5 ms at a time. A separate process has its own lock, and frees all its memory when it ends.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ NICENESS = 5  # small requests come first
 
 log = logging.getLogger(__name__)
 
-Work = Callable[..., None]  # of a file to read, a file to write, and what else it needs
+Work = Callable[..., None]  # (file to read, file to write, *arguments)
 
 
 class Processes:
-    """Forks a process that forks the others. To be made before there are threads, which no fork takes along.
+    """Forks a process that forks the workers. Create it before any thread: a fork does not copy threads.
 
-    :param seconds: of CPU time that a piece of work may take
+    :param seconds: the limit of CPU time for each job
     """
 
     def __init__(self, seconds: float) -> None:
@@ -44,7 +44,7 @@ class Processes:
         self._template.close()
 
     async def run(self, work: Work, source: BinaryIO, *arguments: Any) -> BinaryIO:
-        """What `work` writes. Raises what it raises, as ServingError."""
+        """Run `work` in a process; return the file that it wrote. Raise its error as ServingError."""
         source.flush()
         source.seek(0)
         target = scratch_file()
@@ -72,11 +72,11 @@ class Processes:
 
 
 def _fork_workers(jobs: socket.socket, cpu_seconds: int) -> None:
-    """Until the server ends; never returns."""
+    """Fork a worker for each job until the server ends; never return."""
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # meant for the server
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a worker
+            signal.signal(number, signal.SIG_IGN)  # they are for the server
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies: nobody waits for a worker
         while descriptors := socket.recv_fds(jobs, 1, 3)[1]:
             try:
                 if os.fork() == 0:
@@ -91,7 +91,7 @@ def _fork_workers(jobs: socket.socket, cpu_seconds: int) -> None:
 
 
 def _work(conversation: int, source: int, target: int, cpu_seconds: int) -> None:
-    """Never returns."""
+    """Run one job; never return."""
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))

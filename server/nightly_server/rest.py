@@ -30,7 +30,7 @@ from nightly_server.servable import Servable
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 0.1  # in which the thread itself says what its request was waiting for when its time was up
+GRACE_SECONDS = 0.1  # extra time for the thread's own, more precise timeout error
 
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICTION = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
@@ -55,15 +55,15 @@ _HTTP_STATUS = {
 
 
 class Call(NamedTuple):
-    """What the body of a prediction asks for."""
+    """The parsed body of a prediction."""
 
     signature_name: str
-    inputs: Any  # tensors by name, or the tf.Examples
+    inputs: Any  # tensors by name, or an Input of tf.Examples
     rows: bool = False
 
 
 class Answer(NamedTuple):
-    """The outcome of a prediction, before it is text."""
+    """The result of a prediction, before it becomes text."""
 
     api: str
     result: Any
@@ -80,9 +80,9 @@ class Answer(NamedTuple):
 
 
 class RestApi:
-    """Answers requests: small ones in `threads`, and what is large of the others in `processes`.
+    """Answers requests in `threads`; large texts are converted in `processes`.
 
-    :param timeout: seconds for the work on a request, the wait for a thread included; as many for it to arrive
+    :param timeout: seconds for a request to arrive, and again for its work, including the wait for a thread
     """
 
     def __init__(
@@ -105,12 +105,13 @@ class RestApi:
         self._max_body_bytes = max_body_bytes
         self._bodies = BodyReader(timeout, max_body_bytes)
         self._large = asyncio.Semaphore(limits.LARGE_REQUESTS)
-        self.asked: Callable[[web.RequestHandler], None] = lambda protocol: None  # told of each request's connection
+        # Called with the connection of each request.
+        self.on_request: Callable[[web.RequestHandler], None] = lambda protocol: None
         self.application = web.Application()
         self.application.router.add_route("*", "/{path:.*}", self._answer)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked(request.protocol)
+        self.on_request(request.protocol)
         path = request.rel_url.raw_path
         if self._prometheus_path and path == self._prometheus_path:
             return web.Response(text=self._metrics.page())
@@ -120,23 +121,23 @@ class RestApi:
             async with self._bodies.reading(request) as body:
                 return await self._work(request, path, body)
         except web.HTTPRequestEntityTooLarge as error:
-            return _failed(413, error.text or "")
+            return _error(413, error.text or "")
         except TimeoutError:
-            response = _failed(408, f"The request did not arrive within {self._timeout:g} s, and 1 s for each MiB")
+            response = _error(408, f"The request did not arrive within {self._timeout:g} s, and 1 s for each MiB")
             response.force_close()
             return response
         except ServingError as error:
-            return _failed(_HTTP_STATUS.get(error.code, 500), error.message)
+            return _error(_HTTP_STATUS.get(error.code, 500), error.message)
 
     async def _work(self, request: web.Request, path: str, body: Body) -> web.StreamResponse:
         deadline = time.monotonic() + self._timeout
         encoding = request.headers.get("Content-Encoding", "")
         try:
-            # A run cannot be stopped: it goes on in its thread. What still waits for a thread is never begun.
+            # A run cannot be stopped and goes on in its thread. Work that still waits for a thread never begins.
             async with asyncio.timeout(self._timeout + GRACE_SECONDS):
-                answer = await self._predicted_or_text(request.method, path, body, encoding, deadline)
+                answer = await self._response_text(request.method, path, body, encoding, deadline)
         except TimeoutError:
-            return _failed(504, "Timed out waiting for notification")
+            return _error(504, "Timed out waiting for notification")
         except web.HTTPRequestEntityTooLarge:
             raise
         except Exception as error:
@@ -147,52 +148,52 @@ class RestApi:
         if isinstance(answer, str):
             return web.Response(text=answer, content_type="application/json")
         with answer:
-            return await _sent(request, answer, self._timeout)
+            return await _send(request, answer, self._timeout)
 
-    async def _predicted_or_text(
+    async def _response_text(
         self, method: str, path: str, body: Body, encoding: str, deadline: float
     ) -> str | BinaryIO:
-        """The text, in a file where it is large."""
+        """Return the response's text, in a file if it is large."""
         match = _PREDICTION.fullmatch(path) if method == "POST" else None
         if match is None:
-            return await self._in_thread(_described, self._manager, method, path)
+            return await self._in_thread(_status_or_metadata, self._manager, method, path)
         if encoding:
             try:
                 body = await self._in_thread(inflate, body, encoding, limits.MAX_INFLATED_BYTES)
             except web.HTTPRequestEntityTooLarge:
-                memory.give_back_soon()  # the error holds what was inflated
+                memory.release_soon()  # the error holds the decompressed body
                 raise
         if isinstance(body, bytes):
-            answer = await self._in_thread(self._small, match, body, deadline)
+            answer = await self._in_thread(self._predict_small, match, body, deadline)
             if isinstance(answer, str):
                 return answer
         try:
             async with self._large:
                 if not isinstance(body, bytes):
-                    answer = await self._predicted_from_file(match, body, deadline)
-                return await self._written(answer)
+                    answer = await self._predict_from_file(match, body, deadline)
+                return await self._write(answer)
         finally:
-            memory.give_back_soon()
+            memory.release_soon()
 
-    def _small(self, match: re.Match, body: bytes, deadline: float) -> str | Answer:
+    def _predict_small(self, match: re.Match, body: bytes, deadline: float) -> str | Answer:
         api = match["method"].lower()
         spec = _model_spec(match)
-        with self._counted(spec, api):
+        with self._counting(spec, api):
             document = json_requests.parse(body)
             with self._manager.serving(spec) as servable:
                 call = _APIS[api].read(document, servable.signatures)
                 answer = Answer(api, _APIS[api].run(servable, spec, call, deadline), call.rows)
             return answer if answer.is_large else answer.text()
 
-    async def _predicted_from_file(self, match: re.Match, body: BinaryIO, deadline: float) -> Answer:
+    async def _predict_from_file(self, match: re.Match, body: BinaryIO, deadline: float) -> Answer:
         api = match["method"].lower()
         spec = _model_spec(match)
-        with self._counted(spec, api), self._manager.serving(spec) as servable:
+        with self._counting(spec, api), self._manager.serving(spec) as servable:
             with await self._processes.run(read_call, body, api, dict(servable.signatures)) as file:
                 call = await self._in_thread(pickle.load, file)
             return Answer(api, await self._in_thread(_APIS[api].run, servable, spec, call, deadline), call.rows)
 
-    async def _written(self, answer: Answer) -> BinaryIO:
+    async def _write(self, answer: Answer) -> BinaryIO:
         with scratch_file() as file:
             await self._in_thread(pickle.dump, answer, file)
             return await self._processes.run(write_answer, file)
@@ -201,7 +202,7 @@ class RestApi:
         return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     @contextmanager
-    def _counted(self, spec: model_pb2.ModelSpec, api: str) -> Iterator[None]:
+    def _counting(self, spec: model_pb2.ModelSpec, api: str) -> Iterator[None]:
         started, status = time.monotonic(), grpc.StatusCode.OK
         try:
             yield
@@ -216,17 +217,17 @@ class RestApi:
 
 
 def read_call(body: BinaryIO, call: BinaryIO, api: str, signatures: dict[str, Any]) -> None:
-    """The body of a large request, as a pickled Call. Raises ServingError."""
+    """Write the parsed body of a large request as a pickled Call. Raise ServingError."""
     pickle.dump(_APIS[api].read(json_requests.parse(body.read()), signatures), call)
 
 
 def write_answer(answer: BinaryIO, text: BinaryIO) -> None:
-    """The text of a pickled Answer. Raises ServingError."""
+    """Write the text of a pickled Answer. Raise ServingError."""
     text.write(pickle.load(answer).text().encode())
 
 
-async def _sent(request: web.Request, text: BinaryIO, seconds: float) -> web.StreamResponse:
-    """Send a large answer; the connection of a client that does not take it is cut."""
+async def _send(request: web.Request, text: BinaryIO, seconds: float) -> web.StreamResponse:
+    """Send a large response; close the connection if the client does not take it in time."""
     response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
     response.content_length = size = os.fstat(text.fileno()).st_size
     await response.prepare(request)
@@ -240,14 +241,14 @@ async def _sent(request: web.Request, text: BinaryIO, seconds: float) -> web.Str
     return response
 
 
-def _failed(status: int, message: str) -> web.Response:
+def _error(status: int, message: str) -> web.Response:
     error = {"error": limits.excerpt(message, limits.MAX_ERROR_BYTES)}
     text = json.dumps(error, indent=4, ensure_ascii=False)
     return web.Response(status=status, text=text, content_type="application/json")
 
 
-def _described(manager: Manager, method: str, path: str) -> str:
-    """Status or metadata of a model. Raises ServingError for any other path."""
+def _status_or_metadata(manager: Manager, method: str, path: str) -> str:
+    """Return the status or metadata of a model. Raise ServingError for any other path."""
     if method == "GET" and _NO_MODEL.fullmatch(path):
         raise invalid("Missing model name in request.")
     if method == "GET" and (match := _STATUS.fullmatch(path)):
@@ -310,12 +311,10 @@ _APIS = {
 
 def _metadata(manager: Manager, spec: model_pb2.ModelSpec) -> str:
     with manager.serving(spec) as servable:
-        answered = model_pb2.ModelSpec(name=servable.model)
-        answered.version.value = servable.version
+        served = model_pb2.ModelSpec(name=servable.model)
+        served.version.value = servable.version
         signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
-    return (
-        '{\n"model_spec":' + _to_json(answered) + ',\n"metadata": {"signature_def": ' + _to_json(signatures) + "}\n}\n"
-    )
+    return '{\n"model_spec":' + _to_json(served) + ',\n"metadata": {"signature_def": ' + _to_json(signatures) + "}\n}\n"
 
 
 def _to_json(message) -> str:

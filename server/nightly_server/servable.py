@@ -1,7 +1,7 @@
-"""One loaded version: a SavedModel in a session of its own, fed and fetched by tensor name.
+"""A loaded version: a SavedModel in its own session, fed and fetched by tensor name.
 
-It is loaded into a graph session, as TensorFlow Serving does it, not with `tf.saved_model.load`: TF1 and TF2 exports,
-every signature with its method name, and partial outputs work the same way, and a call costs 30 µs instead of 250.
+It is loaded into a graph session, as in TensorFlow Serving, and not with `tf.saved_model.load`. So TF1 and TF2 exports,
+signatures with method names, and partial outputs work the same way, and a call costs 30 µs instead of 250.
 """
 
 import gc
@@ -29,7 +29,7 @@ from nightly_server.monitoring import (
 
 
 class Servable:
-    """Loads `path`. Raises ServingError with the code and text that the version's END status will show."""
+    """A version loaded from `path`. Raises ServingError with the code and text of the version's END status."""
 
     def __init__(
         self,
@@ -64,17 +64,17 @@ class Servable:
     def run(
         self, feeds: dict[str, np.ndarray], fetches: Iterable[str], api: str, deadline: float = math.inf
     ) -> dict[str, np.ndarray]:
-        """The tensors named in `fetches`, computed from `feeds`; through the batch queue if batching is on.
+        """Return the tensors named in `fetches`, computed from `feeds`; with batching, through the batch queue.
 
-        A run that has begun cannot be stopped; none begins after `deadline`, of the monotonic clock.
+        A run that has begun cannot be stopped. No run begins after `deadline` of the monotonic clock.
         """
         names, outputs = tuple(sorted(feeds)), tuple(dict.fromkeys(fetches))
         arrays = [feeds[name] for name in names]
         for position, (name, array) in enumerate(zip(names, arrays, strict=True)):
-            given, expected = tf.as_dtype(array.dtype), self._dtypes[name]
-            if given != expected:
-                needed, got = type_name(expected), type_name(given)
-                raise invalid(f"Expects arg[{position}] to be {needed} but {got} is provided")
+            actual, expected = tf.as_dtype(array.dtype), self._dtypes[name]
+            if actual != expected:
+                expected_name, actual_name = type_name(expected), type_name(actual)
+                raise invalid(f"Expects arg[{position}] to be {expected_name} but {actual_name} is provided")
         started = time.monotonic()
         if started >= deadline:
             raise exceeded("Timed out waiting for notification")
@@ -99,7 +99,7 @@ class Servable:
         self._runners.clear()
         self._session.close()
         self._session = None
-        gc.collect()  # a graph is full of cycles; the modules themselves are frozen, so this is short
+        gc.collect()  # a graph has many reference cycles; fast, since the modules are frozen
 
     def _runner(self, names: tuple[str, ...], outputs: tuple[str, ...]) -> tuple[Run, BatchQueue | None]:
         runner = self._runners.get((names, outputs))
@@ -116,7 +116,7 @@ class Servable:
 
 
 def _arrays(run: Run) -> Run:
-    """`run` with an array for each output. TensorFlow gives a string without dimensions as bytes."""
+    """Wrap `run` to return arrays only: TensorFlow returns a scalar string as bytes."""
 
     def run_to_arrays(*inputs: np.ndarray) -> list[np.ndarray]:
         return [np.array(value, dtype=object) if isinstance(value, bytes) else value for value in run(*inputs)]
@@ -125,7 +125,7 @@ def _arrays(run: Run) -> Run:
 
 
 def _load(path: str, config: tf.compat.v1.ConfigProto | None) -> tuple[tf.compat.v1.Session, dict]:
-    """The session and the signatures by name."""
+    """Return the session and the signatures by name."""
     if not any(tf.io.gfile.exists(f"{path}/saved_model.{suffix}") for suffix in ("pb", "pbtxt")):
         raise not_found(
             f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}. Check that the "

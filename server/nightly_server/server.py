@@ -2,7 +2,7 @@
 
     python -m nightly_server --port=8500 --rest_api_port=8501 --model_config_file=var/serving/models.config
 
-The flags are those of tensorflow_model_server (flags.py). It prints one line when it serves:
+The flags are those of tensorflow_model_server (flags.py). It prints one line when it is ready:
 
     ready grpc=127.0.0.1:8500 rest=127.0.0.1:8501
 """
@@ -51,11 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Files:
-    """What the configuration files of the command line say."""
+    """The parsed configuration files of the command line."""
 
     models: model_server_config_pb2.ModelServerConfig
     batching: config.BatchingParameters
-    prometheus_path: str  # "": no metrics are served
+    prometheus_path: str  # "" if no metrics are served
 
 
 def _read_files(flags: argparse.Namespace) -> Files:
@@ -74,7 +74,7 @@ def _read_files(flags: argparse.Namespace) -> Files:
 
 
 def _serve(flags: argparse.Namespace) -> None:
-    files = _read_files(flags)  # before TensorFlow is imported, which takes seconds
+    files = _read_files(flags)  # fails before the import of TensorFlow, which takes seconds
 
     import tensorflow as tf
 
@@ -82,13 +82,13 @@ def _serve(flags: argparse.Namespace) -> None:
     from nightly_server.monitoring import Metrics
     from nightly_server.processes import Processes
 
-    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # deprecations of the session that we want
-    gc.freeze()  # a collection after an unload need not look through all of TensorFlow
-    processes = Processes(flags.rest_api_timeout_in_ms / 1e3)  # before there are threads
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # hides deprecations of the session API
+    gc.freeze()  # later collections then skip all of TensorFlow
+    processes = Processes(flags.rest_api_timeout_in_ms / 1e3)  # before any thread starts
     max_connections = limits.max_connections()
     metrics = Metrics()
     manager = _manager(flags, files, metrics)
-    _keep_in_step(flags, manager)
+    _start_polling(flags, manager)
     server, port = _start_grpc(flags, manager, metrics, max_connections)
     try:
         asyncio.run(_run(flags, port, manager, metrics, processes, max_connections, files.prometheus_path))
@@ -98,7 +98,7 @@ def _serve(flags: argparse.Namespace) -> None:
 
 
 def _manager(flags: argparse.Namespace, files: Files, metrics: Metrics) -> Manager:
-    """Return the manager of the models, which loads those of the configuration."""
+    """Return the manager, after it has loaded the configured models."""
     import tensorflow as tf
 
     from nightly_server.batching import BatchScheduler
@@ -133,8 +133,8 @@ def _manager(flags: argparse.Namespace, files: Files, metrics: Metrics) -> Manag
     return manager
 
 
-def _keep_in_step(flags: argparse.Namespace, manager: Manager) -> None:
-    """Look for versions, and read the configuration again, as often as the flags say."""
+def _start_polling(flags: argparse.Namespace, manager: Manager) -> None:
+    """Poll the file system and the configuration file, at the intervals of the flags."""
     if flags.file_system_poll_wait_seconds > 0:
         _every(flags.file_system_poll_wait_seconds, manager.poll, "file-system-poll")
     if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
@@ -176,7 +176,7 @@ def _listen(server: grpc.Server, address: str) -> int:
 async def _run(
     flags: argparse.Namespace, grpc_port: int, manager, metrics, processes, max_connections: int, prometheus_path: str
 ) -> None:
-    """Serve REST, say that all is ready, and wait for SIGTERM or SIGINT."""
+    """Serve REST, print the ready line, and wait for SIGTERM or SIGINT."""
     from nightly_server.rest import RestApi
 
     stop = asyncio.Event()
@@ -204,12 +204,12 @@ async def _run(
 
 @asynccontextmanager
 async def _rest(api, flags: argparse.Namespace, max_connections: int, timeout: float) -> AsyncIterator[int]:
-    """Serve `api`; the port."""
+    """Serve `api` within the block; yield its port."""
     from aiohttp import web
 
     from nightly_server.connections import Connections
 
-    # The application inflates bodies itself: aiohttp answers 500 to some that do not decode, and never to others.
+    # The application decompresses bodies itself: aiohttp fails with 500 on some invalid ones, and hangs on others.
     runner = web.AppRunner(
         api.application,
         access_log=None,
@@ -221,19 +221,19 @@ async def _rest(api, flags: argparse.Namespace, max_connections: int, timeout: f
     await runner.setup()
     with socket.create_server((flags.bind_address, flags.rest_api_port), backlog=128) as listener:
         connections = Connections(runner.server, listener, max_connections, timeout)
-        api.asked = connections.asked
+        api.on_request = connections.request_arrived
         accepting = asyncio.create_task(connections.accept())
         yield listener.getsockname()[1]
         accepting.cancel()
         await runner.cleanup()
 
 
-def _every(seconds: float, do: Callable[[], None], name: str) -> None:
+def _every(seconds: float, action: Callable[[], None], name: str) -> None:
     def loop() -> None:
         pause = threading.Event()
         while not pause.wait(seconds):
             try:
-                do()
+                action()
             except ServingError as error:
                 log.error("%s: %s", name, error)
             except Exception:

@@ -1,4 +1,4 @@
-"""TensorProtos to arrays and back, as TensorFlow Serving reads and sends them."""
+"""Converts TensorProtos to arrays and back, as TensorFlow Serving does."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-# A few values can stand for a tensor of any size: the last one fills its shape. Written out it must fit in a message.
+# A proto's last value fills its shape, so a small proto can be a huge tensor. The full tensor must fit in a message.
 MAX_BYTES = 2**31 - 1
 
 _FIELDS = {
@@ -25,7 +25,7 @@ _FIELDS = {
 
 
 def from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
-    """Raises ValueError where type, shape and values do not make a tensor, or one of more than MAX_BYTES."""
+    """Return the array. Raise ValueError for an invalid tensor, or one of more than MAX_BYTES."""
     sizes = [dim.size for dim in proto.tensor_shape.dim]
     if any(size < 0 for size in sizes):
         raise ValueError(f"a dimension is negative: {sizes}")
@@ -38,7 +38,7 @@ def from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
 
 
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """As TensorFlow Serving sends it: values in the typed field that clients read, not in `tensor_content`."""
+    """Return the proto; as in TensorFlow Serving, values are in the typed field, not in `tensor_content`."""
     dtype = tf.as_dtype(array.dtype)
     if dtype not in _FIELDS:
         return tf.make_tensor_proto(array)

@@ -1,4 +1,4 @@
-"""The requests that an export carries to be replayed before it is available, so that no client meets a cold version."""
+"""Replays the warm-up requests of an export before it becomes available."""
 
 import logging
 import time
@@ -20,27 +20,27 @@ MAX_RECORDS = 1000
 
 def warm_up(servable: Servable, path: str, metrics: Metrics) -> None:
     """Replay the requests in the version's folder `path`. Raises ServingError at the first that fails."""
-    path_of_file = f"{path}/{FILE}"
-    if not tf.io.gfile.exists(path_of_file):
-        log.info("No warmup data file found at %s", path_of_file)
+    file = f"{path}/{FILE}"
+    if not tf.io.gfile.exists(file):
+        log.info("No warmup data file found at %s", file)
         return
     started, records = time.monotonic(), 0
     try:
-        for record in tf.compat.v1.io.tf_record_iterator(path_of_file):
+        for record in tf.compat.v1.io.tf_record_iterator(file):
             records += 1
             if records > MAX_RECORDS:
-                raise invalid(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path_of_file}")
+                raise invalid(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}")
             _replay(servable, prediction_log_pb2.PredictionLog.FromString(record))
     except tf.errors.DataLossError as error:
         text = f"{error.message}. Please verify your warmup data is in TFRecord format."
         raise ServingError(grpc.StatusCode.DATA_LOSS, text) from None
     elapsed = (time.monotonic() - started) * 1e6
     metrics.observe(WARMUP_LATENCY, elapsed, model_path=path, status="OK")
-    log.info("Read %s warmup records from %s in %.0f ms", records, path_of_file, elapsed / 1e3)
+    log.info("Read %s warmup records from %s in %.0f ms", records, file, elapsed / 1e3)
 
 
 def _replay(servable: Servable, record: prediction_log_pb2.PredictionLog) -> None:
-    """Run one warm-up record; its response is thrown away."""
+    """Run a warm-up record and drop its response."""
     kind = record.WhichOneof("log_type")
     if kind == "predict_log":
         inference.predict_response(servable, record.predict_log.request)

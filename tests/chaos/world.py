@@ -24,7 +24,7 @@ import psutil
 import requests
 
 from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
-from local.serving import ModelServer
+from local.serving import LocalModelServer
 from nightly.io.paths import ROOT, Paths
 from nightly.serving import address
 from tests.chaos import processes
@@ -97,7 +97,7 @@ class World(LocalAirflow):
         for name in PARTS:
             clock = self.clock.environment if self.clock else {}
             self._add(name, [str(ROOT / "bin/airflow"), name], self.environment | clock)
-        server = ModelServer.of_releases(self.paths, self.logs / "serving.log", **self._serving_flags)
+        server = LocalModelServer.of_releases(self.paths, self.logs / "serving.log", **self._serving_flags)
         command = [str(self.paths.ml_python), "-m", "nightly_server"]
         command += [f"--{name}={value}" for name, value in server.flags.items()]
         self._add("model-server", command, self.environment | {"TF_CPP_MIN_LOG_LEVEL": "2"})

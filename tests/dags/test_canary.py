@@ -7,7 +7,7 @@ import pytest
 
 from nightly.io.paths import Paths
 from nightly.models import load_config
-from nightly.records.config import Canary
+from nightly.records.config import CanaryConfig
 from nightly.records.golden import GOLDEN, Golden
 from nightly.release.comparisons import comparisons
 from nightly.release.store import ReleaseStore
@@ -43,7 +43,7 @@ def dag(database, monkeypatch):
 
     def with_canary(name: str):
         config = load_config(name)
-        release = config.release.model_copy(update={"canary": Canary() if name == "taxi" else None})
+        release = config.release.model_copy(update={"canary": CanaryConfig() if name == "taxi" else None})
         return config.model_copy(update={"release": release})
 
     import nightly_airflow.canary

@@ -163,8 +163,14 @@ def test_an_invalid_config_is_an_import_error_that_names_the_key_and_the_nearest
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (('cron = "0 3', 'cron = "0 25'), "schedule.cron: '0 25 * * *' is no cron expression that comes up"),
-        (('cron = "0 3 * *', 'cron = "0 3 30 2'), "schedule.cron: '0 3 30 2 *' is no cron expression that comes up"),
+        (
+            ('cron = "0 3', 'cron = "0 25'),
+            "schedule.cron: '0 25 * * *' is not a cron expression that matches a date",
+        ),
+        (
+            ('cron = "0 3 * *', 'cron = "0 3 30 2'),
+            "schedule.cron: '0 3 30 2 *' is not a cron expression that matches a date",
+        ),
         (
             ("America/Chicago", "America/Chicaco"),
             "there is no time zone 'America/Chicaco'; did you mean 'America/Chicago'?",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from local.airflow import LocalAirflow
-from local.serving import ModelServer
+from local.serving import LocalModelServer
 from nightly.io.paths import Paths
 from tests.support.airflow_nights import DAGS, Nights
 from tests.support.data import TAXI
@@ -34,7 +34,7 @@ def nights(tmp_path_factory, warm):
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
     }
     with (
-        ModelServer.of_releases(paths, var / "serving.log").running() as server,
+        LocalModelServer.of_releases(paths, var / "serving.log").running() as server,
         LocalAirflow(var / "airflow", environment | server.environment).running() as airflow,
     ):
         for dag in DAGS:

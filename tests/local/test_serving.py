@@ -1,6 +1,6 @@
 """The embedded model server as `make up` starts it."""
 
-from local.serving import ModelServer
+from local.serving import LocalModelServer
 from nightly.io.paths import Paths
 from nightly.serving import address
 
@@ -10,7 +10,7 @@ def test_commands_in_other_shells_find_it_while_it_runs(tmp_path, monkeypatch):
     for name in ("REST", "GRPC", "BASE_PATH"):
         monkeypatch.delenv(f"NIGHTLY_SERVING_{name}", raising=False)
     paths = Paths.from_environment()
-    with ModelServer.of_releases(paths, tmp_path / "serving.log").running() as server:
+    with LocalModelServer.of_releases(paths, tmp_path / "serving.log").running() as server:
         known = address.find_address(paths)
         assert (known.rest, known.grpc, known.base_path) == (server.rest, server.grpc, str(paths.serving))
     assert address.find_address(paths) is None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local.airflow import LocalAirflow
-from local.serving import ModelServer
+from local.serving import LocalModelServer
 from nightly.io.paths import Paths
 from nightly.records.verdict import Verdict
 
@@ -17,7 +17,7 @@ DAGS = ("taxi_retrain", "complaints_retrain")
 class Nights:
     """Start runs of one Airflow's DAGs, wait for them, and read what became of them."""
 
-    def __init__(self, airflow: LocalAirflow, var: Path, server: ModelServer | None = None) -> None:
+    def __init__(self, airflow: LocalAirflow, var: Path, server: LocalModelServer | None = None) -> None:
         self.airflow = airflow
         self.server = server
         self.var = var

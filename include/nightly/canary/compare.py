@@ -1,4 +1,4 @@
-"""One look at a canary: what it and the version in production answered, against the labels that are known by now."""
+"""One look at a canary: compare its predictions and production's with the labels that are known by now."""
 
 import datetime as dt
 from pathlib import Path
@@ -11,25 +11,25 @@ from nightly.canary.labels import brier, later_labels
 from nightly.canary.predictions import logged
 from nightly.io.paths import Paths
 from nightly.records.canary import Decision, Look, Side
-from nightly.records.config import Canary, ModelConfig
+from nightly.records.config import CanaryConfig, ModelConfig
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.release import ReleaseRecord
 
 
 def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datetime, run_id: str = "") -> Look:
-    """Compare the canary `record` with the version that was in production when it came, and say what follows from it.
+    """Compare the canary `record` with the version that was in production at its release, and decide what follows.
 
-    Reads only. Raises DamagedLogError and FeedbackError.
+    Changes nothing. Raises DamagedLogError and FeedbackError.
     """
-    asked = config.release.canary or Canary()  # the section was taken out, and the canary is still there
+    settings = config.release.canary or CanaryConfig()  # the section may have been removed while the canary is running
     output = Golden.load(Path(record.path) / GOLDEN).output
     since = record.canary_since
     rows, left_out = logged(paths.predictions / config.name, since, record.previous_version, record.version, output)
-    with_labels = config.model_copy(update={"release": config.release.model_copy(update={"canary": asked})})
-    labels, given = later_labels(paths, with_labels, since, pd.Index(rows["id"]))
+    with_canary = config.model_copy(update={"release": config.release.model_copy(update={"canary": settings})})
+    labels, label_counts = later_labels(paths, with_canary, since, pd.Index(rows["id"]))
     rows = rows.assign(loss=brier(rows["probability"].astype(float), rows["id"].map(labels).astype(float)))
     known = rows["caller"].notna()
-    rows["caller"] = rows["caller"].where(known, rows["id"])  # each prediction a caller of its own
+    rows["caller"] = rows["caller"].where(known, rows["id"])  # without a caller, each prediction counts as its own
     stable, canary = rows[~rows["canary"].astype(bool)], rows[rows["canary"].astype(bool)]
     sides = {
         "stable": _side(record.previous_version, stable),
@@ -37,11 +37,11 @@ def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datet
     }
     difference = low = high = None
     if all(side.labelled for side in sides.values()):
-        (loss, variance), (usual, usual_variance) = _measured(canary), _measured(stable)
-        difference = float(loss - usual)
+        (loss, variance), (stable_loss, stable_variance) = _mean_loss(canary), _mean_loss(stable)
+        difference = float(loss - stable_loss)
         low, high = map(
             float,
-            sequential.interval(difference, variance + usual_variance, alpha=asked.alpha, scale=asked.margin),
+            sequential.interval(difference, variance + stable_variance, alpha=settings.alpha, scale=settings.margin),
         )
     share = record.canary_share
     warnings, mismatch = [], ""
@@ -61,7 +61,7 @@ def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datet
         )
         warnings.append(mismatch)
     days = (now - since).total_seconds() / 86_400
-    decision, reason = decided(asked, sides["stable"], sides["canary"], difference, low, high, mismatch, days)
+    decision, reason = decided(settings, sides["stable"], sides["canary"], difference, low, high, mismatch, days)
     return Look(
         at=now,
         run_id=run_id,
@@ -69,9 +69,9 @@ def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datet
         difference=difference,
         low=low,
         high=high,
-        alpha=asked.alpha,
-        margin=asked.margin,
-        labels=given,
+        alpha=settings.alpha,
+        margin=settings.margin,
+        labels=label_counts,
         left_out=left_out,
         warnings=warnings,
         decision=decision,
@@ -80,7 +80,7 @@ def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datet
 
 
 def decided(
-    asked: Canary,
+    settings: CanaryConfig,
     stable: Side,
     canary: Side,
     difference: float | None,
@@ -89,33 +89,33 @@ def decided(
     mismatch: str,
     days: float,
 ) -> tuple[Decision, str]:
-    """What follows from the figures, and why, in one sentence.
+    """Return the decision, and the reason in one sentence.
 
-    Promoted as soon as it is surely less than the margin worse, stopped as soon as it is surely worse: once the
-    interval is narrower than the margin, one of the two is the case, so with labels enough every comparison ends.
+    Promote once the interval's upper bound is below the margin; stop once its lower bound is above 0. As soon as the
+    interval is narrower than the margin, one of the two holds, so every comparison with enough labels ends.
     """
     for side, name in ((canary, "the canary"), (stable, "the version in production")):
-        if side.labelled < asked.min_labelled:
-            why = f"{side.labelled:,} predictions of {name} have a label, and {asked.min_labelled:,} are needed"
+        if side.labelled < settings.min_labelled:
+            why = f"{side.labelled:,} predictions of {name} have a label, and {settings.min_labelled:,} are needed"
             break
         if side.callers < sequential.MIN_CALLERS:
             why = f"{side.callers:,} callers asked {name}, and {sequential.MIN_CALLERS} are needed"
             break
     else:
-        said = f"its loss is {difference:+.4f} beside production's ({low:+.4f} to {high:+.4f})"
+        interval = f"its loss is {difference:+.4f} beside production's ({low:+.4f} to {high:+.4f})"
         if mismatch:
             why = mismatch
-        elif high < asked.margin:
-            surely = "surely better" if high < 0 else f"surely not {asked.margin:g} worse, which would matter"
-            return "promote", f"the canary is {surely}: {said}"
+        elif high < settings.margin:
+            surely = "surely better" if high < 0 else f"surely not {settings.margin:g} worse, which would matter"
+            return "promote", f"the canary is {surely}: {interval}"
         elif low > 0:
-            return "stop", f"the canary is surely worse: {said}"
+            return "stop", f"the canary is surely worse: {interval}"
         else:
-            why = f"it is not clear yet: {said}; {asked.margin:g} worse would matter"
-    if days < asked.max_days:
-        return "wait", f"{why}; day {days:.1f} of {asked.max_days}"
-    end: Decision = "stop" if mismatch else asked.undecided
-    return end, f"after {days:.1f} of {asked.max_days} days still undecided ({why}): {end}, as configured"
+            why = f"it is not clear yet: {interval}; {settings.margin:g} worse would matter"
+    if days < settings.max_days:
+        return "wait", f"{why}; day {days:.1f} of {settings.max_days}"
+    end: Decision = "stop" if mismatch else settings.undecided
+    return end, f"after {days:.1f} of {settings.max_days} days still undecided ({why}): {end}, as configured"
 
 
 def _side(version: int, rows: pd.DataFrame) -> Side:
@@ -129,7 +129,7 @@ def _side(version: int, rows: pd.DataFrame) -> Side:
     )
 
 
-def _measured(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _mean_loss(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     labelled = rows.dropna(subset="loss")
     callers, _ = pd.factorize(labelled["caller"])
     return sequential.mean_and_variance(*sequential.by_caller(labelled["loss"].to_numpy(), callers))

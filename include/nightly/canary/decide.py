@@ -1,7 +1,7 @@
-"""Compare a canary with the version in production, and carry out what follows. Airflow's DAG `canary` runs the two
-steps; the command is `bin/releases canary MODEL status|promote|stop`.
+"""Compare a canary with the version in production, and carry out the decision.
 
-The decision is written down before anything is done, so that whoever comes next completes what a killed run left.
+Airflow's DAG `canary` runs the two steps; the command is `bin/releases canary MODEL status|promote|stop`. The decision
+is recorded before it is carried out, so the next run completes the work of a killed one.
 """
 
 import logging
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nightly.baselines import withdraw_after
-from nightly.canary.compare import look
+from nightly.canary.compare import look as take_look
 from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.canary import CanaryRequest, Comparison, Look
@@ -28,65 +28,71 @@ COMPARISON = "the comparison"
 
 
 def compare_step(night_folder: Path, paths: Paths) -> dict[str, Any]:
-    """Look at the canary of the model that `canary.json` in the folder names, and write look.json; {} without one."""
-    asked = CanaryRequest.load(night_folder / REQUEST)
+    """Compare the canary of the model in `canary.json` with production, and write look.json.
+
+    Returns the look or, without a canary, whether an earlier decision is still to be carried out.
+    """
+    request = CanaryRequest.load(night_folder / REQUEST)
     (night_folder / LOOK).unlink(missing_ok=True)
-    found = compare(paths, asked.model, asked.run_id)
-    if found is None:
-        return {"unfinished": bool(_unfinished(paths, asked.model))}
-    found.save(night_folder / LOOK)
-    return {"look": found.model_dump(mode="json")}
+    look = compare(paths, request.model, request.run_id)
+    if look is None:
+        return {"unfinished": bool(_unfinished(paths, request.model))}
+    look.save(night_folder / LOOK)
+    return {"look": look.model_dump(mode="json")}
 
 
 def decide_step(night_folder: Path, paths: Paths) -> dict[str, Any]:
-    """Do what the look in the folder says or, if the request names a decision, a person. Again, it completes it."""
-    asked = CanaryRequest.load(night_folder / REQUEST)
-    found = Look.load(night_folder / LOOK) if (night_folder / LOOK).exists() else None
-    return decide(paths, asked, found).model_dump(mode="json")
+    """Carry out the decision of the request or, if that is `auto`, of the look. A second call completes the first."""
+    request = CanaryRequest.load(night_folder / REQUEST)
+    look = Look.load(night_folder / LOOK) if (night_folder / LOOK).exists() else None
+    return decide(paths, request, look).model_dump(mode="json")
 
 
 def compare(paths: Paths, model: str, run_id: str = "") -> Look | None:
-    """A look at the model's canary, by all that is known now; None where it has none."""
+    """Compare the model's canary with production now; return the look, or None without a canary."""
     record = _store(paths, model).disk.canary()
     if record is None:
         log.info("%s has no canary: there is nothing to compare", model)
         return None
-    found = look(paths, load_config(model), record, utc_now(), run_id)
-    for warning in found.warnings:
+    look = take_look(paths, load_config(model), record, utc_now(), run_id)
+    for warning in look.warnings:
         log.warning("%s", warning)
-    log.info("%s: %s", found.decision, found.reason)
-    return found
+    log.info("%s: %s", look.decision, look.reason)
+    return look
 
 
-def decide(paths: Paths, asked: CanaryRequest, found: Look | None) -> Comparison:
-    """Keep the look, and carry out its decision or the one asked for. Raises ReleaseError."""
-    comparison = resolve(paths, asked, found)
+def decide(paths: Paths, request: CanaryRequest, look: Look | None) -> Comparison:
+    """Save the look, and carry out the decision of the request or the look. Raises ReleaseError."""
+    comparison = resolve(paths, request, look)
     if comparison is None:
-        raise ReleaseError(f"{asked.model} has no canary any more: there is nothing to decide")
-    if comparison.done_at:  # this run again
+        raise ReleaseError(f"{request.model} has no canary any more: there is nothing to decide")
+    if comparison.done_at:  # an earlier call completed it
         return comparison
     save_comparison(paths, comparison)
     return _carry_out(paths, comparison) if comparison.decision else comparison
 
 
-def resolve(paths: Paths, asked: CanaryRequest, found: Look | None) -> Comparison | None:
-    """What `decide` would keep and carry out now; None without a canary. Changes nothing. Raises ReleaseError."""
-    if asked.decision != "auto" and not asked.reason.strip():
-        raise ReleaseError(f"the canary of {asked.model} is not to be {asked.decision}d without a reason: give one")
-    record = _store(paths, asked.model).disk.canary()
-    unfinished = _unfinished(paths, asked.model)
-    if unfinished is not None and (asked.decision == "auto" or record is None):
+def resolve(paths: Paths, request: CanaryRequest, look: Look | None) -> Comparison | None:
+    """Return the comparison that `decide` would save now; None without a canary. Changes nothing.
+
+    Raises ReleaseError.
+    """
+    if request.decision != "auto" and not request.reason.strip():
+        raise ReleaseError(f"the canary of {request.model} is not to be {request.decision}d without a reason: give one")
+    record = _store(paths, request.model).disk.canary()
+    unfinished = _unfinished(paths, request.model)
+    if unfinished is not None and (request.decision == "auto" or record is None):
         log.warning("%s of %s %s is not completed yet", unfinished.decision, unfinished.model, unfinished.version)
         return unfinished
-    kept = {comparison.version: comparison for comparison in comparisons(paths, asked.model)}
-    if found and (ended := kept.get(found.canary.version)) and ended.done_at:
+    kept = {comparison.version: comparison for comparison in comparisons(paths, request.model)}
+    if look and (ended := kept.get(look.canary.version)) and ended.done_at:
         return ended
-    if record is None or (found and found.canary.version != record.version):
+    if record is None or (look and look.canary.version != record.version):
         return None
-    comparison = _with(kept.get(record.version) or _begun(record), found)
-    decision, reason, by = asked.decision, asked.reason, asked.requested_by
+    comparison = _with_look(kept.get(record.version) or _new_comparison(record), look)
+    decision, reason, by = request.decision, request.reason, request.requested_by
     if decision == "auto":
-        decision, reason, by = (found.decision, found.reason, COMPARISON) if found else ("wait", "", "")
+        decision, reason, by = (look.decision, look.reason, COMPARISON) if look else ("wait", "", "")
     return comparison if decision == "wait" else comparison.decided(decision, reason, by)
 
 
@@ -103,17 +109,17 @@ def _carry_out(paths: Paths, comparison: Comparison) -> Comparison:
     else:
         why = f"stopped as canary by {comparison.decided_by}: {comparison.reason}"
         store.stop(comparison.version, why, server=server)
-        # As after a rollback: the next night is compared with what the version in production was trained on.
+        # As after a rollback, the next night is compared with the training data of the version in production.
         stable = store.disk.record(comparison.stable)
-        gone = withdraw_after(paths.baselines, comparison.model, stable.run_id, stable.snapshot_id)
-        baselines = comparison.baselines + [baseline.snapshot_id for baseline in gone]
+        withdrawn = withdraw_after(paths.baselines, comparison.model, stable.run_id, stable.snapshot_id)
+        baselines = comparison.baselines + [baseline.snapshot_id for baseline in withdrawn]
         comparison = save_comparison(paths, comparison.model_copy(update={"baselines": baselines}))
         retire(config, store)
     log.info("%s %s: %s: %s", comparison.model, comparison.version, comparison.decision, comparison.reason)
     return save_comparison(paths, comparison.model_copy(update={"done_at": utc_now()}))
 
 
-def _begun(record: ReleaseRecord) -> Comparison:
+def _new_comparison(record: ReleaseRecord) -> Comparison:
     return Comparison(
         model=record.model,
         version=record.version,
@@ -123,16 +129,16 @@ def _begun(record: ReleaseRecord) -> Comparison:
     )
 
 
-def _with(comparison: Comparison, found: Look | None) -> Comparison:
-    """The look is added; a run that looks again replaces its own."""
-    if found is None:
+def _with_look(comparison: Comparison, look: Look | None) -> Comparison:
+    """Return the comparison with the look added; it replaces an earlier look of the same run."""
+    if look is None:
         return comparison
-    others = [look for look in comparison.looks if not look.run_id or look.run_id != found.run_id]
-    return comparison.model_copy(update={"looks": [*others, found]})
+    others = [other for other in comparison.looks if not other.run_id or other.run_id != look.run_id]
+    return comparison.model_copy(update={"looks": [*others, look]})
 
 
 def _unfinished(paths: Paths, model: str) -> Comparison | None:
-    """A decision that was made and not carried out to its end."""
+    """Return the comparison whose decision was recorded but not completely carried out, or None."""
     return next((c for c in comparisons(paths, model) if c.decision and not c.done_at), None)
 
 

@@ -1,10 +1,10 @@
-"""Labels that became known after the prediction, by the id that the client logged. Of several, the latest counts.
+"""Labels that became known after the prediction, by the id that the client logged. The latest label of an id counts.
 
-    snapshots   rows of snapshots made since the canary began; the id is the values of data.id_columns, joined by `:`
-    feedback    files in var/feedback/<model>/, Parquet or CSV with the columns id and label; a hidden name is not read,
-                so write a file under one (.new.csv) and rename it when it is whole
+    snapshots   rows of snapshots since the canary began; the id is the values of data.id_columns, joined by `:`
+    feedback    files in var/feedback/<model>/, Parquet or CSV with the columns id and label. Hidden files are not read,
+                so write a file under a hidden name (.new.csv) and rename it when it is complete
 
-A label is written as in the label's column of the data (data.label); a blank one is none.
+Labels have the values of the label column in the data (data.label). Blank labels are ignored.
 """
 
 import datetime as dt
@@ -24,7 +24,7 @@ from nightly.io.paths import Paths
 from nightly.records.config import ModelConfig
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.store import SnapshotStore
-from nightly.snapshots.whole import verified
+from nightly.snapshots.verification import verify_snapshot
 
 log = logging.getLogger("nightly")
 
@@ -32,28 +32,28 @@ COLUMNS = ["id", "label"]
 
 
 class FeedbackError(UserError, ValueError):
-    """A file of labels cannot be read; the message names it and says what it must be."""
+    """A file of labels cannot be read. The message names it and the expected format."""
 
 
 def later_labels(
-    paths: Paths, config: ModelConfig, since: dt.datetime, wanted: pd.Index
+    paths: Paths, config: ModelConfig, since: dt.datetime, ids: pd.Index
 ) -> tuple[pd.Series, dict[str, int]]:
-    """Label (1.0 or 0.0) by id, of the ids in `wanted`; and how many of those each source had. Raises FeedbackError."""
+    """Return the labels (1.0 or 0.0) of `ids`, by id, and how many of them each source had. Raises FeedbackError."""
     sources = {"snapshots": _of_snapshots, "feedback": _of_feedback}
-    given, counts = [], {}
+    dated, counts = [], {}
     for name in config.release.canary.labels:
-        tables = [(when, _known(table, wanted)) for when, table in sources[name](paths, config, since)]
-        given += tables
+        tables = [(when, _known(table, ids)) for when, table in sources[name](paths, config, since)]
+        dated += tables
         counts[name] = len(pd.Index([]).append([pd.Index(table["id"]) for _, table in tables]).unique())
-    if not given:
+    if not dated:
         return pd.Series(dtype=float), counts
-    found = pd.concat([table for _, table in sorted(given, key=lambda pair: pair[0])])
-    latest = found.drop_duplicates("id", keep="last").set_index("id")["label"]
+    labels = pd.concat([table for _, table in sorted(dated, key=lambda pair: pair[0])])
+    latest = labels.drop_duplicates("id", keep="last").set_index("id")["label"]
     return as_numbers(latest, config.data.label.positive), counts
 
 
 def as_numbers(labels: pd.Series, positive: list[str]) -> pd.Series:
-    """1.0 for a value of `positive`, 0.0 for any other. Numbers are compared as numbers, as in training."""
+    """Return 1.0 for the values in `positive`, else 0.0. Numbers are compared as numbers, as in training."""
     hits = labels.isin(positive)
     numbers = pd.to_numeric(pd.Series(positive), errors="coerce")
     if numbers.notna().all():
@@ -61,10 +61,10 @@ def as_numbers(labels: pd.Series, positive: list[str]) -> pd.Series:
     return hits.astype(float)
 
 
-def _known(table: pa.Table, wanted: pd.Index) -> pd.DataFrame:
-    """The rows whose id is wanted and whose label is recorded, as text."""
+def _known(table: pa.Table, ids: pd.Index) -> pd.DataFrame:
+    """Return the rows with an id in `ids` and a label, as text."""
     rows = table.to_pandas()
-    return rows[rows["id"].isin(wanted) & rows["label"].notna() & (rows["label"] != "")]
+    return rows[rows["id"].isin(ids) & rows["label"].notna() & (rows["label"] != "")]
 
 
 def _of_snapshots(paths: Paths, config: ModelConfig, since: dt.datetime) -> Iterator[tuple[dt.datetime, pa.Table]]:
@@ -74,7 +74,7 @@ def _of_snapshots(paths: Paths, config: ModelConfig, since: dt.datetime) -> Iter
         if manifest.created_at < since or not ids or not {*ids, label} <= manifest.columns.keys():
             continue
         try:
-            verified(store.path(manifest.snapshot_id))
+            verify_snapshot(store.path(manifest.snapshot_id))
         except DamagedSnapshotError as error:
             log.warning("its labels are left out: %s", error)
             continue
@@ -109,5 +109,5 @@ def _read(path: Path) -> pa.Table:
 
 
 def brier(probability: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """The loss of each prediction, 0 to 1. A proper score: nobody does better than by the true probability."""
+    """Return the loss of each prediction, 0 to 1. A proper score: the true probability minimizes it."""
     return (probability - label) ** 2

@@ -1,4 +1,4 @@
-"""One version is taken back because a person says so: `bin/releases quarantine MODEL VERSION --reason "why"`."""
+"""Quarantine a version at a person's request: `bin/releases quarantine MODEL VERSION --reason "why"`."""
 
 from nightly.canary.decide import decide
 from nightly.io.paths import Paths
@@ -13,10 +13,10 @@ from nightly.serving.server import find_server
 
 
 def quarantine(paths: Paths, model: str, version: int, *, by: str, reason: str) -> str:
-    """Take `version` out of the server's sight; gives what became of it, as a sentence.
+    """Move `version` out of the server's sight; return the result as a sentence.
 
-    The version in production is rolled back, and a canary is stopped, with all that belongs to that. Raises
-    ReleaseError, and NotConfirmed when it is done and the model server does not answer.
+    The version in production is rolled back, and a canary is stopped. Raises ReleaseError, and NotConfirmed if the
+    change is made but the model server does not answer.
     """
     if not reason.strip():
         raise ReleaseError(f"{model} {version} is not quarantined without a reason")

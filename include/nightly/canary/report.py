@@ -1,32 +1,30 @@
-"""A comparison as a person reads it: for the command, the task's log and rendered text, and the run's note."""
+"""The text of a comparison, for the command, the task's log and rendered text, and the run's note."""
 
 from nightly.records.canary import Comparison, Look, Side
 
 SIGNS = {"promote": "✓ PROMOTED", "stop": "! STOPPED", "wait": "… WAITING"}
-
-
-TO_COME = {"promote": "✓ TO BE PROMOTED", "stop": "! TO BE STOPPED"}
+PENDING = {"promote": "✓ TO BE PROMOTED", "stop": "! TO BE STOPPED"}
 NEXT = "; the next run of the DAG `canary` does it"
 
 
 def headline(model: str, comparison: Comparison | None, look: Look | None) -> str:
-    """One line: what became of the canary or, where the decision is not carried out yet, what will, and why."""
+    """Return one line with the decision, whether it is carried out, and the reason."""
     if comparison is not None and comparison.decision:
         done = comparison.done_at is not None
-        sign, rest = (SIGNS, "") if done else (TO_COME, NEXT)
+        sign, rest = (SIGNS, "") if done else (PENDING, NEXT)
         by = f" (decided by {comparison.decided_by})" if comparison.decided_by != "the comparison" else ""
         return f"{sign[comparison.decision]}: canary {model} {comparison.version}: {comparison.reason}{by}{rest}"
     return f"{SIGNS['wait']}: canary {model} {look.canary.version}: {look.reason}" if look else f"{model} has no canary"
 
 
 def report(model: str, comparison: Comparison | None, look: Look | None) -> str:
-    """The figures of the last look, and the looks before it."""
+    """Return the headline, the values of the last look, and the earlier looks."""
     lines = [headline(model, comparison, look)]
     if look is None:
         return lines[0]
     lines += ["", f"{'':<18}{'canary':>14}{'production':>14}"]
-    for name, figure in _FIGURES.items():
-        lines.append(f"{name:<18}{figure(look.canary):>14}{figure(look.stable):>14}")
+    for name, value in _ROWS.items():
+        lines.append(f"{name:<18}{value(look.canary):>14}{value(look.stable):>14}")
     if look.difference is not None:
         lines += [
             "",
@@ -47,7 +45,7 @@ def report(model: str, comparison: Comparison | None, look: Look | None) -> str:
     return "\n".join(lines)
 
 
-_FIGURES = {
+_ROWS = {
     "version": lambda side: str(side.version),
     "predictions": lambda side: f"{side.logged:,}",
     "with a label": lambda side: f"{side.labelled:,}",

@@ -14,7 +14,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 
 from nightly.records.baseline import Control
 from nightly.records.config import DataGate, ModelConfig
-from nightly.records.night import Contribution, Night, Reason, beyond
+from nightly.records.night import Contribution, Night, Reason, breaks_threshold
 from nightly.records.snapshot import Delivery, SnapshotManifest
 from nightly.statistics.serving import Requests
 
@@ -213,7 +213,7 @@ def finding(
     :param enough: with fewer rows, a broken threshold is only a warning
     :param rows: returns references to example rows; called only if the threshold is broken
     """
-    broken = beyond(check, figure, threshold)
+    broken = breaks_threshold(check, figure, threshold)
     judged = sample is None or enough is None or sample >= enough
     if broken and not judged:
         message += f" (not judged: it rests on {sample:,} rows, and fewer than {enough:,} say nothing)"

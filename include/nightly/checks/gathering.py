@@ -13,7 +13,7 @@ from nightly.records.baseline import Control
 from nightly.records.night import Night, SnapshotRef
 from nightly.schemas.curated import read_schema
 from nightly.snapshots.errors import DamagedSnapshotError
-from nightly.snapshots.whole import verified
+from nightly.snapshots.verification import verify_snapshot
 from nightly.statistics.files import SERVING, TRAINING, read_anomalies, read_controls, read_distances, read_statistics
 from nightly.statistics.serving import read_requests
 
@@ -42,7 +42,7 @@ def gather(night: Night, ref: SnapshotRef, inputs: GateInputs, paths: Paths) -> 
     return Evidence(
         config=config_of(night),
         night=night,
-        manifest=verified(snapshot),
+        manifest=verify_snapshot(snapshot),
         delivery=ref.delivery,
         schema=read_schema(Path(inputs.schema)),
         rows=SnapshotRows(snapshot),
@@ -77,7 +77,7 @@ def _rows_of(control: Control, paths: Paths) -> SnapshotRows | None:
     if not folder.is_dir():
         return None
     try:
-        verified(folder)
+        verify_snapshot(folder)
     except DamagedSnapshotError as error:
         log.warning("the rows of %s are not compared: %s", control.title, error)
         return None

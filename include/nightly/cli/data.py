@@ -42,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
     args, after = before_and_after("--", list(sys.argv[1:] if args is None else args))
     options = parser().parse_args(args)
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)  # its warnings are about Beam's own ways
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)  # Beam's warnings concern its own internals
     options.beam_args = beam_args(options, after)
     return COMMANDS[options.run](options)
 
@@ -53,13 +53,13 @@ def _statistics(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(options)
     if options.runner:
-        measured = statistics_on_beam(options.data, options.beam_args, **_how(options))
+        computed = statistics_on_beam(options.data, options.beam_args, **_reading(options))
     else:
-        measured = _measured(options.data, options)
+        computed = _statistics_of(options.data, options)
     if options.out:
-        save_statistics(measured, options.out)
-    rows = summary(measured)
-    examples = int(measured.datasets[0].num_examples)
+        save_statistics(computed, options.out)
+    rows = summary(computed)
+    examples = int(computed.datasets[0].num_examples)
     if options.json:
         print_json({"examples": examples, "features": [asdict(row) for row in rows]})
         return 0
@@ -80,8 +80,8 @@ def _infer(options: argparse.Namespace) -> int:
     if out and out.exists():
         raise DataError(f"{out} exists, and a person may have worked on it: remove it first, or name another file")
     config = load_config(options.model) if options.model else None
-    found = _measured(options.data, options)
-    schema = first_schema(found, config) if config else infer_schema(found)
+    statistics = _statistics_of(options.data, options)
+    schema = first_schema(statistics, config) if config else infer_schema(statistics)
     if out:
         header = HEADER.format(model=config.name, data=options.data) if config else ""
         save_schema(schema, out, header)
@@ -94,8 +94,8 @@ def _infer(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from nightly.data.schemas import read_schema, rows_of
 
-    place = load_config(options.schema).folder if options.schema in model_names() else options.schema
-    schema = read_schema(place)
+    path = load_config(options.schema).folder if options.schema in model_names() else options.schema
+    schema = read_schema(path)
     print_table(["FEATURE", "TYPE", "PRESENCE", "VALUES", "DOMAIN", "DRIFT", "SKEW", "NOT IN"], rows_of(schema))
     return 0
 
@@ -107,18 +107,17 @@ def _validate(options: argparse.Namespace) -> int:
     from nightly.data.schemas import listed
 
     schema = _schema(options, needed=True)
-    found = listed(validate(_measured(options.data, options), schema, environment=options.environment))
+    anomalies = listed(validate(_statistics_of(options.data, options), schema, environment=options.environment))
     if options.json:
-        print_json([asdict(one) for one in found])
-    elif found:
+        print_json([asdict(anomaly) for anomaly in anomalies])
+    elif anomalies:
         print_table(
-            ["", "FEATURE", "ANOMALY", "WHAT"], [[o.severity, o.feature, o.short, o.description] for o in found]
+            ["", "FEATURE", "ANOMALY", "WHAT"], [[a.severity, a.feature, a.short, a.description] for a in anomalies]
         )
     else:
         print(f"{options.data}: no anomalies")
-    return int(
-        any(one.severity == anomalies_pb2.AnomalyInfo.Severity.Name(anomalies_pb2.AnomalyInfo.ERROR) for one in found)
-    )
+    error = anomalies_pb2.AnomalyInfo.Severity.Name(anomalies_pb2.AnomalyInfo.ERROR)
+    return int(any(anomaly.severity == error for anomaly in anomalies))
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -126,13 +125,13 @@ def _compare(options: argparse.Namespace) -> int:
     from nightly.data.comparing import ANY
 
     thresholds, kind = dict(options.threshold), "skew" if options.command == "skew" else "drift"
-    now, before = _measured(options.now, options), _measured(options.before, options)
+    now, before = _statistics_of(options.now, options), _statistics_of(options.before, options)
     judged = options.command != "compare" or bool(thresholds) or options.all is not None
     every = options.all if judged or options.all is not None else ANY
     schema = infer_schema(now) if options.command == "compare" else _schema(options) or infer_schema(now)
     schema = with_thresholds(schema, kind, thresholds, every)
-    found = (skew if kind == "skew" else drift)(now, before, schema)
-    distances = explained(found, kind, now, before, schema, min_rows=options.min_rows)
+    compared = (skew if kind == "skew" else drift)(now, before, schema)
+    distances = explained(compared, kind, now, before, schema, min_rows=options.min_rows)
     passed = not judged or all(distance.passed for distance in distances)
     if options.json:
         print_json({"passed": passed, "features": [distance_json(distance, judged) for distance in distances]})
@@ -148,13 +147,13 @@ def _convert(options: argparse.Namespace) -> int:
 
     if options.dry_run:
         return _dry_run(options)
-    how = _how(options) | {"gzip": options.gzip, "split": options.split, "id_columns": options.id_columns}
+    kwargs = _reading(options) | {"gzip": options.gzip, "split": options.split, "id_columns": options.id_columns}
     if options.shards is not None:
-        how["shards"] = options.shards
+        kwargs["shards"] = options.shards
     if options.runner:
-        rows = convert_on_beam(options.data, options.out, options.beam_args, **how)
+        rows = convert_on_beam(options.data, options.out, options.beam_args, **kwargs)
     else:
-        rows = convert(options.data, options.out, **how)
+        rows = convert(options.data, options.out, **kwargs)
     if options.json:
         print_json(rows)
         return 0
@@ -166,21 +165,22 @@ def _convert(options: argparse.Namespace) -> int:
 def _dry_run(options: argparse.Namespace) -> int:
     from nightly.data import dry_run
 
-    how = _how(options)
+    kwargs = _reading(options)
     if options.command == "convert":
-        how |= {"out": options.out, "gzip": options.gzip, "split": options.split, "id_columns": options.id_columns}
-        how |= {"shards": options.shards or 0}
-    print_json(dry_run(options.data, options.beam_args, **how))
+        kwargs |= {"out": options.out, "gzip": options.gzip, "split": options.split, "id_columns": options.id_columns}
+        kwargs |= {"shards": options.shards or 0}
+    print_json(dry_run(options.data, options.beam_args, **kwargs))
     return 0
 
 
-def _measured(data: str, options: argparse.Namespace) -> Any:
+def _statistics_of(data: str, options: argparse.Namespace) -> Any:
     from nightly.data import statistics
 
-    return statistics(data, **_how(options))
+    return statistics(data, **_reading(options))
 
 
-def _how(options: argparse.Namespace) -> dict[str, Any]:
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments that say how to read the data."""
     from nightly.data import read_schema
 
     schema = read_schema(options.schema) if options.schema else None
@@ -188,7 +188,7 @@ def _how(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _schema(options: argparse.Namespace, needed: bool = False) -> Any:
-    """--schema, else the model's."""
+    """Return the schema of --schema, or else the model's; None without either."""
     from nightly.data import read_schema
     from nightly.data.errors import DataError
 
@@ -199,8 +199,8 @@ def _schema(options: argparse.Namespace, needed: bool = False) -> Any:
     return read_schema(load_config(options.model).folder) if options.model else None
 
 
-def _examples(found: Any) -> str:
-    return f"{int(found.datasets[0].num_examples):,}"
+def _examples(statistics: Any) -> str:
+    return f"{int(statistics.datasets[0].num_examples):,}"
 
 
 COMMANDS = {

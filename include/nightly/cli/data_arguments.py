@@ -11,7 +11,7 @@ RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner", "Port
 
 
 def build_parser(description: str) -> argparse.ArgumentParser:
-    """Its `run` is the name of the command: statistics, infer, show, validate, drift, skew, compare or convert."""
+    """Return the parser. It sets `run`: statistics, infer, show, validate, drift, skew, compare or convert."""
     parser = Parser("bin/data", description=description)
     reading = argparse.ArgumentParser(add_help=False)
     reading.add_argument(
@@ -36,54 +36,59 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     )
 
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    one = commands.add_parser("statistics", parents=[reading, showing, beam], help="TFDV's statistics")
-    one.add_argument("data", metavar="DATA")
-    one.add_argument("--out", type=Path, metavar="FILE", help="save them, as .pb (binary) or .pbtxt (text)")
-    one.set_defaults(run="statistics")
+    subparser = commands.add_parser("statistics", parents=[reading, showing, beam], help="TFDV's statistics")
+    subparser.add_argument("data", metavar="DATA")
+    subparser.add_argument("--out", type=Path, metavar="FILE", help="save them, as .pb (binary) or .pbtxt (text)")
+    subparser.set_defaults(run="statistics")
 
     schemas = commands.add_parser("schema", help="infer or show a schema").add_subparsers(required=True, metavar="WHAT")
-    one = schemas.add_parser("infer", parents=[reading], help="a first schema, for a person to correct")
-    one.add_argument("data", metavar="DATA")
-    one.add_argument("--out", type=Path, metavar="FILE", help="save it as text; a file that is there is not replaced")
-    one.set_defaults(run="infer")
-    one = schemas.add_parser("show", help="its features, with their domains and thresholds")
-    one.add_argument("schema", metavar="SCHEMA|MODEL")
-    one.set_defaults(run="show")
+    subparser = schemas.add_parser("infer", parents=[reading], help="a first schema, for a person to correct")
+    subparser.add_argument("data", metavar="DATA")
+    subparser.add_argument(
+        "--out", type=Path, metavar="FILE", help="save it as text; a file that is there is not replaced"
+    )
+    subparser.set_defaults(run="infer")
+    subparser = schemas.add_parser("show", help="its features, with their domains and thresholds")
+    subparser.add_argument("schema", metavar="SCHEMA|MODEL")
+    subparser.set_defaults(run="show")
 
-    one = commands.add_parser("validate", parents=[reading, showing], help="what is not as the schema has it")
-    one.add_argument("data", metavar="DATA")
-    one.add_argument("--environment", help="of the schema, e.g. SERVING, where no label is expected")
-    one.set_defaults(run="validate")
+    subparser = commands.add_parser("validate", parents=[reading, showing], help="what is not as the schema has it")
+    subparser.add_argument("data", metavar="DATA")
+    subparser.add_argument("--environment", help="of the schema, e.g. SERVING, where no label is expected")
+    subparser.set_defaults(run="validate")
 
     for name, text in (
         ("drift", "distances from an earlier data set"),
         ("skew", "distances of training from serving data"),
         ("compare", "every feature of two data sets side by side"),
     ):
-        one = commands.add_parser(name, parents=[reading, showing, comparing], help=text)
-        one.set_defaults(run=name)
+        subparser = commands.add_parser(name, parents=[reading, showing, comparing], help=text)
+        subparser.set_defaults(run=name)
 
-    one = commands.add_parser("convert", parents=[reading, beam, showing], help="to TFRecord of tf.Example")
-    one.add_argument("data", metavar="DATA")
-    one.add_argument("out", metavar="FOLDER", help="a new one")
-    one.add_argument("--shards", type=positive_int, metavar="N", help="files of each split (1; a runner chooses)")
-    one.add_argument("--gzip", action="store_true")
-    one.add_argument("--split", type=_split, metavar="train=80,eval=20", help="in percent, by a hash of the row's id")
-    one.add_argument("--id-columns", type=lambda text: text.split(","), default=[], metavar="A,B")
-    one.set_defaults(run="convert")
+    subparser = commands.add_parser("convert", parents=[reading, beam, showing], help="to TFRecord of tf.Example")
+    subparser.add_argument("data", metavar="DATA")
+    subparser.add_argument("out", metavar="FOLDER", help="a new one")
+    subparser.add_argument("--shards", type=positive_int, metavar="N", help="files of each split (1; a runner chooses)")
+    subparser.add_argument("--gzip", action="store_true")
+    subparser.add_argument(
+        "--split", type=_split, metavar="train=80,eval=20", help="in percent, by a hash of the row's id"
+    )
+    subparser.add_argument("--id-columns", type=lambda text: text.split(","), default=[], metavar="A,B")
+    subparser.set_defaults(run="convert")
     return parser
 
 
 def beam_args(options: argparse.Namespace, args: list[str]) -> list[str]:
-    """The runner and the options behind the --, for Beam. Raises ContractError where there is no runner for them."""
+    """Return Beam's arguments: the runner, then the options after the --. Raises ContractError without a runner."""
     runner, dry_run = getattr(options, "runner", None), getattr(options, "dry_run", False)
     if (args or dry_run) and not runner:
-        what = "options after -- are" if args else "--dry-run is"
-        raise ContractError(f"{what} for a Beam runner: give --runner, one of {', '.join(RUNNERS)}")
+        unused = "options after -- are" if args else "--dry-run is"
+        raise ContractError(f"{unused} for a Beam runner: give --runner, one of {', '.join(RUNNERS)}")
     return [f"--runner={runner}", *args] if runner else []
 
 
 def before_and_after(mark: str, args: list[str]) -> tuple[list[str], list[str]]:
+    """Split the arguments at `mark`, which is in neither part."""
     return (args[: args.index(mark)], args[args.index(mark) + 1 :]) if mark in args else (args, [])
 
 

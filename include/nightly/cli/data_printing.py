@@ -1,4 +1,4 @@
-"""What the commands on data print: tables for people, JSON for machines."""
+"""The output of the commands on data: tables for people, JSON for machines."""
 
 import json
 from collections.abc import Iterable
@@ -13,22 +13,22 @@ def print_json(data: Any) -> None:
 
 
 def print_summary(rows: Iterable[Any]) -> None:
-    """A line a feature, of summaries.FeatureSummary."""
+    """Print a line for each summaries.FeatureSummary."""
     header = ["FEATURE", "TYPE", "MISSING", "UNIQUE", "MIN", "MEDIAN", "MAX", "MEAN", "ZEROS", "TOP VALUES"]
     print_table(header, [_summary_cells(row) for row in rows], right=range(2, 9))
 
 
 def print_distances(distances: Iterable[Any], judged: bool, now: dict[str, Any], before: dict[str, Any]) -> None:
-    """A line a feature, of comparing.Explained, beside the two sides' summaries by feature."""
+    """Print a line for each comparing.Explained, with the summaries of `now` and `before` (feature -> summary)."""
     header = ["", "FEATURE", "MEASURE", "DISTANCE", "ALLOWED", "MISSING", "BEFORE", "TYPICAL", "BEFORE", "MOST CHANGED"]
-    rows = [_distance_cells(one, judged, now.get(one.feature), before.get(one.feature)) for one in distances]
+    rows = [_distance_cells(each, judged, now.get(each.feature), before.get(each.feature)) for each in distances]
     print_table(header, rows, right={3, 4, 5, 6})
 
 
 def distance_json(distance: Any, judged: bool) -> dict[str, Any]:
-    """One of those distances as plain data; without a judgement it has no threshold."""
-    values = [one.model_dump() for one in distance.contributions]
-    data = asdict(distance) | {"contributions": values}
+    """Return a comparing.Explained as plain data, with its threshold only if it was judged."""
+    contributions = [contribution.model_dump() for contribution in distance.contributions]
+    data = asdict(distance) | {"contributions": contributions}
     return data | ({"passed": distance.passed} if judged else {"threshold": None})
 
 
@@ -47,8 +47,8 @@ def _summary_cells(row: Any) -> list[str]:
 
 def _distance_cells(distance: Any, judged: bool, now: Any, before: Any) -> list[str]:
     most = "; ".join(
-        f"{cell(one.value)} {_percent(one.share)} ({'new' if one.control is None else _percent(one.control)})"
-        for one in distance.contributions[:2]
+        f"{cell(value.value)} {_percent(value.share)} ({'new' if value.control is None else _percent(value.control)})"
+        for value in distance.contributions[:2]
     )
     state = ("ok" if distance.passed else "not judged" if distance.why else "BEYOND") if judged else ""
     return [
@@ -64,7 +64,7 @@ def _distance_cells(distance: Any, judged: bool, now: Any, before: Any) -> list[
 
 
 def _typical(row: Any) -> str:
-    """The median, or the most frequent value."""
+    """Return the median, or the most frequent value."""
     if row is None:
         return "-"
     return _number(row.median) if row.median is not None else cell(next(iter(row.top), ""))[:20]

@@ -1,4 +1,4 @@
-"""How every command ends on a user's error: one line on standard error, exit status 2, never a traceback."""
+"""Errors of the command lines: one line on standard error, exit status 2, never a traceback."""
 
 import argparse
 import errno
@@ -20,7 +20,7 @@ log = logging.getLogger("nightly")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, without the usage: --help has that."""
+    """An argument parser whose errors are one line, without the usage."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
@@ -30,10 +30,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def command(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
-    """Decorate a command's `main`, so that it reports errors that a person can act on in one line.
+    """Decorate a command's `main`: print a user's error in one line and return an exit status.
 
-    The exit status is 2 for a user's error, and 1 for damaged files. Any other error is a bug, and is raised. With
-    NIGHTLY_LOG_LEVEL=DEBUG the traceback of a user's error is shown, too.
+    The status is 2 for a user's error and 1 for damaged files. Any other error is a bug, and is raised. With
+    NIGHTLY_LOG_LEVEL=DEBUG, the traceback of a user's error is shown too.
 
     :param name: the command as people type it
     """
@@ -43,7 +43,7 @@ def command(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
         def run(*args: P.args, **kwargs: P.kwargs) -> int:
             try:
                 return main(*args, **kwargs)
-            except BrokenPipeError:  # its reader has seen enough, as in `| head`
+            except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
             except (UserError, OSError) as error:
@@ -58,7 +58,7 @@ def command(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
 
 
 def describe(error: UserError | OSError) -> str:
-    """Return what an error says in one line; of the system's own errors what, where and what to do."""
+    """Return an error's message as one line; for an OSError what, where and what to do."""
     if isinstance(error, UserError) or error.filename is None:
         return one_line(str(error))
     path = error.filename2 or error.filename
@@ -76,6 +76,6 @@ def describe(error: UserError | OSError) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text of several lines as one: what a line ends with a colon goes on, the others are set apart."""
+    """Join the lines of a text: with a space after a first line that ends with a colon, else with semicolons."""
     first, *others = [line.strip() for line in text.splitlines() if line.strip()] or ["it failed without a message"]
     return first + "".join((" " if n == 0 and first.endswith(":") else "; ") + line for n, line in enumerate(others))

@@ -30,7 +30,7 @@ from nightly.runtime import worker
 from nightly.runtime.whole_night import NightEnd, run_night
 from nightly.serving.confirmation import confirmed
 
-STATUS = {Outcome.RELEASED: 0, Outcome.ACCEPTED: 0}  # 3 for the others: nothing broke, and nothing is released
+STATUS = {Outcome.RELEASED: 0, Outcome.ACCEPTED: 0}  # 3 for the other outcomes
 FAILED = 1
 READ_SOURCE = ("download", "snapshot")
 
@@ -67,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _plan(options: argparse.Namespace, paths: Paths) -> Night:
-    """Plan the night that the command line asks for, and write its request.json. What is refused leaves no folder."""
+    """Plan the night and write its request.json. A refused request leaves no folder."""
     now = utc_now()
     request = RunRequest(
         run_id="",
@@ -86,10 +86,10 @@ def _plan(options: argparse.Namespace, paths: Paths) -> Night:
 
 
 def _failed(end: NightEnd, asked_for_source: bool) -> int:
-    """Report a night that a task's error has ended: a user's error where that is about what the person asked for."""
+    """Report a failed night. Raise the error if it is a user's error about the command's arguments."""
     task, error = end.verdict.failed_task, end.error
-    mistaken = task == "plan" or (asked_for_source and task in READ_SOURCE)
-    if isinstance(error, UserError) and mistaken:
+    about_arguments = task == "plan" or (asked_for_source and task in READ_SOURCE)
+    if isinstance(error, UserError) and about_arguments:
         raise error
     print(report(end.verdict))
     if not isinstance(error, Exception):  # Ctrl-C and SIGTERM

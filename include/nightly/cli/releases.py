@@ -59,10 +59,10 @@ def parser() -> argparse.ArgumentParser:
     add("show", "one version's record, as JSON").add_argument("version", type=int)
     verify = add("verify", "compare records, disk, models.config and model server; or one version with its record")
     verify.add_argument("version", type=int, nargs="?")
-    back = add("rollback", "quarantine every newer version", "stands in the records of the versions taken back")
-    back.add_argument("version", help="its number, or `previous`")
-    away = add("quarantine", "take one version out of the server's sight", "stands in its record")
-    away.add_argument("version", type=int)
+    rollback = add("rollback", "quarantine every newer version", "stands in the records of the versions taken back")
+    rollback.add_argument("version", help="its number, or `previous`")
+    quarantining = add("quarantine", "take one version out of the server's sight", "stands in its record")
+    quarantining.add_argument("version", type=int)
     canary = add("canary", "compare the canary with production, or decide before that is clear")
     canary.add_argument("action", nargs="?", choices=("status", "promote", "stop"), default="status")
     canary.add_argument("--reason", default="", help="stands in the records; needed to promote or stop")
@@ -129,8 +129,7 @@ def _verify(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> i
 
 def _roll_back(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
     version, by = parse_version(options.version), getpass.getuser()
-    asked = Rollback(model=options.model, version=version, reason=options.reason, requested_by=by)
-    done = roll_back_now(paths, asked)
+    done = roll_back_now(paths, Rollback(model=options.model, version=version, reason=options.reason, requested_by=by))
     withdrawn = ", ".join(map(str, done.withdrawn)) or "none"
     server = f"confirmed by the server at {done.server}" if done.server else "confirmed by no model server"
     print(f"{done.model} is at {done.version}, before {done.from_version}; quarantined: {withdrawn}; {server}")
@@ -150,7 +149,7 @@ def _canary(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> i
 def _serve(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
     server = find_server(paths, options.model, load_config(options.model).release)
     store.serve(server=server)
-    confirmation = f"the server at {server.address} has it" if server.address else "no model server was told"
+    confirmation = f"the server at {server.address} has it" if server.address else "no model server is known"
     print(f"models.config has {options.model} at {store.disk.production() or 'nothing'}; {confirmation}")
     return confirmed(paths)
 
@@ -170,8 +169,8 @@ def _repair(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> i
             )
             status = 1
         else:
-            what = f"repaired: {describe(repaired)}" if repaired else "is as it was released"
-            print(f"{options.model} {version} {what}")
+            result = f"repaired: {describe(repaired)}" if repaired else "is as it was released"
+            print(f"{options.model} {version} {result}")
     return status
 
 
@@ -183,7 +182,7 @@ def _own(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
 
     bucket = GcsReleases(config.release.gcs, options.model, store)
     owner = bucket.own(by=getpass.getuser(), reason=options.reason)
-    print(f"{bucket.address} is the place of {owner.machine.host} ({owner.machine.folder}) from now on")
+    print(f"{bucket.address} belongs to {owner.machine.host} ({owner.machine.folder}) from now on")
     return 0
 
 
@@ -201,11 +200,11 @@ COMMANDS = {
 
 
 def _compared(paths: Paths, options: argparse.Namespace) -> str:
-    found = compare(paths, options.model)
+    look = compare(paths, options.model)
     action = "auto" if options.action == "status" else options.action
-    asked = CanaryRequest(model=options.model, decision=action, reason=options.reason, requested_by=getpass.getuser())
-    settle = resolve if options.action == "status" else decide
-    return report(options.model, settle(paths, asked, found), found)
+    request = CanaryRequest(model=options.model, decision=action, reason=options.reason, requested_by=getpass.getuser())
+    conclude = resolve if options.action == "status" else decide
+    return report(options.model, conclude(paths, request, look), look)
 
 
 if __name__ == "__main__":

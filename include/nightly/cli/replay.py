@@ -16,7 +16,7 @@ from nightly.cli.errors import Parser, command
 from nightly.io.paths import Paths
 from nightly.io.tables import print_table
 from nightly.nights.history import NightFindings, findings
-from nightly.nights.replay import ENOUGH_NIGHTS, Thresholds, is_figure, replay, suggest
+from nightly.nights.replay import ENOUGH_NIGHTS, Thresholds, is_number, replay, suggest
 from nightly.records.base import ContractError
 from nightly.records.night import Reason
 
@@ -45,13 +45,13 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _setting(text: str) -> tuple[str, float]:
-    """KEY=VALUE, the value as TOML has it."""
+    """Parse KEY=NUMBER, with the number in TOML's syntax."""
     key, equals, value = text.partition("=")
     try:
         number = tomllib.loads(f"value = {value}")["value"] if equals else None
     except tomllib.TOMLDecodeError:
         number = None
-    if not is_figure(number) or isinstance(number, bool):
+    if not is_number(number) or isinstance(number, bool):
         raise ContractError(f"--set {text}: give KEY=NUMBER, e.g. data_gate.min_rows=2000 or drift.payment_type=0.03")
     return key.strip(), number
 
@@ -67,21 +67,22 @@ def _print_replay(nights: list[NightFindings], held: dict[int, list[Reason]]) ->
         print(f"  {night.night.as_of:%Y-%m-%d}  {night.night.run_id}: {state}, would {'hold' if reasons else 'pass'}")
         for reason in reasons:
             against = f" against {reason.control}" if reason.control else ""
-            figure = f"{reason.figure:.4g}" if is_figure(reason.figure) else reason.figure
-            print(f"    {reason.check} {reason.subject}{against}: {figure}".rstrip())
+            value = f"{reason.figure:.4g}" if is_number(reason.figure) else reason.figure
+            print(f"    {reason.check} {reason.subject}{against}: {value}".rstrip())
 
 
 def _print_suggestions(nights: list[NightFindings], thresholds: Thresholds) -> None:
     passed = sum(night.result.passed for night in nights)
-    found = suggest(nights, thresholds)
-    if not found:
+    suggestions = suggest(nights, thresholds)
+    if not suggestions:
         print(
             f"{passed} nights have passed; at least {ENOUGH_NIGHTS} figures of each are needed to suggest a threshold"
         )
         return
     print(f"from {passed} nights that passed; a line can be given to --set as KEY=VALUE")
     rows = [
-        (f"  {key}", f"{thresholds.base(key):.4g}", f"{value:.4g}", str(count)) for key, (value, count) in found.items()
+        (f"  {key}", f"{thresholds.base(key):.4g}", f"{value:.4g}", str(count))
+        for key, (value, count) in suggestions.items()
     ]
     print_table(["  key", "now", "suggested", "figures"], rows, right={1, 2, 3})
 

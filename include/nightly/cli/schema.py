@@ -57,14 +57,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def versions(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
-    held, lines = store.current(), []
-    for one in reversed(store.versions()):
-        state = "holds" if one.version == held else "replaced" if held else "superseded"
-        changes = ", ".join(f"{change.feature}: {change.kind}" for change in one.changes)
-        lines.append(f"{one.version:<3} {state:<11} {one.approved_at:%Y-%m-%d %H:%M}  {one.approved_by}: {one.reason}")
-        lines.append(f"{'':<16}of {one.run_id}: {changes}")
-    note = store.note(0) if not held else ""
-    curated = "holds" if not held else "the base"
+    current, lines = store.current(), []
+    for schema in reversed(store.versions()):
+        state = "holds" if schema.version == current else "replaced" if current else "superseded"
+        changes = ", ".join(f"{change.feature}: {change.kind}" for change in schema.changes)
+        approval = f"{schema.approved_at:%Y-%m-%d %H:%M}  {schema.approved_by}: {schema.reason}"
+        lines += [f"{schema.version:<3} {state:<11} {approval}", f"{'':<16}of {schema.run_id}: {changes}"]
+    note = store.note(0) if not current else ""
+    curated = "holds" if not current else "the base"
     return "\n".join([*lines, f"0   {curated:<11} {store.curated}" + (f"\n{'':<16}{note}" if note else "")])
 
 
@@ -74,9 +74,9 @@ def show(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
 
 def difference(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
     if options.run is None:
-        held = store.current()
-        texts = [store.text(version).splitlines() for version in (0, held)]
-        return "\n".join(difflib.unified_diff(*texts, "the curated one", f"version {held}", lineterm=""))
+        current = store.current()
+        texts = [store.text(version).splitlines() for version in (0, current)]
+        return "\n".join(difflib.unified_diff(*texts, "the curated one", f"version {current}", lineterm=""))
     proposal = _proposal(paths, options)
     lines = []
     for change in proposal.changes:
@@ -84,7 +84,7 @@ def difference(store: SchemaStore, paths: Paths, options: argparse.Namespace) ->
         lines += [f"  {value.value}: {value.rows:,} rows ({value.share:.1%})" for value in change.values]
         lines += [f"  e.g. {', '.join(change.rows)}"] if change.rows else []
         lines.append(f"  {change.risk}")
-    left = ["", "The night would still be held:", *(f"  {one}" for one in proposal.left)] if proposal.left else []
+    left = ["", "The night would still be held:", *(f"  {item}" for item in proposal.left)] if proposal.left else []
     return "\n".join([*lines, *left, "", proposal.diff])
 
 
@@ -102,10 +102,10 @@ def reject(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str
     _proposal(paths, options)
     folder = paths.night(options.model, options.run)
     review = answer(paths, options.model, folder, approved=False, by=getpass.getuser(), reason=options.reason)
-    held = store.current()
-    holds = any(one.version == held for one in review.earlier if one.version)
-    on = f" Version {held} holds on: edit {store.curated} to supersede it." if holds else ""
-    return f"{review.sentence}.{on} If the night still waits in Airflow, reject it there too: it waits on otherwise."
+    current = store.current()
+    approved_before = any(answer.version == current for answer in review.earlier if answer.version)
+    hint = f" Version {current} holds on: edit {store.curated} to supersede it." if approved_before else ""
+    return f"{review.sentence}.{hint} If the night still waits in Airflow, reject it there too: it waits on otherwise."
 
 
 def adopt(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
@@ -117,9 +117,9 @@ def _proposal(paths: Paths, options: argparse.Namespace) -> SchemaProposal:
     try:
         return SchemaProposal.load(path)
     except FileNotFoundError:
-        there = sorted(one.parent.name for one in path.parent.parent.glob(f"*/{PROPOSAL}"))
-        known = did_you_mean(path.parent.name, there) if there else "; no night does"
-        raise SchemaVersionError(f"{options.run} of {options.model} proposes no change of the schema{known}") from None
+        runs = sorted(proposal.parent.name for proposal in path.parent.parent.glob(f"*/{PROPOSAL}"))
+        hint = did_you_mean(path.parent.name, runs) if runs else "; no night does"
+        raise SchemaVersionError(f"{options.run} of {options.model} proposes no change of the schema{hint}") from None
 
 
 COMMANDS = {

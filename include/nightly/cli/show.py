@@ -27,9 +27,9 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(COMMAND, description=__doc__)
     parser.add_argument("model")
     parser.add_argument("version", type=int, nargs="?")
-    asked = parser.add_mutually_exclusive_group()
-    asked.add_argument("--input", type=Path, metavar="FILE.json")
-    asked.add_argument("--golden", action="store_true")
+    examples = parser.add_mutually_exclusive_group()
+    examples.add_argument("--input", type=Path, metavar="FILE.json")
+    examples.add_argument("--golden", action="store_true")
     return parser
 
 

@@ -62,7 +62,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _nights(paths: Paths, model: str) -> Nights:
-    """snapshot id -> the nights that use it, each with what was delivered for it; by name."""
+    """Return snapshot id -> the nights that use it, by name, each with its snapshot record."""
     nights: Nights = defaultdict(list)
     for path in sorted((paths.nights / model).glob("*/snapshot.json")):
         ref = SnapshotRef.load(path)
@@ -142,22 +142,22 @@ def _show(paths: Paths, store: SnapshotStore, options: argparse.Namespace) -> in
 
 
 def _print_deliveries(nights: list[tuple[str, SnapshotRef]]) -> None:
-    """What came for each night that uses a snapshot: the same rows can be delivered in several ways."""
-    delivered = [(night, ref.delivery) for night, ref in nights if ref.delivery]
-    if not delivered:
+    """Print the delivery of each night that uses a snapshot. The same rows can be delivered in several ways."""
+    deliveries = [(night, ref.delivery) for night, ref in nights if ref.delivery]
+    if not deliveries:
         return
     print()
     counts = [
-        [night, f"{came.rows:,}", f"{came.duplicate_rows:,}", f"{came.rejected_rows:,}", f"{len(came.truncated):,}"]
-        for night, came in delivered
+        [night, f"{each.rows:,}", f"{each.duplicate_rows:,}", f"{each.rejected_rows:,}", f"{len(each.truncated):,}"]
+        for night, each in deliveries
     ]
     print_table(["NIGHT", "ROWS", "DUPLICATES", "REJECTED", "TRUNCATED FILES"], counts, right={1, 2, 3, 4})
-    for night, came in delivered:
-        for count in came.rejected:
+    for night, delivery in deliveries:
+        for count in delivery.rejected:
             print(f"  {night}: {count.rows:,} rows rejected for {count.fault}, e.g. {count.example!r}")
-        for body in came.truncated:
+        for body in delivery.truncated:
             print(f"  {night}: {body.file} is truncated: {body.reason}")
-        for column in came.unnamed:
+        for column in delivery.unnamed:
             print(f"  {night}: column {column.position} of {column.file} has no name; it is {column.column!r}")
 
 

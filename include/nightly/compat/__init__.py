@@ -1,4 +1,4 @@
-"""Every use of a private part of TFX, TFT, TFMA and Beam: one module a library. An upgrade may break these, no others.
+"""Every use of private parts of TFX, TFT, TFMA and Beam, one module a library. Only these may break in an upgrade.
 
-Each has a test in tests/nightly/compat, which names what an upgrade has changed.
+Each has a test in tests/nightly/compat that names what the upgrade changed.
 """

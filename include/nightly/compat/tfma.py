@@ -1,4 +1,4 @@
-"""Private parts of TFMA: its combiners, filled a batch at a time. Labels are 0 or 1, weights 1."""
+"""Private parts of TFMA: its combiners, which here take a batch at a time. Labels are 0 or 1, weights 1."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +32,7 @@ def _totals(combiner: Any, accumulator: Any, labels: np.ndarray, scores: np.ndar
 
 
 def _cross_entropy(combiner: Any, accumulator: Any, labels: np.ndarray, scores: np.ndarray) -> Any:
-    with np.errstate(divide="ignore", invalid="ignore"):  # of a score of exactly 0 or 1: inf or NaN, as in TFMA
+    with np.errstate(divide="ignore", invalid="ignore"):  # a score of exactly 0 or 1 gives inf or NaN, as in TFMA
         mean = combiner._cross_entropy(labels.astype(np.float64), scores.astype(np.float64))
     accumulator.total_cross_entropy += mean * len(labels)
     accumulator.total_example_weights += len(labels)
@@ -40,31 +40,31 @@ def _cross_entropy(combiner: Any, accumulator: Any, labels: np.ndarray, scores: 
 
 
 def _histogram(combiner: Any, accumulator: dict, labels: np.ndarray, scores: np.ndarray) -> dict:
-    """Buckets of the score, which all thresholds of a curve are counted from."""
+    """Add to the score's buckets, from which TFMA computes all thresholds of a curve."""
     scores = scores.astype(np.float64)
     last = combiner._num_buckets + 1
-    paths = np.clip((scores - combiner._left) / combiner._range * combiner._num_buckets + 1, 0, last)
-    buckets, where = np.unique(paths.astype(np.int64), return_inverse=True)
-    sums = (np.bincount(where, weights).tolist() for weights in (labels, scores, None))
-    for number, *found in zip(buckets.tolist(), *sums, strict=True):
+    positions = np.clip((scores - combiner._left) / combiner._range * combiner._num_buckets + 1, 0, last)
+    buckets, indices = np.unique(positions.astype(np.int64), return_inverse=True)
+    sums = (np.bincount(indices, weights).tolist() for weights in (labels, scores, None))
+    for number, *totals in zip(buckets.tolist(), *sums, strict=True):
         if number in accumulator:
-            accumulator[number].merge(calibration_histogram.Bucket(number, *found))
+            accumulator[number].merge(calibration_histogram.Bucket(number, *totals))
         else:
-            accumulator[number] = calibration_histogram.Bucket(number, *found)
+            accumulator[number] = calibration_histogram.Bucket(number, *totals)
     return accumulator
 
 
 def _matrices(combiner: Any, accumulator: dict, labels: np.ndarray, scores: np.ndarray) -> dict:
-    """Right and wrong at each threshold."""
-    counted = combiner._binary_confusion_matrices
+    """Add to the confusion matrix of each threshold."""
+    inner = combiner._binary_confusion_matrices
     scores = scores.astype(np.float64)
-    for threshold in counted._thresholds:
-        positive = labels == 1 if counted._enable_fractional_labels else labels > threshold
+    for threshold in inner._thresholds:
+        positive = labels == 1 if inner._enable_fractional_labels else labels > threshold
         predicted = scores > threshold
         tp, fp = float((positive & predicted).sum()), float((~positive & predicted).sum())
         fn, tn = float(positive.sum()) - tp, float((~positive).sum()) - fp
         entry = matrices._ThresholdEntry(matrices.Matrix(tp=tp, tn=tn, fp=fp, fn=fn), [], [], [], [])
-        accumulator[threshold] = counted._merge_entry(accumulator, threshold, entry)
+        accumulator[threshold] = inner._merge_entry(accumulator, threshold, entry)
     return accumulator
 
 

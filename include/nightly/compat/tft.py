@@ -1,4 +1,4 @@
-"""Private parts of TF Transform: what its Beam analyzers do to the values of a key, or of a token."""
+"""Private parts of TF Transform: the functions that its Beam analyzers apply to the values of a key or token."""
 
 from typing import Any
 
@@ -16,5 +16,5 @@ count_and_token_to_bytes = analyzer_impls._count_and_token_to_bytes
 
 
 def initialize(resource: Any) -> None:
-    """Fill a table of a traced function, which loading its SavedModel would fill."""
+    """Fill a lookup table of a traced function, as loading its SavedModel would."""
     resource._initialize()

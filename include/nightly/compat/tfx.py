@@ -1,4 +1,4 @@
-"""Private parts of TFX: the steps of its launcher, and what its metadata handle counts."""
+"""Private parts of TFX: the steps of its launcher, and the user count of its metadata handle."""
 
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
 
 class PersistentMetadata(metadata.Metadata):
-    """TFX's metadata handle, which connects once. TFX's connects each of the ten times that a node enters it."""
+    """A metadata handle that connects once. TFX's own connects at each of the ten entries of a node."""
 
     def __init__(self, config: metadata_store_pb2.ConnectionConfig) -> None:
         super().__init__(config)
@@ -31,23 +31,25 @@ class PersistentMetadata(metadata.Metadata):
 
 
 class RerunLauncher(launcher.Launcher):
-    """TFX's launcher, but a node that runs again in its run is a new execution, no port is opened, and what was made
-    can be looked at before it is published.
+    """A TFX launcher that can rerun a node within its run, opens no port, and has a hook before publishing.
 
-    TFX's own takes a node that has succeeded in the run for done, whatever has changed before it since. And it has a
-    gRPC server run beside each executor, to be told of a job elsewhere: these executors have none to tell of.
+    TFX's own launcher skips a node that has succeeded in the run, even if its inputs have changed since. It also runs a
+    gRPC server beside each executor, for news of remote jobs, which these executors do not start.
     """
 
     def executed(self, info: data_types.ExecutionInfo, output: execution_result_pb2.ExecutorOutput) -> None:
-        """Override to use what the executor has made. What this raises fails the execution."""
+        """Override to use the outputs before they are published. An exception here fails the execution."""
 
     @property
     def node(self) -> pipeline_pb2.PipelineNode:
         return self._pipeline_node
 
     def launch(self) -> data_types.ExecutionInfo | None:
-        """What ran, or None if the driver found that nothing can. Raises what the executor raises."""
-        if not self._executor_operator:  # an import
+        """Run the node; return its execution, or None if its driver decides that it cannot run.
+
+        Raises what the executor raises.
+        """
+        if not self._executor_operator:  # an importer node
             return super().launch()
         prepared = self._prepare_execution()
         info = prepared.execution_info

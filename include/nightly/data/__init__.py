@@ -1,9 +1,9 @@
-"""The everyday tasks on data, for a notebook; `bin/data` has the same as commands (docs/data.md).
+"""Everyday tasks on data, for a notebook; `bin/data` has the same tasks as commands (docs/data.md).
 
     from nightly.data import infer_schema, statistics, validate
     validate(statistics("new.csv"), infer_schema(statistics("trips.csv")))
 
-What comes out are TFDV's own protos, so that its visualize_statistics, display_schema and display_anomalies show them.
+The results are TFDV's own protos: its visualize_statistics, display_schema and display_anomalies show them.
 """
 
 from importlib import import_module
@@ -32,7 +32,7 @@ __all__ = list(_MODULES)
 
 
 def __getattr__(name: str):
-    """TFDV takes 5 s to import: only what is used is."""
+    """Import a function on first use, since TFDV takes 5 s to import."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Rows that cannot be read: counted, the first few quoted, and never left out silently."""
+"""Unreadable rows: counted, the first few quoted, and never left out silently."""
 
 import logging
 from collections import Counter
@@ -15,7 +15,7 @@ LENGTH = 60  # characters of a value
 
 @dataclass
 class BadRows:
-    """Takes what nightly.snapshots.readers gives a `Rejects`, without keeping it all."""
+    """A replacement for nightly.snapshots.rejects.Rejects that keeps counts and the first examples only."""
 
     rows: int = 0
     reasons: Counter = field(default_factory=Counter)
@@ -28,16 +28,19 @@ class BadRows:
             self.shown.append(f"{file}:{row}" + (f", {column}" if column else "") + f": {unmark(value)[:LENGTH]!r}")
 
     def check(self, name: str, kept: int, max_share: float) -> None:
-        """Say what is left out; raise DataError where it is more than the share allowed."""
+        """Log the rows that are left out. Raises DataError if their share exceeds `max_share`.
+
+        :param kept: number of readable rows
+        """
         if not self.rows:
             return
         share = self.rows / (self.rows + kept)
         reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in self.reasons.most_common(5))
-        said = f"{self.rows:,} of {self.rows + kept:,} rows of {name} cannot be read ({reasons}):"
-        said = "\n  ".join([said, *self.shown])
+        title = f"{self.rows:,} of {self.rows + kept:,} rows of {name} cannot be read ({reasons}):"
+        message = "\n  ".join([title, *self.shown])
         if share > max_share:
             raise DataError(
-                f"{said}\nThat is {share:.2%}, and {max_share:.2%} are allowed. "
-                "Mend them, or leave them out with --max-rejected-share (max_rejected_share=)."
+                f"{message}\nThat is {share:.2%}, and {max_share:.2%} are allowed. "
+                "Fix them, or leave them out with --max-rejected-share (max_rejected_share=)."
             )
-        log.warning("left out: %s", said)
+        log.warning("left out: %s", message)

@@ -1,7 +1,7 @@
-"""How far apart two data sets are: drift, skew, and every feature side by side.
+"""Compare two data sets: drift, skew, or the distance of every feature.
 
-TFDV measures L-infinity of text, the largest change of any value's share, and the Jensen-Shannon divergence (base 2) of
-numbers; both are from 0, the same, to 1.
+For text, TFDV measures L-infinity: the largest change of a value's share. For numbers, it measures the Jensen-Shannon
+divergence (base 2). Both range from 0 (equal) to 1.
 """
 
 from dataclasses import dataclass, field
@@ -19,47 +19,48 @@ from nightly.statistics.comparators import distances
 
 Feature = statistics_pb2.FeatureNameStatistics
 TRAINING, SERVING = "TRAINING", "SERVING"
-ANY = 1.0  # no distance is above it
-ENOUGH_ROWS = 200  # between smaller samples a distance is mostly chance
+ANY = 1.0  # a threshold that no distance exceeds
+ENOUGH_ROWS = 200  # the distance between smaller samples is mostly chance
 
 
 @dataclass(frozen=True)
 class Distance:
-    """One feature's, and what it rests on. `value` is None where it could not be measured: `why` says it."""
+    """The distance of one feature between two data sets, and the values that contribute to it."""
 
     feature: str
     norm: str
-    value: float | None
+    value: float | None  # None if it was not measured
     threshold: float | None
-    why: str = ""  # it was not measured, or is not judged
+    why: str = ""  # why it was not measured, or is not judged
     contributions: list[Contribution] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Measured, on enough rows, and not above its threshold."""
+        """Whether it was measured on enough rows and is not above its threshold."""
         return not self.why and self.value <= self.threshold
 
 
 def drift(now: Statistics, before: Statistics, schema: schema_pb2.Schema) -> anomalies_pb2.Anomalies:
-    """How far `now` is from `before`, by each drift_comparator of the schema: drift_skew_info, and what is beyond.
+    """Measure the drift from `before` to `now` with each drift_comparator of the schema.
 
-    Raises DataError where the schema has no drift_comparator, since then nothing would be measured.
+    Return all distances (drift_skew_info), and an anomaly for each distance above its threshold.
+    Raises DataError if the schema has no drift_comparator, since nothing would be measured.
     """
-    return _only_distances(distances(now, _with_environment(_having(schema, "drift")), before=before))
+    return _only_distances(distances(now, _with_environment(_require_comparator(schema, "drift")), before=before))
 
 
 def skew(training: Statistics, serving: Statistics, schema: schema_pb2.Schema) -> anomalies_pb2.Anomalies:
-    """The same of training data and serving data, by each skew_comparator; a feature that serving lacks is not."""
-    return _only_distances(distances(training, _with_environment(_having(schema, "skew")), beside=serving))
+    """Measure the skew of training and serving data with each skew_comparator, except for features serving lacks."""
+    return _only_distances(distances(training, _with_environment(_require_comparator(schema, "skew")), beside=serving))
 
 
 def compare(now: Statistics, before: Statistics) -> anomalies_pb2.Anomalies:
-    """How far every feature that both have is from what it was, without a schema: drift_skew_info, no anomalies."""
+    """Measure the distance of every feature that both have, without a schema: drift_skew_info, no anomalies."""
     return drift(now, before, with_thresholds(infer_schema(now), "drift", every=ANY))
 
 
 def explained(
-    found: anomalies_pb2.Anomalies,
+    anomalies: anomalies_pb2.Anomalies,
     kind: Kind,
     now: Statistics,
     before: Statistics,
@@ -67,16 +68,16 @@ def explained(
     *,
     min_rows: int = ENOUGH_ROWS,
 ) -> list[Distance]:
-    """Every distance that the schema asks for, the furthest from its threshold first, and what each comes from.
+    """Return the distance for each comparator of the schema, with the values that contribute to it.
 
-    What could not be measured is there too: TFDV is silent about it, and nobody should take it for good.
+    Unmeasured features come first, as TFDV does not report them; then the distances furthest beyond their threshold.
     """
     sides = Measured.of(now), Measured.of(before)
     rows = min(side.examples for side in sides)
     few = f"{rows:,} rows say nothing; {min_rows:,} are needed" if rows < min_rows else ""
     measured = {
         ".".join(info.path.step): measurement
-        for info in found.drift_skew_info
+        for info in anomalies.drift_skew_info
         for measurement in (info.drift_measurements if kind == "drift" else info.skew_measurements)
     }
     explanations = []
@@ -84,27 +85,27 @@ def explained(
         threshold, name = threshold_of(feature, kind), feature.name
         if threshold is None:
             continue
-        one, other = (side.features.get(name) for side in sides)
-        if kind == "skew" and other is None and SERVING in feature.not_in_environment:
+        first, second = (side.features.get(name) for side in sides)
+        if kind == "skew" and second is None and SERVING in feature.not_in_environment:
             continue  # the label, which no request has
         norm = "L-infinity" if feature.type == schema_pb2.BYTES else "Jensen-Shannon"
         if name in measured:
-            values = largest(differences(one, other))
+            values = largest(differences(first, second))
             explanations.append(Distance(name, norm, measured[name].value, threshold, few, values))
         else:
-            explanations.append(Distance(name, norm, None, threshold, _why(one, other)))
+            explanations.append(Distance(name, norm, None, threshold, _why_unmeasured(first, second)))
     return sorted(explanations, key=lambda d: (d.value is not None, -(d.value or 0) / (d.threshold or 1), d.feature))
 
 
-def _why(one: Feature | None, other: Feature | None) -> str:
-    for side, number in ((one, "first"), (other, "second")):
+def _why_unmeasured(first: Feature | None, second: Feature | None) -> str:
+    for side, number in ((first, "first"), (second, "second")):
         if side is None or not getattr(side, side.WhichOneof("stats")).common_stats.num_non_missing:
             return f"the {number} has no {'such feature' if side is None else 'value'}"
-    kinds = [side.WhichOneof("stats").removesuffix("_stats").replace("num", "number") for side in (one, other)]
+    kinds = [side.WhichOneof("stats").removesuffix("_stats").replace("num", "number") for side in (first, second)]
     return f"{kinds[0]} in the first, {kinds[1]} in the second"
 
 
-def _having(schema: schema_pb2.Schema, kind: Kind) -> schema_pb2.Schema:
+def _require_comparator(schema: schema_pb2.Schema, kind: Kind) -> schema_pb2.Schema:
     if all(threshold_of(feature, kind) is None for feature in schema.feature):
         raise DataError(
             f"the schema has no {kind}_comparator, so nothing would be measured: write thresholds into it, or give "
@@ -114,7 +115,7 @@ def _having(schema: schema_pb2.Schema, kind: Kind) -> schema_pb2.Schema:
 
 
 def _with_environment(schema: schema_pb2.Schema) -> schema_pb2.Schema:
-    """TFDV compares within an environment that the schema has to name."""
+    """Return the schema with the environment that TFDV's comparison needs."""
     if TRAINING in schema.default_environment:
         return schema
     named = schema_pb2.Schema()
@@ -123,10 +124,10 @@ def _with_environment(schema: schema_pb2.Schema) -> schema_pb2.Schema:
     return named
 
 
-def _only_distances(found: anomalies_pb2.Anomalies) -> anomalies_pb2.Anomalies:
-    """Without the anomalies of other kinds, which are `validate`'s to say."""
-    only = anomalies_pb2.Anomalies(drift_skew_info=found.drift_skew_info, baseline=found.baseline)
-    for name, info in found.anomaly_info.items():
+def _only_distances(anomalies: anomalies_pb2.Anomalies) -> anomalies_pb2.Anomalies:
+    """Return the anomalies of distances only; `validate` reports the others."""
+    only = anomalies_pb2.Anomalies(drift_skew_info=anomalies.drift_skew_info, baseline=anomalies.baseline)
+    for name, info in anomalies.anomaly_info.items():
         reasons = [reason for reason in info.reason if _is_distance(reason.type)]
         if reasons:
             kept = only.anomaly_info[name]
@@ -138,5 +139,5 @@ def _only_distances(found: anomalies_pb2.Anomalies) -> anomalies_pb2.Anomalies:
     return only
 
 
-def _is_distance(kind: int) -> bool:
-    return anomalies_pb2.AnomalyInfo.Type.Name(kind).startswith("COMPARATOR_")
+def _is_distance(anomaly_type: int) -> bool:
+    return anomalies_pb2.AnomalyInfo.Type.Name(anomaly_type).startswith("COMPARATOR_")

@@ -1,7 +1,7 @@
-"""What can be wrong with a data set or with what is asked of it."""
+"""The error of tasks on data."""
 
 from nightly.io.errors import UserError
 
 
 class DataError(UserError):
-    """It cannot be done; the message says what, where, and what to do."""
+    """A data set or a request is not valid. The message names the problem, the place and the next action."""

@@ -1,4 +1,4 @@
-"""Which files a data set is: a path, a glob, a folder, a snapshot, or a pattern of Beam's file systems (gs://…)."""
+"""Find a data set's files: a path, a glob, a folder, a snapshot, or a pattern of Beam's file systems (gs://…)."""
 
 import glob
 from pathlib import Path
@@ -22,47 +22,49 @@ Kind = Literal["csv", "tfrecord", "parquet"]
 
 
 def find_files(data: str | Path) -> tuple[Kind, list[str]]:
-    """The kind of a data set, and its files in order of their names. Raises DataError.
+    """Return the kind of a data set, and its files sorted by name. Raises DataError.
 
     :param data: a file, a glob, or a folder of one kind of file (names that begin with . or _ are left out);
-        `snapshot:MODEL/ID`, the id or its beginning, or `latest`; or a pattern below gs:// and the like
+        `snapshot:MODEL/ID`, with an id, a prefix of an id, or `latest`; or a pattern below gs:// and the like
     """
-    place = str(data)
-    if place.startswith(SNAPSHOT):
-        files = _snapshot(place.removeprefix(SNAPSHOT))
-    elif is_remote(place):
-        files = _remote(place)
+    location = str(data)
+    if location.startswith(SNAPSHOT):
+        files = _snapshot(location.removeprefix(SNAPSHOT))
+    elif is_remote(location):
+        files = _remote(location)
     else:
-        files = _local(place)
+        files = _local(location)
     by_kind = {file: _kind(file) for file in files}
     readable = [file for file, kind in by_kind.items() if kind]
     if not readable:
         shown = ", ".join(Path(file).name for file in files[:5])
-        raise DataError(f"{place}: not of a kind that can be read by its name ({READABLE}, .parquet): {shown}")
+        raise DataError(f"{location}: not of a kind that can be read by its name ({READABLE}, .parquet): {shown}")
     kinds = sorted({by_kind[file] for file in readable})
     if len(kinds) > 1:
-        raise DataError(f"{place} has files of several kinds ({', '.join(kinds)}): name one kind, e.g. '*.{kinds[0]}'")
-    for file in readable[: 1 if is_remote(place) else None]:  # each would be a request
+        kind_names = ", ".join(kinds)
+        raise DataError(f"{location} has files of several kinds ({kind_names}): name one kind, e.g. '*.{kinds[0]}'")
+    for file in readable[: 1 if is_remote(location) else None]:  # for remote files each check is a request
         _check_content(file, kinds[0])
     return kinds[0], sorted(readable)
 
 
-def unlisted(place: str) -> tuple[Kind, list[str]]:
-    """`find_files`, but that a pattern in a bucket is taken at its word, and stands for its files."""
-    if not is_remote(place):
-        return find_files(place)
-    kind = _kind(place)
+def find_files_offline(location: str) -> tuple[Kind, list[str]]:
+    """Do the same as `find_files`, but return a remote pattern itself in place of its files, without any request."""
+    if not is_remote(location):
+        return find_files(location)
+    kind = _kind(location)
     if kind is None:
-        raise DataError(f"{place}: give a pattern with the files' suffix ({READABLE}, .parquet)")
-    return kind, [place]
+        raise DataError(f"{location}: give a pattern with the files' suffix ({READABLE}, .parquet)")
+    return kind, [location]
 
 
-def is_remote(place: str) -> bool:
-    return "://" in place
+def is_remote(location: str) -> bool:
+    """Return whether the location is a URL of one of Beam's file systems."""
+    return "://" in location
 
 
 def open_file(file: str) -> IO[bytes]:
-    """The bytes of a local file or of one in Beam's file systems, as they are."""
+    """Open a local file, or a file in Beam's file systems, without decompression."""
     if is_remote(file):
         return FileSystems.open(file, compression_type=CompressionTypes.UNCOMPRESSED)
     return Path(file).open("rb")
@@ -74,6 +76,7 @@ def is_gzip(file: str) -> bool:
 
 
 def _snapshot(reference: str) -> list[str]:
+    """Return the files of MODEL/ID, verified."""
     model, slash, snapshot = reference.partition("/")
     if not (model and slash and snapshot):
         raise DataError(f"{SNAPSHOT}{reference}: give {SNAPSHOT}MODEL/ID, or {SNAPSHOT}MODEL/{LATEST}")
@@ -94,39 +97,41 @@ def _snapshot(reference: str) -> list[str]:
     return [str(folder / file.name) for file in manifests[-1].files]
 
 
-def _local(place: str) -> list[str]:
-    path = Path(place).expanduser()
+def _local(location: str) -> list[str]:
+    path = Path(location).expanduser()
     if path.is_dir():
-        found = [file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path))]
+        files = [file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path))]
         if (path / "manifest.json").exists():
-            found = sorted(path.glob("rows-*.parquet"))
-        if not found:
+            files = sorted(path.glob("rows-*.parquet"))
+        if not files:
             raise DataError(f"the folder {path} holds no file")
-        return [str(file) for file in found]
+        return [str(file) for file in files]
     if path.exists():
         return [str(path)]
-    found = [file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()]  # noqa: PTH207
-    if found:
-        return found
-    if glob.has_magic(place):
-        raise DataError(f"no file matches {place}; quote it, so that the shell leaves it alone, and mind the folder")
+    matches = [file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()]  # noqa: PTH207
+    if matches:
+        return matches
+    if glob.has_magic(location):
+        raise DataError(
+            f"no file matches {location}; quote it, so that the shell does not expand it, and check the path"
+        )
     siblings = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    where = did_you_mean(path.name, siblings) if siblings else f"; there is no folder {path.parent}"
-    raise DataError(f"{path} does not exist" + (where if len(siblings) < 20 or "did you mean" in where else ""))
+    hint = did_you_mean(path.name, siblings) if siblings else f"; there is no folder {path.parent}"
+    raise DataError(f"{path} does not exist" + (hint if len(siblings) < 20 or "did you mean" in hint else ""))
 
 
-def _remote(place: str) -> list[str]:
+def _remote(location: str) -> list[str]:
     try:
-        (found,) = FileSystems.match([place])
-        if not found.metadata_list:
-            (found,) = FileSystems.match([place.rstrip("/") + "/**"])
+        (match,) = FileSystems.match([location])
+        if not match.metadata_list:
+            (match,) = FileSystems.match([location.rstrip("/") + "/**"])
     except (BeamIOError, ValueError) as error:
-        raise DataError(f"{place} cannot be listed: {error}") from error
+        raise DataError(f"{location} cannot be listed: {error}") from error
     files = [
-        file.path for file in found.metadata_list if file.size_in_bytes and not _hidden(Path(Path(file.path).name))
+        file.path for file in match.metadata_list if file.size_in_bytes and not _hidden(Path(Path(file.path).name))
     ]
     if not files:
-        raise DataError(f"no file is at {place}")
+        raise DataError(f"no file is at {location}")
     return files
 
 
@@ -139,7 +144,7 @@ def _kind(file: str) -> Kind | None:
 
 
 def _check_content(file: str, kind: Kind) -> None:
-    """A name that does not say what is in it is most often a mistake, so it is said instead of guessed at."""
+    """Raise DataError if the file's content does not match its name, which is most often a mistake."""
     try:
         with open_file(file) as body:
             start = body.read(4)
@@ -148,7 +153,7 @@ def _check_content(file: str, kind: Kind) -> None:
     if not start:
         raise DataError(f"{file} is empty; data without rows still has a header, or is left out")
     if (start == PARQUET_MAGIC) != (kind == "parquet"):
-        what = "is named as Parquet and is not" if kind == "parquet" else f"is named as {kind}, and is Parquet"
-        raise DataError(f"{file} {what}: rename it, or write it again")
+        problem = "is named as Parquet and is not" if kind == "parquet" else f"is named as {kind}, and is Parquet"
+        raise DataError(f"{file} {problem}: rename it, or write it again")
     if kind == "csv" and start[:2] == GZIP_MAGIC and not file.lower().endswith(".gz"):
         raise DataError(f"{file} is compressed by gzip: rename it to {Path(file).name}.gz")

@@ -1,7 +1,7 @@
-"""Statistics and conversion on a Beam runner, for what one machine cannot hold; and the job, looked at before it runs.
+"""Statistics and conversion on a Beam runner, for data that one machine cannot hold, and a dry run of the job.
 
-Every file is read by one worker, by the same code as in process: give large data as many files. Options are those of
-include/nightly/engines/beam.py, which checks them before anything starts.
+One worker reads one file, with the same code as in process, so divide large data into many files.
+include/nightly/engines/beam.py checks the options before anything starts.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from nightly.data import kinds
 from nightly.data.bad_rows import BadRows
-from nightly.data.converting import FILE, Sides, check_types, encoded, fresh
+from nightly.data.converting import FILE, Splitter, check_types, encode, new_folder
 from nightly.data.errors import DataError
 from nightly.data.files import is_remote
 from nightly.data.measuring import Statistics, load_statistics
@@ -30,7 +30,7 @@ from nightly.data.reading import Columns, DataSet, open_data
 from nightly.engines.beam import Options, check_reach, pipeline, pipeline_options
 
 Graph = Callable[[beam.Pipeline], None]
-ENVIRONMENT_VERSION = "8"  # of Dataflow's job format, as its client sends it
+ENVIRONMENT_VERSION = "8"  # of Dataflow's job format, as Beam's client sends it
 
 
 def statistics_on_beam(
@@ -41,9 +41,9 @@ def statistics_on_beam(
     schema: schema_pb2.Schema | None = None,
     max_rejected_share: float | None = None,
 ) -> Statistics:
-    """What `statistics` gives, computed by a Beam runner, e.g. ["--runner=DataflowRunner", "--project=…", …].
+    """Compute the same as `statistics` on a Beam runner, e.g. ["--runner=DataflowRunner", "--project=…", …].
 
-    :param max_rejected_share: of the rows of a file
+    :param max_rejected_share: the largest share of unreadable rows in any file
     :raises BeamOptionsError: the options cannot work; nothing was started
     """
     opened = open_data(data, model=model, schema=schema, max_rejected_share=max_rejected_share)
@@ -51,8 +51,8 @@ def statistics_on_beam(
     with _shared_folder(options) as folder:
         output = FileSystems.join(folder, "FeatureStats.pb")
         check_reach(options, [*opened.files, output])
-        with pipeline(options) as begin:
-            _statistics(opened, output)(begin)
+        with pipeline(options) as job:
+            _statistics(opened, output)(job)
         return load_statistics(output)
 
 
@@ -69,20 +69,20 @@ def convert_on_beam(
     id_columns: Sequence[str] = (),
     max_rejected_share: float | None = None,
 ) -> dict[str, int]:
-    """What `convert` writes, written by a Beam runner. `shards=0` leaves their number to it.
+    """Write the same as `convert` with a Beam runner. `shards=0` leaves the number of shards to the runner.
 
-    A local `out` is there as a whole or not at all; in a bucket each file is, and what a failed job left is removed.
+    A local `out` appears only when it is complete. In a bucket each file does, and a failed job's files are removed.
     """
     opened = open_data(data, model=model, schema=schema, strict=True, max_rejected_share=max_rejected_share)
-    sides = Sides.of(split, id_columns, opened)
+    splitter = Splitter.create(split, id_columns, opened)
     options = pipeline_options(beam_args)
     check_reach(options, [*opened.files, str(out)])
-    target = _fresh_remote(str(out)) if is_remote(str(out)) else str(fresh(out))
+    target = _new_remote_folder(str(out)) if is_remote(str(out)) else str(new_folder(out))
     staging = target if is_remote(target) else f"{Path(target).parent}/.{Path(target).name}.{uuid.uuid4().hex[:8]}"
     try:
-        begin = pipeline(options)
-        _examples(opened, sides, staging, shards, gzip)(begin)
-        result = begin.run()
+        job = pipeline(options)
+        _examples(opened, splitter, staging, shards, gzip)(job)
+        result = job.run()
         result.wait_until_finish()
     except BaseException:
         if FileSystems.exists(staging):
@@ -90,50 +90,52 @@ def convert_on_beam(
         raise
     if staging != target:
         Path(staging).rename(target)
-    counters = {found.key.metric.name: found.result for found in result.metrics().query()["counters"]}
-    return {name: counters.get(f"rows {name}", 0) for name in sides.names}
+    counters = {counter.key.metric.name: counter.result for counter in result.metrics().query()["counters"]}
+    return {name: counters.get(f"rows {name}", 0) for name in splitter.names}
 
 
-def dry_run(data: str | Path, beam_args: Sequence[str], *, out: str | Path | None = None, **how: Any) -> dict[str, Any]:
-    """The job that would be submitted, without submitting it, as plain data; of Dataflow, its API's own Job.
+def dry_run(
+    data: str | Path, beam_args: Sequence[str], *, out: str | Path | None = None, **kwargs: Any
+) -> dict[str, Any]:
+    """Return the job as plain data, without submitting it. For Dataflow it includes the API's own Job.
 
-    :param out: of a conversion; None: statistics
-    :param how: what the other functions take
+    :param out: the folder of a conversion; None for statistics
+    :param kwargs: the other arguments of `statistics_on_beam` or `convert_on_beam`
     :raises BeamOptionsError: the options cannot work
     """
-    split, ids = how.pop("split", None), how.pop("id_columns", ())
-    shards, gzip = how.pop("shards", 0), how.pop("gzip", False)
-    opened = open_data(data, strict=out is not None, listed=False, **how)
+    split, ids = kwargs.pop("split", None), kwargs.pop("id_columns", ())
+    shards, gzip = kwargs.pop("shards", 0), kwargs.pop("gzip", False)
+    opened = open_data(data, strict=out is not None, offline=True, **kwargs)
     options = pipeline_options(beam_args)
     output = str(out or FileSystems.join(_folder(options) or tempfile.gettempdir(), "FeatureStats.pb"))
     check_reach(options, [*opened.files, output])
     graph = _statistics(opened, output)
     if out is not None:
-        graph = _examples(opened, Sides.of(split, ids, opened), output, shards, gzip)
+        graph = _examples(opened, Splitter.create(split, ids, opened), output, shards, gzip)
     return describe(options, graph)
 
 
 def describe(options: Options, graph: Graph) -> dict[str, Any]:
-    """The job of `graph` on the runner that `options` name."""
+    """Return the job of `graph` on the options' runner, as plain data."""
     if "dataflow" in str(options.view_as(beam_options.StandardOptions).runner).lower():
         return _dataflow_job(options, graph)
-    begin = pipeline(options)
-    graph(begin)
+    job = pipeline(options)
+    graph(job)
     return {
         "runner": options.view_as(beam_options.StandardOptions).runner,
         "options": options.get_all_options(drop_default=True),
-        "steps": _steps(begin.to_runner_api()),
+        "steps": _steps(job.to_runner_api()),
     }
 
 
 def _dataflow_job(options: Options, graph: Graph) -> dict[str, Any]:
-    """Beam's runner builds the job and stops before it is sent; what is sent is built of it by Beam's own client."""
+    """Return the request that Beam's own client would send: with dry_run, Beam's runner stops before sending it."""
     from apache_beam.runners.dataflow.internal import apiclient
 
     options.view_as(beam_options.TestOptions).dry_run = True
-    begin = pipeline(options)
-    graph(begin)
-    job = begin.run().job
+    dry = pipeline(options)
+    graph(dry)
+    job = dry.run().job
     environment = apiclient.Environment(
         packages=[],
         options=job.options,
@@ -142,40 +144,40 @@ def _dataflow_job(options: Options, graph: Graph) -> dict[str, Any]:
         proto_pipeline=job.proto_pipeline,
     )
     job.proto.environment = environment.proto
-    sent = json_format.MessageToDict(type(job.proto).pb(job.proto), preserving_proto_field_name=True)
-    sent["environment"].pop("sdk_pipeline_options", None)  # every option there is, given or not
+    request = json_format.MessageToDict(type(job.proto).pb(job.proto), preserving_proto_field_name=True)
+    request["environment"].pop("sdk_pipeline_options", None)  # it lists every option, defaults included
     return {
         "runner": "DataflowRunner",
         "project": job.google_cloud_options.project,
         "region": job.google_cloud_options.region,
-        "job": sent,
+        "job": request,
         "steps": _steps(job.proto_pipeline),
     }
 
 
 def _steps(job: beam_runner_api_pb2.Pipeline) -> list[str]:
-    """The names of its outer transforms."""
+    """Return the names of the job's outermost transforms."""
     names = {transform.unique_name.split("/")[0] for transform in job.components.transforms.values()}
     return sorted(name for name in names if name and not name.startswith("ref_"))
 
 
 def _statistics(data: DataSet, output: str) -> Graph:
-    def build(begin: beam.Pipeline) -> None:
-        batches = _rows(begin, data) | "Features" >> beam.Map(data.features).with_output_types(pa.RecordBatch)
+    def build(job: beam.Pipeline) -> None:
+        batches = _rows(job, data) | "Features" >> beam.Map(data.features).with_output_types(pa.RecordBatch)
         measured = batches | "Statistics" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
         _ = measured | "Write" >> tfdv.WriteStatisticsToBinaryFile(output)
 
     return build
 
 
-def _examples(data: DataSet, sides: Sides, output: str, shards: int, gzip: bool) -> Graph:
-    def build(begin: beam.Pipeline) -> None:
-        encode = beam.ParDo(_Encode(data, sides)).with_outputs(*map(_tag, sides.names))
-        encoded = _rows(begin, data) | "Encode" >> encode
-        for name in sides.names:
-            path = FileSystems.join(*filter(None, (output, sides.folder(name), FILE)))
+def _examples(data: DataSet, splitter: Splitter, output: str, shards: int, gzip: bool) -> Graph:
+    def build(job: beam.Pipeline) -> None:
+        encoder = beam.ParDo(_Encode(data, splitter)).with_outputs(*map(_tag, splitter.names))
+        examples = _rows(job, data) | "Encode" >> encoder
+        for name in splitter.names:
+            path = FileSystems.join(*filter(None, (output, splitter.folder(name), FILE)))
             write = beam.io.WriteToTFRecord(path, file_name_suffix=".gz" if gzip else "", num_shards=shards)
-            _ = encoded[_tag(name)] | f"Write{name}" >> write
+            _ = examples[_tag(name)] | f"Write{name}" >> write
 
     return build
 
@@ -184,12 +186,12 @@ def _tag(name: str) -> str:
     return name or "all"
 
 
-def _rows(begin: beam.Pipeline, data: DataSet) -> beam.PCollection[pa.RecordBatch]:
-    """The rows of all files; the columns of all are found by a first pass over them, on the workers too."""
-    found = begin | "Files" >> beam.Create(data.files, reshuffle=True)
-    merge = beam.CombineGlobally(_Settle(data))
-    columns = found | "Infer" >> beam.Map(data.infer) | "Columns" >> merge
-    return found | "Read" >> beam.FlatMap(_read, data, beam.pvalue.AsSingleton(columns))
+def _rows(job: beam.Pipeline, data: DataSet) -> beam.PCollection[pa.RecordBatch]:
+    """Read the rows of all files, after a first pass that infers the columns; the workers run both."""
+    files = job | "Files" >> beam.Create(data.files, reshuffle=True)
+    merge = beam.CombineGlobally(_MergeColumns(data))
+    columns = files | "Infer" >> beam.Map(data.infer) | "Columns" >> merge
+    return files | "Read" >> beam.FlatMap(_read, data, beam.pvalue.AsSingleton(columns))
 
 
 def _read(file: str, data: DataSet, columns: Columns) -> Iterator[pa.RecordBatch]:
@@ -200,8 +202,8 @@ def _read(file: str, data: DataSet, columns: Columns) -> Iterator[pa.RecordBatch
     bad.check(file, kept, data.max_rejected_share)
 
 
-class _Settle(beam.CombineFn):
-    """Merges the columns of files, and settles their types at the end."""
+class _MergeColumns(beam.CombineFn):
+    """Merges the columns of files, and resolves their types at the end."""
 
     def __init__(self, data: DataSet) -> None:
         self._data = data
@@ -216,34 +218,34 @@ class _Settle(beam.CombineFn):
         return kinds.merge(merged)
 
     def extract_output(self, merged: Columns) -> Columns:
-        return self._data.settled([merged])
+        return self._data.resolve([merged])
 
 
 class _Encode(beam.DoFn):
-    """Rows -> serialized tf.Examples, each to its split's output, counted."""
+    """Encodes rows as tf.Example, sends each to its split's output, and counts them."""
 
-    def __init__(self, data: DataSet, sides: Sides) -> None:
+    def __init__(self, data: DataSet, splitter: Splitter) -> None:
         self._data = data
-        self._sides = sides
+        self._splitter = splitter
 
     def process(self, rows: pa.RecordBatch):
         features = self._data.features(rows)
         check_types(features, self._data)
-        sides = self._sides.of_rows(rows)
-        for number, name in enumerate(self._sides.names):
-            beam.metrics.Metrics.counter("nightly", f"rows {name}").inc(int((sides == number).sum()))
-        for example, side in zip(encoded(features), sides.tolist(), strict=True):
-            yield beam.pvalue.TaggedOutput(_tag(self._sides.names[side]), example)
+        splits = self._splitter.split_numbers(rows)
+        for number, name in enumerate(self._splitter.names):
+            beam.metrics.Metrics.counter("nightly", f"rows {name}").inc(int((splits == number).sum()))
+        for example, number in zip(encode(features), splits.tolist(), strict=True):
+            yield beam.pvalue.TaggedOutput(_tag(self._splitter.names[number]), example)
 
 
 def _folder(options: Options) -> str | None:
-    """Where the workers and this machine both write."""
+    """Return the folder that the workers and this machine share, or None for a local runner."""
     return options.view_as(beam_options.GoogleCloudOptions).temp_location
 
 
 @contextmanager
 def _shared_folder(options: Options) -> Iterator[str]:
-    """A folder for one job's output, in temp_location where there is one; removed at the end."""
+    """Yield a folder for one job's output, in temp_location if that is set, and remove it at the end."""
     shared = _folder(options)
     if shared is None:
         with tempfile.TemporaryDirectory(prefix="nightly-") as folder:
@@ -257,8 +259,8 @@ def _shared_folder(options: Options) -> Iterator[str]:
             FileSystems.delete([folder])
 
 
-def _fresh_remote(out: str) -> str:
-    (found,) = FileSystems.match([out.rstrip("/") + "/**"], limits=[1])
-    if found.metadata_list:
+def _new_remote_folder(out: str) -> str:
+    (match,) = FileSystems.match([out.rstrip("/") + "/**"], limits=[1])
+    if match.metadata_list:
         raise DataError(f"{out} has files already; remove them, or name another folder")
     return out.rstrip("/")

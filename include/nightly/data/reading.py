@@ -1,7 +1,7 @@
-"""A data set as Arrow batches, a bounded one at a time, whatever it is: CSV, TFRecord of tf.Example, Parquet, snapshot.
+"""Read a data set (CSV, TFRecord of tf.Example, Parquet or a snapshot) as bounded Arrow batches.
 
-CSV says nothing of types, so its columns are looked through first: whole numbers are INT, numbers FLOAT, anything else
-BYTES. Parquet files of different types meet in the wider one.
+CSV has no types, so a first pass infers them: integers are INT, other numbers FLOAT, anything else BYTES. Columns of
+Parquet files with different types get the wider type.
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,13 +37,13 @@ Columns = dict[str, kinds.Kind]
 
 @dataclass(frozen=True)
 class DataSet:
-    """Where the rows are, and how they are read. It can be pickled, so that workers elsewhere can read its files.
+    """The files of a data set, and how to read them. It can be pickled for workers.
 
-    :ivar types: a schema's types by column
-    :ivar strict: a value that is not of its schema's type makes a bad row; otherwise its column gets the type that
-        holds all its values, and validation tells
-    :ivar config: a model's: columns get its names, those that it ignores and rows without its label are left out
-    :ivar max_rejected_share: of rows that cannot be read
+    :ivar types: column -> type in the schema
+    :ivar strict: reject a row with a value of another type than the schema's; otherwise the column gets a type for all
+        its values, and validation reports the difference
+    :ivar config: a model's config: use its column names, and leave out ignored columns and unlabelled rows
+    :ivar max_rejected_share: the largest share of unreadable rows
     """
 
     name: str
@@ -56,15 +56,18 @@ class DataSet:
 
     @cached_property
     def columns(self) -> Columns:
-        """The columns of a CSV or Parquet data set, and what their values are; one pass over CSV. Raises DataError."""
-        return self.settled(map(self.infer, self.files))
+        """The columns of a CSV or Parquet data set with their kinds; reads CSV once. Raises DataError."""
+        return self.resolve(map(self.infer, self.files))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All rows as `features` makes them: what TFDV and the encoder of tf.Example take. Raises DataError."""
+        """Yield all rows as `features`, the input of TFDV and of the tf.Example encoder. Raises DataError."""
         return map(self.features, self.rows())
 
     def rows(self) -> Iterator[pa.RecordBatch]:
-        """All rows; columns of values, and of lists where the data have lists (TFRecord always). Raises DataError."""
+        """Yield all rows, as columns of values, or of lists if the data has lists (TFRecord always).
+
+        Raises DataError.
+        """
         bad, kept = BadRows(), 0
         for file in self.files:
             for batch in self.read(file, self.columns, bad):
@@ -73,22 +76,22 @@ class DataSet:
         bad.check(self.name, kept, self.max_rejected_share)
 
     def infer(self, file: str) -> Columns:
-        """The columns of one file; none of TFRecord, where each example says what it holds."""
+        """Return the columns of one file; {} for TFRecord, whose examples have types of their own."""
         return {"csv": self._infer_csv, "parquet": _infer_parquet, "tfrecord": lambda _: {}}[self.kind](file)
 
-    def settled(self, found: Iterable[Columns]) -> Columns:
-        """What the files have, in the schema's types where they hold all of it."""
+    def resolve(self, per_file: Iterable[Columns]) -> Columns:
+        """Merge the files' columns, and give each the schema's type if that holds all its values."""
 
-        def settle(column: str, kind: kinds.Kind) -> kinds.Kind:
-            wanted = self.types.get(column)
-            if wanted and (self.strict or kinds.fits(kind, wanted)):
-                return wanted
+        def resolved(column: str, kind: kinds.Kind) -> kinds.Kind:
+            schema_kind = self.types.get(column)
+            if schema_kind and (self.strict or kinds.fits(kind, schema_kind)):
+                return schema_kind
             return "float" if kind == "whole" else kind
 
-        return {column: settle(column, kind) for column, kind in kinds.merge(found).items()}
+        return {column: resolved(column, kind) for column, kind in kinds.merge(per_file).items()}
 
     def read(self, file: str, columns: Columns, bad: BadRows) -> Iterator[pa.RecordBatch]:
-        """The rows of one file; what is no row goes to `bad`. Raises DataError."""
+        """Yield the rows of one file; add malformed rows to `bad`. Raises DataError."""
         reader = {"csv": self._read_csv, "parquet": _read_parquet, "tfrecord": _read_tfrecord}[self.kind]
         for batch in reader(file, columns, bad):
             labelled = self._labelled(batch)
@@ -96,28 +99,28 @@ class DataSet:
                 yield labelled.slice(start, BATCH_ROWS)
 
     def features(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Rows as a tf.Example holds them: lists of int64, float32 or bytes, null where missing."""
+        """Return the rows as in tf.Example: lists of int64, float32 or bytes; null if missing."""
         ignored = self.config.data.ignore if self.config else []
         names = [name for name in batch.schema.names if name not in ignored]
         flat = [n for n in names if not kinds.is_list(batch[n].type) and not pa.types.is_null(batch[n].type)]
-        made = as_features(batch, flat)
-        arrays = [made[name] if name in flat else kinds.feature_lists(batch[name]) for name in names]
+        lists = as_features(batch, flat)
+        arrays = [lists[name] if name in flat else kinds.feature_lists(batch[name]) for name in names]
         return pa.RecordBatch.from_arrays(arrays, names)
 
     def _labelled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """As in a night: nothing is trained or judged by a row without its label. Serving data have none at all."""
+        """Return the rows with a label, as the nights do. Serving data has no label column and stays complete."""
         if not self.config or self.config.data.label.column not in batch.schema.names:
             return batch
         return batch.filter(kinds.scalars(batch[self.config.data.label.column]).is_valid())
 
     def _bodies(self, file: str) -> Iterator[tuple[readers.Body, dict[str, str]]]:
-        """The CSV streams of a file, with the column of each header."""
+        """Yield the CSV streams of a file, each with header -> column name."""
         remote = files.is_remote(file)
         for body in [readers.csv_body(file, partial(files.open_file, file))] if remote else readers.bodies(Path(file)):
             yield body, column_names(body, self.config.data.rename) if self.config else {h: h for h in body.headers}
 
     def _texts(self, file: str, columns: Columns, bad: BadRows) -> Iterator[pa.RecordBatch]:
-        """A CSV file's rows, as columns of text and with their numbers."""
+        """Yield a CSV file's rows as columns of text and their row numbers."""
         try:
             for body, names in self._bodies(file):
                 for batch in readers.read(body, names, bad, _row_test(body, names, columns)):
@@ -129,16 +132,16 @@ class DataSet:
 
     def _infer_csv(self, file: str) -> Columns:
         try:
-            found: Columns = {column: "null" for _, names in self._bodies(file) for column in names.values()}
+            columns: Columns = {column: "null" for _, names in self._bodies(file) for column in names.values()}
         except SnapshotError as error:
             raise DataError(str(error)) from error
-        if self.strict and found.keys() <= self.types.keys():
-            return found
+        if self.strict and columns.keys() <= self.types.keys():
+            return columns
         for batch in self._texts(file, {}, BadRows()):
             for name in batch.schema.names:
                 if name != ROW:
-                    found[name] = kinds.kind_of_texts(batch[name], found[name])
-        return found
+                    columns[name] = kinds.kind_of_texts(batch[name], columns[name])
+        return columns
 
     def _read_csv(self, file: str, columns: Columns, bad: BadRows) -> Iterator[pa.RecordBatch]:
         for batch in self._texts(file, columns, bad):
@@ -146,8 +149,8 @@ class DataSet:
             for name, kind in columns.items():
                 values = batch[name] if name in batch.schema.names and kind != "null" else pa.nulls(batch.num_rows)
                 if kind in kinds.NUMERIC and name in batch.schema.names:
-                    values, wrong = kinds.parsed(values, kind)
-                    good = _reject(batch, wrong, good, "no number", name, file, bad)
+                    values, invalid = kinds.parsed(values, kind)
+                    good = _reject(batch, invalid, good, "no number", name, file, bad)
                 arrays.append(values)
             typed = pa.RecordBatch.from_arrays(arrays, list(columns))
             yield typed if good.all() else typed.filter(pa.array(good))
@@ -160,28 +163,28 @@ def open_data(
     schema: schema_pb2.Schema | None = None,
     strict: bool = False,
     max_rejected_share: float | None = None,
-    listed: bool = True,
+    offline: bool = False,
 ) -> DataSet:
-    """The data set at `data`, which is what find_files takes. Raises DataError, ContractError, SchemaError.
+    """Return the data set at `data`, a location as of `find_files`. Raises DataError, ContractError, SchemaError.
 
-    :param model: read it as the nights of this model do: column names, types, ignored columns, max_rejected_share
-    :param schema: types of columns; by default the model's curated one, where there is one
-    :param listed: False: nothing is looked up yet in a bucket; its pattern stands for the files
+    :param model: read the data as this model's nights do: column names, types, ignored columns, max_rejected_share
+    :param schema: the columns' types; by default the model's curated schema, if it has one
+    :param offline: send no request to a bucket; its pattern stands for the files
     """
-    kind, found = files.find_files(data) if listed else files.unlisted(str(data))
+    kind, paths = files.find_files_offline(str(data)) if offline else files.find_files(data)
     config = load_config(model) if model else None
     if config and schema is None:
-        with suppress(FileNotFoundError):  # a new model has none yet
+        with suppress(FileNotFoundError):  # a new model has no schema yet
             schema = read_schema(config.folder)
     if max_rejected_share is None:
         max_rejected_share = config.data_gate.max_rejected_share if config else 0.0
     known = kinds.OF_SCHEMA
     types = {feature.name: known[feature.type] for feature in schema.feature if feature.type in known} if schema else {}
-    return DataSet(str(data), kind, found, types, strict, config, max_rejected_share)
+    return DataSet(str(data), kind, paths, types, strict, config, max_rejected_share)
 
 
 def _row_test(body: readers.Body, names: dict[str, str], columns: Columns):
-    """Whether a line inside of a quote that is not closed is a row: told by its numbers, where it has any."""
+    """Return a test for rows inside an unclosed quote: as many fields as headers, with numbers in numeric columns."""
     numeric = [n for n, header in enumerate(body.headers) if columns.get(names[header]) in kinds.NUMERIC]
 
     def is_row(fields: list[str]) -> bool:
@@ -194,27 +197,27 @@ def _row_test(body: readers.Body, names: dict[str, str], columns: Columns):
 
 
 def _decoded(batch: pa.RecordBatch, body: readers.Body, bad: BadRows) -> pa.RecordBatch:
-    """Without the rows that have a byte that is not UTF-8."""
+    """Return the batch without rows that have a byte that is not UTF-8; these become bad rows."""
     if not body.marked:
         return batch
     good = np.ones(batch.num_rows, bool)
     for name in batch.schema.names[:-1]:
-        wrong = pc.match_substring_regex(batch[name], MARKED).fill_null(False)
-        good = _reject(batch, wrong, good, "not UTF-8", name, body.name, bad)
+        invalid = pc.match_substring_regex(batch[name], MARKED).fill_null(False)
+        good = _reject(batch, invalid, good, "not UTF-8", name, body.name, bad)
     return batch.filter(pa.array(good))
 
 
 def _reject(
-    batch: pa.RecordBatch, wrong: pa.Array, good: np.ndarray, reason: str, column: str, file: str, bad: BadRows
+    batch: pa.RecordBatch, invalid: pa.Array, good: np.ndarray, reason: str, column: str, file: str, bad: BadRows
 ) -> np.ndarray:
-    """The rows that stay good; those that were and are `wrong` become bad rows."""
-    if not pc.any(wrong).as_py():
+    """Add the `good` rows that are `invalid` to `bad`; return the mask of the remaining good rows."""
+    if not pc.any(invalid).as_py():
         return good
-    now = wrong.to_numpy(zero_copy_only=False)
-    for row in np.flatnonzero(now & good):
+    rejected = invalid.to_numpy(zero_copy_only=False)
+    for row in np.flatnonzero(rejected & good):
         value = batch[column][int(row)].as_py()
         bad.add(reason, column, file=file, row=batch[ROW][int(row)].as_py(), value=value, text="")
-    return good & ~now
+    return good & ~rejected
 
 
 def _parquet(file: str) -> pq.ParquetFile:
@@ -234,8 +237,8 @@ def _infer_parquet(file: str) -> Columns:
 def _read_parquet(file: str, columns: Columns, _: BadRows) -> Iterator[pa.RecordBatch]:
     try:
         for batch in _parquet(file).iter_batches(batch_size=BATCH_ROWS):
-            held = {name: kinds.as_kind(batch[name], columns[name]) for name in batch.schema.names}
-            arrays = [held.get(name, pa.nulls(batch.num_rows)) for name in columns]
+            present = {name: kinds.as_kind(batch[name], columns[name]) for name in batch.schema.names}
+            arrays = [present.get(name, pa.nulls(batch.num_rows)) for name in columns]
             yield pa.RecordBatch.from_arrays(arrays, list(columns))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file} cannot be read as the schema has it, or to its end: {error}") from error
@@ -249,11 +252,13 @@ def _read_tfrecord(file: str, _: Columns, __: BadRows) -> Iterator[pa.RecordBatc
         for serialized in records.batch(BATCH_ROWS).as_numpy_iterator():
             try:
                 yield decoder.DecodeBatch(serialized.tolist())
-            except Exception as error:  # pybind11 gives RuntimeError or ValueError
-                where = f"{file}, records {number + 1} to {number + len(serialized)}"
-                raise DataError(f"{where}: one is no tf.Example, or two disagree on a feature: {error}") from error
+            except Exception as error:  # pybind11 raises RuntimeError or ValueError
+                records_read = f"{file}, records {number + 1} to {number + len(serialized)}"
+                raise DataError(
+                    f"{records_read}: one is not a tf.Example, or two disagree on a feature: {error}"
+                ) from error
             number += len(serialized)
     except tf.errors.OpError as error:
         raise DataError(
-            f"{file} is no TFRecord, or is damaged or cut off after record {number} or later: {error.message}"
+            f"{file} is not TFRecord, or is damaged or cut off after record {number} or later: {error.message}"
         ) from error

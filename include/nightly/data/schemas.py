@@ -1,4 +1,4 @@
-"""Schemas: inferred, read, and held against statistics."""
+"""Infer, read and write schemas, and validate statistics against them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,33 +20,33 @@ from nightly.schemas.curated import set_threshold, threshold_of
 Kind = Literal["drift", "skew"]
 SCHEMA = "schema.pbtxt"
 ENVIRONMENTS = ("TRAINING", "SERVING")
-# Of text and of numbers, to begin with: a little wider than most of the example models' own.
+# Initial thresholds for text and for numbers, a little wider than most of the example models' own.
 THRESHOLDS: dict[Kind, tuple[float, float]] = {"drift": (0.1, 0.25), "skew": (0.1, 0.3)}
-MIN_DOMAIN_MASS = 0.98  # of a category's values are known: a new one may appear, a renamed one may not
+MIN_DOMAIN_MASS = 0.98  # the share of values in the domain: allows a rare new value, but no renamed one
 HEADER = """\
-# The curated schema of {model}: inferred from {data}, to be read and corrected.
-# Every threshold is one to begin with; docs/checks.md says how to measure those that fit your data.
+# The curated schema of {model}, inferred from {data}. Review and correct it.
+# The thresholds are initial values; docs/checks.md explains how to measure thresholds for your data.
 
 """
 
 
 def infer_schema(statistics: Statistics) -> schema_pb2.Schema:
-    """TFDV's guess at a schema, for a person to read and correct before anything is held against it.
+    """Infer a schema with TFDV, for a person to review and correct before use.
 
-    Features get no shape: an example may lack any of them, and the presence that was seen stands beside it.
+    Features have their observed presence but no shape, since an example may lack any feature.
     """
     return tfdv.infer_schema(statistics, infer_feature_shape=False)
 
 
 def first_schema(statistics: Statistics, config: ModelConfig) -> schema_pb2.Schema:
-    """A curated schema that the nights of a model can begin with, from statistics of its data as the nights read them.
+    """Return a first curated schema for a model, from statistics of its data as its nights read them.
 
-    Beside what `infer_schema` gives, it has a comparator for each feature, thresholds to begin with, the environments,
-    and some room for new values of a category.
+    In addition to `infer_schema`, it has a comparator with an initial threshold for each feature, the environments, and
+    some tolerance for new values of a category.
     """
     schema = infer_schema(statistics)
     for feature in schema.feature:
-        if feature.name == config.data.time_column:  # of a snapshot it is a number, which grows with every night
+        if feature.name == config.data.time_column:  # a number in snapshots, and larger every night: no bounds
             present = feature.presence
             feature.CopyFrom(schema_pb2.Feature(name=feature.name, type=schema_pb2.INT, presence=present))
         elif feature.name == config.data.label.column:
@@ -64,10 +64,13 @@ def first_schema(statistics: Statistics, config: ModelConfig) -> schema_pb2.Sche
 def with_thresholds(
     schema: schema_pb2.Schema, kind: Kind, thresholds: Mapping[str, float] = {}, every: float | None = None
 ) -> schema_pb2.Schema:
-    """A copy of `schema` with these thresholds: of a feature, or of every one.
+    """Return a copy of `schema` with these thresholds.
 
-    A feature without a comparator gets the one that fits its type, of numbers between quantiles: ten equal widths
-    would let one outlier move everything. Raises DataError where there is no such feature.
+    A feature without a comparator gets the one for its type. Numbers are compared in quantiles, since one outlier would
+    distort bins of equal width. Raises DataError for an unknown feature.
+
+    :param thresholds: feature -> threshold
+    :param every: the threshold of all other features
     """
     changed = schema_pb2.Schema()
     changed.CopyFrom(schema)
@@ -89,15 +92,18 @@ def with_thresholds(
 
 
 def read_schema(path: str | Path) -> schema_pb2.Schema:
-    """A schema in text format; `path` may be a model's folder. Raises DataError, also where a comparator cannot fit."""
+    """Read a schema in text format; `path` may be a model's folder.
+
+    Raises DataError, also if a comparator does not fit its feature.
+    """
     file = schema_file(path)
     try:
         return curated.read_schema(file)
     except FileNotFoundError:
-        hint = f"`bin/data schema infer DATA --out {file}` writes a first one; give --model NAME for a model's"
+        hint = f"`bin/data schema infer DATA --out {file}` writes a first one; add --model NAME for a model's"
         raise DataError(f"there is no schema at {file}; {hint}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no schema in text format: {error}") from error
+        raise DataError(f"{file} is not a schema in text format: {error}") from error
     except (curated.SchemaError, OSError) as error:
         raise DataError(str(error)) from error
 
@@ -105,32 +111,32 @@ def read_schema(path: str | Path) -> schema_pb2.Schema:
 def validate(
     statistics: Statistics, schema: schema_pb2.Schema, *, environment: str | None = None
 ) -> anomalies_pb2.Anomalies:
-    """What in the data is not as `schema` has it, for tfdv.display_anomalies.
+    """Return the anomalies of the data under `schema`, e.g. for tfdv.display_anomalies.
 
-    :param environment: one of the schema's, e.g. SERVING, where the label is not expected
+    :param environment: one of the schema's, e.g. SERVING, which expects no label
     :raises DataError: the schema has no such environment
     """
     known = list(schema.default_environment)
     if environment and environment not in known:
-        hint = did_you_mean(environment, known) if known else "; write default_environment: in it for each there is"
+        hint = did_you_mean(environment, known) if known else "; add a default_environment: line for each environment"
         raise DataError(f"the schema has no environment {environment!r}{hint}")
     return tfdv.validate_statistics(statistics, schema, environment=environment)
 
 
 def schema_file(path: str | Path) -> Path:
-    """`path`, or schema.pbtxt in that folder."""
+    """Return `path`, or schema.pbtxt in it if it is a folder."""
     path = Path(path).expanduser()
     return path / SCHEMA if path.is_dir() else path
 
 
 def save_schema(schema: schema_pb2.Schema, path: str | Path, header: str = "") -> None:
-    """Write a schema in text format, as `read_schema` and tfdv.load_schema_text read it; `header` is of comments."""
+    """Write a schema in text format, for `read_schema` and tfdv.load_schema_text; `header` is lines of comments."""
     write_atomically(Path(path), (header + text_format.MessageToString(schema, as_utf8=True)).encode())
 
 
 @dataclass(frozen=True)
 class Anomaly:
-    """One of TFDV's, in words."""
+    """One of TFDV's anomalies, as text."""
 
     severity: str  # ERROR or WARNING
     feature: str  # "" for the data set as a whole
@@ -139,19 +145,19 @@ class Anomaly:
 
 
 def listed(anomalies: anomalies_pb2.Anomalies) -> list[Anomaly]:
-    """Errors first, then by feature."""
+    """Return the anomalies, errors first, then by feature."""
     infos = list(anomalies.anomaly_info.items())
     if anomalies.HasField("dataset_anomaly_info"):
         infos.append(("", anomalies.dataset_anomaly_info))
     name = anomalies_pb2.AnomalyInfo.Severity.Name
-    found = [Anomaly(name(i.severity), feature, i.short_description, i.description) for feature, i in infos]
+    rows = [Anomaly(name(i.severity), feature, i.short_description, i.description) for feature, i in infos]
     if anomalies.data_missing:
-        found.append(Anomaly("ERROR", "", "No data", "The data set has no rows."))
-    return sorted(found, key=lambda one: (one.severity, one.feature))
+        rows.append(Anomaly("ERROR", "", "No data", "The data set has no rows."))
+    return sorted(rows, key=lambda anomaly: (anomaly.severity, anomaly.feature))
 
 
 def rows_of(schema: schema_pb2.Schema) -> list[list[str]]:
-    """Each feature in words: name, type, presence, values, domain, drift, skew, and the environments it is not in."""
+    """Return a table row for each feature: name, type, presence, values, domain, drift, skew, excluded environments."""
     domains = {domain.name: domain.value for domain in schema.string_domain}
     return [
         [

@@ -1,4 +1,4 @@
-"""Beam, for work that outgrows one machine: on several processes of this one, on Flink or Spark, or on Dataflow.
+"""Run work that outgrows one machine on Beam: in several local processes, on Flink or Spark, or on Dataflow.
 
 Options are Beam's own, as on its command lines, e.g. ["--runner=FlinkRunner", "--flink_master=…"]. They are checked
 before anything runs. Imports no TensorFlow, since workers import this module.
@@ -26,11 +26,11 @@ from nightly.records.night import Night
 
 Options = beam_options.PipelineOptions
 
-# Beam's DirectRunner downloads and starts Prism, a program in Go that knows nothing of direct_running_mode, and takes
-# FnApiRunner where it cannot. This takes FnApiRunner everywhere.
+# Beam's DirectRunner downloads and starts Prism, a program in Go that ignores direct_running_mode, and only falls back
+# to FnApiRunner. FnApiRunner alone is the same on every machine.
 LOCAL = "FnApiRunner"
 DIRECT = (None, "DirectRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner")
-DATAFLOW_NEEDS = {  # Beam would guess the region, and make a bucket
+DATAFLOW_NEEDS = {  # without these Beam would guess the region and create a bucket
     "project": "--project=my-project",
     "region": "--region=europe-west4",
     "temp_location": "--temp_location=gs://my-bucket/tmp",
@@ -39,15 +39,15 @@ BRINGS_CODE = ("sdk_container_image", "setup_file", "extra_packages")
 
 
 class BeamOptionsError(ContractError):
-    """Options that Beam would not take, or with which a pipeline could not run; the message has all that is wrong."""
+    """Beam refuses the options, or a pipeline could not run with them. The message lists every problem."""
 
 
 class BeamError(UserError):
-    """A pipeline failed on its workers, in their words; their tracebacks are in the log."""
+    """A pipeline failed on its workers. The message is the workers' error; their tracebacks are in the log."""
 
 
 def pipeline_options(args: Sequence[str]) -> Options:
-    """Beam's options object for `args`, checked by Beam's own validator. Raises BeamOptionsError."""
+    """Return Beam's options object for `args`, checked by Beam's own validator. Raises BeamOptionsError."""
     options = Options(list(args))
     standard = options.view_as(beam_options.StandardOptions)
     if standard.runner in DIRECT:
@@ -61,7 +61,7 @@ def pipeline_options(args: Sequence[str]) -> Options:
         ) from None
     _check_names(args, isinstance(runner, PortableRunner))
     offline = Options(list(args))
-    offline.view_as(beam_options.TestOptions).dry_run = True  # or the validator would ask the cloud about the bucket
+    offline.view_as(beam_options.TestOptions).dry_run = True  # otherwise the validator sends a request for the bucket
     validator = PipelineOptionsValidator(offline, runner)
     problems = (_missing(offline, validator) if _is_dataflow(options) else []) or validator.validate()
     if problems:
@@ -70,9 +70,9 @@ def pipeline_options(args: Sequence[str]) -> Options:
 
 
 def check_reach(options: Options, paths: Iterable[str | os.PathLike[str]]) -> None:
-    """Refuse what the runner's workers cannot read or write. Raises BeamOptionsError.
+    """Raise BeamOptionsError for paths that the runner's workers cannot read or write.
 
-    Workers of Dataflow see buckets only. Whether those of a cluster see a mount, nobody can tell from here.
+    Dataflow's workers see buckets only. Whether the workers of a cluster see a mount cannot be checked from here.
     """
     if not _is_dataflow(options):
         return
@@ -80,38 +80,38 @@ def check_reach(options: Options, paths: Iterable[str | os.PathLike[str]]) -> No
     if local:
         raise BeamOptionsError(
             f"DataflowRunner cannot read or write {', '.join(local)}: its workers see gs:// only. Give gs:// paths; "
-            "or take FlinkRunner or SparkRunner on a cluster that mounts the folder under the same path."
+            "or use FlinkRunner or SparkRunner on a cluster that mounts the folder under the same path."
         )
 
 
 def check(night_folder: Path, paths: Paths) -> dict[str, Any]:
-    """The step that a night begins with where its config names Beam: it stops at once what could not run later."""
+    """Check the Beam options at the beginning of a night, before work that would be lost; return the runner."""
     options = pipeline_options(config_of(Night.load(night_folder / "request.json")).pipeline.beam_args)
     check_reach(options, [paths.snapshots, paths.pipeline])
     return {"runner": options.view_as(beam_options.StandardOptions).runner}
 
 
 def pipeline(options: Options) -> beam.Pipeline:
-    """A Beam pipeline: used in a `with`, it has run at its end, and has raised the runner's error if it failed."""
-    # Processes that Beam starts on this machine find the project whatever folder it was started from.
-    known = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*python_path().split(os.pathsep), *known]))
+    """Return a Beam pipeline. As a context manager, it runs at the end of the block, and raises the runner's error."""
+    # Beam's local processes need the project on their path, whatever folder this process started in.
+    existing = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*python_path().split(os.pathsep), *existing]))
     return _Pipeline(options=options)
 
 
 def counters(result: PipelineResult) -> dict[str, int]:
-    """What the pipeline's functions have counted, by the counters' names."""
-    return {found.key.metric.name: found.result or 0 for found in result.metrics().query()["counters"]}
+    """Return counter name -> value of a finished pipeline."""
+    return {counter.key.metric.name: counter.result or 0 for counter in result.metrics().query()["counters"]}
 
 
 class _Pipeline(beam.Pipeline):
     def run(self, *args: Any, **kwargs: Any) -> PipelineResult:
         try:
             return super().run(*args, **kwargs)
-        except RuntimeError as error:  # of another process it is all text, the traceback first
-            said = str(error).strip().splitlines()
-            if len(said) > 1 and any(line.startswith("Traceback (most recent call last):") for line in said):
-                raise BeamError(said[-1]) from error
+        except RuntimeError as error:  # an error of another process is text that begins with the traceback
+            lines = str(error).strip().splitlines()
+            if len(lines) > 1 and any(line.startswith("Traceback (most recent call last):") for line in lines):
+                raise BeamError(lines[-1]) from error
             raise
 
 
@@ -121,32 +121,32 @@ class _Parser(OptionParser):
 
 
 def _check_names(args: Sequence[str], with_job_server: bool) -> None:
-    """Refuse options that nobody knows, and values that are not of their option's type. Raises BeamOptionsError.
+    """Raise BeamOptionsError for unknown options, and for values of the wrong type.
 
-    A job server of Flink or Spark has further options, which are asked of it when a pipeline is submitted: where there
-    is one, only what looks like a misspelt option of Beam's is refused.
+    A job server of Flink or Spark has further options, which Beam requests when a pipeline is submitted. With a job
+    server, only options that resemble one of Beam's are refused, as misspelt.
     """
     parser = _Parser()
     names = parser.option_names
-    for word in parser.parse_known_args(args)[1]:
-        near = difflib.get_close_matches(word.partition("=")[0], names, n=1, cutoff=0.8 if with_job_server else 0.5)
-        if near or not with_job_server or not word.startswith("--"):
+    for unknown in parser.parse_known_args(args)[1]:
+        near = difflib.get_close_matches(unknown.partition("=")[0], names, n=1, cutoff=0.8 if with_job_server else 0.5)
+        if near or not with_job_server or not unknown.startswith("--"):
             hint = f"; did you mean {near[0]!r}?" if near else "; write each as --name=value"
-            raise BeamOptionsError(f"Beam has no option {word!r}{hint}")
+            raise BeamOptionsError(f"Beam has no option {unknown!r}{hint}")
 
 
 def _missing(options: Options, validator: PipelineOptionsValidator) -> list[str]:
-    """What Beam itself would ask Google Cloud for, or find out only on Dataflow's workers."""
-    given = options.get_all_options(drop_default=True)
-    missing = [f"{name} is missing: write {text}" for name, text in DATAFLOW_NEEDS.items() if not given.get(name)]
-    if not any(given.get(name) for name in BRINGS_CODE):
+    """Return the problems that Beam would report only after requests to Google Cloud, or on Dataflow's workers."""
+    values = options.get_all_options(drop_default=True)
+    missing = [f"{name} is missing: write {text}" for name, text in DATAFLOW_NEEDS.items() if not values.get(name)]
+    if not any(values.get(name) for name in BRINGS_CODE):
         missing.append(
             "the workers would not have this project's code: write --sdk_container_image=REGISTRY/IMAGE, an image with "
             "the ML environment and include/"
         )
     buckets = options.view_as(beam_options.GoogleCloudOptions)
     for name in ("temp_location", "staging_location"):
-        missing += validator.validate_gcs_path(buckets, name) if given.get(name) else []
+        missing += validator.validate_gcs_path(buckets, name) if values.get(name) else []
     return missing
 
 

@@ -1,4 +1,4 @@
-"""A snapshot's rows as tf.Example, split by a hash of their id. Imports no TFX: Beam's workers import this module."""
+"""Encode a snapshot's rows as tf.Example, split by a hash of their id. Imports no TFX: Beam's workers import this."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,23 +20,24 @@ NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_()
 
 
 class RowGroup(NamedTuple):
-    """The part of a Parquet file that can be read without the rest of it."""
+    """A row group: the part of a Parquet file that can be read alone."""
 
     path: str
     number: int
 
     def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in batches of at most BATCH_ROWS."""
         yield from pq.ParquetFile(self.path).iter_batches(batch_size=BATCH_ROWS, row_groups=[self.number])
 
 
 def row_groups(snapshot: Path) -> list[RowGroup]:
-    """All of a snapshot's rows, in their order."""
+    """Return all row groups of a snapshot, in order."""
     shards = sorted(snapshot.glob("rows-*.parquet"))
     return [RowGroup(str(path), n) for path in shards for n in range(pq.read_metadata(path).num_row_groups)]
 
 
 class Encoding(NamedTuple):
-    """Which columns are written, and which rows are on which side."""
+    """Which columns are written, and how rows are split."""
 
     columns: list[str]
     id_columns: list[str]
@@ -44,11 +45,11 @@ class Encoding(NamedTuple):
     eval_percent: int
 
     def schema(self, snapshot: pa.Schema) -> pa.Schema:
-        """The columns, as a decoder of tf.Example gives them: lists of values."""
+        """Return the schema of the columns as lists, as a decoder of tf.Example returns them."""
         return as_features(pa.RecordBatch.from_pylist([], snapshot), self.columns).schema
 
     def sides(self, batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
-        """The rows by split, in their order, as a tf.Example holds their values; those without a label are left out."""
+        """Return split -> labelled rows, in order, with the types of tf.Example. Unlabelled rows are left out."""
         if self.label not in batch.schema.names:
             return dict.fromkeys(SPLITS, _values(batch.slice(0, 0), self.columns))
         label = batch.column(self.label)
@@ -58,7 +59,7 @@ class Encoding(NamedTuple):
         return {split: _values(rows, self.columns) for split, rows in sides.items()}
 
     def encode_group(self, group: RowGroup) -> Iterator[beam.pvalue.TaggedOutput]:
-        """The examples of a row group, each tagged with its split; counts them, and the rows without a label."""
+        """Yield the examples of a row group, tagged with their split; count them and the unlabelled rows."""
         for batch in group.batches():
             sides = self.sides(batch)
             for split, rows in sides.items():
@@ -69,19 +70,20 @@ class Encoding(NamedTuple):
 
 
 def split_hash(batch: pa.RecordBatch, id_columns: list[str]) -> np.ndarray:
-    """A hash of each row's id (uint64, [rows]), the same on every machine, every night, and in whichever batch."""
-    # Left to itself pandas makes floats, which hash otherwise, of the integers of a batch in which one is missing.
+    """Return a hash of each row's id (uint64, [rows]), the same on every machine, every night and in every batch."""
+    # Without nullable types, pandas turns integers with a missing value into floats, which have other hashes.
     ids = pa.Table.from_batches([batch]).select(id_columns).to_pandas(types_mapper=NULLABLE.get)
-    return pd.util.hash_pandas_object(ids, index=False, categorize=False).to_numpy()  # hardly any comes twice
+    # Few ids repeat, so categorizing them first would only cost time.
+    return pd.util.hash_pandas_object(ids, index=False, categorize=False).to_numpy()
 
 
 def as_features(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
-    """Columns of values -> columns of lists of at most one value, as a decoder of tf.Example gives them."""
+    """Convert columns of values to lists of at most one value, as a decoder of tf.Example returns them."""
     return as_lists(_values(batch, columns))
 
 
 def as_lists(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The same of values as a tf.Example holds them."""
+    """Do the same as `as_features` for all columns, whose types are those of tf.Example already."""
     arrays = []
     for values in batch.columns:
         offsets = np.zeros(len(values) + 1, np.int32)
@@ -92,7 +94,7 @@ def as_lists(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _values(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
-    """The columns, as a tf.Example holds their values."""
+    """Return the columns with the types of tf.Example."""
     arrays = []
     for name in columns:
         values = batch.column(name)
@@ -102,10 +104,10 @@ def _values(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, columns)
 
 
-def _feature_type(kind: pa.DataType) -> pa.DataType:
-    """A tf.Example holds int64, float and bytes."""
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind):
+def _feature_type(data_type: pa.DataType) -> pa.DataType:
+    """Return the type in tf.Example: int64, float32 or bytes."""
+    if pa.types.is_integer(data_type) or pa.types.is_boolean(data_type) or pa.types.is_timestamp(data_type):
         return pa.int64()
-    if pa.types.is_floating(kind):
+    if pa.types.is_floating(data_type):
         return pa.float32()
     return pa.binary()

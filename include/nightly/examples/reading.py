@@ -1,4 +1,4 @@
-"""Examples of a split as Arrow: in this process, or for Beam."""
+"""Read the examples of a split as Arrow batches, in this process or on Beam."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -9,61 +9,61 @@ import tensorflow as tf
 from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import record_based_tfxio, tf_example_record
 
-from nightly.io.prefetch import ahead
+from nightly.io.prefetch import prefetch
 
 BATCH_ROWS = 16_384
 
 
 def reader(split_uri: str, raw_record_column: str | None = None) -> tf_example_record.TFExampleRecord:
-    """What reads the split's examples on Beam."""
+    """Return the TFXIO source that reads the split's examples on Beam."""
     return tf_example_record.TFExampleRecord(
         str(Path(split_uri) / "*"), telemetry_descriptors=["nightly"], raw_record_column_name=raw_record_column
     )
 
 
 def record_batches(split_uri: str, raw_record_column: str | None = None) -> Iterator[pa.RecordBatch]:
-    """The split's examples as Arrow, a bounded batch at a time; nothing where the split is empty.
+    """Yield the split's examples as bounded Arrow batches.
 
-    Not by `reader`: its tf.data takes longer to read a record than it takes to decode it, in one thread.
+    This does not use `reader`, whose tf.data takes longer to read a record than one thread takes to decode it.
 
-    :param raw_record_column: a column to add, of the serialized examples
+    :param raw_record_column: add a column of this name with the serialized examples
     """
     decoder = example_coder.ExamplesToRecordBatchDecoder()
 
-    def decoded(serialized: list[bytes]) -> pa.RecordBatch:
+    def decode(serialized: list[bytes]) -> pa.RecordBatch:
         batch = decoder.DecodeBatch(serialized)
         if raw_record_column is None:
             return batch
         return record_based_tfxio.AppendRawRecordColumn(batch, raw_record_column, serialized)
 
-    yield from ahead(decoded, _chunks(records(split_uri)))
+    yield from prefetch(decode, _chunks(records(split_uri)))
 
 
 def columns_file(examples_uri: str, split: str) -> Path:
-    """Where a split's examples are as Arrow columns, beside the tf.Example that TFX's components read."""
+    """Return the path of a split's examples as Arrow columns, a copy of the tf.Example that TFX's components read."""
     return Path(examples_uri) / "columns" / f"{split}.arrow"
 
 
 def column_batches(file: Path) -> Iterator[pa.RecordBatch]:
-    """What is in such a file, a bounded batch at a time, as the decoder gives it: null where no row has a value."""
+    """Yield the bounded batches of a columns file as the decoder would: a column without values has the type null."""
     with pa.OSFile(str(file)) as source, pa.ipc.open_file(source) as columns:
         for number in range(columns.num_record_batches):
             batch = columns.get_batch(number)
-            if not batch.num_rows:  # none of this split's rows were in that part of the snapshot
+            if not batch.num_rows:  # that part of the snapshot had no rows of this split
                 continue
             arrays = [pa.nulls(len(a)) if a.null_count == len(a) else a for a in batch.columns]
             yield pa.RecordBatch.from_arrays(arrays, batch.schema.names)
 
 
 def records(split_uri: str) -> Iterator[bytes]:
-    """Serialized examples. Raises tensorflow's DataLossError for a record that is not what was written."""
+    """Yield the serialized examples. Raises TensorFlow's DataLossError for a damaged record."""
     for path in sorted(Path(split_uri).iterdir()):
         compression = tf.io.TFRecordOptions("GZIP" if _is_gzip(path) else "")
         yield from tf.compat.v1.io.tf_record_iterator(str(path), compression)
 
 
 def _is_gzip(path: Path) -> bool:
-    """TFX's own ExampleGen compresses, and its files need not be named after it."""
+    """Return whether the file is compressed. Files of TFX's ExampleGen are, whatever their suffix."""
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
 

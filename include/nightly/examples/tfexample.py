@@ -1,7 +1,7 @@
-"""Columns of values -> serialized tf.Example, a whole batch at a time: what an example's parts are preceded by follows
-from their lengths, so that Arrow joins them for all rows at once.
+"""Serialize columns of values as tf.Example, a whole batch at a time.
 
-TFX's RecordBatchToExamplesEncoder builds a message for each row (docs/performance.md, profiles). The format:
+The prefix of each part of an example depends only on the part's length, so Arrow joins prefixes and parts of all rows
+at once. TFX's RecordBatchToExamplesEncoder builds a message for each row (docs/performance.md, profiles). The format:
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/example/feature.proto
 https://protobuf.dev/programming-guides/encoding
 """
@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 
 BYTES = pa.large_binary()
 NOTHING = pa.scalar(b"", BYTES)
-LISTS = {pa.binary(): 1, pa.float32(): 2, pa.int64(): 3}  # Feature's field for a list of such values
+LISTS = {pa.binary(): 1, pa.float32(): 2, pa.int64(): 3}  # type -> the number of its list field in Feature
 
 
 def serialized(batch: pa.RecordBatch) -> pa.LargeBinaryArray:
-    """Each row as a tf.Example, a value as a list of one; of a null only the feature's name is there.
+    """Return each row as a serialized tf.Example. A value is a list of one; a null is a feature without a list.
 
     :param batch: columns of int64, float32 and binary
     """
@@ -30,22 +30,23 @@ def serialized(batch: pa.RecordBatch) -> pa.LargeBinaryArray:
 
 
 def _entry(name: str, values: pa.Array) -> pa.LargeBinaryArray:
-    """The feature's entry in the map of features."""
+    """Return each row's entry for the feature in the map of features."""
     key = _field(1, len(name.encode())) + name.encode()
-    kind = LISTS[values.type]
+    list_field = LISTS[values.type]
 
     def head(length: int) -> bytes:
-        one = _field(1, length)  # the value; of numbers all of them, packed
-        feature = _field(kind, len(one) + length) + one
+        content = _field(1, length)  # one string, or packed numbers
+        feature = _field(list_field, len(content) + length) + content
         value = _field(2, len(feature) + length) + feature
         return _field(1, len(key) + len(value) + length) + key + value
 
-    entry = _after_its_head(_payload(values), head)
+    entry = _with_head(_payload(values), head)
     missing = _field(1, len(key) + 2) + key + _field(2, 0)
     return entry.fill_null(missing) if values.null_count else entry
 
 
 def _payload(values: pa.Array) -> pa.LargeBinaryArray:
+    """Return each value's bytes; null stays null."""
     if pa.types.is_binary(values.type):
         return values.cast(BYTES)
     numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
@@ -58,30 +59,30 @@ def _payload(values: pa.Array) -> pa.LargeBinaryArray:
 
 
 def _varints(numbers: np.ndarray) -> pa.LargeBinaryArray:
-    """Seven bits a byte, the lowest first; the highest bit says that another byte follows. uint64, [rows]."""
+    """Return varints of numbers (uint64, [rows]): seven bits a byte, lowest first; the high bit announces another."""
     groups = numbers[:, None] >> np.arange(0, 64, 7, dtype=np.uint64)
-    there = groups > 0
-    there[:, 0] = True
-    follows = np.zeros_like(there)
-    follows[:, :-1] = there[:, 1:]
-    content = ((groups & np.uint64(0x7F)) | (follows.astype(np.uint64) << np.uint64(7))).astype(np.uint8)[there]
-    ends = np.append(0, np.cumsum(there.sum(axis=1)))
+    used = groups > 0
+    used[:, 0] = True
+    continued = np.zeros_like(used)
+    continued[:, :-1] = used[:, 1:]
+    content = ((groups & np.uint64(0x7F)) | (continued.astype(np.uint64) << np.uint64(7))).astype(np.uint8)[used]
+    ends = np.append(0, np.cumsum(used.sum(axis=1)))
     return pa.Array.from_buffers(BYTES, len(numbers), [None, pa.py_buffer(ends), pa.py_buffer(content)])
 
 
-def _after_its_head(content: pa.LargeBinaryArray, head: Callable[[int], bytes]) -> pa.LargeBinaryArray:
-    """Each value after the `head` of its length; null stays null."""
+def _with_head(content: pa.LargeBinaryArray, head: Callable[[int], bytes]) -> pa.LargeBinaryArray:
+    """Return each value with the `head` of its length before it; null stays null."""
     return pc.binary_join_element_wise(_heads(pc.binary_length(content), head), content, NOTHING)
 
 
 def _heads(lengths: pa.Array, head: Callable[[int], bytes]) -> pa.LargeBinaryArray:
-    """The `head` of each length; null stays null."""
-    each = lengths.dictionary_encode()
-    return pa.array(map(head, each.dictionary.to_pylist()), BYTES).take(each.indices)
+    """Return the `head` of each length; null stays null."""
+    distinct = lengths.dictionary_encode()
+    return pa.array(map(head, distinct.dictionary.to_pylist()), BYTES).take(distinct.indices)
 
 
 def _field(number: int, length: int) -> bytes:
-    """The key of a field that has a length, and the length."""
+    """Return the tag of a length-delimited field, followed by the length."""
     content = [number << 3 | 2]
     while length > 0x7F:
         content.append(length & 0x7F | 0x80)

@@ -17,14 +17,14 @@ LENGTH, CHECKSUM = Struct("<Q"), Struct("<I")
 
 
 def masked_crc(data: bytes) -> int:
+    """Return the format's checksum of `data`."""
     return int(_masked(np.uint64(google_crc32c.value(data))))
 
 
 def framed(records: pa.Array) -> memoryview:
-    """The records, serialized, as they stand in a file.
+    """Return the bytes of a TFRecord file with these serialized records.
 
-    TensorFlow's writer lets go of the interpreter's lock for each record: beside other threads it waits for it a
-    hundred thousand times.
+    TensorFlow's writer releases the GIL for each record, and beside other threads it waits to get it back each time.
     """
     records = records.cast(pa.large_binary())
     lengths = pc.binary_length(records).dictionary_encode()
@@ -32,24 +32,24 @@ def framed(records: pa.Array) -> memoryview:
     sums = np.fromiter(map(google_crc32c.value, _values(records)), np.uint64, len(records))
     feet = _masked(sums).astype("<u4").view("V4")
     feet = pa.Array.from_buffers(pa.binary(4), len(records), [None, pa.py_buffer(feet)]).cast(pa.large_binary())
-    whole = pc.binary_join_element_wise(heads, records, feet, pa.scalar(b"", pa.large_binary()))
-    ends = _ends(whole)
-    return memoryview(whole.buffers()[2] or b"")[ends[0] : ends[-1]]
+    joined = pc.binary_join_element_wise(heads, records, feet, pa.scalar(b"", pa.large_binary()))
+    ends = _ends(joined)
+    return memoryview(joined.buffers()[2] or b"")[ends[0] : ends[-1]]
 
 
 def _values(records: pa.LargeBinaryArray) -> Iterator[bytes]:
-    """As to_pylist, without an Arrow scalar for each."""
+    """Yield the values as to_pylist does, without an Arrow scalar for each."""
     ends, content = _ends(records).tolist(), bytes(records.buffers()[2] or b"")
     return (content[start:end] for start, end in itertools.pairwise(ends))
 
 
 def _ends(values: pa.LargeBinaryArray) -> np.ndarray:
-    """Where each value begins, and where the last one ends."""
+    """Return the offsets: where each value begins, and where the last value ends."""
     return np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]
 
 
 def _masked(crc: np.ndarray) -> np.ndarray:
-    """As in the format, so that a checksum over what holds checksums is a good one."""
+    """Mask checksums as the format requires, since a CRC of data that contains CRCs is problematic."""
     return (((crc >> np.uint64(15)) | (crc << np.uint64(17))) + np.uint64(0xA282EAD8)) & np.uint64(0xFFFFFFFF)
 
 

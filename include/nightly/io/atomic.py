@@ -1,4 +1,4 @@
-"""Writes that are seen whole or not at all, and survive a power cut."""
+"""Atomic and durable writes: readers see the complete file or none, and it survives a power cut."""
 
 import os
 import tempfile
@@ -7,7 +7,7 @@ from typing import IO, Any
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path`: beside it, synced, then renamed over it."""
+    """Write `data` to a temporary file beside `path`, sync it, and rename it to `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -24,7 +24,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to the end of a file, which is created; it survives a power cut."""
+    """Append a line durably to a file, which is created if missing."""
     with path.open("a") as file:
         file.write(f"{line}\n")
         sync_file(file)

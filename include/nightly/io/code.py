@@ -1,4 +1,4 @@
-"""Which code ran: for the records of a night, and to know whether the same code would run again."""
+"""Identify the code that runs: its version for the records, and the hashes of its sources for the cache."""
 
 import ast
 import hashlib
@@ -12,51 +12,51 @@ from pathlib import Path
 from nightly.io import variables
 from nightly.io.paths import ROOT
 
-NAME = re.compile(r"(nightly|include)(\.\w+)+")  # a module of the project, or something in one
+NAME = re.compile(r"(nightly|include)(\.\w+)+")  # a module of the project, or a name in one
 
 
 def code_version() -> str:
-    """The project's commit, with `+changes` when its files differ; NIGHTLY_CODE_VERSION says it where git cannot."""
-    if said := variables.CODE_VERSION.read():
-        return said
+    """Return NIGHTLY_CODE_VERSION, else the project's commit, with `+changes` if its files differ."""
+    if version := variables.CODE_VERSION.read():
+        return version
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
         return commit + ("+changes" if _git("status", "--porcelain") else "")
-    except (OSError, subprocess.SubprocessError):  # no git, no repository, no commit, or one of another user
+    except (OSError, subprocess.SubprocessError):  # no git, no commit, no repository, or another user's repository
         return "unknown"
 
 
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=True, timeout=30)
+def _git(*args: str) -> str:
+    done = subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True, check=True, timeout=30)
     return done.stdout.strip()
 
 
 def sources_of(names: Iterable[str], root: Path = ROOT) -> dict[str, str]:
-    """Path -> sha256 of every source file of the project that running `names` (package.module.function) can reach.
+    """Return path -> sha256 of every source file of the project that `names` (package.module.function) can reach.
 
-    What a file imports is reached, and what it names in a string, since modules are also imported, or run, by name.
-    Names outside of the project are left out.
+    A file reaches its imports, and the modules that it names in strings, since modules are also imported or run by
+    name. Names outside the project are ignored.
     """
-    found: dict[str, str] = {}
-    waiting = list(names)
-    while waiting:
-        if not NAME.fullmatch(name := waiting.pop()):
+    hashes: dict[str, str] = {}
+    pending = list(names)
+    while pending:
+        if not NAME.fullmatch(name := pending.pop()):
             continue
-        folder = "include/" if name.startswith("nightly.") else ""  # the package's, and that of include.models
-        for part in accumulate(name.split("."), "{}/{}".format):  # a module, and the packages that it is in
+        folder = "include/" if name.startswith("nightly.") else ""  # include.models has the prefix in its name
+        for part in accumulate(name.split("."), "{}/{}".format):  # the module and its packages
             for file in (f"{part}.py", f"{part}/__init__.py"):
-                if (key := folder + file) not in found and (path := root / key).is_file():
+                if (key := folder + file) not in hashes and (path := root / key).is_file():
                     source = path.read_bytes()
-                    found[key] = hashlib.sha256(source).hexdigest()
-                    waiting += _names_in(source, tuple(file.split("/")[:-1]))
-    return dict(sorted(found.items()))
+                    hashes[key] = hashlib.sha256(source).hexdigest()
+                    pending += _names_in(source, tuple(file.split("/")[:-1]))
+    return dict(sorted(hashes.items()))
 
 
 @cache
 def _names_in(source: bytes, package: tuple[str, ...]) -> tuple[str, ...]:
     try:
         tree = ast.parse(source)
-    except SyntaxError:  # whoever runs it says so better
+    except SyntaxError:  # importing the file reports this better
         return ()
     return tuple(_names_of(tree, package))
 

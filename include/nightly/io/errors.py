@@ -1,10 +1,9 @@
-"""The two kinds of error that a command reports in one line. Every error class of the package that a person can act
-on is one of them."""
+"""The base classes of all errors that a person can act on. Commands report them in one line, without a traceback."""
 
 
 class UserError(Exception):
-    """It cannot be done as it was asked for; the message says what, where, and what to do."""
+    """A request cannot be fulfilled. The message names the problem, the place and the next action."""
 
 
 class DamageError(UserError):
-    """Files are not as their record has them: nobody has asked for the wrong thing, and something is to be repaired."""
+    """Files do not match their record and need a repair, although the request was right."""

@@ -1,4 +1,4 @@
-"""Files of a folder: their hashes, and copies that survive a power cut."""
+"""Hashes and durable copies of a folder's files."""
 
 import hashlib
 import os
@@ -11,13 +11,13 @@ from nightly.io.machine import cpus
 
 
 class NotPlainFileError(Exception):
-    """A folder holds something else than plain files, e.g. a link."""
+    """A folder holds something other than plain files, e.g. a link."""
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Path inside `folder` -> sha256, of every file in it. Raises NotPlainFileError.
+    """Return relative path -> sha256 of every file in `folder`. Raises NotPlainFileError.
 
-    A file in the place of the folder has the path `.`.
+    If `folder` is a file, its relative path is `.`.
     """
     files = []
     for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
@@ -25,28 +25,28 @@ def hash_files(folder: Path) -> dict[str, str]:
             raise NotPlainFileError(f"{path} is not a plain file: put the file itself there")
         if path.is_file():
             files.append(path)
-    with ThreadPoolExecutor(cpus()) as pool:  # hashing releases the interpreter's lock
+    with ThreadPoolExecutor(cpus()) as pool:  # hashing releases the GIL
         names = (path.relative_to(folder).as_posix() for path in files)
         return dict(zip(names, pool.map(hash_file, files), strict=True))
 
 
 def differences(expected: dict[str, str], actual: dict[str, str]) -> dict[str, str]:
-    """Compare two results of hash_files: each file that differs, with a sentence that says how."""
-    wrong = {name: f"{name} is missing" for name in expected.keys() - actual.keys()}
-    wrong |= {name: f"{name} does not belong to it" for name in actual.keys() - expected.keys()}
+    """Compare two results of hash_files; return path -> description of each file that differs."""
+    problems = {name: f"{name} is missing" for name in expected.keys() - actual.keys()}
+    problems |= {name: f"{name} does not belong to it" for name in actual.keys() - expected.keys()}
     both = expected.keys() & actual.keys()
-    wrong |= {name: f"{name} has changed" for name in both if expected[name] != actual[name]}
-    return dict(sorted(wrong.items()))
+    problems |= {name: f"{name} has changed" for name in both if expected[name] != actual[name]}
+    return dict(sorted(problems.items()))
 
 
 def hash_file(path: Path) -> str:
-    """Its sha256, in hexadecimal digits."""
+    """Return the file's sha256 in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy to a new file that survives a power cut, once its folder is synced too."""
+    """Copy to a new file and sync it. It survives a power cut once its folder is synced too."""
     with open(source, "rb") as read, open(target, "xb") as written:
         shutil.copyfileobj(read, written, 2**20)
         os.fchmod(written.fileno(), 0o644)
@@ -54,9 +54,9 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def copy_files(source: Path, target: Path, top: Path) -> None:
-    """Copy a folder so that it survives a power cut: all files and folders synced, up to `top`.
+    """Copy a folder, and sync all its files and folders up to `top`, to survive a power cut.
 
-    Everyone may read the copy, whatever the umask: the server runs as another user.
+    The copy is readable for everyone, whatever the umask, since the model server runs as another user.
     """
     target.mkdir(parents=True)
     folders = [top, target] if top != target else [target]

@@ -1,4 +1,4 @@
-"""Locks between processes. The kernel releases a lock however its holder ends, so no time-out has to be guessed."""
+"""Locks between processes. The kernel releases a lock when its holder ends in any way, so they need no time-out."""
 
 import fcntl
 import os
@@ -10,10 +10,10 @@ from typing import TextIO
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None) -> Iterator[TextIO]:
-    """Hold the lock file at `path`, which is created, until the block ends.
+    """Hold the lock file at `path` until the block ends; create it if missing.
 
-    :param wait: False raises BlockingIOError where another process holds it
-    :param on_wait: called once where another process holds it, before waiting
+    :param wait: False: raise BlockingIOError if another process holds the lock
+    :param on_wait: called once before waiting for another process
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
@@ -23,7 +23,7 @@ def locked(path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lam
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold the folder itself, without a file in it, until the block ends."""
+    """Hold a lock on the folder itself, without a lock file, until the block ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,6 +1,6 @@
-"""Unfinished work that belongs to a process while it lives: a later process removes it once its owner has died.
+"""Folders of unfinished work, each owned by a process through a lock file inside.
 
-A lock file inside says so.
+When the owner has died, a later process removes its folder.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ from pathlib import Path
 from nightly.io.locks import has_owner, locked
 
 LOCK = ".lock"
-YOUNG_SECONDS = 60  # between the making of a folder and its lock
+YOUNG_SECONDS = 60  # a folder may lack its lock for this long after its creation
 
 
 @contextlib.contextmanager
 def owned_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder in `parent` that is removed at the end, with what is in it."""
+    """Yield a new folder in `parent`, and remove it with its content when the block ends."""
     folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
     with locked(folder / LOCK):
         try:
@@ -28,7 +28,7 @@ def owned_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def remove_abandoned(folders: Iterable[Path]) -> list[Path]:
-    """Remove those of `folders` whose owner has died; returns them. Another user's stay."""
+    """Remove those of `folders` whose owner has died, and return them. Those of other users stay."""
     removed = []
     for folder in folders:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Where things are. Everything lies under var/ unless an environment variable names another place."""
+"""The project's paths: below var/, unless an environment variable sets another path."""
 
 import os
 import re
@@ -14,7 +14,7 @@ MODELS = ROOT / "include/models"
 
 @dataclass(frozen=True)
 class Paths:
-    """Every folder the project writes to, and the ML environment's Python; nightly.io.variables says what is where."""
+    """Every folder that the project writes to, and the ML environment's Python; see nightly.io.variables."""
 
     var: Path
     downloads: Path
@@ -34,23 +34,26 @@ class Paths:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Paths":
         def path(variable: variables.Variable, base: Path) -> Path:
-            given = environment.get(variable.name)
-            return Path(given).absolute() if given else base / variable.default
+            value = environment.get(variable.name)
+            return Path(value).absolute() if value else base / variable.default
 
         var = path(variables.VAR, ROOT)
         folders = {name: path(variable, var) for name, variable in variables.FOLDER_VARIABLES.items()}
         return cls(var=var, ml_python=path(variables.ML_PYTHON, ROOT), **folders)
 
     def night(self, model: str, run_id: str) -> Path:
-        """The folder of one night's records."""
+        """Return the folder of one night's records."""
         return self.nights / model / safe_name(run_id)
 
 
 def safe_name(run_id: str) -> str:
-    """A run id as a folder's name: scheduled__2016-01-02T03:00:00+00:00 -> scheduled__2016-01-02T03-00-00-00-00."""
+    """Return a folder's name for a run id.
+
+    scheduled__2016-01-02T03:00:00+00:00 -> scheduled__2016-01-02T03-00-00-00-00
+    """
     return re.sub(r"[^A-Za-z0-9_.-]", "-", run_id).strip(".-") or "run"
 
 
 def python_path(root: Path = ROOT) -> str:
-    """PYTHONPATH for a process that runs the project in the folder `root`."""
+    """Return PYTHONPATH for a process that runs the project in the folder `root`."""
     return os.pathsep.join(str(root / folder) for folder in ("", "include", "client", "server"))

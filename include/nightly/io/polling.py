@@ -1,4 +1,4 @@
-"""Look again and again, until something is so."""
+"""Poll until a condition is true."""
 
 import math
 import sys
@@ -7,27 +7,27 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_after_delay, wait_fixed
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 def poll(
-    look: Callable[[], Answer],
+    look: Callable[[], Result],
     *,
     every: float,
     seconds: float = math.inf,
     tries: int = sys.maxsize,
-    until: Callable[[Answer], object] = bool,
-) -> Answer:
-    """Call `look` until `until` is true of its answer, and return its last answer. Raises what `look` raises.
+    until: Callable[[Result], object] = bool,
+) -> Result:
+    """Call `look` until `until` is true of its result, and return the last result. Raises what `look` raises.
 
     :param every: seconds between two calls
-    :param seconds: no further call after these
-    :param tries: no further call after so many
+    :param seconds: stop calling after this time
+    :param tries: stop calling after this number of calls
     """
     stop = stop_after_delay(seconds) | stop_after_attempt(tries)
-    retry = retry_if_result(lambda answer: not until(answer))
-    return Retrying(retry=retry, stop=stop, wait=wait_fixed(every), retry_error_callback=_last_answer)(look)
+    retry = retry_if_result(lambda result: not until(result))
+    return Retrying(retry=retry, stop=stop, wait=wait_fixed(every), retry_error_callback=_last_result)(look)
 
 
-def _last_answer(state: RetryCallState) -> object:
+def _last_result(state: RetryCallState) -> object:
     return state.outcome.result() if state.outcome else None

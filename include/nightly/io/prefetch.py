@@ -1,4 +1,4 @@
-"""Work on a stream by threads, ahead of whoever takes the results: Arrow, TFDV's and TFX's coders release the GIL."""
+"""Process a stream in threads, ahead of its consumer. Arrow and the coders of TFX and TFDV release the GIL."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -7,17 +7,18 @@ from typing import TypeVar
 
 from nightly.io.machine import cpus
 
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Item, Result = TypeVar("Item"), TypeVar("Result")
 THREADS = cpus()
 
 
-def ahead(function: Callable[[Item], Made], items: Iterable[Item], threads: int = THREADS) -> Iterator[Made]:
-    """function(item) for each item, in their order; at most threads + 1 of them wait in memory. Raises what it raises.
+def prefetch(function: Callable[[Item], Result], items: Iterable[Item], threads: int = THREADS) -> Iterator[Result]:
+    """Yield function(item) for each item, in order, with at most threads + 1 results in memory.
 
-    Items are taken in the caller's thread, so that what makes them need not be safe for threads.
+    The caller's thread iterates over `items`, which need not be thread-safe. An exception of `function` is raised in
+    place of its result.
     """
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Made]] = deque()
+        waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > threads:

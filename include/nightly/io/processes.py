@@ -1,4 +1,4 @@
-"""Child processes: how they are started, and how they are ended with all that they have started."""
+"""Start child processes, and end them together with their own children."""
 
 import contextlib
 import os
@@ -19,9 +19,9 @@ def start(
     output: BinaryIO | None = None,
     stdin: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start `command` in `folder`, the project's, as the leader of a session: a Ctrl-C here does not reach it.
+    """Start `command` in `folder`, by default the project's, as a session leader, which a Ctrl-C here does not reach.
 
-    :param output: of both streams; None is this process's own
+    :param output: for both output streams; None: this process's own
     """
     return subprocess.Popen(
         list(map(str, command)),
@@ -35,6 +35,6 @@ def start(
 
 
 def end_group(leader: int, number: int = signal.SIGKILL) -> None:
-    """Send a signal to the process `leader` and all of its group; without one, nothing happens."""
+    """Send a signal to the process group of `leader`, if it still exists."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, number)

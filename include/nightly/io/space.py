@@ -1,4 +1,4 @@
-"""Room on a disk: how much a write needs and how much is free, before it begins. The standard library only."""
+"""Check before a write that the disk has enough free space. Imports only the standard library."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nightly.io.errors import UserError
 
-SPARE_BYTES = 64 * 2**20  # left free beside what is written: records, logs, other processes
+SPARE_BYTES = 64 * 2**20  # to leave free for records, logs and other processes
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REMEDY = (
     "Make room, or lower [retention] and release.keep in the model's config.toml and run `bin/snapshots prune MODEL`. "
@@ -19,15 +19,16 @@ REMEDY = (
 
 
 class SpaceError(UserError, RuntimeError):
-    """A disk has no room for what is to be written; the message has both figures."""
+    """A disk has too little free space. The message has the free and the needed bytes."""
 
 
 def check_space(needs: Mapping[Path, int], what: str, error: type[SpaceError] = SpaceError) -> None:
-    """Raise `error` unless each disk has room for what goes to the folders in `needs`, in bytes, and some to spare.
+    """Raise `error` unless each disk has space for its folders in `needs` and SPARE_BYTES.
 
-    The folders need not exist. Those of one file system are added up.
+    The folders need not exist. The needs of folders on the same file system are added up.
 
-    :param what: that needs it, for the message
+    :param needs: folder -> bytes to write
+    :param what: what needs the space, for the message
     """
     by_disk: dict[int, dict[Path, int]] = defaultdict(dict)
     for folder, needed in needs.items():
@@ -41,7 +42,7 @@ def check_space(needs: Mapping[Path, int], what: str, error: type[SpaceError] = 
 
 @contextmanager
 def full_disk_explained(folder: Path, what: str) -> Iterator[None]:
-    """Turn "no space left on device" into a SpaceError with figures."""
+    """Turn "no space left on device" into a SpaceError with the free space."""
     try:
         yield
     except OSError as error:
@@ -54,12 +55,12 @@ def full_disk_explained(folder: Path, what: str) -> Iterator[None]:
 
 
 def free_bytes(folder: Path) -> int:
-    """How much room the disk of `folder` has; the folder need not exist."""
+    """Return the free bytes on the disk of `folder`, which need not exist."""
     return shutil.disk_usage(_existing(folder)).free
 
 
 def size_of(folder: Path) -> int:
-    """The bytes of all files below `folder`; 0 where it does not exist."""
+    """Return the total bytes of all files below `folder`; 0 if it does not exist."""
     total = 0
     for top, _, names in os.walk(folder):
         for name in names:

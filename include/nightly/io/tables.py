@@ -1,24 +1,27 @@
-"""Tables of text, for a terminal and for logs."""
+"""Tables of text for terminals and logs."""
 
 from collections.abc import Collection, Sequence
 
-CELL = 40  # characters of a value
+CELL = 40  # most characters of a value
 
 
 def cell(value: object) -> str:
-    """A value in one line, shortened; None is blank."""
+    """Return the value in one line, shortened; "" for None."""
     text = "" if value is None else " ".join(str(value).split())
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> None:
-    """Print `aligned` lines, the header first; [] is no header."""
+    """Print the table's `aligned` lines; `header` may be []."""
     for line in aligned([header, *rows] if header else rows, right):
         print(line)
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """Return each row as a line. Columns are as wide as their widest cell; those numbered in `right` align there."""
+    """Return each row as a line, with columns as wide as their widest cell.
+
+    :param right: the indices of the right-aligned columns
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Every environment variable of the project: its name, meaning and default. They are read here and nowhere else.
+"""Every environment variable of the project: its name, meaning and default. Other modules read them through these.
 
 docs/reference/variables.md is generated from these tables.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Variable:
-    """An environment variable; set to nothing, it counts as not set."""
+    """An environment variable. An empty value counts as not set."""
 
     name: str
     description: str
@@ -24,7 +24,7 @@ class Variable:
 VAR = Variable("NIGHTLY_VAR", "The folder of all state.", "var")
 ML_PYTHON = Variable("NIGHTLY_ML_PYTHON", "The ML environment's Python.", ".venv/ml/bin/python")
 
-# Each is a folder below NIGHTLY_VAR, of the same name as here, unless its variable names another.
+# Each is a folder of this name below NIGHTLY_VAR, unless its own variable sets another path.
 FOLDERS = {
     "downloads": "Downloaded files as they came: `<model>/<run>/`.",
     "snapshots": "Snapshots: `<model>/<snapshot id>/`.",

@@ -1,1 +1,1 @@
-"""What became of a night, decided from its records: the same for Airflow and for the command."""
+"""Planning a night and deciding its verdict from its records, for Airflow and for bin/night."""

@@ -1,4 +1,4 @@
-"""Why a night was held, in a person's terms: its findings by what caused them, each cause with one thing to do."""
+"""Why a night was held: its findings grouped by cause, each cause with one action."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Literal
 from nightly.records.night import Contribution, Reason
 
 Kind = Literal["delivery", "feature", "serving", "model", "withdrawn"]
-# Checks of the whole delivery, also where they name the time column.
+# The endings of checks of the whole delivery, even if their subject is the time column.
 DELIVERY = ("truncated", "_days", "_week_share", "min_rows", "_rows_factor", "_rejected_share", "_duplicate_share")
-FEATURE = ("min_", "max_", "constant_", "label")  # how the checks of one feature begin, beside those that follow
+FEATURE = ("min_", "max_", "constant_", "label")  # the beginnings of checks of one feature, besides DISTANCES
 DISTANCES = ("schema", "drift", "skew")
 LABELS = ("max_label_change", "max_label_change_by_value")  # their shares are those of positive labels
-# What explains a feature best, first. What is not here is explained by its values, or by its own message.
+# The best explanation of a feature first. Other checks are explained by their values, or by their own message.
 EXPLAINS = ("constant_feature", "max_scale_factor", "max_missing_change", *LABELS)
 SCHEMA = {  # TFDV's short description -> what happened, and what to do
     "Column dropped": (
@@ -28,15 +28,14 @@ SCHEMA = {  # TFDV's short description -> what happened, and what to do
         "Approve the proposed change of the schema if it is wanted; name it in data.ignore of config.toml if not.",
     ),
 }
-SAYING = ("schema", "label", "max_label_change_by_value")  # their sentence has more than a figure and its threshold
 ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|wanted)(?=;|$)")
 RENAMED = "Ask the source's owner whether the value has a new name; mend the source, or teach it to schema and model."
-ALIKE = 0.2  # a value that falls by as much as another appears, give or take this part, may have been renamed
+ALIKE = 0.2  # a value may have been renamed if it falls by as much as another appears, within this relative tolerance
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Findings that have one cause: a feature, the delivery as a whole, the client of a feature, or the model."""
+    """Findings with the same cause: a feature, the whole delivery, the clients that send a feature, or the model."""
 
     kind: Kind
     subject: str  # the feature; "" for the delivery and the model
@@ -46,7 +45,7 @@ class Cause:
 
     @property
     def title(self) -> str:
-        """Who or what it is about."""
+        """The subject, as the title of a section."""
         return {
             "delivery": "The delivery",
             "model": "The model",
@@ -55,7 +54,7 @@ class Cause:
 
     @property
     def values(self) -> list[Contribution]:
-        """What contributes most to a change of shares, each value once."""
+        """The values that contribute to a change of shares, each once, the largest change first."""
         return shares(self.reasons)
 
     @property
@@ -63,62 +62,56 @@ class Cause:
         """Values whose labels have changed: the shares are those of positive labels."""
         return [value for reason in self.reasons if reason.check == LABELS[1] for value in reason.values]
 
-    def says(self, reason: Reason) -> bool:
-        """Whether the sentence of `reason` has more than the headline and the figures."""
-        if self.kind in ("feature", "serving") and (reason.check not in SAYING or reason.figure in SCHEMA):
-            return False
-        if (self.kind == "model" and reason.figure is not None) or (reason.check == "schema" and reason.values):
-            return False
-        return ALLOWED.sub("", reason.message) not in self.headline
-
     @property
     def rows(self) -> list[str]:
-        """Examples by reference, each once."""
+        """References to example rows, each once."""
         return list(dict.fromkeys(row for reason in self.reasons for row in reason.rows))
 
 
 def causes(reasons: Iterable[Reason]) -> list[Cause]:
-    """Group what held a night by cause: the delivery first, since the rest may follow from it, then the furthest beyond
-    its threshold."""
+    """Group the findings that held a night by cause.
+
+    The delivery comes first, since the rest may follow from it; then the cause furthest beyond its threshold.
+    """
     groups: dict[tuple[Kind, str], list[Reason]] = {}
     for reason in reasons:
         if reason.held:
             groups.setdefault(_key(reason), []).append(reason)
-    found = [_cause(kind, subject, held) for (kind, subject), held in groups.items()]
-    return sorted(found, key=lambda cause: (cause.kind != "delivery", -max(map(_excess, cause.reasons))))
+    grouped = [_cause(kind, subject, held) for (kind, subject), held in groups.items()]
+    return sorted(grouped, key=lambda cause: (cause.kind != "delivery", -max(map(_excess, cause.reasons))))
 
 
-def headline(found: Sequence[Cause]) -> str:
-    """What held a night, in one sentence without its full stop."""
-    if len(found) <= 2:
-        return "; ".join(cause.headline for cause in found)
-    others = [cause.title if cause.kind == "feature" else cause.title.lower() for cause in found[1:]]
+def headline(grouped: Sequence[Cause]) -> str:
+    """Return why a night was held, as one sentence without its full stop."""
+    if len(grouped) <= 2:
+        return "; ".join(cause.headline for cause in grouped)
+    others = [cause.title if cause.kind == "feature" else cause.title.lower() for cause in grouped[1:]]
     named = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-    return f"{found[0].headline}; and {len(others)} more causes: {named}"
+    return f"{grouped[0].headline}; and {len(others)} more causes: {named}"
 
 
 def shares(reasons: Iterable[Reason]) -> list[Contribution]:
-    """The values of several findings, each once, with the control's share where any finding knows it."""
-    found: dict[str, Contribution] = {}
+    """Return the values of several findings, each once, with the control's share if any finding has it."""
+    by_value: dict[str, Contribution] = {}
     for reason in reasons:
         for value in reason.values if reason.check not in LABELS else []:
-            if value.value not in found or (found[value.value].control is None and value.control is not None):
-                found[value.value] = value
-    return sorted(found.values(), key=lambda value: -abs(value.share - (value.control or 0.0)))
+            if value.value not in by_value or (by_value[value.value].control is None and value.control is not None):
+                by_value[value.value] = value
+    return sorted(by_value.values(), key=lambda value: -abs(value.share - (value.control or 0.0)))
 
 
 def moved(values: Sequence[Contribution]) -> str:
-    """How shares changed, in a few words: `A fell from 17 % to 7 %, new value X at 10 %: renamed?`; "" if none did."""
+    """Describe how shares changed: `A fell from 17 % to 7 %, new value X at 10 %: renamed?`; "" if none did."""
     return ", ".join(_moves(values)) + (": renamed?" if renamed(values) else "")
 
 
 def renamed(values: Sequence[Contribution]) -> bool:
-    """Return whether a value fell by about as much as a new one has: it may have another name now."""
+    """Return whether a value may have been renamed: its share fell by about the share of a new value."""
     new, fell = _new(values), _fell(values)
     if not new or not fell:
         return False
-    lost, come = fell[0].control - fell[0].share, new[0].share
-    return abs(lost - come) <= ALIKE * max(lost, come)
+    lost, gained = fell[0].control - fell[0].share, new[0].share
+    return abs(lost - gained) <= ALIKE * max(lost, gained)
 
 
 def _new(values: Sequence[Contribution]) -> list[Contribution]:
@@ -132,18 +125,18 @@ def _fell(values: Sequence[Contribution]) -> list[Contribution]:
 def _moves(values: Sequence[Contribution]) -> list[str]:
     new, fell = _new(values), _fell(values)
     rose = [value for value in values if value.control is not None and value.share > value.control]
-    words = []
+    moves = []
     if fell:
-        words.append(_gone(fell[0]) if not fell[0].rows else _changed(fell[0], "fell"))
+        moves.append(_gone(fell[0]) if not fell[0].rows else _changed(fell[0], "fell"))
     if new:
-        words.append(f"new value {new[0].value or '(empty)'} at {percent(new[0].share)}" + _more(new))
+        moves.append(f"new value {new[0].value or '(empty)'} at {percent(new[0].share)}" + _more(new))
     elif rose:
-        words.append(_changed(rose[0], "rose"))
-    return words
+        moves.append(_changed(rose[0], "rose"))
+    return moves
 
 
 def percent(share: float) -> str:
-    """A share as a person says it."""
+    """Format a share as a percentage."""
     if 0 < share < 0.001:
         return "< 0.1 %"
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %".replace(".0 ", " ")
@@ -158,52 +151,52 @@ def _key(reason: Reason) -> tuple[Kind, str]:
         return "delivery", ""
     if reason.check.startswith(FEATURE) or reason.check in DISTANCES:
         return "feature", reason.subject
-    return "model", ""  # its checks are called as the metrics are
+    return "model", ""  # its checks have the names of metrics
 
 
 def _cause(kind: Kind, subject: str, reasons: list[Reason]) -> Cause:
     lead = min(reasons, key=_explains)
-    words = _words(kind, subject, lead, reasons)
+    text = _headline(kind, subject, lead, reasons)
     if kind == "model" and len(reasons) > 1:
-        words += f"; {len(reasons)} of its figures are not good enough"
+        text += f"; {len(reasons)} of its figures are not good enough"
     action = lead.action or next((reason.action for reason in reasons if reason.action), "")
     if lead.check == "schema" and lead.figure in SCHEMA:
         action = SCHEMA[lead.figure][1]
     elif _by_values(kind, lead) and renamed(shares(reasons)):
         action = RENAMED
-    return Cause(kind, subject, words, action, reasons)
+    return Cause(kind, subject, text, action, reasons)
 
 
-def _words(kind: Kind, subject: str, lead: Reason, reasons: list[Reason]) -> str:
+def _headline(kind: Kind, subject: str, lead: Reason, reasons: list[Reason]) -> str:
     if lead.check == "schema" and lead.figure in SCHEMA:
         return f"{subject}: {SCHEMA[lead.figure][0]}"
     if lead.check == LABELS[0] and lead.values and lead.values[0].control is not None:
         return f"{subject}: {percent(lead.values[0].share)} are positive, {percent(lead.values[0].control)} before"
     if _by_values(kind, lead) and (change := moved(shares(reasons))):
         return f"{subject}{' in requests' if kind == 'serving' else ''}: {change}"
-    if kind == "model":  # a metric says nothing without its bound
+    if kind == "model":  # keep the bound, without which a metric means nothing
         return lead.message.replace("; ", ", ")
     return ALLOWED.sub("", lead.message)
 
 
 def _by_values(kind: Kind, lead: Reason) -> bool:
-    """Whether the values that changed explain the cause best."""
+    """Return whether the changed values are the best explanation of the cause."""
     return kind in ("feature", "serving") and lead.check not in EXPLAINS
 
 
 def _explains(reason: Reason) -> tuple[int, float]:
-    """Smallest for the finding that says best what happened."""
+    """Return a sort key, smallest for the finding that explains best what happened."""
     if reason.check == "schema" and reason.figure in SCHEMA:
         return -1, 0.0
     rank = EXPLAINS.index(reason.check) if reason.check in EXPLAINS else len(EXPLAINS)
-    rank += reason.check not in ("schema", "max_unseen_share")  # they say what to do about a value, a distance does not
-    part = reason.subject not in ("", "all examples")
-    change = reason.is_change  # a model that is bad at all is worse than production too
-    return rank + (part + change if _key(reason)[0] == "model" else 0), -_excess(reason)
+    rank += reason.check not in ("schema", "max_unseen_share")  # these have an action for a value, a distance has none
+    is_slice = reason.subject not in ("", "all examples")
+    change = reason.is_change  # an absolute bound explains more: a bad model is worse than production anyway
+    return rank + (is_slice + change if _key(reason)[0] == "model" else 0), -_excess(reason)
 
 
 def _excess(reason: Reason) -> float:
-    """How many times beyond its threshold; a finding without a number is beyond every one."""
+    """Return the ratio of value and threshold, at least 1; infinite for a finding without a number."""
     if not isinstance(reason.figure, (int, float)) or not isinstance(reason.threshold, (int, float)):
         return math.inf
     low, high = sorted((abs(reason.figure), abs(reason.threshold)))

@@ -18,7 +18,7 @@ from nightly.records.thresholds import ThresholdsUsed
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to run, and when that is right."""
+    """A command to run, and when to run it."""
 
     when: str
     command: str
@@ -26,20 +26,20 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Request:
-    """A run, as far as it takes to ask for the same again."""
+    """The parts of a run that are needed to start the same night again."""
 
     model: str
     run_id: str
     as_of: dt.datetime | None
     release: bool
-    by_command: bool = False  # bin/night's, not Airflow's
+    by_command: bool = False  # started by bin/night, not by Airflow
 
     def again(self, **more: Any) -> str:
-        """The command that runs the night again, as of the same time."""
+        """Return the command that runs the night again, as of the same time; `more` is added to the run's conf."""
         as_of = self.as_of.isoformat() if self.as_of else ""
         if self.by_command and not more:
-            words = ["bin/night", self.model, *(["--as-of", as_of] if as_of else [])]
-            return shlex.join([*words, *(["--release"] if self.release else [])])
+            args = ["bin/night", self.model, *(["--as-of", as_of] if as_of else [])]
+            return shlex.join([*args, *(["--release"] if self.release else [])])
         conf = {"as_of": as_of} if as_of else {}
         conf |= {} if self.release else {"release": "no"}
         return shlex.join(
@@ -48,13 +48,13 @@ class Request:
 
 
 def remedies(
-    request: Request, found: list[Cause], used: ThresholdsUsed | None, proposal: SchemaProposal | None
+    request: Request, causes: list[Cause], used: ThresholdsUsed | None, proposal: SchemaProposal | None
 ) -> list[Remedy]:
-    """What to run after a held night: by whether its data was wrong, or is right and wanted."""
-    kinds = {cause.kind for cause in found}
+    """Return what to run after a held night, if its data was wrong and if it was right."""
+    kinds = {cause.kind for cause in causes}
     if "withdrawn" in kinds:
         return [Remedy("To train anew on the same data", request.again(fresh=True))]
-    held = [reason for cause in found for reason in cause.reasons]
+    held = [reason for cause in causes for reason in cause.reasons]
     by_schema = [reason for reason in held if reason.check == "schema"]
     steps = []
     if by_schema and proposal is not None:
@@ -64,17 +64,19 @@ def remedies(
         thresholds = lifting(held, used)
         if thresholds is not None and (thresholds or steps):
             steps.append(request.again(**({"thresholds": thresholds, "reason": "WHY"} if thresholds else {})))
-    wanted = "To release it nevertheless, this once" if kinds == {"model"} else "If it is right and wanted, this once"
-    right = [Remedy(wanted, "\n".join(steps))] if steps else []
+    when = "To release it nevertheless, this once" if kinds == {"model"} else "If it is right and wanted, this once"
+    right = [Remedy(when, "\n".join(steps))] if steps else []
     wrong = [] if kinds == {"model"} else [Remedy("If it was wrong, once the source is mended", request.again())]
     return [*wrong, *right]
 
 
 def lifting(held: Iterable[Reason], used: ThresholdsUsed | None) -> dict[str, float] | None:
-    """The thresholds under which these findings would not have held, by the keys of a run's form; None where a finding
-    has no threshold that a run can replace. A schema's anomalies are not looked at: a change of the schema lifts them.
+    """Return the thresholds under which these findings would not have held, by the keys of a run's form.
+
+    None if a finding has no threshold that a run can replace. Schema anomalies are ignored: a change of the schema
+    lifts them.
     """
-    found: dict[str, float] = {}
+    lifted: dict[str, float] = {}
     for reason in held:
         if reason.check == "schema":
             continue
@@ -85,12 +87,12 @@ def lifting(held: Iterable[Reason], used: ThresholdsUsed | None) -> dict[str, fl
         value = _lifted(reason, float(base), lower=key.endswith(".floor") or ".min_" in key)
         value = int(value) if isinstance(base, int) else value
         beyond = min if key.endswith(".floor") or ".min_" in key else max
-        found[key] = beyond(found.get(key, value), value)
-    return found
+        lifted[key] = beyond(lifted.get(key, value), value)
+    return lifted
 
 
 def _key(reason: Reason, used: ThresholdsUsed | None) -> str:
-    """Of the threshold that the finding broke; "" where there is none of that name."""
+    """Return the key of the threshold that the finding broke; "" if no threshold has that name."""
     values = used.values if used else {}
     section = "metrics" if reason.subject == "all examples" else "slice_metrics"
     bounds = ("max_drop", "max_rise") if reason.is_change else ("floor", "ceiling")
@@ -100,10 +102,10 @@ def _key(reason: Reason, used: ThresholdsUsed | None) -> str:
 
 
 def _lifted(reason: Reason, base: float, *, lower: bool) -> float:
-    """`base` moved as far as the finding is beyond its threshold, and on to two digits."""
+    """Return `base`, moved as far as the finding is beyond its threshold and rounded outwards to two digits."""
     if not base or not reason.threshold or not reason.figure:
         return abs(reason.figure)
-    value = base * abs(reason.figure / reason.threshold)  # a control has a factor of its own on the threshold
+    value = base * abs(reason.figure / reason.threshold)  # the threshold may include a control's factor
     step = 10.0 ** (math.floor(math.log10(value)) - 1)
     digits = (math.floor if lower else math.ceil)(round(value / step, 6))
     return float(f"{digits * step:.6g}")

@@ -1,4 +1,4 @@
-"""What the data gate found night by night: the history of each figure."""
+"""The data gate's findings of past nights."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ class NightFindings:
 
 
 def findings(paths: Paths, model: str) -> list[NightFindings]:
-    """Every night that the data gate has judged, by as-of time and, for the same time, by when it was judged."""
-    found = [
+    """Return the findings of every night that reached the data gate, by as-of time, then by decision time."""
+    nights = [
         NightFindings(Night.load(path.with_name("request.json")), GateResult.load(path))
         for path in (paths.nights / model).glob("*/data_gate.json")
     ]
-    return sorted(found, key=lambda one: (one.night.as_of, one.result.decided_at))
+    return sorted(nights, key=lambda each: (each.night.as_of, each.result.decided_at))
 
 
 def history(
     paths: Paths, model: str, check: str, subject: str = "", control: str | None = None
 ) -> list[tuple[dt.datetime, str, Reason]]:
-    """One figure over the nights: (as of, run id, finding) by as-of time.
+    """Return one check's findings over the nights: (as of, run id, finding) by as-of time.
 
-    :param control: only against this control; None is against any
+    :param control: only findings against this control; None for any
     """
     return [
-        (one.night.as_of, one.night.run_id, reason)
-        for one in findings(paths, model)
-        for reason in one.result.reasons
+        (each.night.as_of, each.night.run_id, reason)
+        for each in findings(paths, model)
+        for reason in each.result.reasons
         if reason.check == check and reason.subject == subject and control in (None, reason.control)
     ]

@@ -1,4 +1,4 @@
-"""Planning a night: what it is asked to do, fixed before anything is done. For Airflow's runs and for bin/night."""
+"""Plan a night: fix all its inputs before its first step, for Airflow's runs and for bin/night."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ from nightly.schemas.store import SchemaStore
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """What a person or the schedule asks of one run; what is None, the model's config decides.
+    """What a person or the schedule asks of one run. The model's config decides what is None.
 
-    :ivar time: what the run is for, where `as_of` is not asked for
+    :ivar time: the run's as-of time if `as_of` is None
     :ivar as_of: the window's end, as text
-    :ivar thresholds: replaced for this run, for `reason`
+    :ivar thresholds: thresholds to override in this run, because of `reason`
     """
 
     run_id: str
@@ -41,9 +41,9 @@ class RunRequest:
 
 
 def plan(paths: Paths, model: str, request: RunRequest, now: dt.datetime) -> Night:
-    """Return the night that `request` asks for, with the production version and the schema of this moment.
+    """Return the requested night, with the current production version and schema. Writes nothing.
 
-    Nothing is written. Raises ContractError for what cannot be asked, SchemaVersionError and ReleaseError.
+    Raises ContractError for an invalid request, SchemaVersionError and ReleaseError.
     """
     config, schemas = load_config(model), SchemaStore(paths, model)
     read_schema_text(config)
@@ -71,7 +71,7 @@ def plan_night(
     schema_version: int = 0,
     schema_note: str = "",
 ) -> Night:
-    """Return what `request` asks for. Raises ContractError for what cannot be asked."""
+    """Return the requested night. Raises ContractError for an invalid request."""
     as_of, steps, days = _as_of(config, request, now), request.train_steps, request.look_back_days
     if request.thresholds and not request.reason.strip():
         raise ContractError("thresholds are overridden for this run without a reason: say why in `reason`")
@@ -105,8 +105,7 @@ def plan_night(
 
 
 def read_as_of(text: str, now: dt.datetime) -> dt.datetime:
-    """Return the moment that `text` names, in UTC unless it says otherwise. Raises ContractError for no date and for
-    one after `now`."""
+    """Parse a date or time, in UTC unless it has an offset. Raises ContractError if it is invalid or after `now`."""
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
@@ -127,10 +126,7 @@ def refuse_unknown_comparators(thresholds: Mapping[str, Any], schema: CuratedSch
 
 
 def new_run_id(paths: Paths, model: str, now: dt.datetime) -> str:
-    """Return a run id for a command that no other night of the model has, and create its folder.
-
-    Two commands may start in one second.
-    """
+    """Return a new run id for a command, and create its folder. Two commands may start in one second."""
     second = f"command__{now:%Y%m%dT%H%M%S}"
     run_id, number = second, 1
     while True:
@@ -143,7 +139,10 @@ def new_run_id(paths: Paths, model: str, now: dt.datetime) -> str:
 
 
 def _as_of(config: ModelConfig, request: RunRequest, now: dt.datetime) -> dt.datetime:
-    """The moment asked for; else the run's time, which a person's run moves back to the end of the source's history."""
+    """Return the requested as-of time, or else the run's time.
+
+    A person's run of a source whose history has ended is moved back to that end.
+    """
     if request.as_of:
         return read_as_of(request.as_of, now)
     ended_on = config.source.ended_on

@@ -1,4 +1,4 @@
-"""A verdict as a person reads it: a table in the log, the rendered text of the task, the run's note."""
+"""The text of a verdict: a table in the log, the rendered text of the task, the run's note."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from nightly.nights.causes import Cause, causes
 from nightly.records.night import Reason
 from nightly.records.verdict import Outcome, Verdict
 
-WIDTH = 110  # characters; what the UI shows of a rendered text on a laptop
-NOTE_LIMIT = 1000  # characters; what Airflow's database keeps of a note
-# A sign of plain text beside each outcome's word: every font has it.
+WIDTH = 110  # characters of a rendered text that fit in the UI on a laptop
+NOTE_LIMIT = 1000  # characters of a note that Airflow's database keeps
+# Plain text, which every font has.
 SIGNS = {
     Outcome.RELEASED: "✓",
     Outcome.ACCEPTED: "○",
@@ -24,12 +24,12 @@ SIGNS = {
 
 
 def headline(verdict: Verdict) -> str:
-    """One line: the outcome, and what a person on call can act on."""
+    """Return one line: the outcome and the summary."""
     return f"{SIGNS[verdict.outcome]} {verdict.outcome}: {verdict.summary}"
 
 
 def table(reasons: Sequence[Reason]) -> str:
-    """A line for each finding, those that hold first, and below it what it says where the figures do not."""
+    """Return a line for each finding, those that hold first, with the message where the values do not explain it."""
     if not reasons:
         return "no findings"
     reasons = sorted(reasons, key=lambda reason: not reason.held)
@@ -39,13 +39,13 @@ def table(reasons: Sequence[Reason]) -> str:
     for reason, line in zip(reasons, lines, strict=True):
         text.append(line)
         if reason.held or reason.figure is None:
-            said = f"{reason.message}. {reason.action}" if reason.held and reason.action else reason.message
-            text += _wrapped(said, indent=6)
+            message = f"{reason.message}. {reason.action}" if reason.held and reason.action else reason.message
+            text += _wrapped(message, indent=6)
     return "\n".join(text)
 
 
 def report(verdict: Verdict) -> str:
-    """The verdict as plain text: what it is, each cause that held it, and the number of all other findings."""
+    """Return the verdict as plain text: its facts, each cause that held it, and the number of other findings."""
     facts = {
         "model": verdict.model,
         "run": verdict.run_id,
@@ -70,7 +70,7 @@ def report(verdict: Verdict) -> str:
 
 
 def others(reasons: Iterable[Reason]) -> str:
-    """What did not hold the night, counted in one line; "" where all of it did."""
+    """Return one line that counts the findings that did not hold the night; "" if there are none."""
     rest = [reason for reason in reasons if not reason.held]
     unmeasured = sum(reason.figure is None for reason in rest)
     warnings = sum(reason.severity == "warning" and reason.figure is not None for reason in rest)
@@ -83,27 +83,27 @@ def others(reasons: Iterable[Reason]) -> str:
 
 
 def against(reason: Reason) -> str:
-    """What a finding was measured against, in words."""
+    """Return the name of the control that a finding was measured against."""
     return reason.control.replace("_", " ")
 
 
 def note(verdict: Verdict) -> str:
-    """The verdict as Markdown, as much as a run's note holds."""
+    """Return the verdict as Markdown, cut to the length of a run's note."""
     text = f"**{textwrap.shorten(headline(verdict), 500, placeholder=' …')}**"
-    if verdict.damage and verdict.outcome is not Outcome.HELD_MODEL:  # which may be for that, and says so
+    if verdict.damage and verdict.outcome is not Outcome.HELD_MODEL:  # a held model's summary may name the damage
         text += f"\n- {textwrap.shorten(verdict.damage, 250, placeholder=' …')}"
-    found = causes(verdict.reasons)
-    for position, cause in enumerate(found if len(found) > 2 else []):  # the headline has one or two whole
+    grouped = causes(verdict.reasons)
+    for position, cause in enumerate(grouped if len(grouped) > 2 else []):  # the headline has one or two in full
         line = textwrap.shorten(f"- {cause.headline}", 250, placeholder=" …")
         if len(text) + len(line) > NOTE_LIMIT - 60:
-            return f"{text}\n- … and {len(found) - position} more, in the verdict task"
+            return f"{text}\n- … and {len(grouped) - position} more, in the verdict task"
         text += f"\n{line}"
     return text
 
 
 def evidence(cause: Cause) -> list[str]:
-    """A line for each of its findings: the check and what it was measured against, its figure and its threshold."""
-    return aligned([(_check(r), figure(r.figure), f"threshold {figure(r.threshold)}") for r in cause.reasons])
+    """Return a line for each finding of the cause: its check and control, its value and its threshold."""
+    return aligned([(_check(r), _value(r.figure), f"threshold {_value(r.threshold)}") for r in cause.reasons])
 
 
 def _cause(cause: Cause) -> list[str]:
@@ -115,14 +115,14 @@ def _cause(cause: Cause) -> list[str]:
 
 
 def _check(reason: Reason) -> str:
-    """Its name, with what it is of where that is not the cause's own subject, and what it was measured against."""
-    of = f" of {reason.subject}" if reason.subject else ""
-    return f"{reason.check}{of}" + (f", against {against(reason)}" if reason.control else "")
+    """Return the check's name with its subject and its control."""
+    subject = f" of {reason.subject}" if reason.subject else ""
+    return f"{reason.check}{subject}" + (f", against {against(reason)}" if reason.control else "")
 
 
 def _row(reason: Reason) -> tuple[str, ...]:
     held = "HELD" if reason.held else "ok" if reason.figure is not None else "-"
-    return held, reason.check, reason.subject, against(reason), figure(reason.figure), figure(reason.threshold)
+    return held, reason.check, reason.subject, against(reason), _value(reason.figure), _value(reason.threshold)
 
 
 def _fact(name: str, value: str) -> list[str]:
@@ -134,8 +134,8 @@ def _wrapped(text: str, indent: int) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
 
 
-def figure(value: float | str | None) -> str:
-    """As a person reads it."""
+def _value(value: float | str | None) -> str:
+    """Format a value or threshold."""
     if value is None:
         return "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -21,7 +21,7 @@ log = logging.getLogger("nightly")
 
 
 def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
-    """Make the snapshot of the night in `night_folder`, remove the oldest ones; the SnapshotRef as plain data."""
+    """Write the snapshot of the night in `night_folder`, remove old ones, and return the SnapshotRef as plain data."""
     night = Night.load(night_folder / "request.json")
     config = config_of(night)
     store = SnapshotStore(paths.snapshots, night.model)
@@ -32,18 +32,18 @@ def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     try:
         removed = retain(paths, config, {ref.snapshot_id})
         log.info(
-            "snapshots removed, beyond the last %s and %s of accepted nights: %s",
+            "snapshots removed, except the last %s and %s of accepted nights: %s",
             config.retention.snapshots,
             config.retention.accepted_snapshots,
             ", ".join(removed) or "none",
         )
     except (ContractError, FileNotFoundError) as error:
-        log.warning("no snapshot is removed while it is not known which are referred to: %s", error)
+        log.warning("no snapshot is removed, because it is not known which ones are in use: %s", error)
     return ref.model_dump(mode="json")
 
 
 def retain(paths: Paths, config: ModelConfig, always: set[str]) -> list[str]:
-    """Remove the snapshots that the model's [retention] does not keep, never one in `always`; gives their ids."""
+    """Remove the snapshots that the model's [retention] does not keep, never one in `always`; return their ids."""
     model, keep = config.name, config.retention
     always = always | of_versions(paths, model)
     store = SnapshotStore(paths.snapshots, model)
@@ -51,13 +51,13 @@ def retain(paths: Paths, config: ModelConfig, always: set[str]) -> list[str]:
 
 
 def of_versions(paths: Paths, model: str) -> set[str]:
-    """The snapshots of the versions that are or may still be served: production, those before it, the canary."""
+    """Return the snapshots of the versions that may be served: production, earlier releases and the canary."""
     records = [ReleaseRecord.load(path) for path in (paths.releases / model).glob("*.json")]
     return {record.snapshot_id for record in records if record.state in ("releasing", *LIVE)}
 
 
 def referred(paths: Paths, model: str) -> set[str]:
-    """The snapshots that an accepted or released run refers to, or a night that has no verdict yet."""
+    """Return the snapshots of accepted or released runs, and of nights without a verdict yet."""
     ids = {ReleaseRecord.load(path).snapshot_id for path in (paths.releases / model).glob("*.json")}
     ids |= {Baseline.load(path).snapshot_id for path in (paths.baselines / model).glob("[!.]*/baseline.json")}
     for path in (paths.nights / model).glob("*/snapshot.json"):

@@ -1,4 +1,4 @@
-"""How much room a night needs, and each node of its pipeline, by what the model's last one left."""
+"""Check the disk space for a night and for each node of its pipeline, by the size of the model's last night."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from nightly.io.paths import Paths
 from nightly.io.space import check_space, size_of
 
-FIRST_NIGHT_BYTES = 256 * 2**20  # where nothing is known of the model yet
-FACTOR = 2  # of what the last night left: the next one may be larger, and some of it is written twice
+FIRST_NIGHT_BYTES = 256 * 2**20  # of a model without an earlier night
+FACTOR = 2  # times the last night's size: the next one may be larger, and some files are written twice
 
 
 def check_night(paths: Paths, model: str) -> None:
-    """Raise SpaceError unless the disks have room for twice the download, snapshot and artifacts of the last night."""
+    """Raise SpaceError unless the disks have room for twice the last night's download, snapshot and artifacts."""
     last = {
         paths.downloads / model: size_of(_newest(paths.downloads / model)),
         paths.snapshots / model: size_of(_newest(paths.snapshots / model)),
@@ -19,27 +19,30 @@ def check_night(paths: Paths, model: str) -> None:
     }
     needs = {folder: FACTOR * size for folder, size in last.items()}
     known = sum(needs.values()) > 0
-    what = f"a night of {model} (twice what the last one took)" if known else f"a first night of {model}"
-    check_space(needs if known else {paths.pipeline / model: FIRST_NIGHT_BYTES}, what)
+    purpose = f"a night of {model} (twice what the last one took)" if known else f"a first night of {model}"
+    check_space(needs if known else {paths.pipeline / model: FIRST_NIGHT_BYTES}, purpose)
 
 
 def check_node(root: Path, node: str, inputs: Iterable[Path]) -> None:
-    """Raise SpaceError unless the disk has room for twice the node's last outputs, or at first for as much as it reads.
+    """Raise SpaceError unless the disk has room for twice the node's last outputs or, the first time, for its inputs.
 
     :param root: the pipeline's folder
     """
     last = sum(size_of(folder) for folder in _artifacts(root, node))
-    needed, what = (FACTOR * last, "twice its last outputs") if last else (sum(map(size_of, inputs)), "as its inputs")
-    check_space({root / node: needed}, f"{node} ({what})")
+    needed, basis = (FACTOR * last, "twice its last outputs") if last else (sum(map(size_of, inputs)), "as its inputs")
+    check_space({root / node: needed}, f"{node} ({basis})")
 
 
 def _newest(folder: Path) -> Path:
-    """The folder in it that was changed last; one that does not exist where there is none."""
+    """Return the subfolder that was changed last, or a path that does not exist if there is none."""
     return max(folder.glob("[!.]*/"), key=lambda path: path.stat().st_mtime, default=folder / "none")
 
 
 def _artifacts(root: Path, node: str = "*") -> list[Path]:
-    """Of each output the newest, <node>/<output>/<execution>: the last night's, or one before where it was held."""
+    """Return the newest execution's folder of each output, <node>/<output>/<execution>.
+
+    A held night has no outputs after its gate, so these folders may be of an earlier one.
+    """
     newest = {}
     for path in root.glob(f"{node}/*/[0-9]*/"):
         if path.name.isdecimal():

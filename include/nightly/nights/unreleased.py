@@ -1,4 +1,4 @@
-"""Why a night whose gates have passed makes no release, as far as that is known before its release step runs."""
+"""Why a night whose gates have passed does not release, as far as it is known before its release step."""
 
 from nightly.io.paths import Paths
 from nightly.records.night import Night, utc_now
@@ -9,8 +9,8 @@ from nightly.release.store import ReleaseStore
 def reason_not_to_release(night: Night, paths: Paths) -> str:
     """Return why the release step is skipped, as part of a sentence, or "" to run it.
 
-    A canary that a release would have to wait for is recorded in the night's not_released.json; what an earlier try
-    left there is removed.
+    If the release has to wait for a canary, that is recorded in the night's not_released.json. An earlier try's file is
+    removed first.
     """
     path = night.folder(paths) / NOT_RELEASED
     path.unlink(missing_ok=True)
@@ -26,6 +26,6 @@ def reason_not_to_release(night: Night, paths: Paths) -> str:
 
 
 def recorded_reason(night: Night, paths: Paths) -> str:
-    """Return why the release step, which has run, released nothing; "" where it released."""
+    """Return why the release step ran and released nothing; "" if it released."""
     path = night.folder(paths) / NOT_RELEASED
     return NotReleased.load(path).reason if path.exists() else ""

@@ -1,4 +1,4 @@
-"""The verdict on a night, from the states of its tasks and the records that they left."""
+"""The verdict on a night, from the states of its tasks and their records."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ log = logging.getLogger(__name__)
 
 
 def judge(model: str, run_id: str, paths: Paths, states: Mapping[str, str | None], **known: Any) -> Verdict:
-    """Decide what became of a run, with what is in production now.
+    """Return the verdict on a run, with the version that is in production now.
 
-    :param known: more of what `decide` takes
+    :param known: further arguments of `decide`
     """
     try:
         production = ReleaseStore(paths.serving, paths.releases, model).disk.production()
     except (ContractError, OSError):  # a damaged record must not cost the verdict
-        log.exception("what is in production cannot be read; the verdict says what the night knew of it")
+        log.exception("the version in production cannot be read; the verdict has the one that the night knew")
         production = None
     return decide(model, run_id, paths.night(model, run_id), states, production=production, **known)
 
 
 def write(verdict: Verdict, folder: Path) -> OSError | None:
-    """Write verdict.json; return what kept it from that, such as a full disk: the verdict is shown all the same."""
+    """Write verdict.json; return the error if that fails, such as for a full disk. The verdict is shown in any case."""
     try:
         verdict.save(folder / "verdict.json")
     except OSError as error:
@@ -62,20 +62,20 @@ def decide(
     as_of: dt.datetime | None = None,
     run_url: str = "",
 ) -> Verdict:
-    """The verdict from the tasks' states, in the order they run, and from what those that succeeded found.
+    """Return the verdict, from the tasks' states in the order they run, and from the records of successful tasks.
 
-    A record is read only when its task has succeeded: another may be left from before it was cleared.
+    A record is read only if its task has succeeded: otherwise it may be from before the task was cleared.
 
-    :param tries: how often each task is tried before it has failed
-    :param errors: of failed tasks, where the orchestrator has what could not be written to the folder
+    :param tries: task -> how often it is tried before it fails
+    :param errors: task -> error, for failed tasks that could not write it to the folder
     :param production: the version in production now, by the release store
-    :param as_of: the time that the run is for; the night's own counts more, where it was planned
+    :param as_of: the run's as-of time, used if the night was not planned
     :param run_url: the run in the Airflow UI
     """
 
     records = _Records.read(folder, states)
     night, snapshot, release = records.night, records.snapshot, records.release
-    if production is None:  # nobody has looked; the records say what they know
+    if production is None:  # the release store was not read, so the records have to do
         released = release.version if release and release.state != "canary" else None
         production = released or (night.production_version if night else None)
     failed_task, error = _first_failure(folder, states, tries or {}, errors or {})
@@ -116,7 +116,7 @@ def decide(
 
 @dataclass(frozen=True)
 class _Records:
-    """What the tasks that succeeded have left in the night's folder."""
+    """The records of the successful tasks in the night's folder."""
 
     night: Night | None
     snapshot: SnapshotRef | None
@@ -143,7 +143,7 @@ class _Records:
         )
 
     def ended(self, production: int | None) -> tuple[Outcome, str] | None:
-        """Return how a night that no task broke has ended, with its summary; None where nothing says so."""
+        """Return the outcome and summary of a night without a failed task; None if no record decides it."""
         stays = self._stays(production)
         return self._held(stays) or self._released() or self._accepted(stays)
 
@@ -154,7 +154,7 @@ class _Records:
         return [*reasons, _held_back(self.not_released)] if withdrawn else reasons
 
     def _stays(self, production: int | None) -> str:
-        if self.release:  # a gate was cleared after it
+        if self.release:  # a gate was cleared and held after the release
             return f"version {self.release.version}, which this run released before, is still there"
         return f"version {production} stays in production" if production else "nothing is in production yet"
 
@@ -184,13 +184,13 @@ class _Records:
             return None
         if self.not_released and self.not_released.withdrawn:
             return Outcome.HELD_MODEL, f"{self.not_released.reason}: it is not released again; {stays}"
-        asked = self.night is None or self.night.release
-        why = self.not_released.reason if self.not_released else "" if asked else "this run was not asked to"
+        requested = self.night is None or self.night.release
+        why = self.not_released.reason if self.not_released else "" if requested else "this run was not asked to"
         return (Outcome.ACCEPTED, f"data and model deserve a release, and {why}; {stays}") if why else None
 
 
 def _not_released(folder: Path, states: Mapping[str, str | None]) -> NotReleased | None:
-    """Why the release was skipped, where that was not because nobody asked for it."""
+    """Return the record of why the release was skipped; None if it ran or was not asked for."""
     path = folder / NOT_RELEASED
     return NotReleased.load(path) if states.get("release") == "skipped" and path.exists() else None
 
@@ -209,16 +209,16 @@ def _held_back(not_released: NotReleased) -> Reason:
 
 
 def _reused(folder: Path, states: Mapping[str, str | None]) -> dict[str, str]:
-    """The tasks that took over earlier work, in the order they run, and whose."""
+    """Return task -> the run whose results it reused, in the order of the tasks."""
     paths = {task: folder / REUSE.format(task) for task in states if states[task] == "success"}
-    said = {task: Reuse.load(path).run_id for task, path in paths.items() if path.exists()}
-    return {task: run for task, run in said.items() if run}
+    runs = {task: Reuse.load(path).run_id for task, path in paths.items() if path.exists()}
+    return {task: run for task, run in runs.items() if run}
 
 
 def _first_failure(
     folder: Path, states: Mapping[str, str | None], tries: Mapping[str, int], errors: Mapping[str, str]
 ) -> tuple[str, str]:
-    """The first failed task and its error; ("", "") when none failed."""
+    """Return the first failed task and its error; ("", "") if none failed."""
     for task in (task for state in ("failed", "upstream_failed") for task in states if states[task] == state):
         try:
             return task, StepError.load(folder / f"{task}.error.json").message

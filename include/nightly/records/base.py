@@ -1,4 +1,4 @@
-"""What every contract shares: immutable, strict about unknown keys, and saved so that a half file is never seen."""
+"""The base class of all contracts: immutable, strict about unknown keys, and saved atomically."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -11,15 +11,15 @@ from nightly.io.hints import did_you_mean
 
 
 class ContractError(UserError, ValueError):
-    """A contract's text is not valid; the message names the file, the key, the value and the nearest valid one."""
+    """A contract's text is not valid. The message names the file, the key, the value and the nearest valid one."""
 
 
 class Contract(BaseModel):
-    # Built when it is first used: most of a task's process, and of a DAG file's parse, use two or three of the forty.
+    # Built on first use: a task, or the parse of a DAG file, needs two or three of the forty contracts.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     def save(self, path: Path) -> Path:
-        """Write as JSON under its final name only when it is whole and on disk."""
+        """Write as JSON, atomically, and return the path."""
         write_atomically(path, (self.model_dump_json(indent=2) + "\n").encode())
         return path
 
@@ -38,19 +38,19 @@ class Contract(BaseModel):
 
 
 def build_contracts(base: type[Contract] = Contract) -> None:
-    """Build every contract that has been imported, for the forks of this process."""
+    """Build every imported contract now, so that the forks of this process need not."""
     for contract in base.__subclasses__():
         contract.model_rebuild()
         build_contracts(contract)
 
 
 def explain(error: ValidationError, contract: type[BaseModel], where: str) -> str:
-    """Each problem of `error` in a line: the key, what was given, what is allowed, and the nearest valid name."""
+    """Return a line for each problem of `error`: the key, the value, what is allowed, and the nearest valid name."""
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         line = f"  {key}: {problem['msg']} (given: {problem['input']!r})"
-        if problem["type"] == "value_error":  # by a validator of ours, whose sentence has the value
+        if problem["type"] == "value_error":  # raised by a validator here, whose message includes the value
             line = f"  {key}: {problem['ctx']['error']}".replace("  : ", "  ")
         elif problem["type"] == "extra_forbidden":
             names = _names_at(contract, problem["loc"][:-1])
@@ -63,7 +63,7 @@ def explain(error: ValidationError, contract: type[BaseModel], where: str) -> st
 
 
 def _names_at(contract: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the section at `location`; a union's tag in the path selects the member."""
+    """Return the valid keys of the section at `location`; a union's tag in the path selects the member."""
     candidates: list[type[BaseModel]] = [contract]
     for part in location:
         following: list[type[BaseModel]] = []

@@ -1,4 +1,4 @@
-"""A baseline: the statistics of an accepted snapshot. A control: the baseline that a night is compared with."""
+"""Baselines (the statistics of accepted snapshots) and controls (the baselines that a night is compared with)."""
 
 from pydantic import AwareDatetime
 
@@ -14,24 +14,25 @@ class Baseline(Contract):
     as_of: AwareDatetime
     snapshot_id: str
     accepted_at: AwareDatetime
-    rows: int | None = None  # of the snapshot, as what follows; None in baselines of older versions
+    # The next three describe the snapshot. Baselines of older versions lack them.
+    rows: int | None = None
     label_counts: dict[str, int] = {}
     label_by_value: dict[str, dict[str, tuple[int, int]]] = {}  # feature -> value -> labelled and positive rows
     files: dict[str, str] | None = None  # the statistics' paths in the folder -> sha256
 
 
 class Control(Contract):
-    """What a night is compared with; or why there is nothing of that name."""
+    """A baseline that a night is compared with, or the reason why there is none of that name."""
 
     name: ControlName
-    factor: float  # on the thresholds
-    folder: str = ""  # the baseline's; "" where there is none
+    factor: float  # multiplies the thresholds
+    folder: str = ""  # the baseline's; "" if there is none
     baseline: Baseline | None = None
-    missing: str = ""  # why
+    missing: str = ""  # why there is no baseline
 
     @property
     def title(self) -> str:
-        """As a person calls it."""
+        """The control's name in messages, with its date."""
         day = f" ({self.baseline.as_of:%Y-%m-%d})" if self.baseline else ""
         return {
             "last_accepted": f"the last accepted snapshot{day}",

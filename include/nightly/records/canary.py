@@ -1,4 +1,4 @@
-"""A canary's comparison with the version in production: what is asked, each night's look, and how it ended."""
+"""A canary's comparison with the version in production: the request, each night's look, and the decision."""
 
 from typing import Literal
 
@@ -11,48 +11,48 @@ Decision = Literal["promote", "stop", "wait"]
 
 
 class CanaryRequest(Contract):
-    """What a run of the comparison is asked for; canary.json in the run's folder."""
+    """The request to a run of the comparison; canary.json in the run's folder."""
 
     model: str
-    decision: Literal["auto", "promote", "stop"] = "auto"  # auto: as the comparison says; else a person has decided
+    decision: Literal["auto", "promote", "stop"] = "auto"  # auto: the comparison decides; else a person has decided
     reason: str = ""
     requested_by: str
     run_id: str = ""  # the orchestrator's; "" for a command
 
 
 class Side(Contract):
-    """One of the two versions, and the predictions of it that can be compared."""
+    """One of the two versions, and its predictions that can be compared."""
 
     version: int
-    logged: int  # predictions, each id once
-    labelled: int  # those of them whose label is known by now
-    callers: int  # behind the logged ones
-    loss: float | None = None  # mean Brier score of the labelled ones; None where there are none
+    logged: int  # logged predictions, counted once an id
+    labelled: int  # logged predictions with a known label
+    callers: int  # distinct callers of the logged predictions
+    loss: float | None = None  # mean Brier score of the labelled predictions; None if there are none
 
 
 class Look(Contract):
-    """One look at the comparison, with all labels that were known then."""
+    """One evaluation of the comparison, with all labels known at that time."""
 
     at: AwareDatetime
     run_id: str = ""
     stable: Side
     canary: Side
-    # Loss of the canary less that of the stable version: above 0 the canary is worse. The interval is one of a
-    # confidence sequence: all looks of a comparison together hold the true difference, but for a chance of `alpha`.
+    # The canary's loss minus the stable version's: above 0 the canary is worse. The interval belongs to a confidence
+    # sequence: the intervals of all looks contain the true difference, except with probability `alpha`.
     difference: float | None = None
     low: float | None = None
     high: float | None = None
     alpha: float
     margin: float
-    labels: dict[str, int]  # source -> labels of logged predictions that it gave
-    left_out: dict[str, int]  # why -> logged predictions that are not compared
+    labels: dict[str, int]  # source -> number of labels from it, for logged predictions
+    left_out: dict[str, int]  # reason -> number of logged predictions that are not compared
     warnings: list[str] = []
     decision: Decision
     reason: str  # one sentence
 
 
 class CanaryDecision(Contract):
-    """A decision that another overruled before it was carried out."""
+    """A decision that a later one replaced before it was carried out."""
 
     decision: Literal["promote", "stop"]
     reason: str
@@ -61,7 +61,7 @@ class CanaryDecision(Contract):
 
 
 class Comparison(Contract):
-    """Kept in <releases>/<model>/canaries/<version>.json. The decision is written before it is carried out."""
+    """<releases>/<model>/canaries/<version>.json. The decision is written before it is carried out."""
 
     model: str
     version: int  # the canary
@@ -69,16 +69,16 @@ class Comparison(Contract):
     share: float
     since: AwareDatetime
     looks: list[Look] = []  # one a run, oldest first
-    decision: Literal["", "promote", "stop"] = ""  # "": it goes on
+    decision: Literal["", "promote", "stop"] = ""  # "": not decided yet
     reason: str = ""
     decided_by: str = ""  # a person, or `the comparison`
     decided_at: AwareDatetime | None = None
-    earlier: list[CanaryDecision] = []  # overruled, oldest first
-    baselines: list[str] = []  # the snapshots that are no controls for drift any more, after a stop
+    earlier: list[CanaryDecision] = []  # replaced decisions, oldest first
+    baselines: list[str] = []  # the snapshots that a stop removed from the controls for drift
     done_at: AwareDatetime | None = None  # when the decision was carried out
 
     def decided(self, decision: Decision, reason: str, by: str) -> "Comparison":
-        """With this decision; one that it overrules stays on record."""
+        """Return a copy with this decision; a decision that it replaces moves to `earlier`."""
         earlier = self.earlier
         if self.decision:
             names = CanaryDecision.model_fields

@@ -1,4 +1,7 @@
-"""A model's config.toml, validated when it is read. Both sides read it; docs/reference/config.md lists its keys."""
+"""A model's config.toml, validated on reading. docs/reference/config.md, which lists its keys, is generated from here.
+
+Both environments, Airflow's and the ML one, import this module.
+"""
 
 import math
 import re
@@ -23,7 +26,7 @@ from nightly.records.source_config import (
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Allowance = Annotated[float, Field(ge=0)]
-Name = Annotated[str, Field(min_length=1, max_length=100)]  # longer, Airflow refuses a tag
+Name = Annotated[str, Field(min_length=1, max_length=100)]  # Airflow refuses a longer tag
 Change = Annotated[float, Field(gt=0, le=1)]
 Factor = Annotated[float, Field(ge=1)]
 ControlName = Literal["last_accepted", "production", "same_weekday", "same_season"]
@@ -196,7 +199,7 @@ class Vertex(Section):
     """How long to wait until Vertex AI has the version, in seconds."""
 
 
-class Canary(Section):
+class CanaryConfig(Section):
     """Sends a release to a share of the callers first, and compares it with the version in production.
 
     The comparison is by the mean Brier score, (probability - label)², from 0 to 1.
@@ -235,7 +238,7 @@ class Release(Section):
     """`gs://BUCKET/PREFIX`: every release is copied there, below the model's name."""
     vertex: Vertex | None = None
     """Registration in Vertex AI, which reads the model from `gcs`."""
-    canary: Canary | None = None
+    canary: CanaryConfig | None = None
     """A canary. Without it a release goes to all callers at once."""
 
     @model_validator(mode="after")
@@ -315,9 +318,10 @@ class ModelConfig(Section):
         return MODELS / self.name
 
     def with_overrides(self, overrides: dict[str, Any]) -> "ModelConfig":
-        """This config with thresholds replaced for one run, e.g. {"data_gate.min_rows": 100}.
+        """Return this config with thresholds replaced for one run, e.g. {"data_gate.min_rows": 100}.
 
-        `drift.FEATURE` and `skew.FEATURE` are left to the schema's comparators. Raises ContractError.
+        `drift.FEATURE` and `skew.FEATURE` are only validated: they replace the schema's comparators.
+        Raises ContractError.
         """
         data = self.model_dump()
         for key, value in overrides.items():
@@ -331,11 +335,11 @@ class ModelConfig(Section):
                     f"threshold {key!r}: only data_gate.…, model_gate.…, drift.FEATURE and skew.FEATURE can be "
                     "overridden for a run" + did_you_mean(section, ["data_gate", "model_gate", "drift", "skew"])
                 )
-            place = data[section]
+            target = data[section]
             *path, last = rest.split(".")
             for part in path:
-                place = place.setdefault(part, {})
-                if not isinstance(place, dict):
+                target = target.setdefault(part, {})
+                if not isinstance(target, dict):
                     raise ContractError(f"threshold {key!r}: {part} is a value and has nothing below it")
-            place[last] = value
+            target[last] = value
         return ModelConfig.parse(data, where="the thresholds given for this run")

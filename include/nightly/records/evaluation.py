@@ -1,4 +1,4 @@
-"""What the evaluator measured: metrics of the new model and of the one in production, on the same examples."""
+"""The evaluator's result: metrics of the new model and of the model in production, on the same examples."""
 
 from nightly.records.base import Contract
 
@@ -10,5 +10,5 @@ class Evaluation(Contract):
 
     examples: dict[str, int]  # slice -> number of examples
     candidate: dict[str, dict[str, float]]
-    production: dict[str, dict[str, float]] | None  # None: there was no model in production
+    production: dict[str, dict[str, float]] | None  # None if no model was in production
     production_version: int | None

@@ -1,6 +1,6 @@
-"""The metrics that a gate can bound: those of TFMA's that are one number for a binary classifier.
+"""The metrics that a gate can bound: those of TFMA that are a single number for a binary classifier.
 
-They stand here because Airflow's side reads the config and has no TFMA. A test computes each of them.
+The list is here because Airflow's environment reads the config and has no TFMA. A test computes each metric.
 """
 
 NAMES = (

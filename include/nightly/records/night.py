@@ -1,15 +1,15 @@
-"""One night: what was asked for, and what each step found. A night's folder holds one JSON file for each.
+"""The records of one night: the request and each step's result. A night's folder holds a JSON file for each.
 
-request.json     Night         what is to be done, fixed before anything is done
-download.json    Download      the bodies that came
+request.json     Night         the request, written before any other step runs
+download.json    Download      the downloaded bodies
 snapshot.json    SnapshotRef   the snapshot that this night uses
 data_gate.json   GateResult
 model_gate.json  GateResult
 release.json     ReleaseRecord (include/nightly/records/release.py)
 verdict.json     Verdict       (include/nightly/records/verdict.py)
 schema_*.json    a proposed change of the schema, and the answer (include/nightly/records/schema.py)
-<task>.error.json  StepError   why that task failed, when it did
-<task>.reuse.json  Reuse       whether it took over earlier work (include/nightly/records/reuse.py)
+<task>.error.json  StepError   why the task failed
+<task>.reuse.json  Reuse       whether the task reused earlier work (include/nightly/records/reuse.py)
 """
 
 import datetime as dt
@@ -26,26 +26,26 @@ Trigger = Literal["scheduled", "manual", "backfill", "command"]
 
 
 class Night(Contract):
-    """What one run is asked to do. Written by the plan step; every later step reads this and nothing else."""
+    """The request to one run. The plan step writes it, and every later step works from it alone."""
 
     model: str
     run_id: str  # the orchestrator's
     trigger: Trigger
     requested_by: str
-    as_of: AwareDatetime  # the window's end, exclusive: the night knows nothing later
+    as_of: AwareDatetime  # the window's end, exclusive: the night uses no later data
     window_start: AwareDatetime  # inclusive
-    release: bool  # may it release
+    release: bool  # whether the night may release
     train_steps: int
-    fresh: bool = False  # compute everything anew, whatever an earlier night has done already
+    fresh: bool = False  # reuse no earlier night's work
     overrides: dict[str, Any] = {}  # thresholds for this run only, e.g. {"data_gate.min_rows": 100}
     override_reason: str = ""
-    code_version: str  # git commit of the project, with `+changes` when the tree differs
-    production_version: int | None = None  # the model gate's baseline; as planned, or as it became meanwhile
-    production_note: str = ""  # that another version came into production after the night was planned
-    damaged_version: int | None = None  # in production, and no baseline: its files are damaged, and have no whole copy
-    damage: str = ""  # what was wrong with the files in production, and what was done about it
-    schema_version: int = 0  # of nightly.schemas.store; an approved schema review moves it on. 0: the curated one
-    schema_note: str = ""  # who approved it and why, or what the curated one has superseded
+    code_version: str  # git commit of the project, with `+changes` if the tree differs
+    production_version: int | None = None  # the model gate's baseline; updated if production changes meanwhile
+    production_note: str = ""  # set if another version came into production after the plan
+    damaged_version: int | None = None  # the version in production if its files are damaged beyond repair: no baseline
+    damage: str = ""  # the damage to the files in production, and what was done about it
+    schema_version: int = 0  # of nightly.schemas.store; an approved review replaces it. 0 is the curated schema
+    schema_note: str = ""  # who approved the version and why, or which version the curated schema superseded
     run_url: str = ""  # the run in the Airflow UI
     planned_at: AwareDatetime
 
@@ -54,12 +54,12 @@ class Night(Contract):
 
     @property
     def in_production(self) -> int | None:
-        """The version that callers get, whether the model gate can compare with it or not."""
+        """The version that serves callers, even if it is too damaged for the model gate to compare with."""
         return self.damaged_version if self.production_version is None else self.production_version
 
 
 class StepError(Contract):
-    """Why a task failed, in its own words, for the verdict to quote."""
+    """A failed task's own message, which the verdict quotes."""
 
     task: str
     message: str
@@ -75,7 +75,7 @@ class DownloadedFile(Contract):
 
 
 class Download(Contract):
-    """The bodies a source gave for the window. No file means that the source has nothing for it."""
+    """The bodies from the source for the window. An empty `files` means that the source has no data for it."""
 
     kind: str
     files: list[DownloadedFile]
@@ -90,11 +90,11 @@ class SnapshotRef(Contract):
     snapshot_id: str
     path: str
     rows: int
-    created: bool  # False: the same content was there already
-    delivery: Delivery | None = None  # None: recorded by an older version, which did not keep it
+    created: bool  # False if a snapshot of the same content existed
+    delivery: Delivery | None = None  # None in records of older versions
 
     def no_data(self, window_start: dt.datetime, window_end: dt.datetime) -> str:
-        """Say that the night's window has no rows, and where the rows are that the source has."""
+        """Return a sentence: the window has no rows, and the source's rows are from when to when."""
         window = f"from {_moment(window_start)} to {_moment(window_end)}"
         extent = f" ({self.delivery.extent})" if self.delivery else ""
         return f"the source has no rows {window}{extent}"
@@ -104,52 +104,52 @@ class Contribution(Contract):
     """A value, or a range of numbers, that contributes to a finding."""
 
     value: str
-    rows: int  # that have it, in the examples or snapshot that the figure is of
-    share: float  # of all that have a value
-    control: float | None = None  # the same share in the control; None where it has no such value, or there is none
+    rows: int  # rows with this value, in the measured examples or snapshot
+    share: float  # of all rows with any value
+    control: float | None = None  # the same share in the control; None if there is no control or it lacks the value
 
 
-AGAINST_PRODUCTION = " against production"  # after a metric, the name of the check of its change
+AGAINST_PRODUCTION = " against production"  # METRIC + this: the name of the check of the metric's change
 
 
 class Reason(Contract):
-    """One finding of a gate, with its figure and threshold; `held` findings close the gate, the others are said.
+    """One finding of a gate, with its figure and threshold. A finding with `held` closes the gate.
 
-    A check whose threshold stands in [data_gate] has its key as name: max_… is held above it, min_… below it.
+    A check with a threshold in [data_gate] has that key's name: max_… holds above the threshold, min_… below it.
     """
 
     check: str  # e.g. min_rows, label_share, schema, drift, skew, auc
-    subject: str  # feature, column, metric or slice it is about; "" for the data or model as a whole
-    figure: float | str | None
+    subject: str  # the feature, column, metric or slice; "" for the data or model as a whole
+    figure: float | str | None  # the measured value
     threshold: float | str | None
     held: bool
-    message: str  # one sentence: what, against what
+    message: str  # one sentence with the figure and what it is compared with
     action: str = ""  # what to do about it
-    severity: Literal["", "info", "warning", "error"] = ""  # error holds, a warning is to be looked at
-    control: str = ""  # what it was measured against: last_accepted, production, same_weekday, same_season, …
-    sample: int | None = None  # rows that the figure rests on, where few of them say nothing
-    enough: int | None = None  # below this many it is not judged
-    values: list[Contribution] = []  # those that contribute most
-    rows: list[str] = []  # examples, as FILE:ROW of the snapshot, from 0
+    severity: Literal["", "info", "warning", "error"] = ""  # an error holds; a warning needs a look
+    control: str = ""  # last_accepted, production, same_weekday, same_season, …
+    sample: int | None = None  # rows that the figure is computed from, for figures that few rows make unreliable
+    enough: int | None = None  # the smallest sample that is judged
+    values: list[Contribution] = []  # the largest contributions
+    rows: list[str] = []  # example rows, as FILE:ROW of the snapshot, from 0
 
     @property
     def metric(self) -> str:
-        """The metric that a finding of the model gate is about."""
+        """The metric of a model gate's finding."""
         return self.check.removesuffix(AGAINST_PRODUCTION)
 
     @property
     def is_change(self) -> bool:
-        """Whether a finding of the model gate compares with production; others are of the model alone."""
+        """Whether a model gate's finding compares with production, and not the model with a fixed bound."""
         return self.check.endswith(AGAINST_PRODUCTION)
 
 
-def beyond(check: str, figure: float, threshold: float) -> bool:
-    """Whether the figure breaks its threshold: strictly below that of a min_… check, strictly above any other's."""
+def breaks_threshold(check: str, figure: float, threshold: float) -> bool:
+    """Return whether the figure is strictly below a min_… check's threshold, or strictly above any other check's."""
     return figure < threshold if check.startswith("min_") else figure > threshold
 
 
 class GateResult(Contract):
-    """A gate's decision, with every finding it made: a control that was missing is a finding too."""
+    """A gate's decision with all its findings. A missing control is a finding too."""
 
     gate: Literal["data", "model"]
     passed: bool
@@ -162,7 +162,7 @@ class GateResult(Contract):
 
 
 def _moment(time: dt.datetime) -> str:
-    """A day, with the time of day where that is not midnight."""
+    """Return the date, with the time of day unless it is midnight."""
     return f"{time:%Y-%m-%d}" if time.time() == dt.time() else f"{time:%Y-%m-%d %H:%M}"
 
 

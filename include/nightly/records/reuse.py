@@ -1,18 +1,18 @@
-"""What a node's outputs were made of, and whether a night took over an earlier night's work."""
+"""Cache entries of a node's outputs, and whether a night reused an earlier night's work."""
 
 from pydantic import AwareDatetime
 
 from nightly.records.base import Contract
 
-REUSE = "{}.reuse.json"  # in the night's folder, for each task that can be spared
+REUSE = "{}.reuse.json"  # in the night's folder, for each task that can reuse earlier work
 
 
 class Reuse(Contract):
-    """Whether a task took over the work of an earlier run, and why, or why not."""
+    """Whether a task reused the work of an earlier run, and why."""
 
     task: str
-    run_id: str = ""  # the run that did the work; "": this one
-    as_of: AwareDatetime | None = None  # of that run
+    run_id: str = ""  # the earlier run; "" if this run did the work
+    as_of: AwareDatetime | None = None  # of the earlier run
     reason: str
 
 
@@ -21,5 +21,5 @@ class CacheEntry(Contract):
 
     run_id: str  # the run that did the work
     as_of: AwareDatetime
-    ingredients: dict[str, str]  # what -> its hash, as include/nightly/tfx/reuse.py names them
+    ingredients: dict[str, str]  # input -> its hash, named as in include/nightly/tfx/reuse.py
     outputs: dict[str, list[str]]  # output -> a hash of each artifact's files

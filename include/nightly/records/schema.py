@@ -1,7 +1,7 @@
-"""How a model's schema changes: what a night proposes, what a person answers, and the version that comes of it.
+"""The records of a schema change: a night's proposal, a person's answer, and the approved version.
 
-In a night's folder: schema_proposal.json (SchemaProposal, by the data gate), schema_asked.json (the one that Airflow
-shows), schema_review.json (SchemaReview), and schema_answers.jsonl, the answers before that one.
+In a night's folder: schema_proposal.json (SchemaProposal, by the data gate), schema_asked.json (the proposal that
+Airflow shows), schema_review.json (SchemaReview), and schema_answers.jsonl (earlier answers).
 """
 
 from typing import Literal
@@ -24,47 +24,48 @@ class SchemaChange(Contract):
     old: str  # "" for a new column
     new: str
     risk: str  # one sentence: what approving it means
-    values: list[Contribution] = []  # what was found, with counts of the snapshot's rows
-    rows: list[str] = []  # examples, as FILE:ROW of the snapshot, from 0
+    values: list[Contribution] = []  # the values that caused it, counted in the snapshot's rows
+    rows: list[str] = []  # example rows, as FILE:ROW of the snapshot, from 0
 
 
 class SchemaProposal(Contract):
-    """What would make a held night's data fit. Nothing comes of it until a person approves."""
+    """A schema that a held night's data would match. It has no effect until a person approves it."""
 
     model: str
     run_id: str
     as_of: AwareDatetime
-    base_version: int  # the schema that the night was judged by; 0 is the curated one
+    base_version: int  # the schema that the data gate used; 0 is the curated schema
     base_sha256: str  # of its text
     changes: list[SchemaChange]
     diff: str  # unified, of the text
     text: str  # the whole schema, with the changes and every comment
-    left: list[str]  # what would hold the night still if it were approved, a sentence each
+    left: list[str]  # what would still hold the night after an approval, a sentence each
     proposed_at: AwareDatetime
 
     @property
     def lifts(self) -> bool:
-        """Whether the night could go on with it."""
+        """Whether the night could go on after an approval."""
         return not self.left
 
 
 class SchemaReview(Contract):
-    """A person's answer, or that there was none."""
+    """A person's answer, or the fact that nobody answered."""
 
     decision: Literal["approved", "rejected", "unanswered"]
-    by: str  # "" where nobody answered
+    by: str  # "" if nobody answered
     reason: str
-    version: int | None = None  # that was written
+    version: int | None = None  # the version that an approval created
     answered_at: AwareDatetime
     earlier: list["SchemaReview"] = []  # the night's answers before this one, oldest first
 
     @property
     def sentence(self) -> str:
-        before = "".join(f"; before that, {review.sentence}" for review in reversed(self.earlier))
+        """The answer and the earlier ones, for the verdict."""
+        earlier = "".join(f"; before that, {review.sentence}" for review in reversed(self.earlier))
         if self.decision == "unanswered":
-            return f"no answer to the proposed schema change: {self.reason}{before}"
-        became = f" as version {self.version}" if self.version else ""
-        return f"{self.by} {self.decision} the proposed schema change{became}: {self.reason}{before}"
+            return f"no answer to the proposed schema change: {self.reason}{earlier}"
+        version = f" as version {self.version}" if self.version else ""
+        return f"{self.by} {self.decision} the proposed schema change{version}: {self.reason}{earlier}"
 
 
 class SchemaVersion(Contract):
@@ -72,8 +73,8 @@ class SchemaVersion(Contract):
 
     model: str
     version: int  # from 1
-    base_version: int  # what it changed; 0 is the curated schema
-    curated_sha256: str  # of the curated schema that it goes back to: it holds only while that stands
+    base_version: int  # the version that it changed; 0 is the curated schema
+    curated_sha256: str  # of the curated schema below it: the version is active only while that stays unchanged
     sha256: str  # of its text
     run_id: str  # of the night that proposed it
     approved_by: str

@@ -1,4 +1,4 @@
-"""A snapshot's manifest: what is in it, and the hash that is its name. And a delivery: what it was made from."""
+"""A snapshot's manifest, and the delivery that it was made from."""
 
 from typing import Any
 
@@ -16,20 +16,20 @@ class SnapshotFile(Contract):
 
 class RejectedCount(Contract):
     reason: str  # e.g. columns, encoding, time, number
-    column: str  # "" where the whole row is at fault
+    column: str  # "" if the whole row is at fault
     rows: int
     example: str  # the first such value or line, shortened
 
     @property
     def fault(self) -> str:
-        """The reason and where it was, for a message."""
+        """The reason and the column, for a message."""
         return f"{self.reason!r} in {self.column}" if self.column else repr(self.reason)
 
 
 class TruncatedBody(Contract):
     file: str
-    reason: str  # how it ends, e.g. "its last row has 3 fields instead of 20"
-    text: str = ""  # the beginning of the row that is cut
+    reason: str  # e.g. "its last row has 3 fields instead of 20"
+    text: str = ""  # the beginning of the cut row
 
 
 class UnnamedColumn(Contract):
@@ -37,21 +37,21 @@ class UnnamedColumn(Contract):
 
     file: str
     position: int  # from 1
-    column: str  # the name that it has got
+    column: str  # its generated name
 
 
 class Delivery(Contract):
-    """What came for one night, before it was a snapshot.
+    """Counts of the rows delivered for one night, before they become a snapshot.
 
-    Two deliveries of the same rows, one of them with duplicates, make the same snapshot. So this is recorded with the
-    night (SnapshotRef), and never with the snapshot.
+    Two different deliveries can make the same snapshot, e.g. if one has duplicates. So a delivery is recorded with the
+    night (SnapshotRef), not with the snapshot.
     """
 
-    rows: int = 0  # that could be read and lie in the window, duplicates included
-    outside: int = 0  # that could be read and lie outside of the window
-    oldest: AwareDatetime | None = None  # time of the oldest row that could be read, in the window or not
+    rows: int = 0  # readable rows in the window, duplicates included
+    outside: int = 0  # readable rows outside the window
+    oldest: AwareDatetime | None = None  # time of the oldest readable row, in the window or outside
     newest: AwareDatetime | None = None
-    duplicate_rows: int = 0  # rows with an id that was there already; the last one wins
+    duplicate_rows: int = 0  # rows with the id of an earlier row; the last row of an id is kept
     rejected: list[RejectedCount] = []
     truncated: list[TruncatedBody] = []
     without_newline: list[str] = []  # files of text whose last line has no newline
@@ -63,7 +63,7 @@ class Delivery(Contract):
 
     @property
     def extent(self) -> str:
-        """From when to when its rows are, for a message."""
+        """The number of readable rows and their time range, for a message."""
         if self.oldest is None or self.newest is None:
             return "nothing that was delivered has a row"
         rows = self.rows + self.outside
@@ -71,9 +71,9 @@ class Delivery(Contract):
 
 
 class SnapshotManifest(Contract):
-    """Everything about an immutable snapshot. The id is the hash of its content: the same rows, the same id.
+    """manifest.json of an immutable snapshot, whose id is the hash of its content.
 
-    The window, the source and the code are those of the night that made it first.
+    The window, the source and the code are those of the first night that made the snapshot.
     """
 
     snapshot_id: str
@@ -85,8 +85,8 @@ class SnapshotManifest(Contract):
     last_row: AwareDatetime | None
     columns: dict[str, str]  # column -> string, int64, float or timestamp
     schema_fingerprint: str
-    label_counts: dict[str, int]  # recorded values of the label column; "" counts the blank ones
-    rows_by_day: dict[str, int] = {}  # ISO date in UTC -> rows; a day without rows is not in it
+    label_counts: dict[str, int]  # value of the label column -> rows; "" is blank
+    rows_by_day: dict[str, int] = {}  # ISO date in UTC -> rows; days without rows are absent
     files: list[SnapshotFile]
     source: list[str]  # origin of each body
     source_sha256: list[str]
@@ -96,7 +96,7 @@ class SnapshotManifest(Contract):
     @model_validator(mode="before")
     @classmethod
     def _without_a_delivery(cls, data: Any) -> Any:
-        """Older manifests have the counts of their first delivery, which say nothing about any other."""
+        """Drop the counts of the first delivery, which manifests of older versions have."""
         if isinstance(data, dict):
             return {key: value for key, value in data.items() if key not in ("duplicate_rows", "rejected")}
         return data

@@ -1,4 +1,4 @@
-"""The sections of config.toml that say where rows are from, when, and what they are: source, schedule and data."""
+"""The sections [source], [schedule] and [data] of config.toml."""
 
 import datetime as dt
 from typing import Annotated, Literal
@@ -15,13 +15,12 @@ EPOCHS = ("epoch_s", "epoch_ms")
 
 
 class Section(Contract):
-    """A part of the config, whose keys are explained by the docstrings below them; docs/reference/config.md lists them.
+    """A section of the config. The docstring below each key goes into docs/reference/config.md.
 
-    TOML knows nan and inf; as a bound, either would let everything pass. Pydantic could read the docstrings, but
-    would parse the source at each import.
+    Pydantic could read these docstrings too, but it would parse the source at each import.
     """
 
-    model_config = ConfigDict(allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)  # TOML has nan and inf; as a bound, either would let anything pass
 
 
 class FilesSource(Section):
@@ -64,15 +63,17 @@ class Schedule(Section):
 
     @field_validator("cron")
     @classmethod
-    def _cron_comes_up(cls, cron: str) -> str:
+    def _cron_matches_a_date(cls, cron: str) -> str:
         try:
-            from croniter import CroniterError, croniter  # Airflow's; where it is not, nothing is scheduled
+            from croniter import CroniterError, croniter  # comes with Airflow; without Airflow nothing is scheduled
         except ImportError:
             return cron
         try:
             croniter(cron).get_next()
         except CroniterError as error:
-            raise ValueError(f"{cron!r} is no cron expression that comes up: {error}; e.g. 0 3 * * *") from None
+            raise ValueError(
+                f"{cron!r} is not a cron expression that matches a date: {error}; e.g. 0 3 * * *"
+            ) from None
         return cron
 
     @field_validator("timezone")
@@ -136,18 +137,18 @@ class Data(Section):
 
     @field_validator("time_format")
     @classmethod
-    def _format_tells_the_day(cls, text: str) -> str:
+    def _format_includes_the_day(cls, text: str) -> str:
         moment = dt.datetime(2016, 2, 29, 13, 14, 15, tzinfo=dt.UTC)
         if text in EPOCHS:
             return text
         if "%" not in text:
-            raise ValueError(f"{text!r} is no format of strptime{did_you_mean(text, [*EPOCHS, '%Y-%m-%d'])}")
+            raise ValueError(f"{text!r} is not a strptime format{did_you_mean(text, [*EPOCHS, '%Y-%m-%d'])}")
         try:
             day = dt.datetime.strptime(moment.strftime(text), text).date()
         except ValueError as error:
-            raise ValueError(f"{text!r} is no format that strptime can read: {error}; e.g. %Y-%m-%d") from None
+            raise ValueError(f"{text!r} is not a format that strptime can read: {error}; e.g. %Y-%m-%d") from None
         if day != moment.date():
-            raise ValueError(f"{text!r} does not tell year, month and day; e.g. %Y-%m-%d")
+            raise ValueError(f"{text!r} does not include year, month and day; e.g. %Y-%m-%d")
         return text
 
     @model_validator(mode="after")
@@ -156,9 +157,9 @@ class Data(Section):
         if repeated := {column for column in targets if targets.count(column) > 1}:
             raise ValueError(f"rename gives the name {min(repeated)!r} to more than one header: give each its own")
         for column in [*targets, *self.id_columns, self.time_column, self.label.column, *self.ignore]:
-            right = column if column in targets else self.rename.get(column, column_name(column))
-            if not column or column != right:
-                raise ValueError(f"no column has the name {column!r}; write {right or 'a name'!r}, as in the snapshot")
+            valid = column if column in targets else self.rename.get(column, column_name(column))
+            if not column or column != valid:
+                raise ValueError(f"no column has the name {column!r}; write {valid or 'a name'!r}, as in the snapshot")
         if self.label.column in self.ignore:
             raise ValueError(
                 f"ignore leaves the label {self.label.column!r} out of the examples: take it out of ignore"
@@ -168,12 +169,13 @@ class Data(Section):
         return self
 
     def window_start(self, as_of: dt.datetime, look_back_days: int | None = None) -> dt.datetime:
-        """Where the window of a night begins; it ends `late_days` before that. Raises OverflowError."""
+        """Return the start of a night's window, which ends `late_days` before `as_of`. Raises OverflowError."""
         days = self.look_back_days if look_back_days is None else look_back_days
         return as_of - dt.timedelta(days=self.late_days + days)
 
 
 def without_repeats(names: list[str]) -> list[str]:
+    """Return `names`, or raise ValueError if one of them repeats."""
     if repeated := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{min(repeated)!r} stands in it more than once: name it once")
+        raise ValueError(f"{min(repeated)!r} is listed more than once: list it once")
     return names

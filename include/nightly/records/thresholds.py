@@ -1,4 +1,4 @@
-"""The thresholds that a night was judged by, all of them, and what changed since another night."""
+"""All thresholds of a night, and their changes since another night."""
 
 import hashlib
 import json
@@ -13,12 +13,12 @@ Value = float | int | str
 
 
 class ThresholdsUsed(Contract):
-    """Keys are those of a run's own thresholds: data_gate.…, model_gate.…, drift.FEATURE and skew.FEATURE."""
+    """thresholds.json. Its keys are data_gate.…, model_gate.…, drift.FEATURE and skew.FEATURE, as in overrides."""
 
-    values: dict[str, Value]  # with those that were replaced for this run
-    replaced: list[str] = []  # of them, for this run only
+    values: dict[str, Value]  # including the overrides of this run
+    replaced: list[str] = []  # the keys that this run overrides
     schema_version: int  # 0 is the curated schema
-    schema_sha256: str  # of its text: domains, presence and all else that is no number of its own
+    schema_sha256: str  # of its text, which also holds domains, presence and so on
     code_version: str
 
     @classmethod
@@ -32,9 +32,10 @@ class ThresholdsUsed(Contract):
         schema_text: str,
         code_version: str,
     ) -> "ThresholdsUsed":
-        """Of a config that has the run's own already.
+        """Return the thresholds of a config whose overrides are already applied.
 
         :param comparators: drift.FEATURE and skew.FEATURE -> threshold
+        :param replaced: the keys that the run overrides
         """
         sections = {"data_gate": config.data_gate.model_dump(), "model_gate": config.model_gate.model_dump()}
         return cls(
@@ -47,27 +48,27 @@ class ThresholdsUsed(Contract):
 
     @property
     def fingerprint(self) -> str:
-        """The same for nights that were judged by the same: of the thresholds and of the schema's text."""
-        said = json.dumps([self.values, self.schema_sha256], sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()[:12]
+        """A hash of the thresholds and the schema's text: equal for nights that used the same."""
+        text = json.dumps([self.values, self.schema_sha256], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def changes_since(self, before: "ThresholdsUsed") -> list[str]:
-        """What is not as it was, a few words each; [] where all is."""
+        """Return a short phrase for each difference from `before`."""
         keys = sorted(self.values.keys() | before.values.keys())
         old, new = ([side.values.get(key, "none") for key in keys] for side in (before, self))
-        found = [f"{key} {a} → {b}" for key, a, b in zip(keys, old, new, strict=True) if a != b]
+        changes = [f"{key} {a} → {b}" for key, a, b in zip(keys, old, new, strict=True) if a != b]
         if self.schema_sha256 != before.schema_sha256:
             versions = f"version {before.schema_version} → {self.schema_version}"
             same = before.schema_version == self.schema_version
-            found.append(f"the schema ({'edited' if same else versions})")
-        return found
+            changes.append(f"the schema ({'edited' if same else versions})")
+        return changes
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Value]:
-    found: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     for name, value in section.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
+            values |= _flat(value, f"{prefix}{name}.")
         elif value is not None:
-            found[prefix + name] = ", ".join(map(str, value)) if isinstance(value, list) else value
-    return found
+            values[prefix + name] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return values

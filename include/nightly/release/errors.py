@@ -1,19 +1,19 @@
-"""What can go wrong with a release, one class a kind."""
+"""The errors of a release."""
 
 from nightly.io import space
 from nightly.io.errors import DamageError, UserError
 
 
 class ReleaseError(UserError, RuntimeError):
-    """A release cannot be made or found; the message says what, where, and what to do."""
+    """A release failed or does not exist. The message says what, where, and what to do."""
 
 
 class WithdrawnError(ReleaseError):
-    """The model of this run was released and taken back: a retry does not bring it back."""
+    """This run's model was released and then withdrawn. A retry does not release it again."""
 
 
 class DamagedError(ReleaseError, DamageError):
-    """The files of a version are not those of its record."""
+    """A version's files differ from its record."""
 
 
 class SpaceError(ReleaseError, space.SpaceError):
@@ -21,15 +21,15 @@ class SpaceError(ReleaseError, space.SpaceError):
 
 
 class CanaryRunning(ReleaseError):
-    """A canary is being compared with the version in production: until that ends, nothing else is released."""
+    """A canary is being compared with production. Nothing else is released until the comparison ends."""
 
 
 class ReleaseNotVerified(ReleaseError):
-    """The model server refused a version, or answered for it as it should not."""
+    """The model server refused a version, or its answers were wrong."""
 
 
 class NotLoadedInTime(ReleaseError):
-    """The model server has not loaded a version in time, and has not said that it cannot."""
+    """The model server did not load a version in time, and reported no error."""
 
 
 class ServerNotReached(ReleaseError):
@@ -37,20 +37,20 @@ class ServerNotReached(ReleaseError):
 
 
 class NotVerifiedYet(ServerNotReached):
-    """A version could not be verified, which says nothing against it: it is out of sight until a retry verifies it."""
+    """A version could not be verified, through no fault of its own. It is out of sight until a retry verifies it."""
 
 
 class NotConfirmed(ServerNotReached):
-    """A change stands on disk, in the records and in models.config, and the model server has not confirmed it."""
+    """A change is on disk, in the records and in models.config, but the model server has not confirmed it."""
 
 
 class ProductionChanged(ReleaseError):
-    """Another version is in production than the one that this night's model was judged against."""
+    """The version in production is not the one that this night's model was compared with."""
 
 
 class NotPublished(ReleaseError):
-    """A release stands in the serving volume and could not be copied or registered elsewhere."""
+    """A release is in the serving volume, but could not be copied or registered elsewhere."""
 
 
 class CollisionError(NotPublished):
-    """Somebody else released to the same place in the meantime, or something else under the same version."""
+    """Another machine released to the same bucket meanwhile, or released other files under the same version."""

@@ -1,4 +1,4 @@
-"""The store of a model that a person names."""
+"""The release store of a model that is named on a command line."""
 
 from nightly.io.hints import did_you_mean
 from nightly.io.paths import Paths
@@ -7,7 +7,7 @@ from nightly.release.store import ReleaseStore
 
 
 def store_of(paths: Paths, model: str) -> ReleaseStore:
-    """Return the model's releases. Raises ReleaseError where there are none, with the nearest model that has some."""
+    """Return the model's release store. Raises ReleaseError if it has no releases, and suggests the closest name."""
     store = ReleaseStore(paths.serving, paths.releases, model)
     if store.disk.releases.is_dir() or store.disk.folder.is_dir():
         return store

@@ -1,4 +1,4 @@
-"""Who releases here, so that two machines do not release to one place: <releases>/machine.json."""
+"""The identity of the machine that releases: <releases>/machine.json. Two machines must not release to one bucket."""
 
 import os
 import socket
@@ -12,16 +12,16 @@ FILE = "machine.json"
 
 
 def this_machine(releases: Path) -> Machine:
-    """The identity that is kept with the release records of all models in `releases`; made when first asked for."""
+    """Return the machine's identity, kept beside the release records of all models. The first call creates it."""
     path = releases / FILE
     try:
         return Machine.load(path)
     except FileNotFoundError:
-        made = Machine(id=uuid.uuid4().hex, host=socket.gethostname(), folder=str(releases.absolute()))
-    mine = path.with_name(f".{FILE}.{made.id}")
-    write_atomically(mine, made.model_dump_json(indent=2).encode())
+        machine = Machine(id=uuid.uuid4().hex, host=socket.gethostname(), folder=str(releases.absolute()))
+    mine = path.with_name(f".{FILE}.{machine.id}")
+    write_atomically(mine, machine.model_dump_json(indent=2).encode())
     try:
-        os.link(mine, path)
+        os.link(mine, path)  # fails if the file exists, which a rename does not
     except FileExistsError:  # another process was first
         pass
     finally:

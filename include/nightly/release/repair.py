@@ -1,7 +1,7 @@
-"""Repair the files of a version: whole copies are put in the place of damaged ones.
+"""Repair a version: replace its damaged files with intact copies.
 
-A copy is known by its hash alone. It is looked for among the pipeline's artifacts (the run's own, as long as retention
-keeps them), in the other versions on disk, and in the bucket that the model is released to.
+A copy is identified by its hash alone. The search covers the pipeline's artifacts (the run's own, as long as retention
+keeps them), the other versions on disk, and the bucket that the model is released to.
 """
 
 import glob
@@ -19,10 +19,10 @@ from nightly.release.store import ReleaseStore
 
 
 def repair(paths: Paths, config: ModelConfig, version: int) -> dict[str, str]:
-    """Make the files of `version` what was released; returns each damaged one with where its bytes are from.
+    """Restore the released files of `version`; return damaged file -> origin of the copy.
 
-    A file that is not of the release goes, and has "" for that. Raises DamagedError, with nothing changed, where a file
-    has no whole copy.
+    A file that does not belong to the release is deleted; its origin is "". Raises DamagedError, with nothing changed,
+    if a file has no intact copy.
     """
     store = ReleaseStore(paths.serving, paths.releases, config.name)
     record = store.disk.record(version)
@@ -30,7 +30,7 @@ def repair(paths: Paths, config: ModelConfig, version: int) -> dict[str, str]:
     if not damage:
         return {}
     folders = [paths.pipeline / config.name, store.disk.folder]
-    looked_in = [str(folder) for folder in folders]
+    searched = [str(folder) for folder in folders]
     lost = damage.keys() & record.files.keys()
     with ExitStack() as stack:
         copies = {name: copy for name in lost if (copy := _copy(name, record, folders))}
@@ -40,27 +40,26 @@ def repair(paths: Paths, config: ModelConfig, version: int) -> dict[str, str]:
             try:
                 address = _download(record, config.release.gcs, folder)
             except ReleaseError as error:
-                looked_in.append(f"{config.release.gcs} ({error})")
+                searched.append(f"{config.release.gcs} ({error})")
             else:
                 origins |= {name: f"{address}/{name}" for name in lost - copies.keys()}
                 copies |= {name: folder / name for name in lost - copies.keys()}
         if missing := sorted(lost - copies.keys()):
             wrong = "; ".join(damage[name] for name in missing)
             raise DamagedError(
-                f"{config.name} {version} is damaged ({wrong}), and no whole copy is in {' or '.join(looked_in)}"
+                f"{config.name} {version} is damaged ({wrong}), and no whole copy is in {' or '.join(searched)}"
             )
         store.replace_files(record, copies)
     return {name: origins.get(name, "") for name in sorted(damage)}
 
 
 def describe(repaired: dict[str, str]) -> str:
-    """What `repair` has done, as part of a sentence."""
-    words = [f"{name} from {origin}" if origin else f"{name} is gone" for name, origin in repaired.items()]
-    return "; ".join(words)
+    """Return the result of `repair` as part of a sentence."""
+    return "; ".join(f"{name} from {origin}" if origin else f"{name} is gone" for name, origin in repaired.items())
 
 
 def _copy(name: str, record: ReleaseRecord, folders: Iterable[Path]) -> Path | None:
-    """A file of that name in the folders, however deep, that has the bytes which were released."""
+    """Return a file below the folders with that name and the released bytes, or None."""
     for folder in folders:
         for path in folder.rglob(glob.escape(Path(name).name)):
             if path.as_posix().endswith(f"/{name}") and path.is_file() and hash_file(path) == record.files[name]:
@@ -69,7 +68,7 @@ def _copy(name: str, record: ReleaseRecord, folders: Iterable[Path]) -> Path | N
 
 
 def _download(record: ReleaseRecord, base: str, folder: Path) -> str:
-    """The release's files from its bucket into `folder`; returns their address. Raises ReleaseError."""
+    """Download the release's files from its bucket into `folder`; return their address. Raises ReleaseError."""
     from nightly.release.google_cloud.gcs import GcsReleases
 
     bucket = GcsReleases(base, record.model)

@@ -1,4 +1,4 @@
-"""What a release needs of a model server. The standard library only: any step can use it."""
+"""The interface of a model server that a release uses. Needs only the standard library, so any step can import it."""
 
 import logging
 from typing import Protocol, TypeGuard
@@ -11,41 +11,41 @@ LOG = logging.getLogger(__name__)
 
 
 class ServerConfiguration(Protocol):
-    """One model in a model server's configuration file; nightly.serving.server has the real ones."""
+    """One model in a model server's configuration file. nightly.serving.server implements it."""
 
-    address: str  # "": no server is known, and only the file is written
+    address: str  # "" if no server is known; then only the file is written
 
     def check(self) -> None:
-        """Raises ServerNotReached."""
+        """Raise ServerNotReached if the server does not answer."""
 
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
-        """Make `version` what stable clients get; None: the model has none. `loadable` is what the folder has.
+        """Move the labels `stable` and `canary` to these versions; None removes the label.
 
-        `canary` is what the callers of that label get; None: the label goes. Raises ServerNotReached, after which
-        what the server has is not known, and ReleaseNotVerified.
+        `loadable` are the versions in the model's folder. Raises ReleaseNotVerified, and ServerNotReached, after which
+        the server's state is unknown.
         """
 
     def write(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
-        """The same in the configuration file alone, which the server reads at its next start."""
+        """Like `serve`, but only in the configuration file, which the server reads at its next start."""
 
 
-class ModelServer(ServerConfiguration, Protocol):
-    """The same, with the server that reads the file."""
+class VerifyingServer(ServerConfiguration, Protocol):
+    """A configuration file whose server's address is known, so that the server can verify a version."""
 
     def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
-        """Raises ReleaseNotVerified for a version that was refused, and what else keeps the server from answering."""
+        """Verify a version. Raises ReleaseNotVerified if it is refused, other errors if the server cannot answer."""
 
 
-def answers(server: ServerConfiguration | None) -> TypeGuard[ModelServer]:
+def has_address(server: ServerConfiguration | None) -> TypeGuard[VerifyingServer]:
     return server is not None and bool(server.address)
 
 
-def serve(
+def update_server(
     disk: Versions, version: int | None, server: ServerConfiguration | None, canary: int | None = None
 ) -> ServerNotReached | None:
-    """Tell the server what to serve, if there is one. Return the error when it cannot be reached.
+    """Move the server's labels, if there is a server. Return the error if it cannot be reached.
 
-    What it could not be told is in its configuration file all the same.
+    The configuration file is written in either case.
     """
     if server is None:
         return None
@@ -58,7 +58,7 @@ def serve(
     return None
 
 
-def canary_but(disk: Versions, version: int | None) -> int | None:
-    """Return the canary that is to be served on when `version` is not; None where there is none."""
+def canary_except(disk: Versions, version: int | None) -> int | None:
+    """Return the canary's version, or None if there is none or it is `version`."""
     canary = disk.canary()
     return canary.version if canary and canary.version != version else None

@@ -1,11 +1,15 @@
-"""The releases of a model in the serving volume. The standard library only: any step can use it.
+"""The releases of a model in the serving volume. It needs only the standard library, so any step can import it.
 
-versions.py says what is there, transitions.py makes each change so that a process may die at any line of it,
-candidates.py has the model server answer for a new version, and servers.py is what a server is told. Here is what may
-be done when.
+This module decides which operation is allowed when. The others do the work:
 
-A version may be verified to be the `canary`: its callers get it, and the one in production stays what it is until the
-canary is promoted or stopped. There is one at most, it is the newest version, and nothing else is released meanwhile.
+    versions.py      reads the versions and their records
+    transitions.py   makes each change, safely even if the process dies at any line
+    candidates.py    has the model server verify a new version
+    servers.py       is the interface of a model server
+
+A verified version may become the `canary`, which a share of the callers get, while the version in production stays
+until the canary is promoted or stopped. A model has at most one canary, it is the newest version, and nothing else is
+released meanwhile.
 """
 
 import datetime as dt
@@ -28,18 +32,16 @@ from nightly.release.errors import (
     ServerNotReached,
     WithdrawnError,
 )
-from nightly.release.servers import ServerConfiguration, answers, canary_but, serve
+from nightly.release.servers import ServerConfiguration, canary_except, has_address, update_server
 from nightly.release.transitions import Transitions
 from nightly.release.versions import ASIDE, LIVE, Versions, hash_version
 
 LOG = logging.getLogger(__name__)
-
-
-ANY = -1  # no version
+ANY = -1  # any version, or none, may be in production
 
 
 class ReleaseStore:
-    """What may be done with one model's versions in the volume `serving`, and their records in `releases`."""
+    """The operations on one model's versions in the volume `serving`, and on their records in `releases`."""
 
     def __init__(self, serving: Path, releases: Path, model: str) -> None:
         self.model = model
@@ -62,19 +64,23 @@ class ReleaseStore:
         validated: dict[str, str] | None = None,
         now: float | None = None,
     ) -> ReleaseRecord:
-        """Make the SavedModel in `source` the newest version, and say so in a record.
+        """Release the SavedModel in `source` as the newest version, and return its record.
 
-        A retry with the model that this run released already gives the same record, and no second version. With a
-        `server` the version is in production once that has verified it, and quarantined if it is refused; a server that
-        does not answer is found out before anything is released. With a `canary_share` of the callers, it becomes the
-        canary of the version in production, if there is one. `recipe` is nightly.tfx.recipe's. `validated` are the
-        hashes that the files had when they were validated. `now` is in Unix seconds; a clock that went backwards
-        still gives a greater version.
+        A retry of this run with the same model returns the same record and makes no second version.
 
-        Raises ReleaseError, NotVerifiedYet when the server could not answer for the version, CanaryRunning while
-        another run's version is the canary, and ProductionChanged when the version in production is not
-        `judged_against`, the one that the model was compared with (None: nothing was in
-        production). The lock is held, so that neither changes before the rename.
+        :param server: verifies the version, which is quarantined if it is refused. A server that does not answer fails
+            the release before anything is copied
+        :param canary_share: the share of callers who get the version as canary, if there is a version in production
+        :param recipe: the recipe's hash (nightly.tfx.recipe)
+        :param judged_against: the production version that the model was compared with; None if there was none
+        :param validated: path -> SHA-256 of the files when they were validated
+        :param now: Unix seconds. A clock that went backwards still gives a greater version
+        :raises NotVerifiedYet: when the server could not verify the version
+        :raises CanaryRunning: while another run's version is the canary
+        :raises ProductionChanged: when the version in production is not `judged_against`
+        :raises ReleaseError: otherwise
+
+        The lock is held, so neither the canary nor production changes before the rename.
         """
         source = Path(source)
         files = _validated_files(source, validated)
@@ -83,7 +89,7 @@ class ReleaseStore:
             candidates = Candidates(self.transitions, server)
             same = [record for record in reversed(self.disk.records()) if record.files == files]
             mine = next((r for r in same if r.run_id == run_id and r.state != "unverified"), None)
-            candidates.withdraw_dead(but=mine)
+            candidates.withdraw_unfinished(but=mine)
             if server is not None:
                 server.check()
             if mine is not None:
@@ -102,7 +108,7 @@ class ReleaseStore:
                 requested_by=requested_by,
                 metrics=metrics,
                 files=files,
-                path=str(self.disk.place(version)),
+                path=str(self.disk.path(version)),
                 previous_version=production,
                 released_at=dt.datetime.now(dt.UTC),
                 server=server.address if server else "",
@@ -114,39 +120,39 @@ class ReleaseStore:
             return candidates.into_production(record)
 
     def settle(self, server: ServerConfiguration | None) -> list[ReleaseRecord]:
-        """Take out of sight what a release that died has left there unverified; gives the records of that.
+        """Withdraw the versions that a dead release left unverified; return their records.
 
-        Gives [] at once while another process has the lock: a release that goes on settles what others left.
+        Returns [] at once while another process has the lock: a running release settles them itself.
         """
         try:
             with self.disk.locked(wait=False):
                 self.transitions.recover()
-                return Candidates(self.transitions, server).withdraw_dead()
+                return Candidates(self.transitions, server).withdraw_unfinished()
         except BlockingIOError:
             LOG.info("%s is being released or rolled back: nothing is settled", self.model)
             return []
 
     def note(self, version: int, details: dict[str, Any]) -> ReleaseRecord:
-        """Add to the details in the record of `version`."""
+        """Add `details` to the record of `version`, and return it."""
         with self.disk.locked():
             record = self.disk.record(version)
             return self.transitions.save(record, details={**record.details, **details})
 
     def replace_files(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
-        """Repair a version with whole copies of its damaged files. Raises ReleaseError."""
+        """Repair a version with intact copies (name -> path) of its damaged files. Raises ReleaseError."""
         with self.disk.locked():
             self.transitions.recover()
             self.transitions.replace_files(record, copies)
 
     def quarantine(self, version: int, why: str, *, server: ServerConfiguration | None = None) -> ReleaseRecord:
-        """Take `version` out of the server's sight, whatever it is; its files stay beside, to be looked at.
+        """Move `version` out of the server's sight, whatever its state. Its files are kept for inspection.
 
-        What is in production without it has the label `stable` before it goes. Raises NotConfirmed, as `roll_back`.
+        The label `stable` first moves to the newest version that remains. Raises NotConfirmed, as `roll_back` does.
         """
         with self.disk.locked():
             record = self.disk.record(version)
             remaining = max((other for other in self.disk.released() if other != version), default=None)
-            not_reached = serve(self.disk, remaining, server, canary_but(self.disk, version))
+            not_reached = update_server(self.disk, remaining, server, canary_except(self.disk, version))
             record = self.transitions.withdraw(record, why)
             if not_reached:
                 raise NotConfirmed(
@@ -155,17 +161,17 @@ class ReleaseStore:
             return record
 
     def serve(self, *, server: ServerConfiguration) -> None:
-        """Write the server's configuration as the records say, and tell the server. Raises NotConfirmed."""
+        """Write the server's configuration from the records, and reload it in the server. Raises NotConfirmed."""
         with self.disk.locked():
             self.transitions.recover()
-            if not_reached := serve(self.disk, self.disk.production(), server, canary_but(self.disk, None)):
+            if not_reached := update_server(self.disk, self.disk.production(), server, canary_except(self.disk, None)):
                 raise NotConfirmed(f"models.config has {self.model} as the records say, but {not_reached}")
 
     def promote(self, version: int, *, server: ServerConfiguration) -> ReleaseRecord:
-        """Put the canary `version` into production: the label `stable` moves to it, `canary` goes.
+        """Put the canary `version` into production: the label `stable` moves to it, and `canary` is removed.
 
-        Again, it completes what was begun. Raises ReleaseError, also where no server answers, with record and
-        configuration as they were.
+        A second call completes an interrupted one. Raises ReleaseError, also if no server answers, and leaves record
+        and configuration unchanged.
         """
         with self.disk.locked():
             self.transitions.recover()
@@ -187,17 +193,17 @@ class ReleaseStore:
             return record
 
     def stop(self, version: int, why: str, *, server: ServerConfiguration | None) -> ReleaseRecord:
-        """Quarantine the canary `version`; its callers get the version in production before it goes away.
+        """Quarantine the canary `version`, after its callers were moved to the version in production.
 
-        Again, it completes what was begun. If the server cannot be reached, it is done on disk all the same, and
-        NotConfirmed is raised at the end. Raises ReleaseError for a version that is no canary.
+        A second call completes an interrupted one. If the server cannot be reached, the change is made on disk and
+        NotConfirmed is raised at the end. Raises ReleaseError if the version is not a canary.
         """
         with self.disk.locked():
-            record = self.disk.record(version)  # as it was: of a stop that died, recovery does not know why it began
+            record = self.disk.record(version)  # before recovery, which does not know why a stop began
             self.transitions.recover()
             if record.state not in ("canary", "quarantined"):
                 raise ReleaseError(f"{self.model} {version} is {record.state}, and no canary: it is not stopped")
-            not_reached = serve(self.disk, self.disk.production(), server)
+            not_reached = update_server(self.disk, self.disk.production(), server)
             record = self.transitions.withdraw(record, why)
             if not_reached:
                 raise NotConfirmed(
@@ -209,12 +215,12 @@ class ReleaseStore:
     def roll_back(
         self, to: int, why: str, *, server: ServerConfiguration | None = None, production: int = ANY
     ) -> list[int]:
-        """Make `to` the version in production by quarantining all newer ones; gives those, newest first.
+        """Put `to` into production by quarantining all newer versions; return those, newest first.
 
-        The server's stable clients get `to` before anything newer goes away. If the server cannot be reached, it is
-        done on disk all the same, which the server reads when it is back, and NotConfirmed is raised at the end.
-        Raises ReleaseError, with nothing changed, for a version that is not there, damaged, or refused by the server,
-        and ProductionChanged when neither `production` nor `to` is in production.
+        The label `stable` moves to `to` before anything newer is moved away. If the server cannot be reached, the
+        change is made on disk, where the server reads it at its next start, and NotConfirmed is raised at the end.
+        Raises ReleaseError, with nothing changed, if `to` is missing, damaged, or refused by the server, and
+        ProductionChanged if neither `production` nor `to` is in production.
         """
         with self.disk.locked():
             self.transitions.recover()
@@ -223,17 +229,17 @@ class ReleaseStore:
                 raise ProductionChanged(f"{self.model} is at {actual}, and not at {production}")
             record = self.disk.record(to)
             if record.state != "released":
-                there = ", ".join(map(str, self.disk.released())) or "none"
+                released = ", ".join(map(str, self.disk.released())) or "none"
                 raise ReleaseError(
                     f"{self.model} {to} is {record.state} ({record.why or 'not in production'}): "
-                    f"it cannot be gone back to. Those that can: {there}"
+                    f"production cannot go back to it. It can go back to: {released}"
                 )
             self.disk.verify(to)
-            not_reached = serve(self.disk, to, server)
-            newer = [r for r in reversed(self.disk.records()) if r.version > to and self.disk.place(r.version).exists()]
+            not_reached = update_server(self.disk, to, server)
+            newer = [r for r in reversed(self.disk.records()) if r.version > to and self.disk.path(r.version).exists()]
             for record in newer:
                 self.transitions.withdraw(record, why)
-            not_reached = not_reached or serve(self.disk, to, server)
+            not_reached = not_reached or update_server(self.disk, to, server)
             if not_reached:
                 raise NotConfirmed(
                     f"{self.model} is rolled back to {to} on disk, and the server has not confirmed it: {not_reached}"
@@ -241,10 +247,10 @@ class ReleaseStore:
             return [record.version for record in newer]
 
     def retain(self, keep: int) -> list[int]:
-        """Remove all but the newest `keep` versions; gives those removed, oldest first.
+        """Remove all but the newest `keep` versions; return those removed, oldest first.
 
-        The one in production and its predecessor always stay, so fewer than two cannot be kept. Quarantined versions
-        go with the released ones of their age. Records stay.
+        The version in production and its predecessor always stay, so at least two are kept. A quarantined version is
+        removed together with released versions of its age. Records stay.
         """
         if keep < 1:
             raise ValueError(f"cannot keep {keep} versions of {self.model}: give 1 or more")
@@ -259,7 +265,7 @@ class ReleaseStore:
     def _check_allowed(
         self, run_id: str, judged_against: int | None, canary_share: float | None, server: ServerConfiguration | None
     ) -> None:
-        """Raise what `release` raises where nothing may be released now."""
+        """Raise the error of `release` if nothing may be released now."""
         if waits_for := self.disk.waits_for(run_id):
             raise CanaryRunning(f"{self.model} is not released: {waits_for}")
         production = self.disk.production()
@@ -268,7 +274,7 @@ class ReleaseStore:
                 f"{self.model} is not released: it was compared with {_version(judged_against)}, and meanwhile "
                 f"{_version(production)} is in production. Clear `plan` with what is downstream."
             )
-        if canary_share is not None and production is not None and not answers(server):
+        if canary_share is not None and production is not None and not has_address(server):
             raise ReleaseError(
                 f"{self.model} has [release.canary] and no model server is configured: without labels, every "
                 "caller would get the canary. Set NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC, or take the "
@@ -276,14 +282,14 @@ class ReleaseStore:
             )
 
     def _version_for(self, files: dict[str, str], now: float) -> int:
-        """The number that these files had before they were unverified, unless a newer one was given since."""
+        """Return the version that these files had as `unverified` if it is the newest, else the next one."""
         newest = self.disk.records()[-1:]
         if newest and newest[0].state == "unverified" and newest[0].files == files:
             return newest[0].version
         return self.transitions.next_version(now)
 
     def _drop_unverified(self, record: ReleaseRecord) -> None:
-        """Remove earlier copies of what is `record` now."""
+        """Remove unverified versions with the same files as `record`."""
         for other in self.disk.records():
             if other.state == "unverified" and other.files == record.files:
                 self.transitions.save(other, state="removed", why=f"the same files are version {record.version}")
@@ -294,7 +300,7 @@ class ReleaseStore:
         if record.state not in LIVE:
             raise WithdrawnError(
                 f"run {record.run_id} released this very model as {self.model} {record.version}, which was then "
-                f"{record.state} ({record.why}); it is not released again, but a night of other data or code is."
+                f"{record.state} ({record.why}); it is not released again. A night with other data or code can release."
             )
         if record.state == "verifying":
             LOG.warning("verifying %s again: the release that began to do so died", record.path)
@@ -305,14 +311,14 @@ class ReleaseStore:
 
 
 def _validated_files(source: Path, validated: dict[str, str] | None) -> dict[str, str]:
-    """Hash the files of the SavedModel in `source`. Raises ReleaseError where it is none, or not as validated."""
+    """Hash the files of the SavedModel in `source`. Raises ReleaseError if it is not one, or not as validated."""
     if not (source / "saved_model.pb").is_file():
         raise ReleaseError(f"{source} is not an exported SavedModel: it has no saved_model.pb")
     files = hash_version(source)
     if wrong := differences(validated, files) if validated is not None else {}:
         raise DamagedError(
             f"{source} is not what was validated: {'; '.join(wrong.values())}. Nothing is released. Clear "
-            "`trainer` with what is downstream, and the model is made anew."
+            "`trainer` with what is downstream to train the model again."
         )
     return files
 

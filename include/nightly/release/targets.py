@@ -1,7 +1,7 @@
-"""Where a release goes beyond the serving volume: what the model's config names under `[release]`.
+"""The targets that a release is published to after the serving volume, as `[release]` in the model's config says.
 
-The local release comes first and stands by itself. A target that fails makes the step fail, and a retry of the step
-releases nothing anew: it takes up publishing where that stopped.
+The local release comes first and does not depend on them. If a target fails, the step fails; a retry of the step
+releases nothing new, but continues to publish.
 """
 
 import logging
@@ -16,25 +16,25 @@ log = logging.getLogger("nightly")
 
 
 class ReleaseTarget(Protocol):
-    """A place that releases are published to. Each method can be repeated, and completes what a killed one left."""
+    """A target of releases. Each method can be repeated, and completes the work of a killed call."""
 
     name: str
 
     def publish(self, record: ReleaseRecord, folder: Path) -> dict[str, Any]:
-        """Make `record`, whose files are in `folder`, the current version there; gives what to record of it.
+        """Make `record`, whose files are in `folder`, the target's current version; return details for the record.
 
         Raises NotPublished.
         """
 
     def retire(self, records: list[ReleaseRecord]) -> list[int]:
-        """Follow the serving volume, given all its records: what was quarantined or removed there goes here too.
+        """Remove the versions that these records of the serving volume have as quarantined or removed; return them.
 
-        The current version and the one before it never go for their age. Gives the versions retired.
+        The current version and the one before it are never removed for their age.
         """
 
 
 def release_targets(config: ModelConfig, store: ReleaseStore) -> list[ReleaseTarget]:
-    """Those that are configured for the releases of `store`, in the order in which they are published to."""
+    """Return the configured targets, in the order of publishing."""
     if not config.release.gcs:
         return []
     from nightly.release.google_cloud.gcs import GcsReleases
@@ -48,21 +48,21 @@ def release_targets(config: ModelConfig, store: ReleaseStore) -> list[ReleaseTar
 
 
 def publish(config: ModelConfig, store: ReleaseStore, record: ReleaseRecord) -> ReleaseRecord:
-    """Publish what is in production to every target, and note in its record what came of it. Raises NotPublished."""
+    """Publish the version in production to every target, and add their details to its record. Raises NotPublished."""
     targets = release_targets(config, store)
     if targets and record.version != store.disk.production():
         log.warning("%s %s is not in production any more: it is not published", record.model, record.version)
         return record
     for target in targets:
-        said = target.publish(record, store.disk.find(record.version))
-        record = store.note(record.version, {target.name: said})
-        log.info("%s %s is published: %s", record.model, record.version, said)
+        details = target.publish(record, store.disk.find(record.version))
+        record = store.note(record.version, {target.name: details})
+        log.info("%s %s is published: %s", record.model, record.version, details)
     retire(config, store)
     return record
 
 
 def retire(config: ModelConfig, store: ReleaseStore) -> None:
-    """Take from every target what was rolled back or has grown old. Raises NotPublished."""
-    for target in reversed(release_targets(config, store)):  # what refers to files goes before the files
-        if gone := target.retire(store.disk.records()):
-            log.info("%s: retired %s", target.name, ", ".join(map(str, gone)))
+    """Remove rolled-back and old versions from every target. Raises NotPublished."""
+    for target in reversed(release_targets(config, store)):  # a reference goes before the files that it refers to
+        if retired := target.retire(store.disk.records()):
+            log.info("%s: retired %s", target.name, ", ".join(map(str, retired)))

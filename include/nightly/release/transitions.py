@@ -1,7 +1,7 @@
-"""How a version gets from one state to the next, on disk and in its record.
+"""Move a version from one state to the next, on disk and in its record.
 
-A process may die at any point. The record is written ahead of the rename (state `releasing`) and completed after it;
-whoever takes the lock next completes what was renamed, and clears away what was not.
+A process may die at any point. The record is written before the rename (state `releasing`) and completed after it.
+The next process that takes the lock completes a version that was renamed, and removes one that was not.
 """
 
 import datetime as dt
@@ -21,18 +21,18 @@ from nightly.release.versions import ASIDE, LIVE, PARSES_AS_INTEGER, Versions, h
 
 LOG = logging.getLogger(__name__)
 
-UNIX_SECONDS = range(10**9, 10**10)  # 2001 to 2286; a 14-digit date would win against every one of them for ever
+UNIX_SECONDS = range(10**9, 10**10)  # 2001 to 2286; a 14-digit date would stay the newest version for ever
 
 
 class Transitions:
-    """The changes that a ReleaseStore is made of. Each is made while the lock is held (Versions.locked)."""
+    """The single changes behind ReleaseStore's operations. The caller holds the lock (Versions.locked)."""
 
     def __init__(self, disk: Versions) -> None:
         self.disk = disk
         self.model = disk.model
 
     def recover(self) -> None:
-        """Bring folder and records together again after a process that died between the two."""
+        """Make folder and records consistent after a process died between the two."""
         folder, records = self.disk.folder, self.disk.releases
         for leftover in [self._first_staging(), *folder.glob(".staging-*"), *records.glob(".*.json.*")]:
             if leftover.is_dir():
@@ -41,9 +41,9 @@ class Transitions:
             else:
                 leftover.unlink(missing_ok=True)
         for record in self.disk.records():
-            renamed = self.disk.place(record.version).exists()
+            renamed = self.disk.path(record.version).exists()
             if record.state == "releasing" and renamed:
-                LOG.warning("completing %s, whose release died after the rename", self.disk.place(record.version))
+                LOG.warning("completing %s, whose release died after the rename", self.disk.path(record.version))
                 try:
                     self._complete(record)
                 except DamagedError as error:
@@ -61,12 +61,12 @@ class Transitions:
             shutil.rmtree(leftover)
 
     def _moved_aside(self, record: ReleaseRecord) -> str | None:
-        """The state that the folder of `record` has by its name and the record has not; None where they agree."""
-        there = [state for state in ASIDE if self.disk.aside(state, record.version).exists()]
-        return there[0] if there and record.state not in there else None
+        """Return the state in the folder's name, or None if the record has that state."""
+        states = [state for state in ASIDE if self.disk.aside(state, record.version).exists()]
+        return states[0] if states and record.state not in states else None
 
     def check_volume(self) -> None:
-        """A serving volume that is not mounted looks like an empty folder: nothing may be released into that."""
+        """Raise ReleaseError if the volume seems not to be mounted: it has none of the released versions."""
         lost = [record.version for record in self.disk.records() if record.state == "released"]
         if lost and not self.disk.released():
             raise ReleaseError(
@@ -80,15 +80,14 @@ class Transitions:
         space.check_space({self.disk.folder: needed}, f"a release of {source}", SpaceError)
 
     def next_version(self, now: float) -> int:
-        """Unix seconds, and greater than any number that was ever given, so that a client never sees it change."""
+        """Return the next version: Unix seconds, and greater than any earlier version. No number is used twice."""
         names = [name.removeprefix("quarantined-").removeprefix("unverified-") for name in self.disk.names()]
         names = [name for name in names if PARSES_AS_INTEGER.fullmatch(name)]
         odd = sorted(name for name in names if not re.fullmatch(r"[1-9]\d{9}", name, re.ASCII))
         if odd:
             raise ReleaseError(
                 f"{self.disk.folder} holds {', '.join(map(repr, odd))}: TensorFlow Serving reads that as a version "
-                "number, and it is not Unix seconds (10 digits), so that it cannot be ordered with releases. Move it "
-                "away."
+                "number, but it is not Unix seconds (10 digits), as release numbers are. Move it away."
             )
         version = max([int(now), *(int(name) + 1 for name in names), *(r.version + 1 for r in self.disk.records())])
         if version not in UNIX_SECONDS:
@@ -96,7 +95,7 @@ class Transitions:
         return version
 
     def publish(self, source: Path, record: ReleaseRecord) -> ReleaseRecord:
-        final = self.disk.place(record.version)
+        final = self.disk.path(record.version)
         if self.disk.folder.exists():
             staging, renamed, to = (staged := self._staging(record.version)), staged, final
         else:
@@ -121,7 +120,7 @@ class Transitions:
         self.disk.record_path(record.version).unlink(missing_ok=True)
 
     def _complete(self, record: ReleaseRecord) -> ReleaseRecord:
-        """What has its number is read once more under it, and then recorded as released."""
+        """Verify the renamed version's files, then record it as released, or as `verifying` if there is a server."""
         try:
             self.disk.verify(record.version)
         except DamagedError as error:
@@ -133,10 +132,10 @@ class Transitions:
         return record
 
     def withdraw(self, record: ReleaseRecord, why: str, state: str = "quarantined") -> ReleaseRecord:
-        # The folder first: a bad version must be gone even if this process dies before it can say why.
+        # The folder goes first: a bad version must be gone even if this process dies before it writes the record.
         aside = self.disk.aside(state, record.version)
-        paths = (self.disk.place(record.version), self.disk.aside("unverified", record.version))
-        if folder := next((place for place in paths if place != aside and place.exists()), None):
+        paths = (self.disk.path(record.version), self.disk.aside("unverified", record.version))
+        if folder := next((path for path in paths if path != aside and path.exists()), None):
             self.rename(folder, aside)
         elif record.state in ("quarantined", "removed"):
             return record
@@ -144,9 +143,10 @@ class Transitions:
         return self.save(record, state=state, why=why)
 
     def replace_files(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
-        """Put copies in the place of files of a version, each in one rename; files that are not of the release go.
+        """Replace files of a version with `copies` (name -> path), and delete files that are not in its record.
 
-        So a server that loads the version meanwhile never reads half a file. Raises ReleaseError.
+        Each file is replaced in one rename, so a server that loads the version never reads half a file. Raises
+        ReleaseError.
         """
         folder, staging = self.disk.find(record.version), self._staging(record.version)
         try:
@@ -161,18 +161,18 @@ class Transitions:
             for name in self.disk.damage(record, folder).keys() - record.files.keys():
                 (folder / name).unlink()
         except OSError as error:
-            raise ReleaseError(f"{folder} could not be repaired (no file in it is half): {error}") from error
+            raise ReleaseError(f"{folder} could not be repaired (no file is half written): {error}") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         LOG.warning("repaired %s %s: %s", record.model, record.version, ", ".join(sorted(copies)) or "nothing lost")
 
     def remove(self, record: ReleaseRecord, why: str) -> None:
-        """Delete the files of a version that is too old to be kept; its record stays."""
+        """Delete the files of a version that is too old to keep; its record stays."""
         disk, aside = self.disk, record.state in ASIDE
-        place = disk.aside(record.state, record.version) if aside else disk.place(record.version)
+        folder = disk.aside(record.state, record.version) if aside else disk.path(record.version)
         removed = disk.aside("removed", record.version)
-        if place.exists():
-            self.rename(place, removed)
+        if folder.exists():
+            self.rename(folder, removed)
         why = f"{record.state}: {record.why}" if aside else why
         self.save(record, state="removed", removed_from=record.state, why=why)
         shutil.rmtree(removed, ignore_errors=True)

@@ -1,17 +1,17 @@
-"""The versions in the serving volume, and the record of each: what is there.
+"""Read the versions in the serving volume and their records.
 
 TensorFlow Serving polls `<serving>/<model>/` and loads every child whose name parses as an integer, half-copied or
 not (ParseVersionNumber in its file_system_storage_path_source.cc). So a version is written under a name that does
-not parse, and gets its number in one rename, when it is whole and on disk:
+not parse, and gets its number in one rename, once it is complete and on disk:
 
     .staging-<version>      being written
     <version>               in production, or older
-    unverified-<version>    out of sight until the model server can be asked about it
-    quarantined-<version>   taken back; kept to be looked at
+    unverified-<version>    out of sight until the model server can verify it
+    quarantined-<version>   withdrawn; kept for inspection
     removed-<version>       being deleted
 
-A base path that exists without any version makes the server unload what it serves; one that does not exist leaves it
-alone. So the model's folder itself appears in one rename too, with its first version inside.
+If the base path exists but holds no version, the server unloads the model; if the path does not exist, the server
+changes nothing. So the model's folder itself appears in one rename too, with its first version inside.
 """
 
 import logging
@@ -33,7 +33,7 @@ PARSES_AS_INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 
 
 class Versions:
-    """One model's versions in the volume `serving`, and their records in `releases`: what is there."""
+    """One model's versions in the volume `serving`, and their records in `releases`. Changes nothing."""
 
     def __init__(self, serving: Path, releases: Path, model: str) -> None:
         self.model = model
@@ -43,9 +43,9 @@ class Versions:
 
     @contextmanager
     def locked(self, wait: bool = True) -> Iterator[None]:
-        """Let one process at a time change this model's versions, or look at them while nothing changes.
+        """Hold the lock under which this model's versions are changed, or read without changes meanwhile.
 
-        Raises BlockingIOError where another has the lock and is not to be waited for.
+        Raises BlockingIOError if another process has the lock and `wait` is False.
         """
         path = self.releases / ".lock"
         message = "waiting for another release of %s to end (%s)"
@@ -53,16 +53,16 @@ class Versions:
             yield
 
     def production(self) -> int | None:
-        """What stable clients get: the newest released version on disk. None before the first release."""
+        """Return the newest released version on disk, which has the label `stable`; None before the first release."""
         return max(self.released(), default=None)
 
     def canary(self) -> ReleaseRecord | None:
-        """The version that is being compared with the one in production, if there is one."""
-        found = [r for r in self.records() if r.state == "canary" and self.place(r.version).is_dir()]
-        return found[-1] if found else None
+        """Return the record of the version that is being compared with production, or None."""
+        canaries = [r for r in self.records() if r.state == "canary" and self.path(r.version).is_dir()]
+        return canaries[-1] if canaries else None
 
     def waits_for(self, run_id: str) -> str:
-        """The canary that a release of this run would have to wait for, as part of a sentence; "" if there is none."""
+        """Return which canary a release of this run has to wait for, as part of a sentence; "" if there is none."""
         canary = self.canary()
         if canary is None or canary.run_id == run_id:
             return ""
@@ -72,7 +72,7 @@ class Versions:
         )
 
     def released(self) -> list[int]:
-        """Released versions on disk, oldest first. What has a number and no record is reported, and left out."""
+        """Return the released versions on disk, oldest first. Log a warning for a version without a record."""
         for name in self.unrecorded():
             LOG.warning(
                 "%s is loaded by TensorFlow Serving and has no release record in %s; who put it there? Move it away, "
@@ -80,35 +80,35 @@ class Versions:
                 self.folder / name,
                 self.releases,
             )
-        return sorted(r.version for r in self.records() if r.state == "released" and self.place(r.version).is_dir())
+        return sorted(r.version for r in self.records() if r.state == "released" and self.path(r.version).is_dir())
 
     def unrecorded(self) -> list[str]:
-        """Names in the model's folder that TensorFlow Serving takes for versions and no record knows."""
+        """Return the names that TensorFlow Serving loads as versions but that have no record."""
         known = {str(record.version) for record in self.records()}
         return sorted(name for name in self.names() if PARSES_AS_INTEGER.fullmatch(name) and name not in known)
 
     def undecided(self) -> bool:
-        """Whether a release goes on, or has died before its version was verified."""
+        """Return whether a release is running, or died before its version was verified."""
         return any(record.state in ("releasing", "verifying") for record in self.records())
 
     def records(self) -> list[ReleaseRecord]:
-        """The record of every version that was ever given a number, oldest first."""
+        """Return the records of all versions, past and present, oldest first."""
         paths = [path for path in self.releases.glob("*.json") if path.stem.isdecimal()]
         return sorted((ReleaseRecord.load(path) for path in paths), key=lambda record: record.version)
 
     def record(self, version: int) -> ReleaseRecord:
-        """The record of `version`. Raises ReleaseError, naming the versions there are."""
+        """Return the record of `version`. Raises ReleaseError, which lists the versions that exist."""
         try:
             return ReleaseRecord.load(self.record_path(version))
         except FileNotFoundError:
-            there = ", ".join(str(record.version) for record in self.records()) or "none"
+            existing = ", ".join(str(record.version) for record in self.records()) or "none"
             raise ReleaseError(
-                f"{self.model} has no version {version} in {self.releases}; there are: {there}"
+                f"{self.model} has no version {version} in {self.releases}; there are: {existing}"
             ) from None
 
     def find(self, version: int) -> Path:
-        """The folder of `version`'s files, in sight or not. Raises ReleaseError when they are gone."""
-        for folder in (self.place(version), *(self.aside(state, version) for state in ASIDE)):
+        """Return the folder of `version`'s files, in the server's sight or not. Raises ReleaseError if it is gone."""
+        for folder in (self.path(version), *(self.aside(state, version) for state in ASIDE)):
             if folder.is_dir():
                 return folder
         record = self.record(version)
@@ -117,25 +117,25 @@ class Versions:
     def verify(self, version: int) -> ReleaseRecord:
         """Hash every file of `version` on disk. Raises DamagedError, naming what differs from the record."""
         record = self.record(version)
-        if damage := self.damage(record, self.place(version)):
+        if damage := self.damage(record, self.path(version)):
             raise DamagedError(
-                f"{self.place(version)} ({record.state}) is not what was released: {'; '.join(damage.values())}. "
+                f"{self.path(version)} ({record.state}) is not what was released: {'; '.join(damage.values())}. "
                 f"Repair it: bin/releases repair {self.model} {version}"
             )
         return record
 
     def damage(self, record: ReleaseRecord, folder: Path) -> dict[str, str]:
-        """Each file in `folder` that is not what was released, or is missing there, and what is wrong with it."""
+        """Return file -> problem, for each file in `folder` that differs from the record, is missing or is extra."""
         return differences(record.files, hash_version(folder) if folder.is_dir() else {})
 
     def loadable(self) -> list[int]:
-        """The versions that the server finds in the model's folder, whatever their records say."""
+        """Return the versions that the server can load from the model's folder, whatever their records say."""
         return sorted(int(name) for name in self.names() if re.fullmatch(r"\d+", name, re.ASCII))
 
     def names(self) -> list[str]:
         return [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
 
-    def place(self, version: int) -> Path:
+    def path(self, version: int) -> Path:
         return self.folder / str(version)
 
     def aside(self, state: str, version: int) -> Path:
@@ -146,7 +146,7 @@ class Versions:
 
 
 def hash_version(folder: Path) -> dict[str, str]:
-    """Return path -> sha256 of the files in a version's folder. Raises ReleaseError for what is not a plain file."""
+    """Return path -> sha256 of the files in a version's folder. Raises ReleaseError if one is not a plain file."""
     try:
         return hash_files(folder)
     except NotPlainFileError as error:

@@ -1,4 +1,4 @@
-"""The curated schema: read, and refused where a comparator would measure nothing."""
+"""Read the curated schema (the one that people maintain), and refuse comparators that would measure nothing."""
 
 import contextlib
 import hashlib
@@ -13,63 +13,71 @@ KINDS = ("drift", "skew")
 
 
 class SchemaError(UserError, ValueError):
-    """A schema that cannot be used; the message names the feature and what to write instead."""
+    """A schema is not usable. The message names the feature and what to write instead."""
 
 
 def read_schema(path: Path) -> schema_pb2.Schema:
-    """The schema in text format at `path`, or in schema.pbtxt of that folder. Raises FileNotFoundError, SchemaError."""
+    """Return the schema in the text file `path`, or in schema.pbtxt of the folder `path`.
+
+    Raises FileNotFoundError or SchemaError.
+    """
     path = Path(path)
     path = path / "schema.pbtxt" if path.is_dir() else path
     return parse_schema(path.read_text(), where=str(path))
 
 
 def parse_schema(text: str, *, where: str) -> schema_pb2.Schema:
-    """The schema in text format that came from `where`. Raises SchemaError."""
+    """Parse a schema in text format. Raises SchemaError.
+
+    :param where: the text's origin, for messages
+    """
     try:
         schema = text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
         raise SchemaError(f"{where} is not a schema in text format: {error}") from None
-    wrong = [problem for feature in schema.feature for problem in _misfits(feature)]
-    if wrong:
-        raise SchemaError(f"{where}: a comparator does not fit its feature:\n" + "\n".join(f"  {w}" for w in wrong))
+    problems = [problem for feature in schema.feature for problem in _misfits(feature)]
+    if problems:
+        raise SchemaError(f"{where}: a comparator does not fit its feature:\n" + "\n".join(f"  {p}" for p in problems))
     return schema
 
 
 def schema_fingerprint(path: Path) -> str:
-    """A hash of what the schema at `path` means: comments, spaces and where the file is do not count."""
+    """Return a hash of the schema's meaning: comments, whitespace and the file's path do not count."""
     data = path.read_bytes()
-    with contextlib.suppress(text_format.ParseError, UnicodeDecodeError):  # who uses it says so better
+    with contextlib.suppress(text_format.ParseError, UnicodeDecodeError):  # reading the schema reports this better
         data = text_format.Parse(data, schema_pb2.Schema()).SerializeToString(deterministic=True)
     return hashlib.sha256(data).hexdigest()
 
 
 def _misfits(feature: schema_pb2.Feature) -> list[str]:
-    """L-infinity compares shares of values; of numbers TFDV has none, and says 0 whatever happens. A number's
-    histogram has a Jensen-Shannon divergence; of text it has no bins, and the schema's figures would not compare.
+    """Return a sentence for each comparator whose norm does not fit the feature's type.
+
+    L-infinity compares shares of values. TFDV has no such shares for numbers and always measures 0.
+    The Jensen-Shannon divergence compares histograms. Text has no bins, so its thresholds would have another scale.
     """
     categorical = feature.type == schema_pb2.BYTES
     fits, misfit = ("infinity_norm", "jensen_shannon_divergence")[:: 1 if categorical else -1]
     kind = "text, a categorical feature" if categorical else f"a number ({schema_pb2.FeatureType.Name(feature.type)})"
-    wrong = []
+    problems = []
     for name in KINDS:
         comparator = getattr(feature, f"{name}_comparator")
-        given = [one for one in ("infinity_norm", "jensen_shannon_divergence") if comparator.HasField(one)]
-        if misfit in given:
+        norms = [norm for norm in (fits, misfit) if comparator.HasField(norm)]
+        if misfit in norms:
             threshold = getattr(comparator, misfit).threshold
-            wrong.append(
+            problems.append(
                 f"{feature.name}: {name}_comparator has {misfit}, but {feature.name} is {kind}; "
                 f"write {name}_comparator {{ {fits} {{ threshold: {threshold:g} }} }}, and a threshold of its scale"
             )
-        elif feature.HasField(f"{name}_comparator") and not given:
-            wrong.append(
+        elif feature.HasField(f"{name}_comparator") and not norms:
+            problems.append(
                 f"{feature.name}: {name}_comparator is empty; "
                 f"write {name}_comparator {{ {fits} {{ threshold: … }} }}, or leave it out"
             )
-    return wrong
+    return problems
 
 
 def threshold_of(feature: schema_pb2.Feature, kind: str) -> float | None:
-    """The threshold of the feature's drift or skew comparator; None where it has none."""
+    """Return the threshold of the feature's drift or skew comparator, or None if it has no such comparator."""
     if not feature.HasField(f"{kind}_comparator"):
         return None
     comparator = getattr(feature, f"{kind}_comparator")
@@ -78,27 +86,30 @@ def threshold_of(feature: schema_pb2.Feature, kind: str) -> float | None:
 
 
 def comparators(schema: schema_pb2.Schema) -> dict[str, float]:
-    """Every comparator's threshold, as "drift.FEATURE" and "skew.FEATURE"."""
-    known = {f"{kind}.{feature.name}": threshold_of(feature, kind) for feature in schema.feature for kind in KINDS}
-    return {key: threshold for key, threshold in known.items() if threshold is not None}
+    """Return "drift.FEATURE" or "skew.FEATURE" -> threshold, for every comparator."""
+    thresholds = {f"{kind}.{feature.name}": threshold_of(feature, kind) for feature in schema.feature for kind in KINDS}
+    return {key: threshold for key, threshold in thresholds.items() if threshold is not None}
 
 
 def set_threshold(feature: schema_pb2.Feature, kind: str, threshold: float) -> None:
-    """Replace the threshold of a comparator that the feature has."""
+    """Replace the threshold of the feature's existing comparator."""
     comparator = getattr(feature, f"{kind}_comparator")
     norm = "infinity_norm" if comparator.HasField("infinity_norm") else "jensen_shannon_divergence"
     getattr(comparator, norm).threshold = threshold
 
 
 def override_thresholds(schema: schema_pb2.Schema, thresholds: dict[str, float]) -> None:
-    """Put `thresholds` ("drift.FEATURE" or "skew.FEATURE" -> threshold; other keys are not for a schema) in place."""
+    """Replace thresholds in `schema`. Raises SchemaError if a feature has no such comparator.
+
+    :param thresholds: "drift.FEATURE" or "skew.FEATURE" -> threshold; other keys are ignored
+    """
     for key, threshold in thresholds.items():
         kind, _, name = key.partition(".")
         if kind not in KINDS:
             continue
-        having = {feature.name: feature for feature in schema.feature if feature.HasField(f"{kind}_comparator")}
-        if name not in having:
+        compared = {feature.name: feature for feature in schema.feature if feature.HasField(f"{kind}_comparator")}
+        if name not in compared:
             raise SchemaError(
-                f"threshold {key}: the schema has a {kind} comparator for {', '.join(sorted(having))} only"
+                f"threshold {key}: the schema has a {kind} comparator for {', '.join(sorted(compared))} only"
             )
-        set_threshold(having[name], kind, threshold)
+        set_threshold(compared[name], kind, threshold)

@@ -7,9 +7,9 @@ from nightly.records.schema import ANSWERS, REVIEW, SchemaReview
 
 
 def save_review(folder: Path, review: SchemaReview) -> SchemaReview:
-    """Make `review` the night's answer; those before it stay on record. Return it with them.
+    """Save `review` as the night's answer, keep the earlier answers, and return it with them.
 
-    The same answer again, as of a task's second try, changes nothing.
+    Repeating the same answer, as a task's second try does, changes nothing.
     """
     if (folder / REVIEW).exists():
         saved = SchemaReview.load(folder / REVIEW)
@@ -21,12 +21,12 @@ def save_review(folder: Path, review: SchemaReview) -> SchemaReview:
 
 
 def set_aside_review(folder: Path) -> list[SchemaReview]:
-    """Leave the night in `folder` without an answer, if it had one. Return all its answers so far, oldest first."""
+    """Move the answer of the night in `folder` to its earlier answers, and return these, oldest first."""
     review, answers = folder / REVIEW, folder / ANSWERS
     lines = answers.read_text().splitlines() if answers.exists() else []
     if review.exists():
         line = SchemaReview.load(review).model_copy(update={"earlier": []}).model_dump_json()
-        if line not in lines[-1:]:  # a process may have died before the next line
+        if line not in lines[-1:]:  # it is there if a process died before the unlink below
             append_line(answers, line)
             lines.append(line)
         review.unlink()

@@ -1,8 +1,8 @@
-"""The versions of a model's schema: the curated one in its folder, and what people have approved on top of it.
+"""The versions of a model's schema: the curated schema in its folder, and the versions that people approved since.
 
-The curated schema is in git and may be in an image that nobody can write to. So a version that is approved while the
-project runs lies in NIGHTLY_SCHEMAS. It holds as long as the curated schema that it goes back to stands as it was; once
-that is edited, the curated one is the schema again, and the versions on the old one are superseded.
+The curated schema is in git and may be in a read-only image, so approved versions are in NIGHTLY_SCHEMAS. A version is
+active while the curated schema that it is based on stays unchanged. An edit of the curated schema supersedes all
+versions based on it.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from nightly.schemas.reviews import save_review
 
 
 class SchemaVersionError(UserError):
-    """A version cannot be read or made; the message says why and what to do."""
+    """A version cannot be read or created. The message names the cause and the next action."""
 
 
 class SchemaStore:
@@ -30,46 +30,49 @@ class SchemaStore:
         self.curated = models / model / "schema.pbtxt"
 
     def versions(self) -> list[SchemaVersion]:
-        """Every version there has been, oldest first."""
-        found = [SchemaVersion.load(path) for path in self.folder.glob("[0-9]*.json")]
-        return sorted(found, key=lambda record: record.version)
+        """Return the records of all versions, superseded ones included, oldest first."""
+        records = [SchemaVersion.load(path) for path in self.folder.glob("[0-9]*.json")]
+        return sorted(records, key=lambda record: record.version)
 
-    def holding(self) -> SchemaVersion | None:
-        """The newest version that holds; None where the curated schema does."""
+    def active(self) -> SchemaVersion | None:
+        """Return the newest version on the current curated schema, or None if there is none."""
         curated = sha256(self.curated.read_text())
-        return next((one for one in reversed(self.versions()) if one.curated_sha256 == curated), None)
+        return next((record for record in reversed(self.versions()) if record.curated_sha256 == curated), None)
 
     def current(self) -> int:
-        """The number of the version that nights are planned with; 0 is the curated schema."""
-        held = self.holding()
-        return held.version if held else 0
+        """Return the number of the version for new nights; 0 is the curated schema."""
+        active = self.active()
+        return active.version if active else 0
 
     def version(self, number: int) -> SchemaVersion:
-        """Raises SchemaVersionError."""
+        """Return the record of a version. Raises SchemaVersionError if it is missing."""
         path = self.folder / f"{number}.json"
         try:
             return SchemaVersion.load(path)
         except FileNotFoundError:
-            there = ", ".join(str(one.version) for one in self.versions()) or "none yet"
+            existing = ", ".join(str(record.version) for record in self.versions()) or "none yet"
             raise SchemaVersionError(
-                f"{self.model}'s schema has no version {number} in {self.folder} (there are: {there}, and 0, the "
-                "curated one). Put it back there, or clear `plan` with what is downstream to take today's."
+                f"{self.model}'s schema has no version {number} in {self.folder} (there are: {existing}, and 0, the "
+                "curated one). Put it back there, or clear `plan` with what is downstream to use the current schema."
             ) from None
 
     def path(self, number: int) -> Path:
-        """The text of a version, its hash checked; 0 is the curated schema. Raises SchemaVersionError."""
+        """Return the path of a version's text after checking its hash; 0 is the curated schema.
+
+        Raises SchemaVersionError.
+        """
         if number == 0:
             return self.curated
         record, path = self.version(number), self.folder / f"{number}.pbtxt"
         if not path.exists() or sha256(path.read_text()) != record.sha256:
-            raise SchemaVersionError(f"{path} is not what was approved on {record.approved_at}: put it back")
+            raise SchemaVersionError(f"{path} differs from the text approved on {record.approved_at}: restore it")
         return path
 
     def text(self, number: int) -> str:
         return self.path(number).read_text()
 
     def note(self, number: int) -> str:
-        """What a night's records say of the version that it was planned with."""
+        """Return the note on a version for a night's records."""
         if number:
             return self.version(number).title
         newest = next(reversed(self.versions()), None)
@@ -80,31 +83,31 @@ class SchemaStore:
         return f"the curated one: it has changed since, which supersedes {newest.title}"
 
     def approve(self, proposal: SchemaProposal, *, by: str, reason: str) -> SchemaVersion:
-        """Write the version that `proposal` asks for; approving the same again gives the same version.
+        """Write the proposed schema as a new version. Approving the same text again returns the existing version.
 
-        Raises SchemaVersionError without a reason, or where the proposal was made on a schema that is not current now.
+        Raises SchemaVersionError if the reason is empty, or the proposal is based on a schema that is not current.
         """
         reason = " ".join(reason.split())
         if not reason:
             raise SchemaVersionError("a schema change is not approved without a reason: say why it is right")
         with locked(self.folder / ".lock"):
-            held = self.holding()
-            base = self.text(held.version if held else 0)
-            asked = sha256(proposal.text)
-            if held and held.sha256 == asked:
-                return held
+            active = self.active()
+            base = self.text(active.version if active else 0)
+            proposed = sha256(proposal.text)
+            if active and active.sha256 == proposed:
+                return active
             if sha256(base) != proposal.base_sha256:
                 raise SchemaVersionError(
                     f"the proposal of {proposal.run_id} was made on another schema than the current one "
-                    f"({held.title if held else 'the curated one'}). Clear `plan` of that run with what is downstream: "
-                    "the night is judged by the current schema, and proposes again what does not fit it."
+                    f"({active.title if active else 'the curated one'}). Clear `plan` of that run with what is "
+                    "downstream: the night is judged by the current schema, and proposes again what does not fit it."
                 )
             record = SchemaVersion(
                 model=self.model,
-                version=max((one.version for one in self.versions()), default=0) + 1,
-                base_version=held.version if held else 0,
-                curated_sha256=held.curated_sha256 if held else proposal.base_sha256,
-                sha256=asked,
+                version=max((existing.version for existing in self.versions()), default=0) + 1,
+                base_version=active.version if active else 0,
+                curated_sha256=active.curated_sha256 if active else proposal.base_sha256,
+                sha256=proposed,
                 run_id=proposal.run_id,
                 approved_by=by,
                 reason=reason,
@@ -117,23 +120,26 @@ class SchemaStore:
             return record
 
     def adopt(self) -> SchemaVersion:
-        """Put the version that holds into the model's folder, to be committed. Raises SchemaVersionError, OSError."""
+        """Write the active version to the model's curated schema, to be committed.
+
+        Raises SchemaVersionError or OSError.
+        """
         with locked(self.folder / ".lock"):
-            held = self.holding()
-            if held is None:
-                raise SchemaVersionError(f"{self.model} has no approved version that holds: the curated schema does")
-            write_atomically(self.curated, self.text(held.version).encode())
-            return held
+            active = self.active()
+            if active is None:
+                raise SchemaVersionError(f"{self.model} has no active approved version: the curated schema is in use")
+            write_atomically(self.curated, self.text(active.version).encode())
+            return active
 
 
 def answer(
     paths: Paths, model: str, night_folder: Path, *, approved: bool, by: str, reason: str, models: Path = MODELS
 ) -> SchemaReview:
-    """A person's answer to the proposal of a night: recorded in its folder, and what runs of it from now on uses it.
+    """Record a person's answer to a night's proposal. An approved version applies to the night's remaining steps.
 
-    Answers before it stay on record; a version that one of them wrote holds on.
+    Earlier answers stay on record, and a version that one of them created stays active.
 
-    Raises FileNotFoundError where the night proposes nothing, and SchemaVersionError.
+    Raises FileNotFoundError if the night proposes nothing, or SchemaVersionError.
     """
     proposal = SchemaProposal.load(night_folder / PROPOSAL)
     store, version = SchemaStore(paths, model, models), None

@@ -1,9 +1,9 @@
-"""Where the model server of a serving volume is: what the environment says, or else what is recorded in the volume.
+"""The address of a serving volume's model server, from the environment or else from <serving>/server.json.
 
-A command in a shell of its own has not the environment of the process that started the server. So whoever knows the
-address records it in <serving>/server.json: `make up` once its server runs, `python -m nightly.cli.configure` and
-each release where the environment names a server. NIGHTLY_SERVING_REST, NIGHTLY_SERVING_GRPC (host:port each) and
-NIGHTLY_SERVING_BASE_PATH, the serving volume as the server sees it, win over the record.
+A command in another shell lacks the environment of the process that started the server. So the address is recorded in
+<serving>/server.json: by `make up` once its server runs, and by `python -m nightly.cli.configure` and each release if
+the environment names a server. NIGHTLY_SERVING_REST, NIGHTLY_SERVING_GRPC (host:port each) and
+NIGHTLY_SERVING_BASE_PATH (the serving volume as the server sees it) override the record.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def path(paths: Paths) -> Path:
 
 
 def find_address(paths: Paths) -> ServerAddress | None:
-    """The model server's address, or None where none is known. Raises ContractError for half a configuration."""
+    """Return the model server's address, or None. Raises ContractError if only one of REST and gRPC is set."""
     rest, grpc = variables.SERVING_REST.read(), variables.SERVING_GRPC.read()
     if rest and grpc:
         return ServerAddress(rest=rest, grpc=grpc, base_path=base_path(paths))
@@ -40,19 +40,19 @@ def find_address(paths: Paths) -> ServerAddress | None:
 
 
 def base_path(paths: Paths) -> str:
-    """The serving volume as the server sees it."""
+    """Return the serving volume as the server sees it."""
     recorded = _recorded(paths)
     return variables.SERVING_BASE_PATH.read() or (recorded.base_path if recorded else str(paths.serving))
 
 
 def record(paths: Paths, address: ServerAddress) -> None:
-    """Let commands in other shells know the server."""
+    """Record the server's address for commands in other shells."""
     if _recorded(paths) != address:
         address.save(path(paths))
 
 
 def forget(paths: Paths, address: ServerAddress) -> None:
-    """Remove the record of a server that has ended, unless another has been recorded since."""
+    """Remove the record of a server that has ended, unless it has another address by now."""
     if _recorded(paths) == address:
         path(paths).unlink(missing_ok=True)
 

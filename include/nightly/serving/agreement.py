@@ -1,4 +1,4 @@
-"""Whether records, disk, models.config and the model server agree on what is served: `bin/releases verify MODEL`."""
+"""Compare the records, the disk, models.config and the model server: `bin/releases verify MODEL`."""
 
 from collections.abc import Iterator
 
@@ -18,45 +18,45 @@ from nightly_client import Client, ServingError
 
 
 class Disagreement(Contract):
-    """Two of the four say different things."""
+    """Two of the four differ."""
 
     what: str  # one sentence
     action: str  # what to do, with the command
 
 
 class ServerAsked(Contract):
-    """What asking the model server gave."""
+    """The comparison with the model server."""
 
-    address: str = ""  # "": none is known
-    problem: str = ""  # why it could not be asked
+    address: str = ""  # "" if no server is known
+    problem: str = ""  # why the server did not answer; "" if it did
     disagreements: list[Disagreement] = []
 
 
 def disagreements(paths: Paths, store: ReleaseStore) -> list[Disagreement]:
-    """Between the records, the disk and models.config. Changes nothing; waits for a release that is going on."""
+    """Return the disagreements of records, disk and models.config. Waits for a running release; changes nothing."""
     with store.disk.locked():
         return [*_on_disk(store), *_in_file(paths, store)]
 
 
 def ask_server(paths: Paths, store: ReleaseStore) -> ServerAsked:
-    """Compare the labels as the model server has them with the records. Raises ContractError."""
+    """Compare the model server's labels with the records. Raises ContractError."""
     known = find_address(paths)
     if known is None:
         return ServerAsked()
     expected = _labels(store)
     with Client(f"grpc://{known.grpc}", timeout=CALL_SECONDS, retries=0) as client:
         try:
-            found = {label: _answering(client, store.model, label) for label in (STABLE, CANARY)}
+            actual = {label: _answering(client, store.model, label) for label in (STABLE, CANARY)}
         except ServingError as error:
             return ServerAsked(address=client.address, problem=str(error))
         wrong = [
             Disagreement(
-                what=f"the server at {client.address} has {label} of {store.model} at {found[label] or 'no version'}, "
+                what=f"the server at {client.address} has {label} of {store.model} at {actual[label] or 'no version'}, "
                 f"and the records at {expected.get(label) or 'no version'}",
                 action=f"bin/releases serve {store.model}",
             )
             for label in (STABLE, CANARY)
-            if found[label] != expected.get(label)
+            if actual[label] != expected.get(label)
         ]
         return ServerAsked(address=client.address, disagreements=wrong)
 
@@ -72,8 +72,8 @@ def _answering(client: Client, model: str, label: str) -> int | None:
 
 def _labels(store: ReleaseStore) -> dict[str, int]:
     canary = store.disk.canary()
-    found = {STABLE: store.disk.production(), CANARY: canary.version if canary else None}
-    return {label: version for label, version in found.items() if version is not None}
+    versions = {STABLE: store.disk.production(), CANARY: canary.version if canary else None}
+    return {label: version for label, version in versions.items() if version is not None}
 
 
 def _on_disk(store: ReleaseStore) -> Iterator[Disagreement]:

@@ -1,4 +1,4 @@
-"""How a command ends whose change no model server could confirm."""
+"""The exit status of a command whose change a model server should confirm."""
 
 import sys
 
@@ -6,16 +6,16 @@ from nightly.io.paths import Paths
 from nightly.serving.address import find_address
 from nightly.serving.models_config import FILE
 
-NOT_CONFIRMED = 4  # the status: done on disk, in the records and in models.config
+NOT_CONFIRMED = 4  # done on disk, in the records and in models.config, but not confirmed by a server
 
 
 def confirmed(paths: Paths) -> int:
-    """The status of a change that has been made: whether a model server could confirm it."""
+    """Return 0 if a model server is known, which has then confirmed the change, else print why not and return 4."""
     if find_address(paths):
         return 0
     print(
-        f"no model server is known here: {paths.serving / FILE} is written, and a server that runs already has not "
-        "been told. Name it by NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC, and run bin/releases serve MODEL.",
+        f"no model server is known here: {paths.serving / FILE} is written, but a running server has not reloaded it. "
+        "Set NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC, and run bin/releases serve MODEL.",
         file=sys.stderr,
     )
     return NOT_CONFIRMED

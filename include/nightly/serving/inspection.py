@@ -1,4 +1,4 @@
-"""What a released version is: its signatures, files and record, and what it answers: nightly.cli.show."""
+"""Describe a released version: its signatures, files, record and predictions. The command is nightly.cli.show."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from nightly.release.errors import ReleaseError
 
 
 def describe(folder: Path, record: ReleaseRecord) -> list[str]:
-    """What is in the version's files, and what its record says, in lines."""
+    """Return lines that describe the version's files, signatures and record."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
@@ -25,14 +25,14 @@ def describe(folder: Path, record: ReleaseRecord) -> list[str]:
     }
     lines += [f"  {name:<10}{value}" for name, value in facts.items() if value]
     for meta_graph in saved.meta_graphs:
-        made_by = meta_graph.meta_info_def.tensorflow_version
-        lines.append(f"\ntags {', '.join(sorted(meta_graph.meta_info_def.tags))}; TensorFlow {made_by}")
+        release = meta_graph.meta_info_def.tensorflow_version
+        lines.append(f"\ntags {', '.join(sorted(meta_graph.meta_info_def.tags))}; TensorFlow {release}")
         for name, signature in sorted(meta_graph.signature_def.items()):
             if name.startswith("__saved_model"):  # a TF2 export's own bookkeeping
                 continue
             lines.append(f"  {name}  ({signature.method_name})")
-            for what, tensors in (("in", signature.inputs), ("out", signature.outputs)):
-                lines += [f"    {what:<4}{key:<32}{_tensor(info)}" for key, info in sorted(tensors.items())]
+            for direction, tensors in (("in", signature.inputs), ("out", signature.outputs)):
+                lines += [f"    {direction:<4}{key:<32}{_tensor(info)}" for key, info in sorted(tensors.items())]
     lines.append("\nassets")
     assets = {name: size for name, size in files.items() if name.startswith("assets")}
     lines += [f"  {name:<48}{size:>12,} bytes" for name, size in sorted(assets.items())] or ["  none"]
@@ -40,13 +40,14 @@ def describe(folder: Path, record: ReleaseRecord) -> list[str]:
 
 
 def _verified(record: ReleaseRecord) -> str:
-    found = record.verification
-    if found is None:
+    verification = record.verification
+    if verification is None:
         return "its files only, by no model server"
-    before = "" if found.previous_p99_ms is None else f" (before: {found.previous_p99_ms:.1f} ms)"
+    previous = verification.previous_p99_ms
+    before = "" if previous is None else f" (before: {previous:.1f} ms)"
     return (
-        f"by the server at {found.server}: {found.golden_examples} golden examples, largest difference "
-        f"{found.largest_difference:.2g}; p99 {found.p99_ms:.1f} ms{before}"
+        f"by the server at {verification.server}: {verification.golden_examples} golden examples, largest difference "
+        f"{verification.largest_difference:.2g}; p99 {verification.p99_ms:.1f} ms{before}"
     )
 
 
@@ -58,9 +59,9 @@ def _tensor(info) -> str:
 
 
 def ask(folder: Path, record: ReleaseRecord, request: Path | None) -> list[str]:
-    """What the version answers to `request`, or to its golden examples, in lines.
+    """Return lines with the version's answer to the file `request`, or to its golden examples if that is None.
 
-    Raises ReleaseError for a request that it does not answer, and OSError.
+    Raises ReleaseError if the version refuses the request, and OSError.
     """
     import tensorflow as tf
 

@@ -1,23 +1,24 @@
 """The configuration of the model server that serves our releases: <serving>/models.config, in the serving volume.
 
-    python -m nightly.serving.models_config      write it as the release records say: before the server's first start
+    python -m nightly.serving.models_config      write it from the release records, before the server's first start
 
-This one file is the record of which models are served, and which versions have the labels `stable` and, while one is
-compared with it, `canary`. A request that names neither a version nor a label goes to the newest version that is
-loaded, and that is the canary: clients give a label. TensorFlow Serving reads its --model_config_file at the start and
-at each --model_config_file_poll_wait_seconds, and then takes it as it is; a reload by gRPC replaces the whole
-configuration as well, at once, but is not written to the file, and lasts until the next poll or restart. So every
-change here is both: the file first, and then the very same text by gRPC. Whichever the server heard last, it has the
-same configuration, and nothing has to wait for a poll.
+The file records which models are served, and which versions have the labels `stable` and, during a comparison,
+`canary`. A request without a version or label goes to the newest loaded version, which may be the canary. So clients
+name a label.
+
+TensorFlow Serving reads its --model_config_file at the start and every --model_config_file_poll_wait_seconds. A reload
+by gRPC takes effect at once, but is not written to the file: it lasts until the next poll or restart. So every change
+here is made twice: first in the file, then with the same text by gRPC. The server has the same configuration from
+either, and nothing waits for a poll.
 
 Start the server, TensorFlow Serving or ours, with
 
     --model_config_file=<serving>/models.config --allow_version_labels_for_unavailable_models
 
-The second because a label in the file is otherwise refused at the start, when no version is loaded yet. TensorFlow
-Serving also wants --max_num_load_retries=0: it tries a version that does not load five times more, a minute apart,
-before it says why. A model is in the file while it has a version to serve: TensorFlow Serving does not listen before
-every model in it has one.
+Without the second flag, the server refuses labels at its start, when no version is loaded yet. TensorFlow Serving also
+needs --max_num_load_retries=0: otherwise it retries a version that fails to load five times, a minute apart, before it
+reports the error. The file has a model only while the model has a version to serve: TensorFlow Serving does not listen
+before every model in the file has one.
 """
 
 import sys
@@ -39,17 +40,18 @@ from nightly_client.protos import message
 FILE = "models.config"
 HEADER = "# Written by each release and rollback, which also tell the running server: change it with care.\n"
 EMPTY = HEADER + "model_config_list {\n}\n"
-PLATFORM, LOADED = "tensorflow", 2  # of ModelConfig: the platform, and that it is loaded
+PLATFORM = "tensorflow"
+LOADED = 2  # versions that the server keeps loaded: the one in production and its predecessor
 STABLE, CANARY = "stable", "canary"
 
-Config = Any  # a ModelServerConfig of the client's own protos: no TensorFlow, in either environment
+Config = Any  # a ModelServerConfig of the client's own protos, which need no TensorFlow
 
 
 class LiveConfig:
-    """The file, and how a model's part of it is changed. The other models' parts stay as they are.
+    """The file, with changes to one model's entry at a time.
 
     :param serving: the serving volume, as this process sees it
-    :param base_path: the same as the server sees it
+    :param base_path: the serving volume, as the server sees it
     """
 
     def __init__(self, serving: Path, base_path: str) -> None:
@@ -57,20 +59,20 @@ class LiveConfig:
         self.base_path = base_path.rstrip("/")
 
     def read(self) -> Config:
-        """The configuration. Raises FileNotFoundError, or text_format.ParseError with the line."""
+        """Return the configuration. Raises FileNotFoundError, or text_format.ParseError with the line."""
         return text_format.Parse(self.path.read_text(), message("ModelServerConfig")())
 
     def has(self, model: str) -> bool:
         return self.entry(model) is not None
 
     def entry(self, model: str) -> Any:
-        """The model's part of the configuration; None where it has none."""
+        """Return the model's entry, or None."""
         return next((entry for entry in self.read().model_config_list.config if entry.name == model), None)
 
     def serving(
         self, model: str, version: int | None, loadable: list[int], canary: int | None = None
     ) -> AbstractContextManager[str]:
-        """As `changing`: `version` is stable and `canary` the canary; without a version the model is taken out."""
+        """Like `changing`, with `version` as stable and `canary` as canary; without a version the model is removed."""
         if version is None:
             return self.changing(model, {}, loadable, served=False)
         load = max(LOADED, sum(other >= version for other in loadable))
@@ -86,14 +88,14 @@ class LiveConfig:
         load: int = LOADED,
         served: bool = True,
     ) -> Iterator[str]:
-        """Write the model's part anew and give the new text; what was there is written back when it is refused.
+        """Rewrite the model's entry and yield the new text; restore the old text if the server refuses the new one.
 
-        Labels of versions that will not be loaded are dropped: the server would refuse all of it.
+        Labels of versions that will not be loaded are dropped, because the server would refuse the whole configuration.
 
-        :param labels: the version that gets each label; None takes it away, one that is not named stays where it is
+        :param labels: label -> version; None removes the label, and labels that are not named stay
         :param loadable: the versions in the model's folder
-        :param load: how many of them, the newest first, the server shall have loaded
-        :param served: False takes the model out
+        :param load: how many of them, the newest first, the server loads
+        :param served: False removes the model
         """
         with locked(self.path.with_name(f".{FILE}.lock")):  # two models may be released at a time
             before = self.path.read_text() if self.path.exists() else EMPTY
@@ -125,7 +127,7 @@ class LiveConfig:
 
 
 def write(paths: Paths, base_path: str) -> Path:
-    """Bring the file in step with the release records: every model with a version in production, and only those."""
+    """Write the file from the release records: it has every model with a version in production, and no other."""
     live = LiveConfig(paths.serving, base_path)
     known = {path.name for path in paths.releases.glob("*/")}
     if live.path.exists():
@@ -143,6 +145,6 @@ def write(paths: Paths, base_path: str) -> Path:
 
 
 if __name__ == "__main__":
-    found = Paths.from_environment()
-    print(write(found, base_path(found)))
+    environment_paths = Paths.from_environment()
+    print(write(environment_paths, base_path(environment_paths)))
     sys.exit(0)

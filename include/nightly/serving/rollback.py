@@ -1,9 +1,8 @@
-"""Production goes back to an earlier version. The command is `bin/releases rollback`; Airflow's DAG `rollback` runs
-`step`.
+"""Roll production back to an earlier version: `bin/releases rollback`, or `step` in Airflow's DAG `rollback`.
 
-What was newer, be it a canary, is quarantined, on disk: so it survives a restart of the server, and no retry releases
-it again. The version gone back to is then the one that the model gate compares with, and its snapshot's statistics are
-the last that drift is measured against.
+Newer versions, including a canary, are quarantined on disk. So the rollback survives a restart of the server, and no
+retry releases them again. From then on the model gate compares with the restored version, and drift is measured against
+no later statistics than those of its snapshot.
 """
 
 import logging
@@ -31,7 +30,7 @@ REQUEST = "rollback.json"  # in the run's folder
 
 
 def parse_version(text: str) -> int | None:
-    """A version as people give it; None for `previous`. Raises ReleaseError."""
+    """Parse a version number; `previous` gives None. Raises ReleaseError."""
     if text.strip() == "previous":
         return None
     if not text.strip().isdecimal():
@@ -40,83 +39,89 @@ def parse_version(text: str) -> int | None:
 
 
 def step(night_folder: Path, paths: Paths) -> dict[str, Any]:
-    """Do what `rollback.json` in the folder asks for. Again, it completes what was begun, and goes no further back."""
+    """Carry out `rollback.json` in the folder. A second call completes an interrupted one and goes no further back."""
     return roll_back(paths, night_folder / REQUEST).model_dump(mode="json")
 
 
-def roll_back(paths: Paths, request: Path) -> Rollback:
-    """Do what the file `request` (contract Rollback) asks for, and write there what came of it.
+def roll_back(paths: Paths, path: Path) -> Rollback:
+    """Carry out the file `path` (a Rollback record), and write the result to it.
 
-    Raises ReleaseError, or ContractError for a model that is not there.
+    Raises ReleaseError, or ContractError for an unknown model.
     """
-    asked = Rollback.load(request)
-    if asked.done_at is not None:
-        log.info("%s was rolled back to %s already, at %s", asked.model, asked.version, asked.done_at)
-        return asked
-    if not asked.reason.strip():
-        raise ReleaseError(f"{asked.model} is not rolled back without a reason")
-    config = load_config(asked.model)
-    store = ReleaseStore(paths.serving, paths.releases, asked.model)
-    server = find_server(paths, asked.model, config.release)
-    if asked.from_version is None:  # resolved once: `previous` means another version after half the work
-        store.settle(server)  # a version that nobody has verified is no version to go back from
+    rollback = Rollback.load(path)
+    if rollback.done_at is not None:
+        log.info("%s was rolled back to %s already, at %s", rollback.model, rollback.version, rollback.done_at)
+        return rollback
+    if not rollback.reason.strip():
+        raise ReleaseError(f"{rollback.model} is not rolled back without a reason")
+    config = load_config(rollback.model)
+    store = ReleaseStore(paths.serving, paths.releases, rollback.model)
+    server = find_server(paths, rollback.model, config.release)
+    if rollback.from_version is None:  # resolved only once, because `previous` changes its meaning during the rollback
+        store.settle(server)  # an unverified version never was in production
         with store.disk.locked():
-            asked = _resolved(asked, store)
-            asked.save(request)
-    restored = store.disk.record(asked.version)
-    why = f"rolled back to {asked.version} by {asked.requested_by}: {asked.reason}"
+            rollback = _resolved(rollback, store)
+            rollback.save(path)
+    restored = store.disk.record(rollback.version)
+    why = f"rolled back to {rollback.version} by {rollback.requested_by}: {rollback.reason}"
     not_confirmed: NotConfirmed | None = None
     try:
-        store.roll_back(asked.version, why, server=server, production=asked.from_version if asked.previous else ANY)
+        store.roll_back(
+            rollback.version, why, server=server, production=rollback.from_version if rollback.previous else ANY
+        )
     except ProductionChanged:  # a release ended between the two
-        asked.model_copy(update={"version": None, "from_version": None, "withdrawn": []}).save(request)
-        return roll_back(paths, request)
+        rollback.model_copy(update={"version": None, "from_version": None, "withdrawn": []}).save(path)
+        return roll_back(paths, path)
     except NotConfirmed as error:
         not_confirmed = error
-    baselines = withdraw_after(paths.baselines, asked.model, restored.run_id, restored.snapshot_id)
-    asked = asked.model_copy(update={"baselines": asked.baselines + [baseline.snapshot_id for baseline in baselines]})
-    asked.save(request)
-    for comparison in comparisons(paths, asked.model):
-        if comparison.version in asked.withdrawn and not comparison.decision:
-            stopped = comparison.decided("stop", why, asked.requested_by)
+    baselines = withdraw_after(paths.baselines, rollback.model, restored.run_id, restored.snapshot_id)
+    rollback = rollback.model_copy(
+        update={"baselines": rollback.baselines + [baseline.snapshot_id for baseline in baselines]}
+    )
+    rollback.save(path)
+    for comparison in comparisons(paths, rollback.model):
+        if comparison.version in rollback.withdrawn and not comparison.decision:
+            stopped = comparison.decided("stop", why, rollback.requested_by)
             save_comparison(paths, stopped.model_copy(update={"done_at": utc_now()}))
     retire(config, store)
-    if not_confirmed:  # another try asks the server again, and does no more on disk
+    if not_confirmed:  # a retry asks the server again, and changes nothing on disk
         raise not_confirmed
-    done = asked.model_copy(update={"server": server.address, "done_at": utc_now()})
-    done.save(_unused(paths.releases / asked.model / "rollbacks"))
-    done.save(request)
+    done = rollback.model_copy(update={"server": server.address, "done_at": utc_now()})
+    done.save(_unused(paths.releases / rollback.model / "rollbacks"))
+    done.save(path)
     log.info("%s is rolled back from %s to %s: %s", done.model, done.from_version, done.version, done.reason)
     return done
 
 
-def roll_back_now(paths: Paths, asked: Rollback) -> Rollback:
-    """Do what `asked` says, for a person at a command line. Raises as `roll_back` does."""
+def roll_back_now(paths: Paths, rollback: Rollback) -> Rollback:
+    """Carry out a rollback from a command line. Raises as `roll_back` does."""
     with tempfile.TemporaryDirectory(prefix="rollback-") as folder:
-        return roll_back(paths, asked.save(Path(folder) / REQUEST))
+        return roll_back(paths, rollback.save(Path(folder) / REQUEST))
 
 
 def _unused(folder: Path) -> Path:
-    """A name of its own for each record: two rollbacks may end in one second."""
+    """Return a path that does not exist yet: two rollbacks may end in the same second."""
     return next(path for second in count(int(time.time())) if not (path := folder / f"{second}.json").exists())
 
 
-def _resolved(asked: Rollback, store: ReleaseStore) -> Rollback:
+def _resolved(rollback: Rollback, store: ReleaseStore) -> Rollback:
     versions = store.disk.released()
     if not versions:
-        raise ReleaseError(f"{asked.model} has no version in production in {store.disk.folder}: there is no way back")
-    if asked.version is None:
+        raise ReleaseError(
+            f"{rollback.model} has no version in production in {store.disk.folder}: there is nothing to roll back"
+        )
+    if rollback.version is None:
         if len(versions) < 2:
             raise ReleaseError(
-                f"{asked.model} {versions[0]} is the only version in {store.disk.folder}: there is no previous one. "
+                f"{rollback.model} {versions[0]} is the only version in {store.disk.folder}: there is no previous one. "
                 "Quarantined ones are listed by `bin/releases list`."
             )
-        asked = asked.model_copy(update={"version": versions[-2], "previous": True})
-    elif asked.version not in versions:
-        record = store.disk.record(asked.version)  # raises for one that never was
-        there = ", ".join(map(str, versions))
+        rollback = rollback.model_copy(update={"version": versions[-2], "previous": True})
+    elif rollback.version not in versions:
+        record = store.disk.record(rollback.version)  # raises for an unknown version
+        existing = ", ".join(map(str, versions))
         raise ReleaseError(
-            f"{asked.model} {asked.version} is {record.state}: it cannot be gone back to, but {there} can"
+            f"{rollback.model} {rollback.version} is {record.state}: production can only go back to {existing}"
         )
-    newer = [r.version for r in store.disk.records() if r.version > asked.version and r.state in LIVE]
-    return asked.model_copy(update={"from_version": versions[-1], "withdrawn": newer})
+    newer = [r.version for r in store.disk.records() if r.version > rollback.version and r.state in LIVE]
+    return rollback.model_copy(update={"from_version": versions[-1], "withdrawn": newer})

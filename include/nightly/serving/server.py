@@ -1,7 +1,7 @@
-"""One model on a model server, and in the configuration that the server is started with.
+"""One model on a model server, and in the configuration file that the server is started with.
 
-Where the server is, address.py says. Where none is known, of a release only the files are verified, and the
-configuration is written for a server that is started later.
+address.py finds the server. If none is known, only the files of a release are verified, and the configuration is
+written for a server that starts later.
 """
 
 import logging
@@ -29,7 +29,7 @@ CALL_SECONDS = 10.0
 
 
 class ConfigurationFile:
-    """A model in models.config, for a server that nobody knows: what a server started with the file will serve."""
+    """A model's entry in models.config, which a server that is started later will read."""
 
     address = ""
 
@@ -39,29 +39,29 @@ class ConfigurationFile:
         self.live = LiveConfig(paths.serving, base_path(paths))
 
     def check(self) -> None:
-        """There is no server to ask."""
+        """Do nothing: there is no server to check."""
 
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
-        """Give `version` the label `stable` in the file, and `canary` that of this name. None takes the model out."""
+        """Move the labels `stable` and `canary` in the file. Without a version, remove the model."""
         if not self.live.path.exists():
             write(self.paths, self.live.base_path)  # the other models too
         self.write(version, loadable, canary)
 
     def write(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
-        """The same, where the file is there: a server that was started without it must not be given it."""
+        """Like `serve`, but only if the file exists: a server that was started without it must not read it later."""
         if self.live.path.exists():
             with self.live.serving(self.model, version, loadable, canary):
                 pass
 
 
 def find_server(paths: Paths, model: str, config: Release) -> "ConfigurationFile":
-    """The model on the server that is known here, or in the configuration file alone. Raises ContractError."""
+    """Return the model on the known server, or in the configuration file alone. Raises ContractError."""
     address = find_address(paths)
-    return ModelServer(paths, model, address, config) if address else ConfigurationFile(paths, model)
+    return RunningServer(paths, model, address, config) if address else ConfigurationFile(paths, model)
 
 
-class ModelServer(ConfigurationFile):
-    """One model on a model server, as the release store needs it."""
+class RunningServer(ConfigurationFile):
+    """One model on a model server whose address is known (the release store's VerifyingServer)."""
 
     def __init__(self, paths: Paths, model: str, address: ServerAddress, config: Release) -> None:
         super().__init__(paths, model)
@@ -71,28 +71,28 @@ class ModelServer(ConfigurationFile):
         self.address = self._grpc.address
 
     def check(self) -> None:
-        """Raises ServerNotReached when the server does not answer, or is not run from our configuration file."""
+        """Raise ServerNotReached if the server does not answer, or is not run from our configuration file."""
         self._configured()
         for client in (self._grpc, self._rest):
-            look = partial(_problem, client, self.model)
-            if problem := poll(look, until=not_, seconds=verify.REACH_SECONDS, every=verify.POLL_SECONDS):
+            find_problem = partial(_problem, client, self.model)
+            if problem := poll(find_problem, until=not_, seconds=verify.REACH_SECONDS, every=verify.POLL_SECONDS):
                 raise ServerNotReached(
                     f"the model server does not answer at {client.address}: {problem}. Start it; or, if there is none "
                     f"any more, delete {address_file(self.paths)}, or unset NIGHTLY_SERVING_REST and _GRPC."
                 )
 
     def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
-        """Wait for the version, compare its golden predictions, measure it.
+        """Wait until the version is loaded, compare its golden predictions, and measure its latency.
 
-        Raises ReleaseNotVerified for what is the version's fault, NotLoadedInTime, and ServerNotReached.
+        Raises ReleaseNotVerified if the version is at fault, else NotLoadedInTime or ServerNotReached.
         """
         golden = verify.read_golden(Path(record.path))
         if not self._configured():
             try:
                 self._apply(self.live.changing(self.model, {}, [record.version]), seconds=verify.REACH_SECONDS)
             except ServerNotReached as error:
-                # A reload waits for a new model, with TensorFlow Serving for minutes: the version's status says more.
-                log.info("%s; looking at the version itself", error)
+                # TensorFlow Serving's reload waits for a new model for minutes. The version's status is known earlier.
+                log.info("%s; checking the version's status instead", error)
         return verify.verify_release(
             self._rest,
             self._grpc,
@@ -106,10 +106,10 @@ class ModelServer(ConfigurationFile):
         )
 
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
-        """Give `version` the label `stable`, in two steps: it is loaded first. None takes the model out.
+        """Load `version`, then move the labels `stable` and `canary`. Without a version, remove the model.
 
-        `canary` gets the label of that name; None takes the label away. Raises ReleaseNotVerified, with the labels
-        where they were, when the version does not load; ServerNotReached when it is not known what the server has.
+        Raises ReleaseNotVerified, with the labels unchanged, if the version does not load, and ServerNotReached, after
+        which the server's state is unknown.
         """
         configured = self._configured()
         depth = sum(other >= version for other in loadable) if version is not None else 0
@@ -120,13 +120,13 @@ class ModelServer(ConfigurationFile):
         self._apply(self.live.serving(self.model, version, loadable, canary))
         if version is None:
             return
-        for label, wanted in ((STABLE, version), (CANARY, canary)):
-            if wanted is not None and (answers := self._answering(label)) != wanted:
-                raise ReleaseNotVerified(f"{label} of {self.model} is {answers} after it was moved to {wanted}")
-        if depth == 1:  # nothing newer is left on disk: without a label it is this version that answers, soon
+        for label, expected in ((STABLE, version), (CANARY, canary)):
+            if expected is not None and (actual := self._answering(label)) != expected:
+                raise ReleaseNotVerified(f"{label} of {self.model} is {actual} after it was moved to {expected}")
+        if depth == 1:  # the version is the newest on disk, so it must soon answer requests without a label too
             newest = poll(
                 lambda: self._answering(None),
-                until=lambda answers: answers == version,
+                until=lambda actual: actual == version,
                 seconds=self.config.timeout_seconds,
                 every=verify.POLL_SECONDS,
             )
@@ -137,7 +137,7 @@ class ModelServer(ConfigurationFile):
         log.info("%s of %s is %s%s", STABLE, self.model, version, f", {CANARY} {canary}" if canary else "")
 
     def _configured(self) -> bool:
-        """Whether the server has the model. Raises ServerNotReached for a server that is not ours to configure."""
+        """Return whether the server has the model. Raises ServerNotReached for a server that is not ours."""
         try:
             entries = self.live.read().model_config_list.config
         except FileNotFoundError:
@@ -151,12 +151,15 @@ class ModelServer(ConfigurationFile):
         return any(entry.name == self.model for entry in entries)
 
     def _refuse_another_projects(self, model: str) -> None:
-        """A recorded server may have ended, and another have its port: that serves versions which we have not."""
+        """Raise ServerNotReached if the server has versions of the model that are unknown here.
+
+        The recorded server may have ended, and another project's server may use its port.
+        """
         store = ReleaseStore(self.paths.serving, self.paths.releases, model)
         known = {record.version for record in store.disk.records()} | {int(name) for name in store.disk.unrecorded()}
         try:
-            served = {version for version, found in self._grpc.status(model).items() if found.state == "AVAILABLE"}
-        except ServingError:  # it does not answer, or has not heard of the model: who needs that asks again
+            served = {version for version, status in self._grpc.status(model).items() if status.state == "AVAILABLE"}
+        except ServingError:  # the server does not answer, or does not have the model: other calls report that
             return
         if served - known:
             raise ServerNotReached(
@@ -169,7 +172,7 @@ class ModelServer(ConfigurationFile):
         return self._ask(lambda: self._grpc.metadata(self.model, label=label).version)
 
     def _apply(self, changing: AbstractContextManager[str], seconds: float | None = None) -> None:
-        """Change the model's part of the configuration, in the file and in the server."""
+        """Change the model's entry in the file and in the server."""
         with changing as text:
             self._ask(lambda: self._grpc.reload_config(text, timeout=seconds or self.config.timeout_seconds))
 
@@ -183,7 +186,7 @@ class ModelServer(ConfigurationFile):
 
 
 def _problem(client: Client, model: str) -> str:
-    """Why the server cannot be asked about `model`; "" when it can, and be it to say that it does not know it."""
+    """Return why the server does not answer; "" if it does, even if it does not have the model."""
     try:
         client.status(model)
     except ServingError as error:

@@ -1,12 +1,12 @@
-"""What the model server is configured by, written into the serving volume. The command is nightly.cli.configure.
+"""Write the model server's configuration files into the serving volume. The command is nightly.cli.configure.
 
-    models.config       the models and their labels, as the release records say (models_config.py)
+    models.config       the models and their labels, from the release records (models_config.py)
     batching.config     as in server/nightly_server, where each value is explained
-    monitoring.config
-    server.json         where the server is, if the environment says so (address.py)
+    monitoring.config   as in server/nightly_server
+    server.json         the server's address, if it is known (address.py)
 
-Before the server's first start, and after a change of the latter two. A model that is added needs nothing: its first
-release writes it into models.config, and tells the running server.
+Write them before the server's first start, and after a change of batching.config or monitoring.config. A new model
+needs no call: its first release adds it to models.config and reloads the running server's configuration.
 """
 
 from importlib import resources
@@ -21,7 +21,7 @@ SETTINGS = ("batching.config", "monitoring.config")
 
 
 def write(paths: Paths, base_path: str) -> list[Path]:
-    """Write the server's files, and return them: models.config first.
+    """Write the server's files; return their paths, models.config first.
 
     :param base_path: the serving volume as the server sees it
     """
@@ -33,7 +33,7 @@ def write(paths: Paths, base_path: str) -> list[Path]:
 
 
 def write_all(paths: Paths) -> list[Path]:
-    """Write the server's files and, where its address is known, server.json; return them."""
+    """Write the server's files and, if its address is known, server.json; return their paths."""
     written = write(paths, address.base_path(paths))
     if known := address.find_address(paths):
         address.record(paths, known)

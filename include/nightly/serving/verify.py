@@ -1,6 +1,6 @@
-"""Whether a released version answers as it should, asked of the model server that clients ask.
+"""Verify that a released version answers correctly on the model server that clients use.
 
-TensorFlow Serving and the embedded server are asked by the same client.
+The same client speaks to TensorFlow Serving and to the embedded server.
 """
 
 import base64
@@ -18,18 +18,18 @@ from nightly_client import Client, ServingError
 log = logging.getLogger("nightly")
 
 POLL_SECONDS = 0.2
-REACH_SECONDS = 30.0  # how long a server that is being restarted is waited for
-LATENCY_REQUESTS = 200  # to each of the two versions in turn, so that both meet the same machine
+REACH_SECONDS = 30.0  # how long to wait for a server that is restarting
+LATENCY_REQUESTS = 200  # to each of the two versions in turn, so that other load affects both
 LATENCY_SECONDS = 20.0
-LATENCY_ROUNDS = 3  # a version is too slow if it is in each of them: others work on this machine too
+LATENCY_ROUNDS = 3  # a version fails only if it is too slow in every round, because other load may slow down one
 LATENCY_SLACK_MS = 5.0  # a difference below this is noise
 NOT_REACHED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-NOT_JUDGED = (*NOT_REACHED, "CANCELLED", "ABORTED", "RESOURCE_EXHAUSTED")  # of the server, not of the version
-NOT_LOADED = "Servable not found"  # TensorFlow Serving's words, also for a version that it had a moment ago
+SERVER_FAULTS = (*NOT_REACHED, "CANCELLED", "ABORTED", "RESOURCE_EXHAUSTED")  # no fault of the version
+NOT_LOADED = "Servable not found"  # TensorFlow Serving's text, also for a version that was just unloaded
 
 
 def read_golden(version: Path) -> Golden:
-    """The golden predictions in a version's folder. Raises ReleaseNotVerified."""
+    """Return the golden predictions in a version's folder. Raises ReleaseNotVerified if there are none."""
     try:
         return Golden.load(version / GOLDEN)
     except FileNotFoundError:
@@ -51,13 +51,14 @@ def verify_release(
     latency_factor: float = math.inf,
     timeout: float = 180,
 ) -> Verification:
-    """Wait until the server has `version`, and compare what it answers with what its files answered offline.
+    """Wait until the server has loaded `version`, and compare its answers with the golden predictions.
 
-    :param previous: the version that its latency is compared with
-    :param latency_factor: the largest p99 allowed, of the previous version's
-    :param timeout: seconds until it must be AVAILABLE
-    :raises ReleaseNotVerified: with the server's own text, or the figures
-    :raises ServerNotReached: when the server was away, and so has said nothing about the version
+    :param tolerance: the largest difference allowed
+    :param previous: the version whose latency is the reference
+    :param latency_factor: the largest p99 allowed, as a multiple of the previous version's
+    :param timeout: seconds until the version must be AVAILABLE
+    :raises ReleaseNotVerified: with the server's own text, or the values
+    :raises ServerNotReached: if the server was away, which says nothing about the version
     """
     began = time.monotonic()
     wait_until_available(grpc, model, version, timeout)
@@ -70,7 +71,7 @@ def verify_release(
         if not differences[client.address] <= tolerance:  # NaN too
             raise ReleaseNotVerified(
                 f"golden predictions of {model} {version} over {client.address} differ by "
-                f"{differences[client.address]:.3g} from those made offline; {tolerance:.3g} is allowed"
+                f"{differences[client.address]:.3g} from the offline predictions; {tolerance:.3g} is allowed"
             )
     p99, previous_p99 = compare_latency(grpc, model, version, previous, golden, latency_factor)
     verification = Verification(
@@ -96,23 +97,26 @@ def verify_release(
 
 
 def wait_until_available(client: Client, model: str, version: int, timeout: float) -> None:
-    """Raises ReleaseNotVerified when the version failed to load, NotLoadedInTime, ServerNotReached."""
+    """Wait until the version is AVAILABLE, at most `timeout` seconds.
+
+    Raises ReleaseNotVerified if the version failed to load, else NotLoadedInTime or ServerNotReached.
+    """
     end = time.monotonic() + timeout
     give_up = time.monotonic() + min(REACH_SECONDS, timeout / 2)
     state = "not known to the server"
     while time.monotonic() < end:
         try:
-            found = client.status(model, version)[version]
-            state = found.state
+            status = client.status(model, version)[version]
+            state = status.state
             if state == "AVAILABLE":
                 return
-            if state == "END" and found.error:
-                raise ReleaseNotVerified(f"the model server could not load {model} {version}: {found.error}")
+            if state == "END" and status.error:
+                raise ReleaseNotVerified(f"the model server could not load {model} {version}: {status.error}")
         except ServingError as error:
             if error.code in NOT_REACHED and time.monotonic() > give_up:
                 raise ServerNotReached(f"the model server does not answer at {client.address}: {error}") from None
-            if error.code not in (*NOT_REACHED, "NOT_FOUND"):  # of a question that is not about the version's answers
-                raise ServerNotReached(f"{client.address} does not say how {model} {version} is: {error}") from None
+            if error.code not in (*NOT_REACHED, "NOT_FOUND"):  # the status call itself failed: no fault of the version
+                raise ServerNotReached(f"{client.address} gave no status of {model} {version}: {error}") from None
             reached = error.code == "NOT_FOUND"
         else:
             reached = True
@@ -135,7 +139,10 @@ def _state_over_rest(rest: Client, model: str, version: int) -> None:
 
 
 def largest_difference(client: Client, model: str, version: int, golden: Golden) -> float:
-    """Between the version's answers to the golden examples and theirs; NaN if any is. Raises ReleaseNotVerified."""
+    """Return the largest difference of the version's answers from the golden predictions; NaN if any answer is NaN.
+
+    Raises ReleaseNotVerified or ServerNotReached if the version does not answer.
+    """
     examples = [base64.b64decode(example.example_base64) for example in golden.examples]
     try:
         answers = client.predict(model, examples, signature=golden.signature, version=version).values
@@ -150,25 +157,25 @@ def largest_difference(client: Client, model: str, version: int, golden: Golden)
 
 
 def _refusal(error: ServingError, text: str) -> ReleaseError:
-    """What a failed request says: that the server refused the version, or that it was away itself."""
-    away = error.code in NOT_JUDGED or (error.code == "NOT_FOUND" and NOT_LOADED in str(error))
+    """Return ServerNotReached if the server was away, else ReleaseNotVerified."""
+    away = error.code in SERVER_FAULTS or (error.code == "NOT_FOUND" and NOT_LOADED in str(error))
     return ServerNotReached(text) if away else ReleaseNotVerified(text)
 
 
 def _number(answer, output: str) -> float:
-    """The one value of a row's answer: itself, in a list of one, or under the output's name."""
+    """Return the single number of a row's answer: bare, in a list of length 1, or under the output's name."""
     value = answer.get(output) if isinstance(answer, dict) else answer
     while isinstance(value, list) and len(value) == 1:
         (value,) = value
     if not isinstance(value, (int, float)):
-        raise ReleaseNotVerified(f"the golden output {output!r} has not one number a row; the server says {answer!r}")
+        raise ReleaseNotVerified(f"the golden output {output!r} has not one number a row, but {answer!r}")
     return value
 
 
 def compare_latency(
     client: Client, model: str, version: int, previous: int | None, golden: Golden, factor: float
 ) -> tuple[float, float | None]:
-    """The p99 of single golden requests, in ms, of both versions. Raises ReleaseNotVerified if the new is too slow."""
+    """Return both versions' p99 of single golden requests, in ms. Raises ReleaseNotVerified if the new is too slow."""
     for round_ in range(1, LATENCY_ROUNDS + 1):
         p99, previous_p99 = measure_latency(client, model, version, previous, golden)
         if previous_p99 is None or p99 <= max(previous_p99 * factor, previous_p99 + LATENCY_SLACK_MS):
@@ -183,13 +190,13 @@ def compare_latency(
 def measure_latency(
     client: Client, model: str, version: int, previous: int | None, golden: Golden
 ) -> tuple[float, float | None]:
-    """The p99 in ms of single requests to each version in turn; None for a previous one that is not loaded."""
+    """Return each version's p99 of single requests, in ms, sent in turn; None if the previous one is not loaded."""
     examples = [base64.b64decode(example.example_base64) for example in golden.examples]
-    asked = [version, *([previous] if previous is not None else [])]
-    took: dict[int, list[float]] = {each: [] for each in asked}
+    measured = [version, *([previous] if previous is not None else [])]
+    durations: dict[int, list[float]] = {each: [] for each in measured}
     end = time.monotonic() + LATENCY_SECONDS
     for number in range(LATENCY_REQUESTS):
-        for each in list(took):
+        for each in list(durations):
             began = time.perf_counter()
             try:
                 client.predict(model, [examples[number % len(examples)]], signature=golden.signature, version=each)
@@ -197,14 +204,14 @@ def measure_latency(
                 if each == version:
                     raise _refusal(error, f"{model} {version} failed in request {number}: {error}") from None
                 log.warning("%s %s is not compared with %s: %s", model, version, each, error)
-                del took[each]
+                del durations[each]
                 continue
-            if number > 0:  # the first one also asks for the signature
-                took[each].append(time.perf_counter() - began)
+            if number > 0:  # the first request also fetches the signature
+                durations[each].append(time.perf_counter() - began)
         if time.monotonic() > end:
             break
-    figures = {each: _p99(seconds) * 1e3 for each, seconds in took.items() if seconds}
-    return figures.get(version, 0.0), figures.get(previous) if previous is not None else None
+    p99_ms = {each: _p99(seconds) * 1e3 for each, seconds in durations.items() if seconds}
+    return p99_ms.get(version, 0.0), p99_ms.get(previous) if previous is not None else None
 
 
 def _p99(seconds: list[float]) -> float:

@@ -1,1 +1,1 @@
-"""From the bodies that came to an immutable, content-addressed snapshot: the rows that a night is about."""
+"""Turn delivered bodies into an immutable, content-addressed snapshot: the rows that a night trains on."""

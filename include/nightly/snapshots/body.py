@@ -1,4 +1,4 @@
-"""A body: one stream of rows, and what is known of it. And the marks of bytes in it that are not UTF-8."""
+"""A body (one stream of rows) with its state, and the marks for its bytes that are not UTF-8."""
 
 import codecs
 import re
@@ -8,10 +8,10 @@ from typing import Any
 
 from nightly.snapshots.rejects import EXAMPLE_LENGTH
 
-ROW = "__row"  # each batch's extra column: the record's number in its file, the header being 1
-RowTest = Callable[[list[str]], bool]  # whether fields are a row
+ROW = "__row"  # an extra column of each batch: the record's number in its file; a CSV header is number 1
+RowTest = Callable[[list[str]], bool]  # tells whether fields form a row
 
-# A byte that is not UTF-8 becomes one of 128 private characters, so that the CSV parser goes on and the row is found.
+# Each byte that is not UTF-8 becomes a private character: the CSV parser continues, and the row can be rejected later.
 _MARK = 0x10F700
 MARKED = "[\U0010f780-\U0010f7ff]"
 
@@ -26,25 +26,25 @@ codecs.register_error("nightly.mark", _mark)
 
 
 def unmark(text: str) -> str:
-    """The marked bytes as \\xNN, for people."""
-    return re.sub(MARKED, lambda found: f"\\x{ord(found[0]) - _MARK:02x}", text)
+    """Return the text with its marked bytes as \\xNN."""
+    return re.sub(MARKED, lambda match: f"\\x{ord(match[0]) - _MARK:02x}", text)
 
 
 @dataclass
 class Body:
-    """One CSV or TFRecord stream: a file, or a member of an archive. What follows `headers` is known as it is read."""
+    """One CSV or TFRecord stream: a file, or a member of an archive. Reading it sets the fields from `marked` on."""
 
     name: str
     kind: str
     open: Callable[[], Any]  # a stream of bytes
-    headers: list[str] = field(default_factory=list)  # as in the file, where they are not blank
-    unnamed: dict[str, str] = field(default_factory=dict)  # each header that has got a name here -> as in the file
-    marked: bool = False  # has a byte that is not UTF-8 been seen
-    without_newline: bool = False  # does its last line end without one
-    truncated: str = ""  # how it ends, where that is in the middle of a row
+    headers: list[str] = field(default_factory=list)  # as in the file; a blank header has a generated name
+    unnamed: dict[str, str] = field(default_factory=dict)  # generated name -> the blank header in the file
+    marked: bool = False  # whether a byte was not UTF-8
+    without_newline: bool = False  # whether the last line lacks its newline
+    truncated: str = ""  # how the body ends, if it ends in the middle of a row
     cut_row: str = ""  # the beginning of that row
 
     def end(self, reason: str, row: str = "") -> None:
-        """Note that the body is truncated; the first reason is the cause of the others."""
+        """Record that the body is truncated. The first reason stays, as it causes the later ones."""
         self.truncated = self.truncated or reason
         self.cut_row = self.cut_row or unmark(row.split("\n")[0])[:EXAMPLE_LENGTH]

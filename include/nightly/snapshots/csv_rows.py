@@ -1,4 +1,4 @@
-"""CSV as batches of text columns: what is no row is found, and what an unclosed quote or a cut end has swallowed."""
+"""Read CSV as batches of text columns, and reject malformed rows and rows inside an unclosed quote."""
 
 import codecs
 import csv
@@ -16,22 +16,22 @@ from nightly.snapshots.body import MARKED, ROW, Body, RowTest, unmark
 from nightly.snapshots.errors import ColumnError, UnreadableBodyError
 from nightly.snapshots.rejects import Rejects
 
-BLOCK_BYTES = 2 << 20  # also the longest row; Arrow reads up to 32 of them ahead
+BLOCK_BYTES = 2 << 20  # also the longest row; Arrow prefetches up to 32 blocks
 
-# A row that no file has is added at the end of each CSV. It is read as a row of its own, right after the file's last
-# one, unless the file ends inside of a quoted value.
+# A sentinel row, which no file contains, follows the last row of each CSV. If it is not read as a separate row, the
+# file ends inside a quoted value.
 END = "\U0010f6ff"
 
 
 class _Utf8(io.RawIOBase):
-    """The bytes of `raw` as valid UTF-8, without a byte order mark and with a newline at the end; then the row END."""
+    """Valid UTF-8 from `raw`, without a byte order mark, with a final newline and the row END."""
 
     def __init__(self, raw: IO[bytes], body: Body) -> None:
-        # What there is, not full buffers: compressed data that end too early are read up to there.
+        # `read1` returns what is available: truncated compressed data are read as far as they go.
         self._read = getattr(raw, "read1", raw.read)
         self._body = body
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("nightly.mark")
-        self._left = memoryview(b"")
+        self._buffered = memoryview(b"")
         self._last = b"\n"
         self._ended = False
 
@@ -39,7 +39,7 @@ class _Utf8(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._left and not self._ended:
+        while not self._buffered and not self._ended:
             data = self._next()
             self._ended = not data
             if self._ended and self._decoder.getstate()[0]:
@@ -52,28 +52,28 @@ class _Utf8(io.RawIOBase):
             if self._ended:
                 self._body.without_newline = self._last not in b"\r\n"
                 encoded += b"\n" * (self._last != b"\n") + _end_row(self._body)
-            self._left = memoryview(encoded)
-        size = min(len(buffer), len(self._left))
-        buffer[:size] = self._left[:size]
-        self._left = self._left[size:]
+            self._buffered = memoryview(encoded)
+        size = min(len(buffer), len(self._buffered))
+        buffer[:size] = self._buffered[:size]
+        self._buffered = self._buffered[size:]
         return size
 
     def _next(self) -> bytes:
         try:
             return self._read(1 << 20)
-        except EOFError as error:  # of gzip and zip
+        except EOFError as error:  # from gzip or zip
             self._body.end(f"its compressed data end too early ({error})")
             return b""
 
 
 def _end_row(body: Body) -> bytes:
-    """The row END, with a number of fields that no row of `body` has."""
+    """Return the row END with a wrong number of fields, so that it is always an invalid row of `body`."""
     fields = 2 if len(body.headers) == 1 else 1
     return ",".join([END] * fields).encode() + b"\n"
 
 
 def read_headers(body: Body) -> None:
-    """Set the headers of a CSV stream; a blank one, as pandas writes above its index, gets a name.
+    """Set the headers of a CSV stream. A blank header, as pandas writes above its index, gets a name.
 
     Raises UnreadableBodyError or ColumnError.
     """
@@ -83,32 +83,32 @@ def read_headers(body: Body) -> None:
     if not headers or headers == [END] or not any(map(str.strip, headers)):
         why = f": {start.truncated}" if start.truncated else ""
         raise UnreadableBodyError(f"{body.name} has no header line{why}; its first line must name the columns.")
-    twice = sorted({header for header in headers if header.strip() and headers.count(header) > 1})
-    if twice:
-        raise ColumnError(f"{body.name}: the header {twice[0]!r} is there twice; rename one, or leave it out.")
+    duplicates = sorted({header for header in headers if header.strip() and headers.count(header) > 1})
+    if duplicates:
+        raise ColumnError(f"{body.name}: the header {duplicates[0]!r} is there twice; rename one, or leave it out.")
     for position, header in enumerate(headers, start=1):
-        name = header if header.strip() else _name_of(position, headers)
+        name = header if header.strip() else _generated_name(position, headers)
         body.headers.append(name)
         if name != header:
             body.unnamed[name] = header
 
 
-def _name_of(position: int, headers: list[str]) -> str:
-    """Return a name for the column at `position`, from 1, that has none and that no other column has."""
+def _generated_name(position: int, headers: list[str]) -> str:
+    """Return an unused name for the unnamed column at `position`, counted from 1."""
     choices = (["index"] if position == 1 else []) + [f"column_{position}"]
     taken = {header.strip().lower() for header in headers}
     return next((choice for choice in choices if choice not in taken), f"column_{position}_without_name")
 
 
 class _InvalidRows:
-    """Takes what Arrow finds to be no row of `body`, and rejects it; a last row with too few fields is a cut one."""
+    """Arrow's handler for invalid rows: rejects them. A last row with too few fields means a truncated body."""
 
     def __init__(self, body: Body, rejects: Rejects, is_row: RowTest) -> None:
         self.numbers: list[int] = []
         self._body = body
         self._rejects = rejects
         self._is_row = is_row
-        self._short: pa.csv.InvalidRow | None = None  # with too few fields, and no row after it so far
+        self._short: pa.csv.InvalidRow | None = None  # a row with too few fields that may be the last
 
     def __call__(self, row: pa.csv.InvalidRow) -> str:
         self.numbers.append(row.number)
@@ -127,7 +127,7 @@ class _InvalidRows:
         return "skip"
 
     def reject_short(self) -> None:
-        """Reject the row that was not known to be the last."""
+        """Reject the pending short row: it was not the last one."""
         row, self._short = self._short, None
         if row:
             first, *swallowed = row.text.split("\n")
@@ -137,16 +137,17 @@ class _InvalidRows:
 
 
 def read_csv(body: Body, columns: dict[str, str], rejects: Rejects, is_row: RowTest) -> Iterator[pa.RecordBatch]:
+    """Yield the body's rows as batches of text columns and ROW; `columns` maps headers to column names."""
     names = [columns[header] for header in body.headers]
     invalid = _InvalidRows(body, rejects, is_row)
     with body.open() as raw, io.BufferedReader(_Utf8(raw, body)) as utf8:
         reader = pa.csv.open_csv(
             utf8,
-            pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),  # threads lose the rows' numbers
+            pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),  # with threads, invalid rows have no number
             pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=invalid),
             pa.csv.ConvertOptions(
                 column_types=dict.fromkeys([*body.headers, *body.unnamed.values()], pa.string()),
-                check_utf8=False,  # it is
+                check_utf8=False,  # _Utf8 guarantees it
                 strings_can_be_null=True,
                 null_values=[""],
             ),
@@ -159,13 +160,13 @@ def read_csv(body: Body, columns: dict[str, str], rejects: Rejects, is_row: RowT
                 number = int(numbers[-1]) + 1
                 invalid.numbers = [row for row in invalid.numbers if row >= number]
             numbered = pa.RecordBatch.from_arrays([*batch.columns, pa.array(numbers, pa.int64())], [*names, ROW])
-            whole = _without_cut_row(body, numbered, rejects, is_row)
-            yield _without_swallowers(body, whole, rejects, is_row)
+            complete = _without_cut_row(body, numbered, rejects, is_row)
+            yield _without_unclosed_quotes(body, complete, rejects, is_row)
     invalid.reject_short()
 
 
 def _without_cut_row(body: Body, batch: pa.RecordBatch, rejects: Rejects, is_row: RowTest) -> pa.RecordBatch:
-    """A quoted value in the last column that does not end has the row END in it."""
+    """Remove the last row if its last value, an unclosed quote, contains the row END."""
     if not batch.num_rows:
         return batch
     last = batch.slice(batch.num_rows - 1).to_pylist()[0]
@@ -178,9 +179,9 @@ def _without_cut_row(body: Body, batch: pa.RecordBatch, rejects: Rejects, is_row
 
 
 def _ends_in_quote(body: Body, value: str, text: str, row: int, rejects: Rejects, is_row: RowTest) -> bool:
-    """Whether `value`, quoted and with the row END in it, is where `body` is cut.
+    """Return whether `body` is cut inside `value`, a quoted value that contains the row END.
 
-    It is not where its last line is a whole row: then a quote is not closed somewhere before the end.
+    If the value's last line is a complete row, the body is not cut: a quote before it was never closed.
     """
     _, *lines = value[: value.index(END)].removesuffix("\n").split("\n")
     if lines and is_row(_fields(lines[-1])):
@@ -190,8 +191,8 @@ def _ends_in_quote(body: Body, value: str, text: str, row: int, rejects: Rejects
     return True
 
 
-def _without_swallowers(body: Body, batch: pa.RecordBatch, rejects: Rejects, is_row: RowTest) -> pa.RecordBatch:
-    """An unclosed quote makes one value of the rows up to the next quote: find and reject what is in there."""
+def _without_unclosed_quotes(body: Body, batch: pa.RecordBatch, rejects: Rejects, is_row: RowTest) -> pa.RecordBatch:
+    """Reject each row with an unclosed quote, and the rows up to the next quote, which became part of its value."""
     commas = batch.num_columns - 2
     good = np.ones(batch.num_rows, bool)
     for name in batch.schema.names[:-1]:
@@ -212,6 +213,7 @@ def _without_swallowers(body: Body, batch: pa.RecordBatch, rejects: Rejects, is_
 
 
 def _reject_swallowed(body: Body, lines: list[str], row: int, rejects: Rejects, is_row: RowTest) -> None:
+    """Reject those of `lines`, the text inside an unclosed quote, that are rows."""
     for line in lines:
         if is_row(_fields(line)):
             value = "inside of a quote that is not closed"
@@ -223,6 +225,7 @@ def _fields(line: str) -> list[str]:
 
 
 def as_csv(values: list[str | None]) -> str:
+    """Return the values as a CSV line."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(values)
     return text.getvalue()

@@ -1,28 +1,28 @@
-"""What can go wrong between a body and a snapshot, one class a kind."""
+"""Errors of making and reading snapshots."""
 
 from nightly.io.errors import DamageError, UserError
 
 
 class SnapshotError(UserError):
-    """No snapshot could be made or found; the message says what, where, and what to do."""
+    """A snapshot cannot be made or found. The message names the cause, the place and the next action."""
 
 
 class UnreadableBodyError(SnapshotError):
-    """A body that is gone, has changed, is damaged, or is not what its name says."""
+    """A body is missing, changed, damaged, or of another kind than its name."""
 
 
 class TruncatedBodyError(SnapshotError):
-    """A body that ends in the middle of a row, and before it none of the window."""
+    """A body ends in the middle of a row, and no row before the cut lies in the window."""
 
 
 class ColumnError(SnapshotError):
-    """A column that is missing, or two that would have one name."""
+    """A column is missing, or two columns have the same name."""
 
 
 class TooManyRejectedError(SnapshotError):
-    """More bad rows than the model's config allows.
+    """More rows were rejected than the model's config allows.
 
-    :param retyped: columns that are not bad but of another type than was expected, with that type
+    :param retyped: column -> type, for columns whose values all have another type than the schema's
     """
 
     def __init__(self, message: str, retyped: dict[str, str] | None = None) -> None:
@@ -31,8 +31,8 @@ class TooManyRejectedError(SnapshotError):
 
 
 class SnapshotNotFoundError(SnapshotError):
-    """No snapshot of that id, or several."""
+    """No snapshot, or more than one, has this id or prefix."""
 
 
 class DamagedSnapshotError(SnapshotError, DamageError):
-    """A snapshot whose files are not those of its manifest."""
+    """A snapshot's files do not match its manifest."""

@@ -1,4 +1,4 @@
-"""Bodies -> typed rows of the window -> a snapshot, in batches; the bad rows go aside with their reason."""
+"""Read bodies in batches, type the rows of the window, write a snapshot, and record each rejected row's reason."""
 
 import datetime as dt
 import functools
@@ -47,11 +47,13 @@ def ingest(
 ) -> SnapshotRef:
     """Make the snapshot of `night` from the bodies of `download`.
 
-    Its rows are those with window_start <= time < as_of - late_days, where a date is its midnight in UTC. Types come
-    from `schema` (by default the model's curated one); a column that is not in it stays a string, and one that has come
-    as another type throughout is kept as it came, for the data gate to judge. Bad rows are in
-    `folder`/rejected.parquet afterwards, whether a snapshot came of it or not. No row in the window is rows=0 and no
-    snapshot. Raises SnapshotError.
+    - Rows: those with window_start <= time < as_of - late_days, where a date is its midnight in UTC. If there are none,
+      the result has rows=0 and no snapshot.
+    - Types: those of `schema`, by default the model's curated schema. A column that is not in it stays a string. If a
+      column as a whole has another type (see _retyped), it keeps that type, and the data gate judges it.
+    - Bad rows: in `folder`/rejected.parquet, also after an error.
+
+    Raises SnapshotError.
     """
     data = config.data
     window = (night.window_start, night.as_of - dt.timedelta(days=data.late_days))
@@ -68,7 +70,7 @@ def ingest(
         except TooManyRejectedError as error:
             if not error.retyped:
                 raise
-            log.warning("of another type than in the schema, and kept as they came: %s", error.retyped)
+            log.warning("columns whose type differs from the schema's; they keep their own: %s", error.retyped)
             columns |= error.retyped
 
 
@@ -82,7 +84,11 @@ def _ingest(
     columns: dict[str, str],
     folder: Path,
 ) -> SnapshotRef:
-    """One reading of the bodies, each with its columns' names, as `columns`: name -> type."""
+    """Read the bodies once.
+
+    :param streams: each body with its header -> column name
+    :param columns: column name -> type
+    """
     data = config.data
     with (
         Rejects(folder / "rejected.parquet") as rejects,
@@ -94,7 +100,7 @@ def _ingest(
                 builder.add(_clean(batch, body, columns, data, window, rejects, seen))
         rejects.close()
         log.info(
-            "%s bodies, %s rows that can be read: %s in the window %s to %s, %s outside of it; %s rejected",
+            "%s bodies, %s readable rows: %s in the window %s to %s, %s outside it; %s rejected",
             *(len(streams), f"{seen.rows:,}", f"{builder.rows:,}", *window, f"{seen.outside:,}", f"{rejects.rows:,}"),
         )
         for count in rejects.counts():
@@ -114,8 +120,8 @@ def _ingest(
         if not builder.rows:
             if truncated:
                 raise TruncatedBodyError(
-                    f"{truncated[0].file} is truncated: {truncated[0].reason}, and no row of the window comes before. "
-                    "Have it delivered again."
+                    f"{truncated[0].file} is truncated: {truncated[0].reason}, "
+                    "and no row before the cut is in the window. Have it delivered again."
                 )
             return SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=delivery)
         manifest, created = builder.finish(
@@ -129,7 +135,7 @@ def _ingest(
     delivery = delivery.model_copy(update={"duplicate_rows": delivery.rows - manifest.rows})
     log.info(
         "snapshot %s %s: %s rows from %s to %s, %s duplicates left out",
-        *(manifest.snapshot_id, "made" if created else "was there already", f"{manifest.rows:,}"),
+        *(manifest.snapshot_id, "created" if created else "exists already", f"{manifest.rows:,}"),
         *(manifest.first_row, manifest.last_row, f"{delivery.duplicate_rows:,}"),
     )
     return SnapshotRef(
@@ -143,21 +149,21 @@ def _ingest(
 
 @dataclass
 class _Seen:
-    """The rows whose time can be read."""
+    """Counts and extent of the rows with a readable time."""
 
     rows: int = 0
-    outside: int = 0  # of the window
+    outside: int = 0  # outside the window
     oldest: dt.datetime | None = None
     newest: dt.datetime | None = None
 
     def add(self, times: pa.TimestampArray, inside: pa.BooleanArray) -> None:
         if not len(times):
             return
-        ends = pc.min_max(times).as_py()
+        extent = pc.min_max(times).as_py()
         self.rows += len(times)
         self.outside += len(times) - (pc.sum(inside).as_py() or 0)
-        self.oldest = min(filter(None, (self.oldest, ends["min"])))
-        self.newest = max(filter(None, (self.newest, ends["max"])))
+        self.oldest = min(filter(None, (self.oldest, extent["min"])))
+        self.newest = max(filter(None, (self.newest, extent["max"])))
 
 
 def _truncated(streams: list[tuple[Body, dict[str, str]]]) -> list[TruncatedBody]:
@@ -174,47 +180,53 @@ def _unnamed(streams: list[tuple[Body, dict[str, str]]]) -> list[UnnamedColumn]:
         for header in body.unnamed
     ]
     for column in unnamed:
-        log.warning("%s: column %s has no name in the header; it is %r", column.file, column.position, column.column)
+        log.warning("%s: column %s has no name in the header; named %r", column.file, column.position, column.column)
     return unnamed
 
 
 def column_names(body: Body, rename: dict[str, str]) -> dict[str, str]:
-    """Each header of `body` -> its column: `rename`, or in snake_case. Raises ColumnError where two become one."""
+    """Return header -> column name: from `rename`, or the header in snake_case.
+
+    Raises ColumnError if two headers get the same name, or a header gets none.
+    """
     names: dict[str, str] = {}
     for header in body.headers:
         name = rename.get(body.unnamed.get(header, header)) or rename.get(header) or column_name(header)
-        other = next((known for known, taken in names.items() if taken == name), None)
+        other = next((known for known, known_name in names.items() if known_name == name), None)
         if other is not None or not name or name == ROW:
-            what = f"has the name of {other!r}, {name!r}" if other else f"makes no name: {name!r}"
-            raise ColumnError(f"{body.name}: the header {header!r} {what}; name it in data.rename of config.toml.")
+            problem = f"has the same column name as {other!r}, {name!r}" if other else f"gives no valid name: {name!r}"
+            raise ColumnError(f"{body.name}: the header {header!r} {problem}; name it in data.rename of config.toml.")
         names[header] = name
     return names
 
 
 def _columns(names: list[dict[str, str]], data: Data, schema: Path) -> dict[str, str]:
-    """The snapshot's columns, those of all bodies, each with its type. Raises ColumnError or SnapshotError."""
-    found = list(dict.fromkeys(name for renamed in names for name in renamed.values()))
+    """Return column -> type of the snapshot, whose columns are those of all bodies.
+
+    Raises ColumnError or SnapshotError.
+    """
+    present = list(dict.fromkeys(name for renamed in names for name in renamed.values()))
     for column in [data.time_column, *data.id_columns]:
-        if column not in found:
+        if column not in present:
             raise ColumnError(
-                f"there is no column {column!r}, which the model's config needs{did_you_mean(column, found)}"
+                f"there is no column {column!r}, which the model's config needs{did_you_mean(column, present)}"
             )
     headers = {header for renamed in names for header in renamed} | {""}
     for header in sorted(set(data.rename) - headers):
         log.warning("data.rename: no body has the header %r", header)
     for renamed in names:
-        absent = set(found) - set(renamed.values())
+        absent = set(present) - set(renamed.values())
         if absent:
-            log.warning("a body lacks columns that others have, its rows are blank there: %s", sorted(absent))
+            log.warning("a body lacks columns that others have; its rows have no value there: %s", sorted(absent))
             break
-    kinds = _kinds(schema)
-    columns = {name: kinds.get(name, "string") for name in found}
-    log.info("not in the schema, kept as text: %s", sorted(set(found) - set(kinds) - {data.time_column}) or "none")
+    types = _schema_types(schema)
+    columns = {name: types.get(name, "string") for name in present}
+    log.info("not in the schema, kept as text: %s", sorted(set(present) - set(types) - {data.time_column}) or "none")
     return columns | {data.time_column: "timestamp"}
 
 
-def _kinds(schema: Path) -> dict[str, str]:
-    """The curated schema's features -> type names of a snapshot."""
+def _schema_types(schema: Path) -> dict[str, str]:
+    """Return feature -> type name in a snapshot, from the curated schema."""
     try:
         features = read_schema(schema).feature
     except FileNotFoundError:
@@ -222,17 +234,17 @@ def _kinds(schema: Path) -> dict[str, str]:
         raise SnapshotError(f"the model has no curated schema: {schema} does not exist; {hint}") from None
     except SchemaError as error:
         raise SnapshotError(str(error)) from None
-    kinds = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float"}
-    return {feature.name: kinds.get(feature.type, "string") for feature in features}
+    types = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float"}
+    return {feature.name: types.get(feature.type, "string") for feature in features}
 
 
 def _unchanged(path: str, sha256: str) -> Path:
     try:
         with Path(path).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UnreadableBodyError(f"{path}: {error.strerror}; run the download again.") from error
-    if found != sha256:
+    if actual != sha256:
         raise UnreadableBodyError(f"{path} has changed since it was downloaded; run the download again.")
     return Path(path)
 
@@ -246,10 +258,10 @@ def _clean(
     rejects: Rejects,
     seen: _Seen,
 ) -> pa.RecordBatch:
-    """The batch's good rows of the window, typed and with all `columns`."""
+    """Return the batch's valid rows of the window, typed and with all `columns`."""
 
     def reject(bad: pa.Array, reason: str, column: str) -> pa.Array:
-        """Keep the rows where `bad` is true aside; the rows that stay, as a mask."""
+        """Reject the rows where `bad` is true; return the mask of the others."""
         for row in batch.filter(bad).to_pylist():
             number = row.pop(ROW)
             value, text = unmark(row[column] or ""), unmark(as_csv(list(row.values())))
@@ -295,18 +307,18 @@ def _clean(
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """A column that this body lacks is blank."""
+    """Return the batch's column, or nulls if the body lacks it."""
     return batch.column(name) if name in batch.schema.names else pa.nulls(batch.num_rows, pa.string())
 
 
 def _row_test(body: Body, renamed: dict[str, str], data: Data) -> RowTest:
-    """Whether fields are a row of `body`: as many as its header has, with a time where the time is."""
-    place = next((n for n, header in enumerate(body.headers) if renamed[header] == data.time_column), None)
+    """Return a test for rows of `body`: as many fields as headers, and a valid time in the time column."""
+    time_index = next((n for n, header in enumerate(body.headers) if renamed[header] == data.time_column), None)
 
     def is_row(fields: list[str]) -> bool:
-        if len(fields) != len(body.headers) or place is None:
+        if len(fields) != len(body.headers) or time_index is None:
             return False
-        return parse_times(pa.array([fields[place]], pa.string()), data.time_format).null_count == 0
+        return parse_times(pa.array([fields[time_index]], pa.string()), data.time_format).null_count == 0
 
     return is_row
 
@@ -325,17 +337,19 @@ def _check_share(config: ModelConfig, rejects: Rejects, rows: int, columns: dict
 
 
 def _retyped(rejects: Rejects, rows: int, columns: dict[str, str]) -> dict[str, str]:
-    """Columns of another type than they should be, with that type: whole numbers of which some have fractions, and no
-    other fault; and text where most rows should have a number. A few that are no numbers are faults of those rows.
+    """Return column -> actual type, for columns that as a whole have another type.
+
+    An integer column whose rejected values are all fractions is a float. A numeric column that most rows fill with
+    something else is a string. With fewer such values, the rows are at fault, not the column.
     """
-    found = {}
+    retyped = {}
     for count in rejects.counts():
         if count.reason != "number":
             continue
         of_column = (pc.field("reason") == "number") & (pc.field("column") == count.column)
         values = pq.read_table(rejects.path, columns=["value"], filters=of_column).column("value").combine_chunks()
         if columns[count.column] == "int64" and not pc.any(parse_numbers(values.unique(), pa.float64())[1]).as_py():
-            found[count.column] = "float"
+            retyped[count.column] = "float"
         elif 2 * count.rows > rows + rejects.rows:
-            found[count.column] = "string"
-    return found
+            retyped[count.column] = "string"
+    return retyped

@@ -1,4 +1,4 @@
-"""Columns of text as times and numbers: strict, and fast where all of a column is as it should be."""
+"""Parse columns of text as times and numbers: strictly, and fast if the whole column is well-formed."""
 
 import datetime as dt
 import functools
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from nightly.snapshots.store import TYPES
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-# What Arrow's own parser reads strictly, without a look at each distinct value.
+# Formats that Arrow's own parser reads strictly, so that distinct values need no separate parsing.
 ISO_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
 EPOCH_UNITS = {"epoch_s": 1_000_000, "epoch_ms": 1_000}  # in microseconds
 LAST_MOMENT = 253_402_300_800_000_000  # the year 10000
@@ -20,7 +20,7 @@ PLAIN = {pa.int64(): r"^-?\d{1,18}$", pa.float64(): r"^-?\d+(\.\d+)?$"}
 
 
 def parse_times(texts: pa.StringArray, time_format: str) -> pa.TimestampArray:
-    """Text -> UTC; null where it is blank or not of this format. A time without a zone is UTC."""
+    """Return the times in UTC; null for a blank or another format. A time without a zone is UTC."""
     if time_format in EPOCH_UNITS:
         numbers, _ = parse_numbers(texts, pa.int64())
         unit = EPOCH_UNITS[time_format]
@@ -31,8 +31,8 @@ def parse_times(texts: pa.StringArray, time_format: str) -> pa.TimestampArray:
         try:
             return texts.cast(pa.timestamp("us")).cast(TYPES["timestamp"])
         except pa.ArrowInvalid:
-            pass  # some are bad: find out which
-    # Python's strptime is strict where Arrow's takes February 30 for March 1; days repeat, so each is read once.
+            pass  # some are invalid: parse each below
+    # Python's strptime rejects February 30, which Arrow's reads as March 1. Values repeat, so each is parsed once.
     encoded = texts.dictionary_encode()
     moments = [_microseconds(text, time_format) for text in encoded.dictionary.to_pylist()]
     return pa.array(moments, TYPES["timestamp"]).take(encoded.indices)
@@ -53,9 +53,9 @@ def _microseconds(text: str, time_format: str) -> int | None:
 
 
 def parse_numbers(texts: pa.StringArray, kind: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
-    """Text -> int64 or float64, and where it is no number.
+    """Return the values as int64 or float64, and a mask of the texts that are not numbers.
 
-    Blank is null; 3.0 is an integer too; nan and inf are no numbers.
+    A blank is null. 3.0 is a valid integer. nan and inf are not numbers.
     """
     try:
         values = texts.cast(kind)

@@ -1,6 +1,6 @@
-"""Bodies as batches of text columns, whatever they were: CSV (plain, gzip, zip) or TFRecord of tf.Example.
+"""Read bodies, CSV (plain, gzip, zip) or TFRecord of tf.Example, as batches of text columns.
 
-Every value is a string or null (a blank is null); typing them is the ingest's work, the same for all.
+Every value is a string, or null for a blank. The ingest assigns types, the same way for every kind of body.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from nightly.sources.files import csv_members, kind_of
 
 
 def bodies(path: Path) -> Iterator[Body]:
-    """The streams in a file, with their headers. Raises UnreadableBodyError or ColumnError."""
+    """Yield the streams in a file, with their headers. Raises UnreadableBodyError or ColumnError."""
     streams: list[tuple[str, Callable[[], Any]]] = [(str(path), partial(path.open, "rb"))]
     if path.suffix.lower() == ".gz":
         streams = [(str(path), partial(gzip.open, path, "rb"))]
@@ -46,7 +46,10 @@ def bodies(path: Path) -> Iterator[Body]:
 
 
 def csv_body(name: str, opened: Callable[[], IO[bytes]]) -> Body:
-    """A CSV stream that is no local file; gzip where its name ends so. Raises UnreadableBodyError or ColumnError."""
+    """Return a CSV stream that is not a local file; a name in .gz means gzip.
+
+    Raises UnreadableBodyError or ColumnError.
+    """
     unpacked: Callable[[], Any] = (lambda: gzip.GzipFile(fileobj=opened())) if name.lower().endswith(".gz") else opened
     body = Body(name, "csv", unpacked)
     with _readable(name):
@@ -55,11 +58,12 @@ def csv_body(name: str, opened: Callable[[], IO[bytes]]) -> Body:
 
 
 def read(body: Body, columns: dict[str, str], rejects: Rejects, is_row: RowTest) -> Iterator[pa.RecordBatch]:
-    """The rows of `body` as strings, in batches; what is no row goes to `rejects`.
+    """Yield the rows of `body` as strings, in batches; record malformed rows in `rejects`.
 
-    `columns` maps the body's headers to column names. `is_row` tells whether fields, in the body's order, are a row of
-    this body: it finds the rows that an unclosed quote has swallowed. A row that is cut by the end of the body is left
-    out, and `body.truncated` says so afterwards. Raises UnreadableBodyError.
+    A row that the end of the body cuts is left out, and `body.truncated` is set. Raises UnreadableBodyError.
+
+    :param columns: header -> column name
+    :param is_row: tells whether fields, in the body's order, form a row; it finds the rows inside an unclosed quote
     """
     with _readable(body.name):
         if body.kind == "csv":
@@ -85,5 +89,5 @@ def _readable(name: str) -> Iterator[None]:
 def _member(path: Path, member: str) -> IO[bytes]:
     archive = zipfile.ZipFile(path)
     opened = archive.open(member)
-    archive.close()  # stays open until its member is closed
+    archive.close()  # the file stays open until its member is closed
     return opened

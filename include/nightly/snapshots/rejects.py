@@ -1,4 +1,4 @@
-"""Bad rows, kept aside with their reason and counted: none is dropped silently."""
+"""Rejected rows, counted and written to a file with their reason: none is dropped silently."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from nightly.records.snapshot import RejectedCount
 SCHEMA = pa.schema(
     [
         ("reason", pa.string()),  # columns, quote, encoding, time, number, id or record
-        ("column", pa.string()),  # "" where the whole row is at fault
+        ("column", pa.string()),  # "" if the whole row is at fault
         ("file", pa.string()),
-        ("row", pa.int64()),  # the record's number in its file; a CSV's header is 1
-        ("value", pa.string()),  # what could not be read
+        ("row", pa.int64()),  # the record's number in its file; a CSV header is number 1
+        ("value", pa.string()),  # the unreadable value
         ("text", pa.string()),  # the row as CSV; bytes that are not UTF-8 as \xNN
     ]
 )
@@ -23,7 +23,7 @@ EXAMPLE_LENGTH = 200
 
 
 class Rejects:
-    """Writes rejected.parquet as the bad rows come; the file appears when it is closed, and only if there are any."""
+    """A writer of rejected.parquet. The file appears on close, and only if a row was rejected."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,12 +51,12 @@ class Rejects:
             self._flush()
 
     def counts(self) -> list[RejectedCount]:
-        """The most frequent first."""
-        found = [
+        """Return the count of each fault, the most frequent first."""
+        counts = [
             RejectedCount(reason=reason, column=column, rows=rows, example=example)
             for (reason, column), (rows, example) in self._counts.items()
         ]
-        return sorted(found, key=lambda count: -count.rows)
+        return sorted(counts, key=lambda count: -count.rows)
 
     def close(self) -> None:
         if self._pending:

@@ -1,8 +1,8 @@
 """Snapshots on disk: <root>/<model>/<id>/ with Parquet shards (rows-….parquet) and manifest.json.
 
-A snapshot's id is a hash of its columns and of its set of rows, so the same rows have the same id however the bodies
-were sliced and in whatever order they came; and they are stored in one order: by time, then by the row's own hash.
-Nothing under an id ever changes: it is built beside, synced, and renamed. One that is damaged is replaced as a whole.
+A snapshot's id is a hash of its columns and its set of rows: the same rows have the same id, whatever the order and the
+division of the bodies. Rows are stored by time, then by hash. A snapshot never changes: it is built in another folder,
+synced and renamed. A damaged snapshot is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from nightly.io.space import check_space, full_disk_explained
 from nightly.records.night import utc_now
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
-from nightly.snapshots.whole import MANIFEST, read_manifest, verified
+from nightly.snapshots.verification import MANIFEST, read_manifest, verify_snapshot
 
 log = logging.getLogger("nightly")
 
 SHARD_ROWS = 250_000
 ROW_GROUP_ROWS = 65_536
-OPEN_SHARDS = 256  # files that are written side by side
-SORT_PARTS = 16  # of the ids: what is sorted at a time is a sixteenth
+OPEN_SHARDS = 256  # files written at the same time
+SORT_PARTS = 16  # ids are sorted in this many parts, one at a time, to bound memory
 TYPES = {"string": pa.string(), "int64": pa.int64(), "float": pa.float64(), "timestamp": pa.timestamp("us", "UTC")}
 
 
@@ -54,39 +54,42 @@ class SnapshotStore:
         return self.folder / snapshot_id
 
     def ids(self) -> list[str]:
-        """Every snapshot's, damaged ones' too."""
+        """Return the ids of all snapshots, damaged ones included."""
         return sorted(path.name for path in self.folder.glob("[!.]*/"))
 
     def manifests(self) -> list[SnapshotManifest]:
-        """Every snapshot that has its files, the oldest first; the log names the damaged ones."""
-        whole, damaged = self.survey(content=False)
+        """Return the manifests of the snapshots with complete files, the oldest first. Damaged snapshots are logged."""
+        intact, damaged = self.survey(content=False)
         for error in damaged:
             log.warning("%s", error)
-        return whole
+        return intact
 
     def survey(self, *, content: bool) -> tuple[list[SnapshotManifest], list[DamagedSnapshotError]]:
-        """Compare every snapshot with its manifest: those that are whole, the oldest first, and what is wrong.
+        """Verify every snapshot; return the manifests of the intact ones, the oldest first, and the errors.
 
-        :param content: compare hashes; otherwise the files' names and sizes only
+        :param content: compare hashes; otherwise only the files' names and sizes
         """
-        whole, damaged = [], []
+        intact, damaged = [], []
         for name in self.ids():
             try:
-                whole.append(verified(self.path(name), content=content))
+                intact.append(verify_snapshot(self.path(name), content=content))
             except DamagedSnapshotError as error:
                 damaged.append(error)
-        return sorted(whole, key=lambda manifest: manifest.created_at), damaged
+        return sorted(intact, key=lambda manifest: manifest.created_at), damaged
 
     def get(self, snapshot_id: str) -> SnapshotManifest:
-        """The snapshot whose id is, or begins with, `snapshot_id`. Raises SnapshotNotFoundError."""
-        return read_manifest(self.path(self._known(snapshot_id)))
+        """Return the manifest of the snapshot with this id or prefix. Raises SnapshotNotFoundError."""
+        return read_manifest(self.path(self._resolve(snapshot_id)))
 
     def verify(self, snapshot_id: str) -> SnapshotManifest:
-        """Compare each file of such a snapshot with its manifest. Raises DamagedSnapshotError."""
-        return verified(self.path(self._known(snapshot_id)))
+        """Compare the files of the snapshot with this id or prefix with its manifest.
 
-    def _known(self, snapshot_id: str) -> str:
-        """The one id that is, or begins with, `snapshot_id`."""
+        Raises DamagedSnapshotError or SnapshotNotFoundError.
+        """
+        return verify_snapshot(self.path(self._resolve(snapshot_id)))
+
+    def _resolve(self, snapshot_id: str) -> str:
+        """Return the only id that equals or begins with `snapshot_id`."""
         ids = self.ids()
         matching = [name for name in ids if name.startswith(snapshot_id)] if snapshot_id else ids
         if len(matching) > 1:
@@ -97,9 +100,10 @@ class SnapshotStore:
         return matching[0]
 
     def retain(self, keep: int, referred: set[str], keep_referred: int, always: set[str]) -> list[str]:
-        """Remove all but those that were used last: `keep` of all and `keep_referred` of those in `referred`.
+        """Remove snapshots that are neither recently used nor in `always`; return their ids.
 
-        Never one in `always`. Gives the ids removed.
+        :param keep: how many of all snapshots stay, the most recently used first
+        :param keep_referred: how many of those in `referred` stay, the most recently used first
         """
         self._sweep()
         last_use = {name: self.path(name).stat().st_mtime for name in self.ids()}
@@ -111,19 +115,19 @@ class SnapshotStore:
         return removed
 
     def build(self, columns: dict[str, str], *, time_column: str, id_columns: list[str]) -> SnapshotBuilder:
-        """A context in which rows are added and a snapshot is finished; `columns` maps names to the keys of TYPES."""
+        """Return a context manager that takes rows and finishes a snapshot; `columns` maps names to keys of TYPES."""
         return SnapshotBuilder(self, columns, time_column, id_columns)
 
     def _use(self, snapshot_id: str) -> SnapshotManifest | None:
-        """The whole snapshot of that id, marked as used now, so that no other run's retention takes it next.
+        """Mark a snapshot as used now, so that retention keeps it, and return its manifest.
 
-        None where there is none, or a damaged one.
+        Return None if it is missing or damaged.
         """
         folder = self.path(snapshot_id)
         try:
-            manifest = verified(folder)
+            manifest = verify_snapshot(folder)
             os.utime(folder)
-        except FileNotFoundError:  # another run's retention was quicker
+        except FileNotFoundError:  # another run's retention removed it meanwhile
             return None
         except DamagedSnapshotError as error:
             if folder.exists():
@@ -132,10 +136,10 @@ class SnapshotStore:
         return manifest
 
     def _publish(self, built: Path, snapshot_id: str) -> SnapshotManifest | None:
-        """Give `built` its name, in place of a damaged snapshot of that name; where a whole one has it, return that."""
+        """Rename `built` to its id, replacing a damaged snapshot; if an intact one exists, return its manifest."""
         with locked_folder(self.folder):
-            if whole := self._use(snapshot_id):
-                return whole
+            if existing := self._use(snapshot_id):
+                return existing
             if self.path(snapshot_id).exists():
                 self._remove(snapshot_id)
             built.rename(self.path(snapshot_id))
@@ -143,19 +147,19 @@ class SnapshotStore:
         return None
 
     def _remove(self, snapshot_id: str) -> None:
-        leaving = Path(tempfile.mkdtemp(dir=self.folder, prefix=".removing-"))
-        self.path(snapshot_id).rename(leaving)  # half a snapshot is never seen under its id
-        shutil.rmtree(leaving, ignore_errors=True)  # what stays is swept later
+        doomed = Path(tempfile.mkdtemp(dir=self.folder, prefix=".removing-"))
+        self.path(snapshot_id).rename(doomed)  # no reader sees a half-removed snapshot under its id
+        shutil.rmtree(doomed, ignore_errors=True)  # _sweep removes the rest later
 
     def _sweep(self) -> None:
-        """Remove what creators and removers that died have left."""
+        """Remove the folders left by processes that died while building or removing."""
         leftovers = [*self.folder.glob(".building-*"), *self.folder.glob(".removing-*")]
         for leftover in remove_abandoned(leftovers):
             log.info("removed %s, left by a process that died", leftover)
 
 
 class SnapshotBuilder:
-    """Rows go to spill files as they come; at the end 40 bytes a row and one shard are in memory."""
+    """Writes incoming rows to spill files. Finishing needs memory for one shard and 40 bytes a row."""
 
     def __init__(self, store: SnapshotStore, columns: dict[str, str], time_column: str, id_columns: list[str]) -> None:
         self.store = store
@@ -172,18 +176,18 @@ class SnapshotBuilder:
         self.store._sweep()
         self._folder = self._owned.enter_context(owned_folder(self.store.folder, ".building-"))
         self._spill = pa.ipc.new_file(str(self._folder / "rows.arrow"), self.schema)
-        # What rows are put in order and told apart by.
+        # Sort keys and identities of the rows.
         self._keys = {name: (self._folder / name).open("wb") for name in ("times", "hashes", "ids")}
         return self
 
     def __exit__(self, *_: object) -> None:
         for file in (self._spill, *self._keys.values()):
-            with contextlib.suppress(OSError):  # a full disk; what was not finished goes anyway
+            with contextlib.suppress(OSError):  # a full disk; the folder is removed anyway
                 file.close()
         self._owned.close()
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Rows with the columns of this snapshot, in its order; their time is never null."""
+        """Add rows; they have the snapshot's columns in its order, and no null times."""
         if not batch.num_rows:
             return
         with full_disk_explained(self._folder, f"a snapshot of {self.store.model}"):
@@ -197,14 +201,14 @@ class SnapshotBuilder:
             self._keys["ids"].write(_hashes(batch, self.id_columns))
 
     def finish(self, *, label: str, **details: Any) -> tuple[SnapshotManifest, bool]:
-        """The snapshot of all rows added, the last of each id; and whether it is new, or replaces a damaged one.
+        """Write the snapshot; return its manifest and whether it was written (False: it exists already).
 
-        `details` are the manifest's fields that only the caller knows.
+        Of rows with the same id, the last added is kept. `details` are the remaining fields of the manifest.
         """
         self._spill.close()
         times = self._read("times", np.int64)
-        kinds = json.dumps(self.columns, sort_keys=True).encode()
-        content = hashlib.sha256(kinds)
+        columns = json.dumps(self.columns, sort_keys=True).encode()
+        content = hashlib.sha256(columns)
         order = self._order(times, content)
         snapshot_id = content.hexdigest()[:32]
         if existing := self.store._use(snapshot_id):
@@ -212,7 +216,7 @@ class SnapshotBuilder:
 
         folder = self._folder / "snapshot"
         folder.mkdir()
-        spilled = (self._folder / "rows.arrow").stat().st_size  # again as shards, and as Parquet
+        spilled = (self._folder / "rows.arrow").stat().st_size  # written twice more: as shards, then as Parquet
         check_space({folder: 2 * spilled}, f"a snapshot of {self.rows:,} rows of {self.store.model}")
         files, label_counts = self._write_shards(folder, order, label)
         manifest = SnapshotManifest(
@@ -222,7 +226,7 @@ class SnapshotBuilder:
             first_row=_as_time(times[order[0]]),
             last_row=_as_time(times[order[-1]]),
             columns=self.columns,
-            schema_fingerprint=hashlib.sha256(kinds).hexdigest()[:16],
+            schema_fingerprint=hashlib.sha256(columns).hexdigest()[:16],
             label_counts=label_counts,
             rows_by_day=_rows_by_day(times[order]),
             files=files,
@@ -232,11 +236,11 @@ class SnapshotBuilder:
         manifest.save(folder / MANIFEST)
         sync_path(folder)
         if existing := self.store._publish(folder, snapshot_id):
-            return existing, False  # another creator of the same content was first
+            return existing, False  # another process published the same content first
         return manifest, True
 
     def _order(self, times: np.ndarray, content: Any) -> np.ndarray:
-        """The rows that stay, as positions in the order of arrival, sorted; their hashes are added to `content`."""
+        """Return the positions of the rows to keep, in the snapshot's order; add their hashes to `content`."""
         hashes = self._read("hashes", np.uint64).reshape(-1, 2)
         order = _last_of_each(self._read("ids", np.uint64).reshape(-1, 2) if self.id_columns else hashes)
         order = order[np.lexsort((hashes[order, 1], hashes[order, 0], times[order]))]
@@ -244,10 +248,10 @@ class SnapshotBuilder:
             content.update(hashes[order[start : start + SHARD_ROWS]])
         return order
 
-    def _read(self, key: str, kind: type) -> np.ndarray:
+    def _read(self, key: str, dtype: type) -> np.ndarray:
         with full_disk_explained(self._folder, f"a snapshot of {self.store.model}"):
             self._keys[key].close()
-        return np.fromfile(self._folder / key, kind)
+        return np.fromfile(self._folder / key, dtype)
 
     def _write_shards(self, folder: Path, order: np.ndarray, label: str) -> tuple[list[SnapshotFile], dict[str, int]]:
         shards = [order[start : start + SHARD_ROWS] for start in range(0, len(order), SHARD_ROWS)]
@@ -258,13 +262,13 @@ class SnapshotBuilder:
             self._distribute(chosen)
             for number, rows in enumerate(chosen):
                 path = folder / f"rows-{first + number:05d}-of-{len(shards):05d}.parquet"
-                file, found = self._write_shard(path, number, rows, label)
+                file, label_counts = self._write_shard(path, number, rows, label)
                 files.append(file)
-                labels += found
+                labels += label_counts
         return files, dict(sorted(labels.items()))
 
     def _write_shard(self, path: Path, shard: int, rows: np.ndarray, label: str) -> tuple[SnapshotFile, Counter[str]]:
-        """Write the rows of a shard that was distributed, in the order of `rows`; also, how many have which label."""
+        """Write a distributed shard's rows in the order of `rows`; return its entry and its label counts."""
         spilled = self._folder / f"shard-{shard}"
         with pa.OSFile(str(spilled)) as source, pa.ipc.open_stream(source) as reader:
             table = reader.read_all().combine_chunks()
@@ -281,12 +285,13 @@ class SnapshotBuilder:
         return file, labels
 
     def _distribute(self, shards: list[np.ndarray]) -> None:
-        """Write the rows of each of `shards`, still in the order of arrival, to a file of its own, in one reading."""
-        shard_of = np.full(self.rows, len(shards), np.uint16)  # len(shards): in none of them
+        """Split the spilled rows into one file a shard, in one pass. They stay in the order of arrival."""
+        shard_of = np.full(self.rows, len(shards), np.uint16)  # len(shards): not in any of them
         for number, rows in enumerate(shards):
             shard_of[rows] = number
         with contextlib.ExitStack() as opened:
-            spill = opened.enter_context(pa.OSFile(str(self._folder / "rows.arrow")))  # mapped, its pages would stay
+            # Not memory-mapped: mapped pages would stay resident.
+            spill = opened.enter_context(pa.OSFile(str(self._folder / "rows.arrow")))
             reader = opened.enter_context(pa.ipc.open_file(spill))
             files = [
                 opened.enter_context(pa.ipc.new_stream(str(self._folder / f"shard-{number}"), self.schema))
@@ -300,10 +305,10 @@ class SnapshotBuilder:
 
 
 def _hashes(batch: pa.RecordBatch, columns: list[str]) -> bytes:
-    """128 bits of each row's values in `columns`, one after the other.
+    """Return a 128-bit hash of each row's values in `columns`, concatenated.
 
-    Arrow makes one string of each row; hashing those one by one in Python takes 1 s a million rows, as long as two
-    runs of pandas' vectorised 64-bit hash, and is the same in every version.
+    Arrow joins each row into one string, and Python hashes the strings: 1 s a million rows, the time of two passes of
+    pandas' vectorised 64-bit hash. The hash is the same in every version of the libraries.
     """
     texts = []
     for name in columns:
@@ -315,7 +320,7 @@ def _hashes(batch: pa.RecordBatch, columns: list[str]) -> bytes:
 
 
 def _last_of_each(ids: np.ndarray) -> np.ndarray:
-    """The positions of the last row of each id, ascending. What sorting takes is of a part of the ids at a time."""
+    """Return the positions of each id's last row, ascending. Ids are sorted part by part to bound memory."""
     part_of = (ids[:, 0] % SORT_PARTS).astype(np.uint8)
     is_last = np.zeros(len(ids), bool)
     for part in range(SORT_PARTS):
@@ -329,7 +334,7 @@ def _last_of_each(ids: np.ndarray) -> np.ndarray:
 
 
 def _rows_by_day(times: np.ndarray) -> dict[str, int]:
-    """How many of the times, which are sorted, are of each day."""
+    """Return ISO date -> number of rows, from sorted times in microseconds."""
     days = times.astype("datetime64[us]").astype("datetime64[D]")
     starts = np.flatnonzero(np.append(True, days[1:] != days[:-1]))
     return {str(days[start]): int(rows) for start, rows in zip(starts, np.diff([*starts, len(days)]), strict=True)}

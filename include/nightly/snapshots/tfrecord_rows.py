@@ -1,4 +1,4 @@
-"""TFRecord of tf.Example as batches of text columns."""
+"""Read TFRecord of tf.Example as batches of text columns."""
 
 from collections.abc import Iterator
 
@@ -11,17 +11,17 @@ from nightly.snapshots.body import ROW, Body
 from nightly.snapshots.errors import UnreadableBodyError
 from nightly.snapshots.rejects import Rejects
 
-RECORDS = 10_000  # decoded at a time
+RECORDS = 10_000  # decoded in one batch
 
 
 def _records(body: Body) -> Iterator[tuple[bytes, bool]]:
-    """Each record, and whether its checksum is right."""
+    """Yield each record and whether its checksum matches."""
     with body.open() as file:
         try:
             while header := file.read(12):
                 if len(header) == 12 and masked_crc(header[:8]) != CHECKSUM.unpack(header[8:])[0]:
                     raise UnreadableBodyError(
-                        f"{body.name} is not TFRecord, or is damaged beyond the record that ends there."
+                        f"{body.name} is not TFRecord, or is damaged: a record's length has a wrong checksum."
                     )
                 data = file.read(LENGTH.unpack(header[:8])[0]) if len(header) == 12 else b""
                 footer = file.read(4)
@@ -34,15 +34,15 @@ def _records(body: Body) -> Iterator[tuple[bytes, bool]]:
 
 
 def _examples(body: Body, rejects: Rejects | None) -> Iterator[pa.RecordBatch]:
-    """Batches of list columns, as tf.Example has them, and the records' numbers."""
-    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder  # 0.3 s, for this kind of body only
+    """Yield batches of list columns, as in tf.Example, with the records' numbers."""
+    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder  # takes 0.3 s; only TFRecord needs it
 
     decoder = ExamplesToRecordBatchDecoder()
 
     def decode(serialized: list[bytes], numbers: list[int]) -> Iterator[pa.RecordBatch]:
         try:
             batch = decoder.DecodeBatch(serialized)
-        except Exception as error:  # pybind11 gives RuntimeError or ValueError
+        except Exception as error:  # pybind11 raises RuntimeError or ValueError
             if len(serialized) == 1:
                 if rejects:
                     rejects.add(
@@ -56,8 +56,8 @@ def _examples(body: Body, rejects: Rejects | None) -> Iterator[pa.RecordBatch]:
             yield batch.append_column(ROW, pa.array(numbers, pa.int64()))
 
     serialized, numbers = [], []
-    for number, (data, whole) in enumerate(_records(body), start=1):
-        if whole:
+    for number, (data, valid) in enumerate(_records(body), start=1):
+        if valid:
             serialized.append(data)
             numbers.append(number)
         elif rejects:
@@ -70,14 +70,18 @@ def _examples(body: Body, rejects: Rejects | None) -> Iterator[pa.RecordBatch]:
 
 
 def feature_names(body: Body) -> list[str]:
-    """Every feature of any example: a whole pass, since an example leaves out what it does not have."""
-    found: dict[str, None] = {}
+    """Return the features of all examples. Reads the whole body, since an example omits missing features."""
+    names: dict[str, None] = {}
     for batch in _examples(body, None):
-        found |= dict.fromkeys(batch.schema.names)
-    return [feature for feature in found if feature != ROW]
+        names |= dict.fromkeys(batch.schema.names)
+    return [name for name in names if name != ROW]
 
 
 def read_records(body: Body, columns: dict[str, str], rejects: Rejects) -> Iterator[pa.RecordBatch]:
+    """Yield the body's examples as batches of text columns and ROW; `columns` maps features to column names.
+
+    An example with several values in a feature is rejected.
+    """
     for batch in _examples(body, rejects):
         single = pa.array(np.ones(batch.num_rows, bool))
         for header in batch.schema.names[:-1]:
@@ -95,11 +99,11 @@ def read_records(body: Body, columns: dict[str, str], rejects: Rejects) -> Itera
 
 
 def _text(lists: pa.Array, body: Body) -> pa.StringArray:
-    """Lists of at most one value -> the values as text; empty ones and blanks are null."""
+    """Return the values of lists of at most one value as text; null for an empty list or a blank."""
     if pa.types.is_null(lists.type) or not len(lists):
         return pa.nulls(len(lists), pa.string())
     present = pc.greater(pc.list_value_length(lists).fill_null(0), 0)
-    paths = pc.if_else(present, pc.subtract(pc.cumulative_sum(present.cast(pa.int64())), 1), None)
+    positions = pc.if_else(present, pc.subtract(pc.cumulative_sum(present.cast(pa.int64())), 1), None)
     values = lists.filter(present).flatten()
     if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
         try:
@@ -107,5 +111,5 @@ def _text(lists: pa.Array, body: Body) -> pa.StringArray:
         except pa.ArrowInvalid:
             body.marked = True
             values = pa.array([value.decode("utf-8", "nightly.mark") for value in values.to_pylist()], pa.string())
-    values = values.cast(pa.string()).take(paths)
+    values = values.cast(pa.string()).take(positions)
     return pc.if_else(pc.equal(values, ""), None, values)

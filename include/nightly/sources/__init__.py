@@ -1,4 +1,4 @@
-"""Where the data comes from. Each kind of source turns a window into bodies on disk; nothing here reads a row."""
+"""Data sources: each kind fetches the bodies of a window to disk, without reading their rows."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -21,17 +21,18 @@ def fetch(
     window_end: dt.datetime,
     folder: Path,
 ) -> Download:
-    """The bodies that hold the rows of [window_start, window_end), and possibly more rows than those.
+    """Fetch the bodies with the rows of [window_start, window_end). They may contain more rows.
 
-    `address` replaces the source's own url or path. Bodies that are fetched go to `folder`; local files stay where
-    they are. Raises SourceError.
+    :param address: replaces the source's own url or path
+    :param folder: for downloaded bodies; local files stay where they are
+    :raises SourceError: the source does not deliver its bodies
     """
     if window_start >= window_end:
         raise ValueError(f"the window is empty: it begins {window_start} and ends {window_end}")
     if isinstance(source, FilesSource):
-        found = files.fetch(address or source.path)
+        bodies = files.fetch(address or source.path)
     else:
-        found = complaints_api.fetch(
+        bodies = complaints_api.fetch(
             address or source.url,
             headers=headers,
             window_start=window_start,
@@ -41,5 +42,5 @@ def fetch(
             retries=source.retries,
         )
     return Download(
-        kind=source.kind, files=found, window_start=window_start, window_end=window_end, fetched_at=utc_now()
+        kind=source.kind, files=bodies, window_start=window_start, window_end=window_end, fetched_at=utc_now()
     )

@@ -1,10 +1,11 @@
 """The consumer complaint database's public search API, as CSV, by window of the date received.
 
-What the service does, from its own source and release notes (github.com/cfpb/ccdb5-api, github.com/cfpb/api):
-`date_received_min` and `date_received_max` are both inclusive, whole days; `size` and `frm` do not apply to an export;
-an export of more than 100,000 complaints is refused with 400 (since August 2026); its search engine's own failures come
-as 424; exports are throttled by address, with 429 and Retry-After. The columns changed over the years (`Consumer
-disputed?` left in June 2026), so none is relied on here.
+Facts about the service, from its source and release notes (github.com/cfpb/ccdb5-api, github.com/cfpb/api):
+
+- `date_received_min` and `date_received_max` are inclusive, whole days. `size` and `frm` do not apply to an export.
+- An export of more than 100,000 complaints is refused with 400 (since August 2026).
+- Failures of its search engine have the status 424. Exports are throttled by address, with 429 and Retry-After.
+- Columns change over the years (`Consumer disputed?` was dropped in June 2026), so this module relies on none.
 """
 
 import datetime as dt
@@ -18,7 +19,7 @@ from nightly.sources.http import TRANSIENT_STATUSES, download
 
 log = logging.getLogger(__name__)
 
-SLICE_DAYS = 31  # few requests, since exports are throttled; halved where the service finds a slice too big
+SLICE_DAYS = 31  # long, since exports are throttled; halved if the service refuses a slice as too big
 TRANSIENT = TRANSIENT_STATUSES | {424}
 
 
@@ -32,9 +33,9 @@ def fetch(
     timeout: float,
     retries: int,
 ) -> list[DownloadedFile]:
-    """The complaints received in [window_start, window_end), one CSV a slice of days, oldest first.
+    """Download the complaints received in [window_start, window_end), one CSV a slice of days, oldest first.
 
-    A slice with a header line and nothing else is no file. Raises SourceError.
+    A slice without rows yields no file. Raises SourceError.
     """
     day = window_start.astimezone(dt.UTC).date()
     last = (window_end.astimezone(dt.UTC) - dt.timedelta(microseconds=1)).date()

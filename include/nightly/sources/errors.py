@@ -1,43 +1,43 @@
-"""What can go wrong with a source, one class a kind."""
+"""Errors of sources."""
 
 from nightly.io.errors import UserError
 
 
 class SourceError(UserError):
-    """A source could not give its bodies; the message says what, where, and what to do."""
+    """A source does not deliver its bodies. The message names the cause, the place and the next action."""
 
 
 class ConnectionFailedError(SourceError):
-    """No connection, a broken one, or silence for longer than the time-out."""
+    """The connection fails, breaks, or is silent for longer than the time-out."""
 
 
 class HttpStatusError(SourceError):
-    """An answer whose status is not success."""
+    """The response has an error status."""
 
     def __init__(self, message: str, status: int, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.retry_after = retry_after  # seconds the server asks to wait
+        self.retry_after = retry_after  # seconds, from the response
 
 
 class HtmlPageError(SourceError):
-    """A page for people where data was asked for: a maintenance page, a log-in, a wrong address."""
+    """The response is an HTML page and not data: a maintenance page, a log-in, or a wrong address."""
 
 
 class EmptyBodyError(SourceError):
-    """Success, and not a single byte: a source with no rows still sends a header line."""
+    """A successful response has no bytes, although a source without rows still sends a header line."""
 
 
 class IncompleteBodyError(SourceError):
-    """Fewer bytes than announced, or compressed data that ends too early."""
+    """The body has fewer bytes than announced, or its compressed data end too early."""
 
 
 class ChecksumError(SourceError):
-    """The bytes are not those that the server's checksum is of."""
+    """The body does not match the server's checksum."""
 
 
 class EncodingError(SourceError):
-    """A Content-Encoding that was not asked for."""
+    """The response has a Content-Encoding that was not requested."""
 
 
 class PathNotFoundError(SourceError):
@@ -45,8 +45,8 @@ class PathNotFoundError(SourceError):
 
 
 class NothingFoundError(SourceError):
-    """A folder without a file of a kind that can be read."""
+    """A path has no file of a readable kind."""
 
 
 class UnreadableFileError(SourceError):
-    """A file that may not be read, or is not what its name says."""
+    """A file is not readable by this user, empty, damaged, or of another kind than its name."""

@@ -16,7 +16,7 @@ READABLE = ".csv, .csv.gz, .zip (of CSV), .tfrecord, .tfrecord.gz"
 
 
 def kind_of(name: str) -> Literal["csv", "tfrecord"] | None:
-    """How a file of this name is read; None when it is neither. TFX's names, …_tfrecord-00000-of-00001.gz, count."""
+    """Return the kind of a file by its name, or None. TFX's …_tfrecord-00000-of-00001.gz is TFRecord."""
     name = name.lower()
     if name.endswith((".csv", ".csv.gz", ".zip")):
         return "csv"
@@ -24,36 +24,37 @@ def kind_of(name: str) -> Literal["csv", "tfrecord"] | None:
 
 
 def fetch(path: str) -> list[DownloadedFile]:
-    """The files at `path` (a file, a folder, or `package:NAME/PATH` in the ML environment), in order of their names.
+    """Return the files at `path` (a file, a folder, or `package:NAME/PATH` in the ML environment), sorted by name.
 
-    Nothing is copied: each entry is the file itself. Names that begin with . or _ are left out, as everywhere in this
-    field. Raises PathNotFoundError, NothingFoundError or UnreadableFileError.
+    Nothing is copied: each entry is the file itself. Names that begin with . or _ are left out, as in Beam and Spark.
+    Raises PathNotFoundError, NothingFoundError or UnreadableFileError.
     """
-    place = _in_package(path.removeprefix("package:")) if path.startswith("package:") else Path(path).expanduser()
-    place = place.absolute()
+    root = _in_package(path.removeprefix("package:")) if path.startswith("package:") else Path(path).expanduser()
+    root = root.absolute()
     try:
-        if not place.exists():
-            raise PathNotFoundError(f"{place} does not exist; `source.path` in the model's config.toml names it.")
-        if place.is_file():
-            files = [place]
-            if kind_of(place.name) is None:
-                raise NothingFoundError(f"{place} is not of a kind that can be read: {READABLE}.")
+        if not root.exists():
+            raise PathNotFoundError(f"{root} does not exist; `source.path` in the model's config.toml names it.")
+        if root.is_file():
+            files = [root]
+            if kind_of(root.name) is None:
+                raise NothingFoundError(f"{root} is not of a kind that can be read: {READABLE}.")
         else:
-            inside = sorted(file for file in place.rglob("*") if file.is_file())
+            candidates = sorted(file for file in root.rglob("*") if file.is_file())
             files = [
                 file
-                for file in inside
-                if kind_of(file.name) and not any(part.startswith((".", "_")) for part in file.relative_to(place).parts)
+                for file in candidates
+                if kind_of(file.name) and not any(part.startswith((".", "_")) for part in file.relative_to(root).parts)
             ]
             if not files:
-                found = ", ".join(file.name for file in inside[:5]) or "nothing"
-                raise NothingFoundError(f"{place} holds no file that can be read ({READABLE}); found: {found}.")
+                shown = ", ".join(file.name for file in candidates[:5]) or "nothing"
+                raise NothingFoundError(f"{root} holds no file that can be read ({READABLE}); found: {shown}.")
         return [_described(file) for file in files]
     except PermissionError as error:
         raise UnreadableFileError(f"{error.filename} may not be read by this user.") from error
 
 
 def _described(file: Path) -> DownloadedFile:
+    """Return the file's record. Raises UnreadableFileError or NothingFoundError."""
     with file.open("rb") as body:
         sha256 = hashlib.file_digest(body, "sha256").hexdigest()
     size = file.stat().st_size
@@ -65,23 +66,25 @@ def _described(file: Path) -> DownloadedFile:
                 members = csv_members(archive)
         except zipfile.BadZipFile as error:
             with file.open("rb") as body:
-                cut = body.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-            end = "it begins as a zip archive and has no directory at its end. Have it delivered again."
-            why = f"is truncated or damaged: {end}" if cut else f"is not a zip archive: {error}"
-            raise UnreadableFileError(f"{file} {why}") from error
+                truncated = body.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+            problem = f"is not a zip archive: {error}"
+            if truncated:
+                reason = "it begins as a zip archive and has no directory at its end. Have it delivered again."
+                problem = f"is truncated or damaged: {reason}"
+            raise UnreadableFileError(f"{file} {problem}") from error
         if not members:
             raise NothingFoundError(f"{file} holds no .csv file.")
     return DownloadedFile(path=str(file), bytes=size, sha256=sha256, origin=str(file))
 
 
 def csv_members(archive: zipfile.ZipFile) -> list[str]:
-    """The CSV files in an archive, in order of their names; not what macOS adds."""
+    """Return the CSV files in an archive, sorted by name, without those that macOS adds."""
     names = (info.filename for info in archive.infolist() if not info.is_dir())
     return sorted(name for name in names if name.lower().endswith(".csv") and not name.startswith("__MACOSX/"))
 
 
 def _in_package(path: str) -> Path:
-    """`path` in the site-packages of the ML environment, which need not be the one that runs this."""
+    """Return `path` in the site-packages of the ML environment, while another environment may run this code."""
     python = Paths.from_environment().ml_python
     command = [str(python), "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     try:

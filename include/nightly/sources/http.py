@@ -1,7 +1,7 @@
-"""One file over HTTP: retried, resumed, verified, and under its final name only when it is whole.
+"""Download a file over HTTP: with retries, resuming and verification, and renamed to its final name when complete.
 
-urllib3's Retry ends where the body begins, so a connection that breaks in the middle of a long body needs a loop of
-its own; that loop then serves the failures before the body as well.
+urllib3's Retry covers failures before the body only. The loop here also covers a connection that breaks in the middle
+of a long body.
 """
 
 import base64
@@ -44,7 +44,7 @@ TRANSIENT_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 TRANSIENT_ERRORS = (ConnectionFailedError, IncompleteBodyError, ChecksumError)
 CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS = 1.0
-LONGEST_WAIT_SECONDS = 300.0  # also of what a server asks for by Retry-After
+LONGEST_WAIT_SECONDS = 300.0  # also caps a server's Retry-After
 CHUNK = 1 << 20
 
 
@@ -58,12 +58,15 @@ def download(
     retries: int = 5,
     transient: Collection[int] = TRANSIENT_STATUSES,
 ) -> DownloadedFile:
-    """Fetch `url` into `target`; nothing is ever seen under that name but the whole, verified body.
+    """Fetch `url` into `target`, which appears only when the body is complete and verified.
 
-    `timeout` is the longest silence in seconds, not the longest download. `retries` counts failures in a row that
-    brought nothing new: a body that grows by resuming goes on. A body whose end nothing marks (no length, no chunks, no
-    gzip) looks whole where the connection broke, so it is fetched until it comes twice the same. Raises a SourceError
-    of the kind of the last failure.
+    A body whose end is not marked (no length, no chunks, no gzip) looks complete after a broken connection. So it is
+    fetched until two consecutive bodies are equal.
+
+    :param timeout: the longest silence in seconds, not the longest download
+    :param retries: failures in a row before giving up; a failure after a resumed body has grown restarts the count
+    :param transient: the statuses to retry after
+    :raises SourceError: of the kind of the last failure
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with requests.Session() as session:
@@ -75,10 +78,10 @@ def download(
                 if transfer.is_confirmed():
                     return transfer.finish()
             except SpaceError:
-                transfer.discard()  # what is there would keep the disk full
+                transfer.discard()  # a partial body would keep the disk full
                 raise
             except SourceError as error:
-                if not _may_pass(error, transient):
+                if not _is_transient(error, transient):
                     transfer.discard()
                     raise
                 failures = 0 if transfer.resumed and transfer.size > furthest else failures + 1
@@ -94,22 +97,23 @@ def download(
                 time.sleep(wait)
 
 
-def _may_pass(error: SourceError, transient: Collection[int]) -> bool:
+def _is_transient(error: SourceError, transient: Collection[int]) -> bool:
     if isinstance(error, HttpStatusError):
         return error.status in transient
     return isinstance(error, TRANSIENT_ERRORS)
 
 
 def _wait(failures: int, error: SourceError) -> float:
-    asked = getattr(error, "retry_after", None)
-    if asked is not None:
-        return min(asked, LONGEST_WAIT_SECONDS)
+    """Return how long to wait before the next try, in seconds."""
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        return min(retry_after, LONGEST_WAIT_SECONDS)
     return min(FIRST_WAIT_SECONDS * 2 ** max(failures - 1, 0), LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1)
 
 
 @dataclass
 class _Transfer:
-    """What has come of one body so far: the bytes as sent, compressed or not, and what is known of them."""
+    """The state of one download: the bytes received so far, as sent (perhaps compressed), and their headers."""
 
     session: requests.Session
     url: str
@@ -122,7 +126,7 @@ class _Transfer:
     validator: str = ""  # proves that a later Range is of the same body
     encoding: str = ""
     end_marked: bool = True  # by a length, by chunks, or by gzip
-    unconfirmed: bytes = b""  # digest of the body as it came before, where nothing marks its end
+    unconfirmed: bytes = b""  # digest of the previous body, if its end is not marked
     checksums: dict[str, bytes] = field(default_factory=dict)  # hashlib's name -> digest of the bytes as sent
     origin: str = ""
 
@@ -136,8 +140,8 @@ class _Transfer:
         self.size, self.validator, self.encoding, self.checksums = 0, "", "", {}
 
     def receive(self) -> None:
-        """Ask for what is missing and append it, or begin again where the server cannot continue."""
-        # gzip only: its length and checksums are of the bytes as sent, which are kept until they are verified.
+        """Request the missing bytes and append them, or start again if the server cannot resume."""
+        # Only gzip: length and checksums apply to the bytes as sent, so they stay compressed until verified.
         headers = {"Accept-Encoding": "gzip", **self.headers}
         if self.size and self.validator:
             headers |= {"Range": f"bytes={self.size}-", "If-Range": self.validator}
@@ -153,7 +157,7 @@ class _Transfer:
                     full_disk_explained(self.part.parent, f"the body of {self.origin}"),
                     self.part.open("ab" if self.resumed else "wb") as file,
                 ):
-                    # What is there, not full chunks: bytes that came before a silence are kept.
+                    # `read1` returns what is available, so bytes received before a silence are kept.
                     while chunk := response.raw.read1(CHUNK, decode_content=False):
                         file.write(chunk)
                         self.size += len(chunk)
@@ -168,31 +172,32 @@ class _Transfer:
             raise ConnectionFailedError(f"{self.origin}: {_cause(error)}, after {self.size:,} bytes.") from error
 
     def is_confirmed(self) -> bool:
-        """Whether this is the whole body, as far as can be known. Raises IncompleteBodyError where it came otherwise
-        the time before.
+        """Return whether the body is known to be complete: its end is marked, or it equals the previous one.
+
+        Raises IncompleteBodyError if it differs from the previous one.
         """
         if self.end_marked:
             return True
-        before, self.unconfirmed = self.unconfirmed, _digest(self.part, "sha256")
-        if before == self.unconfirmed:
+        previous, self.unconfirmed = self.unconfirmed, _digest(self.part, "sha256")
+        if previous == self.unconfirmed:
             return True
         size = self.size
         self.discard()
-        if before:
+        if previous:
             raise IncompleteBodyError(
                 f"{self.origin}: the body came without a length and is not the same as before, after {size:,} bytes: "
                 "the connection broke, or the source has changed."
             )
-        log.info("%s: nothing marks the end of the body; it is fetched again, to compare", self.origin)
+        log.info("%s: nothing marks the end of the body; fetching it again to compare", self.origin)
         return False
 
     def finish(self) -> DownloadedFile:
-        """Verify the whole body, decompress it, and give it its name."""
+        """Verify the complete body, decompress it, and rename it to its target."""
         for algorithm, expected in self.checksums.items():
-            found = _digest(self.part, algorithm)
-            if found != expected:
+            actual = _digest(self.part, algorithm)
+            if actual != expected:
                 raise ChecksumError(
-                    f"{self.origin}: the body's {algorithm} is {found.hex()}, and the server said {expected.hex()}."
+                    f"{self.origin}: the body's {algorithm} is {actual.hex()}; the server's is {expected.hex()}."
                 )
         if self.encoding == "gzip" and self.size:
             self._decompress()
@@ -215,7 +220,7 @@ class _Transfer:
     def _check(self, response: requests.Response) -> None:
         if response.status_code not in (200, 206):
             if response.status_code == 416:
-                self.discard()  # the body is shorter now than what came before: begin again
+                self.discard()  # the body is now shorter than the part received: start again
                 raise IncompleteBodyError(f"{self.origin} no longer has the rest of the body (416).")
             start = response.raw.read(512, decode_content=True) or b""
             raise HttpStatusError(
@@ -231,12 +236,13 @@ class _Transfer:
             raise HtmlPageError(f"{self.origin} answered with an HTML page instead of data: {_excerpt(start)}")
 
     def _resumes(self, response: requests.Response) -> bool:
+        """Return whether the response continues the body. Raises IncompleteBodyError if it is of another range."""
         if response.status_code != 206:
             return False
-        begins = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-        if not self.size or not begins or int(begins[1]) != self.size or _encoding(response) != self.encoding:
+        match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        if not self.size or not match or int(match[1]) != self.size or _encoding(response) != self.encoding:
             self.discard()
-            raise IncompleteBodyError(f"{self.origin} sent another part of the body than was asked for.")
+            raise IncompleteBodyError(f"{self.origin} sent another part of the body than was requested.")
         log.info("%s: resumed at byte %s", self.origin, f"{self.size:,}")
         return True
 
@@ -244,11 +250,11 @@ class _Transfer:
         self.discard()
         self.encoding = _encoding(response)
         if self.encoding not in ("", "gzip"):
-            raise EncodingError(f"{self.origin} sent Content-Encoding {self.encoding!r}; only gzip was asked for.")
+            raise EncodingError(f"{self.origin} sent Content-Encoding {self.encoding!r}; only gzip was requested.")
         headers = response.headers
         self.end_marked = "Content-Length" in headers or "Transfer-Encoding" in headers or self.encoding == "gzip"
         etag = response.headers.get("ETag", "")
-        # If-Range wants a strong validator (RFC 9110, 13.1.5).
+        # If-Range requires a strong validator (RFC 9110, 13.1.5).
         self.validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
         self.checksums = _checksums(response.headers)
         length = response.headers.get("Content-Length", "")
@@ -273,23 +279,23 @@ class _Transfer:
 
 
 def _checksums(headers: Mapping[str, str]) -> dict[str, bytes]:
-    """Every digest of the whole body that the server gives; an ETag is none, whatever it is made of."""
-    given = [("md5", headers.get("Content-MD5", ""))]
+    """Return hashlib's name -> digest of the complete body, from the headers. An ETag does not count as a digest."""
+    digests = [("md5", headers.get("Content-MD5", ""))]
     fields = ["Digest", "Repr-Digest", "Content-Digest"]  # RFC 3230, RFC 9530
-    # Google's hash is of the object as stored, which may be compressed where the answer is not.
+    # Google's hash is of the stored object, which may be compressed while the response is not.
     if headers.get("x-goog-stored-content-encoding", "identity") == headers.get("Content-Encoding", "identity"):
         fields.append("x-goog-hash")
     for name in fields:
-        given += [tuple(item.strip().split("=", 1)) for item in headers.get(name, "").split(",") if "=" in item]
-    names = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}
-    found = {}
-    for name, value in given:
-        if value and name.lower() in names:
+        digests += [tuple(item.strip().split("=", 1)) for item in headers.get(name, "").split(",") if "=" in item]
+    algorithms = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}
+    checksums = {}
+    for name, value in digests:
+        if value and name.lower() in algorithms:
             try:
-                found[names[name.lower()]] = base64.b64decode(value.strip(":"), validate=True)
+                checksums[algorithms[name.lower()]] = base64.b64decode(value.strip(":"), validate=True)
             except binascii.Error:
-                log.warning("the server's %s checksum %r is not base64, and not used", name, value)
-    return found
+                log.warning("ignored the server's %s checksum %r: it is not base64", name, value)
+    return checksums
 
 
 def _encoding(response: requests.Response) -> str:
@@ -319,7 +325,7 @@ def _excerpt(start: bytes) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason in words: requests wraps urllib3, which wraps the socket's own error."""
+    """Return the innermost error as text: requests wraps urllib3, which wraps the socket's error."""
     while error.__context__ is not None:
         error = error.__context__
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

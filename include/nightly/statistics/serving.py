@@ -25,7 +25,7 @@ from nightly.prediction_log import FIELDS, DamagedLogError, read
 from nightly.records.base import Contract
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night
-from nightly.snapshots.whole import verified
+from nightly.snapshots.verification import verify_snapshot
 from nightly.statistics.measure import statistics_of
 from nightly.training.export import MISSING_INT, serving_features
 
@@ -187,7 +187,7 @@ def _values(values: pa.Array, kind: pa.DataType, bad: list[str]) -> pa.Array:
 
 def _rows(snapshot: Path, config: ModelConfig, begin: dt.datetime, end: dt.datetime) -> Iterator[pa.RecordBatch]:
     """Yield the snapshot's labelled rows of this period, in the form of examples. Raises DamagedSnapshotError."""
-    verified(snapshot)
+    verify_snapshot(snapshot)
     label, time = config.data.label.column, config.data.time_column
     for path in sorted(snapshot.glob("rows-*.parquet")):
         rows = pq.read_table(path, filters=(pc.field(time) >= begin) & (pc.field(time) < end))

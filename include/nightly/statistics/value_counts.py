@@ -20,7 +20,7 @@ from tensorflow_data_validation.utils import stats_util, top_k_uniques_stats_uti
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx_bsl.arrow import array_util
 
-from nightly.io.prefetch import ahead
+from nightly.io.prefetch import prefetch
 
 MAX_VALUES = 200_000  # of a feature in memory; more go to files
 MAX_BYTES = 32 << 20  # of these values in memory, and of a file that is summed in memory
@@ -139,7 +139,7 @@ class ExactValueCounts(stats_generator.CombinerStatsGenerator):
         top, buckets = self._options.num_top_values, self._options.num_rank_histogram_buckets
         # Start with the most work: at the end it would keep a single thread busy.
         features = sorted(accumulator, key=lambda path: accumulator[path].bytes, reverse=True)
-        counted = ahead(lambda path: accumulator[path].most_frequent(max(top, buckets)), features)
+        counted = prefetch(lambda path: accumulator[path].most_frequent(max(top, buckets)), features)
         for path, (unique, frequent) in zip(features, counted, strict=True):
             if not unique:
                 continue

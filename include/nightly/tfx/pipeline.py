@@ -21,7 +21,7 @@ from nightly.records.baseline import Control
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, SnapshotRef
 from nightly.schemas.store import SchemaStore
-from nightly.snapshots.whole import read_manifest
+from nightly.snapshots.verification import read_manifest
 from nightly.tfx.components.data_gate import DataGate
 from nightly.tfx.components.drift_skew import DriftSkewValidator
 from nightly.tfx.components.evaluator import SideBySideEvaluator

@@ -1,4 +1,4 @@
-"""What is known of a step's process that ended without leaving a result."""
+"""Describes a step's process that ended without a result."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ MB = 2**20
 
 
 class Watch:
-    """Begins with the step; tells at its end what the machine says of its death."""
+    """Observes the machine from a step's start, to explain why its process died."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._oom_kills = _oom_kills()
 
     def describe(self, step: str, status: int, memory: int | None, last_lines: Iterable[str]) -> str:
-        """Say how the step ended, how long it ran, what memory there was, and what it logged last.
+        """Return how the step ended, how long it ran, its memory, and its last log lines.
 
-        :param status: the exit status; negative: the signal that ended it
-        :param memory: the most that the process held, in bytes; None where nobody measured it
+        :param status: the exit status; negative for a signal
+        :param memory: the process's peak memory in bytes; None if not measured
         """
         ended = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
-        ran = dt.timedelta(seconds=round(time.monotonic() - self._began))
-        text = f"{step}: its process {ended} after {ran} and left no result."
+        duration = dt.timedelta(seconds=round(time.monotonic() - self._began))
+        text = f"{step}: its process {ended} after {duration} and left no result."
         if memory:
             text += f" It held up to {memory // MB:,} MB of memory."
         if status == -signal.SIGKILL:
@@ -45,17 +45,17 @@ class Watch:
                 f"use a shorter look-back, or fewer steps at once (the pool `{POOL}`)."
             )
         free = _available()
-        known = "" if before is None else " The kernel's out-of-memory killer ended no process meanwhile;"
-        return f"{known} {free // MB:,} MB are free now." if free is not None else known
+        no_kill = "" if before is None else " The kernel's out-of-memory killer ended no process meanwhile;"
+        return f"{no_kill} {free // MB:,} MB are free now." if free is not None else no_kill
 
 
 def _oom_kills() -> int | None:
-    """How many processes the kernel has ended for want of memory since it started; None where it does not say."""
+    """Return how many processes the out-of-memory killer has ended since boot; None if unknown."""
     return _number(Path("/proc/vmstat"), "oom_kill")
 
 
 def _available() -> int | None:
-    """Bytes that a new process could have."""
+    """Return the memory available to a new process, in bytes; None if unknown."""
     kilobytes = _number(Path("/proc/meminfo"), "MemAvailable:")
     return None if kilobytes is None else kilobytes * 1024
 

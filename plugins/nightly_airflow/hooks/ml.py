@@ -1,4 +1,4 @@
-"""Steps of a night in the ML environment, from Airflow's: in a fork of the warm host, or a process of their own."""
+"""Runs a night's steps in the ML environment, from Airflow's: in a fork of the warm host, or in a new process."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from nightly_airflow.hooks.death import Watch
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_SECONDS = 60  # how long it may take to fork a step; a host that takes longer is stopped or stuck
-HANDSHAKES = 5  # before it is said that the host cannot fork
-HOST_FILES = ("host.py", "preloaded.py", "processes.py")  # what a host keeps in memory as it was when it started
+HANDSHAKE_SECONDS = 60  # allowed for forking a step; a host that takes longer is stuck
+HANDSHAKES = 5  # attempts before MLHostNotStarted is raised
+HOST_FILES = ("host.py", "preloaded.py", "processes.py")  # loaded once, when a host starts
 TEMPORARY = Path(tempfile.gettempdir())
-SCRATCH = "nightly-step-"  # begins the name of a step's own temporary folder
-LAST_LINES = 10  # of a step's log that its error quotes
-PEER = struct.Struct("3i")  # process, user, group
-# ML Metadata logs each connection to PostgreSQL by its own library, whose level nothing sets. Its errors are shown.
+SCRATCH = "nightly-step-"  # prefix of a step's temporary folder
+LAST_LINES = 10  # of the step's log, quoted in its error
+PEER = struct.Struct("3i")  # process id, user id, group id
+# ML Metadata's native library logs each connection to PostgreSQL, and its level cannot be set. Only errors are shown.
 NATIVE = re.compile(r"[IW]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ |WARNING: Logging before InitGoogleLogging")
 LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)")
 
-Ended = tuple[int, int | None]  # exit status (negative: a signal), and the most memory held, in bytes, where known
+Exit = tuple[int, int | None]  # exit status (negative for a signal), and peak memory in bytes, if known
 
 
 class MLStepFailed(Exception):
-    """The step ran and failed; the message is its own.
+    """The step raised an error, whose message this is.
 
-    :param kind: the name of its error's class
+    :param kind: the name of the error's class
     """
 
     def __init__(self, message: str, kind: str = "") -> None:
@@ -56,7 +56,7 @@ class MLStepFailed(Exception):
 
 
 class MLProcessDied(Exception):
-    """The step's process ended without a word: killed, out of memory, or crashed in native code."""
+    """The step's process ended without a result: killed, out of memory, or crashed in native code."""
 
 
 class MLHostNotStarted(Exception):
@@ -66,8 +66,8 @@ class MLHostNotStarted(Exception):
 class MLHook:
     """Runs steps in the ML environment.
 
-    :param warm: fork the step from the warm host, which has TensorFlow and TFX imported; otherwise a new
-        process imports them each time. The environment variable NIGHTLY_WARM=0 switches the host off everywhere.
+    :param warm: fork the step from the warm host, which has TensorFlow and TFX imported; otherwise each step is a
+        new process that imports them. The environment variable NIGHTLY_WARM=0 switches the host off everywhere.
     """
 
     def __init__(self, warm: bool = True, paths: Paths | None = None) -> None:
@@ -77,7 +77,7 @@ class MLHook:
         self._connection: socket.socket | None = None
 
     def run(self, step: str, night_folder: Path, log: logging.Logger) -> dict[str, Any]:
-        """Run `step` for the night, streaming its lines to `log`; returns what it found.
+        """Run `step` for the night, stream its lines to `log`, and return its result.
 
         :raises MLStepFailed: the step's own error
         :raises MLProcessDied: its process was killed or crashed
@@ -91,9 +91,9 @@ class MLHook:
             result_file = folder / "result.json"
             watch, last_lines = Watch(), collections.deque[str](maxlen=LAST_LINES)
             read, write = os.pipe()
-            handed: list[str] = []
+            printed_result: list[str] = []
             reader = threading.Thread(
-                target=_stream, args=(read, log, last_lines, f"{result_file}: ", handed), daemon=True
+                target=_stream, args=(read, log, last_lines, f"{result_file}: ", printed_result), daemon=True
             )
             reader.start()
             output = os.fdopen(write, "wb", buffering=0)
@@ -101,9 +101,9 @@ class MLHook:
                 run = self._run_forked if self.warm and variables.WARM.read() != "0" else self._run_alone
                 status, memory = run(step, night_folder, result_file, output)
             finally:
-                output.close()  # from here on only the step's own processes can hold the pipe open
+                output.close()  # now only the step's own processes can hold the pipe open
                 reader.join(timeout=10)
-            text = result_file.read_text() if result_file.exists() else "".join(handed)
+            text = result_file.read_text() if result_file.exists() else "".join(printed_result)
             if not text:
                 raise MLProcessDied(watch.describe(step, status, memory, last_lines))
             result = json.loads(text)
@@ -112,7 +112,7 @@ class MLHook:
             return result["value"]
 
     def kill(self) -> None:
-        """End the running step and whatever it started."""
+        """End the running step and its child processes."""
         if self._process is not None:
             end_group(self._process.pid, signal.SIGTERM)
         if self._connection is not None:
@@ -120,10 +120,7 @@ class MLHook:
                 self._connection.shutdown(socket.SHUT_RDWR)  # the host ends the step when its client hangs up
 
     def start_host(self) -> None:
-        """Begin to warm the host and return at once; harmless when it is there already.
-
-        What tasks that were killed have left in the temporary folder goes now.
-        """
+        """Start the warm host in the background, unless it runs, and remove temporary folders of killed tasks."""
         remove_abandoned(TEMPORARY.glob(f"{SCRATCH}*"))
         if not self.warm or variables.WARM.read() == "0" or not self.paths.ml_python.exists():
             return
@@ -132,7 +129,7 @@ class MLHook:
             return
         self._spawn_host()
 
-    def _run_alone(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Ended:
+    def _run_alone(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Exit:
         self._process = start(
             [self.paths.ml_python, "-m", "nightly.runtime.worker", step, night_folder, result_file],
             environment=_environment(result_file.parent) | {"NIGHTLY_TASK_PID": str(os.getpid())},
@@ -142,9 +139,9 @@ class MLHook:
         try:
             return self._process.wait(), None
         finally:
-            end_group(self._process.pid)  # nothing that it started outlives it
+            end_group(self._process.pid)  # with the children that it left
 
-    def _run_forked(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Ended:
+    def _run_forked(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Exit:
         request = {
             "step": step,
             "night": str(night_folder),
@@ -161,17 +158,17 @@ class MLHook:
         with connection:
             connection.settimeout(None)
             with contextlib.suppress(ConnectionError):
-                word, status, memory = _next(answers, 3)
-                if word == "exited":
+                event, status, memory = _read_fields(answers, 3)
+                if event == "exited":
                     return int(status), int(memory)
-            # Its supervisor was killed, and the kernel ends the step with it; not what the step has started.
+            # The step's supervisor was killed. The kernel ends the step with it, but not the step's children.
             end_group(child)
             return -signal.SIGKILL, None
 
     def _start_forked(self, message: bytes, output: BinaryIO) -> tuple[socket.socket, TextIO, int] | None:
-        """Ask the host for the step: the connection, the host's answers on it, and the step's process.
+        """Ask the host to fork the step; return the connection, the reader of its answers, and the step's process id.
 
-        None where the host was ending just then, or cannot fork, or does not answer.
+        Return None if the host is ending, cannot fork, or does not answer.
         """
         self._connection = connection = self._connected()
         with contextlib.ExitStack() as stack:
@@ -182,29 +179,29 @@ class MLHook:
             try:
                 sent = connection.sendmsg([message], [rights])
                 connection.sendall(message[sent:])
-                word, child = _next(answers)
+                event, child = _read_fields(answers)
             except TimeoutError:
                 self._end_stuck_host(connection)
                 return None
             except ConnectionError:
                 return None
-            if word != "started":
+            if event != "started":
                 return None
-            stack.pop_all()  # it stays open
+            stack.pop_all()  # keeps the connection open
             return connection, answers, int(child)
 
     def _connected(self) -> socket.socket:
-        """Return a connection to the host, which is started when it is not there.
+        """Return a connection to the host; start the host if it does not run.
 
-        A host that lives is waited for: importing everything takes 20 s on an idle machine, and there is no telling how
-        long on a starved one. The task's `execution_timeout` bounds the wait.
+        There is no time limit while the host lives: its imports take 20 s on an idle machine, and far longer on a busy
+        one. The task's `execution_timeout` bounds the wait.
         """
         host: subprocess.Popen[bytes] | None = None
         while host is None or host.poll() in (None, 0):
             with contextlib.suppress(OSError):
                 return self._connect()
             if host is not None and host.poll() == 0:
-                host = None  # another one holds the place; should that one die, take it
+                host = None  # it left because another host runs; start one again if that one dies
                 time.sleep(1)
             host = host or self._spawn_host()
             time.sleep(0.1)
@@ -217,8 +214,8 @@ class MLHook:
         )
 
     def _end_stuck_host(self, connection: socket.socket) -> None:
-        """Kill the host that does not answer on `connection`. Steps that it has forked already run on."""
-        if not hasattr(socket, "SO_PEERCRED"):  # Linux's; elsewhere the tries come to an end
+        """Kill the host that does not answer on `connection`. Steps that it has forked keep running."""
+        if not hasattr(socket, "SO_PEERCRED"):  # Linux only; elsewhere the attempts run out
             return
         pid, *_ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
         log.warning("the warm host, process %d, has not answered for %d s: starting another", pid, HANDSHAKE_SECONDS)
@@ -246,7 +243,7 @@ class MLHook:
 
     @property
     def _socket(self) -> Path:
-        """Named after what the host holds in memory, so that another ML environment gets another host."""
+        """The socket's path. It contains a hash of the host's code and packages, so a changed one gets a new host."""
         installed = self.paths.ml_python.parent.parent / "installed.txt"
         parts = [str(self.paths.ml_python), installed.read_text() if installed.exists() else ""]
         parts += [(ROOT / "include/nightly/runtime" / name).read_text() for name in HOST_FILES]
@@ -259,43 +256,43 @@ class MLHook:
 
 
 def _environment(scratch: Path | None = None) -> dict[str, str]:
-    """This process's environment for the ML side: its own Python path, and its own temporary folder."""
+    """Return the environment of an ML process: this process's, with another Python path and temporary folder."""
     # The official Airflow image preloads the system's libstdc++, which is too old for TFDV.
-    left_out = ("VIRTUAL_ENV", "PYTHONHOME", "LD_PRELOAD")
-    environment = {key: value for key, value in os.environ.items() if key not in left_out}
-    own = {"PYTHONPATH": python_path(ROOT), "PYTHONUNBUFFERED": "1"} | ({"TMPDIR": str(scratch)} if scratch else {})
-    return {**environment, **own}
+    excluded = ("VIRTUAL_ENV", "PYTHONHOME", "LD_PRELOAD")
+    environment = {key: value for key, value in os.environ.items() if key not in excluded}
+    overrides = {"PYTHONPATH": python_path(ROOT), "PYTHONUNBUFFERED": "1"}
+    return {**environment, **overrides, **({"TMPDIR": str(scratch)} if scratch else {})}
 
 
 def _stream(
-    descriptor: int, log: logging.Logger, last_lines: collections.deque[str], result: str, handed: list[str]
+    descriptor: int, log: logging.Logger, last_lines: collections.deque[str], prefix: str, printed_result: list[str]
 ) -> None:
-    """Each line to `log`, at the level it was logged with; a line without one belongs to the last.
+    """Log each line at the level it was logged with; a line without a level keeps that of the line before.
 
-    The last of them go to `last_lines`, too. What begins with `result` is no message: a step that cannot write its
-    result hands it over like this, and it goes to `handed`.
+    Also keep the last lines in `last_lines`. A step that cannot write its result file prints the result after
+    `prefix`; that goes to `printed_result`.
     """
     level = logging.INFO
     with os.fdopen(descriptor, errors="replace") as lines:
         for line in lines:
-            if line.startswith(result):
-                handed[:] = [line.removeprefix(result)]
+            if line.startswith(prefix):
+                printed_result[:] = [line.removeprefix(prefix)]
                 continue
             if NATIVE.match(line):
                 log.debug("%s", line.rstrip())
                 continue
-            matched = LINE.match(line)
-            if matched:
-                level = logging.getLevelNamesMapping()[matched[1]]
-            text = matched[3] if matched else line.rstrip()
+            match = LINE.match(line)
+            if match:
+                level = logging.getLevelNamesMapping()[match[1]]
+            text = match[3] if match else line.rstrip()
             last_lines.append(text)
             log.log(level, "%s", text)
 
 
-def _next(answers: TextIO, words: int = 2) -> list[str]:
-    """The words of the host's next line, "" where it has fewer, as when the connection has ended."""
-    line = answers.readline().split()
-    return line + [""] * (words - len(line))
+def _read_fields(answers: TextIO, count: int = 2) -> list[str]:
+    """Return the fields of the host's next line, filled up with "" to `count`, as when the connection has ended."""
+    fields = answers.readline().split()
+    return fields + [""] * (count - len(fields))
 
 
 def _tail(path: Path, lines: int = 20) -> str:

@@ -1,4 +1,4 @@
-"""Tells people about a night that did not release: by a webhook, Slack, mail, or, as it comes, not at all."""
+"""Sends notifications about nights: by webhook, Slack or mail. None is set up by default."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SLACK_CAUSES = 40  # of the 50 blocks of a message
 
 
 class VerdictNotifier(BaseNotifier):
-    """Sends a verdict with its reasons wherever the connections `nightly_webhook` and `nightly_slack` and the variable
-    `nightly_notify_email` point; none exists at first.
+    """Sends a verdict with its reasons to each channel that is set up.
 
+    The channels are the connections `nightly_webhook` and `nightly_slack`, and the variable `nightly_notify_email`.
     The webhook gets JSON: `text` for chat services, and the whole `verdict` for programs. The text ends with the
-    addresses of the night's page and of the run. Slack gets a block for each cause that held the night.
+    URLs of the night's page and of the run. Slack gets a block for each cause that held the night.
     """
 
     def __init__(self, verdict: Verdict, run_url: str = "", page_url: str = "") -> None:
@@ -43,7 +43,7 @@ class VerdictNotifier(BaseNotifier):
         for send in (self._post, self._slack, self._mail):
             try:
                 send(context)
-            except Exception as error:  # one way that fails must not close the others
+            except Exception as error:  # the other channels still get the verdict
                 failures.append(error)
         if failures:
             raise ExceptionGroup(f"the verdict on {self.verdict.model} could not be sent", failures)
@@ -80,7 +80,7 @@ class VerdictNotifier(BaseNotifier):
 
         SlackWebhookNotifier(
             slack_webhook_conn_id=SLACK,
-            text=_slack_text(f"{self.verdict.model}: {headline(self.verdict)}"),  # of a push message
+            text=_slack_text(f"{self.verdict.model}: {headline(self.verdict)}"),  # the push notification's text
             blocks=slack_blocks(self.verdict, {"The night": self.page_url, "The run in Airflow": self.run_url}),
             unfurl_links=False,
             timeout=30,
@@ -102,30 +102,30 @@ class VerdictNotifier(BaseNotifier):
 
 
 def slack_blocks(verdict: Verdict, links: dict[str, str]) -> list[dict[str, Any]]:
-    """A verdict as Slack's Block Kit, within its limits: headline, error, causes with their figures, links."""
-    found = causes(verdict.reasons)
-    said = [_slack_text(f"{verdict.model}: {headline(verdict)}")]
+    """Return a verdict as Slack's Block Kit, within its limits: headline, error, causes with their values, links."""
+    held_by = causes(verdict.reasons)
+    texts = [_slack_text(f"{verdict.model}: {headline(verdict)}")]
     if verdict.damage:
-        said.append(_slack_text(verdict.damage))
+        texts.append(_slack_text(verdict.damage))
     if verdict.error:
-        said.append(_slack_text(verdict.error.replace("```", "'''"), "```{}```"))
-    said += [_slack_cause(cause) for cause in found[:SLACK_CAUSES]]
-    if len(found) > SLACK_CAUSES:
-        said.append(f"… and {len(found) - SLACK_CAUSES} more causes")
-    said += filter(None, [others(verdict.reasons)])
-    if linked := [f"<{html.escape(url, quote=False)}|{name}>" for name, url in links.items() if url]:
-        said.append(" · ".join(linked))
-    return [{"type": "section", "text": {"type": "mrkdwn", "text": text}} for text in said]
+        texts.append(_slack_text(verdict.error.replace("```", "'''"), "```{}```"))
+    texts += [_slack_cause(cause) for cause in held_by[:SLACK_CAUSES]]
+    if len(held_by) > SLACK_CAUSES:
+        texts.append(f"… and {len(held_by) - SLACK_CAUSES} more causes")
+    texts += filter(None, [others(verdict.reasons)])
+    if link_texts := [f"<{html.escape(url, quote=False)}|{name}>" for name, url in links.items() if url]:
+        texts.append(" · ".join(link_texts))
+    return [{"type": "section", "text": {"type": "mrkdwn", "text": text}} for text in texts]
 
 
 def _slack_cause(cause: Cause) -> str:
     return _slack_text("\n".join([f"• {cause.headline}", *evidence(cause), cause.action]).rstrip())
 
 
-def _slack_text(text: str, form: str = "{}") -> str:
-    """`text` with Slack's three characters escaped, cut so that it fits into a block in `form`."""
-    room = SLACK_TEXT - len(form)
+def _slack_text(text: str, template: str = "{}") -> str:
+    """Return `text` in `template`, with Slack's three special characters escaped and cut to the size of a block."""
+    room = SLACK_TEXT - len(template)
     if len(html.escape(text, quote=False)) > room:
         ends = accumulate(len(html.escape(character, quote=False)) for character in text)
         text = text[: sum(end <= room - 2 for end in ends)] + " …"
-    return form.format(html.escape(text, quote=False))
+    return template.format(html.escape(text, quote=False))

@@ -1,4 +1,4 @@
-"""What every task of a night shares: its folder, its request, and an error that the verdict can quote."""
+"""The base class of a night's tasks: its folder, its request, and recorded errors that the verdict quotes."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 class NightOperator(BaseOperator):
     """One task of a night.
 
-    :param model: the folder's name under include/models
-    :param run_id: the run whose folder holds the night's records; another run's id works on that night instead
+    :param model: the name of the model's folder in include/models
+    :param run_id: the run whose night this works on
     """
 
     template_fields: Sequence[str] = ("model", "run_id")
@@ -54,16 +54,16 @@ class NightOperator(BaseOperator):
     def folder(self) -> Path:
         return self.paths.night(self.model, self.run_id)
 
-    def notified(self, context: Context) -> Path:
-        """The mark that this task has notified, in any of its tries since it was last cleared."""
+    def notification_mark(self, context: Context) -> Path:
+        """Return the file that exists once this task has notified, in any try since it was last cleared."""
         return notified_mark(self.folder, self.task_id, context["ti"].max_tries)
 
     def night(self) -> Night:
-        """What the plan task wrote. Raises FileNotFoundError, or ContractError."""
+        """Return the request that the plan task wrote. Raise FileNotFoundError or ContractError."""
         return Night.load(self.folder / "request.json")
 
     def settle_releases(self) -> None:
-        """Take a version out of sight whose release died before the model server had verified it."""
+        """Hide a version whose release died before the model server had verified it."""
         store = ReleaseStore(self.paths.serving, self.paths.releases, self.model)
         if store.disk.undecided():
             from nightly.serving.server import find_server
@@ -72,10 +72,10 @@ class NightOperator(BaseOperator):
                 self.log.warning("%s %s is out of sight: its release died", record.model, record.version)
 
     def execute(self, context: Context) -> Any:
-        return self.recorded(self.perform, context)
+        return self.run_recording_errors(self.perform, context)
 
-    def recorded(self, work: Callable[[Context], Any], context: Context) -> Any:
-        """Do `work`; its error stands in the night's folder, or in XCom on a full disk, for the verdict to quote."""
+    def run_recording_errors(self, work: Callable[[Context], Any], context: Context) -> Any:
+        """Do `work`; record its error for the verdict, in the night's folder or, if the disk is full, in XCom."""
         failure = self.folder / f"{self.task_id}.error.json"
         failure.unlink(missing_ok=True)
         try:
@@ -83,26 +83,26 @@ class NightOperator(BaseOperator):
         except (AirflowSkipException, DownstreamTasksSkipped):
             raise
         except (Exception, AirflowTaskTimeout) as error:
-            self._keep(error, failure, context)
+            self._record_error(error, failure, context)
             raise
 
     def notify_once(self, send: Callable[[Context], None], context: Context) -> None:
-        """Notify by `send`, once for all tries of this task; a task that a person clears notifies again.
+        """Call `send` once for all tries of this task; after a person clears the task, it notifies again.
 
-        What cannot be sent is an error in the log, whatever a mail server or a webhook does.
+        An error of `send` is only logged.
         """
-        notify_once(partial(send, context), self.notified(context))
+        notify_once(partial(send, context), self.notification_mark(context))
 
-    def _keep(self, error: BaseException, path: Path, context: Context) -> None:
+    def _record_error(self, error: BaseException, path: Path, context: Context) -> None:
         ti, message = context["ti"], self._message(error)
         try:
             StepError(task=self.task_id, message=message, try_number=ti.try_number, failed_at=utc_now()).save(path)
-        except OSError as full:
-            self.log.error("%s cannot be written (%s), so XCom keeps this error: %s", path, full, message)
+        except OSError as disk_error:
+            self.log.error("%s cannot be written (%s), so XCom keeps this error: %s", path, disk_error, message)
             ti.xcom_push(key=ERROR_KEY, value=message)
 
     def perform(self, context: Context) -> Any:
-        """The task's work; what it returns is pushed to XCom."""
+        """Do the task's work; the returned value is pushed to XCom."""
         raise NotImplementedError
 
     def _message(self, error: BaseException) -> str:
@@ -112,14 +112,14 @@ class NightOperator(BaseOperator):
 
 
 def notified_mark(folder: Path, task_id: str, max_tries: int) -> Path:
-    """Return the file that says that a task has notified; clearing raises `max_tries`, so that it notifies again."""
+    """Return the file that marks a task as having notified; clearing raises `max_tries`, so the task notifies again."""
     return folder / f"{task_id}.notified-{max_tries}"
 
 
 def notify_once(send: Callable[[], object], mark: Path) -> None:
-    """Call `send` unless `mark` is there, then leave `mark`. What fails is an error in the log and changes nothing.
+    """Call `send` unless the file `mark` exists, then create it. Errors are only logged.
 
-    The mark is an empty file: a full disk has room for it.
+    The mark is an empty file, which a full disk can still hold.
     """
     if mark.exists():
         log.info("the notification was sent before: %s is there", mark)
@@ -137,18 +137,18 @@ def notify_once(send: Callable[[], object], mark: Path) -> None:
 
 
 def rendered(text: str) -> str:
-    """Return as many lines of `text` as Airflow keeps of a rendered template, which it would cut with a remark."""
-    room = conf.getint("core", "max_templated_field_length")
-    if len(text) <= room:
+    """Return as many lines of `text` as fit into a rendered template, which Airflow would cut otherwise."""
+    limit = conf.getint("core", "max_templated_field_length")
+    if len(text) <= limit:
         return text
-    rest = "\n… and more: the whole text is in this task's log, and on the night's page"
-    return text[: max(room - len(rest), 0)].rpartition("\n")[0] + rest
+    ending = "\n… and more: the whole text is in this task's log, and on the night's page"
+    return text[: max(limit - len(ending), 0)].rpartition("\n")[0] + ending
 
 
 def refuse_unknown_keys(context: Context) -> None:
-    """Fail the task, without a retry, for each key of the run's conf that its DAG's form does not have.
+    """Fail the task without a retry if the run's conf has a key that the DAG's params do not have.
 
-    Airflow adds such a key to the params and goes on: with a misspelt `as_of` it would be a night of today.
+    Airflow adds such a key to the params and goes on: a misspelt `as_of` would run today's night.
     """
     names = list(context["dag"].params)
     unknown = [key for key in context["dag_run"].conf or {} if key not in names]

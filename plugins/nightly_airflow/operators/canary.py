@@ -1,4 +1,4 @@
-"""A canary is compared with the version in production, and promoted, stopped, or left to wait."""
+"""The tasks of the DAG `canary`: compare a canary with production, then promote it, stop it, or wait."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from nightly_airflow.operators.base import NightOperator, refuse_unknown_keys, r
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-# In the run's folder; include/nightly/canary/decide.py reads the first and writes the second.
+# Files in the run's folder; include/nightly/canary/decide.py reads the first and writes the second.
 REQUEST, LOOK = "canary.json", "look.json"
 
 
 class CompareOperator(NightOperator):
     """Joins the labels known by now to the predictions logged since the canary began, and compares the two versions.
 
-    Reads only. Skipped when the model has no canary, or the run is for another model.
+    Changes nothing. Skipped when the model has no canary, or the run is for another model.
 
-    :param chosen: the only model that the run is for; "" for every one
-    :param decision: auto, or what a person has decided: promote, stop
-    :param reason: of a person's decision
+    :param chosen: the only model that the run is for; "" for all models
+    :param decision: auto, or a person's decision: promote, stop
+    :param reason: the reason for a person's decision
     """
 
     template_fields = (*NightOperator.template_fields, "chosen", "decision", "reason")
@@ -67,13 +67,13 @@ class CompareOperator(NightOperator):
 
 
 class DecideOperator(NightOperator):
-    """Carries out what the comparison or a person has decided, and shows it: run's note, rendered text, log.
+    """Carries out the decision of the comparison or a person, and shows it in the run's note, rendered text and log.
 
-    Waiting and both ends are green. Run again, it completes what it began.
+    Every decision is a success. A rerun completes an unfinished decision.
     """
 
     template_fields = (*NightOperator.template_fields, "comparison")
-    overwrite_rtif_after_execution = True  # the rendered text is known only then
+    overwrite_rtif_after_execution = True  # the rendered text is known only after execution
     ui_color = "#e6f4ea"
 
     def __init__(self, *, comparison: str = "", **kwargs: Any) -> None:
@@ -86,13 +86,13 @@ class DecideOperator(NightOperator):
 
     def perform(self, context: Context) -> dict[str, Any]:
         result = self.hook.run("nightly.canary.decide:decide_step", self.folder, self.log)
-        found = Comparison.parse(result, where="the result of the decision")
+        comparison = Comparison.parse(result, where="the result of the decision")
         look = Look.load(self.folder / LOOK) if (self.folder / LOOK).exists() else None
-        text = report(self.model, found, look)
+        text = report(self.model, comparison, look)
         for line in text.splitlines():
             self.log.info("%s", line)
         self.comparison = rendered(text)
-        context["ti"].xcom_push(key=NOTE_KEY, value=f"**{headline(self.model, found, look)}**"[:NOTE_LIMIT])
+        context["ti"].xcom_push(key=NOTE_KEY, value=f"**{headline(self.model, comparison, look)}**"[:NOTE_LIMIT])
         return result
 
     def on_kill(self) -> None:

@@ -1,4 +1,4 @@
-"""Brings the night's rows from the model's source."""
+"""Downloads the night's rows from the model's source."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from nightly_airflow.operators.base import NightOperator
 if TYPE_CHECKING:
     from airflow.sdk import Connection, Context
 
-KEEP = 3  # finished nights whose bodies stay, to look at them; their rows are in the snapshots
+KEEP = 3  # downloads of finished nights that stay for inspection; the snapshots hold their rows
 
 
 class DownloadOperator(NightOperator):
-    """Fetches the bodies of the night's window and writes download.json (contract Download)."""
+    """Downloads the files of the night's window and writes download.json (contract Download)."""
 
     def perform(self, context: Context) -> dict[str, Any]:
         from nightly.sources import fetch
 
         night = self.night()
         source = config_of(night).source
-        address, headers = self._replaced(source)
+        address, headers = self._connection(source)
         downloads = self.paths.downloads / self.model
         download = fetch(
             source,
@@ -46,21 +46,21 @@ class DownloadOperator(NightOperator):
         self._remove_old()
         return {"files": len(download.files), "bytes": sum(file.bytes for file in download.files)}
 
-    def _replaced(self, source: FilesSource | ComplaintsApiSource) -> tuple[str | None, dict[str, str] | None]:
-        """The address and headers of the source's Airflow connection, where there is one."""
+    def _connection(self, source: FilesSource | ComplaintsApiSource) -> tuple[str | None, dict[str, str] | None]:
+        """Return the address and headers from the source's Airflow connection, each None if not set."""
         if not source.connection:
             return None, None
         try:
             connection = BaseHook.get_connection(source.connection)
         except AirflowNotFoundException:
-            self.log.info("there is no connection %r: the model's config says where to look", source.connection)
+            self.log.info("there is no connection %r: using the address of the model's config", source.connection)
             return None, None
         if isinstance(source, FilesSource):
             return connection.extra_dejson.get("path") or None, None
         return url_of(connection, source.url), headers_of(connection)
 
     def _remove_old(self) -> None:
-        """Remove the bodies of all but the last few finished nights; a night without a verdict keeps its own."""
+        """Remove all but the last few downloads of finished nights; a night without a verdict keeps its own."""
         nights = self.paths.nights / self.model
         finished = [
             folder
@@ -74,7 +74,7 @@ class DownloadOperator(NightOperator):
 
 
 def url_of(connection: Connection, default: str) -> str | None:
-    """The connection's URL; what it leaves out is as in `default`."""
+    """Return the connection's URL, with missing parts from `default`; None if the connection has no host."""
     if not connection.host:
         return None
     if "://" in connection.host:
@@ -86,7 +86,7 @@ def url_of(connection: Connection, default: str) -> str | None:
 
 
 def headers_of(connection: Connection) -> dict[str, str] | None:
-    """Basic authorization from a login and password, a bearer token from a password alone."""
+    """Return Basic authorization for a login and password, a bearer token for a password alone, or None."""
     if not connection.password:
         return None
     if connection.login:

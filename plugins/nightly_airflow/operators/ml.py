@@ -1,4 +1,4 @@
-"""Tasks that run one step in the ML environment, and those among them that can stop the night."""
+"""Tasks that run a step in the ML environment, some of which can stop the night."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-REFUSED = ("ReleaseNotVerified", "WithdrawnError", "NotBlessed")  # another try gives the same answer
+REFUSED = ("ReleaseNotVerified", "WithdrawnError", "NotBlessed")  # a retry would get the same answer
 
 
 class MLStepOperator(NightOperator):
     """Runs a step in the ML environment; its lines stream to the task's log, its result goes to XCom.
 
-    :param step: a node of the pipeline; the task's own id unless given
+    :param step: a node of the pipeline; by default the task's id
     """
 
     template_fields = (*NightOperator.template_fields, "step")
@@ -47,34 +47,34 @@ class MLStepOperator(NightOperator):
 
 
 class ShortCircuitStepOperator(MLStepOperator, SkipMixin):
-    """A step that can stop the night: what is downstream is skipped, except the verdict.
+    """A step that can stop the night: all downstream tasks but the verdict are skipped.
 
-    Only what is directly downstream is skipped here. The rest follows by its trigger rule, and the verdict's lets it
-    run. The decision stays in XCom, so that clearing a task behind a closed gate does not get around the gate.
+    Only the direct downstream tasks are skipped here. The others follow by their trigger rules; the verdict's lets it
+    run. The decision stays in XCom, so that clearing a downstream task does not bypass the gate.
     """
 
-    inherits_from_skipmixin = True  # without it the scheduler does not look for that XCom
+    inherits_from_skipmixin = True  # otherwise the scheduler ignores that XCom
 
     def perform(self, context: Context) -> Any:
         result = super().perform(context)
         if reason := self.reason_to_stop(result):
-            self.log.warning("%s; skipping what is downstream", reason)
-        if skipped := self.left_out(context, stop=bool(reason)):
-            context["ti"].xcom_push(key="return_value", value=result)  # skipping leaves without returning
+            self.log.warning("%s; skipping the downstream tasks", reason)
+        if skipped := self.tasks_to_skip(context, stop=bool(reason)):
+            context["ti"].xcom_push(key="return_value", value=result)  # skip() raises, so nothing is returned
             self.skip(context["ti"], skipped)
         return result
 
-    def left_out(self, context: Context, stop: bool) -> list[Any]:
-        """What of that which is directly downstream is skipped."""
+    def tasks_to_skip(self, context: Context, stop: bool) -> list[Any]:
+        """Return the direct downstream tasks to skip."""
         return list(context["task"].get_direct_relatives(upstream=False)) if stop else []
 
     def reason_to_stop(self, result: dict[str, Any]) -> str:
-        """Why the night ends here, or "" to go on."""
+        """Return why the night ends here, or "" to go on."""
         raise NotImplementedError
 
 
 class SnapshotOperator(ShortCircuitStepOperator):
-    """Makes the night's snapshot; no rows, no night."""
+    """Makes the night's snapshot; without rows the night ends."""
 
     def reason_to_stop(self, result: dict[str, Any]) -> str:
         snapshot = SnapshotRef.parse(result, where="the snapshot step's result")
@@ -83,7 +83,7 @@ class SnapshotOperator(ShortCircuitStepOperator):
 
 
 class GateOperator(ShortCircuitStepOperator):
-    """A gate: logs each of its findings with figure and threshold, and lets the night go on only when it passed."""
+    """A gate: logs its findings with their values and thresholds, and ends the night unless they pass."""
 
     ui_color = "#fdebd0"
 
@@ -96,12 +96,12 @@ class GateOperator(ShortCircuitStepOperator):
 
 
 class ReleaseOperator(MLStepOperator):
-    """Puts the model into the serving volume, when both gates let it and the run is asked to."""
+    """Releases the model into the serving volume, if both gates passed and the run is asked to release."""
 
     def perform(self, context: Context) -> Any:
         for name in ("data_gate", "model_gate"):
             gate = GateResult.load(self.folder / f"{name}.json")
-            if not gate.passed:  # somebody has marked or cleared tasks by hand
+            if not gate.passed:  # a person has marked or cleared tasks by hand
                 raise AirflowFailException(
                     f"the {gate.gate} gate held this night: it is not released. To release it nevertheless, trigger "
                     "the night again with that threshold replaced, and a reason."
@@ -114,6 +114,6 @@ class ReleaseOperator(MLStepOperator):
             if error.kind in REFUSED:
                 raise AirflowFailException(str(error)) from None
             raise
-        if reason := recorded_reason(self.night(), self.paths):  # it is a version already
+        if reason := recorded_reason(self.night(), self.paths):  # the model is a version already
             raise AirflowSkipException(f"nothing is released: {reason}")
         return result

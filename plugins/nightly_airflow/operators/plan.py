@@ -1,4 +1,4 @@
-"""The first task: fixes what the night is asked to do, before anything is done."""
+"""The first task of a night: writes its request."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import DagRunProtocol
 
-BEAM_CHECK = "nightly.engines.beam:check"  # so that a wrong option stops the night here, and not in an hour
+BEAM_CHECK = "nightly.engines.beam:check"  # fails here on a wrong option, and not an hour later
 PREPARE = "nightly.tfx.production:prepare"
 
 
 class PlanOperator(NightOperator):
-    """Writes the run's request.json (contract Night) and begins to warm the ML environment.
+    """Writes the run's request.json (contract Night) and starts the warm host of the ML environment.
 
-    Running it again plans again, unless the run has released already: then its request stands as it was.
+    A rerun plans again, unless the run has released already: then its request stays as it was.
     """
 
     def perform(self, context: Context) -> dict[str, Any]:
         if self._released():
             night = self.night()
-            self.log.info("this run has released already; its request of %s stands", night.planned_at)
+            self.log.info("this run has released already; its request of %s stays", night.planned_at)
         else:
             refuse_unknown_keys(context)
             check_night(self.paths, self.model)
             try:
                 night = self._plan(context)
             except ContractError as error:
-                raise AirflowFailException(str(error)) from None  # asking again would give the same answer
+                raise AirflowFailException(str(error)) from None  # a retry would raise the same error
             night.save(self.folder / "request.json")
-            (self.folder / PROPOSAL).unlink(missing_ok=True)  # by an earlier try, whose data may have been others
+            (self.folder / PROPOSAL).unlink(missing_ok=True)  # of an earlier try, whose data may have differed
             set_aside_review(self.folder)
         self.settle_releases()
         hook = MLHook()
-        hook.start_host()  # warm by the time that the download has come
+        hook.start_host()  # warm by the end of the download
         if config_of(night).pipeline.engine == "beam":
             try:
                 hook.run(BEAM_CHECK, self.folder, self.log)
@@ -79,7 +79,7 @@ class PlanOperator(NightOperator):
         return night.model_dump(mode="json")
 
     def _production_is_damaged(self, night: Night) -> bool:
-        """Whether the files in production have to be repaired, or the night to be judged without them."""
+        """Return whether files in production are damaged: they must be repaired, or the night judged without them."""
         if night.production_version is None:
             return False
         try:
@@ -100,7 +100,7 @@ class PlanOperator(NightOperator):
 
 
 def request_of(run: DagRunProtocol, params: Mapping[str, Any], now: dt.datetime, run_url: str = "") -> RunRequest:
-    """Return what a run of the DAG asks for, by its kind and its form."""
+    """Return the request of a run of the DAG, from its type and its params."""
     trigger = _trigger(run)
     return RunRequest(
         run_id=run.run_id,
@@ -108,7 +108,7 @@ def request_of(run: DagRunProtocol, params: Mapping[str, Any], now: dt.datetime,
         requested_by=run.triggering_user_name or ("the schedule" if trigger == "scheduled" else trigger),
         time=date_of(run, now),
         as_of=params["as_of"],
-        # A backfill retrains the past: it judges, and leaves what is in production alone unless asked to.
+        # A backfill retrains the past: it judges, but does not release unless asked to.
         release=params["release"] == "yes" or (params["release"] == "auto" and trigger != "backfill"),
         look_back_days=params["look_back_days"],
         train_steps=params["train_steps"],
@@ -120,13 +120,13 @@ def request_of(run: DagRunProtocol, params: Mapping[str, Any], now: dt.datetime,
 
 
 def _trigger(run: DagRunProtocol) -> Trigger:
-    """Runs that another DAG or an asset started are manual ones to us: nothing but the schedule is scheduled."""
+    """Return the run's trigger; runs that another DAG or an asset started count as manual."""
     kinds: dict[str, Trigger] = {"scheduled": "scheduled", "backfill": "backfill"}
     return kinds.get(str(getattr(run.run_type, "value", run.run_type)), "manual")
 
 
-def asked_for(run: DagRunProtocol, now: dt.datetime) -> dt.datetime:
-    """The as-of time that a run asks for, where that can be read; else the time that it is for. Never raises."""
+def requested_as_of(run: DagRunProtocol, now: dt.datetime) -> dt.datetime:
+    """Return the as-of time in the run's conf, or `date_of` the run if there is no valid one. Never raises."""
     try:
         return read_as_of((run.conf or {})["as_of"], now)
     except (ContractError, KeyError, TypeError):
@@ -134,9 +134,9 @@ def asked_for(run: DagRunProtocol, now: dt.datetime) -> dt.datetime:
 
 
 def date_of(run: DagRunProtocol, now: dt.datetime) -> dt.datetime:
-    """The time that a run is for, whatever it is asked: the end of its data interval; of a manual run its date or now.
+    """Return the end of the run's data interval; for a manual run its logical date, but at most `now`.
 
-    A manual run's data interval is the schedule's last one before now, whatever its date: it is of no use here.
+    A manual run's data interval is ignored: it is the schedule's last one before now, whatever its logical date.
     """
     if _trigger(run) != "manual" and run.data_interval_end:
         return run.data_interval_end

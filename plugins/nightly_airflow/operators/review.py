@@ -1,4 +1,4 @@
-"""A held night that a change of the schema would let go on: a person approves it in the Airflow UI, or does not."""
+"""The data gate, and the review of a schema change that would lift its hold: a person approves or rejects it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nightly_airflow.web.address import night_url
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-WORDS = {
+PHRASES = {
     "new column": "the new column {}",
     "new values": "new values of {}",
     "type": "another type of {}",
@@ -37,20 +37,20 @@ WORDS = {
 
 
 class DataGateOperator(GateOperator):
-    """The data gate. A night that it holds, and that a change of the schema would let go on, waits for a person."""
+    """The data gate. If a schema change would lift its hold, the night waits for a person's review."""
 
-    def left_out(self, context: Context, stop: bool) -> list[Any]:
+    def tasks_to_skip(self, context: Context, stop: bool) -> list[Any]:
         if stop and self._waits():
             return []
         tasks = [context["task"].dag.get_task(task) for task in REVIEW]
-        return list({task.task_id: task for task in [*super().left_out(context, stop), *tasks]}.values())
+        return list({task.task_id: task for task in [*super().tasks_to_skip(context, stop), *tasks]}.values())
 
     def _waits(self) -> bool:
         if not (self.folder / PROPOSAL).exists():
             return False
         proposal, night = SchemaProposal.load(self.folder / PROPOSAL), self.night()
         self.log.info("a change of the schema is proposed:\n%s", proposal.diff)
-        by_command = f"`bin/schema approve {night.model} '{night.run_id}' --reason …` takes it for later nights"
+        by_command = f"`bin/schema approve {night.model} '{night.run_id}' --reason …` accepts it for later nights"
         if not proposal.lifts:
             self.log.warning("with it the night would still be held: %s. %s", "; ".join(proposal.left), by_command)
         elif night.trigger == "backfill":
@@ -63,12 +63,12 @@ class DataGateOperator(GateOperator):
 
 
 class SchemaReviewOperator(NightOperator, ApprovalOperator):
-    """Shows the proposed change with its evidence and waits for an answer, without a process of its own.
+    """Shows the proposed change with its evidence and waits for an answer, deferred, without a process.
 
-    Approved, the new version is written and the night is judged again. Rejected, or without an answer in time, the
-    night stays held. Who answered and why is in schema_review.json.
+    Approval writes the new version and reruns the data gate. If a person rejects the change or does not answer in
+    time, the night stays held. schema_review.json records who answered, and why.
 
-    :param hours: how long it waits
+    :param hours: how long it waits for an answer
     """
 
     ui_color = "#fdebd0"
@@ -79,7 +79,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
             subject="Approve a change of the schema?",
             defaults=self.REJECT,
             response_timeout=dt.timedelta(hours=hours) if hours else None,
-            **{**kwargs, "params": {"reason": reason}},  # kwargs has the DAG's params, whose form is not this one's
+            **{**kwargs, "params": {"reason": reason}},  # not the DAG's params, which kwargs holds
         )
         self.hours = hours
 
@@ -88,7 +88,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         set_aside_review(self.folder)
         asked = self.folder / ASKED
         if asked.exists() and SchemaProposal.load(asked).text != proposal.text:
-            # Airflow keeps a run's first question through every clearing: a person would approve what is not shown.
+            # Airflow shows a run's first question even after clearing: a person would approve what is not shown.
             command = f"bin/schema approve {self.model} '{self.run_id}' --reason …"
             self._stays_held(context, f"Airflow shows this run's first proposal only, and this is another; `{command}`")
         proposal.save(asked)
@@ -98,7 +98,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         ApprovalOperator.execute(self, context)  # does not return
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        return self.recorded(partial(self._answered, event), context)
+        return self.run_recording_errors(partial(self._answered, event), context)
 
     def _answered(self, event: dict[str, Any], context: Context) -> Any:
         if event.get("timedout"):
@@ -115,9 +115,9 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
                 by=user.get("name") or user.get("id") or "somebody",
                 reason=(event["params_input"] or {}).get("reason") or "",
             )
-        except SchemaVersionError as error:  # asked again by the task's retry
+        except SchemaVersionError as error:  # the task's retry asks again
             self.log.error("%s", error)
-            self.notified(context).unlink(missing_ok=True)  # the one who answered is told that the night waits again
+            self.notification_mark(context).unlink(missing_ok=True)  # so that the retry notifies the person again
             raise
         self.log.info("%s", review.sentence)
         return ApprovalOperator.execute_complete(self, context, event)
@@ -126,10 +126,10 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         review = save_review(self.folder, SchemaReview(decision="unanswered", by="", reason=why, answered_at=utc_now()))
         self.log.warning("%s; the night stays held", review.sentence)
         self.skip(context["ti"], context["task"].get_direct_relatives(upstream=False))  # raises
-        raise AirflowFailException("nothing is downstream to be skipped")
+        raise AirflowFailException("there is no downstream task to skip")
 
     def waiting(self) -> Verdict:
-        """What the notice says: the night as it stands, until a person answers."""
+        """Return the notification's verdict: the night waits for an answer."""
         proposal = SchemaProposal.load(self.folder / PROPOSAL)
         gate = GateResult.load(self.folder / "data_gate.json")
         return Verdict(
@@ -149,14 +149,14 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
 
 
 def summary(proposal: SchemaProposal) -> str:
-    """What changes, in a few words: `new values of payment_type`."""
-    words = [WORDS[change.kind].format(change.feature) for change in proposal.changes]
-    words = words if len(words) <= 3 else [*words[:2], f"{len(words) - 2} more changes"]
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    """Return the changes in a few words: `new values of payment_type`."""
+    phrases = [PHRASES[change.kind].format(change.feature) for change in proposal.changes]
+    phrases = phrases if len(phrases) <= 3 else [*phrases[:2], f"{len(phrases) - 2} more changes"]
+    return " and ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))
 
 
 def body(proposal: SchemaProposal, hours: float) -> str:
-    """The proposal as Markdown. Names and values come from the data, and are escaped."""
+    """Return the proposal as Markdown. Names and values come from the data, and are escaped."""
     lines = [
         "The data gate held this night, and nothing else would if the schema were changed like this. **Approve** only "
         "what is right: the night then goes on with it, and so do later ones. **Reject**, or no answer within "
@@ -172,25 +172,25 @@ def body(proposal: SchemaProposal, hours: float) -> str:
 
 def _change(change: SchemaChange) -> list[str]:
     was = f"{_escaped(change.old)} → " if change.old else ""
-    found = "; ".join(f"{_escaped(v.value)}: {v.rows:,} rows ({v.share:.1%})" for v in change.values)
+    values = "; ".join(f"{_escaped(v.value)}: {v.rows:,} rows ({v.share:.1%})" for v in change.values)
     where = f" E.g. {', '.join(map(_escaped, change.rows))}." if change.rows else ""
     return [
         f"### {_escaped(change.feature)}: {change.kind}",
         "",
         f"- **Change**: {was}{_escaped(change.new)}",
-        f"- **Found**: {found or 'no value'}.{where}",
+        f"- **Found**: {values or 'no value'}.{where}",
         f"- **Risk**: {_escaped(change.risk)}",
         "",
     ]
 
 
 def _escaped(text: str) -> str:
-    """Plain text for Markdown: one line, no markup, no HTML."""
+    """Return the text on one line, escaped for Markdown and HTML."""
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~&$])", r"\\\1", " ".join(text.split()))
 
 
 def _fenced(text: str, language: str) -> list[str]:
-    """A code block whose fence is longer than any run of backticks in it."""
+    """Return a code block whose fence is longer than any run of backticks in it."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return [f"{fence}{language}", text, fence]

@@ -1,4 +1,4 @@
-"""Production goes back to an earlier version, because a person says so."""
+"""Rolls production back to an earlier version, at a person's request."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from nightly_airflow.operators.base import NightOperator, refuse_unknown_keys
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-REQUEST = "rollback.json"  # in the run's folder; nightly.serving.rollback reads it and writes what came of it
+REQUEST = "rollback.json"  # in the run's folder; nightly.serving.rollback reads it and writes the result into it
 
 
 class RollbackOperator(NightOperator):
-    """Makes `version` the one in production; every newer one is quarantined, and no retry releases it again.
+    """Puts `version` into production and quarantines every newer one; no retry releases them again.
 
-    Run again, it completes what it began, and goes no further back.
+    A rerun completes an unfinished rollback, and goes no further back.
 
-    :param version: its number, or `previous`
-    :param reason: stands in the record of the rollback, and in that of each version taken back
+    :param version: the version's number, or `previous`
+    :param reason: goes into the records of the rollback and of each quarantined version
     """
 
     template_fields = (*NightOperator.template_fields, "version", "reason")
@@ -42,14 +42,14 @@ class RollbackOperator(NightOperator):
         if not (self.folder / REQUEST).exists():
             self._request(context).save(self.folder / REQUEST)
         result = self.hook.run("nightly.serving.rollback:step", self.folder, self.log)
-        done = Rollback.parse(result, where="the rollback step's result")
+        rollback = Rollback.parse(result, where="the rollback step's result")
         self.log.info(
             "%s is at %s, before %s; quarantined: %s; %s",
-            done.model,
-            done.version,
-            done.from_version,
-            ", ".join(map(str, done.withdrawn)) or "none",
-            f"confirmed by the server at {done.server}" if done.server else "no model server is configured",
+            rollback.model,
+            rollback.version,
+            rollback.from_version,
+            ", ".join(map(str, rollback.withdrawn)) or "none",
+            f"confirmed by the server at {rollback.server}" if rollback.server else "no model server is configured",
         )
         return result
 
@@ -59,7 +59,7 @@ class RollbackOperator(NightOperator):
         if version != "previous" and not version.isdecimal():
             raise AirflowFailException(f"{self.version!r} is no version: give its number, or `previous`")
         if not self.reason.strip():
-            raise AirflowFailException("a rollback needs a reason: the one who finds it tomorrow will ask")
+            raise AirflowFailException("a rollback needs a reason")
         return Rollback(
             model=self.model,
             version=None if version == "previous" else int(version),

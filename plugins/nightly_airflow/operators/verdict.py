@@ -1,4 +1,4 @@
-"""The last task: says in one look what became of the night, whatever happened."""
+"""The last task of a night: decides its outcome, whatever happened, and shows it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nightly.records.verdict import Outcome, Verdict
 from nightly_airflow.note import NOTE_KEY
 from nightly_airflow.notifiers.verdict import VerdictNotifier
 from nightly_airflow.operators.base import ERROR_KEY, NightOperator, rendered
-from nightly_airflow.operators.plan import asked_for
+from nightly_airflow.operators.plan import requested_as_of
 from nightly_airflow.web.address import night_url
 
 if TYPE_CHECKING:
@@ -26,15 +26,14 @@ log = logging.getLogger(__name__)
 
 
 class VerdictOperator(NightOperator):
-    """Writes verdict.json (contract Verdict) and shows it: in the run's note, its rendered text, and the log.
+    """Writes verdict.json (contract Verdict) and shows it in the run's note, the rendered text and the log.
 
-    A failed night fails here, so that the run is red. A held one does not: the gates did their work, and an alert
-    for broken runs must not ring for it. What tells it from a release in one look is the run's note and the row of
-    skipped tasks; whoever wants to be told sets up the notifier.
+    If the night failed, this task fails, and with it the run. A held night succeeds: the gates did their work, and
+    alerts for failed runs must not fire. The run's note, the skipped tasks and the notifier show that it was held.
     """
 
     template_fields = (*NightOperator.template_fields, "verdict")
-    overwrite_rtif_after_execution = True  # the rendered text is known only then
+    overwrite_rtif_after_execution = True  # the rendered text is known only after execution
     ui_color = "#e6f4ea"
 
     def __init__(self, *, verdict: str = "", **kwargs: Any) -> None:
@@ -54,7 +53,7 @@ class VerdictOperator(NightOperator):
             {task: states.get(task) for task in order},
             tries={task.task_id: (task.retries or 0) + 1 for task in self.dag.tasks},
             errors={task: error for task, error in errors.items() if error},
-            as_of=asked_for(context["dag_run"], utc_now()),
+            as_of=requested_as_of(context["dag_run"], utc_now()),
             run_url=ti.log_url.partition("/tasks/")[0],
         )
         text = report(verdict)
@@ -64,7 +63,7 @@ class VerdictOperator(NightOperator):
         unwritten = write(verdict, self.folder)
         if needs_notice(verdict):
             self.notify_once(partial(notify, verdict), context)
-        # After the notification: missing_verdicts.py takes a run that has this note for finished.
+        # After the notification: to missing_verdicts.py, this note marks the run as finished.
         ti.xcom_push(key=NOTE_KEY, value=note(verdict))
         ti.xcom_push(key="return_value", value=verdict.model_dump(mode="json"))
         self._settle()
@@ -74,21 +73,21 @@ class VerdictOperator(NightOperator):
             raise AirflowFailException(verdict.summary)
 
     def _settle(self) -> None:
-        """Runs after the note and the notification, which must not wait for a model server."""
+        """Hide an unverified release, after the note and the notification, which must not wait for a model server."""
         try:
             self.settle_releases()
         except Exception:
-            self.log.exception("what a release left could not be taken out of sight")
+            self.log.exception("an unverified release could not be hidden")
 
     def _upstream(self) -> set[str]:
         return self.get_flat_relative_ids(upstream=True)
 
 
 def needs_notice(verdict: Verdict) -> bool:
-    """Return whether a notification is sent: the night was held, failed or had no data, or production was damaged."""
+    """Return whether to notify: the night was held, failed or had no data, or production was damaged."""
     return bool(verdict.damage) or verdict.outcome not in (Outcome.RELEASED, Outcome.ACCEPTED)
 
 
 def notify(verdict: Verdict, context: Context) -> None:
-    """Send the verdict wherever Airflow's connections point."""
+    """Send the verdict to the channels that are set up."""
     VerdictNotifier(verdict, run_url=verdict.run_url, page_url=night_url(verdict.model, verdict.run_id))(context)

@@ -1,4 +1,4 @@
-"""Where the page of a night is."""
+"""The URL of a night's page."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from airflow.configuration import conf
 
 from nightly.io.paths import safe_name
 
-MOUNT = "/nightly"  # where the app is, in Airflow's API server
-ROUTE = "nightly"  # its frame in Airflow's UI, at /plugin/nightly; what follows is the path inside the frame
+MOUNT = "/nightly"  # the app's path in Airflow's API server
+ROUTE = "nightly"  # the app's frame in Airflow's UI is /plugin/nightly, followed by the path inside the frame
 DAG_SUFFIX = "_retrain"
 
 
 def night_url(model: str, run_id: str) -> str:
-    """The night's page inside Airflow's UI, as an absolute URL."""
+    """Return the absolute URL of the night's page inside Airflow's UI."""
     root = conf.get("api", "base_url", fallback="").rstrip("/")
     inside = f"{urlsplit(root).path}{MOUNT}/{model}/nights/{safe_name(run_id)}"
     return f"{root}/plugin/{ROUTE}{quote(inside)}"

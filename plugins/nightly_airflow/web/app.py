@@ -1,7 +1,7 @@
 """The page in Airflow's UI: a small web application inside the API server, which shows the records on disk.
 
-Airflow does not guard what a plugin serves. Here every page asks for Airflow's own log-in, and shows a model to those
-who may read the runs of its DAG. Only the style sheet, the script and the icon are open to all: they are nobody's.
+Airflow does not protect a plugin's pages. Here every page requires Airflow's log-in, and a model is shown only to
+users who may read the runs of its DAG. The style sheet, the script and the icon are public.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nightly_airflow.web.records import MODEL, NotFound, Records
 from nightly_airflow.web.views import NightDetails
 
 HEADERS = {
-    # Nothing from elsewhere, nothing inline; only Airflow itself may frame the page.
+    # No foreign and no inline content; only Airflow may frame the page.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
@@ -42,19 +42,19 @@ User = Annotated[BaseUser, Depends(get_user)]
 app = FastAPI(title="Nights", docs_url=None, redoc_url=None, openapi_url=None)
 
 
-def may_read(model: str, user: BaseUser, what: DagAccessEntity = DagAccessEntity.RUN) -> bool:
-    """May the user read the runs of the model's DAG, or something else of it? Asked of Airflow's auth manager."""
+def may_read(model: str, user: BaseUser, entity: DagAccessEntity = DagAccessEntity.RUN) -> bool:
+    """Return whether Airflow's auth manager lets the user read the runs, or another entity, of the model's DAG."""
     dag_id = f"{model}{DAG_SUFFIX}"
     return get_auth_manager().is_authorized_dag(
         method="GET",
-        access_entity=what,
+        access_entity=entity,
         details=DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id)),
         user=user,
     )
 
 
-def readable(model: str, user: User) -> str:
-    """The model's name, if there can be such a one and the user may read it; whether it exists is not said before."""
+def readable_model(model: str, user: User) -> str:
+    """Return the model's name if it is valid and the user may read it; nobody else learns whether it exists."""
     if not MODEL.fullmatch(model):
         raise NotFound("A model's name is lower-case letters, digits and _.")
     if not may_read(model, user):
@@ -62,20 +62,20 @@ def readable(model: str, user: User) -> str:
     return model
 
 
-Model = Annotated[str, Depends(readable)]
+Model = Annotated[str, Depends(readable_model)]
 
 
 @app.middleware("http")
-async def guarded(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await following(request)
+async def add_security_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call_next(request)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response
 
 
 @app.exception_handler(StarletteHTTPException)
-async def refused(request: Request, error: StarletteHTTPException) -> Response:
-    """A person who is not logged in is sent to Airflow's log-in, and from there back here; a program gets a 401."""
+async def http_error(request: Request, error: StarletteHTTPException) -> Response:
+    """Return an error page; redirect a browser that is not logged in to Airflow's log-in, which leads back here."""
     if error.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         inside = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         api_server = base_of(request).removesuffix(MOUNT)
@@ -90,15 +90,15 @@ async def not_found(request: Request, error: NotFound) -> Response:
 
 
 def problem(request: Request, status: int, title: str, message: str) -> HTMLResponse:
-    return shown("error.html", request, status=status, title=title, message=message)
+    return html_page("error.html", request, status=status, title=title, message=message)
 
 
 def base_of(request: Request) -> str:
-    """The path this app is mounted at, the API server's own included."""
+    """Return the path that this app is mounted at, including the API server's own."""
     return request.scope.get("root_path", "").rstrip("/")
 
 
-def shown(template: str, request: Request, *, status: int = HTTPStatus.OK, **context: Any) -> HTMLResponse:
+def html_page(template: str, request: Request, *, status: int = HTTPStatus.OK, **context: Any) -> HTMLResponse:
     return HTMLResponse(render.page(template, base=base_of(request), **context), status_code=status)
 
 
@@ -115,39 +115,39 @@ def asset(name: str) -> Response:
 def overview(request: Request, user: User) -> Response:
     records = Records()
     models = [records.model(name) for name in records.models() if may_read(name, user)]
-    return shown("overview.html", request, models=render.most_urgent_first(models))
+    return html_page("overview.html", request, models=render.most_urgent_first(models))
 
 
 @app.get("/dags/{dag_id}/runs/{run_id:path}")
-def of_run(request: Request, user: User, dag_id: str, run_id: str) -> Response:
-    """The night of a run of Airflow's: the tab on the run's own page."""
+def run_page(request: Request, user: User, dag_id: str, run_id: str) -> Response:
+    """Redirect from a run to its night, for the tab on the run's page."""
     if not dag_id.endswith(DAG_SUFFIX):
         raise NotFound(f"{dag_id} is no nightly retrain: its runs have no night.")
-    model = readable(dag_id.removesuffix(DAG_SUFFIX), user)
+    model = readable_model(dag_id.removesuffix(DAG_SUFFIX), user)
     return RedirectResponse(f"{base_of(request)}/{model}/nights/{quote(safe_name(run_id))}", HTTPStatus.SEE_OTHER)
 
 
 @app.get("/{model}")
-def of_model(request: Request, model: Model, page: int = 1) -> Response:
-    return shown("model.html", request, **render.model(Records().model(model), page))
+def model_page(request: Request, model: Model, page: int = 1) -> Response:
+    return html_page("model.html", request, **render.model(Records().model(model), page))
 
 
 @app.get("/{model}/nights/{name}")
-def of_night(request: Request, model: Model, name: str, user: User) -> Response:
+def night_page(request: Request, model: Model, name: str, user: User) -> Response:
     details = Records().night(model, name)
-    return shown("night.html", request, **render.night(details, log_of(details, user)))
+    return html_page("night.html", request, **render.night(details, log_of(details, user)))
 
 
 @app.get("/{model}/nights/{name}/report")
 def report(model: Model, name: str, user: User) -> Response:
-    """The night as one file, to be kept or sent."""
+    """Return the night as one file, to keep or send."""
     details = Records().night(model, name)
     headers = {"Content-Disposition": f'attachment; filename="{model}-{safe_name(details.record.title)}.html"'}
     return HTMLResponse(render.report(details, log_of(details, user)), headers=headers)
 
 
 def log_of(details: NightDetails, user: BaseUser) -> str:
-    """The end of the failed task's log; "" where no task failed, or the user may not read logs."""
+    """Return the end of the failed task's log; "" if no task failed, or the user may not read logs."""
     model, task = details.record.model, details.failed_task
     if not task or not may_read(model, user, DagAccessEntity.TASK_LOGS):
         return ""
@@ -155,19 +155,19 @@ def log_of(details: NightDetails, user: BaseUser) -> str:
 
 
 @app.get("/{model}/snapshots/{snapshot_id}")
-def of_snapshot(request: Request, model: Model, snapshot_id: str) -> Response:
-    found = Records().snapshot(model, snapshot_id)
-    return shown("record.html", request, **record(found, model, f"Snapshot {found.snapshot_id[:12]}"))
+def snapshot_page(request: Request, model: Model, snapshot_id: str) -> Response:
+    manifest = Records().snapshot(model, snapshot_id)
+    return html_page("record.html", request, **record(manifest, model, f"Snapshot {manifest.snapshot_id[:12]}"))
 
 
 @app.get("/{model}/releases/{version}")
-def of_release(request: Request, model: Model, version: str) -> Response:
-    found = Records().release(model, version)
-    context = record(found, model, f"Version {found.version}")
+def release_page(request: Request, model: Model, version: str) -> Response:
+    release = Records().release(model, version)
+    context = record(release, model, f"Version {release.version}")
     names = [night.name for night in Records().nights(model)]
-    night = safe_name(found.run_id)
-    return shown("record.html", request, **context | {"night": night if night in names else ""})
+    night = safe_name(release.run_id)
+    return html_page("record.html", request, **context | {"night": night if night in names else ""})
 
 
-def record(found: Contract, model: str, title: str) -> dict[str, Any]:
-    return {"model": model, "title": title, "values": found.model_dump(mode="json"), "night": ""}
+def record(contract: Contract, model: str, title: str) -> dict[str, Any]:
+    return {"model": model, "title": title, "values": contract.model_dump(mode="json"), "night": ""}

@@ -1,4 +1,4 @@
-"""What the page of a night shows of each metric and of each feature."""
+"""The metrics and features that the page of a night shows."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from nightly.records.distributions import FeatureDistribution
 from nightly.records.night import AGAINST_PRODUCTION, Reason
 from nightly_airflow.web.views import NightDetails, Point
 
-SERVING = "serving"  # the control of findings about requests to production
+SERVING = "serving"  # the control of a finding that compares requests to production with training
 
 
 @dataclass
 class Metric:
-    """One metric in one slice: the new model against production, and what the gate said of it."""
+    """One metric in one slice: the new model's value, production's, and the gate's findings."""
 
     name: str
     slice: str
     examples: int | None
     candidate: float | None
     production: float | None
-    bound: Reason | None  # against a figure
-    change: Reason | None  # against production
+    bound: Reason | None  # the finding against a fixed bound
+    change: Reason | None  # the finding against production
 
     @property
     def judged(self) -> str:
-        """Each bound with how it was met: `≥ 0.60 ✓, drop ≤ 0.08 ✓`; "" where there is none."""
-        words = []
+        """Return each bound and whether it was met: `≥ 0.60 ✓, drop ≤ 0.08 ✓`; "" if there is none."""
+        bounds = []
         if self.bound and isinstance(self.bound.threshold, float | int):
-            words.append(f"{_direction(self.bound)} {_bound(self.bound.threshold)} {_met(self.bound)}")
+            bounds.append(f"{_direction(self.bound)} {_bound(self.bound.threshold)} {_met(self.bound)}")
         if self.change and isinstance(self.change.threshold, float | int):
-            how = "drop" if self.change.threshold < 0 else "rise"
-            words.append(f"{how} ≤ {_bound(abs(self.change.threshold))} {_met(self.change)}")
-        return ", ".join(words)
+            direction = "drop" if self.change.threshold < 0 else "rise"
+            bounds.append(f"{direction} ≤ {_bound(abs(self.change.threshold))} {_met(self.change)}")
+        return ", ".join(bounds)
 
     @property
     def held(self) -> bool:
@@ -42,11 +42,11 @@ class Metric:
 
 @dataclass
 class FeatureCard:
-    """All there is to see of one feature."""
+    """One feature: its distribution, drift and findings."""
 
     name: str
-    found: FeatureDistribution | None
-    drift: Mapping[str, Sequence[Point]]  # control -> distances, the one nearest to its threshold first
+    distribution: FeatureDistribution | None
+    drift: Mapping[str, Sequence[Point]]  # control -> distances by night; the control nearest to its threshold first
     reasons: list[Reason]
 
     @property
@@ -55,12 +55,12 @@ class FeatureCard:
 
     @property
     def urgency(self) -> tuple[bool, float]:
-        """Held first, then by how near the distance is to its threshold."""
+        """Return a key that sorts by held, then by the ratio of distance to threshold."""
         return self.held, max(map(nearness, self.drift.values()), default=0.0)
 
 
 def _direction(reason: Reason) -> str:
-    """≥ for a floor, ≤ for a ceiling: the finding says which by whether it held."""
+    """Return ≥ for a floor, ≤ for a ceiling, inferred from the value and whether it held."""
     if reason.figure is None or reason.figure == reason.threshold:
         return "≤" if "at most" in reason.message else "≥"
     return "≥" if (reason.figure < reason.threshold) == reason.held else "≤"
@@ -75,14 +75,15 @@ def _met(reason: Reason) -> str:
 
 
 def nearness(points: Sequence[Point]) -> float:
-    """Of this night's distance to its threshold: 1 is at it."""
+    """Return the ratio of this night's distance to its threshold, or 0.0 without a threshold."""
     return points[-1].value / points[-1].threshold if points[-1].threshold else 0.0
 
 
 def feature_cards(details: NightDetails) -> list[FeatureCard]:
-    found = {feature.name: feature for feature in (details.distributions.features if details.distributions else [])}
+    features = details.distributions.features if details.distributions else []
+    distributions = {feature.name: feature for feature in features}
     now = details.record.name
-    drift = {  # a feature that was not measured in this night has no place in it
+    drift = {  # without features that were not measured in this night
         name: {
             control: points
             for control, points in sorted(series.items(), key=lambda pair: -nearness(pair[1]))
@@ -90,11 +91,11 @@ def feature_cards(details: NightDetails) -> list[FeatureCard]:
         }
         for name, series in details.drift.items()
     }
-    names = found.keys() | {name for name, series in drift.items() if series}
+    names = distributions.keys() | {name for name, series in drift.items() if series}
     return [
         FeatureCard(
             name,
-            found.get(name),
+            distributions.get(name),
             drift.get(name, {}),
             [r for r in details.reasons if r.subject == name and r.control != SERVING],
         )
@@ -103,19 +104,19 @@ def feature_cards(details: NightDetails) -> list[FeatureCard]:
 
 
 def serving_cards(details: NightDetails) -> list[FeatureCard]:
-    """Requests beside training: held first, then by name."""
+    """Return the features of requests compared with training: held ones first, then by name."""
     reasons = [reason for reason in details.reasons if reason.control == SERVING]
     cards = [
-        FeatureCard(found.name, found, {}, [reason for reason in reasons if reason.subject == found.name])
-        for found in (details.serving.features if details.serving else [])
-        if found.missing_current is not None  # not the label, and nothing that was not compared
+        FeatureCard(feature.name, feature, {}, [reason for reason in reasons if reason.subject == feature.name])
+        for feature in (details.serving.features if details.serving else [])
+        if feature.missing_current is not None  # leaves out the label and features that were not compared
     ]
     return sorted(cards, key=lambda card: not card.held)
 
 
 def metrics_of(details: NightDetails) -> list[Metric]:
-    """Every figure of the evaluation; without its record, those that the gate judged."""
-    said = {(reason.check, reason.subject): reason for reason in details.reasons}
+    """Return every metric of the evaluation; without its record, those that the gate judged."""
+    findings = {(reason.check, reason.subject): reason for reason in details.reasons}
     if details.evaluation is None:
         return [
             Metric(
@@ -125,16 +126,16 @@ def metrics_of(details: NightDetails) -> list[Metric]:
                 candidate=reason.figure,
                 production=None,
                 bound=reason,
-                change=said.get((reason.check + AGAINST_PRODUCTION, reason.subject)),
+                change=findings.get((reason.check + AGAINST_PRODUCTION, reason.subject)),
             )
             for reason in (details.model_gate.reasons if details.model_gate else [])
             if isinstance(reason.figure, float) and not reason.is_change
         ]
-    evaluation, found = details.evaluation, []
+    evaluation, metrics = details.evaluation, []
     for key in sorted(evaluation.candidate, key=lambda key: (key != "", -evaluation.examples.get(key, 0))):
         for name, value in sorted(evaluation.candidate[key].items()):
             subject = key or "all examples"
             production = (evaluation.production or {}).get(key, {}).get(name)
-            bound, change = said.get((name, subject)), said.get((name + AGAINST_PRODUCTION, subject))
-            found.append(Metric(name, key, evaluation.examples.get(key), value, production, bound, change))
-    return found
+            bound, change = findings.get((name, subject)), findings.get((name + AGAINST_PRODUCTION, subject))
+            metrics.append(Metric(name, key, evaluation.examples.get(key), value, production, bound, change))
+    return metrics

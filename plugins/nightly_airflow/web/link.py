@@ -1,4 +1,4 @@
-"""From a task in Airflow's UI to the page of its night."""
+"""The link from a task in Airflow's UI to the page of its night."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class NightLink(BaseOperatorLink):
-    """Worked out by the API server: a task has it before it has run, and when it was skipped."""
+    """The link, which the API server computes: tasks have it before they run, and when they are skipped."""
 
     name = "Night"
     operators = [

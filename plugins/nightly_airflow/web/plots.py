@@ -1,4 +1,4 @@
-"""Plots as SVG text, made on the server: no script, no style attribute, each with its figures in words."""
+"""Plots as SVG text, without scripts or style attributes; each has its values as text, too."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nightly.records.canary import Look
 from nightly.records.distributions import Histogram
 from nightly_airflow.web.views import Point
 
-WIDTH, HEIGHT = 320, 96  # of a viewBox; the page scales it
+WIDTH, HEIGHT = 320, 96  # of the viewBox; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 4, 4, 8, 18
 
 
 def number(value: float | int | str | None) -> str:
-    """A figure as people write it."""
+    """Return a number as people write it; "–" for None."""
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -39,7 +39,7 @@ def percent(share: float | None) -> str:
 
 
 def timeline(points: Sequence[Point], label: str) -> Markup:
-    """Distances by time: a dot a night, a square where it held the night, the threshold as a dashed line."""
+    """Return a plot of distances by time: a dot for each night, a square if it was held, the threshold dashed."""
     highest = max([*(p.value for p in points), *(p.threshold or 0 for p in points)]) * 1.15 or 1.0
     first, last = points[0].as_of.timestamp(), points[-1].as_of.timestamp()
 
@@ -64,15 +64,15 @@ def timeline(points: Sequence[Point], label: str) -> Markup:
         )
     )
     for point in points:
-        told = f"{point.as_of:%Y-%m-%d}: {number(point.value)}" + (", held the night" if point.held else "")
-        beyond = " over" if point.threshold is not None and point.value > point.threshold else ""
+        title = f"{point.as_of:%Y-%m-%d}: {number(point.value)}" + (", held the night" if point.held else "")
+        over = " over" if point.threshold is not None and point.value > point.threshold else ""
         if point.held:
             shape = Markup('<rect class="dot over" x="{:.1f}" y="{:.1f}" width="8" height="8">').format(
                 x(point) - 4, y(point.value) - 4
-            ) + Markup("<title>{}</title></rect>").format(told)
+            ) + Markup("<title>{}</title></rect>").format(title)
         else:
             shape = Markup('<circle class="dot{}" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>').format(
-                beyond, x(point), y(point.value), told
+                over, x(point), y(point.value), title
             )
         parts.append(shape)
     parts.append(_text(LEFT, HEIGHT - 4, f"{points[0].as_of:%Y-%m-%d}", "start"))
@@ -82,9 +82,9 @@ def timeline(points: Sequence[Point], label: str) -> Markup:
 
 
 def differences(looks: Sequence[Look], label: str) -> Markup:
-    """A canary's difference from production at each look, with its interval, zero, and the margin as a dashed line.
+    """Return a plot of a canary's difference from production at each look, with interval, zero line and dashed margin.
 
-    The last interval sets the scale: the first ones are wide, and would leave nothing to be seen of the later ones.
+    The last interval sets the scale, since the early ones are so wide that the later ones would be invisible.
     """
     now = looks[-1]
     ends = [0.0, now.low, now.high, now.difference, now.margin]
@@ -105,16 +105,16 @@ def differences(looks: Sequence[Look], label: str) -> Markup:
     for look in looks:
         low, high = max(look.low, lowest), min(look.high, highest)
         marks = [_line(x(look), y(low), x(look), y(high), "interval")] if low < high else []
-        ended = [value for value in (look.low, look.high) if lowest <= value <= highest]  # others go on beyond the plot
-        marks += [_line(x(look) - 3, y(value), x(look) + 3, y(value), "interval") for value in ended]
+        visible_ends = [value for value in (look.low, look.high) if lowest <= value <= highest]
+        marks += [_line(x(look) - 3, y(value), x(look) + 3, y(value), "interval") for value in visible_ends]
         if lowest <= look.difference <= highest:
             marks.append(
                 Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(x(look), y(look.difference))
             )
-        told = (
+        title = (
             f"{look.at:%Y-%m-%d %H:%M}: {_interval(look)}; {look.canary.labelled:,} labelled predictions of the canary"
         )
-        parts.append(Markup("<g><title>{}</title>{}</g>").format(told, Markup("").join(marks)))
+        parts.append(Markup("<g><title>{}</title>{}</g>").format(title, Markup("").join(marks)))
     parts.append(_text(LEFT, HEIGHT - 4, f"{looks[0].at:%Y-%m-%d}", "start"))
     if len(looks) > 1:
         parts.append(_text(WIDTH - RIGHT, HEIGHT - 4, f"{now.at:%Y-%m-%d}", "end"))
@@ -125,10 +125,10 @@ def _interval(look: Look) -> str:
     return f"{look.difference:+.4f}, from {look.low:+.4f} to {look.high:+.4f}"
 
 
-def histogram(found: Histogram, name: str, with_control: bool) -> Markup:
-    """Both sides over the same bins: current as filled bars, control as a line of steps."""
-    bins = len(found.current)
-    tallest = max([*found.current, *found.control, 1e-9])
+def histogram(bars: Histogram, name: str, with_control: bool) -> Markup:
+    """Return a plot of both sides over the same bins: current as filled bars, control as a stepped line."""
+    bins = len(bars.current)
+    tallest = max([*bars.current, *bars.control, 1e-9])
     width = (WIDTH - LEFT - RIGHT) / bins
     base = HEIGHT - BOTTOM
 
@@ -137,19 +137,19 @@ def histogram(found: Histogram, name: str, with_control: bool) -> Markup:
 
     parts = []
     steps = [f"{LEFT},{base}"]
-    for position, (current, control) in enumerate(zip(found.current, found.control, strict=True)):
+    for position, (current, control) in enumerate(zip(bars.current, bars.control, strict=True)):
         left = LEFT + position * width
-        told = f"{_range(found.edges, position)}: {percent(current)}"
-        told += f" now, {percent(control)} in the control" if with_control else ""
+        title = f"{_bin_label(bars.edges, position)}: {percent(current)}"
+        title += f" now, {percent(control)} in the control" if with_control else ""
         parts.append(
             Markup('<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
                 left + 0.75, base - height(current), max(width - 1.5, 0.5), height(current)
             )
         )
-        # Transparent and as tall as the plot, so that a small bar can be pointed at too.
+        # Transparent and as tall as the plot, so that a small bar also shows its title.
         parts.append(
             Markup('<rect class="hit" x="{:.1f}" y="{}" width="{:.1f}" height="{}"><title>{}</title></rect>').format(
-                left, TOP, width, base - TOP, told
+                left, TOP, width, base - TOP, title
             )
         )
         steps += [f"{left:.1f},{base - height(control):.1f}", f"{left + width:.1f},{base - height(control):.1f}"]
@@ -157,13 +157,13 @@ def histogram(found: Histogram, name: str, with_control: bool) -> Markup:
     if with_control:
         steps.append(f"{WIDTH - RIGHT},{base}")
         parts.append(Markup('<polyline class="control" points="{}"/>').format(" ".join(steps)))
-    parts += _edge_labels(found.edges, bins, width)
-    return _svg(parts, f"Distribution of {name}: {_summary(found, with_control)}")
+    parts += _edge_labels(bars.edges, bins, width)
+    return _svg(parts, f"Distribution of {name}: {_summary(bars, with_control)}")
 
 
-def tails(found: Histogram) -> str:
-    """Which of the outer bars hold more than their width: a tail, as one bar."""
-    edges = found.edges
+def tails(bars: Histogram) -> str:
+    """Return which outer bars are wider than the others, because they hold a whole tail."""
+    edges = bars.edges
     if len(edges) < 4:
         return ""
     wide = (edges[2] - edges[1]) * 1.01
@@ -175,7 +175,7 @@ def tails(found: Histogram) -> str:
 
 def _edge_labels(edges: Sequence[float], bins: int, width: float) -> list[Markup]:
     y = HEIGHT - 4
-    if _by_number(edges):  # a bin for each whole number
+    if _by_number(edges):  # each bin is a whole number
         return [_text(LEFT + (i + 0.5) * width, y, number(edge + 0.5), "middle") for i, edge in enumerate(edges[:-1])]
     if bins < 4:
         return [_text(LEFT, y, number(edges[0]), "start"), _text(WIDTH - RIGHT, y, number(edges[-1]), "end")]
@@ -191,16 +191,16 @@ def _by_number(edges: Sequence[float]) -> bool:
     return 2 < len(edges) <= 12 and all(edge % 1 == 0.5 for edge in edges)
 
 
-def _range(edges: Sequence[float], position: int) -> str:
+def _bin_label(edges: Sequence[float], position: int) -> str:
     if _by_number(edges):
         return number(edges[position] + 0.5)
     return f"{number(edges[position])} to {number(edges[position + 1])}"
 
 
-def _summary(found: Histogram, with_control: bool) -> str:
-    most = max(range(len(found.current)), key=lambda i: found.current[i])
-    text = f"most now in {_range(found.edges, most)} ({percent(found.current[most])}"
-    return text + (f", {percent(found.control[most])} in the control)" if with_control else ")")
+def _summary(bars: Histogram, with_control: bool) -> str:
+    most = max(range(len(bars.current)), key=lambda i: bars.current[i])
+    text = f"most now in {_bin_label(bars.edges, most)} ({percent(bars.current[most])}"
+    return text + (f", {percent(bars.control[most])} in the control)" if with_control else ")")
 
 
 def _highest(points: Sequence[Point]) -> str:
@@ -209,7 +209,7 @@ def _highest(points: Sequence[Point]) -> str:
 
 
 def share_bar(current: float, control: float, tallest: float, with_control: bool) -> Markup:
-    """Two thin bars, one below the other: current filled, control outlined."""
+    """Return two thin bars, one below the other: current filled, control outlined."""
     scale = 100 / max(tallest, 1e-9)
     parts = [Markup('<rect class="bar" x="0" y="1" width="{:.1f}" height="7"/>').format(current * scale)]
     if with_control:

@@ -1,4 +1,4 @@
-"""Reads what the page shows from the records on disk. A record that is missing or damaged is said, and never raised."""
+"""Reads the page's content from the records on disk. A damaged record is shown as a problem, and never raised."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from nightly.release.comparisons import comparison_path
 from nightly_airflow.web.views import Canary, ModelRecord, NightDetails, NightRecord, Point
 
 MODEL = re.compile(r"[a-z][a-z0-9_]*")
-HISTORY = 60  # nights that a plot reaches back
-Kind = TypeVar("Kind", bound=Contract)
+HISTORY = 60  # nights in a plot
+Record = TypeVar("Record", bound=Contract)
 
 
 class NotFound(UserError, LookupError):
-    """There is no such model, night, snapshot or version; the message says which there are."""
+    """There is no such model, night, snapshot or version."""
 
 
 class Records:
-    """What the page asks for. A name from outside is looked up among what is there, and never joined to a path."""
+    """The records that the page shows. A name from a URL must match an existing name: it never becomes a path."""
 
     def __init__(self, paths: Paths | None = None) -> None:
         self.paths = paths or Paths.from_environment()
 
     def models(self) -> list[str]:
-        """Those configured, and those that only records remember."""
-        kept = [p.name for root in (self.paths.nights, self.paths.releases) for p in _folders(root)]
-        return sorted({*model_names(), *filter(MODEL.fullmatch, kept)})
+        """Return the names of models that are configured or have records."""
+        recorded = [p.name for root in (self.paths.nights, self.paths.releases) for p in _folders(root)]
+        return sorted({*model_names(), *filter(MODEL.fullmatch, recorded)})
 
     def model(self, name: str) -> ModelRecord:
-        """Raises NotFound."""
+        """Return a model with its nights and versions. Raise NotFound."""
         problems: list[str] = []
         releases = self.paths.releases / self._known(name)
-        found = [_read(ReleaseRecord, path, problems) for path in releases.glob("[0-9]*.json")]
-        compared = [_read(Comparison, path, problems) for path in (releases / "canaries").glob("[0-9]*.json")]
+        records = [_read(ReleaseRecord, path, problems) for path in releases.glob("[0-9]*.json")]
+        comparisons = [_read(Comparison, path, problems) for path in (releases / "canaries").glob("[0-9]*.json")]
         rollbacks = [_read(Rollback, path, problems) for path in (releases / "rollbacks").glob("*.json")]
         try:
             description = load_config(name).description
@@ -62,24 +62,24 @@ class Records:
             name=name,
             description=description,
             nights=self.nights(name),
-            releases=sorted(filter(None, found), key=lambda record: -record.version),
+            releases=sorted(filter(None, records), key=lambda record: -record.version),
             rollbacks=sorted(filter(None, rollbacks), key=lambda r: r.done_at.timestamp() if r.done_at else 0)[::-1],
-            canaries=_canaries(filter(None, found), filter(None, compared)),
+            canaries=_canaries(filter(None, records), filter(None, comparisons)),
             problems=problems,
         )
 
     def nights(self, model: str) -> list[NightRecord]:
-        """Newest as-of time first; among those of one time, the one planned last first."""
-        found = [self._night(model, folder) for folder in _folders(self.paths.nights / model) if _is_night(folder)]
-        return sorted(found, key=_order, reverse=True)
+        """Return the model's nights by as-of time, newest first; at the same as-of time, the last planned first."""
+        records = [self._night(model, folder) for folder in _folders(self.paths.nights / model) if _is_night(folder)]
+        return sorted(records, key=_sort_key, reverse=True)
 
     def night(self, model: str, name: str) -> NightDetails:
-        """Raises NotFound."""
+        """Return a night with all its records. Raise NotFound."""
         folders = _folders(self.paths.nights / self._known(model))
         folder = next((folder for folder in folders if folder.name == name), None)
         if folder is None:
             latest = ", ".join(record.name for record in self.nights(model)[:3]) or "none yet"
-            raise NotFound(f"{model} has no night of that name: its run has not begun, or never was. Latest: {latest}.")
+            raise NotFound(f"{model} has no night of that name: no such run has begun. Latest: {latest}.")
         record = self._night(model, folder)
         errors = [_read(StepError, path, record.problems) for path in sorted(folder.glob("*.error.json"))]
         release = _read(ReleaseRecord, folder / "release.json", record.problems)
@@ -103,7 +103,7 @@ class Records:
         )
 
     def snapshot(self, model: str, snapshot_id: str) -> SnapshotManifest:
-        """Raises NotFound."""
+        """Return a snapshot's manifest. Raise NotFound."""
         folders = _folders(self.paths.snapshots / self._known(model))
         folder = next((folder for folder in folders if folder.name == snapshot_id), None)
         problems: list[str] = []
@@ -113,7 +113,7 @@ class Records:
         return manifest
 
     def release(self, model: str, version: str) -> ReleaseRecord:
-        """Raises NotFound."""
+        """Return the record of a release. Raise NotFound."""
         paths = (self.paths.releases / self._known(model)).glob("[0-9]*.json")
         path = next((path for path in paths if path.stem == version), None)
         problems: list[str] = []
@@ -123,7 +123,7 @@ class Records:
         return record
 
     def _known(self, model: str) -> str:
-        """The name, when there is such a model: only then is it a part of a path."""
+        """Return the name if there is such a model, so that it is safe in a path. Raise NotFound."""
         if model not in self.models():
             raise NotFound("There is no model of that name.")
         return model
@@ -138,20 +138,20 @@ class Records:
         if release is None or release.canary_share is None:
             return None
         releases = self.paths.releases / model
-        now = _read(ReleaseRecord, releases / f"{release.version}.json", problems)
+        current = _read(ReleaseRecord, releases / f"{release.version}.json", problems)
         path = comparison_path(self.paths, model, release.version)
-        return Canary(release.version, now or release, _read(Comparison, path, problems))
+        return Canary(release.version, current or release, _read(Comparison, path, problems))
 
     def _judged_before(self, current: NightRecord) -> tuple[NightRecord, ThresholdsUsed] | None:
         for record in self.nights(current.model):  # newest first
-            if _order(record) < _order(current):
+            if _sort_key(record) < _sort_key(current):
                 path = self.paths.nights / current.model / record.name / THRESHOLDS
                 if used := _read(ThresholdsUsed, path, []):
                     return record, used
         return None
 
     def _drift(self, current: NightRecord) -> dict[str, dict[str, list[Point]]]:
-        """Each feature's distances in this night and in those before it, one night an as-of time."""
+        """Return each feature's distances in this night and those before it, one night for each as-of time."""
         if current.as_of is None:
             return {}
         nights: dict[dt.datetime, NightRecord] = {}
@@ -174,14 +174,14 @@ class Records:
 
 
 def _canaries(releases: Iterable[ReleaseRecord], comparisons: Iterable[Comparison]) -> list[Canary]:
-    """Newest first."""
+    """Return the canaries, newest first."""
     released = {record.version: record for record in releases}
     compared = {comparison.version: comparison for comparison in comparisons}
     versions = compared.keys() | {version for version, record in released.items() if record.canary_share is not None}
     return [Canary(version, released.get(version), compared.get(version)) for version in sorted(versions)[::-1]]
 
 
-def _order(record: NightRecord) -> tuple[float, float]:
+def _sort_key(record: NightRecord) -> tuple[float, float]:
     planned = record.night.planned_at if record.night else record.verdict.decided_at if record.verdict else None
     return record.as_of.timestamp() if record.as_of else 0.0, planned.timestamp() if planned else 0.0
 
@@ -191,11 +191,11 @@ def _folders(root: Path) -> Iterable[Path]:
 
 
 def _is_night(folder: Path) -> bool:
-    """A rollback's run has a folder too."""
+    """Return whether the folder is a night's; runs of rollbacks have folders, too."""
     return any((folder / name).exists() for name in ("request.json", "verdict.json", "plan.error.json"))
 
 
-def _read(contract: type[Kind], path: Path, problems: list[str]) -> Kind | None:
+def _read(contract: type[Record], path: Path, problems: list[str]) -> Record | None:
     try:
         return contract.load(path)
     except FileNotFoundError:

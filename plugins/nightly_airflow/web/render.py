@@ -1,4 +1,4 @@
-"""Turns records into HTML: what is worked out for a template, and the templates' environment."""
+"""Turns records into HTML: the templates' contexts and environment."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from nightly_airflow.web.cards import feature_cards, metrics_of, serving_cards
 from nightly_airflow.web.views import Canary, ModelRecord, NightDetails, NightRecord
 
 HERE = Path(__file__).parent
-PAGE = 50  # nights a page of the list
-MONTHS = 12  # of the calendar
-CANARIES = 12  # ended ones, with their plots
-FEATURES = 8  # drawn at once; the rest, all within their thresholds, are folded
-# What a person reads for each outcome: a word, and a sign beside it, so that colour is never all there is.
-WORDS = {
+PAGE = 50  # nights on a page of the list
+MONTHS = 12  # in the calendar
+CANARIES = 12  # ended canaries shown with their plots
+FEATURES = 8  # shown unfolded; held features are always unfolded
+# The label and colour of each outcome. A sign stands beside it, so that colour is never the only mark.
+LABELS = {
     Outcome.RELEASED: ("Released", "ok"),
     Outcome.ACCEPTED: ("Accepted", "info"),
     Outcome.HELD_DATA: ("Held: data", "held"),
@@ -39,13 +39,13 @@ WORDS = {
     Outcome.NO_DATA: ("No data", "quiet"),
     Outcome.FAILED: ("Failed", "bad"),
 }
-SIGNS = {outcome: (OUTCOME_SIGNS[outcome], *words) for outcome, words in WORDS.items()} | {
+SIGNS = {outcome: (OUTCOME_SIGNS[outcome], *label) for outcome, label in LABELS.items()} | {
     "": ("…", "No verdict", "quiet")
 }
-# The models that the overview begins with.
+# The outcomes of models that the overview shows first.
 URGENT = (Outcome.FAILED, Outcome.HELD_DATA, Outcome.HELD_MODEL, Outcome.NO_DATA)
 
-# The same for a canary: how it stands, or how it ended.
+# The same for a canary's state or decision.
 CANARY_SIGNS = {
     "promote": ("✓", "Promoted", "ok"),
     "stop": ("!", "Stopped", "held"),
@@ -56,33 +56,33 @@ CANARY_SIGNS = {
 
 @cache
 def environment() -> Environment:
-    """Everything a template prints is escaped, and a name that is missing is an error."""
-    made = Environment(
+    """Return the templates' environment: all output is escaped, and a missing name is an error."""
+    env = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    env.filters |= {
         "figure": plots.number,
         "percent": plots.percent,
         "moment": moment,
         "when": version_time,
-        "canary": canary_says,
+        "canary": canary_status,
         "against": against,
     }
-    made.globals |= {"plots": plots, "signs": SIGNS, "canary_signs": CANARY_SIGNS}
-    return made
+    env.globals |= {"plots": plots, "signs": SIGNS, "canary_signs": CANARY_SIGNS}
+    return env
 
 
 def page(template: str, *, base: str, user: str = "", **context: Any) -> str:
-    """A page of the app. `base` is the path it is mounted at."""
+    """Return a page of the app, which is mounted at the path `base`."""
     return environment().get_template(template).render(base=base, user=user, report=False, style="", **context)
 
 
 def report(details: NightDetails, log: str = "") -> str:
-    """A night as one HTML file that needs no other: no script, and no style but its own."""
+    """Return a night as one self-contained HTML file, without scripts."""
     style = (HERE / "static/page.css").read_text()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
@@ -91,9 +91,9 @@ def report(details: NightDetails, log: str = "") -> str:
 
 
 def night(details: NightDetails, log: str = "") -> dict[str, Any]:
-    """The template's context for a night; `log` is the end of its failed task's."""
+    """Return the template's context for a night; `log` is the end of its failed task's log."""
     reasons = details.reasons
-    found = causes(reasons)
+    held_by = causes(reasons)
     metrics = metrics_of(details)
     plain = [metric for metric in metrics if metric.slice and not metric.held]
     cards = sorted(feature_cards(details), key=lambda card: card.urgency, reverse=True)
@@ -103,9 +103,9 @@ def night(details: NightDetails, log: str = "") -> dict[str, Any]:
         "record": details.record,
         "night": details.record.night,
         "verdict": details.record.verdict,
-        "causes": found,
-        "cause_of": {(cause.kind, cause.subject): number for number, cause in enumerate(found, 1)},
-        "remedies": _remedies(details, found),
+        "causes": held_by,
+        "cause_of": {(cause.kind, cause.subject): number for number, cause in enumerate(held_by, 1)},
+        "remedies": _remedies(details, held_by),
         "failed": _failed(details, log),
         "noticed": [reason for reason in reasons if not reason.held and _notable(reason)],
         "passed": [reason for reason in reasons if not reason.held and not _notable(reason)],
@@ -120,7 +120,7 @@ def night(details: NightDetails, log: str = "") -> dict[str, Any]:
 
 
 def model(record: ModelRecord, number: int) -> dict[str, Any]:
-    """The template's context for a model; `number` is the page of the list, from 1."""
+    """Return the template's context for a model; `number` is the page of the list, from 1."""
     pages = max(1, -(-len(record.nights) // PAGE))
     number = min(max(number, 1), pages)
     return {
@@ -129,21 +129,21 @@ def model(record: ModelRecord, number: int) -> dict[str, Any]:
         "number": number,
         "pages": pages,
         "months": months(record.nights),
-        "compared": {canary.version: canary_says(canary) for canary in record.canaries if not canary.live},
+        "compared": {canary.version: canary_status(canary) for canary in record.canaries if not canary.live},
         "ended_canaries": [canary for canary in record.canaries if not canary.live][:CANARIES],
     }
 
 
 def months(nights: Sequence[NightRecord]) -> list[tuple[str, list[list[tuple[int, NightRecord | None]]]]]:
-    """The latest months that have a night, newest first: a title, and weeks of (day, the night as of that day).
+    """Return the latest months with a night, newest first: a title, and weeks of (day, the night as of that day).
 
-    Day 0 is outside of the month. Where a day has several nights, it is the one planned last.
+    Day 0 is outside the month. If a day has several nights, the last planned is returned.
     """
     days: dict[dt.date, NightRecord] = {}
     for record in nights:  # newest first
         if record.as_of:
             days.setdefault(record.as_of.date(), record)
-    found = sorted({(day.year, day.month) for day in days}, reverse=True)[:MONTHS]
+    latest = sorted({(day.year, day.month) for day in days}, reverse=True)[:MONTHS]
     return [
         (
             f"{calendar.month_name[month]} {year}",
@@ -152,7 +152,7 @@ def months(nights: Sequence[NightRecord]) -> list[tuple[str, list[list[tuple[int
                 for week in calendar.monthcalendar(year, month)
             ],
         )
-        for year, month in found
+        for year, month in latest
     ]
 
 
@@ -161,22 +161,22 @@ def moment(time: dt.datetime | None) -> str:
 
 
 def version_time(version: int) -> str:
-    """A version is Unix seconds."""
+    """Return the time of a version number, which is in Unix seconds."""
     try:
         return moment(dt.datetime.fromtimestamp(version, dt.UTC))
     except (OverflowError, OSError, ValueError):
         return "–"
 
 
-def canary_says(found: Canary) -> tuple[str, str]:
-    """How a canary stands, as a key of CANARY_SIGNS, and the last decision in one sentence."""
-    comparison, release = found.comparison, found.release
+def canary_status(canary: Canary) -> tuple[str, str]:
+    """Return a canary's state, as a key of CANARY_SIGNS, and its last decision in one sentence."""
+    comparison, release = canary.comparison, canary.release
     if comparison and comparison.decision:
         by = f" (decided by {comparison.decided_by})" if comparison.decided_by != "the comparison" else ""
-        open_end = "" if comparison.done_at else "; not carried out to its end yet: the next look completes it"
-        return comparison.decision, f"{comparison.reason}{by}{open_end}"
-    if found.live:
-        return "wait", found.last.reason if found.last else "no look at it is recorded yet"
+        unfinished = "" if comparison.done_at else "; not carried out to its end yet: the next look completes it"
+        return comparison.decision, f"{comparison.reason}{by}{unfinished}"
+    if canary.live:
+        return "wait", canary.last.reason if canary.last else "no look at it is recorded yet"
     why = (
         f"it is {release.state}" + (f": {release.why}" if release.why else "") if release else "its release is unknown"
     )
@@ -184,28 +184,28 @@ def canary_says(found: Canary) -> tuple[str, str]:
 
 
 def threshold_changes(details: NightDetails) -> str:
-    """What a night was judged by, against the night before it, in one sentence; "" where it is not known."""
+    """Return how a night's thresholds differ from the night before, in one sentence; "" if they are unknown."""
     if details.thresholds is None:
         return ""
     if details.judged_before is None:
         return "no night before it is known to compare with"
-    before, used = details.judged_before
-    changes = details.thresholds.changes_since(used)
+    before, thresholds = details.judged_before
+    changes = details.thresholds.changes_since(thresholds)
     if not changes:
         return f"the same as in the night of {before.title}"
     return f"changed since the night of {before.title}: {'; '.join(changes)}"
 
 
-def _remedies(details: NightDetails, found: list[Cause]) -> list[Remedy]:
-    if not found or details.record.verdict is None:
+def _remedies(details: NightDetails, held_by: list[Cause]) -> list[Remedy]:
+    if not held_by or details.record.verdict is None:
         return []
-    return remedies(_request(details), found, details.thresholds, details.proposal)
+    return remedies(_request(details), held_by, details.thresholds, details.proposal)
 
 
 def _request(details: NightDetails) -> Request:
     record = details.record
-    backfill = record.name.startswith("backfill__")  # of a night that was never planned this is all that is known
     night = record.night
+    backfill = record.name.startswith("backfill__")  # for a night that was never planned: only the name is known
     return Request(
         record.model,
         record.run_id,
@@ -216,7 +216,7 @@ def _request(details: NightDetails) -> Request:
 
 
 def _failed(details: NightDetails, log: str) -> dict[str, str] | None:
-    """What stands on the page of a failed night beside its errors; None where none failed."""
+    """Return what the page shows of the failed task beside its errors; None if none failed."""
     task, url = details.failed_task, details.record.run_url
     if not task:
         return None
@@ -225,7 +225,7 @@ def _failed(details: NightDetails, log: str) -> dict[str, str] | None:
 
 
 def most_urgent_first(models: Sequence[ModelRecord]) -> list[ModelRecord]:
-    """Failed ones, then held ones, then those without data, then the others; by name."""
+    """Return the models by last outcome: failed, held, without data, then all others; by name within each."""
 
     def order(model: ModelRecord) -> tuple[int, str]:
         outcome = model.last.outcome if model.last else ""
@@ -235,5 +235,5 @@ def most_urgent_first(models: Sequence[ModelRecord]) -> list[ModelRecord]:
 
 
 def _notable(reason: Reason) -> bool:
-    """Worth a look though it held nothing: a warning, an anomaly, or something that could not be measured."""
+    """Return whether a finding that held nothing is notable: a warning, an anomaly, or not measurable."""
     return reason.severity == "warning" or reason.figure is None or (reason.check == "schema" and not reason.severity)

@@ -1,4 +1,4 @@
-"""What the page shows of a night, of a model and of a canary: their records, and what follows from them."""
+"""The nights, models and canaries that the page shows: their records, and values derived from them."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ RUN_TIME = re.compile(r"__(20\d\d)-([01]\d)-([0-3]\d)T(\d\d)-(\d\d)")
 
 @dataclass
 class NightRecord:
-    """A night as far as its folder tells; what could not be read is named in `problems`."""
+    """A night's records; `problems` names those that cannot be read."""
 
     model: str
-    name: str  # of its folder
+    name: str  # the folder's
     night: Night | None = None
     verdict: Verdict | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
     def as_of(self) -> dt.datetime | None:
-        """Of a night that was never planned, what its run says; a verdict of an older version does not have that."""
+        """The as-of time; of a night that was never planned, the time in its run's id, or that of its verdict."""
         known = self.night or self.verdict
         decided_at = self.verdict.decided_at if self.verdict else None
         return (known.as_of if known else None) or _date_of(self.name) or decided_at
 
     @property
     def run_id(self) -> str:
-        """The run's in Airflow, as far as a record has it; else the folder's name, which is near it."""
+        """The run's id in Airflow; without a record of it, the folder's name, which resembles it."""
         known = self.night or self.verdict
         return known.run_id if known else self.name
 
     @property
     def run_url(self) -> str:
-        """The run in the Airflow UI; "" where no record has it."""
+        """The URL of the run in the Airflow UI; "" if no record has it."""
         known = [record.run_url for record in (self.night, self.verdict) if record]
         return next((url for url in known if url.startswith(("http://", "https://"))), "")
 
@@ -57,7 +57,7 @@ class NightRecord:
 
     @property
     def planned_again(self) -> bool:
-        """The run was cleared after its verdict: what stands here may change."""
+        """Whether the run was cleared after its verdict, so that its records may change."""
         return bool(self.night and self.verdict and self.night.planned_at > self.verdict.decided_at)
 
 
@@ -74,8 +74,10 @@ class Point:
 
 @dataclass
 class Canary:
-    """A version that went to a share of the callers first. Either record may be missing: a look has not been yet, or
-    what there was cannot be read."""
+    """A version released to a share of the callers first.
+
+    `comparison` is None before the first look; either record is None if it cannot be read.
+    """
 
     version: int
     release: ReleaseRecord | None
@@ -87,7 +89,7 @@ class Canary:
 
     @property
     def stable(self) -> int | None:
-        """What it is compared with."""
+        """The version that it is compared with."""
         if self.comparison:
             return self.comparison.stable
         return self.release.previous_version if self.release else None
@@ -106,7 +108,7 @@ class Canary:
 
     @property
     def looks(self) -> list[Look]:
-        """Those that found a difference, oldest first."""
+        """The looks with a measured difference, oldest first."""
         looks = self.comparison.looks if self.comparison else []
         return [look for look in looks if None not in (look.difference, look.low, look.high)]
 
@@ -117,7 +119,7 @@ class Canary:
 
 @dataclass
 class NightDetails:
-    """All that a night's folder holds."""
+    """All records of a night's folder."""
 
     record: NightRecord
     data_gate: GateResult | None
@@ -125,27 +127,27 @@ class NightDetails:
     snapshot: SnapshotRef | None
     release: ReleaseRecord | None
     not_released: NotReleased | None
-    canary: Canary | None  # what became of this night's release, where it was one
+    canary: Canary | None  # if this night's release was a canary
     evaluation: Evaluation | None
     distributions: Distributions | None
-    serving: Distributions | None  # logged requests beside training
+    serving: Distributions | None  # logged requests compared with training
     thresholds: ThresholdsUsed | None
-    judged_before: tuple[NightRecord, ThresholdsUsed] | None  # the last night before it whose thresholds are known
+    judged_before: tuple[NightRecord, ThresholdsUsed] | None  # the last earlier night whose thresholds are known
     errors: list[StepError]
     proposal: SchemaProposal | None
     review: SchemaReview | None
-    drift: dict[str, dict[str, list[Point]]]  # feature -> control -> oldest first
+    drift: dict[str, dict[str, list[Point]]]  # feature -> control -> points, oldest first
 
     @property
     def failed_task(self) -> str:
-        """The task that the night failed at; before there is a verdict, one that is tried again. "" where none did."""
+        """The task that failed; before there is a verdict, one that is being retried; "" if none failed."""
         if self.record.verdict:
             return self.record.verdict.failed_task
         return self.errors[0].task if self.errors else ""
 
     @property
     def reasons(self) -> list[Reason]:
-        """The verdict's; before there is one, what the gates have found so far."""
+        """The findings of the verdict; before there is one, those of the gates so far."""
         if self.record.verdict:
             return self.record.verdict.reasons
         return [reason for gate in (self.data_gate, self.model_gate) if gate for reason in gate.reasons]
@@ -169,12 +171,12 @@ class ModelRecord:
 
     @property
     def canary(self) -> Canary | None:
-        """The one that is being compared with production."""
+        """The canary that is being compared with production."""
         return next((canary for canary in self.canaries if canary.live), None)
 
     @property
     def production_since(self) -> dt.datetime | None:
-        """When it came: by its release, or by going back to it."""
+        """The time of the release of, or the last rollback to, the version in production."""
         if self.production is None:
             return None
         back = [r.done_at for r in self.rollbacks if r.version == self.production.version and r.done_at]
@@ -182,15 +184,15 @@ class ModelRecord:
 
     @property
     def last(self) -> NightRecord | None:
-        """The night that was decided last, whatever time it is for."""
+        """The night with the latest verdict, whatever its as-of time."""
         decided = {night.verdict.decided_at: night for night in self.nights if night.verdict}
         return decided[max(decided)] if decided else None
 
 
 def _date_of(name: str) -> dt.datetime | None:
-    """The time in a run's id, as its folder is called: scheduled__2016-01-02T03-00-00-00-00."""
-    found = RUN_TIME.search(name)
-    if found is None:
+    """Return the time in a folder's name, such as scheduled__2016-01-02T03-00-00-00-00."""
+    match = RUN_TIME.search(name)
+    if match is None:
         return None
-    year, month, day, hour, minute = map(int, found.groups())
+    year, month, day, hour, minute = map(int, match.groups())
     return dt.datetime(year, month, day, hour, minute, tzinfo=dt.UTC)

@@ -17,7 +17,7 @@ from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.base import ContractError
 from nightly.records.canary import Side
-from nightly.records.config import Canary, ModelConfig
+from nightly.records.config import CanaryConfig, ModelConfig
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord
@@ -235,7 +235,7 @@ def side(version: int, labelled: int = 1000, callers: int = 500) -> Side:
     ],
 )
 def test_the_decision_follows_from_the_interval(low, high, days, decision, why):
-    found, reason = compare.decided(Canary(), side(1), side(2), (low + high) / 2, low, high, "", days)
+    found, reason = compare.decided(CanaryConfig(), side(1), side(2), (low + high) / 2, low, high, "", days)
     assert found == decision and why in reason
 
 
@@ -247,9 +247,9 @@ def test_the_decision_follows_from_the_interval(low, high, days, decision, why):
     ],
 )
 def test_too_few_decide_nothing_before_the_time_is_up(canary, why):
-    found, reason = compare.decided(Canary(), side(1), canary, -0.5, -0.6, -0.4, "", 2)
+    found, reason = compare.decided(CanaryConfig(), side(1), canary, -0.5, -0.6, -0.4, "", 2)
     assert found == "wait" and why in reason
-    assert compare.decided(Canary(undecided="promote"), side(1), canary, -0.5, -0.6, -0.4, "", 20)[0] == "promote"
+    assert compare.decided(CanaryConfig(undecided="promote"), side(1), canary, -0.5, -0.6, -0.4, "", 20)[0] == "promote"
 
 
 def test_a_config_whose_labels_cannot_be_joined_is_refused_and_says_what_to_do():

@@ -15,7 +15,7 @@ NIGHTS = 40
 
 
 def reason(check, subject, figure, threshold, control="", **more):
-    held = replay.is_figure(figure) and replay.beyond(check, figure, threshold)
+    held = replay.is_number(figure) and replay.breaks_threshold(check, figure, threshold)
     return Reason(
         check=check, subject=subject, figure=figure, threshold=threshold, control=control, message="", held=held, **more
     )

@@ -248,7 +248,7 @@ def mixed_examples(folder):
         (lambda f: write(f / "a.xlsx", "x"), "not of a kind that can be read"),
         (two_kinds, "several kinds"),
         (truncated_tfrecord, "damaged or cut off after record"),
-        (lambda f: write(f / "a.tfrecord", "no record at all, only text"), "is no TFRecord"),
+        (lambda f: write(f / "a.tfrecord", "no record at all, only text"), "is not TFRecord"),
         (mixed_examples, "two disagree on a feature"),
         (lambda f: write(f / "a.parquet", "a,b\n1,2\n"), "is named as Parquet and is not"),
         (lambda f: damaged_parquet(f).rename(f / "x.csv"), "is named as csv, and is Parquet"),

@@ -87,14 +87,14 @@ def test_adopting_puts_the_version_into_the_models_folder(bench):
     assert bench.store.curated.read_text() == approved
     assert bench.store.current() == 0
     assert "which version 1 (approved by ann: one) was put into" in bench.store.note(0)
-    with pytest.raises(SchemaVersionError, match="no approved version that holds"):
+    with pytest.raises(SchemaVersionError, match="no active approved version"):
         bench.store.adopt()
 
 
 def test_a_text_that_is_not_what_was_approved_is_not_used(bench):
     bench.store.approve(bench.proposal("b"), by="ann", reason="one")
     (bench.store.folder / "1.pbtxt").write_text("something else")
-    with pytest.raises(SchemaVersionError, match="is not what was approved"):
+    with pytest.raises(SchemaVersionError, match="differs from the text approved"):
         bench.store.path(1)
 
 

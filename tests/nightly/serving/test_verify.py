@@ -195,7 +195,7 @@ if where == "while it waits for the server":
 if where == "after the golden predictions":
     verify.compare_latency = die
 if where == "between file and reload":
-    server.ModelServer._ask = die
+    server.RunningServer._ask = die
 paths = Paths.from_environment()
 server = server.find_server(paths, name, Release(timeout_seconds=30))
 store = ReleaseStore(paths.serving, paths.releases, name)

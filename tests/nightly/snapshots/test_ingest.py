@@ -114,7 +114,7 @@ def test_renaming_and_headers_that_collide(bench):
     manifest = bench.store.get(bench.ingest(rename={"ZIP code": "postcode"}).snapshot_id)
     assert list(manifest.columns) == ["day", "consumer_disputed", "postcode", "sub_product"]
     bench.body("a.csv", "Day,Fare,fare?\n2016-01-02,1,2\n")
-    with pytest.raises(ColumnError, match=r"'fare\?' has the name of 'Fare', 'fare'.*data\.rename"):
+    with pytest.raises(ColumnError, match=r"'fare\?' has the same column name as 'Fare', 'fare'.*data\.rename"):
         bench.ingest()
     bench.body("a.csv", "Day,Fare,Fare\n2016-01-02,1,2\n")
     with pytest.raises(ColumnError, match="'Fare' is there twice"):

@@ -15,7 +15,7 @@ from nightly.io.owned import owned_folder
 from nightly.snapshots import store as module
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
 from nightly.snapshots.store import SnapshotStore
-from nightly.snapshots.whole import verified
+from nightly.snapshots.verification import verify_snapshot
 from tests.support.nights import utc
 from tests.support.snapshots import DETAILS
 
@@ -168,7 +168,7 @@ def test_damage_is_found_and_the_same_rows_replace_it(store, damage, words, capl
     folder = store.path(manifest.snapshot_id)
     damage(folder)
     with pytest.raises(DamagedSnapshotError, match=words) as caught:
-        verified(folder)
+        verify_snapshot(folder)
     assert "Clear `snapshot`" in str(caught.value)
     _, created = create(store, batch(range(10)))
     assert created

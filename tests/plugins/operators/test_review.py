@@ -75,7 +75,7 @@ def context(dag, task):
 
 def skipped_by_the_gate(dag, stop=True):
     gate = dag.get_task("data_gate")
-    return {task.task_id for task in gate.left_out(context(dag, "data_gate"), stop=stop)}
+    return {task.task_id for task in gate.tasks_to_skip(context(dag, "data_gate"), stop=stop)}
 
 
 def test_a_night_waits_when_a_change_of_the_schema_would_let_it_go_on(dag, held):

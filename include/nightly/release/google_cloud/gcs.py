@@ -1,18 +1,19 @@
-"""Releases in Google Cloud Storage, where a version is there whole or not at all.
+"""Releases in Google Cloud Storage, where a version appears whole or not at all.
 
-    gs://BUCKET/PREFIX/<model>/releases.json            which versions there are, oldest first: the only thing to ask
-    gs://BUCKET/PREFIX/<model>/<version>-<digest>/...   the files of one
+    gs://BUCKET/PREFIX/<model>/releases.json            the index: which versions exist, oldest first
+    gs://BUCKET/PREFIX/<model>/<version>-<digest>/...   the files of one version
 
-A bucket has no rename of folders, and TensorFlow Serving takes a numeric "folder" from its first object on: it loads a
-model whose variables are still on their way and fails at the first request (tensorflow/serving issue 1086). So no name
-here parses as a version, and a version begins to exist when `releases.json` names it: one object, replaced in one
-piece, and only if it still is the generation that was read before the upload. Of two releases at once, the second is
-refused. The index also names its owner, the machine whose releases these are: another machine's are refused until a
-person makes that the owner (`bin/releases own`). A serving machine gets the versions from here by
-`python -m nightly.cli.pull`.
+A bucket cannot rename folders, and TensorFlow Serving loads a numeric "folder" as soon as it has one object: the model
+lacks its variables and fails at the first request (tensorflow/serving issue 1086). So no name here parses as a version.
+A version exists once `releases.json` names it. That object is replaced atomically, and only if its generation is the
+one that was read before the upload. So of two concurrent releases, the second is refused.
 
-The digest is of what is released, so two releases never write to the same object; each is created with the
-precondition that it is not there yet, and what is there counts only if its size and CRC32C are those of our file.
+The index also names its owner, the machine that releases here. Other machines are refused until a person makes one the
+owner (`bin/releases own`). A serving machine downloads the versions with `python -m nightly.cli.pull`.
+
+The digest is computed from the released files, so two releases never write to the same object. Each object is created
+with the precondition that it does not exist. An existing object is accepted only if its size and CRC32C are those of
+our file.
 """
 
 import base64
@@ -45,11 +46,11 @@ INDEX = "releases.json"
 
 
 class GcsReleases:
-    """One model's releases below `base`, gs://bucket/prefix. Credentials are Google's application default ones.
+    """One model's releases below `base`, gs://bucket/prefix, with Google's application default credentials.
 
     STORAGE_EMULATOR_HOST, which the client library reads, replaces Google's address.
 
-    :param store: whose releases are published; None to read only
+    :param store: the store whose releases are published; None to read only
     """
 
     name = "gcs"
@@ -64,16 +65,16 @@ class GcsReleases:
             self._bucket = storage.Client().bucket(bucket)
 
     def uri(self, record: ReleaseRecord) -> str:
-        """The folder of a release's files."""
+        """Return the address of a release's folder."""
         return f"{self.address}/{folder_name(record)}"
 
     def releases(self) -> list[ReleaseRecord]:
-        """What is released, oldest first; the last is current. Raises ReleaseError."""
+        """Return the released versions, oldest first; the last is current. Raises ReleaseError."""
         with self._reported():
             return self._index()[0].releases
 
     def publish(self, record: ReleaseRecord, folder: Path) -> dict[str, Any]:
-        """Upload what is not there yet, then name the version in the index. See ReleaseTarget."""
+        """Upload the missing files, then add the version to the index. See ReleaseTarget."""
         if hash_version(folder) != record.files:
             raise DamagedError(f"{folder} is not what was released as {self.model} {record.version}: not uploaded")
         with self._reported():
@@ -100,7 +101,7 @@ class GcsReleases:
         return {"uri": self.uri(record), "index_generation": generation}
 
     def own(self, *, by: str, reason: str) -> Owner:
-        """Make this machine the owner, whoever was: later releases from here are published. Raises ReleaseError."""
+        """Make this machine the owner, so that its later releases are published. Raises ReleaseError."""
         if not reason.strip():
             raise ReleaseError(f"{self.address} does not get another owner without a reason: give one")
         with self._reported():
@@ -110,7 +111,7 @@ class GcsReleases:
         return owner
 
     def retire(self, records: list[ReleaseRecord]) -> list[int]:
-        """Take versions out of the index, then clear away the files of what is not in it. See ReleaseTarget."""
+        """Remove versions from the index, then delete the files of versions that are not in it. See ReleaseTarget."""
         with self._reported():
             index, generation = self._index()
             releases = index.releases
@@ -118,18 +119,18 @@ class GcsReleases:
                 log.warning("nothing is retired: %s", foreign)
                 return []
             withdrawn = {record.version for record in records if record.state == "quarantined"}
-            standing = [release for release in releases if release.version not in withdrawn]
+            remaining = [release for release in releases if release.version not in withdrawn]
             old = {record.version for record in records if record.state == "removed"}
-            if self.store is not None:  # an earlier owner's
+            if self.store is not None:  # versions of an earlier owner
                 old |= {release.version for release in releases} - {record.version for record in records}
-            kept = [release for release in standing if release.version not in old or release in standing[-2:]]
+            kept = [release for release in remaining if release.version not in old or release in remaining[-2:]]
             if len(kept) < len(releases):
                 self._commit(self._owned(index, kept), generation)
             self._sweep(kept)
         return [release.version for release in releases if release not in kept]
 
     def download(self, record: ReleaseRecord, folder: Path) -> None:
-        """The files of a release into the new `folder`. Raises DamagedError for what is not what was released."""
+        """Download a release's files into the new `folder`. Raises DamagedError if they differ from the record."""
         with self._reported():
             for name in record.files:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -137,22 +138,22 @@ class GcsReleases:
                     self._blob(record, name).download_to_filename(str(folder / name), checksum="crc32c")
                 except (NotFound, DataCorruption) as error:
                     raise DamagedError(f"{self.uri(record)}/{name} cannot be used: {error}") from error
-        found = hash_version(folder)
-        wrong = sorted(name for name in record.files if found.get(name) != record.files[name])
+        hashes = hash_version(folder)
+        wrong = sorted(name for name in record.files if hashes.get(name) != record.files[name])
         if wrong:
             raise DamagedError(f"{self.uri(record)} is not what was released: {', '.join(wrong)} differ")
 
     def _upload(self, record: ReleaseRecord, folder: Path) -> None:
         prefix = f"{self._prefix}{folder_name(record)}/"
-        there = {blob.name: blob for blob in self._bucket.list_blobs(prefix=prefix)}
+        existing = {blob.name: blob for blob in self._bucket.list_blobs(prefix=prefix)}
         for name in record.files:
             path, blob = folder / name, self._blob(record, name)
-            if blob.name not in there:
+            if blob.name not in existing:
                 try:
                     blob.upload_from_filename(str(path), if_generation_match=0, checksum="crc32c")
-                except PreconditionFailed:  # another try of this release, or the answer to our own was lost
+                except PreconditionFailed:  # another try of this release uploaded it, or our response was lost
                     blob.reload()
-            blob = there.get(blob.name, blob)
+            blob = existing.get(blob.name, blob)
             if (blob.size, blob.crc32c) != (path.stat().st_size, crc32c(path)):
                 raise DamagedError(
                     f"gs://{self._bucket.name}/{blob.name} is not {path} (size or CRC32C differ), and the release that "
@@ -160,25 +161,28 @@ class GcsReleases:
                 )
 
     def _foreign(self, index: Releases) -> str:
-        """Why this machine must not write here; "" if it may. An index without an owner is whose releases it has."""
+        """Return why this machine must not write here; "" if it may.
+
+        An index without an owner belongs to the machine whose store knows all its releases.
+        """
         if self.store is None:
             return ""
         known = {record.version: record.files for record in self.store.disk.records()}
         unknown = [release for release in index.releases if known.get(release.version) != release.files]
         if index.owners and index.owners[-1].machine.id != self._machine.id:
             owner = index.owners[-1]
-            whose = f"of {owner.machine.host} ({owner.machine.folder}) since {owner.since:%Y-%m-%d %H:%M} UTC"
+            releaser = f"{owner.machine.host} ({owner.machine.folder}) since {owner.since:%Y-%m-%d %H:%M} UTC"
         elif not index.owners and unknown:
-            whose = f"of another machine: it has {unknown[-1].version}, of run {unknown[-1].run_id}, unknown here"
+            releaser = f"another machine: it has {unknown[-1].version}, of run {unknown[-1].run_id}, unknown here"
         else:
             return ""
         return (
-            f"{self.address} is the place {whose}, and two machines must not release to one place. Give each a prefix "
-            f'of its own (release.gcs); or make this one the owner: bin/releases own {self.model} --reason "…"'
+            f"{self.address} belongs to {releaser}, and two machines must not release to one prefix. Give each its own "
+            f'(release.gcs), or make this machine the owner: bin/releases own {self.model} --reason "…"'
         )
 
     def _owned(self, index: Releases, releases: list[ReleaseRecord]) -> Releases:
-        """The index with these releases, and with an owner if it had none."""
+        """Return the index with these releases, and with this machine as owner if it had none."""
         owners = index.owners or ([self._owner("its first release")] if self.store is not None else [])
         return index.model_copy(update={"releases": releases, "owners": owners})
 
@@ -187,11 +191,11 @@ class GcsReleases:
 
     @cached_property
     def _machine(self) -> Machine:
-        assert self.store is not None  # only a machine that releases is an owner
+        assert self.store is not None  # only a machine that releases can be the owner
         return this_machine(self.store.disk.releases.parent)
 
     def _index(self) -> tuple[Releases, int]:
-        """The index, and the generation that was read; 0 when nothing was released yet."""
+        """Return the index and its generation; 0 before the first release."""
         blob = self._bucket.blob(self._prefix + INDEX)
         try:
             text = blob.download_as_bytes(checksum="crc32c")
@@ -200,17 +204,17 @@ class GcsReleases:
         return Releases.parse(text, where=f"{self.address}/{INDEX}"), blob.generation
 
     def _commit(self, index: Releases, generation: int) -> int:
-        """Replace the index of that generation; gives the new one."""
+        """Replace the index if it still has that generation; return the new generation."""
         blob = self._bucket.blob(self._prefix + INDEX)
-        blob.cache_control = "no-store"  # what can be read by everybody is otherwise cached for an hour
+        blob.cache_control = "no-store"  # a publicly readable object is otherwise cached for an hour
         text = index.model_dump_json(indent=2) + "\n"
         try:
             blob.upload_from_string(text, "application/json", if_generation_match=generation, checksum="crc32c")
         except PreconditionFailed as error:
-            there, now = self._index()
-            if there == index:  # our own write, whose answer was lost
-                return now
-            at = f"{there.releases[-1].version}, of run {there.releases[-1].run_id}" if there.releases else "nothing"
+            actual, actual_generation = self._index()
+            if actual == index:  # our own write, whose response was lost
+                return actual_generation
+            at = f"{actual.releases[-1].version}, of run {actual.releases[-1].run_id}" if actual.releases else "nothing"
             raise CollisionError(
                 f"{self.address}/{INDEX} was changed by somebody else in the meantime and is now at {at}; nothing of "
                 "ours was published. Clear `release` to publish what is in production here."
@@ -218,10 +222,10 @@ class GcsReleases:
         return blob.generation
 
     def _sweep(self, kept: list[ReleaseRecord]) -> None:
-        """Delete what killed uploads and retired versions left.
+        """Delete the files of killed uploads and retired versions.
 
-        A folder that is no newer than the current version and not in the index cannot come into it any more. A newer
-        one may be an upload going on, or a version that was rolled back and may be looked at.
+        A folder that is not in the index and not newer than the current version can never enter the index. A newer one
+        may be a running upload, or a version that was rolled back and is kept for inspection.
         """
         folders = {folder_name(record) for record in kept}
         for blob in self._bucket.list_blobs(prefix=self._prefix):
@@ -244,18 +248,18 @@ class GcsReleases:
             raise
         except (GoogleAPIError, GoogleAuthError, requests.RequestException, DataCorruption, OSError) as error:
             raise NotPublished(
-                f"{self.address}: {error}. What is in the serving volume stands; a retry takes up where this stopped."
+                f"{self.address}: {error}. The release in the serving volume stands; a retry continues from here."
             ) from error
 
 
 def folder_name(record: ReleaseRecord) -> str:
-    """<version>-<digest of its files>: not a number, so no model server takes it for a version."""
+    """Return <version>-<digest of its files>: not a number, so no model server loads it as a version."""
     text = json.dumps(record.files, sort_keys=True)
     return f"{record.version}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def crc32c(path: Path) -> str:
-    """As Google Cloud Storage gives it: base64 of the big-endian bytes."""
+    """Return a file's CRC32C as Google Cloud Storage reports it: base64 of the big-endian bytes."""
     checksum = google_crc32c.Checksum()
     with open(path, "rb") as file:
         for _ in checksum.consume(file, 2**20):

@@ -1,8 +1,8 @@
-"""Bring a serving machine's volume to what is current in a bucket. The command is nightly.cli.pull.
+"""Update a serving machine's volume to the current version in a bucket. The command is nightly.cli.pull.
 
-A version is downloaded beside the model's folder, every file's SHA-256 is compared with what was released, and then it
-appears in one rename, as TensorFlow Serving needs it. The one before it stays. What was rolled back is moved out of
-the server's sight, after the version gone back to is there. Nothing but google-cloud-storage and pydantic is needed.
+A version is downloaded beside the model's folder. Every file's SHA-256 is compared with the record. Then the version
+appears in one rename, as TensorFlow Serving needs it. Its predecessor stays. Versions that were rolled back are moved
+out of the server's sight once the current version is there. Needs only google-cloud-storage and pydantic.
 """
 
 import logging
@@ -22,9 +22,9 @@ log = logging.getLogger("nightly")
 
 
 def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
-    """Make the volume `into` serve what is current in `bucket`; gives its record. Does nothing when it does already.
+    """Bring the current version in `bucket` into the volume `into`, unless it is there; return its record.
 
-    What this did is known by the records in <into>/.pulled/<model>/; what another put there is never touched. Raises
+    <into>/.pulled/<model>/ has a record of each version that was pulled. Other versions are never touched. Raises
     ReleaseError, with nothing changed that the server sees.
     """
     releases = bucket.releases()
@@ -33,22 +33,22 @@ def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
     current, kept = releases[-1], {record.version for record in releases[-2:]}
     folder, pulled = into / bucket.model, into / ".pulled" / bucket.model
     with locked(pulled / ".lock"):
-        there = [int(path.name) for path in folder.glob("*") if re.fullmatch(r"\d+", path.name, re.ASCII)]
-        foreign = [version for version in there if not (pulled / f"{version}.json").exists()]
+        present = [int(path.name) for path in folder.glob("*") if re.fullmatch(r"\d+", path.name, re.ASCII)]
+        foreign = [version for version in present if not (pulled / f"{version}.json").exists()]
         if foreign:
             raise ReleaseError(
                 f"{folder} has {', '.join(map(str, foreign))}, which did not come from {bucket.address}. Pull into a "
                 "volume of its own, not into the one that releases are made in."
             )
-        if current.version not in there:
-            _bring(bucket, current, folder, pulled)
+        if current.version not in present:
+            _install(bucket, current, folder, pulled)
         elif hash_version(folder / str(current.version)) != current.files:
             raise DamagedError(
                 f"{folder / str(current.version)} is not what was released: delete it, and it is pulled again"
             )
-        for version in there:
+        for version in present:
             if version > current.version or (version < current.version and version not in kept):
-                # First out of sight in one rename: the server must not find half of it.
+                # Moved out of sight in one rename, so that the server never sees half a version.
                 aside = pulled / f"removed-{version}"
                 log.info("%s takes %s out of %s", bucket.address, version, folder)
                 (folder / str(version)).rename(aside)
@@ -60,12 +60,14 @@ def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
     return current
 
 
-def _bring(bucket: GcsReleases, record: ReleaseRecord, folder: Path, pulled: Path) -> None:
-    """Download, verify, copy to disk for good, rename. An empty model folder would unload the model, so the folder
-    itself appears in one rename too, with its first version inside."""
+def _install(bucket: GcsReleases, record: ReleaseRecord, folder: Path, pulled: Path) -> None:
+    """Download, verify, copy and fsync, then rename.
+
+    An empty model folder would unload the model, so the folder appears in one rename too, with its first version.
+    """
     log.info("pulling %s: %s files", bucket.uri(record), len(record.files))
     download, staging = pulled / "work/download", pulled / "work/staging"
-    shutil.rmtree(pulled / "work", ignore_errors=True)  # of a pull that did not end
+    shutil.rmtree(pulled / "work", ignore_errors=True)  # left by an interrupted pull
     bucket.download(record, download)
     copy_files(download, staging / str(record.version), staging)
     if hash_version(staging / str(record.version)) != record.files:

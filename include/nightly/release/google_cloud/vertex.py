@@ -1,7 +1,7 @@
-"""Releases in Vertex AI's Model Registry: each a version of one model, and the alias `default` on the current one.
+"""Releases in Vertex AI's Model Registry: each is a version of one model, and the current one has the alias `default`.
 
-Vertex AI numbers versions itself, 1, 2, 3, so a label says which release one is. An upload that was killed goes on at
-their side, and the retry cannot see it yet: where two versions are the same release, the lower number stays.
+Vertex AI numbers versions itself (1, 2, 3), so a label names the release. A killed upload continues on Google's side,
+where the retry cannot see it yet. If two versions are the same release, the lower number stays.
 """
 
 import logging
@@ -31,13 +31,13 @@ from nightly.release.errors import NotPublished
 log = logging.getLogger("nightly")
 
 LABEL = "nightly_version"
-DEFAULT = "default"  # Vertex AI's own alias: what is meant by the model without a version
+DEFAULT = "default"  # Vertex AI's own alias: the version that is used when a request names none
 
 
 class VertexModel:
     """One model in the registry of a project and region.
 
-    :param artifacts: a release's folder in Google Cloud Storage
+    :param artifacts: returns a release's folder in Google Cloud Storage
     """
 
     name = "vertex"
@@ -61,24 +61,24 @@ class VertexModel:
         """Register the release and move the alias `default` to it. See ReleaseTarget."""
         with self._reported():
             versions = self._versions()
-            if not self._of(record, versions):
+            if not self._versions_of(record, versions):
                 self._upload(record, exists=bool(versions))
-            first, *twins = self._of(record, self._versions())
+            first, *twins = self._versions_of(record, self._versions())
             self._make_default(first)
             for twin in twins:
                 self._delete(twin)
         return {"model": self.address, "version": first.version_id}
 
     def retire(self, records: list[ReleaseRecord]) -> list[int]:
-        """Move `default` to the release in production, and delete what was removed. See ReleaseTarget.
+        """Move `default` to the release in production, and delete removed versions. See ReleaseTarget.
 
-        A quarantined version only loses the alias, like its files that stay beside the serving volume's.
+        A quarantined version only loses the alias, as its files stay in the serving volume too.
         """
         with self._reported():
             versions = self._versions()
-            current = [r for r in records if r.state == "released" and self._of(r, versions)][-1:]
+            current = [r for r in records if r.state == "released" and self._versions_of(r, versions)][-1:]
             for record in current:
-                self._make_default(self._of(record, versions)[0])
+                self._make_default(self._versions_of(record, versions)[0])
             if versions and not current:
                 raise NotPublished(
                     f"no release in production is registered as a version of {self.address}, so the alias {DEFAULT} "
@@ -86,7 +86,7 @@ class VertexModel:
                 )
             kept = {version.version_id for version in versions[-2:]}
             removed = [r for r in records if r.state == "removed"]
-            old = [(r.version, v) for r in removed for v in self._of(r, versions) if v.version_id not in kept]
+            old = [(r.version, v) for r in removed for v in self._versions_of(r, versions) if v.version_id not in kept]
             return [number for number, version in old if self._delete(version)]
 
     def _upload(self, record: ReleaseRecord, *, exists: bool) -> None:
@@ -108,13 +108,13 @@ class VertexModel:
         self._wait_for(started.operation, UploadModelResponse)
 
     def _versions(self) -> list[Model]:
-        """All versions, oldest first; none when there is no such model yet."""
+        """Return all versions, oldest first; [] before the first upload."""
         try:
             return sorted(self._client.list_model_versions(name=self.address), key=lambda v: int(v.version_id))
         except NotFound:
             return []
 
-    def _of(self, record: ReleaseRecord, versions: list[Model]) -> list[Model]:
+    def _versions_of(self, record: ReleaseRecord, versions: list[Model]) -> list[Model]:
         return [version for version in versions if version.labels.get(LABEL) == str(record.version)]
 
     def _make_default(self, version: Model) -> None:
@@ -124,7 +124,7 @@ class VertexModel:
     def _delete(self, version: Model) -> bool:
         try:
             self._wait_for(self._client.delete_model_version(name=self._name(version)).operation, Empty)
-        except BadRequest as error:  # a failed precondition, over REST: it is deployed
+        except BadRequest as error:  # a failed precondition, as REST reports it: the version is deployed
             log.warning("%s stays in Vertex AI: %s", self._name(version), error.message)
             return False
         except NotFound:
@@ -132,7 +132,7 @@ class VertexModel:
         return True
 
     def _wait_for(self, started: operations_pb2.Operation, result: type) -> None:
-        """Until the operation has ended. The client's own poll knows no http, and asks below /ui/, not /v1/."""
+        """Wait until the operation has ended. The client's own polling supports no http, and uses /ui/, not /v1/."""
 
         @Retry()
         def refresh() -> operations_pb2.Operation:
@@ -152,5 +152,5 @@ class VertexModel:
             yield
         except (GoogleAPIError, GoogleAuthError, OSError, TimeoutError) as error:
             raise NotPublished(
-                f"{self.address}: {error}. What is in the serving volume stands; a retry takes up where this stopped."
+                f"{self.address}: {error}. The release in the serving volume stands; a retry continues from here."
             ) from error

@@ -19,9 +19,9 @@ from nightly.examples.encoding import SPLITS, UNLABELLED, Encoding, RowGroup, as
 from nightly.examples.reading import columns_file
 from nightly.examples.tfexample import serialized
 from nightly.examples.tfrecord import framed
-from nightly.io.prefetch import ahead
+from nightly.io.prefetch import prefetch
 from nightly.io.space import check_space
-from nightly.snapshots.whole import verified
+from nightly.snapshots.verification import verify_snapshot
 
 log = logging.getLogger("nightly")
 
@@ -59,7 +59,7 @@ def SnapshotExampleGen(
     for output in outputs.values():
         output.parent.mkdir(parents=True, exist_ok=True)
     encoding = Encoding(columns.split("\n"), id_columns.split("\n"), label, eval_percent)
-    verified(Path(snapshot))
+    verify_snapshot(Path(snapshot))
     groups = row_groups(Path(snapshot))
     if beam_args:
         counts = _on_beam(groups, encoding, outputs, json.loads(beam_args))
@@ -90,7 +90,7 @@ def _in_process(
         for split, path in columns_files.items():
             path.parent.mkdir(exist_ok=True)
             columns[split] = opened.enter_context(pa.ipc.new_file(str(path), schema))
-        for number, (rows, sides) in enumerate(ahead(encoded, batches)):
+        for number, (rows, sides) in enumerate(prefetch(encoded, batches)):
             if not number:
                 size = sum(len(records) + features.nbytes for records, features in sides.values())
                 total = sum(pq.read_metadata(path).num_rows for path in {group.path for group in groups})

@@ -1,4 +1,4 @@
-// In Airflow's frame the page follows Airflow's own light or dark and its colours, and a link to a run leaves the frame.
+// In Airflow's frame the page takes Airflow's theme and colours, and a link to a run leaves the frame.
 "use strict";
 const COLOURS = { page: "bg", card: "bg-subtle", text: "fg", muted: "fg-muted", line: "border" };
 if (window.parent !== window) {
@@ -26,7 +26,7 @@ if (window.parent !== window) {
     // Framed by another origin: the page stays as it is.
   }
 }
-// A command has a button that copies it.
+// Each command has a button that copies it.
 for (const box of document.querySelectorAll(".command")) {
   const button = document.createElement("button");
   button.type = "button";

@@ -130,7 +130,7 @@ def test_a_machine_that_is_not_the_owner_is_refused_whenever_it_releases_until_a
     mine = put(project, bucket, 0)
     other = new_project(tmp_path / "other")
     for i in (3, 4):
-        with pytest.raises(CollisionError, match=r"place of .* two machines must not .*bin/releases own taxi"):
+        with pytest.raises(CollisionError, match=r"belongs to .* two machines must not .*bin/releases own taxi"):
             put(other, bucket, i, seed="other-")
     other.store.roll_back(NOW + 3, "worse")
     retire(config(bucket), other.store)  # nor does it take away what is not its own
@@ -345,7 +345,7 @@ def test_the_command_pulls_and_says_what_is_wrong(bucket, project, tmp_path, cap
 
 def test_a_bucket_that_is_not_there_fails_the_step_and_leaves_the_release(emulator, project):
     record = project.release(0)
-    with pytest.raises(NotPublished, match=r"gs://nowhere-at-all/taxi: .*What is in the serving volume stands"):
+    with pytest.raises(NotPublished, match=r"gs://nowhere-at-all/taxi: .*The release in the serving volume stands"):
         publish(config("gs://nowhere-at-all"), project.store, record)
     assert project.store.disk.production() == NOW and project.store.disk.record(NOW).details == {}
 

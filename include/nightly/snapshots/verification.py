@@ -1,0 +1,61 @@
+"""Verify that a snapshot on disk still matches its manifest."""
+
+from pathlib import Path
+
+from nightly.io.files import hash_file
+from nightly.records.base import ContractError
+from nightly.records.snapshot import SnapshotFile, SnapshotManifest
+from nightly.snapshots.errors import DamagedSnapshotError
+
+MANIFEST = "manifest.json"
+REMEDY = (
+    "Clear `snapshot` and its downstream tasks (from `download`, if the night's bodies are gone), or run the night "
+    "again: this makes the snapshot again."
+)
+
+
+def read_manifest(folder: Path) -> SnapshotManifest:
+    """Return the manifest in `folder`. Raises DamagedSnapshotError if it is missing or of another snapshot."""
+    try:
+        manifest = SnapshotManifest.load(folder / MANIFEST)
+    except (OSError, ContractError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        problem = str(error)
+        if missing:
+            problem = f"its {MANIFEST} is missing" if folder.is_dir() else "it is gone"
+        raise _damaged(folder, [problem]) from error
+    if manifest.snapshot_id != folder.name:
+        raise _damaged(folder, [f"its {MANIFEST} is of {manifest.snapshot_id}"])
+    return manifest
+
+
+def verify_snapshot(folder: Path, *, content: bool = True) -> SnapshotManifest:
+    """Return the manifest of the snapshot in `folder` after comparing each file with it.
+
+    :param content: compare hashes; otherwise only the files' names and sizes
+    :raises DamagedSnapshotError: lists every difference
+    """
+    manifest = read_manifest(folder)
+    expected = {file.name: file for file in manifest.files}
+    present = {path.name for path in folder.iterdir() if path.name != MANIFEST}
+    problems = [f"{name} is missing" for name in expected.keys() - present]
+    problems += [f"{name} does not belong to it" for name in present - expected.keys()]
+    differences = {name: _difference(folder / name, expected[name], content) for name in expected.keys() & present}
+    problems += [f"{name} {difference}" for name, difference in differences.items() if difference]
+    if problems:
+        raise _damaged(folder, sorted(problems))
+    return manifest
+
+
+def _difference(path: Path, expected: SnapshotFile, content: bool) -> str:
+    try:
+        size = path.stat().st_size
+        if size != expected.bytes:
+            return f"has {size:,} bytes instead of {expected.bytes:,}"
+        return "has changed" if content and hash_file(path) != expected.sha256 else ""
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _damaged(folder: Path, problems: list[str]) -> DamagedSnapshotError:
+    return DamagedSnapshotError(f"the snapshot {folder} is damaged: {'; '.join(problems)}. {REMEDY}")
