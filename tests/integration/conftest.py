@@ -22,6 +22,12 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
+def trips() -> Path:
+    """The CSV file of taxi trips."""
+    return TAXI
+
+
+@pytest.fixture(scope="session")
 def nights(tmp_path_factory, warm):
     var = tmp_path_factory.mktemp("var")
     source = var / "source" / "trips.csv"

@@ -43,7 +43,7 @@ LIBRARIES = (
     "tensorflow_serving.apis.prediction_log_pb2",
 )
 MODULES = ("nightly.runtime.worker", "nightly.tfx.runner", "nightly.nights.snapshot")  # and everything they import
-PREFIXES = ("nightly.", "nightly_client.", "include.")  # of the project's own modules
+PREFIXES = ("nightly.", "nightly_client.", "nightly_server.", "include.")  # of the project's own modules
 CLOCK_NS = 100_000_000  # an upper bound of the lag of a file system's clock
 
 log = logging.getLogger("nightly.host")

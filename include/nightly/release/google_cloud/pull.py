@@ -54,11 +54,13 @@ def pull(bucket: GcsReleases, into: Path) -> ReleaseRecord:
                 (folder / str(version)).rename(aside)
                 sync_path(folder)
         shutil.rmtree(pulled / "work", ignore_errors=True)
-        for unwritten in pulled.glob(".*.json.*"):  # the record of a pull that was killed while it wrote it
-            unwritten.unlink()
-        for leftover in pulled.glob("removed-*"):
-            shutil.rmtree(leftover)
-            (pulled / f"{leftover.name.removeprefix('removed-')}.json").unlink(missing_ok=True)
+        for removed in pulled.glob("removed-*"):
+            shutil.rmtree(removed)
+        for unfinished in pulled.glob(".*.json.*"):  # the record of a pull that was killed while it wrote it
+            unfinished.unlink()
+        for pulled_record in pulled.glob("[0-9]*.json"):
+            if not (folder / pulled_record.stem).exists():
+                pulled_record.unlink()
     return current
 
 
