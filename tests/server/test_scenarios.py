@@ -28,6 +28,7 @@ from pathlib import Path
 import grpc
 import pytest
 import tensorflow as tf
+from keras import Sequential, layers  # not tf.keras, which is another library once TF Transform has been imported
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from tests.support.servers import Server, half_plus, list_of, model_config, wait_for
@@ -85,16 +86,16 @@ def two_signatures(folder: Path) -> None:
 
 
 def keras(folder: Path) -> None:
-    inputs = tf.keras.layers.Input((1,), name="x")
-    layers = [tf.keras.layers.Dense(1, kernel_initializer="ones"), tf.keras.layers.Identity(name="y")]
-    tf.keras.Sequential([inputs, *layers]).export(str(folder), verbose=False)
+    inputs = layers.Input((1,), name="x")
+    Sequential([inputs, layers.Dense(1, kernel_initializer="ones"), layers.Identity(name="y")]).export(
+        str(folder), verbose=False
+    )
 
 
 def mirrored(folder: Path) -> None:
     strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
     with strategy.scope():
-        inputs = tf.keras.layers.Input((1,), name="x")
-        model = tf.keras.Sequential([inputs, tf.keras.layers.Dense(1, kernel_initializer="ones")])
+        model = Sequential([layers.Input((1,), name="x"), layers.Dense(1, kernel_initializer="ones")])
     model.export(str(folder), verbose=False)
 
 

@@ -28,6 +28,7 @@ SCHEMA = {  # TFDV's short description -> what happened, and what to do
         "Approve the proposed change of the schema if it is wanted; name it in data.ignore of config.toml if not.",
     ),
 }
+DETAILED = ("schema", "label", "max_label_change_by_value")  # their messages have more than a value and its threshold
 ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|wanted)(?=;|$)")
 RENAMED = "Ask the source's owner whether the value has a new name; mend the source, or teach it to schema and model."
 ALIKE = 0.2  # a value may have been renamed if it falls by as much as another appears, within this relative tolerance
@@ -61,6 +62,14 @@ class Cause:
     def labels(self) -> list[Contribution]:
         """Values whose labels have changed: the shares are those of positive labels."""
         return [value for reason in self.reasons if reason.check == LABELS[1] for value in reason.values]
+
+    def adds(self, reason: Reason) -> bool:
+        """Return whether the message of `reason` has more than the headline and the values."""
+        if self.kind in ("feature", "serving") and (reason.check not in DETAILED or reason.figure in SCHEMA):
+            return False
+        if (self.kind == "model" and reason.figure is not None) or (reason.check == "schema" and reason.values):
+            return False
+        return ALLOWED.sub("", reason.message) not in self.headline
 
     @property
     def rows(self) -> list[str]:

@@ -10,9 +10,10 @@ import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from nightly.training import run
 from nightly.training.export import ExportError, export, serving_features
 from nightly.training.inputs import NoRowsError, evaluation_batches, keras_inputs, training_batches
-from nightly.training.run import Hyperparameters, Progress, Settings, TrainingError, fit, train
+from nightly.training.run import Hyperparameters, Progress, Settings, fit, train
 from nightly.training.transforming import LABEL, label_of
 from tests.support.trial_night import write
 
@@ -94,7 +95,7 @@ def test_missing_files_are_named(tmp_path):
 def test_training_stops_when_the_loss_is_no_longer_a_number(tmp_path):
     patterns = files(tmp_path, [(float("inf"), 1), (1.0, 0)])
     fn_args = FnArgs(train_files=patterns, eval_files=patterns, train_steps=20)
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+ of 20: lower the learning rate"):
+    with pytest.raises(run.TrainingError, match=r"the loss is (nan|inf) at step \d+ of 20: lower the learning rate"):
         train(network(), fn_args, TRANSFORMED, Settings(model="taxi", batch_size=8))
 
 
@@ -154,9 +155,11 @@ def test_a_model_that_says_how_many_steps_to_run_at_a_time_is_obeyed(tmp_path):
 def test_a_misspelt_or_missing_hyperparameter_is_refused():
     values = Hyperparameters({"learning_rat": 0.1})
     values.get("learning_rate")
-    with pytest.raises(TrainingError, match=r"'learning_rat' is not read by model\.py; did you mean 'learning_rate'"):
+    with pytest.raises(
+        run.TrainingError, match=r"'learning_rat' is not read by model\.py; did you mean 'learning_rate'"
+    ):
         values.refuse_unread("model.py")
-    with pytest.raises(TrainingError, match="'hidden' is missing"):
+    with pytest.raises(run.TrainingError, match="'hidden' is missing"):
         values["hidden"]
 
 
