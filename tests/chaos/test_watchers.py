@@ -11,7 +11,6 @@ import pytest
 from nightly.io.files import hash_files
 from nightly.io.paths import Paths
 from nightly.records.golden import GOLDEN, Golden, GoldenExample
-from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
 from nightly_client import ServingError
 from nightly_client.client import Prediction
@@ -22,6 +21,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.report import NightResult, Report, Trial, Violation, markdown
 from tests.chaos.settings import Settings
 from tests.chaos.watch import QUIET_SECONDS, Asker, Watcher
+from tests.support.records import release_record
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -43,19 +43,8 @@ class Volume:
         example = GoldenExample(example_base64=base64.b64encode(b"x").decode(), features={}, probability=probability)
         Golden(model="taxi", examples=[example]).save(folder / GOLDEN)
         (folder / "saved_model.pb").write_text(f"{version}")
-        record = ReleaseRecord(
-            model="taxi",
-            version=version,
-            state=state,
-            run_id=run_id,
-            snapshot_id="s",
-            code_version="c",
-            requested_by="p",
-            metrics={},
-            files=hash_files(folder),
-            path=str(folder),
-            previous_version=None,
-            released_at=NOW,
+        record = release_record(
+            version=version, state=state, run_id=run_id, files=hash_files(folder), path=str(folder), released_at=NOW
         )
         record.save(self.paths.releases / "taxi" / f"{version}.json")
         return folder

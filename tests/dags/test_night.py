@@ -10,8 +10,7 @@ from airflow.sdk.configuration import conf
 
 from nightly.models import load_config
 from nightly.records.config import Pipeline
-from nightly.records.night import Night, StepError, utc_now
-from nightly.records.release import ReleaseRecord
+from nightly.records.night import Night, StepError
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
 from nightly_airflow.note import write_note
@@ -19,6 +18,7 @@ from nightly_airflow.operators.base import NightOperator, rendered
 from nightly_airflow.operators.plan import BEAM_CHECK
 from nightly_airflow.web.log import excerpt
 from tests.support.dag_runs import skipped
+from tests.support.records import release_record
 from tests.support.releases import NOW, export, names, release
 
 
@@ -160,20 +160,8 @@ def test_a_persons_note_stays_below_the_verdict_however_often_it_is_judged(run_n
 
 def test_while_a_canary_is_compared_a_night_trains_and_judges_and_releases_nothing(run_night, tmp_path):
     (tmp_path / "var/serving/taxi/1480000000").mkdir(parents=True)
-    ReleaseRecord(
-        model="taxi",
-        version=1480000000,
-        state="canary",
-        run_id="the night before",
-        snapshot_id="ab",
-        code_version="abc",
-        requested_by="mary",
-        metrics={},
-        files={},
-        path="/nowhere",
-        previous_version=None,
-        released_at=utc_now(),
-        canary_since=dt.datetime(2016, 1, 1, 9, tzinfo=dt.UTC),
+    release_record(
+        state="canary", run_id="the night before", canary_since=dt.datetime(2016, 1, 1, 9, tzinfo=dt.UTC)
     ).save(tmp_path / "var/releases/taxi/1480000000.json")
 
     state, note, states, _ = run_night(as_of="2016-01-02")

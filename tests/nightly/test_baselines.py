@@ -4,8 +4,8 @@ import datetime as dt
 
 from nightly.baselines import accept, controls_of, retain, rows_accepted
 from nightly.records.baseline import Baseline
-from nightly.records.release import ReleaseRecord
 from tests.support.nights import a_night
+from tests.support.records import release_record
 
 NIGHT = dt.datetime(2016, 3, 1, 3, tzinfo=dt.UTC)
 ALL = {"last_accepted": 1, "production": 1.5, "same_weekday": 1.5, "same_season": 3}
@@ -32,19 +32,8 @@ def accepted(paths, tmp_path, days_before, rows=None):
 
 
 def released(paths, baseline, version=17):
-    ReleaseRecord(
-        model="taxi",
-        version=version,
-        state="released",
-        run_id="another try of that night",
-        snapshot_id=baseline.snapshot_id,
-        code_version="tests",
-        requested_by="tests",
-        metrics={},
-        files={},
-        path="",
-        previous_version=None,
-        released_at=NIGHT,
+    release_record(
+        version=version, run_id="another try of that night", snapshot_id=baseline.snapshot_id, released_at=NIGHT
     ).save(paths.releases / "taxi" / f"{version}.json")
 
 

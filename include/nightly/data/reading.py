@@ -27,8 +27,8 @@ from nightly.records.config import ModelConfig
 from nightly.schemas.curated import read_schema
 from nightly.snapshots import readers
 from nightly.snapshots.body import MARKED, ROW
+from nightly.snapshots.columns import column_names
 from nightly.snapshots.errors import SnapshotError
-from nightly.snapshots.ingest import column_names
 
 BATCH_ROWS = 32_768
 

@@ -1,18 +1,14 @@
 """Check the columns that a config names against the text of the model's curated schema, without TFDV."""
 
-import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nightly.io import pbtxt
 from nightly.io.hints import did_you_mean
 from nightly.records.base import ContractError
-
-if TYPE_CHECKING:
-    from nightly.records.config import ModelConfig
-    from nightly.records.source_config import Data
+from nightly.records.config import ModelConfig
+from nightly.records.source_config import Data
 
 # The fields of TFDV's Schema and Feature, to report a misspelt one now and not in the first task that reads it.
 SCHEMA_FIELDS = (
@@ -28,11 +24,6 @@ FEATURE_FIELDS = (
     *("unique_constraints", "content_chunk_domain", "video_domain", "audio_domain", "sequence_metadata"),
     "validation_derived_source",
 )
-
-
-def column_name(header: str) -> str:
-    """Return the header in snake_case: its column's name unless `rename` gives another."""
-    return re.sub(r"[^a-z0-9]+", "_", header.strip().lower()).strip("_")
 
 
 _parse = lru_cache(maxsize=8)(pbtxt.parse)  # a step reads its config many times
@@ -88,7 +79,7 @@ class CuratedSchema:
         return pbtxt.read(self.text, field) if field else ""
 
 
-def misnamed(config: "ModelConfig", schema: CuratedSchema) -> list[str]:
+def misnamed(config: ModelConfig, schema: CuratedSchema) -> list[str]:
     """Return a line for each column of the config that the curated schema contradicts."""
     data, features = config.data, schema.features
     problems, where = [], schema.path.name
@@ -114,7 +105,7 @@ def misnamed(config: "ModelConfig", schema: CuratedSchema) -> list[str]:
     return problems
 
 
-def _impossible_labels(data: "Data", schema: CuratedSchema) -> list[str]:
+def _impossible_labels(data: Data, schema: CuratedSchema) -> list[str]:
     """Return a line for each value of `positive` that the label's type or domain rules out: no row could match it."""
     column = data.label.column
     label_type, values = schema.feature_type(column), schema.values(column)

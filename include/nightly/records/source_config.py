@@ -1,6 +1,7 @@
 """The sections [source], [schedule] and [data] of config.toml."""
 
 import datetime as dt
+import re
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -8,7 +9,6 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from nightly.io.hints import did_you_mean
 from nightly.records.base import Contract
-from nightly.records.columns import column_name
 
 Days = Annotated[int, Field(ge=1, le=36_500)]
 EPOCHS = ("epoch_s", "epoch_ms")
@@ -179,3 +179,8 @@ def without_repeats(names: list[str]) -> list[str]:
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{min(repeated)!r} is listed more than once: list it once")
     return names
+
+
+def column_name(header: str) -> str:
+    """Return the header in snake_case: its column's name unless `rename` gives another."""
+    return re.sub(r"[^a-z0-9]+", "_", header.strip().lower()).strip("_")

@@ -10,20 +10,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from tensorflow_metadata.proto.v0 import schema_pb2
 
-from nightly.io.hints import did_you_mean
-from nightly.records.columns import column_name
 from nightly.records.config import ModelConfig
 from nightly.records.night import Download, Night, SnapshotRef
-from nightly.records.snapshot import Delivery, TruncatedBody, UnnamedColumn
+from nightly.records.snapshot import Delivery, TruncatedBody
 from nightly.records.source_config import Data
-from nightly.schemas.curated import SchemaError, read_schema
 from nightly.snapshots.body import MARKED, ROW, Body, RowTest, unmark
+from nightly.snapshots.columns import column_names, column_types, unnamed_columns
 from nightly.snapshots.csv_rows import as_csv
 from nightly.snapshots.errors import (
-    ColumnError,
-    SnapshotError,
     TooManyRejectedError,
     TruncatedBodyError,
     UnreadableBodyError,
@@ -62,7 +57,7 @@ def ingest(
         log.info("the source has nothing from %s to %s", *window)
         return SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=Delivery())
     names = [column_names(body, data.rename) for body in streams]
-    columns = _columns(names, data, schema or config.folder / "schema.pbtxt")
+    columns = column_types(names, data, schema or config.folder / "schema.pbtxt")
     named = list(zip(streams, names, strict=True))
     while True:
         try:
@@ -115,7 +110,7 @@ def _ingest(
             rejected=rejects.counts(),
             truncated=truncated,
             without_newline=[body.name for body, _ in streams if body.without_newline],
-            unnamed=_unnamed(streams),
+            unnamed=unnamed_columns(streams),
         )
         if not builder.rows:
             if truncated:
@@ -171,71 +166,6 @@ def _truncated(streams: list[tuple[Body, dict[str, str]]]) -> list[TruncatedBody
     for body in bodies:
         log.warning("%s is truncated: %s: %r", body.name, body.truncated, body.cut_row)
     return [TruncatedBody(file=body.name, reason=body.truncated, text=body.cut_row) for body in bodies]
-
-
-def _unnamed(streams: list[tuple[Body, dict[str, str]]]) -> list[UnnamedColumn]:
-    unnamed = [
-        UnnamedColumn(file=body.name, position=body.headers.index(header) + 1, column=names[header])
-        for body, names in streams
-        for header in body.unnamed
-    ]
-    for column in unnamed:
-        log.warning("%s: column %s has no name in the header; named %r", column.file, column.position, column.column)
-    return unnamed
-
-
-def column_names(body: Body, rename: dict[str, str]) -> dict[str, str]:
-    """Return header -> column name: from `rename`, or the header in snake_case.
-
-    Raises ColumnError if two headers get the same name, or a header gets none.
-    """
-    names: dict[str, str] = {}
-    for header in body.headers:
-        name = rename.get(body.unnamed.get(header, header)) or rename.get(header) or column_name(header)
-        other = next((known for known, known_name in names.items() if known_name == name), None)
-        if other is not None or not name or name == ROW:
-            problem = f"has the same column name as {other!r}, {name!r}" if other else f"gives no valid name: {name!r}"
-            raise ColumnError(f"{body.name}: the header {header!r} {problem}; name it in data.rename of config.toml.")
-        names[header] = name
-    return names
-
-
-def _columns(names: list[dict[str, str]], data: Data, schema: Path) -> dict[str, str]:
-    """Return column -> type of the snapshot, whose columns are those of all bodies.
-
-    Raises ColumnError or SnapshotError.
-    """
-    present = list(dict.fromkeys(name for renamed in names for name in renamed.values()))
-    for column in [data.time_column, *data.id_columns]:
-        if column not in present:
-            raise ColumnError(
-                f"there is no column {column!r}, which the model's config needs{did_you_mean(column, present)}"
-            )
-    headers = {header for renamed in names for header in renamed} | {""}
-    for header in sorted(set(data.rename) - headers):
-        log.warning("data.rename: no body has the header %r", header)
-    for renamed in names:
-        absent = set(present) - set(renamed.values())
-        if absent:
-            log.warning("a body lacks columns that others have; its rows have no value there: %s", sorted(absent))
-            break
-    types = _schema_types(schema)
-    columns = {name: types.get(name, "string") for name in present}
-    log.info("not in the schema, kept as text: %s", sorted(set(present) - set(types) - {data.time_column}) or "none")
-    return columns | {data.time_column: "timestamp"}
-
-
-def _schema_types(schema: Path) -> dict[str, str]:
-    """Return feature -> type name in a snapshot, from the curated schema."""
-    try:
-        features = read_schema(schema).feature
-    except FileNotFoundError:
-        hint = f"`bin/data schema infer DATA --model {schema.parent.name} --out {schema}` writes a first one."
-        raise SnapshotError(f"the model has no curated schema: {schema} does not exist; {hint}") from None
-    except SchemaError as error:
-        raise SnapshotError(str(error)) from None
-    types = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float"}
-    return {feature.name: types.get(feature.type, "string") for feature in features}
 
 
 def _unchanged(path: str, sha256: str) -> Path:

@@ -23,6 +23,7 @@ from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.snapshots.store import SnapshotStore
 from nightly_client import PredictionLog
+from tests.support.records import release_record
 
 STABLE, CANARY = 1_700_000_000, 1_700_000_100
 KEY = "a key of sixteen bytes or more"
@@ -40,16 +41,9 @@ def config(**canary) -> ModelConfig:
 def record(paths: Paths, share: float = 0.3, since: dt.datetime = SINCE) -> ReleaseRecord:
     folder = paths.serving / "taxi" / str(CANARY)
     Golden(model="taxi", examples=[]).save(folder / GOLDEN)
-    return ReleaseRecord(
-        model="taxi",
+    return release_record(
         version=CANARY,
         state="canary",
-        run_id="run",
-        snapshot_id="s",
-        code_version="c",
-        requested_by="somebody",
-        metrics={},
-        files={},
         path=str(folder),
         previous_version=STABLE,
         released_at=since,

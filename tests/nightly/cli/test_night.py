@@ -15,9 +15,9 @@ from nightly.nights.report import report
 from nightly.nights.steps import REVIEW, TASKS
 from nightly.nights.verdict import judge
 from nightly.records.night import GateResult, Reason, SnapshotRef, StepError, utc_now
-from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
 from nightly.snapshots.errors import ColumnError
+from tests.support.records import release_record
 
 TRIPS = "trip_start_timestamp,fare\n1451606400,9.5\n"
 
@@ -58,20 +58,7 @@ def well(name, folder, paths):
         return gate.model_dump(mode="json")
     if name == "release":
         (paths.serving / "taxi/1480000000").mkdir(parents=True)
-        record = ReleaseRecord(
-            model="taxi",
-            version=1480000000,
-            state="released",
-            run_id=folder.name,
-            snapshot_id="ab",
-            code_version="abc",
-            requested_by="tests",
-            metrics={"auc": 0.7},
-            files={},
-            path="/nowhere",
-            previous_version=None,
-            released_at=utc_now(),
-        )
+        record = release_record(run_id=folder.name, metrics={"auc": 0.7})
         record.save(paths.releases / "taxi/1480000000.json")
         record.save(folder / "release.json")
         return record.model_dump(mode="json")
@@ -188,19 +175,10 @@ def test_the_verdict_is_the_one_that_airflow_gives(run, paths, how, after):
 
 def test_while_a_canary_is_compared_nothing_is_released(run, paths):
     (paths.serving / "taxi/1470000000").mkdir(parents=True)
-    ReleaseRecord(
-        model="taxi",
+    release_record(
         version=1470000000,
         state="canary",
         run_id="the night before",
-        snapshot_id="ab",
-        code_version="abc",
-        requested_by="mary",
-        metrics={},
-        files={},
-        path="/nowhere",
-        previous_version=None,
-        released_at=utc_now(),
         canary_since=dt.datetime(2016, 1, 1, 9, tzinfo=dt.UTC),
     ).save(paths.releases / "taxi/1470000000.json")
     status, found, _ = run("--release")

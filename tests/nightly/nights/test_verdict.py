@@ -7,11 +7,12 @@ import pytest
 from nightly.nights.report import report
 from nightly.nights.verdict import decide
 from nightly.records.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
-from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
+from nightly.records.release import NOT_RELEASED, NotReleased
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.snapshot import Delivery
 from nightly.records.verdict import Outcome
 from tests.support.nights import a_night
+from tests.support.records import release_record
 
 TASKS = ["plan", "download", "snapshot", "data_gate", "trainer", "model_gate", "release"]
 HELD = Reason(check="drift", subject="company", figure=0.3, threshold=0.1, held=True, message="company drifted by 0.3")
@@ -111,21 +112,9 @@ def test_a_night_whose_release_waits_for_a_canary_is_accepted_and_says_for_which
 
 
 def test_a_canary_is_released_and_production_is_still_the_one_before(folder):
-    ReleaseRecord(
-        model="taxi",
-        version=1480000000,
-        state="canary",
-        run_id="tonight",
-        snapshot_id="ab",
-        code_version="abc",
-        requested_by="mary",
-        metrics={"auc": 0.7},
-        files={},
-        path="/nowhere",
-        previous_version=1470000000,
-        released_at=utc_now(),
-        canary_share=0.1,
-    ).save(folder / "release.json")
+    release_record(state="canary", metrics={"auc": 0.7}, previous_version=1470000000, canary_share=0.1).save(
+        folder / "release.json"
+    )
     found = verdict(folder, release="success")
     assert (found.outcome, found.version, found.production_version) == (Outcome.RELEASED, 1480000000, 1470000000)
     assert found.summary == (

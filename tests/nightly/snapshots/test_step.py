@@ -8,13 +8,13 @@ from nightly.nights import snapshot as step
 from nightly.records.baseline import Baseline
 from nightly.records.config import Retention
 from nightly.records.night import SnapshotRef
-from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Verdict
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch
 from nightly.tfx.metadata import NightlyMetadata
 from tests.support.metadata import run_with_an_artifact
 from tests.support.nights import a_night, utc
+from tests.support.records import release_record
 
 
 def plan(paths, run_id, as_of):
@@ -27,20 +27,9 @@ def plan(paths, run_id, as_of):
 
 
 def in_production(paths, snapshot_id, state):
-    ReleaseRecord(
-        model="taxi",
-        version=1,
-        state=state,
-        run_id="x",
-        snapshot_id=snapshot_id,
-        code_version="abc",
-        requested_by="tests",
-        metrics={},
-        files={},
-        path="",
-        previous_version=None,
-        released_at=utc(2016, 1, 1),
-    ).save(paths.releases / "taxi/1.json")
+    release_record(version=1, state=state, snapshot_id=snapshot_id, released_at=utc(2016, 1, 1)).save(
+        paths.releases / "taxi/1.json"
+    )
 
 
 def test_a_night_gets_its_snapshot(paths):

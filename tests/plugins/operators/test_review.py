@@ -9,12 +9,12 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from nightly.nights.report import report
 from nightly.nights.verdict import decide
 from nightly.records.night import Contribution, GateResult, Night, Reason, StepError, utc_now
-from nightly.records.release import ReleaseRecord
 from nightly.records.schema import ASKED, PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
 from nightly.records.verdict import Outcome
 from nightly_airflow.operators import review
 from nightly_airflow.retrain import retrain_dag
 from tests.support.nights import a_night
+from tests.support.records import release_record
 
 EVIL = "<script>`x`</script> **[now](http://x)**"
 NOW = dt.datetime(2016, 3, 1, tzinfo=dt.UTC)
@@ -166,20 +166,7 @@ def test_the_notice_of_a_night_that_waits_says_what_is_in_production_and_what_ho
     ]
     GateResult(gate="data", passed=False, reasons=reasons, decided_at=NOW).save(folder / "data_gate.json")
     (tmp_path / "serving/taxi/1480000000").mkdir(parents=True)
-    ReleaseRecord(
-        model="taxi",
-        version=1480000000,
-        state="released",
-        run_id="before",
-        snapshot_id="ab",
-        code_version="abc",
-        requested_by="tests",
-        metrics={},
-        files={},
-        path="/nowhere",
-        previous_version=None,
-        released_at=NOW,
-    ).save(tmp_path / "releases/taxi/1480000000.json")
+    release_record(run_id="before", released_at=NOW).save(tmp_path / "releases/taxi/1480000000.json")
     text = report(dag.get_task("schema_review").waiting())
     assert "in production 1480000000" in text
     assert "against last accepted" in text and "against production" in text

@@ -1,0 +1,80 @@
+"""The columns of a snapshot: their names, from the headers of its bodies, and their types, from the curated schema."""
+
+import logging
+from pathlib import Path
+
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from nightly.io.hints import did_you_mean
+from nightly.records.snapshot import UnnamedColumn
+from nightly.records.source_config import Data, column_name
+from nightly.schemas.curated import SchemaError, read_schema
+from nightly.snapshots.body import ROW, Body
+from nightly.snapshots.errors import ColumnError, SnapshotError
+
+log = logging.getLogger("nightly")
+
+
+def column_names(body: Body, rename: dict[str, str]) -> dict[str, str]:
+    """Return header -> column name: from `rename`, or the header in snake_case.
+
+    Raises ColumnError if two headers get the same name, or a header gets none.
+    """
+    names: dict[str, str] = {}
+    for header in body.headers:
+        name = rename.get(body.unnamed.get(header, header)) or rename.get(header) or column_name(header)
+        other = next((known for known, known_name in names.items() if known_name == name), None)
+        if other is not None or not name or name == ROW:
+            problem = f"has the same column name as {other!r}, {name!r}" if other else f"gives no valid name: {name!r}"
+            raise ColumnError(f"{body.name}: the header {header!r} {problem}; name it in data.rename of config.toml.")
+        names[header] = name
+    return names
+
+
+def column_types(names: list[dict[str, str]], data: Data, schema: Path) -> dict[str, str]:
+    """Return column -> type of the snapshot, whose columns are those of all bodies.
+
+    Raises ColumnError or SnapshotError.
+    """
+    present = list(dict.fromkeys(name for renamed in names for name in renamed.values()))
+    for column in [data.time_column, *data.id_columns]:
+        if column not in present:
+            raise ColumnError(
+                f"there is no column {column!r}, which the model's config needs{did_you_mean(column, present)}"
+            )
+    headers = {header for renamed in names for header in renamed} | {""}
+    for header in sorted(set(data.rename) - headers):
+        log.warning("data.rename: no body has the header %r", header)
+    for renamed in names:
+        absent = set(present) - set(renamed.values())
+        if absent:
+            log.warning("a body lacks columns that others have; its rows have no value there: %s", sorted(absent))
+            break
+    types = _schema_types(schema)
+    columns = {name: types.get(name, "string") for name in present}
+    log.info("not in the schema, kept as text: %s", sorted(set(present) - set(types) - {data.time_column}) or "none")
+    return columns | {data.time_column: "timestamp"}
+
+
+def _schema_types(schema: Path) -> dict[str, str]:
+    """Return feature -> type name in a snapshot, from the curated schema."""
+    try:
+        features = read_schema(schema).feature
+    except FileNotFoundError:
+        hint = f"`bin/data schema infer DATA --model {schema.parent.name} --out {schema}` writes a first one."
+        raise SnapshotError(f"the model has no curated schema: {schema} does not exist; {hint}") from None
+    except SchemaError as error:
+        raise SnapshotError(str(error)) from None
+    types = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float"}
+    return {feature.name: types.get(feature.type, "string") for feature in features}
+
+
+def unnamed_columns(streams: list[tuple[Body, dict[str, str]]]) -> list[UnnamedColumn]:
+    unnamed = [
+        UnnamedColumn(file=body.name, position=body.headers.index(header) + 1, column=names[header])
+        for body, names in streams
+        for header in body.unnamed
+    ]
+    for column in unnamed:
+        log.warning("%s: column %s has no name in the header; named %r", column.file, column.position, column.column)
+    return unnamed
