@@ -26,7 +26,7 @@ def recorded(evidence: Evidence) -> Iterator[Reason]:
     state = "gone: not one row has it" if not labelled else f"recorded in {share:.1%} of the rows"
     yield finding(
         *("min_label_share", label.column, share, min_share),
-        f"the label {label.column} is {state}; at least {min_share:.0%} are wanted",
+        f"the label {label.column} is {state}; at least {min_share:.0%} are required",
         action="The source may have stopped recording it: train on an earlier as-of date, or configure another label.",
         rows=lambda: evidence.rows.missing(label.column),
     )

@@ -13,7 +13,7 @@ def volume(evidence: Evidence) -> Iterator[Reason]:
     rows, min_rows = evidence.manifest.rows, evidence.gate.min_rows
     yield finding(
         *("min_rows", "", rows, min_rows),
-        f"the snapshot has {rows:,} rows; at least {min_rows:,} are wanted",
+        f"the snapshot has {rows:,} rows; at least {min_rows:,} are required",
         action="Look whether the source was complete; a longer look-back brings more rows.",
     )
 

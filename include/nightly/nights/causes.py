@@ -29,7 +29,7 @@ SCHEMA = {  # TFDV's short description -> what happened, and what to do
     ),
 }
 DETAILED = ("schema", "label", "max_label_change_by_value")  # their messages have more than a value and its threshold
-ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|wanted)(?=;|$)")
+ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|required|wanted)(?=;|$)")  # wanted: in older records
 RENAMED = "Ask the source's owner whether the value has a new name; mend the source, or teach it to schema and model."
 ALIKE = 0.2  # a value may have been renamed if it falls by as much as another appears, within this relative tolerance
 

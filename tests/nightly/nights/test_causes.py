@@ -55,7 +55,7 @@ def test_the_delivery_comes_first_since_the_rest_may_follow_from_it():
     reasons = [
         reason("drift", "fare", 0.9, 0.1, message="fare is far"),
         reason("max_missing_days", "day", 3, 0, message="3 days have no rows"),
-        reason("min_rows", "", 900, 1000, message="the snapshot has 900 rows; at least 1,000 are wanted"),
+        reason("min_rows", "", 900, 1000, message="the snapshot has 900 rows; at least 1,000 are required"),
     ]
     first, second = causes(reasons)
     assert (first.kind, first.subject, len(first.reasons)) == ("delivery", "", 2)
@@ -73,10 +73,10 @@ def test_what_the_model_gate_found_is_one_cause_led_by_the_whole():
         reason(
             "auc against production", "all examples", -0.4, -0.02, message="auc is 0.5500, and 0.9500 in production"
         ),
-        reason("auc", "all examples", 0.55, 0.6, message="auc is 0.5500; at least 0.6 is wanted"),
+        reason("auc", "all examples", 0.55, 0.6, message="auc is 0.5500; at least 0.6 is required"),
     ]
     [cause] = causes(reasons)
-    assert cause.headline == "auc is 0.5500, at least 0.6 is wanted; 3 of its figures are not good enough"
+    assert cause.headline == "auc is 0.5500, at least 0.6 is required; 3 of its figures are not good enough"
 
 
 def test_a_change_of_the_label_and_a_column_that_is_gone_are_said_plainly():

@@ -122,7 +122,7 @@ def _judge_slice(metric: str, bound: Bound, key: str, measured: Evaluation) -> I
             held=held,
             message=f"{where} is {figure:.4f}; "
             + (f"at least {threshold:g}" if bound.floor is not None else f"at most {threshold:g}")
-            + " is wanted",
+            + " is required",
             action="The model learned too little: look at the training log, the label's share and the steps.",
         )
     allowed = bound.max_drop if bound.max_drop is not None else bound.max_rise
