@@ -1,3 +1,6 @@
-from nightly_server.native_log import set_level
+import contextlib
 
-set_level()
+with contextlib.suppress(ModuleNotFoundError):  # installed without the server, as on a serving machine: no TensorFlow
+    from nightly_server.native_log import set_level
+
+    set_level()

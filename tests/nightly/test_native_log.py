@@ -104,3 +104,9 @@ def test_without_grep_or_standard_error_tensorflow_is_imported_all_the_same(miss
         assert "cudart" in run(words, environment)
     else:
         run(["bash", "-c", 'exec "$@" 2>&-', "bash", *words], environment)
+
+
+def test_the_package_is_imported_without_the_server(environment):
+    """As on a serving machine, which pulls releases and has no TensorFlow."""
+    code = "import sys; sys.modules['nightly_server'] = None; import nightly.cli.pull, nightly.release.store"
+    run([sys.executable, "-c", code], environment)
