@@ -14,15 +14,8 @@ from nightly.io.hints import did_you_mean
 from nightly.io.paths import MODELS
 from nightly.records import metrics
 from nightly.records.base import ContractError
-from nightly.records.source_config import (
-    ComplaintsApiSource,
-    Data,
-    Days,
-    FilesSource,
-    Schedule,
-    Section,
-    without_repeats,
-)
+from nightly.records.section import Section, without_repeats
+from nightly.records.source_config import ComplaintsApiSource, Data, Days, FilesSource, Schedule
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Allowance = Annotated[float, Field(ge=0)]
@@ -120,25 +113,27 @@ class Bound(Section):
 class ModelGate(Section):
     """What a model must satisfy, overall and per slice: fixed bounds, and changes against the model in production."""
 
-    metrics: dict[str, Bound]
-    """Metrics by their TFMA name (`auc`, `auc_precision_recall`, `binary_crossentropy`, …), each with its bounds."""
+    metrics: dict[str, Bound] = {}
+    """Metrics, each with its bounds: `auc` or `binary_crossentropy` of a binary label, `accuracy` or `macro_f1` of
+    classes, `mean_absolute_error` of a number, and every other of [Metrics](../metrics.md)."""
+    must_beat_constant: bool = True
+    """Holds a model that does not surely beat the best constant answer of its own training split."""
+    alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
+    """The probability of holding a model for a change that is chance. The slices share it."""
+    undecided: Literal["release", "hold"] = "release"
+    """What to do when the examples are too few to tell whether the model is worse than `max_drop` or `max_rise` allow,
+    or whether it beats the constant answer."""
     slices: list[str] = []
     """Columns to slice by. `slice_metrics` bound each value that has `min_slice_rows` examples."""
     slice_metrics: dict[str, Bound] = {}
     """Metrics of each slice, with their bounds."""
+    class_metrics: dict[str, Bound] = {}
+    """`precision`, `recall` and `f1_score` of each class that has `min_slice_rows` examples, with their bounds."""
     min_slice_rows: Annotated[int, Field(ge=1)] = 100
     """Fewest examples of a slice that is bounded."""
     damaged_production: Literal["bounds_only", "hold"] = "bounds_only"
     """What to do when the files in production are damaged and cannot be repaired, so that there is nothing to compare
     with. `bounds_only` applies floors and ceilings alone, as in a first night; `hold` holds the model."""
-
-    @field_validator("metrics", "slice_metrics")
-    @classmethod
-    def _metrics_exist(cls, bounds: dict[str, Bound]) -> dict[str, Bound]:
-        for name in bounds:
-            if name not in metrics.NAMES:
-                raise ValueError(f"there is no metric {name!r} of a binary label{did_you_mean(name, [*metrics.NAMES])}")
-        return bounds
 
     @field_validator("slices")
     @classmethod
@@ -147,9 +142,9 @@ class ModelGate(Section):
 
     @model_validator(mode="after")
     def _judges_something(self) -> "ModelGate":
-        if not self.metrics:
+        if not (self.metrics or self.must_beat_constant):
             raise ValueError(
-                "metrics is empty, so no model would be held: bound at least one, e.g. auc = { floor = 0.6 }"
+                "metrics is empty and must_beat_constant is false, so no model would be held: bound at least one metric"
             )
         if self.slice_metrics and not self.slices:
             raise ValueError("slice_metrics judge nothing without slices: name the columns to slice by")
@@ -285,7 +280,7 @@ class ModelConfig(Section):
     """What the data must satisfy."""
     schema_review: SchemaReviewing = SchemaReviewing()
     """How long a night waits for a person to review the schema."""
-    model_gate: ModelGate
+    model_gate: ModelGate = ModelGate()
     """What a model must satisfy."""
     training: Training = Training()
     """How the model is trained."""
@@ -302,6 +297,20 @@ class ModelConfig(Section):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise ValueError("a model's name is lower-case letters, digits and _, and begins with a letter")
         return name
+
+    @model_validator(mode="after")
+    def _metrics_suit_the_label(self) -> "ModelConfig":
+        gate, kind = self.model_gate, self.data.label.kind
+        names = metrics.NAMES[kind]
+        sections = {"metrics": names, "slice_metrics": names, "class_metrics": metrics.OF_CLASSES[kind]}
+        for section, known in sections.items():
+            for name in getattr(gate, section):
+                if name not in known:
+                    raise ValueError(
+                        f"model_gate.{section}: there is no metric {name!r} of a label of kind {kind!r}"
+                        + did_you_mean(name, list(known))
+                    )
+        return self
 
     @model_validator(mode="after")
     def _labels_can_be_joined(self) -> "ModelConfig":

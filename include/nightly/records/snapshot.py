@@ -6,6 +6,8 @@ from pydantic import AwareDatetime, model_validator
 
 from nightly.records.base import Contract
 
+NUMBERS = "numbers"
+
 
 class SnapshotFile(Contract):
     name: str  # relative to the snapshot's folder
@@ -85,7 +87,8 @@ class SnapshotManifest(Contract):
     last_row: AwareDatetime | None
     columns: dict[str, str]  # column -> string, int64, float or timestamp
     schema_fingerprint: str
-    label_counts: dict[str, int]  # value of the label column -> rows; "" is blank
+    label_counts: dict[str, int]  # value of the label column -> rows; "" is blank; a number's values are all NUMBERS
+    label_quantiles: list[float] = []  # number: 0 %, 1 %, … 100 % of the labels
     rows_by_day: dict[str, int] = {}  # ISO date in UTC -> rows; days without rows are absent
     files: list[SnapshotFile]
     source: list[str]  # origin of each body

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightly.records.config import Bound, DataGate, ModelConfig, ModelGate
-from nightly.records.source_config import Data, FilesSource, Label
+from nightly.records.label_config import BinaryLabel
+from nightly.records.source_config import Data, FilesSource
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch
@@ -41,7 +42,7 @@ class Bench:
         return path
 
     def ingest(self, *, path=None, start=START, end=END, max_rejected_share=1.0, **data):
-        data = {"id_columns": [], "time_column": "day", "label": Label(column="city", positive=["A"]), **data}
+        data = {"id_columns": [], "time_column": "day", "label": BinaryLabel(column="city", positive=["A"]), **data}
         config = ModelConfig(
             name="test",
             description="",
