@@ -89,9 +89,12 @@ def label_of(column: tf.SparseTensor, positive: list[str]) -> tf.Tensor:
 
 def _listed(names: tf.Tensor, classes: Sequence[str]) -> tf.Tensor:
     """Return the index of each name in `classes`, NOT_RECORDED if it is not there."""
-    initializer = tf.lookup.KeyValueTensorInitializer(list(classes), range(len(classes)), tf.string, tf.int64)
-    table = tft.make_and_track_object(lambda: tf.lookup.StaticHashTable(initializer, NOT_RECORDED))
-    return table.lookup(names)
+
+    def table() -> tf.lookup.StaticHashTable:
+        indices = tf.lookup.KeyValueTensorInitializer(list(classes), range(len(classes)), tf.string, tf.int64)
+        return tf.lookup.StaticHashTable(indices, NOT_RECORDED)
+
+    return tft.make_and_track_object(table).lookup(names)
 
 
 def _learned(names: tf.Tensor, min_rows: int) -> tf.Tensor:

@@ -100,7 +100,7 @@ def test_learned_classes_are_the_frequent_values_and_the_others_share_one(output
     assert {-1, classes.index(OTHER)} < set(indices), "there are rare values, and missing ones"
 
 
-def test_the_transform_says_where_a_missing_label_or_weight_is_named(tmp_path, monkeypatch):
+def test_a_label_that_the_schema_lacks_is_named_with_its_key():
     column = tf.sparse.from_dense([[1.0]])
     with pytest.raises(ValueError, match=r"the label 'big_tipper' is not in the schema .* change data\.label\.column"):
         preprocessing_fn({"fare": column}, {"model": "taxi"})
