@@ -229,7 +229,8 @@ class Release(Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = 180
     """How long to wait until the server says that a new version is AVAILABLE, in seconds."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-5
-    """Largest difference between the server's golden predictions and those computed at the export, absolute."""
+    """Largest difference between the server's golden predictions and those computed at the export: absolute up to 1,
+    and relative to predictions beyond."""
     latency_factor: Annotated[float, Field(ge=1)] = 3
     """Largest ratio of the new version's p99 latency to that of the version before."""
     gcs: str = ""
