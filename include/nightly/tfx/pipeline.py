@@ -165,8 +165,8 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
     evaluator = SideBySideEvaluator(
         examples=examples,
         model=trainer.outputs["model"],
-        label=config.data.label.column,
-        positive=json.dumps(config.data.label.positive),
+        label=config.data.label.model_dump_json(),
+        weight_column=config.data.weight_column,
         metrics=json.dumps(sorted({*gate.metrics, *gate.slice_metrics})),
         slices=json.dumps(gate.slices),
         production_version=inputs.night.production_version or 0,
