@@ -146,20 +146,7 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
     examples, schema = data["examples"].outputs["examples"], data["schema"].outputs["schema"]
     transform = _transform(inputs, examples, schema)
     transform.add_upstream_node(data["data_gate"])
-    trainer = tfx.components.Trainer(
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema,
-        run_fn=inputs.run_fn,
-        train_args=tfx.proto.TrainArgs(num_steps=inputs.night.train_steps),
-        eval_args=tfx.proto.EvalArgs(),
-        custom_config={
-            "model": config.name,
-            "batch_size": config.training.batch_size,
-            "hyperparameters": config.training.hyperparameters,
-            **_listed_classes(inputs),
-        },
-    )
+    trainer = _trainer(inputs, transform, schema, ["train"])
     production = _production_node(inputs)
     baseline = {"baseline_model": production.outputs["result"]} if production else {}
     evaluator = SideBySideEvaluator(
@@ -174,8 +161,12 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
         **baseline,
     )
     model_gate = ModelGate(evaluation=evaluator.outputs["evaluation"], night_folder=inputs.night_folder)
+    again = _refit(inputs, transform, schema, model_gate) if config.training.refit else None
     infra_validator = CleanProcessInfraValidator(
-        model=trainer.outputs["model"], examples=examples, model_name=config.name
+        model=(again or trainer).outputs["model"],
+        examples=examples,
+        model_name=config.name,
+        **({"judged": trainer.outputs["model"]} if again else {}),
     )
     return _with_ids(
         transform=transform,
@@ -183,8 +174,37 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
         **({"production_model": production} if production else {}),
         evaluator=evaluator,
         model_gate=model_gate,
+        **({"refit": again} if again else {}),
         infra_validator=infra_validator,
     )
+
+
+def _trainer(
+    inputs: PipelineInputs, transform: BaseNode, schema: BaseChannel, splits: list[str]
+) -> tfx.components.Trainer:
+    """Return a trainer on these splits."""
+    config = inputs.config
+    return tfx.components.Trainer(
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema,
+        run_fn=inputs.run_fn,
+        train_args=tfx.proto.TrainArgs(num_steps=inputs.night.train_steps, splits=splits),
+        eval_args=tfx.proto.EvalArgs(splits=["eval"]),
+        custom_config={
+            "model": config.name,
+            "batch_size": config.training.batch_size,
+            "hyperparameters": config.training.hyperparameters,
+            **_listed_classes(inputs),
+        },
+    )
+
+
+def _refit(inputs: PipelineInputs, transform: BaseNode, schema: BaseChannel, model_gate: BaseNode) -> BaseNode:
+    """Return a trainer on all rows. Its transform is the judged model's, which was analyzed on the train split."""
+    trainer = _trainer(inputs, transform, schema, ["train", "eval"])
+    trainer.add_upstream_node(model_gate)
+    return trainer
 
 
 def _with_ids(**nodes: BaseNode) -> dict[str, BaseNode]:

@@ -26,6 +26,7 @@ from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.label_config import Kind, Label
 from nightly.records.label_spec import LabelSpec
 from nightly.records.metrics import OF_CLASSES, of_class
+from nightly.records.release import JUDGED
 
 log = logging.getLogger("nightly")
 
@@ -63,7 +64,7 @@ def SideBySideEvaluator(
     configured = TypeAdapter(Label).validate_json(label)
     models = {CANDIDATE: path_utils.serving_model_path(model.uri)}
     if baseline_model is not None:
-        models[PRODUCTION] = baseline_model.uri
+        models[PRODUCTION] = str(_judged(Path(baseline_model.uri)))
     elif production_version:
         raise ValueError(f"version {production_version} is in production, but baseline_model is missing")
     specs = {name: label_spec(path, configured) for name, path in models.items()}
@@ -121,6 +122,11 @@ def evaluate(
         class_examples=dict(zip(plan.classes, map(int, np.atleast_1d(measured.class_examples)), strict=False)),
         unmeasured=unmeasured,
     )
+
+
+def _judged(version: Path) -> Path:
+    """Return the model of a version that its gate judged: a version that was trained again has seen these examples."""
+    return version / JUDGED if (version / JUDGED).is_dir() else version
 
 
 def _check(spec: LabelSpec, label: Label) -> None:
