@@ -1,4 +1,4 @@
-"""The model gate knows chance: it holds what is surely worse, passes what surely is not, and says when it cannot tell."""
+"""The model gate knows chance: it holds what is surely worse, and says when it cannot tell."""
 
 import pytest
 from scipy.special import stdtrit
@@ -98,14 +98,13 @@ def test_alpha_is_shared_by_slices_and_classes():
     def low(**gate):
         slices = {f"shop={n}": {"auc": 0.7} for n in range(10)}
         error = Difference(value=-0.05, error=0.01, examples=900)
-        evaluation = measured(
-            0.05,
-            0.01,
-            examples={"": 900, **dict.fromkeys(slices, 200)},
-            candidate={"": {"auc": 0.75}, **slices},
-            production={"": {"auc": 0.8}, **slices},
-            differences={key: {"auc": error} for key in ("", *slices)},
-        )
+        changes = {
+            "examples": {"": 900, **dict.fromkeys(slices, 200)},
+            "candidate": {"": {"auc": 0.75}, **slices},
+            "production": {"": {"auc": 0.8}, **slices},
+            "differences": {key: {"auc": error} for key in ("", *slices)},
+        }
+        evaluation = measured(0.05, 0.01).model_copy(update=changes)
         return next(judge(config(**gate), evaluation)).message
 
     t = {alpha: 0.05 - 0.01 * float(stdtrit(899, 1 - alpha)) for alpha in (0.05, 0.025, 0.0125)}
