@@ -69,6 +69,8 @@ def balance(evidence: Evidence) -> Iterator[Reason]:
         if before is None or not before.rows:
             continue
         figure, most = _change(evidence, now, before)
+        if not most:
+            continue  # the label has another type, which label_values.usable reports
         allowed = evidence.allowed("max_label_change", compared.control)
         findings.append(
             finding(

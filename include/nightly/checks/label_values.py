@@ -32,7 +32,7 @@ def usable(evidence: Evidence) -> Iterator[Reason]:
         yield from _faulty(evidence, "not a finite number", lambda array: pc.invert(pc.is_finite(array)), finite)
         if label.transform == "log1p":
             action = 'Correct them; or set transform = "none" in [data.label] of config.toml.'
-            problem = 'negative, and transform = "log1p" needs labels of 0 and more'
+            problem = 'below 0, which transform = "log1p" does not allow'
             yield from _faulty(evidence, problem, lambda array: pc.less(array, 0), action)
     elif isinstance(label, ClassesLabel):
         yield from _rare(evidence, label)
@@ -70,7 +70,7 @@ def _new(evidence: Evidence, names: list[str], every: LabelSummary, where: str) 
     has = "that the schema's domain lacks" if where == "the schema" else "that no control has"
     return finding(
         *("max_new_classes", label.column, len(names), gate.max_new_classes),
-        f"{label.column} has {len(names)} classes {has}" + (f": {named}" if named else ""),
+        f"{label.column} has {_number(len(names), 'class', 'classes')} {has}" + (f": {named}" if named else ""),
         action="Look whether a class was renamed, split or merged; if it is really new, "
         + ("add it to the label's domain in schema.pbtxt." if evidence.classes else "clients must expect it."),
         values=[Contribution(value=name, rows=every.counts[name], share=every.share(name)) for name in names],
@@ -81,11 +81,14 @@ def _new(evidence: Evidence, names: list[str], every: LabelSummary, where: str) 
 def _lost(evidence: Evidence, before: LabelSummary, control: str) -> Reason:
     label, now = evidence.config.data.label, evidence.label
     names = sorted(_absent(before, now), key=lambda name: (-before.counts[name], name))
-    named = ", ".join(f"{name!r} ({now.counts.get(name, 0)} rows, {before.counts[name]:,} before)" for name in names)
+    named = ", ".join(
+        f"{name!r} ({now.counts.get(name, 0):,} rows, {before.counts[name]:,} before)" for name in names[:CONTRIBUTIONS]
+    )
     title = next(compared.control.title for compared in evidence.present if compared.control.name == control)
     return finding(
         *("max_lost_classes", label.column, len(names), evidence.gate.max_lost_classes),
-        f"{len(names)} classes of {label.column} in {title} are gone" + (f": {named}" if named else ""),
+        f"{_number(len(names), 'class', 'classes')} of {label.column} in {title} {'is' if len(names) == 1 else 'are'} "
+        "gone" + (f": {named}" if named else ""),
         action="Look whether a class was renamed or merged into another, or is no longer recorded.",
         control=control,
         values=[
@@ -121,8 +124,8 @@ def _wrong_type(evidence: Evidence, kind: str) -> Reason:
         evidence,
         figure=kind,
         threshold=wanted,
-        message=f"{found.rows:,} labels {label.column} are not {wanted}, as data.label.kind = {label.kind!r} needs"
-        + example,
+        message=f"the label {label.column} is not {wanted}, as data.label.kind = {label.kind!r} needs, "
+        f"in {_number(found.rows, 'row', 'rows')}{example}",
         action="Ask the source's owner; or configure the label as what it is.",
         rows=found.references,
     )
@@ -136,10 +139,15 @@ def _faulty(evidence: Evidence, problem: str, test: Test, action: str) -> Iterat
             evidence,
             figure=found.rows,
             threshold=0,
-            message=f"{found.rows:,} labels {label.column} are {problem}: {found.value} in {found.references[0]}",
+            message=f"the label {label.column} is {problem}, in {_number(found.rows, 'row', 'rows')}: "
+            f"{found.value} in {found.references[0]}",
             action=action,
             rows=found.references,
         )
+
+
+def _number(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
 
 
 def _held(evidence: Evidence, **details) -> Reason:

@@ -28,7 +28,7 @@ def check(evidence: Evidence) -> Iterator[Reason]:
     if columns[column] not in NUMBERS:
         found = evidence.rows.find([column], lambda weights: weights.is_valid())
         example = f": {found.value!r} in {found.references[0]}" if found.rows else ""
-        message = f"the weights {column} are {columns[column]}, and not numbers{example}"
+        message = f"the weight {column} is {columns[column]}, and not a number{example}"
         yield _held(evidence, columns[column], message, "Ask the source's owner for numbers.", found.references)
         return
     yield from _left_out(evidence, column)
@@ -40,7 +40,7 @@ def check(evidence: Evidence) -> Iterator[Reason]:
             )
             if found.rows:
                 value = f"{found.value or 'blank'} in {found.references[0]}"
-                message = f"{found.rows:,} weights {column} are {fault}: {value}"
+                message = f"the weight {column} is {fault}, in {found.rows:,} row{'s'[: found.rows > 1]}: {value}"
                 action = "Every labelled row needs a weight of 0 or more: correct them at the source."
                 yield _held(evidence, found.rows, message, action, found.references)
     yield from _all_zero(evidence, column)
@@ -50,7 +50,8 @@ def _left_out(evidence: Evidence, column: str) -> Iterator[Reason]:
     """Yield the rows whose weight could not be read. They are not in the snapshot, so the model would miss them."""
     for count in evidence.delivery.rejected if evidence.delivery else []:
         if count.column == column:
-            message = f"{count.rows:,} rows were left out, because their weight {column} is not a number: {count.place}"
+            left_out = "1 row was" if count.rows == 1 else f"{count.rows:,} rows were"
+            message = f"{left_out} left out, because the weight {column} is not a number there: {count.place}"
             yield _held(evidence, count.rows, message, "They are in rejected.parquet in the night's folder.")
 
 
@@ -60,7 +61,7 @@ def _all_zero(evidence: Evidence, column: str) -> Iterator[Reason]:
         if stats is None or not stats.num_stats.common_stats.num_non_missing or stats.num_stats.max > 0:
             continue
         rows = evidence.rows.between(column, 0, 0)
-        message = f"every weight {column} of the {split} split is 0 or less, as in {rows[0] if rows else 'all rows'}"
+        message = f"every weight {column} of the {split} split is 0, as in {rows[0] if rows else 'all rows'}"
         yield _held(evidence, "0", message, "Nothing can be learned or measured so: look at the source.", rows)
 
 

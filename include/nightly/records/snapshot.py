@@ -35,7 +35,8 @@ class RejectedCount(Contract):
     @property
     def place(self) -> str:
         """The example and its row, for a message."""
-        return repr(self.example) + (f" in row {self.row} of {self.file}" if self.row is not None else "")
+        file = self.file.rpartition("/")[2]
+        return repr(self.example) + (f" in row {self.row} of {file}" if self.row is not None else "")
 
 
 class TruncatedBody(Contract):

@@ -51,10 +51,11 @@ class LabelCounter:
         return quantiles(numbers, PERCENT)
 
     def _keep_frequent(self) -> None:
-        rows = self._counts.total()
-        blank, self._counts = self._counts[""], Counter(dict(self._counts.most_common(MAX_CLASSES)))
-        self._counts[""] = blank
-        self._counts[OTHER] += rows - self._counts.total()
+        frequent = Counter(dict(self._counts.most_common(MAX_CLASSES)))
+        if blank := self._counts[""]:
+            frequent[""] = blank
+        frequent[OTHER] += self._counts.total() - frequent.total()
+        self._counts = frequent
 
 
 def quantiles(ordered: np.ndarray, parts: int) -> list[float]:
