@@ -22,7 +22,10 @@ def check(evidence: Evidence) -> Iterator[Reason]:
     for feature, why in sorted(served.about.left_out.items()):
         yield not_measured("skew", why, subject=feature, control=CONTROL, title=TITLE)
     yield from _distances(evidence, served)
+    data = evidence.config.data
     for feature in serving_features(evidence.schema):
+        if feature in (data.label.column, data.weight_column):
+            continue  # no request has them, whatever the schema's environments are
         if feature in served.training.features and feature not in served.about.left_out:
             yield _missing(evidence, served, feature)
 

@@ -1,5 +1,9 @@
-"""Encode a snapshot's rows as tf.Example, split by a hash of their id. Imports no TFX: Beam's workers import this."""
+"""Encode a snapshot's rows as tf.Example, split by a hash of their id, or by time.
 
+Imports no TFX: Beam's workers import this.
+"""
+
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +12,7 @@ import apache_beam as beam
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
@@ -43,6 +48,8 @@ class Encoding(NamedTuple):
     id_columns: list[str]
     label: str
     eval_percent: int
+    time_column: str = ""
+    eval_from: dt.date | None = None  # the first of the days in the eval split, in UTC; None to split by a hash
 
     def schema(self, snapshot: pa.Schema) -> pa.Schema:
         """Return the schema of the columns as lists, as a decoder of tf.Example returns them."""
@@ -54,9 +61,16 @@ class Encoding(NamedTuple):
             return dict.fromkeys(SPLITS, _values(batch.slice(0, 0), self.columns))
         label = batch.column(self.label)
         labelled = batch.filter(label.is_valid()) if label.null_count else batch
-        in_eval = split_hash(labelled, self.id_columns) % 100 < self.eval_percent
-        sides = {"train": labelled.filter(pa.array(~in_eval)), "eval": labelled.filter(pa.array(in_eval))}
+        in_eval = self._in_eval(labelled)
+        sides = {"train": labelled.filter(pc.invert(in_eval)), "eval": labelled.filter(in_eval)}
         return {split: _values(rows, self.columns) for split, rows in sides.items()}
+
+    def _in_eval(self, rows: pa.RecordBatch) -> pa.BooleanArray:
+        if self.eval_from is None:
+            return pa.array(split_hash(rows, self.id_columns) % 100 < self.eval_percent)
+        start = dt.datetime.combine(self.eval_from, dt.time(), dt.UTC)
+        times = rows.column(self.time_column)
+        return pc.greater_equal(times, pa.scalar(start, times.type))
 
     def encode_group(self, group: RowGroup) -> Iterator[beam.pvalue.TaggedOutput]:
         """Yield the examples of a row group, tagged with their split; count them and the unlabelled rows."""

@@ -112,6 +112,9 @@ class Contribution(Contract):
 AGAINST_PRODUCTION = " against production"  # METRIC + this: the name of the check of the metric's change
 
 
+NEWEST_DAYS = "newest_days"  # the control of the skew of a split by time, which never holds
+
+
 class Reason(Contract):
     """One finding of a gate, with its figure and threshold. A finding with `held` closes the gate.
 

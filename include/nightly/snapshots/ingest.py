@@ -121,6 +121,7 @@ def _ingest(
             return SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=delivery)
         manifest, created = builder.finish(
             label=data.label.column,
+            label_kind=data.label.kind,
             window_start=window[0],
             window_end=window[1],
             source=[file.origin for file in download.files],
@@ -261,7 +262,7 @@ def _check_share(config: ModelConfig, rejects: Rejects, rows: int, columns: dict
         raise TooManyRejectedError(
             f"{rejects.rows:,} of {rejects.rows + rows:,} rows could not be read: {share:.2%}, above "
             f"data_gate.max_rejected_share of {limit:.2%}. Most often ({worst.rows:,} rows) the fault is "
-            f"{worst.fault}, e.g. {worst.example!r}. All are in {rejects.path}, each with its reason.",
+            f"{worst.fault}, e.g. {worst.place}. All are in {rejects.path}, each with its reason.",
             retyped=_retyped(rejects, rows, columns),
         )
 

@@ -110,6 +110,7 @@ def _data_nodes(inputs: PipelineInputs) -> dict[str, BaseNode]:
         id_columns="\n".join(data.id_columns or inputs.columns),
         label=data.label.column,
         eval_percent=data.eval_percent,
+        newest_by=data.time_column if data.eval == "newest" else "",
         beam_args=inputs.beam_args,
     )
     statistics = InProcessStatisticsGen(examples=examples.outputs["examples"], beam_args=inputs.beam_args)

@@ -88,6 +88,36 @@ def test_a_change_of_the_label_and_a_column_that_is_gone_are_said_plainly():
     }
 
 
+def test_a_change_of_classes_or_numbers_is_said_by_what_changed():
+    in_control = "in the last accepted snapshot (2015-05-31)"
+    classes = reason(
+        *("max_label_change", "pay", 0.36),
+        values=[value("Cash", 0.994, 0.636)],
+        message=f"99.4% of pay are 'Cash', 63.6% {in_control}: a change of 35.8%; 5.0% is allowed",
+    )
+    numbers = reason(
+        *("max_label_change", "fare", 0.99),
+        values=[value("up to 175", 0.005, 1.0)],
+        message=f"0.5% of fare are up to 175, 100.0% {in_control}: a change of 99.5%; 5.0% is allowed; its median is "
+        "805 (from 0 to 17,505), and was 8.05 (from 0 to 175.05)",
+    )
+    by_value = reason(
+        *("max_label_change_by_value", "company", 0.4, 0.25),
+        values=[value("A", 0.99, 0.57)],
+        message=f"where company is A, 99.0% of the labels are 'Cash', 57.0% {in_control}",
+    )
+    found = {cause.subject: cause for cause in causes([classes, numbers, by_value])}
+    assert found["pay"].headline == "pay: 99 % are 'Cash', 64 % before"
+    assert found["fare"].headline == "fare: its median is 805 (from 0 to 17,505), and was 8.05 (from 0 to 175.05)"
+    assert found["company"].changed_label == "'Cash'" and found["company"].labels == by_value.values
+
+
+def test_weights_are_a_cause_of_their_column():
+    [cause] = causes([reason("weights", "w", 3, 0, message="the weight w is negative, in 3 rows: -1.0 in rows-0:7")])
+    assert (cause.kind, cause.subject) == ("feature", "w")
+    assert cause.headline == "the weight w is negative, in 3 rows: -1.0 in rows-0:7"
+
+
 def test_a_long_list_of_causes_is_named_and_not_told():
     found = causes(
         [reason(subject=name, figure=0.9 - n / 10, message=f"{name} is far") for n, name in enumerate("abcde")]

@@ -89,7 +89,7 @@ def thresholds_used(evidence: Evidence, schema_text: str) -> ThresholdsUsed:
 
 def accept_statistics(evidence: Evidence, statistics: Path, paths: Paths) -> None:
     """Keep the night's statistics as a baseline, and remove old baselines that no release refers to."""
-    night, manifest = evidence.night, evidence.manifest
+    night, manifest, labels = evidence.night, evidence.manifest, evidence.labels
     baseline = Baseline(
         model=night.model,
         run_id=night.run_id,
@@ -97,7 +97,10 @@ def accept_statistics(evidence: Evidence, statistics: Path, paths: Paths) -> Non
         snapshot_id=manifest.snapshot_id,
         accepted_at=utc_now(),
         rows=manifest.rows,
-        label_counts=manifest.label_counts,
+        label_column=labels.label_column,
+        label_kind=labels.label_kind,
+        label_counts=labels.label_counts,
+        label_quantiles=labels.label_quantiles,
         label_by_value=evidence.label_by_value,
         files=hash_files(statistics),
     )
