@@ -27,7 +27,7 @@ from nightly.records.config import ModelConfig
 from nightly.records.night import Night
 from nightly.snapshots.verification import verify_snapshot
 from nightly.statistics.measure import statistics_of
-from nightly.training.export import MISSING_INT, serving_features
+from nightly.training.raw_features import MISSING_INT, serving_features
 
 log = logging.getLogger("nightly")
 

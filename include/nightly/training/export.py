@@ -19,11 +19,11 @@ from tensorflow.python.saved_model import fingerprinting_utils  # no public API 
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
+from nightly.training.raw_features import SERVING, present, raw_feature_specs, serving_features
+
 log = logging.getLogger("nightly")
 
-SERVING = "SERVING"  # the schema's environment without the label
 CLASSES = ["0", "1"]
-MISSING_INT = tf.int64.min
 
 
 class ExportError(ValueError):
@@ -87,7 +87,7 @@ class Served(tf.Module):
 
     @tf.function
     def predict_raw(self, **features):
-        return {"probability": self._score({name: _present(value) for name, value in features.items()})}
+        return {"probability": self._score({name: present(value) for name, value in features.items()})}
 
     @tf.function
     def classify(self, inputs):
@@ -98,37 +98,6 @@ class Served(tf.Module):
     @tf.function
     def regress(self, inputs):
         return {"outputs": tf.squeeze(self._score(tf.io.parse_example(inputs, self._spec)), axis=1)}
-
-
-def serving_features(schema: schema_pb2.Schema) -> list[str]:
-    """Return the names of the features in a request: those of the SERVING environment."""
-    names = []
-    for feature in schema.feature:
-        environments = set(feature.in_environment) | set(schema.default_environment) - set(feature.not_in_environment)
-        if SERVING in environments:
-            names.append(feature.name)
-    return names
-
-
-def raw_feature_specs(
-    tf_transform_output: tft.TFTransformOutput, schema: schema_pb2.Schema
-) -> dict[str, tf.TensorSpec]:
-    """Return the inputs of `raw_features`: a vector for each feature."""
-    spec = tf_transform_output.raw_feature_spec()
-    return {name: tf.TensorSpec([None], spec[name].dtype, name) for name in serving_features(schema) if name in spec}
-
-
-def _present(column: tf.Tensor) -> tf.SparseTensor:
-    """Convert a vector to the transform's input: sparse [batch, 1], without the values that mean missing."""
-    if column.dtype == tf.string:
-        present = column != ""
-    elif column.dtype.is_floating:
-        present = ~tf.math.is_nan(column)
-    else:
-        present = column != MISSING_INT
-    rows = tf.where(present)
-    indices = tf.concat([rows, tf.zeros_like(rows)], axis=1)
-    return tf.SparseTensor(indices, tf.boolean_mask(column, present), [tf.size(column, tf.int64), 1])
 
 
 def _set_method_names(path: str, names: dict[str, str]) -> None:
