@@ -10,7 +10,7 @@ from nightly.records.snapshot import RejectedCount
 
 SCHEMA = pa.schema(
     [
-        ("reason", pa.string()),  # columns, quote, encoding, time, number, id or record
+        ("reason", pa.string()),  # columns, quote, encoding, time, number, list, length, bytes, image, id or record
         ("column", pa.string()),  # "" if the whole row is at fault
         ("file", pa.string()),
         ("row", pa.int64()),  # the record's number in its file; a CSV header is number 1
@@ -29,6 +29,7 @@ class Rejects:
         self.path = path
         self.rows = 0
         self._counts: dict[tuple[str, str], tuple[int, str]] = {}
+        self._places: dict[tuple[str, str], str] = {}
         self._pending: list[dict[str, Any]] = []
         self._writer: pq.ParquetWriter | None = None
         self._temporary = path.with_name(f".{path.name}.part")
@@ -43,6 +44,7 @@ class Rejects:
     def add(self, reason: str, column: str, *, file: str, row: int | None, value: str, text: str) -> None:
         rows, example = self._counts.get((reason, column), (0, value[:EXAMPLE_LENGTH]))
         self._counts[reason, column] = (rows + 1, example)
+        self._places.setdefault((reason, column), f" in row {row} of {Path(file).name}")
         self.rows += 1
         self._pending.append(
             {"reason": reason, "column": column, "file": file, "row": row, "value": value, "text": text}
@@ -57,6 +59,10 @@ class Rejects:
             for (reason, column), (rows, example) in self._counts.items()
         ]
         return sorted(counts, key=lambda count: -count.rows)
+
+    def place(self, count: RejectedCount) -> str:
+        """Return where the example of this fault is, for a message."""
+        return self._places[count.reason, count.column]
 
     def close(self) -> None:
         if self._pending:
