@@ -16,7 +16,9 @@ from nightly.records.baseline import Control
 from nightly.records.config import DataGate, ModelConfig
 from nightly.records.night import Contribution, Night, Reason, breaks_threshold
 from nightly.records.snapshot import Delivery, SnapshotManifest
+from nightly.snapshots.types import is_text
 from nightly.statistics.serving import Requests
+from nightly.statistics.sizes import comparable
 
 Features = dict[str, statistics_pb2.FeatureNameStatistics]
 EXAMPLES = 3  # rows that a finding refers to
@@ -33,7 +35,7 @@ class Measured:
 
     @classmethod
     def of(cls, statistics: statistics_pb2.DatasetFeatureStatisticsList) -> "Measured":
-        dataset = statistics.datasets[0]
+        dataset = comparable(statistics).datasets[0]
         return cls(int(dataset.num_examples), {".".join(f.path.step) or f.name: f for f in dataset.features})
 
 
@@ -70,11 +72,13 @@ class SnapshotRows:
 
     def having(self, column: str, values: list[str]) -> list[str]:
         """Return references to rows with any of `values`."""
-        return self.examples(column, lambda array: pc.is_in(array.cast(pa.string()), pa.array(values, pa.string())))
+        wanted = pa.array(values, pa.string())
+        return self.examples(column, lambda array: _any(array, lambda a: pc.is_in(a.cast(pa.string()), wanted)))
 
     def between(self, column: str, low: float, high: float) -> list[str]:
         """Return references to rows with low <= number <= high."""
-        return self.examples(column, lambda array: pc.and_(pc.greater_equal(array, low), pc.less_equal(array, high)))
+        between = lambda array: pc.and_(pc.greater_equal(array, low), pc.less_equal(array, high))  # noqa: E731
+        return self.examples(column, lambda array: _any(array, between))
 
     def missing(self, column: str) -> list[str]:
         return self.examples(column, lambda array: array.is_null())
@@ -132,6 +136,16 @@ class Served:
     distances: anomalies_pb2.Anomalies | None = None
 
 
+def _any(column: pa.Array, test: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """Return for which rows `test` is true, for a list: of any of its values. Bytes have no values to test."""
+    if pa.types.is_binary(column.type):
+        return pa.array(np.zeros(len(column), bool))
+    if not pa.types.is_list(column.type):
+        return test(column)
+    rows = np.repeat(np.arange(len(column)), pc.list_value_length(column).fill_null(0).to_numpy())
+    return pa.array(np.isin(np.arange(len(column)), rows[_any(column.flatten(), test).to_numpy(zero_copy_only=False)]))
+
+
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
@@ -187,6 +201,8 @@ class Evidence:
         enough = self.gate.min_rows_for_value * (1 - self.config.data.eval_percent / 100) / 2
         frequent = {}
         for name, stats in self.train.features.items():
+            if not is_text(self.manifest.columns.get(name, "string")):
+                continue  # a row has several values, or bytes
             buckets = stats.string_stats.rank_histogram.buckets[:VALUES]
             if values := [bucket.label for bucket in buckets if bucket.sample_count >= enough]:
                 frequent[name] = values

@@ -12,8 +12,11 @@ The first three are TFDV's own: its inference writes `value_count { min: 1 }` fo
 """
 
 import math
+from typing import Literal
 
 from tensorflow_metadata.proto.v0 import schema_pb2
+
+Sized = Literal["image", "bytes", "text"]
 
 BYTES_TAG = "bytes"
 MEDIA = ("image_domain", "audio_domain", "video_domain")
@@ -53,14 +56,15 @@ def is_image(feature: schema_pb2.Feature) -> bool:
     return feature.WhichOneof("domain_info") == "image_domain"
 
 
-def is_sized(feature: schema_pb2.Feature) -> bool:
-    """Return whether the feature is measured by the sizes of its values, since the values hardly repeat."""
-    return is_bytes(feature) or feature.WhichOneof("domain_info") == "natural_language_domain"
-
-
-def sized_features(schema: schema_pb2.Schema) -> list[str]:
-    """Return the features that are measured by the sizes of their values."""
-    return [feature.name for feature in schema.feature if is_sized(feature)]
+def sized_features(schema: schema_pb2.Schema) -> dict[str, Sized]:
+    """Return the features that are measured by the sizes of their values, since the values hardly repeat."""
+    sized: dict[str, Sized] = {}
+    for feature in schema.feature:
+        if is_bytes(feature):
+            sized[feature.name] = "image" if is_image(feature) else "bytes"
+        elif feature.WhichOneof("domain_info") == "natural_language_domain":
+            sized[feature.name] = "text"
+    return sized
 
 
 def column_type(feature: schema_pb2.Feature) -> str:

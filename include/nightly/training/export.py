@@ -2,12 +2,12 @@
 
     signature        answers   inputs                outputs
     serving_default  Predict   examples: string [n]  probability: float [n, 1]
-    raw_features     Predict   FEATURE: [n], each    probability: float [n, 1]
+    raw_features     Predict   FEATURE, each         probability: float [n, 1]
     classify         Classify  inputs: string [n]    classes: string [n, 2], scores: float [n, 2]
     regress          Regress   inputs: string [n]    outputs: float [n]
 
 Strings are serialized tf.Example. No signature needs the label. A feature that an example lacks is treated as in
-training. `raw_features` requires every input; "" for a string, NaN for a float and MISSING_INT for an int mean missing.
+training. `raw_features` requires every input; training/raw_features.py has their shapes, and what means missing.
 """
 
 import logging
@@ -19,7 +19,13 @@ from tensorflow.python.saved_model import fingerprinting_utils  # no public API 
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
-from nightly.training.raw_features import SERVING, present, raw_feature_specs, serving_features
+from nightly.training.raw_features import (
+    SERVING,
+    raw_feature_specs,
+    serving_features,
+    transform_inputs,
+    transform_specs,
+)
 
 log = logging.getLogger("nightly")
 
@@ -71,11 +77,9 @@ class Served(tf.Module):
         raw = tf_transform_output.raw_feature_spec()
         self._spec = {name: raw[name] for name in serving_features(schema) if name in raw}
         # All signatures share one function, so it is traced, saved and loaded once, not four times.
-        self._score = tf.function(self.score).get_concrete_function(
-            {name: tf.SparseTensorSpec([None, None], self._spec[name].dtype) for name in self._spec}
-        )
+        self._score = tf.function(self.score).get_concrete_function(transform_specs(self._spec))
 
-    def score(self, raw: dict[str, tf.SparseTensor]) -> tf.Tensor:
+    def score(self, raw: dict[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
         transformed = self._transform(raw)
         if missing := [name for name in self._inputs if name not in transformed]:
             raise ExportError(f"{missing} are made from features that are not in the schema's {SERVING} environment")
@@ -87,7 +91,7 @@ class Served(tf.Module):
 
     @tf.function
     def predict_raw(self, **features):
-        return {"probability": self._score({name: present(value) for name, value in features.items()})}
+        return {"probability": self._score(transform_inputs(features, self._spec))}
 
     @tf.function
     def classify(self, inputs):

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_
 
 from nightly.records.golden import GOLDEN, Golden, GoldenExample
 from nightly.training.inputs import NoRowsError
-from nightly.training.raw_features import MISSING, plain, request_part, value_of
+from nightly.training.raw_features import json_value, request_part, request_tensor
 
 log = logging.getLogger("nightly")
 
@@ -41,7 +41,7 @@ def add_samples(path: str, raw_examples: str, model: str) -> None:
         examples=[
             GoldenExample(
                 example_base64=base64.b64encode(text).decode(),
-                features={name: plain(value_of(example, name, None)) for name in sorted(features)},
+                features={name: json_value(example, name, features[name]) for name in sorted(features)},
                 probability=probability,
             )
             for text, example, probability in zip(serialized, examples, probabilities, strict=True)
@@ -62,8 +62,7 @@ def _warm_up(
         serialized = [example.SerializeToString() for example in batch]
         yield _predict(model, "serving_default", {"examples": tf.make_tensor_proto(serialized, tf.string)})
         columns = {
-            name: tf.make_tensor_proto([value_of(row, name, MISSING[spec.dtype]) for row in batch], spec.dtype)
-            for name, spec in features.items()
+            name: tf.make_tensor_proto(request_tensor(batch, name, spec), spec.dtype) for name, spec in features.items()
         }
         yield _predict(model, "raw_features", columns)
         for signature, kind, request in (
