@@ -21,7 +21,9 @@ from nightly.records.night import Contribution, Night, Reason, breaks_threshold
 from nightly.records.snapshot import CountedLabels, Delivery, SnapshotManifest
 from nightly.schemas.curated import classes_of
 from nightly.snapshots.labels import is_number
+from nightly.snapshots.types import is_text
 from nightly.statistics.serving import Requests
+from nightly.statistics.sizes import comparable
 
 Features = dict[str, statistics_pb2.FeatureNameStatistics]
 EXAMPLES = 3  # rows that a finding refers to
@@ -38,7 +40,7 @@ class Measured:
 
     @classmethod
     def of(cls, statistics: statistics_pb2.DatasetFeatureStatisticsList) -> "Measured":
-        dataset = statistics.datasets[0]
+        dataset = comparable(statistics).datasets[0]
         return cls(int(dataset.num_examples), {".".join(f.path.step) or f.name: f for f in dataset.features})
 
 
@@ -100,11 +102,13 @@ class SnapshotRows:
 
     def having(self, column: str, values: list[str]) -> list[str]:
         """Return references to rows with any of `values`."""
-        return self.examples(column, lambda array: pc.is_in(array.cast(pa.string()), pa.array(values, pa.string())))
+        wanted = pa.array(values, pa.string())
+        return self.examples(column, lambda array: _any(array, lambda a: pc.is_in(a.cast(pa.string()), wanted)))
 
     def between(self, column: str, low: float, high: float) -> list[str]:
         """Return references to rows with low <= number <= high."""
-        return self.examples(column, lambda array: pc.and_(pc.greater_equal(array, low), pc.less_equal(array, high)))
+        between = lambda array: pc.and_(pc.greater_equal(array, low), pc.less_equal(array, high))  # noqa: E731
+        return self.examples(column, lambda array: _any(array, between))
 
     def missing(self, column: str) -> list[str]:
         return self.examples(column, lambda array: array.is_null())
@@ -132,6 +136,16 @@ class Served:
     requests: Measured | None = None
     training: Measured | None = None
     distances: anomalies_pb2.Anomalies | None = None
+
+
+def _any(column: pa.Array, test: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """Return for which rows `test` is true, for a list: of any of its values. Bytes have no values to test."""
+    if pa.types.is_binary(column.type):
+        return pa.array(np.zeros(len(column), bool))
+    if not pa.types.is_list(column.type):
+        return test(column)
+    rows = np.repeat(np.arange(len(column)), pc.list_value_length(column).fill_null(0).to_numpy())
+    return pa.array(np.isin(np.arange(len(column)), rows[_any(column.flatten(), test).to_numpy(zero_copy_only=False)]))
 
 
 @dataclass(frozen=True)
@@ -208,6 +222,8 @@ class Evidence:
         share = self.train.examples / max(self.train.examples + self.eval.examples, 1)
         frequent = {}
         for name, stats in self.train.features.items():
+            if not is_text(self.manifest.columns.get(name, "string")):
+                continue  # a row has several values, or bytes
             buckets = stats.string_stats.rank_histogram.buckets[:VALUES]
             least = self.gate.min_rows_for_value * share / 2
             if values := [bucket.label for bucket in buckets if bucket.sample_count >= least]:

@@ -7,7 +7,7 @@ from nightly.checks.evidence import Evidence, Served, finding, not_measured
 from nightly.checks.presence import missing_share
 from nightly.io.hints import did_you_mean
 from nightly.records.night import Reason
-from nightly.training.export import serving_features
+from nightly.training.raw_features import serving_features
 
 CONTROL = "serving"
 TITLE = "the requests to production"

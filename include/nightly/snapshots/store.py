@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nightly.examples.identity import identity
 from nightly.io.atomic import sync_file, sync_path
 from nightly.io.files import hash_file
 from nightly.io.hints import did_you_mean
@@ -33,15 +34,16 @@ from nightly.records.night import utc_now
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
 from nightly.snapshots.labels import LabelCounter
+from nightly.snapshots.types import TYPES
 from nightly.snapshots.verification import MANIFEST, read_manifest, verify_snapshot
 
 log = logging.getLogger("nightly")
 
 SHARD_ROWS = 250_000
+SHARD_BYTES = 256 << 20  # fewer rows in a shard if they are large, as a shard is sorted in memory
 ROW_GROUP_ROWS = 65_536
 OPEN_SHARDS = 256  # files written at the same time
 SORT_PARTS = 16  # ids are sorted in this many parts, one at a time, to bound memory
-TYPES = {"string": pa.string(), "int64": pa.int64(), "float": pa.float64(), "timestamp": pa.timestamp("us", "UTC")}
 
 
 class SnapshotStore:
@@ -260,7 +262,9 @@ class SnapshotBuilder:
         return np.fromfile(self._folder / key, dtype)
 
     def _write_shards(self, folder: Path, order: np.ndarray, labels: LabelCounter) -> list[SnapshotFile]:
-        shards = [order[start : start + SHARD_ROWS] for start in range(0, len(order), SHARD_ROWS)]
+        spilled = (self._folder / "rows.arrow").stat().st_size
+        size = max(1, min(SHARD_ROWS, SHARD_BYTES * self.rows // max(spilled, 1)))
+        shards = [order[start : start + size] for start in range(0, len(order), size)]
         files: list[SnapshotFile] = []
         for first in range(0, len(shards), OPEN_SHARDS):
             chosen = shards[first : first + OPEN_SHARDS]
@@ -310,11 +314,7 @@ def _hashes(batch: pa.RecordBatch, columns: list[str]) -> bytes:
     Arrow joins each row into one string, and Python hashes the strings: 1 s a million rows, the time of two passes of
     pandas' vectorised 64-bit hash. The hash is the same in every version of the libraries.
     """
-    texts = []
-    for name in columns:
-        values = batch.column(name)
-        values = values.cast(pa.int64()) if pa.types.is_timestamp(values.type) else values
-        texts.append(values.cast(pa.string()).fill_null("\x1e"))
+    texts = [identity(batch.column(name)).fill_null("\x1e") for name in columns]
     joined = pc.binary_join_element_wise(*texts, "\x1f").cast(pa.binary())  # ASCII's record and unit separators
     return b"".join([hashlib.blake2b(row, digest_size=16).digest() for row in joined.to_pylist()])
 
