@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,9 @@ def _values(table: pa.Table, spec: LabelSpec) -> np.ndarray:
     values = np.full((table.num_rows, width(spec)), np.nan)
     for row, candidates in enumerate(answers):
         numbers = next((candidate for candidate in candidates if candidate), [])
-        if len(numbers) == values.shape[1] and all(isinstance(number, (int, float)) for number in numbers):
-            values[row] = numbers
+        if len(numbers) == values.shape[1]:
+            with suppress(ValueError):  # text; where only some rows have text, the log has the other rows' as text too
+                values[row] = [float(number) for number in numbers]
     return values
 
 
