@@ -142,7 +142,7 @@ def test_a_canary_of_classes_that_is_less_sure_is_to_be_stopped(server, began, c
     assert "TO BE STOPPED" in shown and "surely worse" in shown and "left out" not in shown
     assert f"{CALLERS * EACH:,} from feedback" in shown
     loss = next(line.split() for line in shown.splitlines() if line.startswith("mean "))
-    assert loss[:-2] == "mean Brier score / 2".split()
+    assert loss[:-2] == ["mean", "Brier", "score", "/", "2"]
     assert [float(value) for value in loss[-2:]] == pytest.approx(
         [(0.6**2 + 2 * 0.3**2) / 2, (0.2**2 + 2 * 0.1**2) / 2], abs=2e-5
     )
@@ -158,7 +158,7 @@ def test_a_canary_of_a_number_that_is_nearer_is_to_be_promoted_and_no_word_is_of
 
     assert "TO BE PROMOTED" in shown and "surely better" in shown and "left out" not in shown
     loss = next(line.split() for line in shown.splitlines() if line.startswith("mean "))
-    assert loss[:-2] == "mean rank error".split()
+    assert loss[:-2] == ["mean", "rank", "error"]
     assert [float(value) for value in loss[-2:]] == pytest.approx([0.026, 0.18], abs=0.01)
     assert "robabilit" not in shown and "Brier" not in shown
 
