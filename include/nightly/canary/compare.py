@@ -18,7 +18,7 @@ from nightly.records.release import ReleaseRecord
 def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datetime, run_id: str = "") -> Look:
     """Compare the canary `record` with the version that was in production at its release, and decide what follows.
 
-    Changes nothing. Raises DamagedLogError and FeedbackError.
+    Changes nothing. Raises DamagedLogError, FeedbackError, and ContractError for a label.json that cannot be read.
     """
     settings = config.release.canary or CanaryConfig()  # the section may have been removed while the canary is running
     config = config.model_copy(update={"release": config.release.model_copy(update={"canary": settings})})
