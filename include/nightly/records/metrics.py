@@ -33,3 +33,14 @@ OF_CLASSES: dict[Kind, tuple[str, ...]] = {
     "classes": ("precision", "recall", "f1_score"),
     "number": (),
 }
+
+
+def of_class(name: str) -> tuple[str, str]:
+    """Return a metric's name and its class; the class is "" if the metric is of all classes."""
+    metric, _, of = name.partition(":")
+    return metric, of
+
+
+def overall(values: dict[str, float]) -> dict[str, float]:
+    """Return the metrics that are not of one class, by name."""
+    return {name: value for name, value in sorted(values.items()) if not of_class(name)[1]}

@@ -129,6 +129,7 @@ class Reason(Contract):
     control: str = ""  # last_accepted, production, same_weekday, same_season, …
     sample: int | None = None  # rows that the figure is computed from, for figures that few rows make unreliable
     enough: int | None = None  # the smallest sample that is judged
+    undecided: bool = False  # a model gate's: the examples are too few to tell; [model_gate] undecided decides `held`
     values: list[Contribution] = []  # the largest contributions
     rows: list[str] = []  # example rows, as FILE:ROW of the snapshot, from 0
 
