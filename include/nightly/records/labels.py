@@ -1,7 +1,6 @@
 """The labels of a night's snapshot beside those of its controls, for the night's page."""
 
 from nightly.records.base import Contract
-from nightly.records.config import ControlName
 from nightly.records.label_config import Label
 from nightly.records.label_spec import LabelSummary
 
@@ -10,7 +9,7 @@ CLASSES = 50  # the most frequent values of a label of many; the others are coun
 
 
 class ControlLabels(Contract):
-    name: ControlName
+    name: str  # as in [data_gate] controls
     title: str  # the control in words, with its date
     labels: LabelSummary
 

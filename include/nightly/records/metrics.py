@@ -35,12 +35,11 @@ OF_CLASSES: dict[Kind, tuple[str, ...]] = {
 }
 
 
-def of_class(name: str) -> tuple[str, str]:
-    """Return a metric's name and its class; the class is "" if the metric is of all classes."""
-    metric, _, of = name.partition(":")
-    return metric, of
+def is_of_class(name: str) -> bool:
+    """Return whether a metric of an evaluation is one class's: METRIC:CLASS."""
+    return ":" in name
 
 
-def overall(values: dict[str, float]) -> dict[str, float]:
-    """Return the metrics that are not of one class, by name."""
-    return {name: value for name, value in sorted(values.items()) if not of_class(name)[1]}
+def of_class(metric: str, label: str) -> str:
+    """Return the name of a class's metric."""
+    return f"{metric}:{label}"

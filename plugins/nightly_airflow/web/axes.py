@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nightly_airflow.web.plots import number
 
 TICKS = 5  # at most about so many
-LONG = 50  # an axis of positive numbers is logarithmic if its largest is so many times its smallest
+LONG = 50  # an axis is logarithmic if its largest number is so many times its smallest, and above 1
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,15 @@ class Axis:
         """Return an axis over the values with a little room on both sides, logarithmic for a long tail."""
         numbers = list(values)
         low, high = min(numbers), max(numbers)
-        if low > 0 and high / low > LONG:
+        if low > 0 and high > 1 and high / low > LONG:  # shares are easier to read on a linear axis
             return cls(low / 1.2, high * 1.2, begin, end, logarithmic=True)
         room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
         return cls(0.0 if 0 <= low < 2 * room else low - room, high + room, begin, end)
+
+    @classmethod
+    def between(cls, low: float, high: float, begin: float, end: float) -> Axis:
+        """Return a linear axis that ends at these numbers."""
+        return cls(low, high if high > low else low + 1.0, begin, end)
 
     def __call__(self, value: float) -> float:
         """Return the place of a number."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from nightly.records.distributions import Histogram as Bars
 from nightly.records.evaluation import CalibrationBin, Charts, Evaluation, Histogram
 from nightly_airflow.web import plots
 from nightly_airflow.web.axes import Axis
 
 WIDTH, HEIGHT = 320, 250  # of the viewBox; the page scales it
+SHORT = 150  # the height of a plot of residuals
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 8, 34
 SHADES = 10  # classes of colour in a confusion matrix, as the content security policy forbids inline styles
 
@@ -57,10 +57,11 @@ class Confusion:
         examples = sum(cell.count for _, _, cell in cells)
         right = sum(cell.count for _, _, cell in cells if cell.correct)
         text = f"{right:,} of {examples:,} examples are right"
-        row, name, worst = max(
-            ((row, name, cell) for row, name, cell in cells if not cell.correct), key=lambda found: found[2].count
-        )
-        return text + (f"; most often {row.name} is taken for {name}, {worst.count:,} times" if worst.count else "")
+        wrong = [(cell.count, row.name, name) for row, name, cell in cells if cell.count and not cell.correct]
+        if not wrong:
+            return text
+        count, actual, predicted = max(wrong, key=lambda found: found[0])
+        return f"{text}; most often {plots.brief(actual)} is taken for {plots.brief(predicted)}, {count:,} times"
 
 
 @dataclass
@@ -70,7 +71,7 @@ class ModelCharts:
     calibration: Markup
     with_production: bool  # whether the plots show production, too
     confusions: list[Confusion]  # the new model's, then production's
-    residuals: list[tuple[str, Markup]]  # caption and plot
+    residuals: Markup
 
 
 def charts_of(evaluation: Evaluation | None) -> ModelCharts | None:
@@ -127,7 +128,7 @@ def confusion(charts: Charts, title: str) -> Confusion | None:
                 count=count,
                 share=count / examples if examples else 0.0,
                 correct=position == column,
-                title=f"{count:,} of {examples:,} examples of {name} are predicted as {predicted}",
+                title=f"{count:,} of {examples:,} of {plots.brief(name)} are predicted as {plots.brief(predicted)}",
             )
             for column, (predicted, count) in enumerate(zip(charts.classes, counts, strict=False))
         ]
@@ -135,26 +136,48 @@ def confusion(charts: Charts, title: str) -> Confusion | None:
     return Confusion(title, charts.classes, rows)
 
 
-def residuals(new: Histogram | None, old: Histogram | None) -> list[tuple[str, Markup]]:
-    """Return a plot of prediction less label over both models, or one for each if their bins differ."""
+def residuals(new: Histogram | None, old: Histogram | None) -> Markup:
+    """Return a plot of the distributions of prediction less label; "" without any.
+
+    The new model's is filled, production's a stepped line. Areas are shares, as the two have bins of their own.
+    """
     if new is None or not any(new.rows):
-        return []
-    if old is None or new.edges == old.edges:
-        return [("", _residuals(new, old))]
-    return [("New model", _residuals(new, None)), ("Production", _residuals(old, None))]
+        return Markup("")
+    sides = [side for side in (new, old) if side and any(side.rows)]
+    across = Axis.between(min(side.edges[0] for side in sides), max(side.edges[-1] for side in sides), 4, WIDTH - 4)
+    densities = [_densities(side) for side in sides]
+    tallest = max(max(side) for side in densities)
+
+    def y(density: float) -> float:
+        return SHORT - 18 - density / tallest * (SHORT - 18 - TOP)
+
+    parts = []
+    for low, high, density, count in zip(new.edges, new.edges[1:], densities[0], new.rows, strict=False):
+        title = f"{plots.number(low)} to {plots.number(high)}: {count:,} examples"
+        parts.append(
+            Markup(
+                '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
+            ).format(across(low), y(density), max(across(high) - across(low) - 0.5, 0.5), y(0) - y(density), title)
+        )
+    if len(sides) > 1 and old:
+        steps = [(old.edges[0], 0.0)]
+        for low, high, density in zip(old.edges, old.edges[1:], densities[1], strict=False):
+            steps += [(low, density), (high, density)]
+        path = " ".join(f"{across(x):.1f},{y(density):.1f}" for x, density in [*steps, (old.edges[-1], 0.0)])
+        parts.append(Markup('<polyline class="control" points="{}"/>').format(path))
+    parts.append(plots.line(4, y(0), WIDTH - 4, y(0), "axis"))
+    if across.low <= 0 <= across.high:
+        parts.append(plots.line(across(0), TOP, across(0), y(0), "zero"))
+    parts += [plots.text(across(value), SHORT - 4, text, "middle") for value, text in across.ticks()]
+    most = max(range(len(new.rows)), key=lambda position: densities[0][position])
+    where = f"{plots.number(new.edges[most])} to {plots.number(new.edges[most + 1])}"
+    return plots.svg(parts, f"Prediction less label: most often from {where} with the new model", SHORT)
 
 
-def _residuals(new: Histogram, old: Histogram | None) -> Markup:
-    none = [0.0] * len(new.rows)
-    bars = Bars(edges=new.edges, current=_shares(new.rows), control=_shares(old.rows) if old else none)
-    return plots.histogram(
-        bars, "prediction less label", old is not None, sides=("of the new model", "of production"), mark=0.0
-    )
-
-
-def _shares(rows: Sequence[int]) -> list[float]:
-    total = sum(rows) or 1
-    return [count / total for count in rows]
+def _densities(side: Histogram) -> list[float]:
+    """Return the share of the examples by unit, in each bin."""
+    total, widths = sum(side.rows), [high - low for low, high in zip(side.edges, side.edges[1:], strict=False)]
+    return [count / total / width if width > 0 else 0.0 for count, width in zip(side.rows, widths, strict=False)]
 
 
 def _grid(across: Axis, down: Axis) -> list[Markup]:
@@ -172,10 +195,10 @@ def _grid(across: Axis, down: Axis) -> list[Markup]:
             plots.line(across.begin, y, across.end, y, "axis"),
             plots.text(across.begin - 5, y + 3.5, text, "end"),
         ]
-    middle = (across.begin + across.end) / 2
+    middle, scale = (across.begin + across.end) / 2, ", logarithmic scale" if across.logarithmic else ""
     return [
         *parts,
-        plots.text(middle, HEIGHT - 5, "predicted", "middle"),
+        plots.text(middle, HEIGHT - 5, f"predicted{scale}", "middle"),
         plots.text(across.begin + 5, TOP + 9, "actual", "start"),
     ]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 from markupsafe import Markup, escape
 
 from nightly.records.canary import Look
 from nightly.records.distributions import Histogram
-from nightly_airflow.web.views import Point
+from nightly_airflow.web.history import Point
 
 WIDTH, HEIGHT = 320, 96  # of the viewBox; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 4, 4, 8, 18
+LONG = 100  # characters of a value that are shown
 
 
 def number(value: float | int | str | None) -> str:
@@ -37,6 +37,13 @@ def percent(share: float | None) -> str:
     if 0 < share < 0.001:
         return "< 0.1 %"
     return f"{share * 100:.0f} %" if share in (0, 1) else f"{share * 100:.1f} %"
+
+
+def brief(value: str) -> str:
+    """Return a value as it fits a table: the beginning of a long text, and the size of what is no text."""
+    if any(not (character.isprintable() or character.isspace()) for character in value[:LONG]):
+        return f"({len(value):,} characters that are no text)"
+    return f"{value[:LONG]} … ({len(value):,} characters)" if len(value) > LONG + 20 else value
 
 
 def timeline(points: Sequence[Point], label: str, show: Callable[[float], str] = number) -> Markup:
@@ -133,18 +140,8 @@ def _interval(look: Look) -> str:
     return f"{look.difference:+.4f}, from {look.low:+.4f} to {look.high:+.4f}"
 
 
-def histogram(
-    bars: Histogram,
-    name: str,
-    with_control: bool,
-    sides: tuple[str, str] = ("now", "in the control"),
-    mark: float | None = None,
-) -> Markup:
-    """Return a plot of both sides over the same bins: current as filled bars, control as a stepped line.
-
-    :param sides: the words for current and control
-    :param mark: a number that is marked by a vertical line
-    """
+def histogram(bars: Histogram, name: str, with_control: bool) -> Markup:
+    """Return a plot of both sides over the same bins: current as filled bars, control as a stepped line."""
     bins = len(bars.current)
     tallest = max([*bars.current, *bars.control, 1e-9])
     width = (WIDTH - LEFT - RIGHT) / bins
@@ -158,7 +155,7 @@ def histogram(
     for position, (current, control) in enumerate(zip(bars.current, bars.control, strict=True)):
         left = LEFT + position * width
         title = f"{_bin_label(bars.edges, position)}: {percent(current)}"
-        title += f" {sides[0]}, {percent(control)} {sides[1]}" if with_control else ""
+        title += f" now, {percent(control)} in the control" if with_control else ""
         parts.append(
             Markup('<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
                 left + 0.75, base - height(current), max(width - 1.5, 0.5), height(current)
@@ -175,10 +172,8 @@ def histogram(
     if with_control:
         steps.append(f"{WIDTH - RIGHT},{base}")
         parts.append(Markup('<polyline class="control" points="{}"/>').format(" ".join(steps)))
-    if mark is not None and (x := _place(bars.edges, mark)) is not None:
-        parts.append(line(LEFT + x * width, TOP, LEFT + x * width, base, "zero"))
     parts += _edge_labels(bars.edges, bins, width)
-    return svg(parts, f"Distribution of {name}: {_summary(bars, sides if with_control else None)}")
+    return svg(parts, f"Distribution of {name}: {_summary(bars, with_control)}")
 
 
 def tails(bars: Histogram) -> str:
@@ -217,18 +212,10 @@ def _bin_label(edges: Sequence[float], position: int) -> str:
     return f"{number(edges[position])} to {number(edges[position + 1])}"
 
 
-def _place(edges: Sequence[float], value: float) -> float | None:
-    """Return the bin with the value plus the share of the bin below it; None if the value is outside."""
-    for position, (low, high) in enumerate(pairwise(edges)):
-        if low <= value <= high:
-            return position + ((value - low) / (high - low) if high > low else 0.5)
-    return None
-
-
-def _summary(bars: Histogram, sides: tuple[str, str] | None) -> str:
+def _summary(bars: Histogram, with_control: bool) -> str:
     most = max(range(len(bars.current)), key=lambda i: bars.current[i])
-    most_in = f"most {sides[0] if sides else 'now'} in {_bin_label(bars.edges, most)} ({percent(bars.current[most])}"
-    return most_in + (f", {percent(bars.control[most])} {sides[1]})" if sides else ")")
+    summary = f"most now in {_bin_label(bars.edges, most)} ({percent(bars.current[most])}"
+    return summary + (f", {percent(bars.control[most])} in the control)" if with_control else ")")
 
 
 def share_bar(current: float, control: float, tallest: float, with_control: bool) -> Markup:
