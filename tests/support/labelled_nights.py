@@ -3,11 +3,14 @@
 import math
 
 from nightly.io.paths import Paths
-from nightly.records.evaluation import CalibrationBin, Charts, Difference, Evaluation, Histogram
+from nightly.records.distributions import FILE as DISTRIBUTIONS
+from nightly.records.distributions import Distributions, FeatureDistribution, Histogram, ValueShare
+from nightly.records.evaluation import CalibrationBin, Charts, Difference, Evaluation
+from nightly.records.evaluation import Histogram as Residuals
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import NEGATIVE, OTHER, POSITIVE, LabelSummary
 from nightly.records.labels import FILE, ControlLabels, Labels
-from nightly.records.night import AGAINST_PRODUCTION, GateResult, Reason
+from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, GateResult, Reason
 from nightly.records.verdict import Outcome, Verdict
 from tests.support.written_nights import EVIL, FIRST, reason, write_night
 
@@ -26,6 +29,10 @@ def write_labelled_night(
     name = write_night(paths, day, outcome)
     folder = paths.nights / "taxi" / name
     labels(kind, day).save(folder / FILE)
+    distributions = Distributions.load(folder / DISTRIBUTIONS)
+    distributions.model_copy(update={"features": [*distributions.features, distribution(kind)]}).save(
+        folder / DISTRIBUTIONS
+    )
     evaluation(kind).save(folder / "evaluation.json")
     gate = GateResult.load(folder / "data_gate.json")
     change = label_change(0.01 + day / 500)
@@ -46,6 +53,24 @@ def label_change(figure: float, held: bool = False) -> Reason:
         held=held,
         control="last_accepted",
         message=f"target changed by {figure:.1%}",
+    )
+
+
+def distribution(kind: str) -> FeatureDistribution:
+    """Return the distribution of the label's column, in the train split."""
+    values, histogram = [], None
+    if kind == "number":
+        edges = [2.0, 5.0, 10.0, 15.0, 20.0, 60.0]
+        histogram = Histogram(edges=edges, current=[0.2, 0.3, 0.2, 0.1, 0.2], control=[0.2, 0.25, 0.25, 0.1, 0.2])
+    else:
+        values = [ValueShare(value=value, current=0.3, control=0.4) for value in ("no", "yes", EVIL)]
+    return FeatureDistribution(
+        name="target",
+        type="FLOAT" if histogram else "STRING",
+        missing_current=0.0,
+        missing_control=0.0,
+        values=values,
+        histogram=histogram,
     )
 
 
@@ -73,7 +98,7 @@ def labels(kind: str, day: int) -> Labels:
         ControlLabels(name=name, title=title, labels=side)
         for name, title, side in zip(names, titles, sides[1:], strict=True)
     ]
-    return Labels.of(label, 4100, sides[0], controls)
+    return Labels(label=label, rows=4100, now=sides[0], controls=controls)
 
 
 def evaluation(kind: str) -> Evaluation:
@@ -133,9 +158,18 @@ def findings(kind: str) -> list[Reason]:
             subject="all examples",
             figure=value * 0.02,
             threshold=-sign * allowed,
-            message=f"cannot tell on {EXAMPLES:,} examples whether {metric} is worse",
+            message=f"{metric} is {value:.4f}, and {value * 0.98:.4f} in production: better by {value * 0.02:.4f}; "
+            f"{allowed:g} worse is allowed; {EXAMPLES:,} examples cannot tell",
+            severity="warning",
             sample=EXAMPLES,
-            undecided=True,
+        ),
+        reason(
+            check=CONSTANT,
+            subject="all examples",
+            figure=0.0812,
+            threshold=0.0,
+            message="the model is better by 0.0812 than the best constant answer, in the Brier score",
+            sample=EXAMPLES,
         ),
     ]
 
@@ -158,4 +192,4 @@ def charts(kind: str, off: float) -> Charts:
         return Charts(calibration=calibration)
     edges = [off * edge for edge in range(-20, 21)]
     rows = [round(90 * math.exp(-((edge + 0.5) ** 2) / 60)) for edge in range(-20, 20)]
-    return Charts(calibration=calibration, residuals=Histogram(edges=edges, rows=rows))
+    return Charts(calibration=calibration, residuals=Residuals(edges=edges, rows=rows))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightly.nights.causes import Cause
-from nightly.records.night import Reason
+from nightly.records.night import CONSTANT, Reason
 from nightly.records.schema import SchemaProposal
 from nightly.records.thresholds import ThresholdsUsed, Value
 
@@ -82,6 +82,9 @@ def lifting(held: Iterable[Reason], used: ThresholdsUsed | None) -> dict[str, Va
             continue
         if reason.undecided:
             lifted["model_gate.undecided"] = "release"
+            continue
+        if reason.check == CONSTANT:
+            lifted["model_gate.must_beat_constant"] = False
             continue
         key = _key(reason, used)
         base = used.values.get(key) if used and key else None

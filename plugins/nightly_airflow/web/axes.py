@@ -35,7 +35,7 @@ class Axis:
     @classmethod
     def between(cls, low: float, high: float, begin: float, end: float) -> Axis:
         """Return a linear axis that ends at these numbers."""
-        return cls(low, high if high > low else low + 1.0, begin, end)
+        return cls(low, max(high, low + (abs(low) * 0.01 or 1.0)), begin, end)
 
     def __call__(self, value: float) -> float:
         """Return the place of a number."""

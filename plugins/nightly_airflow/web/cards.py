@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nightly.records.distributions import FeatureDistribution
 from nightly.records.night import Reason
@@ -30,6 +30,11 @@ class FeatureCard:
     def urgency(self) -> tuple[bool, float]:
         """Return a key that sorts by held, then by the ratio of distance to threshold."""
         return self.held, max(map(nearness, self.drift.values()), default=0.0)
+
+    def without_values(self) -> FeatureCard:
+        """Return the card without its most frequent values, where they are shown elsewhere."""
+        shown = self.distribution and self.distribution.model_copy(update={"values": []})
+        return replace(self, distribution=shown)
 
 
 def nearness(points: Sequence[Point]) -> float:

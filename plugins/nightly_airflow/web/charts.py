@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -141,9 +142,9 @@ def residuals(new: Histogram | None, old: Histogram | None) -> Markup:
 
     The new model's is filled, production's a stepped line. Areas are shares, as the two have bins of their own.
     """
-    if new is None or not any(new.rows):
+    if new is None or not _has_area(new):
         return Markup("")
-    sides = [side for side in (new, old) if side and any(side.rows)]
+    sides = [side for side in (new, old) if side and _has_area(side)]
     across = Axis.between(min(side.edges[0] for side in sides), max(side.edges[-1] for side in sides), 4, WIDTH - 4)
     densities = [_densities(side) for side in sides]
     tallest = max(max(side) for side in densities)
@@ -152,7 +153,7 @@ def residuals(new: Histogram | None, old: Histogram | None) -> Markup:
         return SHORT - 18 - density / tallest * (SHORT - 18 - TOP)
 
     parts = []
-    for low, high, density, count in zip(new.edges, new.edges[1:], densities[0], new.rows, strict=False):
+    for (low, high), density, count in zip(pairwise(new.edges), densities[0], new.rows, strict=False):
         title = f"{plots.number(low)} to {plots.number(high)}: {count:,} examples"
         parts.append(
             Markup(
@@ -161,7 +162,7 @@ def residuals(new: Histogram | None, old: Histogram | None) -> Markup:
         )
     if len(sides) > 1 and old:
         steps = [(old.edges[0], 0.0)]
-        for low, high, density in zip(old.edges, old.edges[1:], densities[1], strict=False):
+        for (low, high), density in zip(pairwise(old.edges), densities[1], strict=False):
             steps += [(low, density), (high, density)]
         path = " ".join(f"{across(x):.1f},{y(density):.1f}" for x, density in [*steps, (old.edges[-1], 0.0)])
         parts.append(Markup('<polyline class="control" points="{}"/>').format(path))
@@ -176,8 +177,14 @@ def residuals(new: Histogram | None, old: Histogram | None) -> Markup:
 
 def _densities(side: Histogram) -> list[float]:
     """Return the share of the examples by unit, in each bin."""
-    total, widths = sum(side.rows), [high - low for low, high in zip(side.edges, side.edges[1:], strict=False)]
-    return [count / total / width if width > 0 else 0.0 for count, width in zip(side.rows, widths, strict=False)]
+    total = sum(side.rows)
+    bins = zip(side.rows, pairwise(side.edges), strict=False)
+    return [count / total / (high - low) for count, (low, high) in bins]
+
+
+def _has_area(side: Histogram) -> bool:
+    """Return whether the histogram has examples, and bins of a width that can be drawn."""
+    return any(side.rows) and all(low < high for low, high in pairwise(side.edges)) and all(map(_fits, side.edges))
 
 
 def _grid(across: Axis, down: Axis) -> list[Markup]:
@@ -209,4 +216,9 @@ def _tenth(point: CalibrationBin) -> str:
 
 def _drawable(points: Sequence[CalibrationBin]) -> list[CalibrationBin]:
     """Return the points with examples whose numbers fit an axis."""
-    return [p for p in points if p.rows and all(abs(value) < 1e300 for value in (p.predicted, p.actual))]
+    return [point for point in points if point.rows and _fits(point.predicted) and _fits(point.actual)]
+
+
+def _fits(value: float) -> bool:
+    """Return whether a number is not too large for the arithmetic of an axis."""
+    return abs(value) < 1e150

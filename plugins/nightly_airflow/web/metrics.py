@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 
 from nightly.records.evaluation import OVERALL, Difference, Evaluation
-from nightly.records.night import AGAINST_PRODUCTION, Reason
+from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, Reason
 from nightly_airflow.web.views import NightDetails
 
 ALL = "all examples"  # the subject of a finding of all examples
@@ -72,7 +72,7 @@ class Metric:
 
     @property
     def _reach(self) -> float:
-        return NormalDist().inv_cdf(1 - self.alpha) * self.difference.error if self.difference else 0.0
+        return reach(self.difference, self.alpha) if self.difference else 0.0
 
     def _direction(self, change: float) -> str:
         """Return whether the change is surely for better or worse, as known by the bounds; "" if it is not."""
@@ -80,6 +80,26 @@ class Metric:
             return ""
         lower_is_better = _is_rise(self.change) if self.change else self.bound is not None and _is_ceiling(self.bound)
         return ", better" if (change < 0) == lower_is_better else ", worse"
+
+
+@dataclass
+class ConstantAnswer:
+    """The comparison with the best constant answer, which needs no model."""
+
+    text: str
+    reason: Reason | None  # None if the gate does not ask for it
+
+    @property
+    def met(self) -> str:
+        """Return the mark of the finding; "" if it was not judged, or surely holds."""
+        reason = self.reason
+        if reason is None or reason.figure is None or (reason.held and not reason.undecided):
+            return ""
+        return _met(reason)
+
+    @property
+    def held(self) -> bool:
+        return self.reason is not None and self.reason.held
 
 
 @dataclass
@@ -100,6 +120,7 @@ class ModelMetrics:
     others: list[Metric] = field(default_factory=list)  # of all examples, not judged
     class_names: list[str] = field(default_factory=list)  # of metrics
     classes: list[ClassMetrics] = field(default_factory=list)
+    constant: ConstantAnswer | None = None
     with_errors: bool = False  # whether any difference has a standard error
     confidence: str = ""  # of the intervals, such as "90 %"
 
@@ -121,13 +142,28 @@ def model_metrics(details: NightDetails) -> ModelMetrics:
     names = sorted({metric.name for metric in of_classes})
     return ModelMetrics(
         shown=[*(judged or overall), *(metric for metric in metrics if (metric.slice or metric.of) and metric.held)],
-        slices=[metric for metric in metrics if metric.slice and not metric.held],
+        slices=[metric for metric in metrics if metric.slice and not metric.of and not metric.held],
         others=[metric for metric in overall if metric not in judged] if judged else [],
         class_names=names,
         classes=_by_class(of_classes, names, details.evaluation),
+        constant=constant_answer(details),
         with_errors=any(metric.difference for metric in metrics),
         confidence=f"{1 - 2 * _alpha(details):.0%}".replace("%", " %"),
     )
+
+
+def constant_answer(details: NightDetails) -> ConstantAnswer | None:
+    """Return how the model compares with the best constant answer; None if that was neither measured nor judged."""
+    evaluation = details.evaluation
+    reason = next((reason for reason in details.reasons if reason.check == CONSTANT), None)
+    gain = evaluation.better_than_constant if evaluation else None
+    if evaluation is None or gain is None:
+        return ConstantAnswer(reason.message, reason) if reason else None
+    digits = _digits(gain.value)
+    interval = f"{plain(abs(gain.value), digits)} ± {plain(reach(gain, _alpha(details)), digits)}"
+    word = "better" if gain.value > 0 else "worse"
+    text = f"the {evaluation.constant_loss} is {word} than that of the best constant answer, by {interval}"
+    return ConstantAnswer(text, reason)
 
 
 def metrics_of(details: NightDetails) -> list[Metric]:
@@ -146,7 +182,7 @@ def metrics_of(details: NightDetails) -> list[Metric]:
                 change=findings.get((reason.check + AGAINST_PRODUCTION, reason.subject)),
             )
             for reason in (details.model_gate.reasons if details.model_gate else [])
-            if isinstance(reason.figure, float) and not reason.is_change
+            if isinstance(reason.figure, float) and not reason.is_change and reason.check != CONSTANT
         ]
     evaluation, alpha, metrics = details.evaluation, _alpha(details), []
     for key in sorted(evaluation.candidate, key=lambda key: (key != OVERALL, -evaluation.examples.get(key, 0))):
@@ -192,6 +228,17 @@ def _split(name: str) -> tuple[str, str]:
 def measured(value: float | None) -> str:
     """Return the text of a metric's value; four decimals, and fewer of larger numbers."""
     return "–" if value is None else plain(value, _digits(value))
+
+
+def reach(difference: Difference, alpha: float) -> float:
+    """Return how far an interval reaches to each side, which the true value is beyond with probability `alpha`.
+
+    Student's t, by the first terms of its expansion around the normal distribution.
+    """
+    z = NormalDist().inv_cdf(1 - alpha)
+    freedom = max(difference.freedom or difference.examples - 1, 1.0)
+    t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    return t * difference.error
 
 
 def plain(value: float, digits: int) -> str:

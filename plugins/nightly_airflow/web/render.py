@@ -101,6 +101,10 @@ def night(details: NightDetails, log: str = "") -> dict[str, Any]:
     reasons = details.reasons
     held_by = causes(reasons)
     cards = sorted(feature_cards(details), key=lambda card: card.urgency, reverse=True)
+    card_names = {card.name for card in cards}
+    label = label_view(details)
+    label_cards = [card for card in cards if label and card.name == label.column]
+    cards = [card for card in cards if card not in label_cards]
     shown = max(FEATURES, sum(card.held for card in cards))
     return {
         "details": details,
@@ -115,10 +119,11 @@ def night(details: NightDetails, log: str = "") -> dict[str, Any]:
         "passed": [reason for reason in reasons if not reason.held and not _notable(reason)],
         "metrics": model_metrics(details),
         "charts": charts_of(details.evaluation),
-        "label": label_view(details),
+        "label": label,
+        "label_cards": [card.without_values() for card in label_cards] if label and label.classes else label_cards,
         "cards": cards[:shown],
         "more_cards": cards[shown:],
-        "card_names": {card.name for card in cards},
+        "card_names": card_names,
         "threshold_changes": threshold_changes(details),
         "serving_cards": serving_cards(details),
     }
