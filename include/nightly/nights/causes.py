@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nightly.records import metrics
 from nightly.records.night import Contribution, Reason
 
 Kind = Literal["delivery", "feature", "serving", "model", "withdrawn"]
@@ -44,6 +45,7 @@ DETAILED = (
 )  # their messages have more than a value and its threshold
 ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|required|wanted)(?=;|$)")  # wanted: in older records
 RENAMED = "Ask the source's owner whether the value has a new name; mend the source, or teach it to schema and model."
+METRICS = frozenset(name for names in (*metrics.NAMES.values(), *metrics.OF_CLASSES.values()) for name in names)
 ALIKE = 0.2  # a value may have been renamed if it falls by as much as another appears, within this relative tolerance
 
 
@@ -174,18 +176,22 @@ def _key(reason: Reason) -> tuple[Kind, str]:
         return "withdrawn", reason.subject
     if reason.control == "serving":
         return "serving", reason.subject
+    if reason.metric.partition(":")[0] in METRICS:  # before the rest: `max_recall` is no check of a feature
+        return "model", ""
     if not reason.subject or reason.check.endswith(DELIVERY):
         return "delivery", ""
     if reason.check.startswith(FEATURE) or reason.check in DISTANCES:
         return "feature", reason.subject
-    return "model", ""  # its checks have the names of metrics
+    return "model", ""
 
 
 def _cause(kind: Kind, subject: str, reasons: list[Reason]) -> Cause:
     lead = min(reasons, key=_explains)
     text = _headline(kind, subject, lead, reasons)
     if kind == "model" and len(reasons) > 1:
-        text += f"; {len(reasons)} of its figures are not good enough"
+        text += f"; {len(reasons)} of its figures are " + (
+            "undecided" if all(reason.undecided for reason in reasons) else "not good enough"
+        )
     action = lead.action or next((reason.action for reason in reasons if reason.action), "")
     if lead.check == "schema" and lead.figure in SCHEMA:
         action = SCHEMA[lead.figure][1]
@@ -226,9 +232,9 @@ def _explains(reason: Reason) -> tuple[int, float]:
         return -1, 0.0
     rank = EXPLAINS.index(reason.check) if reason.check in EXPLAINS else len(EXPLAINS)
     rank += reason.check not in ("schema", "max_unseen_share")  # these have an action for a value, a distance has none
-    is_slice = reason.subject not in ("", "all examples")
+    is_part = reason.subject not in ("", "all examples") or metrics.is_of_class(reason.check)
     change = reason.is_change  # an absolute bound explains more: a bad model is worse than production anyway
-    return rank + (is_slice + change if _key(reason)[0] == "model" else 0), -_excess(reason)
+    return rank + (is_part + change + 2 * reason.undecided if _key(reason)[0] == "model" else 0), -_excess(reason)
 
 
 def _excess(reason: Reason) -> float:

@@ -20,6 +20,8 @@ from nightly.io.code import code_version
 from nightly.io.files import hash_files
 from nightly.io.paths import Paths
 from nightly.records.baseline import Baseline
+from nightly.records.labels import FILE as LABELS
+from nightly.records.labels import Labels
 from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.records.schema import PROPOSAL
@@ -63,6 +65,8 @@ def DataGate(
     result.save(folder / "data_gate.json")
     bless(blessing, result, log)
     write_distributions(folder, statistics.uri, drift_skew.uri)
+    controls = [compared.control for compared in evidence.present]
+    Labels.of(evidence.config.data.label, evidence.manifest, controls).save(folder / LABELS)
     write_serving_distributions(folder, requests.uri, drift_skew.uri)
     (folder / PROPOSAL).unlink(missing_ok=True)
     if result.passed:
