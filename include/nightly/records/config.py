@@ -160,6 +160,9 @@ class Training(Section):
     """Examples in a step."""
     hyperparameters: dict[str, int | float | str | bool] = {}
     """Values for the model's own code."""
+    refit: bool = False
+    """With `data.eval = "newest"`: once the gate has judged a model, trains another on all rows, and releases it. The
+    released model is not the judged one, which stays inside it, to be compared with the next night's."""
 
 
 class Pipeline(Section):
@@ -226,7 +229,8 @@ class Release(Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = 180
     """How long to wait until the server says that a new version is AVAILABLE, in seconds."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-5
-    """Largest difference between the server's golden predictions and those computed at the export, absolute."""
+    """Largest difference between the server's golden predictions and those computed at the export: absolute up to 1,
+    and relative to predictions beyond."""
     latency_factor: Annotated[float, Field(ge=1)] = 3
     """Largest ratio of the new version's p99 latency to that of the version before."""
     gcs: str = ""
@@ -310,6 +314,15 @@ class ModelConfig(Section):
                         f"model_gate.{section}: there is no metric {name!r} of a label of kind {kind!r}"
                         + did_you_mean(name, list(known))
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _refits_what_was_held_out(self) -> "ModelConfig":
+        if self.training.refit and self.data.eval != "newest":
+            raise ValueError(
+                'training.refit trains on the newest days too, and data.eval = "hash" holds out none: set '
+                'data.eval = "newest", or leave refit out'
+            )
         return self
 
     @model_validator(mode="after")

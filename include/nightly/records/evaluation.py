@@ -11,6 +11,7 @@ class Difference(Contract):
     value: float
     error: float  # paired by example
     examples: int
+    freedom: float | None = None  # of the error, for Student's t; None is examples - 1
 
 
 class CalibrationBin(Contract):
@@ -51,3 +52,5 @@ class Evaluation(Contract):
     better_than_constant: Difference | None = None
     constant_loss: str = ""  # the name of that loss, for a message
     charts: dict[str, Charts] = {}  # candidate and production
+    class_examples: dict[str, int] = {}  # class -> number of examples with this label
+    unmeasured: str = ""  # why the model in production was not measured, although there is one

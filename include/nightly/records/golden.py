@@ -1,5 +1,7 @@
 """Golden predictions: examples and the exported model's offline predictions, which a model server must reproduce."""
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import model_validator
@@ -23,10 +25,35 @@ class GoldenExample(Contract):
             del data["probability"]
         return data
 
+    def difference(self, answer: Any) -> float:
+        """Return the largest difference of a served row from these outputs: absolute up to 1, relative beyond.
+
+        NaN if any number is NaN. Raises ValueError if the row lacks an output, or has not as many numbers.
+
+        :param answer: the row's value, or a dict by output if the model has several
+        """
+        differences = []
+        for output, expected in self.outputs.items():
+            actual = list(_numbers(answer.get(output) if isinstance(answer, dict) else answer))
+            if len(actual) != len(expected):
+                raise ValueError(f"the golden output {output!r} has {len(expected)} numbers a row, and not {answer!r}")
+            # float32 has seven digits: of a large number an absolute difference says nothing.
+            differences += [abs(a - e) / max(1.0, abs(e)) for a, e in zip(actual, expected, strict=True)]
+        return math.nan if any(map(math.isnan, differences)) else max(differences)
+
 
 class Golden(Contract):
     model: str
     signature: str = "serving_default"
     output: str = "probability"  # the output that is judged
-    tolerance: float = 1e-5  # absolute; the order of summation depends on batch size and CPU
+    tolerance: float = 1e-5  # of GoldenExample.difference; the order of summation depends on batch size and CPU
     examples: list[GoldenExample]
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers of a nested list; a text or None has none."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from _numbers(inner)
+    elif isinstance(value, int | float):
+        yield value

@@ -33,3 +33,13 @@ OF_CLASSES: dict[Kind, tuple[str, ...]] = {
     "classes": ("precision", "recall", "f1_score"),
     "number": (),
 }
+
+
+def is_of_class(name: str) -> bool:
+    """Return whether a metric of an evaluation is one class's: METRIC:CLASS."""
+    return ":" in name
+
+
+def of_class(metric: str, label: str) -> str:
+    """Return the name of a class's metric."""
+    return f"{metric}:{label}"

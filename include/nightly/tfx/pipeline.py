@@ -18,7 +18,9 @@ from nightly.baselines import controls_of
 from nightly.io.paths import Paths, safe_name
 from nightly.models import config_of
 from nightly.records.baseline import Control
+from nightly.records.columns import CuratedSchema
 from nightly.records.config import ModelConfig
+from nightly.records.label_config import ClassesLabel
 from nightly.records.night import Night, SnapshotRef
 from nightly.schemas.store import SchemaStore
 from nightly.snapshots.verification import read_manifest
@@ -142,28 +144,16 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
     """Return the nodes from transform to infra validation, by id."""
     config, gate = inputs.config, inputs.config.model_gate
     examples, schema = data["examples"].outputs["examples"], data["schema"].outputs["schema"]
-    transform = _transform(config, examples, schema)
+    transform = _transform(inputs, examples, schema)
     transform.add_upstream_node(data["data_gate"])
-    trainer = tfx.components.Trainer(
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema,
-        run_fn=inputs.run_fn,
-        train_args=tfx.proto.TrainArgs(num_steps=inputs.night.train_steps),
-        eval_args=tfx.proto.EvalArgs(),
-        custom_config={
-            "model": config.name,
-            "batch_size": config.training.batch_size,
-            "hyperparameters": config.training.hyperparameters,
-        },
-    )
+    trainer = _trainer(inputs, transform, schema, ["train"])
     production = _production_node(inputs)
     baseline = {"baseline_model": production.outputs["result"]} if production else {}
     evaluator = SideBySideEvaluator(
         examples=examples,
         model=trainer.outputs["model"],
-        label=config.data.label.column,
-        positive=json.dumps(config.data.label.positive),
+        label=config.data.label.model_dump_json(),
+        weight_column=config.data.weight_column,
         metrics=json.dumps(sorted({*gate.metrics, *gate.slice_metrics})),
         slices=json.dumps(gate.slices),
         production_version=inputs.night.production_version or 0,
@@ -171,8 +161,12 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
         **baseline,
     )
     model_gate = ModelGate(evaluation=evaluator.outputs["evaluation"], night_folder=inputs.night_folder)
+    again = _refit(inputs, transform, schema, model_gate) if config.training.refit else None
     infra_validator = CleanProcessInfraValidator(
-        model=trainer.outputs["model"], examples=examples, model_name=config.name
+        model=(again or trainer).outputs["model"],
+        examples=examples,
+        model_name=config.name,
+        **({"judged": trainer.outputs["model"]} if again else {}),
     )
     return _with_ids(
         transform=transform,
@@ -180,27 +174,64 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
         **({"production_model": production} if production else {}),
         evaluator=evaluator,
         model_gate=model_gate,
+        **({"refit": again} if again else {}),
         infra_validator=infra_validator,
     )
+
+
+def _trainer(
+    inputs: PipelineInputs, transform: BaseNode, schema: BaseChannel, splits: list[str]
+) -> tfx.components.Trainer:
+    """Return a trainer on these splits."""
+    config = inputs.config
+    return tfx.components.Trainer(
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema,
+        run_fn=inputs.run_fn,
+        train_args=tfx.proto.TrainArgs(num_steps=inputs.night.train_steps, splits=splits),
+        eval_args=tfx.proto.EvalArgs(splits=["eval"]),
+        custom_config={
+            "model": config.name,
+            "batch_size": config.training.batch_size,
+            "hyperparameters": config.training.hyperparameters,
+            **_listed_classes(inputs),
+        },
+    )
+
+
+def _refit(inputs: PipelineInputs, transform: BaseNode, schema: BaseChannel, model_gate: BaseNode) -> BaseNode:
+    """Return a trainer on all rows. Its transform is the judged model's, which was analyzed on the train split."""
+    trainer = _trainer(inputs, transform, schema, ["train", "eval"])
+    trainer.add_upstream_node(model_gate)
+    return trainer
 
 
 def _with_ids(**nodes: BaseNode) -> dict[str, BaseNode]:
     return {name: node.with_id(name) for name, node in nodes.items()}
 
 
-def _transform(config: ModelConfig, examples: BaseChannel, schema: BaseChannel) -> BaseNode:
+def _transform(inputs: PipelineInputs, examples: BaseChannel, schema: BaseChannel) -> BaseNode:
     """Return the in-process transform, or TFX's own for a Beam runner. Both have the same outputs."""
-    inputs = {"examples": examples, "schema": schema}
-    custom_config = {"model": config.name}
+    config, read = inputs.config, {"examples": examples, "schema": schema}
+    custom_config = {"model": config.name, **_listed_classes(inputs)}
     if config.pipeline.engine == "in_process":
-        return InProcessTransform(**inputs, preprocessing_fn=PREPROCESSING_FN, custom_config=json.dumps(custom_config))
+        return InProcessTransform(**read, preprocessing_fn=PREPROCESSING_FN, custom_config=json.dumps(custom_config))
     return BeamTransform(
-        **inputs,
+        **read,
         preprocessing_fn=PREPROCESSING_FN,
         custom_config=custom_config,
         disable_statistics=True,  # nothing reads the statistics of the transformed examples
         disable_analyzer_cache=True,
     ).with_beam_pipeline_args(config.pipeline.beam_args)
+
+
+def _listed_classes(inputs: PipelineInputs) -> dict[str, list[str]]:
+    """Return the label's classes in the night's schema file as a custom_config, if that is where they come from."""
+    label = inputs.config.data.label
+    if not isinstance(label, ClassesLabel) or label.classes != "schema":
+        return {}
+    return {"classes": CuratedSchema(inputs.schema_file, inputs.schema_file.read_text()).classes(label.column)}
 
 
 def _production_node(inputs: PipelineInputs) -> BaseNode | None:

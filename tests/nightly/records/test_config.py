@@ -98,6 +98,7 @@ def test_a_good_config_is_read_with_its_folder_as_name(tmp_path):
         (("[data]", "[training]\nsteps = 0\n[data]"), ["training.steps", "greater than or equal to 1"]),
         (("[data]", "[data]\nlook_back_days = -1"), ["data.look_back_days", "greater than or equal to 1"]),
         (("[data]", "[data]\nlook_back_days = 1000000"), ["data.look_back_days", "less than or equal to"]),
+        (("[data]", "[training]\nrefit = true\n[data]"), ["training.refit", 'data.eval = "newest"']),
         (('path = "somewhere"', 'path = ""'), ["source.path", "at least 1 character"]),
     ],
 )
