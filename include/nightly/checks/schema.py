@@ -6,6 +6,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from nightly.checks.evidence import CONTRIBUTIONS, Evidence, SnapshotRows
 from nightly.records.night import Contribution, Reason
+from nightly.schemas import curated
 
 SEVERITIES = {anomalies_pb2.AnomalyInfo.ERROR: "error", anomalies_pb2.AnomalyInfo.WARNING: "warning"}
 
@@ -53,13 +54,8 @@ def check(evidence: Evidence) -> Iterator[Reason]:
 
 def domain_of(evidence: Evidence, feature: str) -> set[str] | None:
     """Return the values that the feature's domain in the schema allows; None if it has no domain."""
-    schema = evidence.schema
-    known = next((entry for entry in schema.feature if entry.name == feature), None)
-    if known is None:
-        return None
-    if known.HasField("string_domain"):
-        return set(known.string_domain.value)
-    return next((set(domain.value) for domain in schema.string_domain if domain.name == known.domain), None)
+    domain = curated.domain_of(evidence.schema, feature)
+    return None if domain is None else set(domain)
 
 
 def counts(stats: statistics_pb2.FeatureNameStatistics) -> dict[str, int]:

@@ -49,7 +49,7 @@ def first_schema(statistics: Statistics, config: ModelConfig) -> schema_pb2.Sche
         if feature.name == config.data.time_column:  # a number in snapshots, and larger every night: no bounds
             present = feature.presence
             feature.CopyFrom(schema_pb2.Feature(name=feature.name, type=schema_pb2.INT, presence=present))
-        elif feature.name == config.data.label.column:
+        elif feature.name in (config.data.label.column, config.data.weight_column):
             feature.not_in_environment.append("SERVING")
         elif feature.HasField("domain"):
             feature.distribution_constraints.min_domain_mass = MIN_DOMAIN_MASS

@@ -220,7 +220,7 @@ def _beats_constant(measured: Evaluation, alpha: float, undecided: str) -> Reaso
     decision: Decision = "worse" if interval.low >= 0 else "within" if interval.high < 0 else "undecided"
     held = decision == "worse" or (decision == "undecided" and undecided == "hold")
     message = (
-        f"the model is {_worse(-gain.value)} than the best constant answer, in the {measured.constant_loss} "
+        f"the model is {_worse(-gain.value)} in the {measured.constant_loss} than the best constant answer "
         f"(with chance, {_range(interval)}); better is required"
     )
     if decision == "undecided":

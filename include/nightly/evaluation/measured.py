@@ -35,7 +35,8 @@ class Plan:
     @property
     def others(self) -> list[str]:
         """The metrics that TFMA computes, example by example."""
-        return [name for name in self.metrics if name not in self.formulas]
+        known = self.formulas
+        return [name for name in self.metrics if name not in known]
 
     @property
     def sample_rows(self) -> int:

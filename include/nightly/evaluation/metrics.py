@@ -9,6 +9,7 @@ import pickle
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import apache_beam as beam
@@ -163,6 +164,7 @@ def _is_tfmas(name: str) -> bool:
     return name in _tfma_classes()
 
 
+@cache
 def _tfma_classes() -> dict[str, str]:
     classes = {}
     for class_name, kind in metric_types.registered_metrics().items():

@@ -5,11 +5,12 @@ from typing import Any
 from pydantic import AwareDatetime, field_validator
 
 from nightly.records.base import Contract
-from nightly.records.config import ControlName
+from nightly.records.data_gate_config import ControlName
 from nightly.records.label_spec import NEGATIVE, POSITIVE, LabelSummary
+from nightly.records.snapshot import CountedLabels
 
 
-class Baseline(Contract):
+class Baseline(CountedLabels):
     """<baselines>/<model>/<as of>-<snapshot>/baseline.json, beside the statistics (a folder a split)."""
 
     model: str
@@ -17,10 +18,8 @@ class Baseline(Contract):
     as_of: AwareDatetime
     snapshot_id: str
     accepted_at: AwareDatetime
-    # The next three describe the snapshot. Baselines of older versions lack them.
+    # The labels' counts and the next two describe the snapshot. Baselines of older versions lack them.
     rows: int | None = None
-    label_counts: dict[str, int] = {}  # as in the snapshot's manifest
-    label_quantiles: list[float] = []  # as in the snapshot's manifest
     label_by_value: dict[str, dict[str, LabelSummary]] = {}  # feature -> value -> the labels of its rows
     files: dict[str, str] | None = None  # the statistics' paths in the folder -> sha256
 

@@ -45,7 +45,7 @@ class LabelSummary(Contract):
     """The labels of some rows. Summaries of the same kind of label can be compared."""
 
     rows: int  # with a label
-    counts: dict[str, int] = {}  # binary: of POSITIVE and NEGATIVE; classes: of each class
+    counts: dict[str, int] = {}  # binary: of POSITIVE and NEGATIVE; classes: of each class, or the others as OTHER
     quantiles: list[float] = []  # number: evenly spaced from the smallest to the largest
 
     @classmethod
@@ -69,30 +69,35 @@ class LabelSummary(Contract):
         return cls(rows=sum(known.values()), quantiles=quantiles)
 
     def share(self, value: str) -> float:
-        """Return the share of the rows with this label."""
+        """Return the share of the rows with this label; of a number, with a label in a range as `change` names it."""
+        if self.quantiles:
+            side, _, number = value.rpartition(" ")
+            return _SHARES[side](self.quantiles, float(number))
         return self.counts.get(value, 0) / self.rows if self.rows else 0.0
 
     def change(self, before: "LabelSummary") -> tuple[float, str]:
-        """Return the largest change of any share since `before`, from 0 to 1, and where it is.
+        """Return the largest change of any share since `before`, from 0 to 1, and what has this share.
 
-        binary and classes: the L-infinity distance, and the class. number: the Kolmogorov-Smirnov distance (the largest
-        change of the share of labels up to some number), and that number.
+        binary and classes: the L-infinity distance, and the class. A class that one side may count as OTHER is left
+        out. number: the Kolmogorov-Smirnov distance, and a range such as "up to 8.25" or "below 8.25".
         """
         if self.quantiles or before.quantiles:
             return _largest_gap(self.quantiles, before.quantiles)
-        values = sorted(self.counts.keys() | before.counts.keys())
-        changes = [(abs(self.share(value) - before.share(value)), value) for value in values]
+        known = self.counts.keys() | before.counts.keys()
+        for side in (self.counts, before.counts):
+            known = known & side.keys() if OTHER in side else known
+        changes = [(abs(self.share(value) - before.share(value)), value) for value in sorted(known - {OTHER})]
         return max(changes, default=(0.0, ""))
 
 
 def _largest_gap(first: list[float], second: list[float]) -> tuple[float, str]:
-    """Return the largest distance between two distribution functions, each given by its quantiles, and the place."""
+    """Return the largest distance between two distribution functions, each given by its quantiles, and the range."""
     if not (first and second):
         return 0.0, ""
     gaps = [
-        (abs(share(first, number) - share(second, number)), f"{number:g}")
+        (abs(share(first, number) - share(second, number)), f"{side} {number:.15g}")
         for number in sorted({*first, *second})
-        for share in (_share_below, _share_up_to)  # at a jump of a distribution function, both of its sides count
+        for side, share in _SHARES.items()  # at a jump of a distribution function, both of its sides count
     ]
     return max(gaps)
 
@@ -116,3 +121,6 @@ def _share_at(quantiles: list[float], number: float, index: int) -> float:
     low, high = quantiles[index - 1], quantiles[index]
     within = (number - low) / (high - low) if high > low and low < number else 0.0
     return (index - 1 + within) / last
+
+
+_SHARES = {"below": _share_below, "up to": _share_up_to}

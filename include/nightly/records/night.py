@@ -110,6 +110,11 @@ class Contribution(Contract):
 
 
 AGAINST_PRODUCTION = " against production"  # METRIC + this: the name of the check of the metric's change
+CONSTANT = "better_than_constant"  # the check of the model against the best constant answer
+CANNOT_TELL = "examples cannot tell"  # the end of the message of a check that chance leaves open
+
+
+NEWEST_DAYS = "newest_days"  # the control of the skew of a split by time, which never holds
 
 
 class Reason(Contract):
@@ -136,6 +141,11 @@ class Reason(Contract):
     def metric(self) -> str:
         """The metric of a model gate's finding."""
         return self.check.removesuffix(AGAINST_PRODUCTION)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a model gate's examples are too few to tell, so that [model_gate] undecided decides."""
+        return self.message.endswith(CANNOT_TELL)
 
     @property
     def is_change(self) -> bool:

@@ -41,6 +41,24 @@ def parse_schema(text: str, *, where: str) -> schema_pb2.Schema:
     return schema
 
 
+def domain_of(schema: schema_pb2.Schema, name: str) -> list[str] | None:
+    """Return the values that a text feature's domain allows; None if it has no domain."""
+    feature = next((entry for entry in schema.feature if entry.name == name), None)
+    if feature is None:
+        return None
+    if feature.HasField("string_domain"):
+        return list(feature.string_domain.value)
+    return next((list(domain.value) for domain in schema.string_domain if domain.name == feature.domain), None)
+
+
+def classes_of(schema: schema_pb2.Schema, name: str) -> list[str]:
+    """Return the classes of a label: its domain's values, or all whole numbers of its int_domain; [] if it has none."""
+    for feature in schema.feature:
+        if feature.name == name and feature.HasField("int_domain"):
+            return [str(number) for number in range(feature.int_domain.min, feature.int_domain.max + 1)]
+    return domain_of(schema, name) or []
+
+
 def schema_fingerprint(path: Path) -> str:
     """Return a hash of the schema's meaning: comments, whitespace and the file's path do not count."""
     data = path.read_bytes()

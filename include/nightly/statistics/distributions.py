@@ -18,6 +18,7 @@ from nightly.records.distributions import (
 )
 from nightly.statistics.files import SERVING, TRAINING, read_anomalies, read_controls, read_distances, read_statistics
 from nightly.statistics.serving import read_requests
+from nightly.statistics.sizes import comparable
 
 CONTROL = "last_accepted"
 TOP = 10  # categories shown for each feature
@@ -86,7 +87,7 @@ class Side:
     """The statistics of a data set by feature; empty if there is no control."""
 
     def __init__(self, statistics: statistics_pb2.DatasetFeatureStatisticsList | None) -> None:
-        dataset = statistics.datasets[0] if statistics else statistics_pb2.DatasetFeatureStatistics()
+        dataset = comparable(statistics).datasets[0] if statistics else statistics_pb2.DatasetFeatureStatistics()
         self.exists = statistics is not None
         self.examples = dataset.num_examples
         self.features = {feature.name or ".".join(feature.path.step): feature for feature in dataset.features}

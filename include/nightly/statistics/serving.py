@@ -25,9 +25,10 @@ from nightly.prediction_log import FIELDS, DamagedLogError, read
 from nightly.records.base import Contract
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night
+from nightly.schemas.features import sized_features
 from nightly.snapshots.verification import verify_snapshot
 from nightly.statistics.measure import statistics_of
-from nightly.training.export import MISSING_INT, serving_features
+from nightly.training.raw_features import MISSING_INT, serving_features
 
 log = logging.getLogger("nightly")
 
@@ -113,8 +114,9 @@ def compare(
     left_out = {name: why for name, why in _left_out(sample).items() if name in types}
     compared = {name: kind for name, kind in types.items() if name not in left_out}
     bad: dict[str, list[str]] = {}
-    served = statistics_of(_features(table, compared, bad) for _, table in sample.tables)
-    trained = statistics_of(_rows(snapshot, config, begin, end))
+    sized = sized_features(schema)
+    served = statistics_of((_features(table, compared, bad) for _, table in sample.tables), sized)
+    trained = statistics_of(_rows(snapshot, config, begin, end), sized)
     names = {name for _, table in sample.tables for name in table.column_names if name not in FIELDS}
     about = about.model_copy(
         update={

@@ -22,6 +22,8 @@ from nightly.records.columns import CuratedSchema
 from nightly.records.config import ModelConfig
 from nightly.records.label_config import ClassesLabel
 from nightly.records.night import Night, SnapshotRef
+from nightly.schemas.curated import read_schema
+from nightly.schemas.features import sized_features
 from nightly.schemas.store import SchemaStore
 from nightly.snapshots.verification import read_manifest
 from nightly.tfx.components.data_gate import DataGate
@@ -110,9 +112,14 @@ def _data_nodes(inputs: PipelineInputs) -> dict[str, BaseNode]:
         id_columns="\n".join(data.id_columns or inputs.columns),
         label=data.label.column,
         eval_percent=data.eval_percent,
+        newest_by=data.time_column if data.eval == "newest" else "",
         beam_args=inputs.beam_args,
     )
-    statistics = InProcessStatisticsGen(examples=examples.outputs["examples"], beam_args=inputs.beam_args)
+    statistics = InProcessStatisticsGen(
+        examples=examples.outputs["examples"],
+        sized=json.dumps(sized_features(read_schema(inputs.schema_file)), sort_keys=True),
+        beam_args=inputs.beam_args,
+    )
     schema = tfx.components.ImportSchemaGen(schema_file=str(inputs.schema_file))
     measured = {"statistics": statistics.outputs["statistics"], "schema": schema.outputs["schema"]}
     example_validator = tfx.components.ExampleValidator(**measured)

@@ -2,7 +2,7 @@
 
     signature        answers   inputs                outputs
     serving_default  Predict   examples: string [n]  see below
-    raw_features     Predict   FEATURE: [n], each    the same
+    raw_features     Predict   FEATURE, each         the same
     classify         Classify  inputs: string [n]    classes: string [n, classes], scores: float [n, classes]
     regress          Regress   inputs: string [n]    outputs: float [n]
 
@@ -12,7 +12,7 @@
     number   prediction: float [n, 1], on the label's own scale           regress
 
 Strings are serialized tf.Example. No signature needs the label. A feature that an example lacks is treated as in
-training. `raw_features` requires every input; "" for a string, NaN for a float and MISSING_INT for an int mean missing.
+training. `raw_features` requires every input; training/raw_features.py has their shapes, and what means missing.
 assets.extra/label.json is the LabelSpec, which says what the outputs mean.
 """
 
@@ -28,12 +28,17 @@ from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
 from nightly.records.label_spec import LABEL_SPEC, LabelSpec
 from nightly.training.answers import Answers, ExportError, answers_of, check
+from nightly.training.raw_features import (
+    SERVING,
+    raw_feature_specs,
+    serving_features,
+    transform_inputs,
+    transform_specs,
+)
 
 log = logging.getLogger("nightly")
 
-SERVING = "SERVING"  # the schema's environment without the label
 METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
-MISSING_INT = tf.int64.min
 
 
 def export(
@@ -92,11 +97,9 @@ class Served(tf.Module):
         raw = tf_transform_output.raw_feature_spec()
         self._spec = {name: raw[name] for name in serving_features(schema) if name in raw}
         # All signatures share one function, so it is traced, saved and loaded once, not four times.
-        self._score = tf.function(self.score).get_concrete_function(
-            {name: tf.SparseTensorSpec([None, None], self._spec[name].dtype) for name in self._spec}
-        )
+        self._score = tf.function(self.score).get_concrete_function(transform_specs(self._spec))
 
-    def score(self, raw: dict[str, tf.SparseTensor]) -> tf.Tensor:
+    def score(self, raw: dict[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
         transformed = self._transform(raw)
         if missing := [name for name in self._inputs if name not in transformed]:
             raise ExportError(f"{missing} are made from features that are not in the schema's {SERVING} environment")
@@ -108,7 +111,7 @@ class Served(tf.Module):
 
     @tf.function
     def predict_raw(self, **features):
-        return self._answers.predict(self._score({name: _present(value) for name, value in features.items()}))
+        return self._answers.predict(self._score(transform_inputs(features, self._spec)))
 
     @tf.function
     def classify(self, inputs):
@@ -117,37 +120,6 @@ class Served(tf.Module):
     @tf.function
     def regress(self, inputs):
         return self._answers.regress(self._score(tf.io.parse_example(inputs, self._spec)))
-
-
-def serving_features(schema: schema_pb2.Schema) -> list[str]:
-    """Return the names of the features in a request: those of the SERVING environment."""
-    names = []
-    for feature in schema.feature:
-        environments = set(feature.in_environment) | set(schema.default_environment) - set(feature.not_in_environment)
-        if SERVING in environments:
-            names.append(feature.name)
-    return names
-
-
-def raw_feature_specs(
-    tf_transform_output: tft.TFTransformOutput, schema: schema_pb2.Schema
-) -> dict[str, tf.TensorSpec]:
-    """Return the inputs of `raw_features`: a vector for each feature."""
-    spec = tf_transform_output.raw_feature_spec()
-    return {name: tf.TensorSpec([None], spec[name].dtype, name) for name in serving_features(schema) if name in spec}
-
-
-def _present(column: tf.Tensor) -> tf.SparseTensor:
-    """Convert a vector to the transform's input: sparse [batch, 1], without the values that mean missing."""
-    if column.dtype == tf.string:
-        present = column != ""
-    elif column.dtype.is_floating:
-        present = ~tf.math.is_nan(column)
-    else:
-        present = column != MISSING_INT
-    rows = tf.where(present)
-    indices = tf.concat([rows, tf.zeros_like(rows)], axis=1)
-    return tf.SparseTensor(indices, tf.boolean_mask(column, present), [tf.size(column, tf.int64), 1])
 
 
 def _set_method_names(path: str, names: dict[str, str]) -> None:

@@ -17,14 +17,13 @@ from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_
 from nightly.records.golden import GOLDEN, Golden, GoldenExample
 from nightly.records.label_spec import LABEL_SPEC, OUTPUTS, LabelSpec
 from nightly.training.answers import ExportError
-from nightly.training.export import MISSING_INT
 from nightly.training.inputs import NoRowsError
+from nightly.training.raw_features import json_value, request_part, request_tensor
 
 log = logging.getLogger("nightly")
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 ROWS = 16  # golden examples, and the larger of the two warm-up batches
-MISSING = {tf.string: b"", tf.float32: float("nan"), tf.int64: MISSING_INT}
 
 
 def add_samples(path: str, raw_examples: str, model: str) -> None:
@@ -34,7 +33,7 @@ def add_samples(path: str, raw_examples: str, model: str) -> None:
     """
     signatures = tf.saved_model.load(path).signatures
     features = signatures["raw_features"].structured_input_signature[1]
-    examples = [_request_part(record, features) for record in _first_records(raw_examples)]
+    examples = [request_part(record, features) for record in _first_records(raw_examples)]
     serialized = [example.SerializeToString() for example in examples]
     outputs = _numbers(signatures["serving_default"](examples=tf.constant(serialized)))
     judged = _judged_output(Path(path), outputs)
@@ -45,7 +44,7 @@ def add_samples(path: str, raw_examples: str, model: str) -> None:
         examples=[
             GoldenExample(
                 example_base64=base64.b64encode(text).decode(),
-                features={name: _plain(_value(example, name, None)) for name in sorted(features)},
+                features={name: json_value(example, name, features[name]) for name in sorted(features)},
                 outputs={name: values[row].tolist() for name, values in outputs.items()},
             )
             for row, (text, example) in enumerate(zip(serialized, examples, strict=True))
@@ -85,8 +84,7 @@ def _warm_up(
         serialized = [example.SerializeToString() for example in batch]
         yield _predict(model, "serving_default", {"examples": tf.make_tensor_proto(serialized, tf.string)})
         columns = {
-            name: tf.make_tensor_proto([_value(row, name, MISSING[spec.dtype]) for row in batch], spec.dtype)
-            for name, spec in features.items()
+            name: tf.make_tensor_proto(request_tensor(batch, name, spec), spec.dtype) for name, spec in features.items()
         }
         yield _predict(model, "raw_features", columns)
         for signature, kind, request in (
@@ -119,25 +117,3 @@ def _first_records(pattern: str) -> list[bytes]:
     if not records:
         raise NoRowsError(f"no example in {pattern}: nothing to make warm-up and golden predictions of")
     return records
-
-
-def _request_part(record: bytes, features: dict[str, tf.TensorSpec]) -> tf.train.Example:
-    """Return the example as a client sends it, with the features of serving only."""
-    example = tf.train.Example.FromString(record)
-    for name in example.features.feature.keys() - features.keys():
-        del example.features.feature[name]
-    return example
-
-
-def _value(example: tf.train.Example, name: str, missing):
-    """Return the feature's value, or `missing`."""
-    if name not in example.features.feature:  # a look-up would add it
-        return missing
-    feature = example.features.feature[name]
-    kind = feature.WhichOneof("kind")
-    values = getattr(feature, kind).value if kind else []
-    return values[0] if values else missing
-
-
-def _plain(value: bytes | int | float | None) -> str | int | float | None:
-    return value.decode() if isinstance(value, bytes) else value

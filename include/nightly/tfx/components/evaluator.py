@@ -64,7 +64,7 @@ def SideBySideEvaluator(
     configured = TypeAdapter(Label).validate_json(label)
     models = {CANDIDATE: path_utils.serving_model_path(model.uri)}
     if baseline_model is not None:
-        models[PRODUCTION] = str(_judged(Path(baseline_model.uri)))
+        models[PRODUCTION] = str(judged_model(Path(baseline_model.uri)))
     elif production_version:
         raise ValueError(f"version {production_version} is in production, but baseline_model is missing")
     specs = {name: label_spec(path, configured) for name, path in models.items()}
@@ -124,7 +124,7 @@ def evaluate(
     )
 
 
-def _judged(version: Path) -> Path:
+def judged_model(version: Path) -> Path:
     """Return the model of a version that its gate judged: a version that was trained again has seen these examples."""
     return version / JUDGED if (version / JUDGED).is_dir() else version
 

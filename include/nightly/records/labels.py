@@ -1,0 +1,53 @@
+"""The labels of a night's snapshot beside those of its controls, for the night's page."""
+
+from collections.abc import Iterable
+
+from nightly.records.base import Contract
+from nightly.records.baseline import Control
+from nightly.records.label_config import Label
+from nightly.records.label_spec import LabelSummary
+from nightly.records.snapshot import SnapshotManifest
+
+FILE = "labels.json"  # in the night's folder
+CLASSES = 50  # the most frequent ones of each side are recorded; `rows` counts all
+
+
+class ControlLabels(Contract):
+    name: str  # as in [data_gate] controls
+    title: str  # the control in words, with its date
+    labels: LabelSummary
+
+
+class Labels(Contract):
+    """labels.json; the data gate writes it, whether it holds the night or not."""
+
+    label: Label  # as it was configured
+    rows: int  # of the snapshot, with and without a label
+    now: LabelSummary
+    controls: list[ControlLabels]  # those whose labels are known
+
+    @classmethod
+    def of(cls, label: Label, manifest: SnapshotManifest, controls: Iterable[Control]) -> "Labels":
+        """Return the labels of a snapshot and of its controls, without the rare ones of more than CLASSES classes."""
+        now = LabelSummary.of(label, manifest.label_counts, manifest.label_quantiles)
+        known = [
+            ControlLabels(
+                name=control.name,
+                title=control.title,
+                labels=LabelSummary.of(label, baseline.label_counts, baseline.label_quantiles),
+            )
+            for control in controls
+            if (baseline := control.baseline) and baseline.label_counts
+        ]
+        kept = {value for side in (now, *(control.labels for control in known)) for value in _most_frequent(side)}
+        shortened = [control.model_copy(update={"labels": _only(control.labels, kept)}) for control in known]
+        return cls(label=label, rows=manifest.rows, now=_only(now, kept), controls=shortened)
+
+
+def _most_frequent(labels: LabelSummary) -> list[str]:
+    return sorted(labels.counts, key=lambda value: (-labels.counts[value], value))[:CLASSES]
+
+
+def _only(labels: LabelSummary, kept: set[str]) -> LabelSummary:
+    """Return the summary with these classes alone. The shares stay right, as `rows` counts all."""
+    return labels.model_copy(update={"counts": {v: rows for v, rows in labels.counts.items() if v in kept}})
