@@ -1,0 +1,47 @@
+"""The model of taxi fares on its real data: ordinary nights pass its schema, and breaks of its columns are caught."""
+
+import datetime as dt
+
+import pytest
+
+from nightly.models import load_config
+from tests.models.test_schemas import errors
+from tests.support.trial_night import read_schema, rows_of, split
+
+FARES = load_config("fares")
+
+
+def test_no_input_is_known_only_after_the_trip_or_depends_on_the_fare():
+    inputs = {feature.name for feature in read_schema(FARES).feature} - {FARES.data.label.column}
+    assert not inputs & {"tips", "big_tipper", "trip_miles", "trip_seconds", "payment_type"}
+
+
+def test_thresholds_of_columns_that_taxi_reads_too_are_the_same():
+    """Both models have the same trips and windows."""
+    taxi = {feature.name: feature for feature in read_schema(load_config("taxi")).feature}
+    for feature in read_schema(FARES).feature:
+        shared = taxi[feature.name]
+        assert (feature.drift_comparator, feature.skew_comparator) == (shared.drift_comparator, shared.skew_comparator)
+
+
+@pytest.mark.parametrize("as_of", ["2013-06-30", "2015-07-01", "2016-12-15"])
+def test_ordinary_nights_pass(as_of):
+    tomorrow = (dt.date.fromisoformat(as_of) + dt.timedelta(days=1)).isoformat()
+    sides = split(rows_of(FARES, tomorrow), FARES.data.eval_percent)
+    before = split(rows_of(FARES, as_of), FARES.data.eval_percent)["train"]
+    assert errors(sides["train"], FARES, before=before, beside=sides["eval"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("feature", "change"),
+    [
+        ("fare", lambda value: str(float(value) * 100)),  # cents
+        ("fare", lambda value: str(-float(value))),
+        ("dropoff_latitude", lambda value: "-87.6"),  # swapped with the longitude
+        ("trip_start_hour", lambda value: str((int(value) + 6) % 24)),  # another time zone
+    ],
+)
+def test_a_broken_column_is_caught(feature, change):
+    rows = rows_of(FARES, "2015-07-01")
+    broken = [row | {feature: change(row[feature])} for row in rows]
+    assert feature in errors(broken, FARES, before=rows)
