@@ -96,6 +96,7 @@ ANSWERS = {
         {
             "the class alone": {"class": ["Cash"], "other": [1.0]},
             "another number of classes": [0.5, 0.5],
+            "scores that are text": {"classes": CLASSES.classes, "scores": ["a", "b", "c"]},
             "classify without a class": [("Cash", 0.5), ("Card", 0.5)],
             "no probabilities": [0.5, 0.9, 0.9],
         },
