@@ -1,11 +1,8 @@
 """The logged predictions of the two versions, each id once, with the caller and the answer."""
 
 import datetime as dt
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +20,7 @@ from nightly.serving.models_config import CANARY, STABLE
 
 COLUMNS = ["id", "canary", "caller"]
 POSITIVE = "1"  # the positive class of a binary model's classification
+CLASS_NAMES, SCORES = "prediction/classes", "prediction/scores"  # a classification in the log
 
 
 @dataclass(frozen=True)
@@ -100,24 +98,33 @@ def _values(table: pa.Table, spec: LabelSpec) -> np.ndarray:
 
     It is logged by its name, without a name if it is the only output, or as a classification.
     """
-
-    def column(name: str) -> list[Any]:
-        name = f"prediction/{name}"
-        return table[name].to_pylist() if name in table.column_names else [None] * table.num_rows
-
-    answers = zip(column(spec.output), column("value"), _scores(column("classes"), column("scores"), spec), strict=True)
     values = np.full((table.num_rows, width(spec)), np.nan)
-    for row, candidates in enumerate(answers):
-        numbers = next((candidate for candidate in candidates if candidate), [])
-        if len(numbers) == values.shape[1]:
-            with suppress(ValueError):  # text; where only some rows have text, the log has the other rows' as text too
-                values[row] = [float(number) for number in numbers]
+    logged_as = [f"prediction/{spec.output}", "prediction/value"]
+    columns = [table[name] for name in logged_as if name in table.column_names]
+    if {CLASS_NAMES, SCORES} <= {*table.column_names} and spec.kind != "number":
+        columns.append(_scores(table, [POSITIVE] if spec.kind == "binary" else spec.classes))
+    for column in columns:
+        missing = np.isnan(values).any(axis=1)
+        values[missing] = _numbers(column, values.shape[1])[missing]
     return values
 
 
-def _scores(classes: list[Any], scores: list[Any], spec: LabelSpec) -> Iterator[list[Any]]:
-    """Yield the scores of each row's classification in the order of the output, or [] if it lacks a class."""
-    wanted = [name.encode() for name in ([POSITIVE] if spec.kind == "binary" else spec.classes)]
-    for names, numbers in zip(classes, scores, strict=True):
+def _numbers(lists: pa.ChunkedArray, count: int) -> np.ndarray:
+    """Return lists of `count` numbers as [n, count]; NaN for any other list."""
+    numbers = np.full((len(lists), count), np.nan)
+    rows = np.flatnonzero(pc.fill_null(pc.equal(pc.list_value_length(lists), count), False))
+    flat = pc.list_flatten(lists.take(rows)).to_pandas()
+    if flat.dtype == object:  # where some rows have text, the log has the other rows' numbers as text, too
+        flat = pd.to_numeric(flat.str.decode("utf-8", "replace"), errors="coerce")
+    numbers[rows] = flat.to_numpy(float).reshape(-1, count)
+    return numbers
+
+
+def _scores(table: pa.Table, classes: list[str]) -> pa.ChunkedArray:
+    """Return the scores of each row's classification in the order of `classes`, or null if it lacks one."""
+    wanted = [name.encode() for name in classes]
+    scores = []
+    for names, numbers in zip(table[CLASS_NAMES].to_pylist(), table[SCORES].to_pylist(), strict=True):
         by_name = dict(zip(names or [], numbers or [], strict=False))
-        yield [by_name[name] for name in wanted] if by_name.keys() >= set(wanted) else []
+        scores.append([by_name[name] for name in wanted] if by_name.keys() >= set(wanted) else None)
+    return pa.chunked_array([pa.array(scores, table[SCORES].type)])

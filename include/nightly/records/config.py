@@ -144,7 +144,7 @@ class CanaryConfig(Section):
     """Sends a release to a share of the callers first, and compares it with the version in production.
 
     The comparison is by the mean loss of a prediction, from 0 to 1: the Brier score of a binary label, half the Brier
-    score of classes, or the rank error of a number, which [Canary](../how-to/canary.md#how-it-decides) defines.
+    score of classes, or the rank error of a number, which [Canary](../how-to/canary.md#the-loss) defines.
     """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1

@@ -96,6 +96,7 @@ ANSWERS = {
         {
             "the class alone": {"class": ["Cash"], "other": [1.0]},
             "another number of classes": [0.5, 0.5],
+            "scores that are text": {"classes": CLASSES.classes, "scores": ["a", "b", "c"]},
             "classify without a class": [("Cash", 0.5), ("Card", 0.5)],
             "no probabilities": [0.5, 0.9, 0.9],
         },
@@ -265,3 +266,8 @@ def test_a_canary_of_another_kind_waits_for_a_person_and_is_never_promoted_by_it
     )
     assert "mean loss" in report("taxi", None, look)
     assert compared(paths, None, NUMBER, days=15, undecided="promote").decision == "stop"
+
+
+def test_a_look_of_an_older_version_is_read_as_one_of_a_binary_label(paths):
+    look = compared(paths, None, None)
+    assert Look.parse(look.model_dump(mode="json", exclude={"loss"}), where="test").loss == "Brier score"
