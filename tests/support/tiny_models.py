@@ -13,7 +13,6 @@ from tfx_bsl.coders import example_coder
 
 import include.models
 from nightly.models import load_config
-from nightly.records.columns import CuratedSchema
 from nightly.training import run, transforming
 from nightly.training.samples import add_samples
 from nightly.transform.engine import Transformer, write_transform_graph
@@ -79,13 +78,14 @@ def taxi_rows(number: int) -> list[dict[str, str]]:
 
 
 def digits() -> tuple[list[dict[str, str]], list[str]]:
-    """scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, as text: rows and the pixels' names."""
+    """scikit-learn's 1,797 handwritten digits, as text: the sums of 4 by 4 blocks of pixels, and the blocks' names."""
     bunch = pytest.importorskip("sklearn.datasets").load_digits()
-    pixels = [f"pixel_{number}" for number in range(64)]
+    names = [f"block_{number}" for number in range(16)]
+    sums = bunch.images.reshape(-1, 4, 2, 4, 2).sum(axis=(2, 4)).reshape(-1, 16)
     return [
-        dict(zip(pixels, map(str, image), strict=True)) | {"digit": str(digit)}
-        for image, digit in zip(bunch.data, bunch.target, strict=True)
-    ], pixels
+        dict(zip(names, map(str, blocks), strict=True)) | {"digit": str(digit)}
+        for blocks, digit in zip(sums, bunch.target, strict=True)
+    ], names
 
 
 def schema_text(label: str, features: list[str], weight: str = "") -> str:
@@ -121,15 +121,14 @@ class Workshop:
 
     def transform(self, name: str, rows: list[dict[str, str]]) -> FnArgs:
         """Raw and transformed examples, a fifth of the rows to judge by, and what the Trainer would be given."""
-        text = (self.models / name / "schema.pbtxt").read_text()
-        schema = text_format.Parse(text, schema_pb2.Schema())
+        path = self.models / name / "schema.pbtxt"
+        schema = text_format.Parse(path.read_text(), schema_pb2.Schema())
         folder = self.folder / name
         sides = {"train": rows[len(rows) // 5 :], "eval": rows[: len(rows) // 5]}
         encoder = example_coder.RecordBatchToExamplesEncoder()
         for side, part in sides.items():
             write(folder / f"raw/Split-{side}/data_tfrecord-00000-of-00001", encoder.encode(as_arrow(part, schema)))
-        classes = self.classes(name)
-        function = partial(transforming.preprocessing_fn, custom_config={"model": name, "classes": classes})
+        function = partial(transforming.preprocessing_fn, custom_config={"model": name, "schema": str(path)})
         metadata = tft.DatasetMetadata(schema)
         write_transform_graph(function, str(folder / "raw/Split-train"), metadata, folder / "graph")
         transformer = Transformer(folder / "graph")
@@ -139,19 +138,11 @@ class Workshop:
             train_files=[str(folder / "transformed/Split-train/*")],
             eval_files=[str(folder / "transformed/Split-eval/*")],
             train_steps=150,
-            schema_path=str(self.models / name / "schema.pbtxt"),
+            schema_path=str(path),
             transform_graph_path=str(folder / "graph"),
             serving_model_dir=str(folder / "model"),
-            custom_config={"model": name, "batch_size": 64, "classes": classes},
+            custom_config={"model": name, "batch_size": 64},
         )
-
-    def classes(self, name: str) -> list[str]:
-        """As the pipeline reads them from the night's schema file."""
-        label = load_config(name, self.models).data.label
-        if label.kind != "classes" or label.classes != "schema":
-            return []
-        path = self.models / name / "schema.pbtxt"
-        return CuratedSchema(path, path.read_text()).classes(label.column)
 
     def train(self, name: str, rows: list[dict[str, str]]) -> Path:
         """The exported model with its golden examples, as the infra validator leaves it."""

@@ -18,9 +18,7 @@ from nightly.baselines import controls_of
 from nightly.io.paths import Paths, safe_name
 from nightly.models import config_of
 from nightly.records.baseline import Control
-from nightly.records.columns import CuratedSchema
 from nightly.records.config import ModelConfig
-from nightly.records.label_config import ClassesLabel
 from nightly.records.night import Night, SnapshotRef
 from nightly.schemas.curated import read_schema
 from nightly.schemas.features import sized_features
@@ -151,7 +149,7 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
     """Return the nodes from transform to infra validation, by id."""
     config, gate = inputs.config, inputs.config.model_gate
     examples, schema = data["examples"].outputs["examples"], data["schema"].outputs["schema"]
-    transform = _transform(inputs, examples, schema)
+    transform = _transform(config, examples, schema)
     transform.add_upstream_node(data["data_gate"])
     trainer = _trainer(inputs, transform, schema, ["train"])
     production = _production_node(inputs)
@@ -202,7 +200,6 @@ def _trainer(
             "model": config.name,
             "batch_size": config.training.batch_size,
             "hyperparameters": config.training.hyperparameters,
-            **_listed_classes(inputs),
         },
     )
 
@@ -218,27 +215,19 @@ def _with_ids(**nodes: BaseNode) -> dict[str, BaseNode]:
     return {name: node.with_id(name) for name, node in nodes.items()}
 
 
-def _transform(inputs: PipelineInputs, examples: BaseChannel, schema: BaseChannel) -> BaseNode:
+def _transform(config: ModelConfig, examples: BaseChannel, schema: BaseChannel) -> BaseNode:
     """Return the in-process transform, or TFX's own for a Beam runner. Both have the same outputs."""
-    config, read = inputs.config, {"examples": examples, "schema": schema}
-    custom_config = {"model": config.name, **_listed_classes(inputs)}
+    inputs = {"examples": examples, "schema": schema}
+    custom_config = {"model": config.name}
     if config.pipeline.engine == "in_process":
-        return InProcessTransform(**read, preprocessing_fn=PREPROCESSING_FN, custom_config=json.dumps(custom_config))
+        return InProcessTransform(**inputs, preprocessing_fn=PREPROCESSING_FN, custom_config=json.dumps(custom_config))
     return BeamTransform(
-        **read,
+        **inputs,
         preprocessing_fn=PREPROCESSING_FN,
         custom_config=custom_config,
         disable_statistics=True,  # nothing reads the statistics of the transformed examples
         disable_analyzer_cache=True,
     ).with_beam_pipeline_args(config.pipeline.beam_args)
-
-
-def _listed_classes(inputs: PipelineInputs) -> dict[str, list[str]]:
-    """Return the label's classes in the night's schema file as a custom_config, if that is where they come from."""
-    label = inputs.config.data.label
-    if not isinstance(label, ClassesLabel) or label.classes != "schema":
-        return {}
-    return {"classes": CuratedSchema(inputs.schema_file, inputs.schema_file.read_text()).classes(label.column)}
 
 
 def _production_node(inputs: PipelineInputs) -> BaseNode | None:

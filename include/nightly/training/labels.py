@@ -1,6 +1,7 @@
 """What a model's label is, and what the labels of its training split are: the LabelSpec of label.json."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import tensorflow_transform as tft
@@ -8,9 +9,27 @@ import tensorflow_transform as tft
 from nightly.records.label_config import ClassesLabel, Label
 from nightly.records.label_spec import LabelSpec
 from nightly.training.inputs import labels_and_weights
-from nightly.training.transforming import learned_classes
+from nightly.training.transforming import learned_classes, listed_classes
 
 QUANTILES = 101  # 0 %, 1 %, … 100 %
+
+
+def classes_of(label: Label, schema: Path, tf_transform_output: tft.TFTransformOutput) -> list[str]:
+    """Return the label's classes in the order of their indices, [] if it has none.
+
+    Raises ValueError if no value is frequent enough to be learned.
+
+    :param schema: the night's schema file
+    """
+    if not (isinstance(label, ClassesLabel) and label.classes == "learned"):
+        return listed_classes(label, schema)
+    classes = learned_classes(tf_transform_output)
+    if len(classes) < 2:
+        raise ValueError(
+            f"no value of {label.column!r} has {label.min_class_rows} rows in the train split, so no class can be "
+            "learned: lower data.label.min_class_rows, or use more days"
+        )
+    return classes
 
 
 def label_spec(
@@ -19,22 +38,8 @@ def label_spec(
     """Return the label's spec, with what one pass over the transformed rows of the file patterns gives.
 
     Only rows that are trained on count. The constant is weighted; the quantiles are not. The labels of a number are
-    held in memory, 4 bytes a row. Raises NoRowsError, and ValueError for fewer than two classes.
-
-    :param classes: those of the curated schema, unless they are learned
+    held in memory, 4 bytes a row. Raises NoRowsError.
     """
-    if isinstance(label, ClassesLabel) and label.classes == "learned":
-        classes = learned_classes(tf_transform_output)
-        if len(classes) < 2:
-            raise ValueError(
-                f"no value of {label.column!r} has {label.min_class_rows} rows in the train split, so no class can be "
-                "learned: lower data.label.min_class_rows, or use more days"
-            )
-    elif isinstance(label, ClassesLabel) and len(classes) < 2:
-        raise ValueError(
-            f"the classes of {label.column!r} are {classes}, and a model needs two or more: give the label a domain in "
-            'schema.pbtxt and pass its values as custom_config["classes"], or set data.label.classes = "learned"'
-        )
     spec = LabelSpec.of(label, classes)
     blocks = labels_and_weights(patterns, tf_transform_output)
     return _with_number(spec, blocks) if spec.kind == "number" else _with_shares(spec, blocks)

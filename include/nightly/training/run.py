@@ -14,6 +14,7 @@ import math
 import time
 import warnings
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import keras
@@ -30,7 +31,7 @@ from nightly.records.label_spec import LabelSpec
 from nightly.records.source_config import Data
 from nightly.training.export import export
 from nightly.training.inputs import evaluation_batches, training_batches
-from nightly.training.labels import label_spec
+from nightly.training.labels import classes_of, label_spec
 
 log = logging.getLogger("nightly")
 
@@ -48,7 +49,6 @@ class Settings(Contract):
     model: str
     hyperparameters: dict[str, int | float | str | bool] = {}
     batch_size: int = 512
-    classes: list[str] = []  # of the label, if the curated schema lists them
     seed: int = 0  # of the weights and the row order, so that a snapshot always trains the same model
 
 
@@ -62,7 +62,8 @@ def run_fn(fn_args: FnArgs) -> None:
     tf_transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
     data = load_config(settings.model).data
     schema = _schema_of_requests(fn_args.schema_path, data)
-    label = label_spec(data.label, settings.classes, fn_args.train_files, tf_transform_output)
+    classes = classes_of(data.label, Path(fn_args.schema_path), tf_transform_output)
+    label = label_spec(data.label, classes, fn_args.train_files, tf_transform_output)
 
     keras.utils.set_random_seed(settings.seed)
     tuned = (fn_args.hyperparameters or {}).get("values", {})

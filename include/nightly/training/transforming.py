@@ -1,13 +1,14 @@
 """The transform of every model: the model's own preprocessing_fn on the inputs, plus the label and the weight.
 
 TFX's Transform runs it as `preprocessing_fn="nightly.training.transforming.preprocessing_fn"` with
-`custom_config={"model": NAME}`, and with `"classes"` if the curated schema lists the label's. The model's
-preprocessing_fn gets neither label nor weight, so they cannot leak into the inputs.
+`custom_config={"model": NAME}`, to which the Transform nodes add `"schema"`, the path of the night's schema file. The
+model's preprocessing_fn gets neither label nor weight, so they cannot leak into the inputs.
 """
 
 import math
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -15,7 +16,8 @@ import tensorflow_transform as tft
 from tensorflow_transform import analyzers as tft_analyzers
 
 from nightly.models import load_config
-from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
+from nightly.records.columns import CuratedSchema
+from nightly.records.label_config import BinaryLabel, ClassesLabel, Label, NumberLabel
 from nightly.records.label_spec import OTHER
 
 LABEL = "label"  # the transformed label, [batch, 1]
@@ -48,16 +50,15 @@ def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str
             raise ValueError(
                 f"{module.__file__}: {role!r} is the name of the transformed {role}; give the output another"
             )
-    outputs[LABEL] = transformed_label(inputs[columns[LABEL]], config.data.label, custom_config.get("classes", []))
+    classes = listed_classes(config.data.label, custom_config.get("schema"))
+    outputs[LABEL] = transformed_label(inputs[columns[LABEL]], config.data.label, classes)
     if WEIGHT in columns:
         weights = inputs[columns[WEIGHT]]
         outputs[WEIGHT] = dense(tf.sparse.map_values(tf.cast, weights, tf.float32), 0.0)
     return outputs
 
 
-def transformed_label(
-    column: tf.SparseTensor, label: BinaryLabel | ClassesLabel | NumberLabel, classes: Sequence[str] = ()
-) -> tf.Tensor:
+def transformed_label(column: tf.SparseTensor, label: Label, classes: Sequence[str] = ()) -> tf.Tensor:
     """Return the transformed label, [batch, 1].
 
     binary: int64, 1 for a positive value, 0 for any other, NOT_RECORDED for a missing one. classes: int64, the index of
@@ -85,6 +86,24 @@ def label_of(column: tf.SparseTensor, positive: list[str]) -> tf.Tensor:
         values, positives = tf.cast(column.values, tf.float64), tf.constant([float(v) for v in positive], tf.float64)
     hits = tf.reduce_any(values[:, tf.newaxis] == positives, axis=1)
     return dense(tf.SparseTensor(column.indices, tf.cast(hits, tf.int64), column.dense_shape), NOT_RECORDED)
+
+
+def listed_classes(label: Label, schema: str | Path | None) -> list[str]:
+    """Return the label's classes if the schema file lists them, else [].
+
+    Raises ValueError if it lists fewer than two, or if there is no file.
+    """
+    if not isinstance(label, ClassesLabel) or label.classes == "learned":
+        return []
+    if schema is None:
+        raise ValueError(f"the classes of {label.column!r} are in the schema, and custom_config names no schema file")
+    classes = CuratedSchema(Path(schema), Path(schema).read_text()).classes(label.column)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{schema} lists {len(classes)} classes of {label.column!r}, and a model needs two or more: give the label "
+            'a string_domain, or an int_domain with min and max; or set data.label.classes = "learned"'
+        )
+    return classes
 
 
 def _listed(names: tf.Tensor, classes: Sequence[str]) -> tf.Tensor:

@@ -12,7 +12,7 @@ from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import LabelSpec
 from nightly.training.answers import ExportError, answers_of, check
 from nightly.training.inputs import NoRowsError, evaluation_batches, keras_inputs, training_batches
-from nightly.training.labels import label_spec
+from nightly.training.labels import classes_of, label_spec
 from nightly.training.run import Settings, _built, train
 from nightly.training.transforming import LABEL, WEIGHT
 from tests.support.trial_night import write
@@ -67,6 +67,7 @@ def test_weights_come_with_their_rows_and_are_no_input(tmp_path):
     assert keras_inputs(output).keys() == features.keys() == {"x"}
 
 
+@pytest.mark.slow
 def test_a_weight_of_0_equals_leaving_the_row_out_and_other_weights_change_the_training(tmp_path):
     labels = [int(i % 3 == 0) for i in range(60)]
 
@@ -132,10 +133,21 @@ def test_a_label_that_many_rows_have_is_a_quantile_as_it_was_written(tmp_path, t
     assert spec.constant == [pytest.approx(np.mean(values), rel=1e-6)]
 
 
-def test_a_label_without_two_classes_is_refused_with_what_to_do(tmp_path):
-    patterns, output = files(tmp_path, [0, 0])
-    with pytest.raises(ValueError, match=r"the classes of 'y' are \['a'\].*domain in schema\.pbtxt.*\"learned\""):
-        label_spec(CLASSES, ["a"], patterns, output)
+def test_classes_are_those_of_the_nights_schema_file(tmp_path):
+    schema = tmp_path / "schema.pbtxt"
+    schema.write_text('feature { name: "y" type: INT int_domain { min: 3 max: 5 } }')
+    assert classes_of(CLASSES, schema, None) == ["3", "4", "5"]
+    assert classes_of(BINARY, schema, None) == []
+    schema.write_text('feature { name: "y" type: BYTES string_domain { value: "a" } }')
+    with pytest.raises(ValueError, match=r"lists 1 classes of 'y'.*give the label a string_domain.*\"learned\""):
+        classes_of(CLASSES, schema, None)
+
+
+def test_too_few_rows_of_every_class_are_told_with_what_to_do(tmp_path):
+    label = ClassesLabel(column="y", classes="learned", min_class_rows=50)
+    empty = SimpleNamespace(vocabulary_by_name=lambda name: [b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"])  # as TFT writes
+    with pytest.raises(ValueError, match=r"no value of 'y' has 50 rows .* lower data\.label\.min_class_rows"):
+        classes_of(label, tmp_path, empty)
 
 
 def test_a_model_whose_build_model_takes_a_third_parameter_gets_the_label():

@@ -2,15 +2,16 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
-from tfx.components.transform.executor import Executor
 
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import OTHER
+from nightly.tfx.components.transform import BeamTransformExecutor
 from nightly.training.transforming import dense, learned_classes, preprocessing_fn, transformed_label
 from nightly.transform import engine
 from tests.nightly.transform.test_engine import in_process, inputs_of, run, taxi_rows, transformed
@@ -22,8 +23,9 @@ NUMBER, LOGARITHM = NumberLabel(column="fare"), NumberLabel(column="fare", trans
 LEARNED = ClassesLabel(column="payment_type", classes="learned", min_class_rows=RARE)
 
 
-def each_kind(inputs):
+def each_kind(inputs, custom_config):
     """A label of each kind, of real trips."""
+    assert "big_tipper" in Path(custom_config["schema"]).read_text()
     payment, hour, fare = (inputs[name] for name in ("payment_type", "trip_start_hour", "fare"))
     listed = ClassesLabel(column="payment_type")
     return {
@@ -50,8 +52,9 @@ def outputs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "BATCH_ROWS", 300)
         ours = in_process(inputs, folder / "ours", f"{HERE}.each_kind", "taxi")
+    context = BeamTransformExecutor.Context(beam_pipeline_args=[], tmp_dir=str(folder / "tmp"), unique_id="1")
     theirs = run(
-        Executor(), inputs, folder / "theirs", preprocessing_fn=f"{HERE}.each_kind",
+        BeamTransformExecutor(context), inputs, folder / "theirs", preprocessing_fn=f"{HERE}.each_kind",
         custom_config=json.dumps({"model": "taxi"}), disable_statistics=1,
     )  # fmt: skip
     return rows[:800], ours, theirs
