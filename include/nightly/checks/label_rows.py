@@ -58,8 +58,8 @@ def label_by_value(
     found: ByValue = {}
     for feature, listed in values.items():
         if feature in names and feature != label.column:
-            rows = [_positions(column, listed) for column in _read(paths, feature)]
-            summaries = zip(listed, groups.summaries(np.concatenate(rows), len(listed)), strict=True)
+            positions = (_positions(column, listed) for column in _read(paths, feature))
+            summaries = zip(listed, groups.summaries(positions, len(listed)), strict=True)
             ordered = sorted(summaries, key=lambda item: (-item[1].rows, item[0]))
             if counted := {value: summary for value, summary in ordered if summary.rows}:
                 found[feature] = counted
@@ -67,7 +67,7 @@ def label_by_value(
 
 
 class _Classes:
-    """Labels as indices of a few names."""
+    """Labels as indices of a few names; memory: 2 bytes a row, and one file's work."""
 
     def __init__(
         self, paths: list[Path], label: BinaryLabel | ClassesLabel, every: LabelSummary, classes: Collection[str]
@@ -77,23 +77,27 @@ class _Classes:
         else:
             listed = sorted(every.counts, key=lambda name: (-every.counts[name], name))[:CLASSES]
             self.names = [*listed, OTHER]
-        indices = []
+        self.indices = []
         for column in _read(paths, label.column, dictionary=False):
             texts = column.cast(pa.string())
             if listed is None:
                 index = 1 - pc.is_in(texts, pa.array(label.positive, pa.string())).to_numpy().astype(np.int16)
             else:
                 index = pc.index_in(texts, pa.array(listed, pa.string())).fill_null(len(listed)).to_numpy()
-            indices.append(np.where(_recorded(texts, classes), index, NOT_RECORDED).astype(np.int16))
-        self.index = np.concatenate(indices)
+            self.indices.append(np.where(_recorded(texts, classes), index, NOT_RECORDED).astype(np.int16))
 
-    def summaries(self, positions: np.ndarray, values: int) -> Iterator[LabelSummary]:
-        """Yield the labels of the rows at each position below `values`."""
+    def summaries(self, positions: Iterator[np.ndarray], values: int) -> Iterator[LabelSummary]:
+        """Yield the labels of the rows at each position below `values`.
+
+        :param positions: of each file's rows
+        """
         width = len(self.names)
-        known = self.index != NOT_RECORDED
-        cells = positions[known].astype(np.int64) * width + self.index[known]
-        counts = np.bincount(cells, minlength=(values + 1) * width).reshape(-1, width)
-        for row in counts[:values].tolist():
+        counts = np.zeros((values + 1) * width, np.int64)
+        for of_file, index in zip(positions, self.indices, strict=True):
+            known = index != NOT_RECORDED
+            cells = of_file[known].astype(np.int64) * width + index[known]
+            counts += np.bincount(cells, minlength=len(counts))
+        for row in counts.reshape(-1, width)[:values].tolist():
             pairs = zip(self.names, row, strict=True)
             yield LabelSummary.of_counts({name: rows for name, rows in pairs if rows})
 
@@ -108,11 +112,14 @@ class _Numbers:
         self.order = finite[np.argsort(numbers[finite], kind="stable")]
         self.numbers = numbers[self.order]
 
-    def summaries(self, positions: np.ndarray, values: int) -> Iterator[LabelSummary]:
-        """Yield the labels of the rows at each position below `values`."""
-        positions = positions[self.order]
-        grouped = self.numbers[np.argsort(positions, kind="stable")]  # each group stays sorted
-        ends = np.cumsum(np.bincount(positions, minlength=values + 1))
+    def summaries(self, positions: Iterator[np.ndarray], values: int) -> Iterator[LabelSummary]:
+        """Yield the labels of the rows at each position below `values`.
+
+        :param positions: of each file's rows
+        """
+        ordered = np.concatenate(list(positions))[self.order]
+        grouped = self.numbers[np.argsort(ordered, kind="stable")]  # each group stays sorted
+        ends = np.cumsum(np.bincount(ordered, minlength=values + 1))
         for start, end in zip([0, *ends[: values - 1]], ends[:values], strict=True):
             yield LabelSummary(rows=int(end - start), quantiles=quantiles(grouped[start:end], PARTS))
 
