@@ -8,6 +8,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from nightly.io.errors import UserError
+from nightly.schemas.features import contradictions
 
 KINDS = ("drift", "skew")
 
@@ -35,6 +36,8 @@ def parse_schema(text: str, *, where: str) -> schema_pb2.Schema:
         schema = text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
         raise SchemaError(f"{where} is not a schema in text format: {error}") from None
+    if problems := [problem for feature in schema.feature for problem in contradictions(feature)]:
+        raise SchemaError("\n".join(f"{where}: {problem}" for problem in problems))
     problems = [problem for feature in schema.feature for problem in _misfits(feature)]
     if problems:
         raise SchemaError(f"{where}: a comparator does not fit its feature:\n" + "\n".join(f"  {p}" for p in problems))

@@ -73,6 +73,24 @@ def column_type(feature: schema_pb2.Feature) -> str:
     return f"list<{element}>" if is_list(feature) else element
 
 
+def contradictions(feature: schema_pb2.Feature) -> list[str]:
+    """Return a sentence for each part of the feature that cannot work, with what to write instead."""
+    name, shape, domain, problems = feature.name, shape_of(feature), feature.WhichOneof("domain_info"), []
+    if feature.HasField("value_counts"):
+        problems.append(f"{name}: value_counts, lists in lists, cannot be read: flatten them, and write value_count")
+    if shape is not None and not all(shape):
+        problems.append(f"{name}: each dim of its shape needs a size; write value_count {{ min: 1 }} for any length")
+    elif shape is not None and feature.presence.min_fraction != 1:
+        instead = f"value_count {{ min: {math.prod(shape)} max: {math.prod(shape)} }} in place of the shape"
+        problems.append(
+            f"{name}: a feature with a shape is in every row: add presence {{ min_fraction: 1 }}, or write {instead}"
+        )
+    if domain in (*MEDIA, "natural_language_domain") and feature.type != schema_pb2.BYTES:
+        kind = schema_pb2.FeatureType.Name(feature.type)
+        problems.append(f"{name}: {domain} is for BYTES, and {name} is {kind}")
+    return problems
+
+
 def image_format(content: bytes) -> str | None:
     """Return the image's format by its first bytes, or None."""
     return next((name for name, magic in IMAGE_FORMATS.items() if content.startswith(magic)), None)

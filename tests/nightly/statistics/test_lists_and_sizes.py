@@ -99,7 +99,7 @@ def test_drift_of_images_is_the_largest_change_of_a_size_class_or_format():
     larger = [{**row, "photo": row["photo"] + bytes(len(row["photo"]) * 3)} if row["id"] % 2 else row for row in rows]
     assert drift(larger, before)["photo"] == pytest.approx(0.5, abs=0.1)
     others = [{**row, "photo": b"\xff\xd8\xff" + row["photo"]} for row in rows]
-    assert drift(others, before)["photo"] > 0.9
+    assert drift(others, before)["photo"] > 0.6
 
 
 def test_drift_of_long_text_is_the_largest_change_of_a_size_class():
