@@ -5,7 +5,7 @@ import re
 import pytest
 
 from nightly.records.distributions import FILE as DISTRIBUTIONS
-from nightly.records.distributions import Distributions, FeatureDistribution, ValueShare
+from nightly.records.distributions import Distributions, FeatureDistribution, Lengths, ValueShare
 from nightly.records.evaluation import CalibrationBin, Charts, Difference, Evaluation, Histogram
 from nightly.records.labels import FILE as LABELS
 from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, GateResult
@@ -214,6 +214,24 @@ def test_long_texts_and_what_is_no_text_are_shown_by_their_size(paths):
     text = drawn(paths, name)
     assert "… (500,000 characters)" in text and "(500,000 characters that are no text)" in text
     assert len(text) < 100_000
+
+
+def test_of_a_feature_with_lists_the_page_says_how_many_values_a_row_has(paths):
+    name = write_night(paths, 0, Outcome.RELEASED)
+    path = paths.nights / "taxi" / name / DISTRIBUTIONS
+    known = Distributions.load(path)
+    words = FeatureDistribution(
+        name="words",
+        type="STRING",
+        missing_current=0,
+        missing_control=0,
+        lengths_current=Lengths(fewest=1, mean=3.42, most=1200),
+        values=[ValueShare(value="a", current=0.5, control=0.5)],
+    )
+    known.model_copy(update={"features": [*known.features, words]}).save(path)
+    text = drawn(paths, name)
+    assert "; values in a row: 1 to 1,200, 3.42 on average, control: 1" in text
+    assert text.count("share of all values") == 1 and "share of all rows" in text
 
 
 def test_a_finding_of_the_constant_answer_is_no_metric(paths):
