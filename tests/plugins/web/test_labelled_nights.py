@@ -9,7 +9,7 @@ from nightly.records.distributions import Distributions, FeatureDistribution, Le
 from nightly.records.evaluation import CalibrationBin, Charts, Difference, Evaluation, Histogram
 from nightly.records.labels import FILE as LABELS
 from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, GateResult
-from nightly.records.verdict import Outcome
+from nightly.records.verdict import Outcome, Verdict
 from nightly_airflow.web.metrics import reach
 from nightly_airflow.web.records import Records
 from nightly_airflow.web.render import report
@@ -66,6 +66,20 @@ def test_a_difference_has_its_interval_and_a_direction_where_both_are_known(path
     name = write_labelled_night(paths, 2, "binary")
     change_evaluation(paths, name, differences=unsure)
     assert ">+0.0030 ± 0.0165</td>" in drawn(paths, name), "neither better nor worse"
+
+
+def test_where_the_gate_judges_its_own_interval_is_shown(paths):
+    name = write_labelled_night(paths, 0, "binary")
+    path = paths.nights / "taxi" / name / "verdict.json"
+    verdict = Verdict.load(path)
+    reasons = [
+        r.model_copy(update={"chance": 0.0201}) if r.is_change or r.check == CONSTANT else r for r in verdict.reasons
+    ]
+    verdict.model_copy(update={"reasons": reasons}).save(path)
+    text = drawn(paths, name)
+    assert ">+0.0188 ± 0.0201</td>" in text and "by 0.0812 ± 0.0201 ✓" in text
+    assert "± is the gate's own interval where it judges" in text
+    assert ">+0.0063 ± 0.0041</td>" in text, "which nothing judges"
 
 
 def test_the_interval_of_few_examples_is_that_of_student():
