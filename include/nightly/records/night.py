@@ -134,6 +134,7 @@ class Reason(Contract):
     control: str = ""  # last_accepted, production, same_weekday, same_season, …
     sample: int | None = None  # rows that the figure is computed from, for figures that few rows make unreliable
     enough: int | None = None  # the smallest sample that is judged
+    chance: float | None = None  # how far chance can move the figure either way, as a model gate counts it
     values: list[Contribution] = []  # the largest contributions
     rows: list[str] = []  # example rows, as FILE:ROW of the snapshot, from 0
 

@@ -72,6 +72,8 @@ class Metric:
 
     @property
     def _reach(self) -> float:
+        if self.change is not None and self.change.chance is not None:
+            return self.change.chance
         return reach(self.difference, self.alpha) if self.difference else 0.0
 
     def _direction(self, change: float) -> str:
@@ -122,6 +124,7 @@ class ModelMetrics:
     classes: list[ClassMetrics] = field(default_factory=list)
     constant: ConstantAnswer | None = None
     with_errors: bool = False  # whether any difference has a standard error
+    as_judged: bool = False  # whether the intervals of what is judged are the gate's own
     confidence: str = ""  # of the intervals, such as "90 %"
 
     @property
@@ -147,6 +150,7 @@ def model_metrics(details: NightDetails) -> ModelMetrics:
         class_names=names,
         classes=_by_class(of_classes, names, details.evaluation),
         constant=constant_answer(details),
+        as_judged=any(reason.chance is not None for reason in details.reasons),
         with_errors=any(metric.difference for metric in metrics),
         confidence=f"{1 - 2 * _alpha(details):.0%}".replace("%", " %"),
     )
@@ -160,7 +164,8 @@ def constant_answer(details: NightDetails) -> ConstantAnswer | None:
     if evaluation is None or gain is None:
         return ConstantAnswer(reason.message, reason) if reason else None
     digits = _digits(gain.value)
-    interval = f"{plain(abs(gain.value), digits)} ± {plain(reach(gain, _alpha(details)), digits)}"
+    chance = reason.chance if reason and reason.chance is not None else reach(gain, _alpha(details))
+    interval = f"{plain(abs(gain.value), digits)} ± {plain(chance, digits)}"
     word = "better" if gain.value > 0 else "worse"
     text = f"the {evaluation.constant_loss} is {word} than that of the best constant answer, by {interval}"
     return ConstantAnswer(text, reason)

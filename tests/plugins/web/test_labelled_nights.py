@@ -5,11 +5,11 @@ import re
 import pytest
 
 from nightly.records.distributions import FILE as DISTRIBUTIONS
-from nightly.records.distributions import Distributions, FeatureDistribution, ValueShare
+from nightly.records.distributions import Distributions, FeatureDistribution, Lengths, ValueShare
 from nightly.records.evaluation import CalibrationBin, Charts, Difference, Evaluation, Histogram
 from nightly.records.labels import FILE as LABELS
 from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, GateResult
-from nightly.records.verdict import Outcome
+from nightly.records.verdict import Outcome, Verdict
 from nightly_airflow.web.metrics import reach
 from nightly_airflow.web.records import Records
 from nightly_airflow.web.render import report
@@ -66,6 +66,20 @@ def test_a_difference_has_its_interval_and_a_direction_where_both_are_known(path
     name = write_labelled_night(paths, 2, "binary")
     change_evaluation(paths, name, differences=unsure)
     assert ">+0.0030 ± 0.0165</td>" in drawn(paths, name), "neither better nor worse"
+
+
+def test_where_the_gate_judges_its_own_interval_is_shown(paths):
+    name = write_labelled_night(paths, 0, "binary")
+    path = paths.nights / "taxi" / name / "verdict.json"
+    verdict = Verdict.load(path)
+    reasons = [
+        r.model_copy(update={"chance": 0.0201}) if r.is_change or r.check == CONSTANT else r for r in verdict.reasons
+    ]
+    verdict.model_copy(update={"reasons": reasons}).save(path)
+    text = drawn(paths, name)
+    assert ">+0.0188 ± 0.0201</td>" in text and "by 0.0812 ± 0.0201 ✓" in text
+    assert "± is the gate's own interval where it judges" in text
+    assert ">+0.0063 ± 0.0041</td>" in text, "which nothing judges"
 
 
 def test_the_interval_of_few_examples_is_that_of_student():
@@ -214,6 +228,24 @@ def test_long_texts_and_what_is_no_text_are_shown_by_their_size(paths):
     text = drawn(paths, name)
     assert "… (500,000 characters)" in text and "(500,000 characters that are no text)" in text
     assert len(text) < 100_000
+
+
+def test_of_a_feature_with_lists_the_page_says_how_many_values_a_row_has(paths):
+    name = write_night(paths, 0, Outcome.RELEASED)
+    path = paths.nights / "taxi" / name / DISTRIBUTIONS
+    known = Distributions.load(path)
+    words = FeatureDistribution(
+        name="words",
+        type="STRING",
+        missing_current=0,
+        missing_control=0,
+        lengths_current=Lengths(fewest=1, mean=3.42, most=1200),
+        values=[ValueShare(value="a", current=0.5, control=0.5)],
+    )
+    known.model_copy(update={"features": [*known.features, words]}).save(path)
+    text = drawn(paths, name)
+    assert "; values in a row: 1 to 1,200, 3.42 on average, control: 1" in text
+    assert text.count("share of all values") == 1 and "share of all rows" in text
 
 
 def test_a_finding_of_the_constant_answer_is_no_metric(paths):
