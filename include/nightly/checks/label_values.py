@@ -159,15 +159,10 @@ def _rare(evidence: Evidence, label: ClassesLabel) -> Iterator[Reason]:
     """Warn of classes with a single example or none. Learned classes are never that rare."""
     if label.classes == "learned":
         return
-    sides = {"train on": evidence.train, "judge by": evidence.eval}
-    for purpose, measured in sides.items():
-        stats = measured.features.get(label.column)
-        if stats is None or not stats.HasField("string_stats"):
-            continue  # statistics of whole numbers do not count each
-        of_class = counts(stats)
-        rare = sorted(name for name in evidence.classes if of_class.get(name, 0) < EXAMPLES)
+    for purpose, rows in _examples(evidence, label).items():
+        rare = sorted(name for name in evidence.classes if rows.get(name, 0) < EXAMPLES)
         if rare:
-            named = ", ".join(f"{name!r} ({of_class.get(name, 0)})" for name in rare[:CONTRIBUTIONS])
+            named = ", ".join(f"{name!r} ({rows.get(name, 0)})" for name in rare[:CONTRIBUTIONS])
             more = f" and {len(rare) - CONTRIBUTIONS} more" if len(rare) > CONTRIBUTIONS else ""
             yield Reason(
                 check="label",
@@ -176,7 +171,16 @@ def _rare(evidence: Evidence, label: ClassesLabel) -> Iterator[Reason]:
                 threshold=f"{EXAMPLES} examples of each",
                 held=False,
                 severity="warning",
-                message=f"classes of {label.column} with fewer than {EXAMPLES} examples to {purpose}: {named}{more}",
+                message=f"classes of {label.column} with fewer than {EXAMPLES} examples{purpose}: {named}{more}",
                 action='Take them out of the label\'s domain, or set classes = "learned".',
-                rows=evidence.rows.having(label.column, [name for name in rare if of_class.get(name)]),
+                rows=evidence.rows.having(label.column, [name for name in rare if rows.get(name)]),
             )
+
+
+def _examples(evidence: Evidence, label: ClassesLabel) -> dict[str, dict[str, int]]:
+    """Return purpose -> class -> examples, by split where the statistics count each value, as they do of text."""
+    splits = {" to train on": evidence.train, " to judge by": evidence.eval}
+    stats = {purpose: split.features.get(label.column) for purpose, split in splits.items()}
+    if all(found is not None and found.HasField("string_stats") for found in stats.values()):
+        return {purpose: counts(found) for purpose, found in stats.items()}
+    return {"": evidence.label.counts}
