@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nightly.checks import serving
+from nightly.checks import label_values, serving
 from nightly.checks.evidence import Measured, Served
 from nightly.models import load_config
 from nightly.records.config import ModelConfig
+from nightly.records.label_spec import LabelSummary
 from nightly.statistics.serving import Requests
 from nightly.training.export import serving_features
 from tests.support.judged_nights import judge_night
@@ -222,6 +223,21 @@ def test_a_whole_number_that_hardly_occurs_is_named_without_holding(judge):
     single = judge("day", lambda rows: rows.assign(trip_start_day=rows.trip_start_day.where(few(rows), "1")))
     messages = [reason.message for reason in single.reasons if reason.figure == "1 rare classes"]
     assert messages == ["classes of trip_start_day with fewer than 2 examples: '7' (1)"]
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "absent"),
+    [
+        ({"a": 975, "b": 25}, [{"a": 1000}], ["b"]),
+        ({"a": 975, "b": 25}, [{"a": 1000}, {"a": 100}], ["b"]),  # too few rows of the second to tell
+        ({"a": 975, "b": 25}, [{"a": 1000}, {"a": 99, "b": 1}], []),  # but it has the class
+        ({"a": 975, "b": 25}, [{"a": 998, "b": 2}], ["b"]),  # all but absent
+        ({"a": 975, "b": 25}, [{"a": 700}], []),  # there may be none by chance
+    ],
+)
+def test_a_class_is_absent_if_none_has_it_and_chance_does_not_explain_that(now, before, absent):
+    summaries = [LabelSummary.of_counts(counts) for counts in before]
+    assert label_values._absent(LabelSummary.of_counts(now), summaries) == absent
 
 
 def few(rows):
