@@ -17,6 +17,10 @@ LIKELY = 20  # rows that the other side makes likely; of fewer, there may be non
 HARDLY = 0.1  # of these rows; a class with fewer counts as absent
 CLASSES, NUMBERS = ("string", "int64"), ("int64", "float")  # types of a snapshot's columns
 Test = Callable[[pa.Array], pa.Array]
+MISFITS: dict[str, Test] = {  # type -> the values that made the column one of this type; of other types, all
+    "string": lambda array: parse_numbers(array, pa.float64())[1],
+    "float": lambda array: pc.not_equal(array, pc.floor(array)),
+}
 
 
 def usable(evidence: Evidence) -> Iterator[Reason]:
@@ -50,10 +54,9 @@ def classes(evidence: Evidence) -> Iterator[Reason]:
     }
     if evidence.classes:
         every = evidence.labels.summary(label)
-        yield _new(evidence, [name for name in every.counts if name not in evidence.classes], every, "the schema")
+        yield _new(evidence, [name for name in every.counts if name not in evidence.classes], every)
     elif before:
-        absent = [set(_absent(evidence.label, summary)) for summary in before.values()]
-        yield _new(evidence, sorted(set.intersection(*absent)), evidence.label, "no control")
+        yield _new(evidence, _absent(evidence.label, list(before.values())), evidence.label)
     if not before:
         for check in ("max_new_classes", "max_lost_classes")[bool(evidence.classes) :]:
             yield not_measured(check, "there is no control whose classes are known", subject=label.column)
@@ -62,25 +65,27 @@ def classes(evidence: Evidence) -> Iterator[Reason]:
     yield _lost(evidence, before[nearest], nearest)
 
 
-def _new(evidence: Evidence, names: list[str], every: LabelSummary, where: str) -> Reason:
+def _new(evidence: Evidence, names: list[str], every: LabelSummary) -> Reason:
     label, gate = evidence.config.data.label, evidence.gate
     names = [name for name in names if name != OTHER and every.counts[name] >= label.min_class_rows]
     names.sort(key=lambda name: (-every.counts[name], name))
     named = ", ".join(f"{name!r} ({every.counts[name]:,} rows)" for name in names[:CONTRIBUTIONS])
-    has = "that the schema's domain lacks" if where == "the schema" else "that no control has"
+    which = "that the schema's domain lacks" if evidence.classes else "that no control has"
     return finding(
         *("max_new_classes", label.column, len(names), gate.max_new_classes),
-        f"{label.column} has {_number(len(names), 'class', 'classes')} {has}" + (f": {named}" if named else ""),
+        f"{label.column} has {_number(len(names), 'class', 'classes')} {which}" + (f": {named}" if named else ""),
         action="Look whether a class was renamed, split or merged; if it is really new, "
         + ("add it to the label's domain in schema.pbtxt." if evidence.classes else "clients must expect it."),
-        values=[Contribution(value=name, rows=every.counts[name], share=every.share(name)) for name in names],
+        values=[
+            Contribution(value=name, rows=every.counts[name], share=every.share(name)) for name in names[:CONTRIBUTIONS]
+        ],
         rows=lambda: evidence.rows.having(label.column, names),
     )
 
 
 def _lost(evidence: Evidence, before: LabelSummary, control: str) -> Reason:
     label, now = evidence.config.data.label, evidence.label
-    names = sorted(_absent(before, now), key=lambda name: (-before.counts[name], name))
+    names = sorted(_absent(before, [now]), key=lambda name: (-before.counts[name], name))
     named = ", ".join(
         f"{name!r} ({now.counts.get(name, 0):,} rows, {before.counts[name]:,} before)" for name in names[:CONTRIBUTIONS]
     )
@@ -98,27 +103,22 @@ def _lost(evidence: Evidence, before: LabelSummary, control: str) -> Reason:
     )
 
 
-def _absent(one: LabelSummary, other: LabelSummary) -> list[str]:
-    """Return the classes of `one` that `other` lacks and by chance would not lack."""
-    return [
-        name
-        for name in one.counts
-        if name != OTHER
-        and one.share(name) * other.rows >= LIKELY
-        and other.counts.get(name, 0) < HARDLY * one.share(name) * other.rows
-    ]
+def _absent(one: LabelSummary, others: list[LabelSummary]) -> list[str]:
+    """Return the classes of `one` that none of the others has, and that one of them by chance would not lack."""
+    absent = []
+    for name in one.counts:
+        likely = [(other.counts.get(name, 0), one.share(name) * other.rows) for other in others]
+        has = any(rows and rows >= HARDLY * expected for rows, expected in likely)
+        if name != OTHER and not has and max(expected for _, expected in likely) >= LIKELY:
+            absent.append(name)
+    return absent
 
 
 def _wrong_type(evidence: Evidence, kind: str) -> Reason:
     """Name the first value that is not of the label's kind."""
     label = evidence.config.data.label
-    test: Test = lambda array: array.is_valid()  # noqa: E731
     wanted = "a number" if isinstance(label, NumberLabel) else "text or a whole number"
-    if kind == "string":
-        test = lambda array: parse_numbers(array, pa.float64())[1]  # noqa: E731
-    elif kind == "float":
-        test = lambda array: pc.not_equal(array, pc.floor(array))  # noqa: E731
-    found = evidence.rows.find([label.column], test)
+    found = evidence.rows.find([label.column], MISFITS.get(kind, lambda array: array.is_valid()))
     example = f": {found.value!r} in {found.references[0]}" if found.rows else ""
     return _held(
         evidence,
@@ -159,15 +159,10 @@ def _rare(evidence: Evidence, label: ClassesLabel) -> Iterator[Reason]:
     """Warn of classes with a single example or none. Learned classes are never that rare."""
     if label.classes == "learned":
         return
-    sides = {"train on": evidence.train, "judge by": evidence.eval}
-    for purpose, measured in sides.items():
-        stats = measured.features.get(label.column)
-        if stats is None or not stats.HasField("string_stats"):
-            continue  # statistics of whole numbers do not count each
-        of_class = counts(stats)
-        rare = sorted(name for name in evidence.classes if of_class.get(name, 0) < EXAMPLES)
+    for purpose, rows in _examples(evidence, label).items():
+        rare = sorted(name for name in evidence.classes if rows.get(name, 0) < EXAMPLES)
         if rare:
-            named = ", ".join(f"{name!r} ({of_class.get(name, 0)})" for name in rare[:CONTRIBUTIONS])
+            named = ", ".join(f"{name!r} ({rows.get(name, 0)})" for name in rare[:CONTRIBUTIONS])
             more = f" and {len(rare) - CONTRIBUTIONS} more" if len(rare) > CONTRIBUTIONS else ""
             yield Reason(
                 check="label",
@@ -176,7 +171,16 @@ def _rare(evidence: Evidence, label: ClassesLabel) -> Iterator[Reason]:
                 threshold=f"{EXAMPLES} examples of each",
                 held=False,
                 severity="warning",
-                message=f"classes of {label.column} with fewer than {EXAMPLES} examples to {purpose}: {named}{more}",
+                message=f"classes of {label.column} with fewer than {EXAMPLES} examples{purpose}: {named}{more}",
                 action='Take them out of the label\'s domain, or set classes = "learned".',
-                rows=evidence.rows.having(label.column, [name for name in rare if of_class.get(name)]),
+                rows=evidence.rows.having(label.column, [name for name in rare if rows.get(name)]),
             )
+
+
+def _examples(evidence: Evidence, label: ClassesLabel) -> dict[str, dict[str, int]]:
+    """Return purpose -> class -> examples, by split where the statistics count each value, as they do of text."""
+    splits = {" to train on": evidence.train, " to judge by": evidence.eval}
+    stats = {purpose: split.features.get(label.column) for purpose, split in splits.items()}
+    if all(found is not None and found.HasField("string_stats") for found in stats.values()):
+        return {purpose: counts(found) for purpose, found in stats.items()}
+    return {"": evidence.label.counts}

@@ -3,11 +3,18 @@
 Labels shifted by one row are seen only where a text feature tells much about the label.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from nightly.checks import label_values, serving
+from nightly.checks.evidence import Measured, Served
 from nightly.models import load_config
 from nightly.records.config import ModelConfig
+from nightly.records.label_spec import LabelSummary
+from nightly.statistics.serving import Requests
+from nightly.training.export import serving_features
 from tests.support.judged_nights import judge_night
 
 NIGHT = "2015-06-01"
@@ -16,6 +23,7 @@ LABELS = {
     "tip": {"column": "big_tipper", "positive": ["1"]},
     "fare": {"kind": "number", "column": "fare", "transform": "log1p"},
     "payment": {"kind": "classes", "column": "payment_type"},
+    "day": {"kind": "classes", "column": "trip_start_day"},
     "payment learned": {"kind": "classes", "column": "payment_type", "classes": "learned"},
 }
 
@@ -141,6 +149,18 @@ FAULTS = {
         "constant_label",
         "every recorded payment_type is 'Cash': nothing to learn",
     ),
+    "whole numbers with fractions among them": (
+        "day",
+        every("trip_start_day", 500, "2.5"),
+        "label",
+        "the label trip_start_day is not text or a whole number, as data.label.kind = 'classes' needs, in 10 rows: '",
+    ),
+    "a whole number that the schema lacks": (
+        "day",
+        every("trip_start_day", 200, "8"),
+        "max_new_classes",
+        "trip_start_day has 1 class that the schema's domain lacks: '8' (25 rows)",
+    ),
     "classes merged for one company": (
         "payment learned",
         of_one_company(merged("Credit Card", "Cash")),
@@ -187,6 +207,45 @@ def test_a_few_texts_among_numbers_are_left_out_and_the_first_is_named_with_its_
     )
 
 
+def test_after_a_change_of_the_label_the_same_snapshot_is_counted_again_and_not_compared(tmp_path):
+    before = judge_night("taxi", NIGHT, tmp_path, config=config_of("tip"))
+    judged = judge_night("taxi", NIGHT, tmp_path, config=config_of("fare"), controls={"last_accepted": before})
+    assert judged.evidence.manifest == before.evidence.manifest
+    assert judged.evidence.manifest.label_column == "big_tipper"
+    assert judged.evidence.label.rows == judged.evidence.manifest.rows
+    assert (judged.baseline().label_column, len(judged.baseline().label_quantiles)) == ("fare", 101)
+    assert judged.reason("max_label_change", "fare").figure is None
+    assert not [reason for reason in judged.reasons if reason.check == "max_label_change_by_value"]
+    assert judged.held == set()
+
+
+def test_a_whole_number_that_hardly_occurs_is_named_without_holding(judge):
+    single = judge("day", lambda rows: rows.assign(trip_start_day=rows.trip_start_day.where(few(rows), "1")))
+    messages = [reason.message for reason in single.reasons if reason.figure == "1 rare classes"]
+    assert messages == ["classes of trip_start_day with fewer than 2 examples: '7' (1)"]
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "absent"),
+    [
+        ({"a": 975, "b": 25}, [{"a": 1000}], ["b"]),
+        ({"a": 975, "b": 25}, [{"a": 1000}, {"a": 100}], ["b"]),  # too few rows of the second to tell
+        ({"a": 975, "b": 25}, [{"a": 1000}, {"a": 99, "b": 1}], []),  # but it has the class
+        ({"a": 975, "b": 25}, [{"a": 998, "b": 2}], ["b"]),  # all but absent
+        ({"a": 975, "b": 25}, [{"a": 700}], []),  # there may be none by chance
+    ],
+)
+def test_a_class_is_absent_if_none_has_it_and_chance_does_not_explain_that(now, before, absent):
+    summaries = [LabelSummary.of_counts(counts) for counts in before]
+    assert label_values._absent(LabelSummary.of_counts(now), summaries) == absent
+
+
+def few(rows):
+    """Whether each row keeps its day: all but those of day 7, of which only the first does."""
+    seventh = rows.trip_start_day == "7"
+    return ~seventh | (seventh.cumsum() == 1)
+
+
 def test_classes_too_rare_to_learn_are_named_without_holding(judge):
     rare = [reason for reason in judge("payment").reasons if reason.figure == "3 rare classes"]
     assert [reason.held for reason in rare] == [False]
@@ -231,6 +290,18 @@ def test_weights_that_cannot_be_used_hold_the_night_and_are_named(fault, judge):
 def test_usable_weights_hold_nothing(judge):
     judged = judge("tip", whole, weight_column="trip_miles")
     assert not [reason for reason in judged.reasons if reason.check == "weights"]
+
+
+def test_weights_are_not_compared_with_requests(judge):
+    evidence = judge("tip", whole, weight_column="trip_miles").evidence
+    assert "trip_miles" in serving_features(evidence.schema), "it is no matter of the schema's environments"
+    features = {name: stats for name, stats in evidence.train.features.items() if name != "trip_miles"}
+    as_of = evidence.night.as_of
+    about = Requests(folder="requests", start=as_of, end=as_of, rows_start=as_of)
+    served = Served(about, Measured(evidence.train.examples, features), evidence.train)
+    reasons = list(serving.check(replace(evidence, serving=served)))
+    assert {"fare", "company"} <= {reason.subject for reason in reasons}
+    assert "trip_miles" not in {reason.subject for reason in reasons}
 
 
 def whole(rows):
