@@ -10,10 +10,12 @@ from tensorflow_serving.apis import prediction_log_pb2
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.label_spec import LABEL_SPEC, OTHER, LabelSpec
 from nightly.serving.verify import largest_difference
+from nightly.training.answers import ExportError
+from nightly.training.run import run_fn
 from nightly.training.samples import WARM_UP
 from nightly_client import Client
 from tests.support.servers import Server, list_of, model_config, release
-from tests.support.tiny_models import Workshop, digits, schema_text, taxi_rows
+from tests.support.tiny_models import MODEL, Workshop, digits, schema_text, taxi_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
@@ -24,36 +26,41 @@ SIGNATURES = {
     "payments": {"classify"},
     "digits": {"classify"},
 }
+DIGIT = 'name: "digit" type: INT int_domain { min: 0 max: 9 }'
 RARE = 100  # rows that a payment type needs to be a class
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """name -> the exported model: binary and weighted; a number; classes that are learned; classes of the schema."""
+def workshop(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        workshop = Workshop(tmp_path_factory.mktemp("workshop"), patch)
-        trips = taxi_rows(4000)
-        images, blocks = digits()
-        schema = schema_text('name: "big_tipper" type: INT', [*TRIP, "fare"], weight="tips")
-        workshop.write("tipped", 'column = "big_tipper"\npositive = ["1"]', schema, weight="tips")
-        workshop.write(
-            "fares",
-            'kind = "number"\ncolumn = "fare"\ntransform = "log1p"',
-            schema_text('name: "fare" type: FLOAT', TRIP),
-        )
-        workshop.write(
-            "payments",
-            f'kind = "classes"\ncolumn = "payment_type"\nclasses = "learned"\nmin_class_rows = {RARE}',
-            schema_text('name: "payment_type" type: BYTES', [*TRIP, "tips"]),
-        )
-        workshop.write(
-            "digits",
-            'kind = "classes"\ncolumn = "digit"',
-            schema_text('name: "digit" type: INT int_domain { min: 0 max: 9 }', blocks),
-        )
-        weighted = [row | {"tips": str(1 + float(row["tips"] or 0))} for row in trips]
-        rows = {"tipped": weighted, "fares": trips, "payments": trips, "digits": images}
-        yield {name: workshop.train(name, rows[name]) for name in rows}
+        yield Workshop(tmp_path_factory.mktemp("workshop"), patch)
+
+
+@pytest.fixture(scope="module")
+def models(workshop):
+    """name -> the exported model: binary and weighted; a number; classes that are learned; classes of the schema."""
+    trips = taxi_rows(4000)
+    images, blocks = digits()
+    workshop.write(
+        "tipped",
+        'column = "big_tipper"\npositive = ["1"]',
+        schema_text('name: "big_tipper" type: INT', [*TRIP, "fare"], weight="tips"),
+        weight="tips",
+    )
+    workshop.write(
+        "fares",
+        'kind = "number"\ncolumn = "fare"\ntransform = "log1p"',
+        schema_text('name: "fare" type: FLOAT', TRIP),
+    )
+    workshop.write(
+        "payments",
+        f'kind = "classes"\ncolumn = "payment_type"\nclasses = "learned"\nmin_class_rows = {RARE}',
+        schema_text('name: "payment_type" type: BYTES', [*TRIP, "tips"]),
+    )
+    workshop.write("digits", 'kind = "classes"\ncolumn = "digit"', schema_text(DIGIT, blocks))
+    weighted = [row | {"tips": str(1 + float(row["tips"] or 0))} for row in trips]
+    rows = {"tipped": weighted, "fares": trips, "payments": trips, "digits": images}
+    return {name: workshop.train(name, rows[name]) for name in rows}
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +185,24 @@ def test_the_constant_of_weighted_rows_is_weighted(models):
     spec = spec_of(models["tipped"])
     assert spec.constant == [pytest.approx(np.average(positive, weights=weights), abs=1e-6)]
     assert (spec.kind, spec.positive, spec.output) == ("binary", ["1"], "probability")
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "instead", "trains"),
+    [
+        ("narrow", "len(label.classes)", "3", False),
+        ("without_softmax", ', activation="softmax"', "", True),
+    ],
+)
+def test_a_wrong_last_layer_is_refused_and_a_wrong_width_before_the_training(
+    workshop, name, written, instead, trains, caplog
+):
+    caplog.set_level("INFO", "nightly")
+    images, blocks = digits()
+    model = MODEL.replace(written, instead)
+    assert model != MODEL
+    workshop.write(name, 'kind = "classes"\ncolumn = "digit"', schema_text(DIGIT, blocks), model=model)
+    fn_args = workshop.transform(name, images[:300])
+    with pytest.raises(ExportError, match="softmax"):
+        run_fn(fn_args)
+    assert ("on the eval split" in caplog.text) is trains

@@ -103,7 +103,8 @@ class Served(tf.Module):
         transformed = self._transform(raw)
         if missing := [name for name in self._inputs if name not in transformed]:
             raise ExportError(f"{missing} are made from features that are not in the schema's {SERVING} environment")
-        return self._model({name: transformed[name] for name in self._inputs}, training=False)
+        output = self._model({name: transformed[name] for name in self._inputs}, training=False)
+        return tf.cast(output, tf.float32)  # Classify and Regress take no other type, such as float16
 
     @tf.function
     def predict(self, examples):

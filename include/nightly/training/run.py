@@ -29,6 +29,7 @@ from nightly.models import load_config
 from nightly.records.base import Contract
 from nightly.records.label_spec import LabelSpec
 from nightly.records.source_config import Data
+from nightly.training.answers import answers_of, check
 from nightly.training.export import export
 from nightly.training.inputs import evaluation_batches, training_batches
 from nightly.training.labels import classes_of, label_spec
@@ -70,6 +71,7 @@ def run_fn(fn_args: FnArgs) -> None:
     hyperparameters = Hyperparameters(settings.hyperparameters | tuned)
     model = _built(module, tf_transform_output, hyperparameters, label)
     hyperparameters.refuse_unread(module.__file__)
+    check(model, answers_of(label))  # a wrong last layer is found before hours of training
     log.info("model %s: %s parameters, %s", settings.model, f"{model.count_params():,}", dict(hyperparameters))
 
     train(model, fn_args, tf_transform_output, settings)
