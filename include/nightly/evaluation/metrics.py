@@ -8,7 +8,7 @@ import logging
 import pickle
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -25,16 +25,14 @@ from tensorflow_model_analysis.utils import config_util
 from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
 
 from nightly.engines.beam import Options, pipeline, pipeline_options
-from nightly.evaluation.measured import Measured, Plan, SliceKey
+from nightly.evaluation.measured import Measured, Plan
+from nightly.evaluation.record import COUNT, Values, values_of
 from nightly.evaluation.scored import NO_EXAMPLES, Scored, checked
 from nightly.io.hints import did_you_mean
-from nightly.records.metrics import is_of_class
 
 log = logging.getLogger("nightly")
 
 LABEL, WEIGHT = "label", "__weight"
-COUNT = "example_count"  # always measured
-Values = dict[str, dict[SliceKey, dict[str, float]]]  # model -> slice -> metric -> value; NaN if not defined
 
 
 def write_results(batches: Iterable[Scored], plan: Plan, output: Path) -> tuple[Measured, Values]:
@@ -210,10 +208,8 @@ def _written(
         raise ValueError(NO_EXAMPLES)
     plan = measured.plan
     values = {
-        model: {
-            key: others.get(model, {}).get(key, {}) | dict(_values(measured, model, key)) for key in measured.slices
-        }
-        for model in plan.models
+        model: {key: others.get(model, {}).get(key, {}) | by_metric for key, by_metric in by_slice.items()}
+        for model, by_slice in values_of(measured).items()
     }
     output.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(output / "metrics-00000-of-00001.tfrecord")) as writer:
@@ -225,14 +221,6 @@ def _written(
     )
     (output / "eval_config.json").write_text(json_format.MessageToJson(run))
     return measured, values
-
-
-def _values(measured: Measured, model: str, key: SliceKey) -> Iterator[tuple[str, float]]:
-    sums = measured.slices[key]
-    yield COUNT, float(sums.examples)
-    for name, formula in measured.plan.formulas.items():
-        if not (key and is_of_class(name)):
-            yield name, formula.value(sums.vectors[model][formula.sums])
 
 
 def _key(plan: Plan, model: str, name: str) -> metric_types.MetricKey:

@@ -57,12 +57,12 @@ class ModelGate(Section):
     """What a model must satisfy, overall and per slice: fixed bounds, and changes against the model in production."""
 
     metrics: dict[str, Bound] = {}
-    """Metrics, each with its bounds: `auc` or `binary_crossentropy` of a binary label, `accuracy` or `macro_f1` of
-    classes, `mean_absolute_error` of a number, and every other of [Metrics](../metrics.md)."""
+    """Metrics, each with its bounds: `auc` or `binary_crossentropy` of a binary label, `accuracy` or `macro_f1_score`
+    of classes, `mean_absolute_error` of a number, and every other of [Metrics](../metrics.md)."""
     must_beat_constant: bool = True
-    """Holds a model that does not surely beat the best constant answer of its own training split."""
+    """Holds a model that surely does not beat the best constant answer of its own training split."""
     alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
-    """The probability of holding a model for a change that is chance. The slices share it."""
+    """The probability of holding a model for a change that is chance, over all metrics, slices and classes together."""
     undecided: Literal["release", "hold"] = "release"
     """What to do when the examples are too few to tell whether the model is worse than `max_drop` or `max_rise` allow,
     or whether it beats the constant answer."""

@@ -6,7 +6,6 @@ from itertools import chain
 from pathlib import Path
 
 import apache_beam as beam
-import numpy as np
 from pydantic import TypeAdapter
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -14,15 +13,13 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from nightly.engines.beam import pipeline_options
-from nightly.evaluation.charts import charts
-from nightly.evaluation.constant import better_than_constant, loss_name
-from nightly.evaluation.differences import paired_differences
 from nightly.evaluation.labels import label_spec
-from nightly.evaluation.measured import Measured, Plan, SliceKey
-from nightly.evaluation.metrics import COUNT, Values, write_results, write_results_on_beam
+from nightly.evaluation.measured import Plan
+from nightly.evaluation.metrics import write_results, write_results_on_beam
+from nightly.evaluation.record import BALANCE, CANDIDATE, PRODUCTION, evaluate
 from nightly.evaluation.scoring import RAW, Scorer
 from nightly.examples.reading import reader, record_batches
-from nightly.records.evaluation import OVERALL, Evaluation
+from nightly.records.evaluation import OVERALL
 from nightly.records.label_config import Kind, Label
 from nightly.records.label_spec import LabelSpec
 from nightly.records.metrics import OF_CLASSES, of_class
@@ -30,10 +27,7 @@ from nightly.records.release import JUDGED
 
 log = logging.getLogger("nightly")
 
-CANDIDATE, PRODUCTION = "candidate", "production"
-BALANCE = "mean_label"  # binary: the share of positive examples; number: the mean
 ALWAYS: dict[Kind, tuple[str, ...]] = {"binary": (BALANCE,), "classes": (), "number": (BALANCE,)}
-OF_BOTH_CLASSES = {"auc", "auc_precision_recall"}  # undefined if all examples are of one class
 
 
 @component
@@ -99,31 +93,6 @@ def SideBySideEvaluator(
         log.info("%s: %s", name, ", ".join(f"{k} {v:.4f}" for k, v in by_name.items() if ":" not in k))
 
 
-def evaluate(
-    measured: Measured, values: Values, spec: LabelSpec, production_version: int | None, unmeasured: str = ""
-) -> Evaluation:
-    """Return the record of what was measured.
-
-    :param spec: the candidate's
-    :param production_version: None if nothing is in production
-    """
-    plan, sample = measured.plan, measured.sample()
-    compared = PRODUCTION in plan.models
-    differences = paired_differences(measured, sample, CANDIDATE, PRODUCTION) if compared else {}
-    return Evaluation(
-        examples={_name(key): sums.examples for key, sums in measured.slices.items()},
-        candidate=_defined(values[CANDIDATE], plan.kind),
-        production=_defined(values[PRODUCTION], plan.kind) if compared else None,
-        production_version=production_version,
-        differences={_name(key): by_metric for key, by_metric in differences.items()},
-        better_than_constant=better_than_constant(sample, CANDIDATE, spec, measured.examples),
-        constant_loss=loss_name(spec),
-        charts={model: charts(sample, model, plan.kind, plan.classes) for model in plan.models},
-        class_examples=dict(zip(plan.classes, map(int, np.atleast_1d(measured.class_examples)), strict=False)),
-        unmeasured=unmeasured,
-    )
-
-
 def judged_model(version: Path) -> Path:
     """Return the model of a version that its gate judged: a version that was trained again has seen these examples."""
     return version / JUDGED if (version / JUDGED).is_dir() else version
@@ -138,18 +107,3 @@ def _check(spec: LabelSpec, label: Label) -> None:
         )
     if spec.kind == "classes" and len(spec.classes) < 2:
         raise ValueError("assets.extra/label.json of the model names fewer than two classes: list them in its order")
-
-
-def _defined(values: dict[SliceKey, dict[str, float]], kind: Kind) -> dict[str, dict[str, float]]:
-    """Return slice -> metric -> value, without those that are not defined."""
-    defined = {}
-    for key, by_metric in values.items():
-        one_class = kind == "binary" and by_metric[BALANCE] in (0, 1)  # TFMA reports what is undefined as 0
-        left_out = {COUNT} | (OF_BOTH_CLASSES if one_class else set())
-        defined[_name(key)] = {k: v for k, v in sorted(by_metric.items()) if k not in left_out and np.isfinite(v)}
-    return defined
-
-
-def _name(key: SliceKey) -> str:
-    """Return column=value, or OVERALL for the whole split."""
-    return "".join(f"{column}={value}" for column, value in key)
