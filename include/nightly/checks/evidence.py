@@ -69,14 +69,18 @@ class SnapshotRows:
             parts.append(pq.read_table(path, columns=[column])[column].drop_null().to_numpy())
         return np.concatenate(parts[1:] or parts)
 
-    def examples(self, column: str, test: Callable[[pa.Array], pa.Array]) -> list[str]:
-        """Return references, FILE:ROW, to the first rows for which `test` of the column is true."""
+    def examples(self, column: str, test: Callable[[pa.Array], pa.Array], *, lists: bool = False) -> list[str]:
+        """Return references, FILE:ROW, to the first rows for which `test` of the column is true.
+
+        :param lists: test lists themselves, and not whether any of their values passes
+        """
         references: list[str] = []
         for path in sorted(self.folder.glob("rows-*.parquet")):
             file = pq.ParquetFile(path)
             if column not in file.schema_arrow.names:
                 return []
-            mask = test(file.read(columns=[column]).column(0).combine_chunks())
+            values = file.read(columns=[column]).column(0).combine_chunks()
+            mask = test(values) if lists else any_value(values, test)
             positions = pc.indices_nonzero(mask.fill_null(False))
             rows = positions.slice(0, EXAMPLES - len(references)).to_pylist()
             references += [f"{path.name}:{row}" for row in rows]
@@ -102,16 +106,14 @@ class SnapshotRows:
 
     def having(self, column: str, values: list[str]) -> list[str]:
         """Return references to rows with any of `values`."""
-        wanted = pa.array(values, pa.string())
-        return self.examples(column, lambda array: _any(array, lambda a: pc.is_in(a.cast(pa.string()), wanted)))
+        return self.examples(column, lambda array: pc.is_in(array.cast(pa.string()), pa.array(values, pa.string())))
 
     def between(self, column: str, low: float, high: float) -> list[str]:
         """Return references to rows with low <= number <= high."""
-        between = lambda array: pc.and_(pc.greater_equal(array, low), pc.less_equal(array, high))  # noqa: E731
-        return self.examples(column, lambda array: _any(array, between))
+        return self.examples(column, lambda array: pc.and_(pc.greater_equal(array, low), pc.less_equal(array, high)))
 
     def missing(self, column: str) -> list[str]:
-        return self.examples(column, lambda array: array.is_null())
+        return self.examples(column, lambda array: array.is_null(), lists=True)
 
 
 @dataclass(frozen=True)
@@ -138,14 +140,16 @@ class Served:
     distances: anomalies_pb2.Anomalies | None = None
 
 
-def _any(column: pa.Array, test: Callable[[pa.Array], pa.Array]) -> pa.Array:
+def any_value(column: pa.Array, test: Callable[[pa.Array], pa.Array]) -> pa.Array:
     """Return for which rows `test` is true, for a list: of any of its values. Bytes have no values to test."""
     if pa.types.is_binary(column.type):
         return pa.array(np.zeros(len(column), bool))
     if not pa.types.is_list(column.type):
         return test(column)
     rows = np.repeat(np.arange(len(column)), pc.list_value_length(column).fill_null(0).to_numpy())
-    return pa.array(np.isin(np.arange(len(column)), rows[_any(column.flatten(), test).to_numpy(zero_copy_only=False)]))
+    return pa.array(
+        np.isin(np.arange(len(column)), rows[any_value(column.flatten(), test).to_numpy(zero_copy_only=False)])
+    )
 
 
 @dataclass(frozen=True)

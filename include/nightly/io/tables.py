@@ -14,15 +14,15 @@ def cell(value: object) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a feature's value for a person: the size of bytes, the first values of a list, a text shortened."""
+    """Return a feature's value for a person: bytes as their size, a list by its first values."""
     if isinstance(value, dict) and value.keys() == {"b64"}:  # bytes as JSON has them
         return f"{len(value['b64']) * 3 // 4 - value['b64'][-2:].count('='):,} bytes"
     if isinstance(value, (bytes, memoryview)):
         return f"{len(value):,} bytes"
     if isinstance(value, (list, tuple)):
-        more = f", … {len(value):,} values" if len(value) > SHOWN else ""
-        return f"[{', '.join(map(shown, value[:SHOWN]))}{more}]"
-    return repr(cell(value)) if isinstance(value, str) else str(value)
+        first = [repr(cell(entry)) if isinstance(entry, str) else shown(entry) for entry in value[:SHOWN]]
+        return f"[{', '.join(first)}{f', … {len(value):,} values' if len(value) > SHOWN else ''}]"
+    return str(value)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> None:

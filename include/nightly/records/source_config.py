@@ -16,7 +16,8 @@ EPOCHS = ("epoch_s", "epoch_ms")
 
 
 class FilesSource(Section):
-    """Local files: CSV (plain, .gz or .zip) or TFRecord of tf.Example (plain or .gz), sliced by the time column."""
+    """Local files: CSV (plain, .gz or .zip), TFRecord of tf.Example (plain or .gz) or Parquet, sliced by the time
+    column."""
 
     kind: Literal["files"] = "files"
     """Reads local files."""

@@ -16,7 +16,7 @@ from typing import Literal
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-Sized = Literal["image", "bytes", "text"]
+Sized = Literal["image", "bytes", "text", "list"]
 
 BYTES_TAG = "bytes"
 MEDIA = ("image_domain", "audio_domain", "video_domain")
@@ -57,13 +57,15 @@ def is_image(feature: schema_pb2.Feature) -> bool:
 
 
 def sized_features(schema: schema_pb2.Schema) -> dict[str, Sized]:
-    """Return the features that are measured by the sizes of their values, since the values hardly repeat."""
+    """Return the features that are measured by size: values that hardly repeat by theirs, lists by their lengths."""
     sized: dict[str, Sized] = {}
     for feature in schema.feature:
         if is_bytes(feature):
             sized[feature.name] = "image" if is_image(feature) else "bytes"
         elif feature.WhichOneof("domain_info") == "natural_language_domain":
             sized[feature.name] = "text"
+        elif is_list(feature) and not length_of(feature):
+            sized[feature.name] = "list"
     return sized
 
 

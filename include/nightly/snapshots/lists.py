@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightly.io.tables import shown
+from nightly.io.tables import cell, shown
 from nightly.schemas.features import ACCEPTED_FORMATS, image_format
 from nightly.snapshots.parsing import parse_numbers
 from nightly.snapshots.types import TYPES
@@ -43,7 +43,9 @@ def parse_lists(column: pa.Array, kind: str, *, image: bool = False) -> tuple[pa
     if wrong.any():
         faulty, first = np.unique(rows[wrong], return_index=True)
         for row, position in zip(faulty, np.flatnonzero(wrong)[first], strict=True):
-            faults[row] = f"{shown(flat[int(position)].as_py())} in a list of {IMAGES if image else NAMES[element]}"
+            faults[row] = (
+                f"{shown([flat[int(position)].as_py()])[1:-1]} in a list of {IMAGES if image else NAMES[element]}"
+            )
         values = values.filter(pa.array(~np.isin(rows, faulty)))
         lengths = np.where(np.isin(np.arange(len(column)), faulty), 0, lengths)
     offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
@@ -96,7 +98,7 @@ def _parse_json(column: pa.StringArray, element: str) -> tuple[pa.ListArray, np.
     for row, text in enumerate(column.to_pylist()):
         parsed = None if text is None else _json_array(text, element)
         if text is not None and parsed is None:
-            faults[row] = f"{shown(text)} is no JSON array of {NAMES[element]}"
+            faults[row] = f"{cell(text)!r} is no JSON array of {NAMES[element]}"
         lists.append(parsed)
     kinds = {"int64": pa.int64(), "float": pa.float64(), "string": pa.string(), "binary": pa.binary()}
     return pa.array(lists, pa.list_(kinds[element])), faults

@@ -3,6 +3,8 @@
 TFDV has bytes_stats for them: the mean, smallest and largest size. Beside these stand two counts in custom_stats: of
 the image formats, with TFDV's name and labels, and of the size classes, each a power of two wide. TFDV's distances
 compare counts of values, so `comparable` puts the size classes in the values' place.
+
+Lists have TFDV's statistics of all values, and a third count: of the lists' lengths.
 """
 
 from collections import Counter
@@ -21,10 +23,12 @@ from nightly.schemas.features import IMAGE_FORMATS, Sized
 IMAGE_FORMATS_STATISTIC = "image_format_histogram"  # TFDV's name; its check of image_domain reads it
 UNKNOWN = "UNKNOWN"  # TFDV's label
 CLASSES_STATISTIC = "size_classes"
+LENGTHS_STATISTIC = "list_lengths"
+EXACT_LENGTHS = 64  # longer lists are counted by the power of two below
 UNITS = ((1 << 20, "MiB"), (1 << 10, "KiB"), (1, "bytes"))
 
 Statistics = statistics_pb2.DatasetFeatureStatisticsList
-Counts = Counter[tuple[str, int]]  # (format, exponent of the size) -> values
+Counts = Counter[tuple[str, int]]  # (format, exponent of the size) -> values; ("", length) -> lists
 
 
 def stats_options(sized: Mapping[str, Sized]) -> tfdv.StatsOptions:
@@ -32,7 +36,7 @@ def stats_options(sized: Mapping[str, Sized]) -> tfdv.StatsOptions:
     if not sized:
         return tfdv.StatsOptions()
     schema = schema_pb2.Schema()
-    for name in sized:
+    for name in (name for name, kind in sized.items() if kind != "list"):
         schema.feature.add(name=name, type=schema_pb2.BYTES).image_domain.SetInParent()  # how TFDV knows bytes
     return tfdv.StatsOptions(schema=schema, generators=[SizeStatistics(sized)])
 
@@ -52,6 +56,9 @@ class SizeStatistics(stats_generator.CombinerStatsGenerator):
             column = input_record_batch.column(name)
             if pa.types.is_null(column.type):
                 continue
+            if self._sized[name] == "list":
+                accumulator.setdefault(name, Counter()).update(_lengths(column))
+                continue
             values, _ = array_util.flatten_nested(column)
             if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
                 accumulator.setdefault(name, Counter()).update(_counts(values, image=self._sized[name] == "image"))
@@ -69,6 +76,11 @@ class SizeStatistics(stats_generator.CombinerStatsGenerator):
         for name, counts in accumulator.items():
             feature = statistics.features.add()
             feature.path.step.append(name)
+            if self._sized[name] == "list":
+                histogram = feature.custom_stats.add(name=LENGTHS_STATISTIC).rank_histogram
+                for (_, length), lists in sorted(counts.items()):
+                    histogram.buckets.add(label=str(length), sample_count=lists)
+                continue
             formats: Counter[str] = Counter()
             for (image_format, _), values in counts.items():
                 formats[image_format] += values
@@ -95,6 +107,16 @@ def comparable(statistics: Statistics) -> Statistics:
     return changed
 
 
+def at_least(feature: statistics_pb2.FeatureNameStatistics, examples: int) -> dict[int, float]:
+    """Return length -> share of the examples whose list has so many values or more, for each length there is."""
+    stat = next((stat for stat in feature.custom_stats if stat.name == LENGTHS_STATISTIC), None)
+    shares, lists = {}, 0.0
+    for bucket in reversed(stat.rank_histogram.buckets if stat else []):
+        lists += bucket.sample_count
+        shares[int(bucket.label)] = lists / max(examples, 1)
+    return shares
+
+
 def _show_classes(feature: statistics_pb2.FeatureNameStatistics) -> None:
     common, mean = feature.bytes_stats.common_stats, feature.bytes_stats.avg_num_bytes
     shown = statistics_pb2.StringStatistics(common_stats=common, avg_length=mean)
@@ -118,6 +140,15 @@ def _counts(values: pa.Array, *, image: bool) -> Counts:
     for name, magic in IMAGE_FORMATS.items():
         formats[pc.starts_with(values, pattern=magic).to_numpy(zero_copy_only=False)] = name
     return Counter(zip(formats.tolist(), exponents.tolist(), strict=True))
+
+
+def _lengths(column: pa.Array) -> Counts:
+    lengths, counts = np.unique(pc.list_value_length(column).fill_null(0).to_numpy(), return_counts=True)
+    lists: Counts = Counter()
+    for length, rows in zip(lengths.tolist(), counts.tolist(), strict=True):
+        if length:
+            lists["", length if length <= EXACT_LENGTHS else 1 << (length.bit_length() - 1)] += rows
+    return lists
 
 
 def _label(image_format: str, exponent: int) -> str:

@@ -21,7 +21,7 @@ from nightly.records.baseline import Control
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, SnapshotRef
 from nightly.schemas.curated import read_schema
-from nightly.schemas.features import sized_features
+from nightly.schemas.features import Sized, sized_features
 from nightly.schemas.store import SchemaStore
 from nightly.snapshots.verification import read_manifest
 from nightly.tfx.components.data_gate import DataGate
@@ -47,7 +47,7 @@ class PipelineInputs:
     config: ModelConfig
     paths: Paths
     snapshot: Path
-    columns: list[str]  # of the snapshot
+    columns: dict[str, str]  # of the snapshot -> their types there
     controls: list[Control]
     schema_file: Path
     production_model: Path | None  # the evaluator's baseline; None if nothing is in production
@@ -56,6 +56,12 @@ class PipelineInputs:
     @property
     def night_folder(self) -> str:
         return str(self.night.folder(self.paths))
+
+    @property
+    def sized(self) -> dict[str, Sized]:
+        """The features that are measured by the sizes of their values; bytes are, even outside the schema."""
+        unknown: dict[str, Sized] = {name: "bytes" for name, kind in self.columns.items() if "binary" in kind}
+        return unknown | sized_features(read_schema(self.schema_file))
 
     @property
     def beam_args(self) -> str:
@@ -72,7 +78,7 @@ def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
         config=config,
         paths=paths,
         snapshot=snapshot,
-        columns=list(read_manifest(snapshot).columns),
+        columns=read_manifest(snapshot).columns,
         controls=controls_of(paths, night, config.data_gate.controls),
         schema_file=SchemaStore(paths, night.model).path(night.schema_version),
         production_model=_production_model(night, paths),
@@ -115,7 +121,7 @@ def _data_nodes(inputs: PipelineInputs) -> dict[str, BaseNode]:
     )
     statistics = InProcessStatisticsGen(
         examples=examples.outputs["examples"],
-        sized=json.dumps(sized_features(read_schema(inputs.schema_file)), sort_keys=True),
+        sized=json.dumps(inputs.sized, sort_keys=True),
         beam_args=inputs.beam_args,
     )
     schema = tfx.components.ImportSchemaGen(schema_file=str(inputs.schema_file))

@@ -14,7 +14,7 @@ from nightly.snapshots.types import TYPES
 from nightly.statistics.comparators import distances
 from nightly.statistics.distributions import build_distributions
 from nightly.statistics.measure import statistics_of
-from nightly.statistics.sizes import stats_options
+from nightly.statistics.sizes import at_least, stats_options
 from tests.support.digits import SCHEMA, digits
 from tests.support.statistics import assert_same, by_name
 
@@ -48,6 +48,9 @@ def test_the_same_numbers_as_tfdvs_on_beam(sized, tmp_path):
     theirs = tfdv.load_stats_binary(str(path))
     ours = measured(rows, sized)
     others = {"photo", "story"} if sized else set()
+    for name in ("bright", "strokes") if sized else ():
+        assert by_name(ours)[name].custom_stats == by_name(theirs)[name].custom_stats
+        assert by_name(ours)[name].custom_stats
     for side in (ours, theirs):
         assert {name for name, f in by_name(side).items() if f.HasField("bytes_stats")} == others
     for name in others:
@@ -71,6 +74,15 @@ def test_lists_have_lengths_and_counts_of_their_values():
     assert strokes.unique == len(set(words))
     assert strokes.rank_histogram.buckets[0].sample_count == max(words.count(word) for word in set(words))
     assert found["rows"].num_stats.common_stats.min_num_values == 8
+
+
+def test_the_lengths_of_lists_are_counted():
+    rows = digits()
+    shares = at_least(by_name(measured(rows))["bright"], len(rows))
+    for length in (1, 5, 12):
+        assert shares[length] == sum(len(row["bright"] or []) >= length for row in rows) / len(rows)
+    long = [{"id": number, "bright": [0] * 100} for number in range(10)]
+    assert at_least(by_name(measured(long))["bright"], 20) == {64: 0.5}
 
 
 def test_images_and_text_are_counted_by_format_and_size_and_never_by_content():
