@@ -127,6 +127,15 @@ def test_the_metrics_of_classes_are_folded_and_one_that_held_stands_with_the_res
     assert re.search(r'class="held-row"><th scope="row"[^>]*>all examples</th><td class="n">24<', before_fold)
     assert "recall of <strong>Prepaid</strong>" in before_fold and "≥ 0.60 ✕" in before_fold
     assert "<summary>5 classes, 1 of 1 figures held</summary>" in text
+    open_ = held.model_copy(
+        update={
+            "check": "recall:Cash against production",
+            "held": False,
+            "message": "recall of class Cash; 9 examples cannot tell",
+        }
+    )
+    text = drawn(paths, write_labelled_night(paths, 2, "classes", Outcome.RELEASED, open_))
+    assert "<summary>5 classes, none held, 1 undecided</summary>" in text
 
 
 def test_metrics_that_nothing_judges_are_folded(paths):
