@@ -18,7 +18,6 @@ from nightly.cli import night as nights
 from nightly.io.paths import ROOT, python_path
 from nightly.models import load_config
 from nightly.nights.steps import NODES
-from nightly.records.labels import Labels
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.thresholds import ThresholdsUsed
@@ -52,9 +51,6 @@ def test_a_night_runs_node_by_node_and_leaves_a_record_for_each_step(folder, pat
     assert "not measured: no requests to taxi from 2015-01-31 to 2015-05-01 are logged" in serving.message
     used = ThresholdsUsed.load(folder / "thresholds.json")
     assert used.values["data_gate.min_rows"] == 600 and used.values["skew.fare"] == 0.3
-    labels = Labels.load(folder / "labels.json")
-    assert labels.label.kind == "binary" and labels.now.rows == labels.rows > 600 and labels.controls == []
-    assert 0.1 < labels.now.share("positive") < 0.5
 
 
 def test_a_node_that_runs_again_leaves_one_output_for_its_consumers(folder, paths):
