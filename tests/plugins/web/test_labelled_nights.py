@@ -175,6 +175,12 @@ def test_classes_are_shown_by_share_and_a_number_by_its_quantiles(paths):
     assert re.search(r'<span class="muted">up to [\d.]+</span>', text), "where the change is largest"
 
 
+def test_nights_whose_label_was_another_are_not_in_the_plot_of_the_label(paths):
+    for day, kind in enumerate(("number", "binary", "binary")):
+        name = write_labelled_night(paths, day, kind)
+    assert "Share of positives: 23.0 %; 2 nights" in drawn(paths, name)
+
+
 def test_a_night_of_an_older_version_has_no_section_of_the_label(ask, paths):
     name = write_labelled_night(paths, 0, "binary")
     (paths.nights / "taxi" / name / LABELS).unlink()
