@@ -6,7 +6,6 @@ from nightly.records.base import Contract
 from nightly.records.baseline import Control
 from nightly.records.label_config import Label
 from nightly.records.label_spec import LabelSummary
-from nightly.records.snapshot import SnapshotManifest
 
 FILE = "labels.json"  # in the night's folder
 CLASSES = 50  # the most frequent ones of each side are recorded; `rows` counts all
@@ -27,21 +26,18 @@ class Labels(Contract):
     controls: list[ControlLabels]  # those whose labels are known
 
     @classmethod
-    def of(cls, label: Label, manifest: SnapshotManifest, controls: Iterable[Control]) -> "Labels":
-        """Return the labels of a snapshot and of its controls, without the rare ones of more than CLASSES classes."""
-        now = LabelSummary.of(label, manifest.label_counts, manifest.label_quantiles)
-        known = [
-            ControlLabels(
-                name=control.name,
-                title=control.title,
-                labels=LabelSummary.of(label, baseline.label_counts, baseline.label_quantiles),
-            )
-            for control in controls
-            if (baseline := control.baseline) and baseline.label_counts
-        ]
-        kept = {value for side in (now, *(control.labels for control in known)) for value in _most_frequent(side)}
-        shortened = [control.model_copy(update={"labels": _only(control.labels, kept)}) for control in known]
-        return cls(label=label, rows=manifest.rows, now=_only(now, kept), controls=shortened)
+    def of(
+        cls, label: Label, rows: int, now: LabelSummary, controls: Iterable[tuple[Control, LabelSummary | None]]
+    ) -> "Labels":
+        """Return the record, without the rare ones of more than CLASSES classes.
+
+        :param rows: of the snapshot
+        :param controls: each with its labels; None if they are not known, or of another label
+        """
+        known = [(control, labels) for control, labels in controls if labels and labels.rows]
+        kept = {value for side in (now, *(labels for _, labels in known)) for value in _most_frequent(side)}
+        beside = [ControlLabels(name=c.name, title=c.title, labels=_only(labels, kept)) for c, labels in known]
+        return cls(label=label, rows=rows, now=_only(now, kept), controls=beside)
 
 
 def _most_frequent(labels: LabelSummary) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 
-from nightly.records.label_spec import LabelSummary
 from nightly.records.labels import Labels
 from nightly.records.night import GateResult
 
@@ -30,7 +29,7 @@ class History:
 
     drift: dict[str, dict[str, list[Point]]] = field(default_factory=dict)  # feature -> control -> points
     label_changes: dict[str, list[Point]] = field(default_factory=dict)  # control -> points
-    labels: list[tuple[str, dt.datetime, LabelSummary]] = field(default_factory=list)  # night, as-of time
+    labels: list[tuple[str, dt.datetime, Labels]] = field(default_factory=list)  # night, as-of time
 
     def add_gate(self, as_of: dt.datetime, night: str, gate: GateResult) -> None:
         """Add what a night's data gate measured of drift and of the label."""
@@ -46,4 +45,4 @@ class History:
                 self.label_changes.setdefault(control, []).append(point)
 
     def add_labels(self, as_of: dt.datetime, night: str, labels: Labels) -> None:
-        self.labels.append((night, as_of, labels.now))
+        self.labels.append((night, as_of, labels))

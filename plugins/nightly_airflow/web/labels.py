@@ -168,15 +168,20 @@ def _classes(record: Labels, sides: list[Side]) -> list[ClassShare]:
 
 
 def _level_by_night(details: NightDetails, record: Labels) -> list[tuple[str, Markup]]:
-    """Return the share of positives, or the median, over the nights."""
+    """Return the share of positives, or the median, over the nights with the same label."""
+    same = [
+        (name, as_of, labels.now)
+        for name, as_of, labels in details.history.labels
+        if (labels.label.kind, labels.label.column) == (record.label.kind, record.label.column)
+    ]
     show: Callable[[float | None], str]
     values: list[tuple[str, dt.datetime, float | None]]
     if isinstance(record.label, BinaryLabel):
         title, show = "Share of positives", plots.percent
-        values = [(name, as_of, labels.share(POSITIVE)) for name, as_of, labels in details.history.labels]
+        values = [(name, as_of, labels.share(POSITIVE)) for name, as_of, labels in same]
     else:
         title, show = "Median", plots.number
-        values = [(name, as_of, at(labels.quantiles, 0.5)) for name, as_of, labels in details.history.labels]
+        values = [(name, as_of, at(labels.quantiles, 0.5)) for name, as_of, labels in same]
     points = [Point(as_of, name, value, None, held=False) for name, as_of, value in values if value is not None]
     return [(f"{title}, by night", plots.timeline(points, title, show))] if len(points) > 1 else []
 

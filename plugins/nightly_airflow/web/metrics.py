@@ -49,6 +49,10 @@ class Metric:
         return any(reason is not None and reason.held for reason in (self.bound, self.change))
 
     @property
+    def undecided(self) -> bool:
+        return self.change is not None and self.change.undecided
+
+    @property
     def value(self) -> str:
         return measured(self.candidate)
 
@@ -134,7 +138,9 @@ class ModelMetrics:
         held = sum(metric.held for metric in metrics)
         if not metrics:
             return ", not judged"
-        return f", {held:,} of {len(metrics):,} figures held" if held else ", none held"
+        undecided = sum(metric.undecided for metric in metrics)
+        words = f", {held:,} of {len(metrics):,} figures held" if held else ", none held"
+        return words + (f", {undecided:,} undecided" if undecided else "")
 
 
 def model_metrics(details: NightDetails) -> ModelMetrics:

@@ -127,6 +127,15 @@ def test_the_metrics_of_classes_are_folded_and_one_that_held_stands_with_the_res
     assert re.search(r'class="held-row"><th scope="row"[^>]*>all examples</th><td class="n">24<', before_fold)
     assert "recall of <strong>Prepaid</strong>" in before_fold and "≥ 0.60 ✕" in before_fold
     assert "<summary>5 classes, 1 of 1 figures held</summary>" in text
+    open_ = held.model_copy(
+        update={
+            "check": "recall:Cash against production",
+            "held": False,
+            "message": "recall of class Cash; 9 examples cannot tell",
+        }
+    )
+    text = drawn(paths, write_labelled_night(paths, 2, "classes", Outcome.RELEASED, open_))
+    assert "<summary>5 classes, none held, 1 undecided</summary>" in text
 
 
 def test_metrics_that_nothing_judges_are_folded(paths):
@@ -164,6 +173,12 @@ def test_classes_are_shown_by_share_and_a_number_by_its_quantiles(paths):
     assert re.search(r'>the last accepted snapshot \(2016-02-29\)</th>.*<td class="n">11.2</td>', text)
     assert text.count('class="box"') == 3
     assert re.search(r'<span class="muted">up to [\d.]+</span>', text), "where the change is largest"
+
+
+def test_nights_whose_label_was_another_are_not_in_the_plot_of_the_label(paths):
+    for day, kind in enumerate(("number", "binary", "binary")):
+        name = write_labelled_night(paths, day, kind)
+    assert "Share of positives: 23.0 %; 2 nights" in drawn(paths, name)
 
 
 def test_a_night_of_an_older_version_has_no_section_of_the_label(ask, paths):

@@ -20,6 +20,7 @@ from nightly.io.code import code_version
 from nightly.io.files import hash_files
 from nightly.io.paths import Paths
 from nightly.records.baseline import Baseline
+from nightly.records.label_spec import LabelSummary
 from nightly.records.labels import FILE as LABELS
 from nightly.records.labels import Labels
 from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
@@ -65,8 +66,7 @@ def DataGate(
     result.save(folder / "data_gate.json")
     bless(blessing, result, log)
     write_distributions(folder, statistics.uri, drift_skew.uri)
-    controls = [compared.control for compared in evidence.present]
-    Labels.of(evidence.config.data.label, evidence.manifest, controls).save(folder / LABELS)
+    labels_of(evidence).save(folder / LABELS)
     write_serving_distributions(folder, requests.uri, drift_skew.uri)
     (folder / PROPOSAL).unlink(missing_ok=True)
     if result.passed:
@@ -74,6 +74,18 @@ def DataGate(
     else:
         withdraw(paths.baselines, night.model, night.run_id)
         propose_schema(evidence, inputs, folder)
+
+
+def labels_of(evidence: Evidence) -> Labels:
+    """Return the labels of the night beside those of its controls."""
+    label, manifest = evidence.config.data.label, evidence.manifest
+    beside = [
+        (compared.control, LabelSummary.of(label, baseline.label_counts, baseline.label_quantiles))
+        for compared in evidence.present
+        if (baseline := compared.control.baseline)
+    ]
+    now = LabelSummary.of(label, manifest.label_counts, manifest.label_quantiles)
+    return Labels.of(label, manifest.rows, now, beside)
 
 
 def thresholds_used(evidence: Evidence, schema_text: str) -> ThresholdsUsed:
