@@ -95,10 +95,10 @@ def labels(kind: str, day: int) -> Labels:
     titles = ("the last accepted snapshot (2016-02-29)", "the snapshot of the model in production (2016-02-01)")
     names = ("last_accepted", "production")
     controls = [
-        ControlLabels(name=name, title=title, labels=side)
+        ControlLabels(name=name, title=title, labels=side, classes=len(side.counts))
         for name, title, side in zip(names, titles, sides[1:], strict=True)
     ]
-    return Labels(label=label, rows=4100, now=sides[0], controls=controls)
+    return Labels(label=label, rows=4100, now=sides[0], classes=len(sides[0].counts), controls=controls)
 
 
 def evaluation(kind: str) -> Evaluation:

@@ -15,6 +15,7 @@ class ControlLabels(Contract):
     name: str  # as in [data_gate] controls
     title: str  # the control in words, with its date
     labels: LabelSummary
+    classes: int = 0  # how many there are, including those that are not recorded
 
 
 class Labels(Contract):
@@ -23,6 +24,7 @@ class Labels(Contract):
     label: Label  # as it was configured
     rows: int  # of the snapshot, with and without a label
     now: LabelSummary
+    classes: int = 0  # how many there are, including those that are not recorded
     controls: list[ControlLabels]  # those whose labels are known
 
     @classmethod
@@ -36,8 +38,11 @@ class Labels(Contract):
         """
         known = [(control, labels) for control, labels in controls if labels and labels.rows]
         kept = {value for side in (now, *(labels for _, labels in known)) for value in _most_frequent(side)}
-        beside = [ControlLabels(name=c.name, title=c.title, labels=_only(labels, kept)) for c, labels in known]
-        return cls(label=label, rows=rows, now=_only(now, kept), controls=beside)
+        beside = [
+            ControlLabels(name=c.name, title=c.title, labels=_only(labels, kept), classes=len(labels.counts))
+            for c, labels in known
+        ]
+        return cls(label=label, rows=rows, now=_only(now, kept), classes=len(now.counts), controls=beside)
 
 
 def _most_frequent(labels: LabelSummary) -> list[str]:

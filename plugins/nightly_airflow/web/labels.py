@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from nightly.records.label_config import BinaryLabel, ClassesLabel, Kind
 from nightly.records.label_spec import POSITIVE, LabelSummary
-from nightly.records.labels import Labels
+from nightly.records.labels import ControlLabels, Labels
 from nightly.records.night import Reason
 from nightly_airflow.web import plots
 from nightly_airflow.web.axes import Axis
@@ -76,14 +76,15 @@ def label_view(details: NightDetails) -> LabelView | None:
         for reason in details.reasons
         if reason.check == LABEL_CHANGE and reason.subject == record.label.column
     }
-    summaries = [("this night", "", record.now), *((c.title, c.name, c.labels) for c in record.controls)]
+    now = ControlLabels(name="", title="this night", labels=record.now, classes=record.classes)
+    recorded = [now, *record.controls]
     columns, cells = _cells(record)
-    boxes = _boxes([labels.quantiles for _, _, labels in summaries])
-    sides = []
-    for (title, name, labels), box in zip(summaries, boxes, strict=True):
-        change, where = record.now.change(labels) if name else (None, "")
-        where = _where(record.label.kind, where)
-        sides.append(Side(title, labels, cells(labels), box, change, where, findings.get(name) if name else None))
+    boxes = _boxes([side.labels.quantiles for side in recorded])
+    sides = [Side(side.title, side.labels, cells(side), box) for side, box in zip(recorded, boxes, strict=True)]
+    for control, side in zip(record.controls, sides[1:], strict=True):
+        side.change, where = record.now.change(control.labels)
+        side.where = _where(record.label.kind, where)
+        side.reason = findings.get(control.name)
     classes = _classes(record, sides) if isinstance(record.label, ClassesLabel) else []
     share = f" ({plots.percent(record.now.rows / record.rows)})" if record.rows else ""
     return LabelView(
@@ -94,7 +95,7 @@ def label_view(details: NightDetails) -> LabelView | None:
         columns=columns,
         sides=sides,
         classes=classes[:CLASSES],
-        left_out=len(classes[CLASSES:]),
+        left_out=max(record.classes, len(classes)) - CLASSES if len(classes) > CLASSES else 0,
         timelines=[*_level_by_night(details, record), *_change_by_night(details)],
     )
 
@@ -104,7 +105,7 @@ def _kind(record: Labels) -> str:
     if isinstance(label, BinaryLabel):
         return f"binary: positive is {', '.join(label.positive)}"
     if isinstance(label, ClassesLabel):
-        return f"one of {len(record.now.counts)} classes" + (", learned" if label.classes == "learned" else "")
+        return f"one of {record.classes:,} classes" + (", learned" if label.classes == "learned" else "")
     return "a number" + (", trained on log(1 + number)" if label.transform == "log1p" else "")
 
 
@@ -118,14 +119,14 @@ def _where(kind: Kind, place: str) -> str:
     return f"{side or 'up to'} {plots.number(float(number))}"
 
 
-def _cells(record: Labels) -> tuple[list[str], Callable[[LabelSummary], list[str]]]:
+def _cells(record: Labels) -> tuple[list[str], Callable[[ControlLabels], list[str]]]:
     """Return the titles of a side's cells, and what computes their texts."""
     if isinstance(record.label, BinaryLabel):
-        return ["Positive"], lambda labels: [plots.percent(labels.share(POSITIVE))]
+        return ["Positive"], lambda side: [plots.percent(side.labels.share(POSITIVE))]
     if isinstance(record.label, ClassesLabel):
-        return ["Classes"], lambda labels: [f"{len(labels.counts):,}"]
+        return ["Classes"], lambda side: [f"{side.classes:,}"]
     titles = ["Median" if level == 0.5 else f"{level:.0%}".replace("%", " %") for level in LEVELS]
-    return titles, lambda labels: [plots.number(at(labels.quantiles, level)) for level in LEVELS]
+    return titles, lambda side: [plots.number(at(side.labels.quantiles, level)) for level in LEVELS]
 
 
 def at(quantiles: Sequence[float], level: float) -> float | None:

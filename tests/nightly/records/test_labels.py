@@ -35,6 +35,6 @@ def test_of_many_classes_the_frequent_ones_are_recorded_and_their_shares_stay_ri
     many = {f"class {n:03}": 1000 - n for n in range(3 * CLASSES)}
     now, before = (LabelSummary.of_counts(counts) for counts in (many, {"gone": 7, **many}))
     record = Labels.of(ClassesLabel(column="product"), now.rows, now, [(CONTROL, before)])
-    assert len(record.now.counts) == CLASSES
+    assert (len(record.now.counts), record.classes, record.controls[0].classes) == (CLASSES, len(many), len(many) + 1)
     assert record.now.share("class 000") == 1000 / sum(many.values())
     assert "gone" not in record.controls[0].labels.counts
