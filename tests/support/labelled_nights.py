@@ -161,6 +161,7 @@ def findings(kind: str) -> list[Reason]:
             message=f"{metric} is {value:.4f}, and {value * 0.98:.4f} in production: better by {value * 0.02:.4f}; "
             f"{allowed:g} worse is allowed; {EXAMPLES:,} examples cannot tell",
             severity="warning",
+            undecided=True,
             sample=EXAMPLES,
         ),
         reason(

@@ -92,7 +92,7 @@ def judge(config: ModelConfig, measured: Evaluation, unjudged: str = NO_PRODUCTI
         for item in items:
             yield from _judge(item, measured, shares[items is whole], gate.undecided)
     if gate.must_beat_constant:
-        yield _beats_constant(measured, shares[True], gate.undecided)
+        yield _beats_constant(measured, shares[True])
     if measured.production is None and any(item.allowed is not None for item in (*whole, *_bounds_of_parts(gate))):
         yield Reason(
             check="change",
@@ -182,9 +182,10 @@ def _change(
     if difference is None:
         decision: Decision = "worse" if worse > item.allowed else "within"
         remark = "; its standard error is not known, so chance is not considered"
+        chance = None
     else:
         interval = Interval.of(worse, difference, alpha)
-        decision = interval.decide(item.allowed)
+        decision, chance = interval.decide(item.allowed), round(interval.high - worse, 5)
         message += f" (with chance, {_range(interval)})"
         remark = f"; {difference.examples:,} examples cannot tell" if decision == "undecided" else ""
     held = decision == "worse" or (decision == "undecided" and undecided == "hold")
@@ -197,12 +198,14 @@ def _change(
         message=f"{message}; {item.allowed:g} worse is allowed{remark}",
         action=_action(decision, "The model in production is better on the same examples: it stays."),
         severity=_severity(decision, held),
+        undecided=decision == "undecided",
+        chance=chance,
         sample=None if difference is None else difference.examples,
     )
 
 
-def _beats_constant(measured: Evaluation, alpha: float, undecided: str) -> Reason:
-    """Return whether the model is better than the best constant answer of its training split."""
+def _beats_constant(measured: Evaluation, alpha: float) -> Reason:
+    """Return whether the model is surely better than the best constant answer of its training split."""
     gain = measured.better_than_constant
     if gain is None:
         return Reason(
@@ -218,10 +221,10 @@ def _beats_constant(measured: Evaluation, alpha: float, undecided: str) -> Reaso
     interval = Interval.of(-gain.value, gain, alpha)
     # A model of the same loss is not better, so 0 itself is not allowed.
     decision: Decision = "worse" if interval.low >= 0 else "within" if interval.high < 0 else "undecided"
-    held = decision == "worse" or (decision == "undecided" and undecided == "hold")
+    held = decision != "within"
     message = (
         f"the model is {_worse(-gain.value)} in the {measured.constant_loss} than the best constant answer "
-        f"(with chance, {_range(interval)}); better is required"
+        f"(with chance, {_range(interval)}); surely better is required"
     )
     if decision == "undecided":
         message += f"; {gain.examples:,} examples cannot tell"
@@ -236,6 +239,8 @@ def _beats_constant(measured: Evaluation, alpha: float, undecided: str) -> Reaso
             decision, "The model learned nothing that helps: look at the training log, the inputs and the label."
         ),
         severity=_severity(decision, held),
+        undecided=decision == "undecided",
+        chance=round(interval.high + gain.value, 5),
         sample=gain.examples,
     )
 

@@ -80,11 +80,11 @@ def lifting(held: Iterable[Reason], used: ThresholdsUsed | None) -> dict[str, Va
     for reason in held:
         if reason.check == "schema":
             continue
-        if reason.undecided:
-            lifted["model_gate.undecided"] = "release"
-            continue
         if reason.check == CONSTANT:
             lifted["model_gate.must_beat_constant"] = False
+            continue
+        if reason.undecided:
+            lifted["model_gate.undecided"] = "release"
             continue
         key = _key(reason, used)
         base = used.values.get(key) if used and key else None

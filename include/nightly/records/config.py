@@ -64,8 +64,8 @@ class ModelGate(Section):
     alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
     """The probability of holding a model for a change that is chance, over all metrics, slices and classes together."""
     undecided: Literal["release", "hold"] = "release"
-    """What to do when the examples are too few to tell whether the model is worse than `max_drop` or `max_rise` allow,
-    or whether it beats the constant answer."""
+    """What to do when the examples are too few to tell whether the model is worse than `max_drop` or `max_rise`
+    allow."""
     slices: list[str] = []
     """Columns to slice by. `slice_metrics` bound each value that has `min_slice_rows` examples."""
     slice_metrics: dict[str, Bound] = {}

@@ -87,7 +87,7 @@ def test_a_metric_is_of_the_model_even_if_it_has_the_name_of_a_check_of_data():
 def test_what_is_surely_not_good_enough_leads_and_what_cannot_be_told_follows():
     open_ = reason(
         "accuracy against production", "all examples", -0.01, -0.02, message="accuracy; 90 examples cannot tell"
-    )
+    ).model_copy(update={"undecided": True})
     of_class = reason("recall:Cash", "all examples", 0.1, 0.6, message="recall of class Cash is 0.1000")
     constant = reason("better_than_constant", "all examples", -0.1, 0, message="the model is worse by 0.1000")
     [cause] = causes([open_, of_class, constant])

@@ -37,7 +37,10 @@ def reason(check, subject, figure, threshold, **more):
 
 
 CANNOT_TELL = reason("auc against production", "all examples", -0.05, -0.08).model_copy(
-    update={"message": "auc is 0.9000, and 0.9500 in production; 0.08 worse is allowed; 90 examples cannot tell"}
+    update={
+        "message": "auc is 0.9000, and 0.9500 in production; 0.08 worse is allowed; 90 examples cannot tell",
+        "undecided": True,
+    }
 )
 
 

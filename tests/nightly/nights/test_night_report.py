@@ -56,7 +56,9 @@ def test_the_report_has_what_holds_with_its_control_and_counts_the_rest():
 
 def test_what_the_examples_cannot_tell_is_counted_apart_and_metrics_of_classes_are_left_out():
     message = "auc is 0.9000, and 0.9010 in production; 0.02 worse is allowed; 90 examples cannot tell"
-    open_ = ROWS.model_copy(update={"check": "auc against production", "message": message, "severity": "warning"})
+    open_ = ROWS.model_copy(
+        update={"check": "auc against production", "message": message, "severity": "warning", "undecided": True}
+    )
     lines = report(make(reasons=[ROWS, open_], metrics={"accuracy": 0.9, "recall:Cash": 0.8})).splitlines()
     assert lines[-1] == "1 other checks are ok, 1 could not be decided on so few examples"
     assert "metrics       accuracy 0.9" in lines

@@ -132,6 +132,7 @@ def test_the_metrics_of_classes_are_folded_and_one_that_held_stands_with_the_res
             "check": "recall:Cash against production",
             "held": False,
             "message": "recall of class Cash; 9 examples cannot tell",
+            "undecided": True,
         }
     )
     text = drawn(paths, write_labelled_night(paths, 2, "classes", Outcome.RELEASED, open_))

@@ -20,7 +20,6 @@ from nightly.io.code import code_version
 from nightly.io.files import hash_files
 from nightly.io.paths import Paths
 from nightly.records.baseline import Baseline
-from nightly.records.label_spec import LabelSummary
 from nightly.records.labels import FILE as LABELS
 from nightly.records.labels import Labels
 from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
@@ -78,14 +77,13 @@ def DataGate(
 
 def labels_of(evidence: Evidence) -> Labels:
     """Return the labels of the night beside those of its controls."""
-    label, manifest = evidence.config.data.label, evidence.manifest
+    label = evidence.config.data.label
     beside = [
-        (compared.control, LabelSummary.of(label, baseline.label_counts, baseline.label_quantiles))
+        (compared.control, baseline.summary(label, evidence.classes))
         for compared in evidence.present
         if (baseline := compared.control.baseline)
     ]
-    now = LabelSummary.of(label, manifest.label_counts, manifest.label_quantiles)
-    return Labels.of(label, manifest.rows, now, beside)
+    return Labels.of(label, evidence.manifest.rows, evidence.label, beside)
 
 
 def thresholds_used(evidence: Evidence, schema_text: str) -> ThresholdsUsed:
