@@ -1,8 +1,9 @@
-"""Convert the text of a complaint to the indices of its words, in training and, inside the SavedModel, in serving."""
+"""Convert the texts of complaints to the indices of their words, in training and, inside the SavedModel, in serving."""
 
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from nightly.training.preprocessing import padded
 from nightly.training.transforming import dense
 
 TEXTS = ["issue", "company"]
@@ -17,7 +18,6 @@ def preprocessing_fn(inputs):
 
 
 def tokens(text: tf.Tensor, name: str) -> tf.Tensor:
-    words = tf.strings.split(tf.strings.lower(text[:, 0]))[:, :TOKENS].to_sparse()
+    words = tf.strings.split(tf.strings.lower(text[:, 0])).to_sparse()
     numbers = tft.compute_and_apply_vocabulary(words, frequency_threshold=RARE, num_oov_buckets=1, vocab_filename=name)
-    padded = tf.SparseTensor(words.indices, numbers.values + 1, [tf.shape(text, tf.int64)[0], TOKENS])
-    return tf.ensure_shape(tf.sparse.to_dense(padded, PADDING), [None, TOKENS])
+    return padded(tf.sparse.map_values(tf.add, numbers, 1), TOKENS, PADDING)
