@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from nightly.checks.evidence import Compared, Evidence, Measured, finding, worst
-from nightly.checks.schema import counts
+from nightly.checks.schema import counts, values_in
 from nightly.records.night import Contribution, Reason
 from nightly.statistics.sizes import at_least
 
@@ -119,7 +119,7 @@ def _expected_others(before: statistics_pb2.FeatureNameStatistics, value: str, e
     if not total or constant_value(before) is not None:
         return 0.0
     if before.HasField("string_stats"):
-        return (1 - counts(before).get(value, 0) / total) * examples
+        return (1 - counts(before).get(value, 0) / values_in(before)) * examples
     for histogram in before.num_stats.histograms:
         if histogram.type == statistics_pb2.Histogram.QUANTILES:
             same = sum(b.sample_count for b in histogram.buckets if f"{b.low_value:g}" == f"{b.high_value:g}" == value)

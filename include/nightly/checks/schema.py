@@ -59,10 +59,7 @@ def domain_of(evidence: Evidence, feature: str) -> set[str] | None:
 
 
 def counts(stats: statistics_pb2.FeatureNameStatistics) -> dict[str, int]:
-    """Return value -> examples of a categorical feature; of a list, how often the value occurs in all.
-
-    TFDV keeps the 1,000 most frequent values.
-    """
+    """Return value -> how often a categorical feature has it. TFDV keeps the 1,000 most frequent values."""
     return {bucket.label: int(bucket.sample_count) for bucket in stats.string_stats.rank_histogram.buckets}
 
 
