@@ -7,7 +7,7 @@ import pytest
 
 from nightly.models import load_config
 from tests.models.test_schemas import errors
-from tests.support.judged_nights import judge_night, source_rows
+from tests.support.judged_nights import days_of, judge_night, source_rows
 from tests.support.trial_night import read_schema, rows_of, split
 
 FARES = load_config("fares")
@@ -81,3 +81,15 @@ def test_fares_that_rise_by_a_tenth_are_held(judged):
     night = judged("2015-06-01", lambda rows: rows.assign(fare=(rows.fare.astype(float) * 1.1).map(str)))
     assert night.held == {("max_label_change", "fare")}
     assert "median is 8.855" in night.reason("max_label_change", "fare").message
+
+
+@pytest.mark.slow
+def test_a_single_day_in_cents_is_outside_the_domain(judged):
+    """A day is too little of a year to change the distribution."""
+
+    def cents(rows):
+        newest = days_of(rows) >= pd.Timestamp("2015-05-31")
+        return rows.assign(fare=rows.fare.mask(newest, (rows.fare.astype(float) * 100).map(str)))
+
+    night = judged("2015-06-01", cents)
+    assert night.held == {("schema", "fare")}
