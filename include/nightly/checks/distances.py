@@ -8,7 +8,7 @@ import numpy as np
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from nightly.checks.evidence import CONTRIBUTIONS, Evidence, Measured, SnapshotRows, finding, not_measured
-from nightly.checks.schema import counts
+from nightly.checks.schema import counts, values_in
 from nightly.records.night import NEWEST_DAYS, Contribution, Reason
 
 
@@ -137,8 +137,7 @@ def differences(
     if now is None or before is None or not (now.HasField("string_stats") and before.HasField("string_stats")):
         return []
     new, old = counts(now), counts(before)
-    total = max(now.string_stats.common_stats.num_non_missing, 1)
-    total_before = max(before.string_stats.common_stats.num_non_missing, 1)
+    total, total_before = max(values_in(now), 1), max(values_in(before), 1)
     known = new.keys() | old.keys()
     for side, stats in ((new, now), (old, before)):
         if stats.string_stats.unique > len(side):

@@ -147,9 +147,8 @@ def any_value(column: pa.Array, test: Callable[[pa.Array], pa.Array]) -> pa.Arra
     if not pa.types.is_list(column.type):
         return test(column)
     rows = np.repeat(np.arange(len(column)), pc.list_value_length(column).fill_null(0).to_numpy())
-    return pa.array(
-        np.isin(np.arange(len(column)), rows[any_value(column.flatten(), test).to_numpy(zero_copy_only=False)])
-    )
+    passing = any_value(column.flatten(), test).fill_null(False).to_numpy(zero_copy_only=False)
+    return pa.array(np.isin(np.arange(len(column)), rows[passing]))
 
 
 @dataclass(frozen=True)

@@ -59,15 +59,21 @@ def domain_of(evidence: Evidence, feature: str) -> set[str] | None:
 
 
 def counts(stats: statistics_pb2.FeatureNameStatistics) -> dict[str, int]:
-    """Return value -> examples of a categorical feature. TFDV keeps the 1,000 most frequent values."""
+    """Return value -> how often a categorical feature has it. TFDV keeps the 1,000 most frequent values."""
     return {bucket.label: int(bucket.sample_count) for bucket in stats.string_stats.rank_histogram.buckets}
+
+
+def values_in(stats: statistics_pb2.FeatureNameStatistics) -> int:
+    """Return how many values a categorical feature has in all: one in each example that has it, unless it is a list."""
+    common = stats.string_stats.common_stats
+    return int(common.tot_num_values or common.num_non_missing)
 
 
 def _out_of_domain(evidence: Evidence, feature: str) -> list[Contribution]:
     domain, stats = domain_of(evidence, feature), evidence.train.features.get(feature)
     if domain is None or stats is None:
         return []
-    total = stats.string_stats.common_stats.num_non_missing
+    total = values_in(stats)
     strange = {value: rows for value, rows in counts(stats).items() if value not in domain}
     most = sorted(strange, key=strange.get, reverse=True)[:CONTRIBUTIONS]
     return [Contribution(value=value, rows=strange[value], share=strange[value] / total) for value in most]

@@ -26,7 +26,7 @@ from nightly.checks.schema import counts, domain_of
 from nightly.records.night import Contribution, utc_now
 from nightly.records.schema import SchemaChange, SchemaProposal
 from nightly.schemas.curated import SchemaError, parse_schema
-from nightly.schemas.features import ACCEPTED_FORMATS, BYTES_TAG, image_format
+from nightly.schemas.features import BYTES_TAG, image_fault
 from nightly.schemas.store import sha256
 from nightly.schemas.text import Field, SchemaEditError, SchemaText, comments, quoted
 from nightly.snapshots.types import is_list
@@ -115,7 +115,7 @@ class Editing:
         kind, domain = type_of(column), []
         count = "value_count { min: 1 }" if is_list(delivered) else "value_count { min: 1 max: 1 }"
         if pa.types.is_binary(column.type):
-            images = all(image_format(value) in ACCEPTED_FORMATS for value in column.drop_null().to_pylist())
+            images = not any(map(image_fault, column.drop_null().to_pylist()))
             domain = ["image_domain {}" if images else f"annotation {{ tag: {quoted(BYTES_TAG)} }}"]
         elif kind == "BYTES":
             values = sorted(set(column.drop_null().to_pylist())) if len(column.unique()) <= CATEGORIES else []

@@ -9,7 +9,7 @@ SHOWN = 4  # values of a list
 
 def cell(value: object) -> str:
     """Return the value in one line, shortened; "" for None."""
-    text = "" if value is None else " ".join(str(value).split())
+    text = "" if value is None else " ".join(shown(value).split())
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 

@@ -71,6 +71,18 @@ class CuratedSchema:
             return []
         return [str(number) for number in range(int(low), int(high) + 1)]
 
+    def several(self, name: str) -> str:
+        """Return `a list`, `bytes` or `long text`, or "" if a row has a single number or short text."""
+        feature = self.features[name]
+        count, shape = feature.one("value_count"), feature.one("shape")
+        sizes = [self._scalar(dim, "size") for dim in shape.all("dim")] if shape else []
+        if any(size != "1" for size in sizes) or (not shape and count and self._scalar(count, "max") != "1"):
+            return "a list"
+        tags = [self._scalar(note, "tag") for note in feature.all("annotation")]
+        if any(map(feature.one, ("image_domain", "audio_domain", "video_domain"))) or "bytes" in tags:
+            return "bytes"
+        return "long text" if feature.one("natural_language_domain") else ""
+
     @cached_property
     def _root(self) -> pbtxt.Field:
         try:
@@ -117,6 +129,11 @@ def misnamed(config: ModelConfig, schema: CuratedSchema) -> list[str]:
             problems.append(f"model_gate.slices: {column!r} is {problem}: slice by another")
         elif column not in inputs:
             problems.append(f"model_gate.slices: {where} has no feature {column!r}{did_you_mean(column, inputs)}")
+        elif what := schema.several(column):
+            problems.append(f"model_gate.slices: {column!r} is {what} in {where}: slice by a single number or text")
+    for key, column in (("label.column", data.label.column), ("weight_column", data.weight_column)):
+        if column in features and (what := schema.several(column)) in ("a list", "bytes"):
+            problems.append(f"data.{key}: {column} is {what} in {where}, and must be one value a row")
     return problems
 
 

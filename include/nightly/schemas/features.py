@@ -16,6 +16,7 @@ from typing import Literal
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+START = 8  # bytes quoted of a value that is no image
 Sized = Literal["image", "bytes", "text", "list"]
 
 BYTES_TAG = "bytes"
@@ -23,7 +24,7 @@ MEDIA = ("image_domain", "audio_domain", "video_domain")
 ELEMENTS = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float"}
 # The first bytes of each format that tf.io.decode_image reads.
 IMAGE_FORMATS = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "gif": b"GIF8", "bmp": b"BM"}
-ACCEPTED_FORMATS = ("png", "jpeg")
+ENDS = {"png": b"IEND", "jpeg": b"\xff\xd9"}  # the accepted formats, and what ends a whole image
 
 
 def shape_of(feature: schema_pb2.Feature) -> tuple[int, ...] | None:
@@ -96,3 +97,11 @@ def contradictions(feature: schema_pb2.Feature) -> list[str]:
 def image_format(content: bytes) -> str | None:
     """Return the image's format by its first bytes, or None."""
     return next((name for name, magic in IMAGE_FORMATS.items() if content.startswith(magic)), None)
+
+
+def image_fault(content: bytes) -> str | None:
+    """Return what is wrong with a value that should be a PNG or JPEG image, or None."""
+    name = image_format(content)
+    if name not in ENDS:
+        return f"{len(content):,} bytes that begin with {content[:START]!r}: neither PNG nor JPEG"
+    return None if ENDS[name] in content else f"{len(content):,} bytes of a {name.upper()} image that is cut off"

@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightly.io.tables import cell, shown
-from nightly.schemas.features import ACCEPTED_FORMATS, image_format
+from nightly.schemas.features import image_fault
 from nightly.snapshots.parsing import parse_numbers
 from nightly.snapshots.types import TYPES
 
 NAMES = {"int64": "whole numbers", "float": "numbers", "string": "texts", "binary": "bytes"}
 IMAGES = "PNG or JPEG images"
-START = 8  # bytes shown of a value that is no image
 
 
 def parse_lists(column: pa.Array, kind: str, *, image: bool = False) -> tuple[pa.ListArray, pa.StringArray]:
@@ -61,7 +60,7 @@ def wrong_lengths(lists: pa.ListArray, length: int) -> pa.StringArray:
 
 
 def parse_bytes(column: pa.Array, *, image: bool) -> tuple[pa.BinaryArray, pa.StringArray]:
-    """Return the values as bytes, and a sentence for each that is empty or, if `image`, neither PNG nor JPEG."""
+    """Return the values as bytes, and a sentence for each that is empty or, if `image`, no whole PNG or JPEG."""
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), pa.binary()), pa.nulls(len(column), pa.string())
     if pa.types.is_string(column.type):  # of CSV
@@ -77,9 +76,7 @@ def _fault(content: bytes | None, image: bool) -> str | None:
         return None
     if not content:
         return "an empty value"
-    if image and image_format(content) not in ACCEPTED_FORMATS:
-        return f"{shown(content)} that begin with {content[:START]!r}: neither PNG nor JPEG"
-    return None
+    return image_fault(content) if image else None
 
 
 def _as_list(column: pa.Array) -> pa.ListArray:

@@ -40,8 +40,9 @@ from nightly.snapshots.verification import MANIFEST, read_manifest, verify_snaps
 log = logging.getLogger("nightly")
 
 SHARD_ROWS = 250_000
-SHARD_BYTES = 256 << 20  # fewer rows in a shard if they are large, as a shard is sorted in memory
+SHARD_BYTES = 128 << 20  # fewer rows in a shard if they are large, as a shard is sorted in memory
 ROW_GROUP_ROWS = 65_536
+ROW_GROUP_BYTES = 32 << 20  # a row group is read at once
 OPEN_SHARDS = 256  # files written at the same time
 SORT_PARTS = 16  # ids are sorted in this many parts, one at a time, to bound memory
 
@@ -282,7 +283,8 @@ class SnapshotBuilder:
         spilled.unlink()
         table = table.take(pa.array(np.argsort(np.argsort(rows))))
         with path.open("wb") as opened:
-            pq.write_table(table, opened, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            size = max(1, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES * table.num_rows // max(table.nbytes, 1)))
+            pq.write_table(table, opened, compression="zstd", row_group_size=size)
             sync_file(opened)
         if labels.column in self.columns:
             labels.add(table.column(labels.column))

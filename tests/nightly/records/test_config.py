@@ -140,6 +140,21 @@ def of_kind(kind):
         ),
         (("[model_gate.m", '[model_gate]\nslices = ["amout"]\n[model_gate.m'), (), ["no feature 'amout'", "'amount'"]),
         (("[model_gate.m", '[model_gate]\nslices = ["y"]\n[model_gate.m'), (), ["'y' is the label: slice by another"]),
+        (
+            ("[model_gate.m", '[model_gate]\nslices = ["amount"]\n[model_gate.m'),
+            ("float_domain { min: -1.5 }", "value_count { min: 1 }"),
+            ["model_gate.slices: 'amount' is a list in schema.pbtxt: slice by a single number or text"],
+        ),
+        (
+            ("[model_gate.m", '[model_gate]\nslices = ["id"]\n[model_gate.m'),
+            ('"id" type: BYTES', '"id" type: BYTES image_domain {}'),
+            ["'id' is bytes in schema.pbtxt"],
+        ),
+        (
+            (),
+            (' domain: "answers"', " shape { dim { size: 2 } } presence { min_fraction: 1 }"),
+            ["data.label.column: y is a list in schema.pbtxt, and must be one value a row"],
+        ),
         (("[data]", '[model_gate]\nslices = ["amount"]\n[data]\nignore = ["amount"]'), (), ["'amount' is ignored"]),
         (of_kind("number"), (), ["data.label.kind: y is of type BYTES", "not a number"]),
         (

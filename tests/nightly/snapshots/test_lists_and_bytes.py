@@ -114,6 +114,8 @@ def test_a_text_that_is_no_json_array_is_rejected(bench, text, said):
         ("visits", ["1", "x"], "list", "'x' in a list of whole numbers"),
         ("photo", b"", "image", "an empty value"),
         ("photo", b"GIF89a" + bytes(100), "image", "106 bytes that begin with b'GIF89a"),
+        ("photo", PNG[:-20], "image", f"{len(PNG) - 20} bytes of a PNG image that is cut off"),
+        ("photo", b"\xff\xd8\xff\xe0" + bytes(9), "image", "13 bytes of a JPEG image that is cut off"),
         ("sound", b"", "bytes", "an empty value"),
         ("trips", [1, 2], "columns", "2 values in trips"),
     ],
