@@ -1,11 +1,13 @@
-"""The model of taxi fares on its real data: ordinary nights pass its schema, and breaks of its columns are caught."""
+"""The model of taxi fares on its real data: ordinary nights pass its schema and checks, and breaks are caught."""
 
 import datetime as dt
 
+import pandas as pd
 import pytest
 
 from nightly.models import load_config
 from tests.models.test_schemas import errors
+from tests.support.judged_nights import days_of, judge_night, source_rows
 from tests.support.trial_night import read_schema, rows_of, split
 
 FARES = load_config("fares")
@@ -45,3 +47,49 @@ def test_a_broken_column_is_caught(feature, change):
     rows = rows_of(FARES, "2015-07-01")
     broken = [row | {feature: change(row[feature])} for row in rows]
     assert feature in errors(broken, FARES, before=rows)
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Judge a night against clean ones of a day, ten days, four weeks and a year before."""
+    trips = source_rows("taxi")
+
+    def judged(as_of, fault=lambda rows: rows):
+        controls = {
+            name: judge_night(
+                "fares",
+                str((pd.Timestamp(as_of) - pd.Timedelta(days=ago)).date()),
+                tmp_path_factory.mktemp("control"),
+                rows=trips,
+            )
+            for name, ago in (("last_accepted", 1), ("production", 10), ("same_weekday", 28), ("same_season", 364))
+        }
+        return judge_night("fares", as_of, tmp_path_factory.mktemp("night"), rows=trips, fault=fault, controls=controls)
+
+    return judged
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("as_of", ["2014-09-05", "2016-06-24", "2016-12-29"])
+def test_an_ordinary_night_is_not_held(judged, as_of):
+    assert judged(as_of).held == set()
+
+
+@pytest.mark.slow
+def test_fares_that_rise_by_a_tenth_are_held(judged):
+    """Every tariff of the year before is gone: a person says that this is so, or finds the taxes added by mistake."""
+    night = judged("2015-06-01", lambda rows: rows.assign(fare=(rows.fare.astype(float) * 1.1).map(str)))
+    assert night.held == {("max_label_change", "fare")}
+    assert "median is 8.855" in night.reason("max_label_change", "fare").message
+
+
+@pytest.mark.slow
+def test_a_single_day_in_cents_is_outside_the_domain(judged):
+    """A day is too little of a year to change the distribution."""
+
+    def cents(rows):
+        newest = days_of(rows) >= pd.Timestamp("2015-05-31")
+        return rows.assign(fare=rows.fare.mask(newest, (rows.fare.astype(float) * 100).map(str)))
+
+    night = judged("2015-06-01", cents)
+    assert night.held == {("schema", "fare")}
