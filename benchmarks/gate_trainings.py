@@ -53,8 +53,8 @@ class Rows:
     columns: dict[str, pa.Array]  # to slice by
 
     def blind(self, *features: str) -> "Rows":
-        """Return the rows with these features constant."""
-        constant = {name: np.repeat(self.features[name][:1], len(self.labels), axis=0) for name in features}
+        """Return the rows with 0 for these features."""
+        constant = {name: np.zeros_like(self.features[name]) for name in features}
         return Rows(self.features | constant, self.labels, self.columns)
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from nightly.io.tables import shown
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.label_spec import LABEL_SPEC, LabelSpec
 from nightly.records.release import ReleaseRecord
@@ -98,7 +99,7 @@ def ask(folder: Path, record: ReleaseRecord, request: Path | None) -> list[str]:
     for example, row in zip(golden.examples, json.loads(answer(document))["predictions"], strict=True):
         worst = max(worst, example.difference(row))
         now = row[golden.output] if isinstance(row, dict) else row
-        features = ", ".join(f"{k}={v}" for k, v in example.features.items() if v is not None)
+        features = ", ".join(f"{k}={shown(v)}" for k, v in example.features.items() if v is not None)
         rows.append((_numbers(example.outputs[golden.output]), _numbers(now), features[:90]))
     width = max(len(text) for row in rows for text in row[:2]) + 2
     lines = [f"  {before:<{width}}{now:<{width}}{features}" for before, now, features in rows]

@@ -21,7 +21,7 @@ from nightly.snapshots.csv_rows import read_csv, read_headers
 from nightly.snapshots.errors import UnreadableBodyError
 from nightly.snapshots.parquet_rows import read_columns, read_rows
 from nightly.snapshots.rejects import Rejects
-from nightly.snapshots.tfrecord_rows import feature_names, read_records
+from nightly.snapshots.tfrecord_rows import read_features, read_records
 from nightly.sources.files import csv_members, kind_of
 
 
@@ -45,7 +45,7 @@ def bodies(path: Path) -> Iterator[Body]:
             elif kind == "parquet":
                 read_columns(body)
             else:
-                body.headers = feature_names(body)
+                read_features(body)
         yield body
 
 

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from nightly.examples.tfrecord import CHECKSUM, LENGTH, chunks, masked_crc
 from nightly.io.tables import shown
+from nightly.schemas.features import ENDS, image_format
 from nightly.snapshots.body import ROW, Body, as_text
 from nightly.snapshots.errors import UnreadableBodyError
 from nightly.snapshots.rejects import Rejects
@@ -72,12 +73,32 @@ def _examples(body: Body, rejects: Rejects | None) -> Iterator[pa.RecordBatch]:
         yield from decode(list(serialized), list(numbers))
 
 
-def feature_names(body: Body) -> list[str]:
-    """Return the features of all examples. Reads the whole body, since an example omits missing features."""
-    names: dict[str, None] = {}
+def read_features(body: Body) -> None:
+    """Set the headers to the features of all examples, and the kinds of those that are lists or images.
+
+    Reads the whole body, since an example omits missing features.
+    """
+    headers: dict[str, None] = {}
     for batch in _examples(body, None):
-        names |= dict.fromkeys(batch.schema.names)
-    return [name for name in names if name != ROW]
+        headers |= dict.fromkeys(batch.schema.names)
+        for name, column in zip(batch.schema.names[:-1], batch.columns, strict=False):
+            if (kind := _kind(column)) and not is_list(body.kinds.get(name, "")):
+                body.kinds[name] = kind
+    body.headers = [name for name in headers if name != ROW]
+
+
+def _kind(lists: pa.Array) -> str | None:
+    """Return the type in a snapshot if there is a list of several values, or an image; None for single values."""
+    if pa.types.is_null(lists.type):
+        return None
+    values = lists.flatten()
+    several = (pc.max(pc.list_value_length(lists)).as_py() or 0) > 1
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        image = len(values) and image_format(values[0].as_py())
+        element = "binary" if image and image in ENDS else "string"
+    else:
+        element = "int64" if pa.types.is_integer(values.type) else "float"
+    return f"list<{element}>" if several else "binary" if element == "binary" else None
 
 
 def read_records(

@@ -7,6 +7,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -87,6 +88,30 @@ def test_lists_in_csv_are_recognized_as_json_and_measured_as_those_of_parquet(ro
     assert_same(ours, theirs)
     declared = text_format.Parse(SCHEMA, schema_pb2.Schema())
     assert_same(statistics(tmp_path / "a.csv", schema=declared), theirs)
+
+
+@pytest.mark.slow
+def test_lists_and_vectors_of_real_trips_are_measured_as_tfdv_measures_them(trips, tmp_path):
+    def listed(*columns):
+        rows = trips[list(columns)].astype(object).where(trips[list(columns)].notna(), None).to_numpy().tolist()
+        return [[value for value in row if value is not None] or None for row in rows]
+
+    places = ("pickup_latitude", "pickup_longitude", "dropoff_latitude", "dropoff_longitude")
+    columns = {
+        "areas": pa.array(listed("pickup_community_area", "dropoff_community_area")).cast(pa.list_(pa.int64())),
+        "places": pa.array([row if row and len(row) == 4 else None for row in listed(*places)]),
+        "words": pa.array(listed("payment_type", "company")),
+        "fare": pa.array(trips["fare"], from_pandas=True),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "trips.parquet")
+    convert(tmp_path / "trips.parquet", tmp_path / "out")
+    theirs = tfdv.generate_statistics_from_tfrecord(str(tmp_path / "out/data_tfrecord*"))
+    ours = statistics(tmp_path / "trips.parquet")
+    assert_same(ours, theirs, quantiles=False)
+    features = {feature.name: feature for feature in infer_schema(ours).feature}
+    assert (features["places"].value_count.min, features["places"].value_count.max) == (4, 4)
+    assert column_type(features["areas"]) == "list<int64>"
+    assert column_type(features["words"]) == "list<string>"
 
 
 def test_a_text_that_is_no_list_where_the_schema_has_one_is_named(tmp_path):

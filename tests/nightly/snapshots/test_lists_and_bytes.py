@@ -170,9 +170,12 @@ def test_a_label_is_one_value(bench):
         bench.ingest(label=BinaryLabel(column="tags", positive=["a"]))
 
 
-def test_a_list_that_is_not_in_the_schema_is_kept_for_the_data_gate(bench):
-    parquet(bench, {**ROW, "extra": [1, 2]})
-    assert bench.rows(bench.ingest(), "extra") == [([1, 2],)]
+@pytest.mark.parametrize("write", [parquet, tfrecord])
+def test_a_list_or_an_image_that_is_not_in_the_schema_is_kept_for_the_data_gate(bench, write):
+    write(bench, {**ROW, "extra": [1, 2], "logo": PNG}, {**BARE, "extra": [3]})
+    ref = bench.ingest()
+    assert bench.rows(ref, "extra", "logo") == [([1, 2], PNG), ([3], None)]
+    assert bench.store.get(ref.snapshot_id).columns["logo"] == "binary"
 
 
 def test_rows_that_differ_in_a_list_or_in_bytes_only_are_no_duplicates(bench):
