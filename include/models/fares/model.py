@@ -18,9 +18,9 @@ def build_model(tf_transform_output, hyperparameters: dict) -> keras.Model:
     first_rows = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
     inputs = keras_inputs(tf_transform_output)
     rows = keras.layers.Concatenate()([inputs[name] + first for name, first in first_rows.items()])
-    places = keras.layers.Embedding(sum(sizes.values()), hyperparameters["embedding"])(rows)
+    embedded = keras.layers.Embedding(sum(sizes.values()), hyperparameters["embedding"])(rows)
 
-    hidden = keras.layers.Concatenate()([keras.layers.Flatten()(places)] + [inputs[name] for name in DISTANCES])
+    hidden = keras.layers.Concatenate()([keras.layers.Flatten()(embedded)] + [inputs[name] for name in DISTANCES])
     for units in (hyperparameters["hidden_1"], hyperparameters["hidden_2"]):
         hidden = keras.layers.Dense(units, activation="relu")(hidden)
 

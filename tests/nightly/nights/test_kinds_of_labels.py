@@ -1,6 +1,7 @@
 """Whole nights of a model of each kind of label: released and asked at a real server; held for faults of the label."""
 
 import base64
+import math
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,14 @@ def test_classify_and_regress_answer_as_predict(nights, model):
         for row, example_ in zip(answers, golden.examples, strict=True):
             assert [name for name, _ in row] == spec.classes
             assert [score for _, score in row] == pytest.approx(example_.outputs["probabilities"], abs=1e-4)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_example_without_a_single_feature_is_answered(nights, model):
+    _, spec = nights.golden(model)
+    (answer,) = nights.server.grpc.predict(model.name, [b""], label="stable").values
+    outputs = answer[spec.output] if isinstance(answer, dict) else answer
+    assert all(math.isfinite(number) and number > 0 for number in outputs)
 
 
 def features_of(features: dict) -> dict:
