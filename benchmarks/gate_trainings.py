@@ -1,8 +1,10 @@
-"""Small, real trainings for gate_noise: a model's own preprocessing and network, on arrays in memory."""
+"""Small, real trainings for gate_noise, on arrays in memory.
+
+Taxi trips have the preprocessing and the network of the model taxi. Handwritten digits come with scikit-learn.
+"""
 
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +12,28 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from nightly.io.paths import ROOT, Paths
+from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.config import ModelConfig
 from nightly.records.label_spec import OTHER, LabelSpec
 from nightly.records.source_config import column_name
 
 INSIDE_TFX = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
-COMPLAINTS = ROOT.parent / "shared/data/cfpb_complaints_2013_2016.csv"
+QUARTERS = {
+    "top_left": (0, 0),
+    "top_right": (0, 4),
+    "bottom_left": (4, 0),
+    "bottom_right": (4, 4),
+}  # of an image of 8 by 8
 EVAL_SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class Task:
-    """A label of a model's rows, and what its gate allows."""
+    """A label of some rows, and what its gate allows."""
 
     name: str
-    model: str  # whose preprocessing and network are used
+    data: str  # taxi or digits
     label: dict[str, Any]  # data.label
     useful: str  # the feature whose loss must be noticed
     steps: int
@@ -39,7 +46,7 @@ class Task:
 
     @property
     def config(self) -> ModelConfig:
-        text = load_config(self.model).model_dump()
+        text = load_config("taxi").model_dump()
         text["data"]["label"], text["model_gate"] = self.label, self.gate
         return ModelConfig.parse(text, where=self.name)
 
@@ -60,11 +67,11 @@ class Rows:
 
 @dataclass
 class Table:
-    """All rows of a model's real data, and what its preprocessing makes of them."""
+    """All rows, as they are and transformed."""
 
     frame: pd.DataFrame
     features: dict[str, np.ndarray]
-    transform: Any  # tft.TFTransformOutput
+    transform: Any  # tft.TFTransformOutput; None of digits
     is_eval: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,8 +106,24 @@ class Table:
         return train, held_out
 
 
-def read(model: str, folder: Path) -> Table:
-    """Read a model's real rows, and transform them as a night does."""
+def read(data: str, folder: Path) -> Table:
+    return read_digits() if data == "digits" else read_trips(folder)
+
+
+def read_digits() -> Table:
+    """Return 1,797 images; each quarter is a feature of 16 numbers from 0 to 1."""
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    features = {
+        name: (digits.images[:, top : top + 4, left : left + 4] / 16).reshape(-1, 16).astype(np.float32)
+        for name, (top, left) in QUARTERS.items()
+    }
+    return Table(pd.DataFrame({"digit": digits.target.astype(str)}), features, None)
+
+
+def read_trips(folder: Path) -> Table:
+    """Return the real trips of the model taxi, transformed as a night does."""
     import tensorflow as tf
     import tensorflow_transform as tft
     from tensorflow_transform.tf_metadata import dataset_metadata
@@ -109,27 +132,21 @@ def read(model: str, folder: Path) -> Table:
     from nightly.training.transforming import LABEL, preprocessing_fn
     from nightly.transform.engine import write_transform_graph
 
-    frame = pd.read_csv(data_file(model)).rename(columns=column_name)
-    schema = read_schema(load_config(model).folder / "schema.pbtxt")
+    site = Paths.from_environment().ml_python.parent.parent / "lib"
+    frame = pd.read_csv(next(site.glob(f"python3*/site-packages/{INSIDE_TFX}"))).rename(columns=column_name)
+    schema = read_schema(load_config("taxi").folder / "schema.pbtxt")
     examples = [_example(row, schema) for row in frame.to_dict("records")]
-    split = folder / model / "Split-train"
+    split = folder / "Split-train"
     split.mkdir(parents=True)
     with tf.io.TFRecordWriter(str(split / "rows")) as writer:
         for example in examples:
             writer.write(example)
-    graph = folder / model / "graph"
-    of_model = partial(preprocessing_fn, custom_config={"model": model})
-    write_transform_graph(of_model, str(split), dataset_metadata.DatasetMetadata(schema), graph)
+    graph = folder / "graph"
+    of_taxi = partial(preprocessing_fn, custom_config={"model": "taxi"})
+    write_transform_graph(of_taxi, str(split), dataset_metadata.DatasetMetadata(schema), graph)
     transform = tft.TFTransformOutput(str(graph))
     outputs = transform.transform_raw_features(tf.io.parse_example(examples, transform.raw_feature_spec()))
     return Table(frame, {name: values.numpy() for name, values in outputs.items() if name != LABEL}, transform)
-
-
-def data_file(model: str) -> Path:
-    if model == "complaints":
-        return COMPLAINTS
-    site = Paths.from_environment().ml_python.parent.parent / "lib"
-    return next(site.glob(f"python3*/site-packages/{INSIDE_TFX}"))
 
 
 def _example(row: dict[str, Any], schema: Any) -> bytes:
@@ -157,28 +174,26 @@ class Trainer:
     def __init__(self, task: Task, table: Table, train: Rows):
         self.task, self.table = task, table
         self.mean = float(np.log1p(train.labels).mean()) if task.kind == "number" else 0.0
+        self.settings = load_config("taxi").training
         self.model = self._network()
         self.model.optimizer.build(self.model.trainable_variables)
         self.optimizer_state = [variable.numpy() for variable in self.model.optimizer.variables]
         self.names = [tensor.name for tensor in self.model.inputs]
 
     def _network(self) -> Any:
+        if self.task.data == "digits":
+            return digits_network(len(self.table.classes(self.task)))
         import keras
 
-        settings = load_config(self.task.model).training.hyperparameters
-        model = import_module(f"include.models.{self.task.model}.model").build_model(self.table.transform, settings)
+        from include.models.taxi.model import build_model
+
+        model = build_model(self.table.transform, self.settings.hyperparameters)
         if self.task.kind == "binary":
             return model
-        # Another last layer on the same network.
         head = next(layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense))
-        if self.task.kind == "classes":
-            last = keras.layers.Dense(len(self.table.classes(self.task)), activation="softmax")
-            loss = "sparse_categorical_crossentropy"
-        else:
-            last = keras.layers.Dense(1, bias_initializer=keras.initializers.Constant(self.mean))
-            loss = "mean_squared_error"
+        last = keras.layers.Dense(1, bias_initializer=keras.initializers.Constant(self.mean))  # on the same network
         changed = keras.Model(model.inputs, last(head.input))
-        changed.compile(optimizer=type(model.optimizer)(settings["learning_rate"]), loss=loss)
+        changed.compile(optimizer=type(model.optimizer)(model.optimizer.learning_rate), loss="mean_squared_error")
         return changed
 
     def train(self, rows: Rows, labels: np.ndarray, seed: int) -> None:
@@ -188,7 +203,7 @@ class Trainer:
         self.model.set_weights(self._network().get_weights())
         for variable, value in zip(self.model.optimizer.variables, self.optimizer_state, strict=True):
             variable.assign(value)
-        batch = load_config(self.task.model).training.batch_size
+        batch = self.settings.batch_size
         random, needed = np.random.default_rng(seed), self.task.steps * batch
         order = np.concatenate([random.permutation(len(labels)) for _ in range(-(-needed // len(labels)))])[:needed]
         target = np.log1p(labels) if self.task.kind == "number" else labels
@@ -201,6 +216,17 @@ class Trainer:
         if self.task.kind == "classes":
             return answers
         return np.expm1(answers[:, 0]) if self.task.kind == "number" else answers[:, 0]
+
+
+def digits_network(classes: int) -> Any:
+    """Return a small network over the quarters of an image."""
+    import keras
+
+    inputs = {name: keras.Input((16,), name=name) for name in QUARTERS}
+    hidden = keras.layers.Dense(64, activation="relu")(keras.layers.Concatenate()(list(inputs.values())))
+    model = keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(hidden))
+    model.compile(optimizer=keras.optimizers.Adam(0.003), loss="sparse_categorical_crossentropy")
+    return model
 
 
 def spec_of(task: Task, classes: list[str], labels: np.ndarray) -> LabelSpec:
