@@ -129,7 +129,8 @@ def run(quick: bool, folder: Path) -> Result:
     pairs, broken = (QUICK_PAIRS, QUICK_BROKEN) if quick else (PAIRS, BROKEN)
     goals, rows, runs, data = [], [], [], {}
     for task in TASKS:
-        data.setdefault(task.data, read(task.data, folder / task.data))
+        if task.data not in data:
+            data[task.data] = read(task.data, folder / task.data)
         held: dict[str, list[list[str]]] = {name: [] for name in SCENARIOS}
         by_points: dict[str, list[list[str]]] = {name: [] for name in SCENARIOS}
         for scenario, evaluation in campaign(task, data[task.data], pairs, broken):
