@@ -193,7 +193,8 @@ class Trainer:
         head = next(layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense))
         last = keras.layers.Dense(1, bias_initializer=keras.initializers.Constant(self.mean))  # on the same network
         changed = keras.Model(model.inputs, last(head.input))
-        changed.compile(optimizer=type(model.optimizer)(model.optimizer.learning_rate), loss="mean_squared_error")
+        rate = self.settings.hyperparameters["learning_rate"]
+        changed.compile(optimizer=keras.optimizers.Adam(rate), loss="mean_squared_error")
         return changed
 
     def train(self, rows: Rows, labels: np.ndarray, seed: int) -> None:
