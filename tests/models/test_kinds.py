@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.integration]
 TRIP = ["trip_miles", "trip_seconds"]
 SIGNATURES = {
     "tipped": {"classify", "regress"},
-    "fares": {"regress"},
+    "costs": {"regress"},
     "payments": {"classify"},
     "digits": {"classify"},
 }
@@ -48,7 +48,7 @@ def models(workshop):
         weight="tips",
     )
     workshop.write(
-        "fares",
+        "costs",
         'kind = "number"\ncolumn = "fare"\ntransform = "log1p"',
         schema_text('name: "fare" type: FLOAT', TRIP),
     )
@@ -59,7 +59,7 @@ def models(workshop):
     )
     workshop.write("digits", 'kind = "classes"\ncolumn = "digit"', schema_text(DIGIT, blocks))
     weighted = [row | {"tips": str(1 + float(row["tips"] or 0))} for row in trips]
-    rows = {"tipped": weighted, "fares": trips, "payments": trips, "digits": images}
+    rows = {"tipped": weighted, "costs": trips, "payments": trips, "digits": images}
     return {name: workshop.train(name, rows[name]) for name in rows}
 
 
@@ -118,7 +118,7 @@ def test_neither_label_nor_weight_is_asked_for(models):
     for folder in models.values():
         _, examples, _ = golden_of(folder)
         assert not {"big_tipper", "payment_type", "digit"} & examples[0].features.keys()
-    assert "fare" not in golden_of(models["fares"])[1][0].features
+    assert "fare" not in golden_of(models["costs"])[1][0].features
     assert golden_of(models["tipped"])[1][0].features.keys() == {*TRIP, "fare"}, "tips are the weights"
 
 
@@ -143,10 +143,10 @@ def test_classes_are_answered_with_their_names(models, client):
 
 
 def test_a_number_is_answered_on_its_own_scale(models, client):
-    _, examples, outputs = golden_of(models["fares"])
-    spec = spec_of(models["fares"])
+    _, examples, outputs = golden_of(models["costs"])
+    spec = spec_of(models["costs"])
     features = [example.features for example in examples]
-    regressed = client.regress("fares", features, signature="regress").values
+    regressed = client.regress("costs", features, signature="regress").values
     np.testing.assert_allclose(regressed, outputs["prediction"][:, 0], rtol=1e-5)
     # Dollars, and not their logarithms, which are 1.4 to 5 here.
     assert 6 < np.median(outputs["prediction"]) < 15
