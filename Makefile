@@ -27,7 +27,7 @@ test-containers:  ## build the image and run a night in docker compose; without 
 chaos: setup-dev  ## run whole nights under faults (hours); fewer: make chaos ARGS="--faults 20 --seed 7"
 	@$(AIRFLOW_PYTHON) -m tests.chaos $(ARGS)
 
-bench: setup-dev  ## measure beside TFX (an hour and a half); some: ARGS="training start"; small: ARGS=--quick
+bench: setup-dev  ## measure beside TFX (two hours); some: ARGS="training start"; small: ARGS=--quick
 	@$(ML_PYTHON) -m benchmarks $(ARGS)
 
 docs:  ## build the documentation as a site, in var/site

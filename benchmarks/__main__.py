@@ -32,6 +32,7 @@ NAMES = (
     "scaling",
     "parse",
     "serving",
+    "gate_noise",
 )
 NOT_COPIED = (".git", ".venv", "var", "tests", "docs", "__pycache__", ".*_cache")
 KEPT = ("NIGHTLY_ML_PYTHON", "NIGHTLY_VENVS")  # the paths of the environments

@@ -110,8 +110,7 @@ def _both(folder: Path, number: int) -> dict[str, Any]:
     our_evaluator = SideBySideEvaluator(
         examples=csv.outputs["examples"],
         model=trainer.outputs["model"],
-        label=config.data.label.column,
-        positive=json.dumps(config.data.label.positive),
+        label=config.data.label.model_dump_json(),
         metrics=json.dumps(sorted(config.model_gate.metrics)),
         slices=json.dumps(config.model_gate.slices),
         production_version=0,

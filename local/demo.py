@@ -181,7 +181,7 @@ def _predict(server: LocalModelServer, home: Path) -> dict[str, Any] | None:
         "version": versions[-1],
         "asked": [example.features for example in golden.examples[:3]],
         "answered": response.json()["predictions"],
-        "offline": [example.probability for example in golden.examples[:3]],
+        "offline": [example.outputs[golden.output][0] for example in golden.examples[:3]],
     }
 
 

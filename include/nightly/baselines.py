@@ -7,7 +7,7 @@ from nightly.io.atomic import sync_path
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import Paths
 from nightly.records.baseline import Baseline, Control
-from nightly.records.config import ControlName
+from nightly.records.data_gate_config import ControlName
 from nightly.records.night import Night
 from nightly.records.release import ReleaseRecord
 

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 
 from local.reference.markdown import table
 from nightly.records.config import ModelConfig
-from nightly.records.source_config import Section
+from nightly.records.section import Section
 
 HEAD = """# config.toml
 

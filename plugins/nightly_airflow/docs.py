@@ -35,7 +35,7 @@ Without any rows, all other tasks are skipped and the verdict is NO_DATA.
 
 **If it fails**: too many rows could not be read, or the time column does not match the config.""",
     "examples": """\
-Turns the snapshot into training and evaluation examples, split by a hash of the row's id.
+Turns the snapshot into training and evaluation examples, split by a hash of the row's id, or by day.
 
 **If it fails**: a column is missing or has another type; compare the snapshot's manifest with the model's config.""",
     "schema": """\
@@ -86,6 +86,11 @@ Decides whether the model deserves release: absolute floors, and change against 
 Where the files in production are damaged beyond repair, `[model_gate] damaged_production` says whether floors decide.
 
 **If it holds**: production stays. The table in its log says which metric, where, and by how much.""",
+    "refit": """\
+Trains the model again on all rows, after the gate has judged the one that was trained without the newest days. The
+model that it trains is released, and is not the judged one. Only models with `[training] refit = true` have this task.
+
+**If it fails**: check the loss in its log, then memory.""",
     "infra_validator": """\
 Loads the exported model in a clean process and sends it raw examples, as a server would.
 

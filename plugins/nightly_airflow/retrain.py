@@ -12,7 +12,7 @@ from typing import Any
 from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule
 
 from nightly.models import load_config, read_schema_text
-from nightly.nights.steps import TASKS
+from nightly.nights.steps import tasks_of
 from nightly_airflow.docs import DAG_DOC, TASK_DOCS
 from nightly_airflow.operators.download import DownloadOperator
 from nightly_airflow.operators.ml import GateOperator, MLStepOperator, ReleaseOperator, SnapshotOperator
@@ -77,13 +77,15 @@ def retrain_dag(model: str) -> DAG:
         MLStepOperator(**task("trainer"), pool=POOL, execution_timeout=dt.timedelta(hours=12))
         MLStepOperator(**task("evaluator"), pool=POOL, execution_timeout=dt.timedelta(hours=3))
         GateOperator(**task("model_gate"), pool=POOL, retry_policy=StepRetries(own=2))
+        if config.training.refit:
+            MLStepOperator(**task("refit"), pool=POOL, execution_timeout=dt.timedelta(hours=12))
         MLStepOperator(**task("infra_validator"), pool=POOL)
         # One release at a time over all runs of the model: nightly, manual and backfill. A pool for each model would
         # do the same, but would have to be created by hand for a new model.
         # Its tries span about four minutes, by which time a model server that restarts or moves is back.
         ReleaseOperator(**task("release"), pool=POOL, max_active_tis_per_dag=1, retry_policy=StepRetries(own=3))
         VerdictOperator(**task("verdict"), execution_timeout=dt.timedelta(minutes=5))
-        for task_id, upstream in TASKS.items():
+        for task_id, upstream in tasks_of(config).items():
             dag.get_task(task_id).set_upstream([dag.get_task(name) for name in upstream])
     return dag
 

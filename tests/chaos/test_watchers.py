@@ -40,7 +40,9 @@ class Volume:
 
     def release(self, version, run_id="night", state="released", probability=0.5):
         folder = self.paths.serving / "taxi" / str(version)
-        example = GoldenExample(example_base64=base64.b64encode(b"x").decode(), features={}, probability=probability)
+        example = GoldenExample(
+            example_base64=base64.b64encode(b"x").decode(), features={}, outputs={"probability": [probability]}
+        )
         Golden(model="taxi", examples=[example]).save(folder / GOLDEN)
         (folder / "saved_model.pb").write_text(f"{version}")
         record = release_record(

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nightly.io.files import hash_files
 from nightly.io.paths import Paths
@@ -116,7 +117,7 @@ class Asker(threading.Thread):
             self.away_since = 0.0
         self.answers += 1
         if answer.version == self.version and self.version in golden:
-            self._compare(asked, [_number(value) for value in answer.values])
+            self._compare(asked, answer.values)
         self.version = answer.version
         self._must_not_be_withdrawn(answer.version)
 
@@ -134,9 +135,8 @@ class Asker(threading.Thread):
         ):
             self.violations.append(f"`{LABEL}` was refused while the server was there: {error}")
 
-    def _compare(self, asked: Golden, answered: list[float]) -> None:
-        expected = [example.probability for example in asked.examples[: len(answered)]]
-        apart = max(abs(a - b) for a, b in zip(answered, expected, strict=True))
+    def _compare(self, asked: Golden, answered: list[Any]) -> None:
+        apart = max(row.difference(answer) for row, answer in zip(asked.examples, answered, strict=False))
         if apart > max(asked.tolerance, 1e-4) and self.version not in self.watcher.ledger.damaged_versions:
             self.violations.append(f"version {self.version} answered as another would: {apart:.6f} apart")
 
@@ -156,7 +156,3 @@ class Asker(threading.Thread):
             self.violations.append(
                 f"`{LABEL}` is answered by {version}, which was {state} {WITHDRAWN_SECONDS:.0f} s ago"
             )
-
-
-def _number(value: object) -> float:
-    return float(value[0]) if isinstance(value, list) else float(value)

@@ -84,6 +84,33 @@ def test_json_lines_and_parquet_have_a_column_for_each_name(tmp_path):
     assert table["prediction/classes"] == [["0", "1"]] * 2 and table["prediction/scores"] == [[0.75, 0.25]] * 2
 
 
+@pytest.mark.parametrize(
+    ("answers", "columns"),
+    [
+        ([[0.25], [1]], {"value": [[0.25], [1.0]]}),
+        ([12.5, 7], {"value": [[12.5], [7.0]]}),
+        (
+            [{"probabilities": [0.5, 0.5], "class": ["a"]}, {"probabilities": [1, 0], "class": ["b"]}],
+            {"probabilities": [[0.5, 0.5], [1.0, 0.0]], "class": [["a"], ["b"]]},
+        ),
+        (
+            [[("a", 0.75), ("b", 0.25)], [("b", 1), ("a", 0)]],
+            {"classes": [["a", "b"], ["b", "a"]], "scores": [[0.75, 0.25], [1.0, 0.0]]},
+        ),
+    ],
+    ids=["one output", "regress", "several outputs", "classify"],
+)
+def test_parquet_has_a_column_of_lists_for_each_part_of_an_answer(tmp_path, answers, columns):
+    """A server over REST may write 1.0 as 1."""
+    with PredictionLog(tmp_path, format="parquet") as log:
+        write(log, [{"fare": 1.5}] * 2, answers)
+    [path] = tmp_path.glob("*.parquet")
+    table = pq.read_table(path)
+    logged = {name for name in table.column_names if name.startswith("prediction/")}
+    assert logged == {f"prediction/{name}" for name in columns}
+    assert {name: table[f"prediction/{name}"].to_pylist() for name in columns} == columns
+
+
 def test_a_file_is_ended_at_its_size_and_appears_whole(tmp_path):
     log = PredictionLog(tmp_path, max_bytes=2_000)
     seen = set()

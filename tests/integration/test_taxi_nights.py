@@ -69,7 +69,7 @@ def test_a_release_is_verified_at_the_server_and_served_under_its_label(nights, 
         json={"instances": [{"b64": example.example_base64} for example in golden.examples]},
         timeout=60,
     )
-    offline = [example.probability for example in golden.examples]
+    offline = [example.outputs["probability"][0] for example in golden.examples]
     assert [value[0] for value in answer.json()["predictions"]] == pytest.approx(offline, abs=golden.tolerance)
 
 

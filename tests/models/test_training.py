@@ -44,7 +44,9 @@ def test_a_night_gives_a_model_above_its_floor_that_answers_every_signature(name
         "classify": "tensorflow/serving/classify",
         "regress": "tensorflow/serving/regress",
     }
-    assert answers["serving_default"] == pytest.approx([e.probability for e in golden.examples], abs=golden.tolerance)
+    assert answers["serving_default"] == pytest.approx(
+        [e.outputs["probability"][0] for e in golden.examples], abs=golden.tolerance
+    )
     for way in ("alone", "raw_features", "classify", "regress"):
         assert answers[way] == pytest.approx(answers["serving_default"], abs=golden.tolerance), way
     assert answers["classes"] == [["0", "1"]] * len(golden.examples)

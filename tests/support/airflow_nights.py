@@ -11,7 +11,7 @@ from nightly.io.paths import Paths
 from nightly.records.verdict import Verdict
 
 NIGHT_SECONDS = 900  # beside the tests of the ML side, on two cores
-DAGS = ("taxi_retrain", "complaints_retrain")
+DAGS = ("taxi_retrain", "complaints_retrain", "fares_retrain")
 
 
 class Nights:

@@ -10,11 +10,13 @@ import tensorflow_data_validation as tfdv
 
 from nightly.checks import judge
 from nightly.checks.evidence import Compared, Evidence, Measured, Served, SnapshotRows
-from nightly.examples.encoding import as_features, split_hash
+from nightly.examples.days import first_eval_day, rows_by_day
+from nightly.examples.encoding import Encoding, as_lists
 from nightly.models import load_config
 from nightly.records.baseline import Baseline, Control
+from nightly.records.config import ModelConfig
 from nightly.records.night import Night, Reason, SnapshotRef
-from nightly.records.snapshot import SnapshotManifest
+from nightly.records.snapshot import CountedLabels, SnapshotManifest
 from nightly.records.source_config import FilesSource
 from nightly.schemas.curated import override_thresholds, read_schema
 from nightly.snapshots.ingest import ingest
@@ -67,7 +69,7 @@ class Judged:
             snapshot_id=manifest.snapshot_id,
             accepted_at=self.as_of,
             rows=manifest.rows,
-            label_counts=manifest.label_counts,
+            **self.evidence.labels.model_dump(include=set(CountedLabels.model_fields)),
             label_by_value=self.evidence.label_by_value,
         )
 
@@ -83,12 +85,13 @@ def judge_night(
     overrides: dict | None = None,
     predictions: Path = Path("nowhere"),
     schema: Path | None = None,
+    config: ModelConfig | None = None,
 ) -> Judged:
     """Judge the night of `as_of` whose source has `rows` with `fault` planted in those of its window.
 
     Raises what ingestion raises.
     """
-    config = load_config(model).with_overrides(overrides or {})
+    config = (config or load_config(model)).with_overrides(overrides or {})
     end = dt.datetime.fromisoformat(as_of).replace(tzinfo=dt.UTC)
     start, until = config.data.window_start(end), end - dt.timedelta(days=config.data.late_days)
     rows = source_rows(model) if rows is None else rows
@@ -118,13 +121,13 @@ def measure(
     schema = read_schema(schema_file or config.folder)
     override_thresholds(schema, night.overrides)
     batch = pq.read_table(sorted(snapshot.glob("rows-*.parquet"))).combine_chunks().to_batches()[0]
-    label = config.data.label.column
-    if label in batch.schema.names:
-        batch = batch.filter(batch.column(label).is_valid())
-    columns = [name for name in manifest.columns if name not in config.data.ignore]
-    in_eval = split_hash(batch, config.data.id_columns or list(manifest.columns)) % 100 < config.data.eval_percent
-    features = {"train": batch.filter(~in_eval), "eval": batch.filter(in_eval)}
-    statistics = {split: statistics_of(iter([as_features(part, columns)])) for split, part in features.items()}
+    data = config.data
+    columns = [name for name in manifest.columns if name not in data.ignore]
+    encoding = Encoding(columns, data.id_columns or list(manifest.columns), data.label.column, data.eval_percent)
+    if data.eval == "newest":
+        by_day = rows_by_day(snapshot, data.label.column, data.time_column)
+        encoding = encoding._replace(time_column=data.time_column, eval_from=first_eval_day(by_day, data.eval_percent))
+    statistics = {split: statistics_of(iter([as_lists(part)])) for split, part in encoding.sides(batch).items()}
     factors = config.data_gate.controls
     compared = []
     for name, factor in factors.items():
@@ -134,7 +137,7 @@ def measure(
         other = controls[name]
         control = Control(name=name, factor=factor, folder="trial", baseline=other.baseline())
         found = distances(statistics["train"], schema, before=other.train, factor=factor)
-        compared.append(Compared(control, Measured.of(other.train), found, other.evidence.rows))
+        compared.append(Compared(control, Measured.of(other.train), found, other.evidence.rows, other.evidence.eval))
     about, asked, trained = compare(night, schema, predictions, snapshot)
     served = Served(about)
     if not about.missing:

@@ -44,7 +44,7 @@ def model(folder: Path, add: float, *, busy: int = 0, wrong: float = 0.0) -> Pat
         GoldenExample(
             example_base64=base64.b64encode(example({"x": x}).SerializeToString()).decode(),
             features={"x": x},
-            probability=x / 10 + add + wrong,
+            outputs={"probability": [x / 10 + add + wrong]},
         )
         for x in XS
     ]
@@ -59,7 +59,9 @@ def exports(folder: Path) -> Path:
     model(folder / "slow", 0.5, busy=200)
     shutil.copytree(folder / "good4", folder / "wrong")
     golden = Golden.load(folder / "wrong" / GOLDEN)
-    worse = [e.model_copy(update={"probability": e.probability + 1e-3}) for e in golden.examples]
+    worse = [
+        e.model_copy(update={"outputs": {"probability": [e.outputs["probability"][0] + 1e-3]}}) for e in golden.examples
+    ]
     golden.model_copy(update={"examples": worse}).save(folder / "wrong" / GOLDEN)
     shutil.copytree(folder / "good4", folder / "broken")
     (folder / "broken" / "saved_model.pb").write_bytes(b"this is no model")

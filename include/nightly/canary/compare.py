@@ -1,50 +1,54 @@
 """One look at a canary: compare its predictions and production's with the labels that are known by now."""
 
 import datetime as dt
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from nightly.canary import sequential
-from nightly.canary.labels import brier, later_labels
-from nightly.canary.predictions import logged
+from nightly.canary.labels import later_labels
+from nightly.canary.losses import IncomparableError, Loss, loss_between
+from nightly.canary.predictions import Version, logged
 from nightly.io.paths import Paths
 from nightly.records.canary import Decision, Look, Side
 from nightly.records.config import CanaryConfig, ModelConfig
-from nightly.records.golden import GOLDEN, Golden
 from nightly.records.release import ReleaseRecord
 
 
 def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datetime, run_id: str = "") -> Look:
     """Compare the canary `record` with the version that was in production at its release, and decide what follows.
 
-    Changes nothing. Raises DamagedLogError and FeedbackError.
+    Changes nothing. Raises DamagedLogError, FeedbackError, and ContractError for a label.json that cannot be read.
     """
     settings = config.release.canary or CanaryConfig()  # the section may have been removed while the canary is running
-    output = Golden.load(Path(record.path) / GOLDEN).output
-    since = record.canary_since
-    rows, left_out = logged(paths.predictions / config.name, since, record.previous_version, record.version, output)
-    with_canary = config.model_copy(update={"release": config.release.model_copy(update={"canary": settings})})
-    labels, label_counts = later_labels(paths, with_canary, since, pd.Index(rows["id"]))
-    rows = rows.assign(loss=brier(rows["probability"].astype(float), rows["id"].map(labels).astype(float)))
+    config = config.model_copy(update={"release": config.release.model_copy(update={"canary": settings})})
+    since, share = record.canary_since, record.canary_share
+    days = (now - since).total_seconds() / 86_400
+    stable, canary = (Version.of(paths, config, number) for number in (record.previous_version, record.version))
+    common = {"at": now, "run_id": run_id, "alpha": settings.alpha, "margin": settings.margin}
+    try:
+        loss = loss_between(stable.spec, canary.spec)
+    except IncomparableError as error:
+        decision, reason = undecided(settings, str(error), days, comparable=False)
+        sides = {
+            name: Side(version=version.number, logged=0, labelled=0, callers=0)
+            for name, version in (("stable", stable), ("canary", canary))
+        }
+        return Look(**common, **sides, loss="loss", labels={}, left_out={}, decision=decision, reason=reason)
+    rows, label_counts, left_out = _with_losses(paths, config, since, stable, canary, loss)
     known = rows["caller"].notna()
     rows["caller"] = rows["caller"].where(known, rows["id"])  # without a caller, each prediction counts as its own
-    stable, canary = rows[~rows["canary"].astype(bool)], rows[rows["canary"].astype(bool)]
-    sides = {
-        "stable": _side(record.previous_version, stable),
-        "canary": _side(record.version, canary),
-    }
+    of_canary = rows["canary"].astype(bool)
+    sides = {"stable": _side(stable, rows[~of_canary]), "canary": _side(canary, rows[of_canary])}
     difference = low = high = None
     if all(side.labelled for side in sides.values()):
-        (loss, variance), (stable_loss, stable_variance) = _mean_loss(canary), _mean_loss(stable)
-        difference = float(loss - stable_loss)
+        (mean, variance), (stable_mean, stable_variance) = _mean_loss(rows[of_canary]), _mean_loss(rows[~of_canary])
+        difference = float(mean - stable_mean)
         low, high = map(
             float,
             sequential.interval(difference, variance + stable_variance, alpha=settings.alpha, scale=settings.margin),
         )
-    share = record.canary_share
-    warnings, mismatch = [], ""
+    warnings, mismatch = list(loss.warnings), ""
     if len(rows) and not known.all():
         warnings.append(
             f"{(~known).sum():,} predictions were logged without a caller and are taken as independent of each other, "
@@ -60,17 +64,14 @@ def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datet
             "should have: clients have another share, or one side's predictions are lost, so the two cannot be compared"
         )
         warnings.append(mismatch)
-    days = (now - since).total_seconds() / 86_400
     decision, reason = decided(settings, sides["stable"], sides["canary"], difference, low, high, mismatch, days)
     return Look(
-        at=now,
-        run_id=run_id,
+        **common,
         **sides,
+        loss=loss.name,
         difference=difference,
         low=low,
         high=high,
-        alpha=settings.alpha,
-        margin=settings.margin,
         labels=label_counts,
         left_out=left_out,
         warnings=warnings,
@@ -112,16 +113,34 @@ def decided(
             return "stop", f"the canary is surely worse: {interval}"
         else:
             why = f"it is not clear yet: {interval}; {settings.margin:g} worse would matter"
+    return undecided(settings, why, days, comparable=not mismatch)
+
+
+def undecided(settings: CanaryConfig, why: str, days: float, *, comparable: bool) -> tuple[Decision, str]:
+    """Return the decision while it is not clear: wait until `max_days`. What cannot be compared is never promoted."""
     if days < settings.max_days:
         return "wait", f"{why}; day {days:.1f} of {settings.max_days}"
-    end: Decision = "stop" if mismatch else settings.undecided
+    end: Decision = settings.undecided if comparable else "stop"
     return end, f"after {days:.1f} of {settings.max_days} days still undecided ({why}): {end}, as configured"
 
 
-def _side(version: int, rows: pd.DataFrame) -> Side:
+def _with_losses(
+    paths: Paths, config: ModelConfig, since: dt.datetime, stable: Version, canary: Version, loss: Loss
+) -> tuple[pd.DataFrame, dict[str, int], dict[str, int]]:
+    """Return the predictions with their loss (NaN without a label), the labels by source, and what is left out."""
+    predictions = logged(paths.predictions / config.name, since, stable, canary, loss)
+    rows, left_out = predictions.rows, dict(predictions.left_out)
+    texts, label_counts = later_labels(paths, config, canary.spec, since, pd.Index(rows["id"]))
+    labels = rows["id"].map(loss.labels(texts)).astype(float)
+    if unusable := int((rows["id"].isin(texts.index) & labels.isna()).sum()):
+        left_out[loss.no_label] = unusable
+    return rows.assign(loss=loss.losses(predictions.answers, labels.to_numpy())), label_counts, left_out
+
+
+def _side(version: Version, rows: pd.DataFrame) -> Side:
     losses = rows["loss"].dropna()
     return Side(
-        version=version,
+        version=version.number,
         logged=len(rows),
         labelled=len(losses),
         callers=rows["caller"].nunique(),

@@ -4,7 +4,8 @@
     feedback    files in var/feedback/<model>/, Parquet or CSV with the columns id and label. Hidden files are not read,
                 so write a file under a hidden name (.new.csv) and rename it when it is complete
 
-Labels have the values of the label column in the data (data.label). Blank labels are ignored.
+Labels have the values of the label column in the data (data.label): a class by its text, a number as a number. Blank
+labels are ignored.
 """
 
 import datetime as dt
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from nightly.io.errors import UserError
 from nightly.io.paths import Paths
 from nightly.records.config import ModelConfig
+from nightly.records.label_spec import LabelSpec
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.store import SnapshotStore
 from nightly.snapshots.verification import verify_snapshot
@@ -36,29 +38,19 @@ class FeedbackError(UserError, ValueError):
 
 
 def later_labels(
-    paths: Paths, config: ModelConfig, since: dt.datetime, ids: pd.Index
+    paths: Paths, config: ModelConfig, spec: LabelSpec, since: dt.datetime, ids: pd.Index
 ) -> tuple[pd.Series, dict[str, int]]:
-    """Return the labels (1.0 or 0.0) of `ids`, by id, and how many of them each source had. Raises FeedbackError."""
+    """Return the labels of `ids` as text, by id, and how many of them each source had. Raises FeedbackError."""
     sources = {"snapshots": _of_snapshots, "feedback": _of_feedback}
     dated, counts = [], {}
     for name in config.release.canary.labels:
-        tables = [(when, _known(table, ids)) for when, table in sources[name](paths, config, since)]
+        tables = [(when, _known(table, ids)) for when, table in sources[name](paths, config, spec, since)]
         dated += tables
         counts[name] = len(pd.Index([]).append([pd.Index(table["id"]) for _, table in tables]).unique())
     if not dated:
-        return pd.Series(dtype=float), counts
+        return pd.Series(dtype=str), counts
     labels = pd.concat([table for _, table in sorted(dated, key=lambda pair: pair[0])])
-    latest = labels.drop_duplicates("id", keep="last").set_index("id")["label"]
-    return as_numbers(latest, config.data.label.positive), counts
-
-
-def as_numbers(labels: pd.Series, positive: list[str]) -> pd.Series:
-    """Return 1.0 for the values in `positive`, else 0.0. Numbers are compared as numbers, as in training."""
-    hits = labels.isin(positive)
-    numbers = pd.to_numeric(pd.Series(positive), errors="coerce")
-    if numbers.notna().all():
-        hits |= pd.to_numeric(labels, errors="coerce").isin(numbers)
-    return hits.astype(float)
+    return labels.drop_duplicates("id", keep="last").set_index("id")["label"], counts
 
 
 def _known(table: pa.Table, ids: pd.Index) -> pd.DataFrame:
@@ -67,9 +59,11 @@ def _known(table: pa.Table, ids: pd.Index) -> pd.DataFrame:
     return rows[rows["id"].isin(ids) & rows["label"].notna() & (rows["label"] != "")]
 
 
-def _of_snapshots(paths: Paths, config: ModelConfig, since: dt.datetime) -> Iterator[tuple[dt.datetime, pa.Table]]:
+def _of_snapshots(
+    paths: Paths, config: ModelConfig, spec: LabelSpec, since: dt.datetime
+) -> Iterator[tuple[dt.datetime, pa.Table]]:
     store = SnapshotStore(paths.snapshots, config.name)
-    ids, label = config.data.id_columns, config.data.label.column
+    ids, label = config.data.id_columns, spec.column
     for manifest in store.manifests():
         if manifest.created_at < since or not ids or not {*ids, label} <= manifest.columns.keys():
             continue
@@ -84,23 +78,31 @@ def _of_snapshots(paths: Paths, config: ModelConfig, since: dt.datetime) -> Iter
             yield manifest.created_at, pa.table([joined, rows[label].cast(pa.string())], COLUMNS)
 
 
-def _of_feedback(paths: Paths, config: ModelConfig, since: dt.datetime) -> Iterator[tuple[dt.datetime, pa.Table]]:
+def _of_feedback(
+    paths: Paths, config: ModelConfig, spec: LabelSpec, since: dt.datetime
+) -> Iterator[tuple[dt.datetime, pa.Table]]:
     files = [path for kind in ("parquet", "csv") for path in (paths.feedback / config.name).glob(f"[!.]*.{kind}")]
     for path in sorted(files):
         written = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
-        yield written, _read(path)
+        table = _read(path, spec)
+        if spec.kind == "number":
+            _refuse_text(path, table)
+        yield written, table
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, spec: LabelSpec) -> pa.Table:
     try:
         if path.suffix == ".parquet":
             table = pq.read_table(path, columns=COLUMNS)
         else:
             options = pyarrow.csv.ConvertOptions(
-                include_columns=COLUMNS, column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=True
+                include_columns=COLUMNS,
+                column_types=dict.fromkeys(COLUMNS, pa.string()),
+                strings_can_be_null=True,
+                null_values=[""] if spec.kind == "classes" else None,  # a class may be named NA or null
             )
             table = pyarrow.csv.read_csv(path, convert_options=options)
-        return pa.table([table[name].cast(pa.string()) for name in COLUMNS], COLUMNS)
+        return pa.table([_text(table[name]) for name in COLUMNS], COLUMNS)
     except (pa.ArrowException, KeyError) as error:
         raise FeedbackError(
             f"{path} holds no labels that can be read ({error}): it must be Parquet or CSV with the columns id and "
@@ -108,6 +110,20 @@ def _read(path: Path) -> pa.Table:
         ) from error
 
 
-def brier(probability: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Return the loss of each prediction, 0 to 1. A proper score: the true probability minimizes it."""
-    return (probability - label) ** 2
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)  # as pandas and NumPy write a blank
+    return column.cast(pa.string())
+
+
+def _refuse_text(path: Path, table: pa.Table) -> None:
+    """Raise FeedbackError if a label that is not blank is not a finite number."""
+    rows = table.to_pandas()
+    blank = rows["label"].isna() | (rows["label"] == "")
+    refused = rows[~blank & ~np.isfinite(pd.to_numeric(rows["label"], errors="coerce").astype(float))]
+    if len(refused):
+        row = refused.index[0]
+        raise FeedbackError(
+            f"{path}, row {row + 1}: the label {refused['label'][row]!r} of the id {refused['id'][row]!r} is not a "
+            f"number. Mend it, or move the file out of {path.parent}"
+        )

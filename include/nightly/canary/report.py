@@ -22,18 +22,18 @@ def report(model: str, comparison: Comparison | None, look: Look | None) -> str:
     lines = [headline(model, comparison, look)]
     if look is None:
         return lines[0]
-    lines += ["", f"{'':<18}{'canary':>14}{'production':>14}"]
-    for name, value in _ROWS.items():
-        lines.append(f"{name:<18}{value(look.canary):>14}{value(look.stable):>14}")
+    lines += ["", f"{'':<22}{'canary':>14}{'production':>14}"]
+    for name, value in (_ROWS | {f"mean {look.loss}": _loss}).items():
+        lines.append(f"{name:<22}{value(look.canary):>14}{value(look.stable):>14}")
     if look.difference is not None:
         lines += [
             "",
-            f"difference        {look.difference:+.5f}, from {look.low:+.5f} to {look.high:+.5f} "
+            f"{'difference':<22}{look.difference:+.5f}, from {look.low:+.5f} to {look.high:+.5f} "
             f"(above 0 the canary is worse; {look.margin:g} would matter; alpha {look.alpha:g} over all looks)",
         ]
-    lines.append("labels            " + ", ".join(f"{count:,} from {name}" for name, count in look.labels.items()))
+    lines.append(f"{'labels':<22}" + ", ".join(f"{count:,} from {name}" for name, count in look.labels.items()))
     if look.left_out:
-        lines.append("left out          " + ", ".join(f"{count:,}: {why}" for why, count in look.left_out.items()))
+        lines.append(f"{'left out':<22}" + ", ".join(f"{count:,}: {why}" for why, count in look.left_out.items()))
     lines += [f"! {warning}" for warning in look.warnings]
     earlier = [each for each in comparison.looks if each.difference is not None] if comparison else []
     if len(earlier) > 1:
@@ -50,7 +50,6 @@ _ROWS = {
     "predictions": lambda side: f"{side.logged:,}",
     "with a label": lambda side: f"{side.labelled:,}",
     "callers": lambda side: f"{side.callers:,}",
-    "mean Brier score": lambda side: _loss(side),
 }
 
 

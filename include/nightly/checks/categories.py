@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from nightly.checks.evidence import CONTRIBUTIONS, Evidence, finding, worst
-from nightly.checks.schema import counts, domain_of
+from nightly.checks.schema import counts, domain_of, values_in
 from nightly.records.night import Contribution, Reason
 
 KEPT = 1000  # TFDV keeps this many values of a feature, so a control with more may have had any other value
@@ -14,7 +14,8 @@ def unseen(evidence: Evidence) -> Iterator[Reason]:
     for feature, stats in evidence.train.features.items():
         if not stats.HasField("string_stats"):
             continue
-        now, total, findings = counts(stats), max(stats.string_stats.common_stats.num_non_missing, 1), []
+        now, total, findings = counts(stats), max(values_in(stats), 1), []
+        what = "examples" if total <= evidence.train.examples else "values"
         for compared in evidence.present:
             before = compared.train.features.get(feature)
             if before is None or not before.HasField("string_stats") or before.string_stats.unique > KEPT:
@@ -27,7 +28,7 @@ def unseen(evidence: Evidence) -> Iterator[Reason]:
             findings.append(
                 finding(
                     *("max_unseen_share", feature, share, allowed),
-                    f"{sum(new.values()):,} examples ({share:.1%}) have one of {len(new):,} values of {feature} that "
+                    f"{sum(new.values()):,} {what} ({share:.1%}) have one of {len(new):,} values of {feature} that "
                     f"{compared.control.title} has not; {allowed:.1%} are allowed" + (f": {named}" if named else ""),
                     action="Look whether values were renamed, split or merged; if so, mend the source or the schema.",
                     control=compared.control.name,

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,11 +12,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
+from nightly.checks.label_rows import ByValue, count_again, label_by_value
 from nightly.records.baseline import Control
 from nightly.records.config import DataGate, ModelConfig
+from nightly.records.label_config import ClassesLabel
+from nightly.records.label_spec import LabelSummary
 from nightly.records.night import Contribution, Night, Reason, breaks_threshold
-from nightly.records.snapshot import Delivery, SnapshotManifest
+from nightly.records.snapshot import CountedLabels, Delivery, SnapshotManifest
+from nightly.schemas.curated import classes_of
+from nightly.snapshots.labels import is_number
+from nightly.snapshots.types import is_text
 from nightly.statistics.serving import Requests
+from nightly.statistics.sizes import comparable
 
 Features = dict[str, statistics_pb2.FeatureNameStatistics]
 EXAMPLES = 3  # rows that a finding refers to
@@ -33,8 +40,17 @@ class Measured:
 
     @classmethod
     def of(cls, statistics: statistics_pb2.DatasetFeatureStatisticsList) -> "Measured":
-        dataset = statistics.datasets[0]
+        dataset = comparable(statistics).datasets[0]
         return cls(int(dataset.num_examples), {".".join(f.path.step) or f.name: f for f in dataset.features})
+
+
+@dataclass
+class Found:
+    """Rows that have a fault."""
+
+    rows: int = 0
+    value: str = ""  # in the first of them; "" is blank
+    references: list[str] = field(default_factory=list)  # FILE:ROW, of the first few
 
 
 @dataclass(frozen=True)
@@ -48,25 +64,45 @@ class SnapshotRows:
         parts = [np.empty(0)]
         for path in sorted(self.folder.glob("rows-*.parquet")):
             schema = pq.read_schema(path)
-            if column not in schema.names or not _is_number(schema.field(column).type):
+            if column not in schema.names or not is_number(schema.field(column).type):
                 return parts[0]
             parts.append(pq.read_table(path, columns=[column])[column].drop_null().to_numpy())
         return np.concatenate(parts[1:] or parts)
 
-    def examples(self, column: str, test: Callable[[pa.Array], pa.Array]) -> list[str]:
-        """Return references, FILE:ROW, to the first rows for which `test` of the column is true."""
+    def examples(self, column: str, test: Callable[[pa.Array], pa.Array], *, lists: bool = False) -> list[str]:
+        """Return references, FILE:ROW, to the first rows for which `test` of the column is true.
+
+        :param lists: test lists themselves, and not whether any of their values passes
+        """
         references: list[str] = []
         for path in sorted(self.folder.glob("rows-*.parquet")):
             file = pq.ParquetFile(path)
             if column not in file.schema_arrow.names:
                 return []
-            mask = test(file.read(columns=[column]).column(0).combine_chunks())
+            values = file.read(columns=[column]).column(0).combine_chunks()
+            mask = test(values) if lists else any_value(values, test)
             positions = pc.indices_nonzero(mask.fill_null(False))
             rows = positions.slice(0, EXAMPLES - len(references)).to_pylist()
             references += [f"{path.name}:{row}" for row in rows]
             if len(references) >= EXAMPLES:
                 break
         return references
+
+    def find(self, columns: list[str], test: Callable[..., pa.Array]) -> "Found":
+        """Return the rows for which `test` of the columns is true, with the first column's value in the first row."""
+        found = Found()
+        for path in sorted(self.folder.glob("rows-*.parquet")):
+            file = pq.ParquetFile(path)
+            if not set(columns) <= set(file.schema_arrow.names):
+                return found
+            table = file.read(columns=columns).combine_chunks()
+            arrays = [table[name].combine_chunks() for name in columns]
+            positions = pc.indices_nonzero(test(*arrays).fill_null(False)).to_pylist()
+            if positions and not found.rows:
+                found.value = "" if (value := arrays[0][positions[0]].as_py()) is None else str(value)
+            found.references += [f"{path.name}:{row}" for row in positions[: EXAMPLES - len(found.references)]]
+            found.rows += len(positions)
+        return found
 
     def having(self, column: str, values: list[str]) -> list[str]:
         """Return references to rows with any of `values`."""
@@ -77,36 +113,7 @@ class SnapshotRows:
         return self.examples(column, lambda array: pc.and_(pc.greater_equal(array, low), pc.less_equal(array, high)))
 
     def missing(self, column: str) -> list[str]:
-        return self.examples(column, lambda array: array.is_null())
-
-    def label_by_value(
-        self, values: dict[str, list[str]], label: str, positive: list[str]
-    ) -> dict[str, dict[str, tuple[int, int]]]:
-        """Return feature -> value -> (labelled rows, positive rows), the most frequent value first.
-
-        Only `values` (feature -> values) are counted: free text has as many values as rows.
-        """
-        # [value, (labelled, positive)]; the last row counts all other values
-        counted = {name: np.zeros((len(listed) + 1, 2), int) for name, listed in values.items()}
-        for path in sorted(self.folder.glob("rows-*.parquet")):
-            names = pq.read_schema(path).names
-            if label not in names:
-                return {}
-            features = [name for name in values if name in names and name != label]
-            file = pq.ParquetFile(path, read_dictionary=features)  # decode each value once
-            labels = file.read(columns=[label]).column(0).cast(pa.string())
-            sides = labels.is_valid().to_numpy(), pc.is_in(labels, pa.array(positive, pa.string())).to_numpy()
-            for name in features:  # one column at a time, to bound memory
-                positions = _positions(file.read(columns=[name]).column(0), values[name])
-                for side, rows in enumerate(sides):
-                    counted[name][:, side] += np.bincount(positions[rows], minlength=len(values[name]) + 1)
-        labels_by_feature = {}
-        for name, listed in values.items():
-            pairs = zip(listed, counted[name][:-1].tolist(), strict=True)
-            counts = {value: (rows, positives) for value, (rows, positives) in pairs if rows}
-            if counts:
-                labels_by_feature[name] = dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0])))
-        return labels_by_feature
+        return self.examples(column, lambda array: array.is_null(), lists=True)
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,7 @@ class Compared:
     train: Measured | None = None
     distances: anomalies_pb2.Anomalies | None = None
     rows: SnapshotRows | None = None
+    eval: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -132,16 +140,15 @@ class Served:
     distances: anomalies_pb2.Anomalies | None = None
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
-
-
-def _positions(column: pa.ChunkedArray, values: list[str]) -> np.ndarray:
-    """Return each row's index in `values`, or len(values) for nulls and other values; shape [rows]."""
-    encoded = column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
-    encoded = encoded.unify_dictionaries().combine_chunks()
-    positions = pc.index_in(encoded.dictionary.cast(pa.string()), pa.array(values, pa.string()))
-    return positions.take(encoded.indices).fill_null(len(values)).to_numpy()
+def any_value(column: pa.Array, test: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """Return for which rows `test` is true, for a list: of any of its values. Bytes have no values to test."""
+    if pa.types.is_binary(column.type):
+        return pa.array(np.zeros(len(column), bool))
+    if not pa.types.is_list(column.type):
+        return test(column)
+    rows = np.repeat(np.arange(len(column)), pc.list_value_length(column).fill_null(0).to_numpy())
+    passing = any_value(column.flatten(), test).fill_null(False).to_numpy(zero_copy_only=False)
+    return pa.array(np.isin(np.arange(len(column)), rows[passing]))
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,17 @@ class Evidence:
         return [compared for compared in self.compared if compared.train is not None]
 
     @property
+    def newest_days(self) -> "Evidence | None":
+        """The evidence with the eval splits as what is measured, if they are the newest days; None if they are not.
+
+        The newest days are the likeliest to have a fault, and train splits by time lack them.
+        """
+        if self.config.data.eval != "newest":
+            return None
+        compared = [replace(each, train=each.eval, distances=None) for each in self.compared]
+        return replace(self, train=self.eval, compared=compared)
+
+    @property
     def window(self) -> tuple[dt.datetime, dt.datetime]:
         """The night's window; the end is exclusive. The manifest's window is of the first night with these rows."""
         return self.night.window_start, self.night.as_of - dt.timedelta(days=self.config.data.late_days)
@@ -180,17 +198,40 @@ class Evidence:
         return getattr(self.gate, key) * control.factor
 
     @cached_property
-    def label_by_value(self) -> dict[str, dict[str, tuple[int, int]]]:
+    def classes(self) -> frozenset[str]:
+        """The only values of the label that count as recorded; empty if all do."""
         label = self.config.data.label
+        of_schema = isinstance(label, ClassesLabel) and label.classes == "schema"
+        return frozenset(classes_of(self.schema, label.column)) if of_schema else frozenset()
+
+    @cached_property
+    def labels(self) -> CountedLabels:
+        """The labels of all rows, counted by value."""
+        label = self.config.data.label
+        fits = self.manifest.summary(label) is not None
+        return self.manifest if fits else count_again(self.rows.folder, label)
+
+    @cached_property
+    def label(self) -> LabelSummary:
+        """The recorded labels."""
+        summary = self.labels.summary(self.config.data.label, self.classes)
+        assert summary is not None  # `labels` are those of the config's label
+        return summary
+
+    @cached_property
+    def label_by_value(self) -> ByValue:
         # Statistics cover the train split only. A value with enough rows in all has at least half of its expected share
         # there. Free text has no such value, so its column is not read.
-        enough = self.gate.min_rows_for_value * (1 - self.config.data.eval_percent / 100) / 2
+        share = self.train.examples / max(self.train.examples + self.eval.examples, 1)
         frequent = {}
         for name, stats in self.train.features.items():
+            if not is_text(self.manifest.columns.get(name, "string")):
+                continue  # a row has several values, or bytes
             buckets = stats.string_stats.rank_histogram.buckets[:VALUES]
-            if values := [bucket.label for bucket in buckets if bucket.sample_count >= enough]:
+            least = self.gate.min_rows_for_value * share / 2
+            if values := [bucket.label for bucket in buckets if bucket.sample_count >= least]:
                 frequent[name] = values
-        return self.rows.label_by_value(frequent, label.column, label.positive)
+        return label_by_value(self.rows.folder, frequent, self.config.data.label, self.label, self.classes)
 
 
 def finding(

@@ -66,6 +66,7 @@ def _compared(control: Control, inputs: GateInputs, paths: Paths) -> Compared:
         _measured(control.folder, "train") if control.folder else None,
         read_distances(inputs.drift_skew, control.name),
         _rows_of(control, paths),
+        _measured(control.folder, "eval") if control.folder else None,
     )
 
 

@@ -1,9 +1,16 @@
-"""Check that the label is recorded, has both classes, and keeps its balance, overall and for each value."""
+"""Check that the label is recorded, can be learned, and keeps its distribution, overall and for each value."""
 
+import datetime as dt
 from collections.abc import Iterator
 
 from nightly.checks.evidence import CONTRIBUTIONS, Evidence, finding, not_measured, worst
+from nightly.examples.days import rows_by_day
+from nightly.records.label_config import BinaryLabel
+from nightly.records.label_spec import POSITIVE, LabelSummary
 from nightly.records.night import Contribution, Reason
+
+LATE = 0.1  # of the usual share of labels; days with less count as days without labels
+EXPECTED = 10  # labels; where fewer are usual, there may be none by chance
 
 
 def recorded(evidence: Evidence) -> Iterator[Reason]:
@@ -20,94 +27,107 @@ def recorded(evidence: Evidence) -> Iterator[Reason]:
             action="Nothing can be trained without it. Ask the source's owner, or configure another label.",
         )
         return
-    labelled, positive = _counts(manifest.label_counts, label.positive)
+    labelled = evidence.label.rows
     share = labelled / manifest.rows if manifest.rows else 0.0
     min_share = evidence.gate.min_label_share
     state = "gone: not one row has it" if not labelled else f"recorded in {share:.1%} of the rows"
+    late = _late(evidence) if labelled < manifest.rows else None
+    since = f"not one of the {late[1]:,} rows since {late[0]} has it" if late else ""
+    if late and late[2]:
+        since = f"only {late[2]:,} of the {late[1]:,} rows since {late[0]} have it"
     yield finding(
         *("min_label_share", label.column, share, min_share),
-        f"the label {label.column} is {state}; at least {min_share:.0%} are required",
+        f"the label {label.column} is {state}; at least {min_share:.0%} are required"
+        + (f"; {since}" if since else "")
+        + _outside(evidence),
         action="The source may have stopped recording it: train on an earlier as-of date, or configure another label.",
         rows=lambda: evidence.rows.missing(label.column),
     )
-    if labelled and positive in (0, labelled):
-        values = ", ".join(sorted(value for value in manifest.label_counts if value)[:5])
+    if late and share >= min_share:
         yield Reason(
-            check="constant_label",
+            check="label",
             subject=label.column,
-            figure=f"{positive / labelled:.0%} positive",
-            threshold="both classes",
-            held=True,
-            severity="error",
-            message=f"every recorded {label.column} is {'positive' if positive else 'negative'}: nothing to learn",
-            action=f"Positive are configured as {', '.join(label.positive)}; found: {values}.",
+            figure=f"late since {late[0]}",
+            threshold="recorded every day",
+            held=False,
+            severity="warning",
+            message=f"the label {label.column} stops before the data does: {since}",
+            action="If labels are always known that late, set data.late_days; if not, ask the source's owner.",
         )
+    if labelled and (only := _only(evidence)):
+        yield only
 
 
 def balance(evidence: Evidence) -> Iterator[Reason]:
-    label = evidence.config.data.label
-    labelled, positive = _counts(evidence.manifest.label_counts, label.positive)
-    if not labelled:
+    """Yield the largest change of the labels' distribution, against the control where it is furthest beyond."""
+    label, now = evidence.config.data.label, evidence.label
+    if not now.rows:
         return
-    share, findings = positive / labelled, []
+    findings = []
     for compared in evidence.present:
-        before, positive_before = _counts(compared.control.baseline.label_counts, label.positive)
-        if before:
-            control, allowed = positive_before / before, evidence.allowed("max_label_change", compared.control)
-            findings.append(
-                finding(
-                    *("max_label_change", label.column, abs(share - control), allowed),
-                    f"{share:.1%} of {label.column} are positive, {control:.1%} in {compared.control.title}: "
-                    f"a change of {abs(share - control):.1%}; {allowed:.1%} is allowed",
-                    action="Look whether the label is still recorded in the same way; if so, the world has changed.",
-                    control=compared.control.name,
-                    sample=min(labelled, before),
-                    enough=evidence.gate.min_rows_for_distance,
-                    values=[Contribution(value=", ".join(label.positive), rows=positive, share=share, control=control)],
-                )
+        before = compared.control.baseline.summary(label, evidence.classes)
+        if before is None or not before.rows:
+            continue
+        figure, most = _change(evidence, now, before)
+        if not most:
+            continue  # the label has another type, which label_values.usable reports
+        allowed = evidence.allowed("max_label_change", compared.control)
+        findings.append(
+            finding(
+                *("max_label_change", label.column, figure, allowed),
+                f"{now.share(most):.1%} of {label.column} are {_named(evidence, most)}, "
+                f"{before.share(most):.1%} in {compared.control.title}: "
+                f"a change of {figure:.1%}; {allowed:.1%} is allowed{_medians(now, before)}",
+                action="Look whether the label is still recorded in the same way; if so, the world has changed.",
+                control=compared.control.name,
+                sample=min(now.rows, before.rows),
+                enough=evidence.gate.min_rows_for_distance,
+                values=_shares(evidence, now, before, most),
             )
+        )
     yield from worst(findings) or [
         not_measured("max_label_change", "there is no control whose labels are known", subject=label.column)
     ]
 
 
 def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
-    """Yield for each feature the values whose label balance changed most, such as a label flipped for one company."""
+    """Yield for each feature the value whose labels changed most, such as a label flipped for one company."""
     enough = evidence.gate.min_rows_for_value
+    label = evidence.config.data.label
     for feature, values in evidence.label_by_value.items():
         findings = []
         for compared in evidence.present:
-            before = compared.control.baseline.label_by_value.get(feature, {})
+            baseline = compared.control.baseline
+            if baseline.summary(label) is None or baseline.label_kind != label.kind:
+                continue  # the control has another label
+            before = baseline.label_by_value.get(feature, {})
             changes = [
-                (abs(positive / rows - before[value][1] / before[value][0]), value)
-                for value, (rows, positive) in values.items()
-                if rows >= enough and before.get(value, (0, 0))[0] >= enough
+                (*_change(evidence, now, before[value]), value)
+                for value, now in values.items()
+                if now.rows >= enough and value in before and before[value].rows >= enough
             ]
             if not changes:
                 continue
-            changes.sort(reverse=True)
-            figure, most = changes[0]
-            rows, positive = values[most]
+            changes.sort(key=lambda change: (change[0], change[2]), reverse=True)
+            figure, changed, most = changes[0]
             findings.append(
                 finding(
-                    *(
-                        "max_label_change_by_value",
-                        feature,
-                        figure,
-                        evidence.allowed("max_label_change_by_value", compared.control),
-                    ),
-                    f"where {feature} is {most}, {positive / rows:.1%} of the labels are positive, "
-                    f"{before[most][1] / before[most][0]:.1%} in {compared.control.title}",
+                    *("max_label_change_by_value", feature, figure),
+                    evidence.allowed("max_label_change_by_value", compared.control),
+                    f"where {feature} is {most}, {values[most].share(changed):.1%} of the labels are "
+                    f"{_named(evidence, changed)}, "
+                    f"{before[most].share(changed):.1%} in {compared.control.title}"
+                    + _medians(values[most], before[most]),
                     action=f"Look how the label is recorded where {feature} is {most}.",
                     control=compared.control.name,
                     values=[
                         Contribution(
                             value=value,
-                            rows=values[value][0],
-                            share=values[value][1] / values[value][0],
-                            control=before[value][1] / before[value][0],
+                            rows=values[value].rows,
+                            share=values[value].share(changed),
+                            control=before[value].share(changed),
                         )
-                        for _, value in changes[:CONTRIBUTIONS]
+                        for _, _, value in changes[:CONTRIBUTIONS]
                     ],
                     rows=lambda most=most, feature=feature: evidence.rows.having(feature, [most]),
                 )
@@ -115,7 +135,105 @@ def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
         yield from worst(findings)
 
 
-def _counts(label_counts: dict[str, int], positive: list[str]) -> tuple[int, int]:
-    """Return the numbers of labelled and of positive rows."""
-    known = {value: rows for value, rows in label_counts.items() if value}
-    return sum(known.values()), sum(rows for value, rows in known.items() if value in positive)
+def _change(evidence: Evidence, now: LabelSummary, before: LabelSummary) -> tuple[float, str]:
+    """Return the largest change of a share and what has this share; of a binary label, always the positive ones."""
+    figure, most = now.change(before)
+    return figure, POSITIVE if evidence.config.data.label.kind == "binary" else most
+
+
+def _named(evidence: Evidence, most: str) -> str:
+    """Return the words for a class, or for a range of numbers."""
+    kind = evidence.config.data.label.kind
+    return repr(most) if kind == "classes" else most
+
+
+def _medians(now: LabelSummary, before: LabelSummary) -> str:
+    """Return the medians and ranges of numbers; "" for other kinds."""
+    if not (now.quantiles and before.quantiles):
+        return ""
+    middle, low, high = (len(now.quantiles) // 2, 0, -1)
+    new, old = ([f"{summary.quantiles[n]:,.6g}" for n in (middle, low, high)] for summary in (now, before))
+    return f"; its median is {new[0]} (from {new[1]} to {new[2]}), and was {old[0]} (from {old[1]} to {old[2]})"
+
+
+def _shares(evidence: Evidence, now: LabelSummary, before: LabelSummary, most: str) -> list[Contribution]:
+    label = evidence.config.data.label
+    if isinstance(label, BinaryLabel):
+        names = {POSITIVE: ", ".join(label.positive)}
+    elif now.quantiles:
+        names = {most: most}
+    else:
+        changed = {*now.counts, *before.counts}
+        ordered = sorted(changed, key=lambda name: (-abs(now.share(name) - before.share(name)), name))
+        names = {name: name for name in ordered[:CONTRIBUTIONS]}
+    return [
+        Contribution(
+            value=text,
+            rows=round(now.share(name) * now.rows),
+            share=now.share(name),
+            control=before.share(name),
+        )
+        for name, text in names.items()
+    ]
+
+
+def _only(evidence: Evidence) -> Reason | None:
+    """Return a finding if all recorded labels are the same, so that there is nothing to learn."""
+    label, summary = evidence.config.data.label, evidence.label
+    values = sorted(value for value in evidence.labels.label_counts if value)
+    if isinstance(label, BinaryLabel):
+        share = summary.share(POSITIVE)
+        if share not in (0.0, 1.0):
+            return None
+        which, figure, threshold = "positive" if share else "negative", f"{share:.0%} positive", "both classes"
+        action = f"Positive are configured as {', '.join(label.positive)}; found: {', '.join(values[:5])}."
+    else:
+        distinct = [f"{number:,.6g}" for number in {*summary.quantiles}] or [repr(name) for name in summary.counts]
+        if len(distinct) != 1:
+            return None
+        (which,) = distinct
+        figure, threshold = which, "two values or more"
+        action = "Look whether the source still records it, or writes a default."
+    return Reason(
+        check="constant_label",
+        subject=label.column,
+        figure=figure,
+        threshold=threshold,
+        held=True,
+        severity="error",
+        message=f"every recorded {label.column} is {which}: nothing to learn",
+        action=action,
+    )
+
+
+def _outside(evidence: Evidence) -> str:
+    """Return a part of a sentence about labels that are not among the schema's classes; "" if there are none."""
+    if not evidence.classes:
+        return ""
+    counts = evidence.labels.label_counts
+    outside = {value: rows for value, rows in counts.items() if value and value not in evidence.classes}
+    if not outside:
+        return ""
+    named = ", ".join(f"{value!r} ({rows:,})" for value, rows in _frequent(outside)[:CONTRIBUTIONS])
+    return f"; {sum(outside.values()):,} rows have a value that the label's domain lacks: {named}"
+
+
+def _frequent(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _late(evidence: Evidence) -> tuple[dt.date, int, int] | None:
+    """Return since when labels are missing at the end of the window: the day, the rows since, those with a label.
+
+    None if they are not, or if chance explains it.
+    """
+    data, usual = evidence.config.data, evidence.label.rows / evidence.manifest.rows
+    by_day = rows_by_day(evidence.rows.folder, data.label.column, data.time_column, evidence.classes)
+    since, rows, labelled = None, 0, 0
+    for day in reversed(by_day):
+        if by_day[day].labelled >= LATE * usual * by_day[day].rows:
+            break
+        since, rows, labelled = day, rows + by_day[day].rows, labelled + by_day[day].labelled
+    if since is None or rows * usual < EXPECTED:
+        return None
+    return since, rows, labelled

@@ -1,13 +1,16 @@
 """Features that are missing more or less often, or constant."""
 
+import math
 from collections.abc import Iterator
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from nightly.checks.evidence import Evidence, Measured, finding, worst
-from nightly.checks.schema import counts
+from nightly.checks.evidence import Compared, Evidence, Measured, finding, worst
+from nightly.checks.schema import counts, values_in
 from nightly.records.night import Contribution, Reason
+from nightly.statistics.sizes import at_least
 
+CHANCE = 1.63  # Kolmogorov-Smirnov: over 1.63 sqrt(1/n + 1/m) in 1 % of pairs of the same distribution
 OTHERS = 10  # expected rows with another value; with fewer, there may be none by chance
 
 
@@ -31,7 +34,33 @@ def missing(evidence: Evidence) -> Iterator[Reason]:
                     rows=lambda feature=feature: evidence.rows.missing(feature),
                 )
             )
+            findings += _lengths(evidence, compared, feature, allowed)
         yield from worst(findings)
+
+
+def _lengths(evidence: Evidence, compared: Compared, feature: str, allowed: float) -> Iterator[Reason]:
+    """Yield the largest change of the share of examples with so many values of a list, or more, for any number.
+
+    Some number is always near the middle, where chance moves shares most. So at least CHANCE is allowed.
+    """
+    sides = [at_least(side.features[feature], side.examples) for side in (evidence.train, compared.train)]
+    if not all(sides):
+        return
+    lengths = sorted({*sides[0], *sides[1]})
+    # With n values or more: as many as with the next length that there is.
+    shares = {n: [side[min(k for k in side if k >= n)] if n <= max(side) else 0.0 for side in sides] for n in lengths}
+    longer = max(lengths, key=lambda n: abs(shares[n][0] - shares[n][1]))
+    now, control = shares[longer]
+    allowed = max(allowed, CHANCE * math.sqrt(1 / evidence.train.examples + 1 / compared.train.examples))
+    yield finding(
+        *("max_missing_change", feature, abs(now - control), allowed),
+        f"{now:.1%} of the examples have {longer:,} values of {feature} or more, {control:.1%} of those of "
+        f"{compared.control.title}; a change of {allowed:.1%} is allowed",
+        action=f"Look whether the source cuts the lists of {feature} short, or has ceased to.",
+        control=compared.control.name,
+        sample=min(evidence.train.examples, compared.train.examples),
+        enough=evidence.gate.min_rows_for_distance,
+    )
 
 
 def constant(evidence: Evidence) -> Iterator[Reason]:
@@ -90,7 +119,7 @@ def _expected_others(before: statistics_pb2.FeatureNameStatistics, value: str, e
     if not total or constant_value(before) is not None:
         return 0.0
     if before.HasField("string_stats"):
-        return (1 - counts(before).get(value, 0) / total) * examples
+        return (1 - counts(before).get(value, 0) / values_in(before)) * examples
     for histogram in before.num_stats.histograms:
         if histogram.type == statistics_pb2.Histogram.QUANTILES:
             same = sum(b.sample_count for b in histogram.buckets if f"{b.low_value:g}" == f"{b.high_value:g}" == value)

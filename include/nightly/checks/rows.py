@@ -67,7 +67,7 @@ def rejected(delivery: Delivery, allowed: float) -> Reason:
     return finding(
         *("max_rejected_share", most.column, delivery.rejected_rows / total, allowed),
         f"{delivery.rejected_rows:,} of {total:,} rows could not be read, "
-        f"most for {most.fault} (for example {most.example!r})",
+        f"most for {most.fault} (for example {most.place})",
         action="They are kept in rejected.parquet in the night's folder, each with its reason.",
     )
 

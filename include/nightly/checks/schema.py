@@ -6,6 +6,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from nightly.checks.evidence import CONTRIBUTIONS, Evidence, SnapshotRows
 from nightly.records.night import Contribution, Reason
+from nightly.schemas import curated
 
 SEVERITIES = {anomalies_pb2.AnomalyInfo.ERROR: "error", anomalies_pb2.AnomalyInfo.WARNING: "warning"}
 
@@ -53,25 +54,26 @@ def check(evidence: Evidence) -> Iterator[Reason]:
 
 def domain_of(evidence: Evidence, feature: str) -> set[str] | None:
     """Return the values that the feature's domain in the schema allows; None if it has no domain."""
-    schema = evidence.schema
-    known = next((entry for entry in schema.feature if entry.name == feature), None)
-    if known is None:
-        return None
-    if known.HasField("string_domain"):
-        return set(known.string_domain.value)
-    return next((set(domain.value) for domain in schema.string_domain if domain.name == known.domain), None)
+    domain = curated.domain_of(evidence.schema, feature)
+    return None if domain is None else set(domain)
 
 
 def counts(stats: statistics_pb2.FeatureNameStatistics) -> dict[str, int]:
-    """Return value -> examples of a categorical feature. TFDV keeps the 1,000 most frequent values."""
+    """Return value -> how often a categorical feature has it. TFDV keeps the 1,000 most frequent values."""
     return {bucket.label: int(bucket.sample_count) for bucket in stats.string_stats.rank_histogram.buckets}
+
+
+def values_in(stats: statistics_pb2.FeatureNameStatistics) -> int:
+    """Return how many values a categorical feature has in all: one in each example that has it, unless it is a list."""
+    common = stats.string_stats.common_stats
+    return int(common.tot_num_values or common.num_non_missing)
 
 
 def _out_of_domain(evidence: Evidence, feature: str) -> list[Contribution]:
     domain, stats = domain_of(evidence, feature), evidence.train.features.get(feature)
     if domain is None or stats is None:
         return []
-    total = stats.string_stats.common_stats.num_non_missing
+    total = values_in(stats)
     strange = {value: rows for value, rows in counts(stats).items() if value not in domain}
     most = sorted(strange, key=strange.get, reverse=True)[:CONTRIBUTIONS]
     return [Contribution(value=value, rows=strange[value], share=strange[value] / total) for value in most]

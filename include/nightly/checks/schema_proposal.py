@@ -21,19 +21,20 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 from nightly.checks import judge
 from nightly.checks.evidence import Evidence
 from nightly.checks.presence import common
+from nightly.checks.proposal_values import VALUES, alike_of, interval, most_frequent, odd, outward, type_of
 from nightly.checks.schema import counts, domain_of
 from nightly.records.night import Contribution, utc_now
 from nightly.records.schema import SchemaChange, SchemaProposal
 from nightly.schemas.curated import SchemaError, parse_schema
+from nightly.schemas.features import BYTES_TAG, image_fault
 from nightly.schemas.store import sha256
 from nightly.schemas.text import Field, SchemaEditError, SchemaText, comments, quoted
-from nightly.snapshots.parsing import parse_numbers
+from nightly.snapshots.types import is_list
 
 log = logging.getLogger("nightly")
 
 Anomaly = anomalies_pb2.AnomalyInfo
 Statistics = dict[str, statistics_pb2.DatasetFeatureStatisticsList]  # by split
-VALUES = 5  # shown as evidence for a change
 CATEGORIES = 20  # a new text column with at most this many values gets a domain
 ROUNDS = 3  # after its type is changed, a column may also be out of its range
 # Type in the statistics -> the type that a column can change to. A column of text in the schema stays text.
@@ -57,13 +58,13 @@ def propose(evidence: Evidence, statistics: Statistics, text: str) -> SchemaProp
             changes += new_changes
             edited = editing.text.edited()
             schema = _checked(text, edited)
-            anomalies = _validated(statistics, _as_delivered(schema, changes))
+            anomalies = _validated(statistics, _as_delivered(schema, changes, evidence.manifest.columns))
     except (SchemaEditError, SchemaError) as error:
         log.warning("no schema change is proposed: %s. Edit schema.pbtxt by hand.", error)
         return None
     if not changes:
         return None
-    after = replace(evidence, schema=_as_delivered(schema, changes), anomalies=anomalies)
+    after = replace(evidence, schema=_as_delivered(schema, changes, evidence.manifest.columns), anomalies=anomalies)
     night = evidence.night
     return SchemaProposal(
         model=night.model,
@@ -110,16 +111,22 @@ class Editing:
         return held
 
     def new_column(self, feature: str) -> SchemaChange:
-        column = self._column(feature)
-        kind, domain = _type_of(column), []
-        if kind == "BYTES":
+        column, delivered = self._column(feature), self.evidence.manifest.columns.get(feature, "string")
+        kind, domain = type_of(column), []
+        count = "value_count { min: 1 }" if is_list(delivered) else "value_count { min: 1 max: 1 }"
+        if pa.types.is_binary(column.type):
+            images = not any(map(image_fault, column.drop_null().to_pylist()))
+            domain = ["image_domain {}" if images else f"annotation {{ tag: {quoted(BYTES_TAG)} }}"]
+        elif kind == "BYTES":
             values = sorted(set(column.drop_null().to_pylist())) if len(column.unique()) <= CATEGORIES else []
             if values:
                 listed = " ".join(f"value: {quoted(value)}" for value in values)
                 domain = [f"string_domain {{ name: {quoted(feature)} {listed} }}"]
         lines = [f"name: {quoted(feature)}", f"type: {kind}", "presence { min_count: 1 }"]
-        self.text.add_feature([*lines, "value_count { min: 1 max: 1 }", *domain])
-        summary = f"{kind}, one of {len(values)} values" if domain else kind
+        self.text.add_feature([*lines, count, *domain])
+        summary = "images" if "image_domain {}" in domain else "bytes" if pa.types.is_binary(column.type) else kind
+        summary += f", one of {len(values)} values" if domain and pa.types.is_string(column.type) else ""
+        summary = f"lists of {summary}" if is_list(delivered) else summary
         return SchemaChange(
             feature=feature,
             kind="new column",
@@ -127,14 +134,14 @@ class Editing:
             new=summary,
             risk="No model reads it until features.py and preprocessing.py do, and its drift is not measured until a "
             "person gives it a comparator; where it is not wanted, name it in data.ignore of config.toml instead.",
-            values=_most(column),
+            values=most_frequent(column),
         )
 
     def new_values(self, feature: str) -> SchemaChange | None:
         known = domain_of(self.evidence, feature) or set()
         column = self._column(feature)
         seen = {value for side in self._sides(feature) for value in counts(side)} - known - {*UNPRINTABLE}
-        new = [entry for entry in _most(column, None) if entry.value in seen]
+        new = [entry for entry in most_frequent(column, None) if entry.value in seen]
         if not new:
             return None
         block = self.text.domain(feature, "string_domain")
@@ -142,7 +149,7 @@ class Editing:
         missing = [entry.value for entry in new if entry.value not in written]
         self.text.append(block, "value", [f"value: {quoted(value)}" for value in missing])
         written += missing
-        alike = {entry.value: near for entry in new if (near := _alike(entry.value, known))}
+        alike = {entry.value: near for entry in new if (near := alike_of(entry.value, known))}
         spelled = "; ".join(f"{value!r} looks like {old!r}" for value, old in alike.items())
         return SchemaChange(
             feature=feature,
@@ -187,8 +194,8 @@ class Editing:
             old=old,
             new=kind,
             risk=risk,
-            values=_most(column),
-            rows=self.evidence.rows.examples(feature, _odd(column.type)),
+            values=most_frequent(column),
+            rows=self.evidence.rows.examples(feature, odd(column.type)),
         )
 
     def wider_range(self, feature: str) -> SchemaChange | None:
@@ -197,8 +204,8 @@ class Editing:
         kind = "int_domain" if known.type == schema_pb2.INT else "float_domain"
         block = self.text.domain(feature, kind)
         low, high = (self._bound(block, name) for name in ("min", "max"))
-        new_low = min([low, *(_outward(side.min, kind, -1) for side in sides if side.min < low)])
-        new_high = max([high, *(_outward(side.max, kind, 1) for side in sides if side.max > high)])
+        new_low = min([low, *(outward(side.min, kind, -1) for side in sides if side.min < low)])
+        new_high = max([high, *(outward(side.max, kind, 1) for side in sides if side.max > high)])
         if (low, high) == (new_low, new_high):
             return None
         for name, old, new in (("min", low, new_low), ("max", high, new_high)):
@@ -209,10 +216,10 @@ class Editing:
         return SchemaChange(
             feature=feature,
             kind="range",
-            old=_interval(low, high),
-            new=_interval(new_low, new_high),
+            old=interval(low, high),
+            new=interval(new_low, new_high),
             risk="The model in production has never seen such numbers; another unit or a typing error looks the same.",
-            values=_most(beyond, VALUES, of=len(column) - column.null_count),
+            values=most_frequent(beyond, VALUES, of=len(column) - column.null_count),
             rows=self.evidence.rows.examples(feature, lambda a: pc.or_(pc.less(a, low), pc.greater(a, high))),
         )
 
@@ -223,11 +230,12 @@ class Editing:
         block = self.text.feature(feature).one("presence")
         known = block.one("min_fraction") if block else None
         share = math.floor(min(shares, default=0) * 100) / 100
-        if known is None or not share or share >= float(self.text.read(known)):
+        vector = self.text.feature(feature).one("shape")  # it must be in every row
+        if known is None or vector or not share or share >= float(self.text.read(known)):
             return None
         old = self.text.read(known)
         self.text.replace(known, f"{share:g}")
-        column = self._column(feature)
+        column = self._column(feature, flat=False)
         missing = column.null_count
         return SchemaChange(
             feature=feature,
@@ -244,10 +252,11 @@ class Editing:
             if feature in side.features:
                 yield side.features[feature]
 
-    def _column(self, feature: str) -> pa.ChunkedArray:
-        """Return the snapshot's column. TFDV's statistics keep the most frequent values only."""
+    def _column(self, feature: str, *, flat: bool = True) -> pa.ChunkedArray:
+        """Return the snapshot's values, or its lists. TFDV's statistics keep the most frequent values only."""
         files = sorted(self.evidence.rows.folder.glob("rows-*.parquet"))
-        return pa.chunked_array([c for path in files for c in pq.read_table(path, columns=[feature]).column(0).chunks])
+        chunks = [c for path in files for c in pq.read_table(path, columns=[feature]).column(0).chunks]
+        return pa.chunked_array([c.flatten() if flat and pa.types.is_list(c.type) else c for c in chunks])
 
     def _bound(self, block: Field, name: str) -> float:
         known = block.one(name)
@@ -277,12 +286,14 @@ def _checked(base: str, edited: str) -> schema_pb2.Schema:
     return schema
 
 
-def _as_delivered(schema: schema_pb2.Schema, changes: list[SchemaChange]) -> schema_pb2.Schema:
+def _as_delivered(schema: schema_pb2.Schema, changes: list[SchemaChange], columns: dict[str, str]) -> schema_pb2.Schema:
     """Return the schema with new columns as BYTES, the type that they have in this night's examples.
 
-    A new column is read as text, and becomes a number when a snapshot is written with the new schema.
+    A new column is read as text, and becomes a number when a snapshot is written with the new schema. Lists keep their
+    type.
     """
     new = {change.feature for change in changes if change.kind == "new column"}
+    new = {name for name in new if not is_list(columns.get(name, "string"))}
     delivered = schema_pb2.Schema()
     delivered.CopyFrom(schema)
     for feature in delivered.feature:
@@ -293,49 +304,3 @@ def _as_delivered(schema: schema_pb2.Schema, changes: list[SchemaChange]) -> sch
 
 def _validated(statistics: Statistics, schema: schema_pb2.Schema) -> dict[str, anomalies_pb2.Anomalies]:
     return {split: tfdv.validate_statistics(measured, schema) for split, measured in statistics.items()}
-
-
-def _type_of(column: pa.ChunkedArray) -> str:
-    """Return the narrowest type that holds every value of a text column."""
-    values = column.combine_chunks()
-    if column.null_count == len(column):
-        return "BYTES"
-    for kind, name in ((pa.int64(), "INT"), (pa.float64(), "FLOAT")):
-        if not pc.any(parse_numbers(values, kind)[1]).as_py():
-            return name
-    return "BYTES"
-
-
-def _most(column: pa.ChunkedArray, limit: int | None = VALUES, of: int | None = None) -> list[Contribution]:
-    """Return the most frequent values with their rows and shares of `of` rows, by default of all rows with a value."""
-    total = max(of if of is not None else len(column) - column.null_count, 1)
-    counted = [(entry["values"], entry["counts"]) for entry in pc.value_counts(column.drop_null()).to_pylist()]
-    counted.sort(key=lambda pair: (-pair[1], str(pair[0])))
-    return [Contribution(value=str(value), rows=rows, share=rows / total) for value, rows in counted[:limit]]
-
-
-def _odd(kind: pa.DataType) -> Callable[[pa.Array], pa.Array]:
-    """Return a test for text that is no number, or for numbers with fractions."""
-    if kind == pa.string():
-        return lambda array: parse_numbers(array, pa.float64())[1]
-    return lambda array: pc.not_equal(array, pc.trunc(array))
-
-
-def _alike(value: str, known: set[str]) -> str:
-    """Return the known value that `value` may be a misspelling of, or ""."""
-    folded = {entry.casefold(): entry for entry in sorted(known)}
-    near = difflib.get_close_matches(value.casefold(), folded, n=1, cutoff=0.8)
-    return folded[near[0]] if near else ""
-
-
-def _outward(number: float, kind: str, direction: int) -> float:
-    """Round a bound outward to three digits; leave whole numbers as they are."""
-    if kind == "int_domain" or number == 0:
-        return number
-    step = 10.0 ** (math.floor(math.log10(abs(number))) - 2)
-    return (math.ceil if direction > 0 else math.floor)(number / step) * step
-
-
-def _interval(low: float, high: float) -> str:
-    ends = [f"at least {low:.15g}" if math.isfinite(low) else "", f"at most {high:.15g}" if math.isfinite(high) else ""]
-    return ", ".join(filter(None, ends))

@@ -7,7 +7,7 @@ from nightly.checks.evidence import Evidence, Served, finding, not_measured
 from nightly.checks.presence import missing_share
 from nightly.io.hints import did_you_mean
 from nightly.records.night import Reason
-from nightly.training.export import serving_features
+from nightly.training.raw_features import serving_features
 
 CONTROL = "serving"
 TITLE = "the requests to production"
@@ -22,7 +22,10 @@ def check(evidence: Evidence) -> Iterator[Reason]:
     for feature, why in sorted(served.about.left_out.items()):
         yield not_measured("skew", why, subject=feature, control=CONTROL, title=TITLE)
     yield from _distances(evidence, served)
+    data = evidence.config.data
     for feature in serving_features(evidence.schema):
+        if feature in (data.label.column, data.weight_column):
+            continue  # no request has them, whatever the schema's environments are
         if feature in served.training.features and feature not in served.about.left_out:
             yield _missing(evidence, served, feature)
 

@@ -27,6 +27,7 @@ from nightly.records.snapshot import SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.store import SnapshotStore
 
+LABELS = 10  # values that are shown
 Nights = dict[str, list[tuple[str, SnapshotRef]]]
 
 
@@ -127,7 +128,7 @@ def _show(paths: Paths, store: SnapshotStore, options: argparse.Namespace) -> in
         "rows": f"{manifest.rows:,} in {len(manifest.files)} files, each as its manifest says",
         "first, last row": f"{manifest.first_row}, {manifest.last_row}",
         "window": f"{manifest.window_start} to {manifest.window_end}",
-        "label": ", ".join(f"{value or 'blank'} {rows:,}" for value, rows in manifest.label_counts.items()) or "absent",
+        "label": _label(manifest),
         "made": f"{manifest.created_at} by code {manifest.code_version}",
         "schema": manifest.schema_fingerprint,
     }
@@ -139,6 +140,19 @@ def _show(paths: Paths, store: SnapshotStore, options: argparse.Namespace) -> in
     print()
     print_table(["COLUMN", "TYPE", *(f"ROW {n + 1}" for n in range(len(rows)))], _transposed(manifest, rows))
     return 0
+
+
+def _label(manifest: SnapshotManifest) -> str:
+    """Return the rows of each label, the most frequent first; of a number, its median and range."""
+    if not manifest.label_counts:
+        return "absent"
+    ordered = sorted(manifest.label_counts.items(), key=lambda item: -item[1])
+    parts = [f"{value or 'blank'} {rows:,}" for value, rows in ordered[:LABELS]]
+    if len(ordered) > LABELS:
+        parts.append(f"and {len(ordered) - LABELS:,} more values")
+    if numbers := manifest.label_quantiles:
+        parts.append(f"median {numbers[len(numbers) // 2]:,.6g}, from {numbers[0]:,.6g} to {numbers[-1]:,.6g}")
+    return ", ".join(parts)
 
 
 def _print_deliveries(nights: list[tuple[str, SnapshotRef]]) -> None:
@@ -154,7 +168,7 @@ def _print_deliveries(nights: list[tuple[str, SnapshotRef]]) -> None:
     print_table(["NIGHT", "ROWS", "DUPLICATES", "REJECTED", "TRUNCATED FILES"], counts, right={1, 2, 3, 4})
     for night, delivery in deliveries:
         for count in delivery.rejected:
-            print(f"  {night}: {count.rows:,} rows rejected for {count.fault}, e.g. {count.example!r}")
+            print(f"  {night}: {count.rows:,} rows rejected for {count.fault}, e.g. {count.place}")
         for body in delivery.truncated:
             print(f"  {night}: {body.file} is truncated: {body.reason}")
         for column in delivery.unnamed:

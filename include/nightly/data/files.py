@@ -34,11 +34,11 @@ def find_files(data: str | Path) -> tuple[Kind, list[str]]:
         files = _remote(location)
     else:
         files = _local(location)
-    by_kind = {file: _kind(file) for file in files}
+    by_kind = {file: kind_of(file) for file in files}
     readable = [file for file, kind in by_kind.items() if kind]
     if not readable:
         shown = ", ".join(Path(file).name for file in files[:5])
-        raise DataError(f"{location}: not of a kind that can be read by its name ({READABLE}, .parquet): {shown}")
+        raise DataError(f"{location}: not of a kind that can be read by its name ({READABLE}): {shown}")
     kinds = sorted({by_kind[file] for file in readable})
     if len(kinds) > 1:
         kind_names = ", ".join(kinds)
@@ -52,9 +52,9 @@ def find_files_offline(location: str) -> tuple[Kind, list[str]]:
     """Do the same as `find_files`, but return a remote pattern itself in place of its files, without any request."""
     if not is_remote(location):
         return find_files(location)
-    kind = _kind(location)
+    kind = kind_of(location)
     if kind is None:
-        raise DataError(f"{location}: give a pattern with the files' suffix ({READABLE}, .parquet)")
+        raise DataError(f"{location}: give a pattern with the files' suffix ({READABLE})")
     return kind, [location]
 
 
@@ -137,10 +137,6 @@ def _remote(location: str) -> list[str]:
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
-
-
-def _kind(file: str) -> Kind | None:
-    return "parquet" if file.lower().endswith(".parquet") else kind_of(file)
 
 
 def _check_content(file: str, kind: Kind) -> None:

@@ -84,7 +84,7 @@ def parsed(texts: pa.StringArray, kind: Kind) -> tuple[pa.Array, pa.BooleanArray
 
 def is_list(data_type: pa.DataType) -> bool:
     """Return whether the Arrow type is a list."""
-    return pa.types.is_list(data_type) or pa.types.is_large_list(data_type)
+    return any(test(data_type) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
 
 
 def kind_of_field(column: pa.Field) -> Kind:
@@ -106,6 +106,8 @@ def as_kind(values: pa.Array, kind: Kind) -> pa.Array:
     """Convert a Parquet column to the data set's kind; times stay times. Raises ArrowInvalid."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
+    if pa.types.is_fixed_size_list(values.type):
+        values = values.cast(pa.list_(values.type.value_type))
     inner = values.type.value_type if is_list(values.type) else values.type
     is_of_kind = {
         "null": True,

@@ -38,7 +38,7 @@ def statistics(
         return load_statistics(data)
     opened = open_data(data, model=model, schema=schema, max_rejected_share=max_rejected_share)
     try:
-        return statistics_of(opened.batches())
+        return statistics_of(opened.batches(), opened.sized)
     except (ValueError, TypeError) as error:  # TFDV raises these if two batches disagree on a feature
         raise DataError(f"{data} cannot be measured: {error}") from error
 

@@ -28,6 +28,7 @@ from nightly.data.files import is_remote
 from nightly.data.measuring import Statistics, load_statistics
 from nightly.data.reading import Columns, DataSet, open_data
 from nightly.engines.beam import Options, check_reach, pipeline, pipeline_options
+from nightly.statistics.sizes import stats_options
 
 Graph = Callable[[beam.Pipeline], None]
 ENVIRONMENT_VERSION = "8"  # of Dataflow's job format, as Beam's client sends it
@@ -164,7 +165,9 @@ def _steps(job: beam_runner_api_pb2.Pipeline) -> list[str]:
 def _statistics(data: DataSet, output: str) -> Graph:
     def build(job: beam.Pipeline) -> None:
         batches = _rows(job, data) | "Features" >> beam.Map(data.features).with_output_types(pa.RecordBatch)
-        measured = batches | "Statistics" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
+        # Without a schema, the values would have to be read here to know which are bytes.
+        options = stats_options(data.declared.sized if data.declared else {})
+        measured = batches | "Statistics" >> tfdv.GenerateStatistics(options)
         _ = measured | "Write" >> tfdv.WriteStatisticsToBinaryFile(output)
 
     return build

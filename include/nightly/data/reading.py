@@ -21,18 +21,31 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from nightly.data import files, kinds
 from nightly.data.bad_rows import BadRows
 from nightly.data.errors import DataError
+from nightly.data.proposals import lists_of, sized_of
 from nightly.examples.encoding import as_features
+from nightly.examples.parquet import rows_per_batch
+from nightly.examples.tfrecord import chunks
 from nightly.models import load_config
 from nightly.records.config import ModelConfig
 from nightly.schemas.curated import read_schema
+from nightly.schemas.features import Sized, column_type, is_list, sized_features
 from nightly.snapshots import readers
 from nightly.snapshots.body import MARKED, ROW
 from nightly.snapshots.columns import column_names
 from nightly.snapshots.errors import SnapshotError
+from nightly.snapshots.lists import parse_lists
 
 BATCH_ROWS = 32_768
 
 Columns = dict[str, kinds.Kind]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Features of several values or of bytes, by the schema."""
+
+    lists: dict[str, str]  # feature -> its type in a snapshot
+    sized: dict[str, Sized]
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,7 @@ class DataSet:
         its values, and validation reports the difference
     :ivar config: a model's config: use its column names, and leave out ignored columns and unlabelled rows
     :ivar max_rejected_share: the largest share of unreadable rows
+    :ivar declared: what the schema says about features of several values or of bytes; None without a schema
     """
 
     name: str
@@ -53,11 +67,28 @@ class DataSet:
     strict: bool = False
     config: ModelConfig | None = None
     max_rejected_share: float = 0.0
+    declared: Declared | None = None
 
     @cached_property
     def columns(self) -> Columns:
         """The columns of a CSV or Parquet data set with their kinds; reads CSV once. Raises DataError."""
         return self.resolve(map(self.infer, self.files))
+
+    @cached_property
+    def lists(self) -> dict[str, str]:
+        """The columns of a CSV data set that hold JSON arrays -> their type in a snapshot."""
+        if self.kind != "csv":
+            return {}
+        if self.declared:
+            return self.declared.lists
+        return next((lists_of(batch) for file in self.files[:1] for batch in self._texts(file, {}, BadRows())), {})
+
+    @cached_property
+    def sized(self) -> dict[str, Sized]:
+        """The features that are measured by the sizes of their values; without a schema, those that are no text."""
+        if self.declared:
+            return self.declared.sized
+        return next((sized_of(batch) for batch in self.batches()), {}) if self.kind != "csv" else {}
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows as `features`, the input of TFDV and of the tf.Example encoder. Raises DataError."""
@@ -83,6 +114,8 @@ class DataSet:
         """Merge the files' columns, and give each the schema's type if that holds all its values."""
 
         def resolved(column: str, kind: kinds.Kind) -> kinds.Kind:
+            if column in self.lists:
+                return "string"
             schema_kind = self.types.get(column)
             if schema_kind and (self.strict or kinds.fits(kind, schema_kind)):
                 return schema_kind
@@ -151,6 +184,9 @@ class DataSet:
                 if kind in kinds.NUMERIC and name in batch.schema.names:
                     values, invalid = kinds.parsed(values, kind)
                     good = _reject(batch, invalid, good, "no number", name, file, bad)
+                elif name in self.lists and name in batch.schema.names:
+                    values, faults = parse_lists(values, self.lists[name])
+                    good = _reject(batch, faults.is_valid(), good, "no list", name, file, bad)
                 arrays.append(values)
             typed = pa.RecordBatch.from_arrays(arrays, list(columns))
             yield typed if good.all() else typed.filter(pa.array(good))
@@ -178,9 +214,13 @@ def open_data(
             schema = read_schema(config.folder)
     if max_rejected_share is None:
         max_rejected_share = config.data_gate.max_rejected_share if config else 0.0
+    declared = None
+    if schema:
+        lists = {feature.name: column_type(feature) for feature in schema.feature if is_list(feature)}
+        declared = Declared(lists, sized_features(schema))
     known = kinds.OF_SCHEMA
     types = {feature.name: known[feature.type] for feature in schema.feature if feature.type in known} if schema else {}
-    return DataSet(str(data), kind, paths, types, strict, config, max_rejected_share)
+    return DataSet(str(data), kind, paths, types, strict, config, max_rejected_share, declared)
 
 
 def _row_test(body: readers.Body, names: dict[str, str], columns: Columns):
@@ -236,7 +276,8 @@ def _infer_parquet(file: str) -> Columns:
 
 def _read_parquet(file: str, columns: Columns, _: BadRows) -> Iterator[pa.RecordBatch]:
     try:
-        for batch in _parquet(file).iter_batches(batch_size=BATCH_ROWS):
+        opened = _parquet(file)
+        for batch in opened.iter_batches(batch_size=rows_per_batch(opened, BATCH_ROWS)):
             present = {name: kinds.as_kind(batch[name], columns[name]) for name in batch.schema.names}
             arrays = [present.get(name, pa.nulls(batch.num_rows)) for name in columns]
             yield pa.RecordBatch.from_arrays(arrays, list(columns))
@@ -249,9 +290,9 @@ def _read_tfrecord(file: str, _: Columns, __: BadRows) -> Iterator[pa.RecordBatc
     records = tf.data.TFRecordDataset([file], "GZIP" if files.is_gzip(file) else "", buffer_size=1 << 20)
     number = 0
     try:
-        for serialized in records.batch(BATCH_ROWS).as_numpy_iterator():
+        for serialized in chunks(records.as_numpy_iterator(), BATCH_ROWS):
             try:
-                yield decoder.DecodeBatch(serialized.tolist())
+                yield decoder.DecodeBatch(serialized)
             except Exception as error:  # pybind11 raises RuntimeError or ValueError
                 records_read = f"{file}, records {number + 1} to {number + len(serialized)}"
                 raise DataError(

@@ -11,6 +11,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from nightly.data.errors import DataError
 from nightly.data.measuring import Statistics
+from nightly.data.proposals import describe
 from nightly.io.atomic import write_atomically
 from nightly.io.hints import did_you_mean
 from nightly.records.config import ModelConfig
@@ -33,9 +34,16 @@ HEADER = """\
 def infer_schema(statistics: Statistics) -> schema_pb2.Schema:
     """Infer a schema with TFDV, for a person to review and correct before use.
 
-    Features have their observed presence but no shape, since an example may lack any feature.
+    Features have their observed presence but no shape, since an example may lack any feature. Only vectors that every
+    row has get a shape.
     """
-    return tfdv.infer_schema(statistics, infer_feature_shape=False)
+    schema = tfdv.infer_schema(statistics, infer_feature_shape=False)
+    (dataset,) = statistics.datasets
+    measured = {".".join(stats.path.step): stats for stats in dataset.features}
+    for feature in schema.feature:
+        if feature.name in measured:
+            describe(feature, measured[feature.name], dataset.num_examples)
+    return schema
 
 
 def first_schema(statistics: Statistics, config: ModelConfig) -> schema_pb2.Schema:
@@ -49,7 +57,7 @@ def first_schema(statistics: Statistics, config: ModelConfig) -> schema_pb2.Sche
         if feature.name == config.data.time_column:  # a number in snapshots, and larger every night: no bounds
             present = feature.presence
             feature.CopyFrom(schema_pb2.Feature(name=feature.name, type=schema_pb2.INT, presence=present))
-        elif feature.name == config.data.label.column:
+        elif feature.name in (config.data.label.column, config.data.weight_column):
             feature.not_in_environment.append("SERVING")
         elif feature.HasField("domain"):
             feature.distribution_constraints.min_domain_mass = MIN_DOMAIN_MASS

@@ -1,7 +1,7 @@
 """Score raw examples with the models' serving signatures. Beam's workers import this module, so it imports no TFX."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from nightly.evaluation.metrics import Scored, as_rows, checked
+from nightly.evaluation.labels import aligned, read_labels
+from nightly.evaluation.scored import Scored
+from nightly.records.label_config import Label
+from nightly.records.label_spec import LabelSpec
 
 RAW = "__raw"  # the column of serialized examples
 SERVING_BATCH = 4096  # twice as fast as 1024; larger batches only need more memory
@@ -18,12 +21,17 @@ Signature = tf.types.experimental.ConcreteFunction
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores batches of raw examples. It can be pickled; each process loads the models once."""
+    """Scores batches of raw examples. It can be pickled; each process loads the models once.
+
+    Labels and scores are in the classes of `classes`, whatever classes a model has (see labels.aligned).
+    """
 
     models: dict[str, str]  # name -> the SavedModel's folder
-    label: str
-    positive: list[str]  # the label's values that count as 1
-    slices: list[str]
+    specs: dict[str, LabelSpec]  # name -> what its output means
+    label: Label
+    slices: list[str] = field(default_factory=list)
+    weight_column: str = ""
+    classes: list[str] = field(default_factory=list)  # the candidate's
 
     @cached_property
     def signatures(self) -> dict[str, Signature]:
@@ -31,21 +39,48 @@ class Scorer:
 
     def score(self, batch: pa.RecordBatch) -> Iterator[Scored]:
         """Yield the labelled examples of the batch, scored by every model; nothing if there is no label column."""
-        if self.label not in batch.schema.names:
+        if self.label.column not in batch.schema.names:
             return
-        batch = batch.filter(_first(batch, self.label).is_valid())
-        positives = pa.array([str(value) for value in self.positive])
-        labels = pc.is_in(_first(batch, self.label).cast(pa.string()), positives)
+        labels, labelled = read_labels(_first(batch, self.label.column), self.label, self.classes)
+        if not labelled.all():
+            batch = batch.filter(pa.array(labelled))
         raw = _first(batch, RAW).to_numpy(zero_copy_only=False)
         yield Scored(
-            labels=labels.to_numpy(zero_copy_only=False).astype(np.float32),
-            scores={name: _scores(signature, raw) for name, signature in self.signatures.items()},
+            labels=labels,
+            scores={name: self._scores(name, raw) for name in self.models},
             columns={name: _texts(batch, name) for name in self.slices},
+            weights=_weights(batch, self.weight_column) if self.weight_column else None,
         )
 
-    def rows(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """Yield the scored batch in TFMA's form. Raises ValueError if a score is NaN."""
-        yield from (as_rows(checked(scored)) for scored in self.score(batch) if len(scored.labels))
+    def _scores(self, name: str, raw: np.ndarray) -> np.ndarray:
+        """Return a model's answers to serialized examples [rows], as in Scored."""
+        spec, signature = self.specs[name], self.signatures[name]
+        (argument,) = signature.structured_input_signature[1]
+        width = len(spec.classes) if spec.kind == "classes" else 1
+        parts = [np.empty((0, width), np.float32)]
+        for begin in range(0, len(raw), SERVING_BATCH):
+            outputs = signature(**{argument: tf.constant(raw[begin : begin + SERVING_BATCH])})
+            parts.append(_judged(outputs, spec).reshape(-1, width))
+        scores = np.concatenate(parts)
+        return aligned(scores, spec.classes, self.classes) if spec.kind == "classes" else scores[:, 0]
+
+
+def _judged(outputs: dict[str, tf.Tensor], spec: LabelSpec) -> np.ndarray:
+    """Return the output that the model is judged by: the spec's, or the only one."""
+    if spec.output not in outputs and len(outputs) != 1:
+        raise ValueError(
+            f"serving_default must have the output {spec.output!r} to be judged by, or only one; it has "
+            f"{', '.join(sorted(outputs))}"
+        )
+    values = outputs[spec.output] if spec.output in outputs else next(iter(outputs.values()))
+    return np.asarray(values, np.float32)
+
+
+def _weights(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    """Return the weights, float64 [rows]; a row without one weighs 0, as in training."""
+    if name not in batch.schema.names:
+        raise ValueError(f"the examples have no column {name!r}, which data.weight_column names")
+    return _first(batch, name).cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False)
 
 
 def _texts(batch: pa.RecordBatch, name: str) -> pa.Array:
@@ -53,19 +88,6 @@ def _texts(batch: pa.RecordBatch, name: str) -> pa.Array:
     missing = name not in batch.schema.names
     values = pa.nulls(batch.num_rows, pa.string()) if missing else _first(batch, name).cast(pa.string())
     return values.fill_null("(missing)")
-
-
-def _scores(signature: Signature, raw: np.ndarray) -> np.ndarray:
-    """Return the signature's only output, float32 [rows], for serialized examples [rows]."""
-    (argument,) = signature.structured_input_signature[1]
-    parts = []
-    for begin in range(0, len(raw), SERVING_BATCH):
-        outputs = signature(**{argument: tf.constant(raw[begin : begin + SERVING_BATCH])})
-        if len(outputs) != 1:
-            raise ValueError(f"serving_default must have one output to be judged by; it has {', '.join(outputs)}")
-        (values,) = outputs.values()
-        parts.append(np.asarray(values, np.float32).reshape(-1))
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
 def _first(batch: pa.RecordBatch, name: str) -> pa.Array:

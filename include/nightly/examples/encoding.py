@@ -1,5 +1,9 @@
-"""Encode a snapshot's rows as tf.Example, split by a hash of their id. Imports no TFX: Beam's workers import this."""
+"""Encode a snapshot's rows as tf.Example, split by a hash of their id, or by time.
 
+Imports no TFX: Beam's workers import this.
+"""
+
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,9 +12,12 @@ import apache_beam as beam
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
+from nightly.examples.identity import identity
+from nightly.examples.parquet import rows_per_batch
 from nightly.examples.tfexample import serialized
 
 BATCH_ROWS = 16_384
@@ -26,8 +33,10 @@ class RowGroup(NamedTuple):
     number: int
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in batches of at most BATCH_ROWS."""
-        yield from pq.ParquetFile(self.path).iter_batches(batch_size=BATCH_ROWS, row_groups=[self.number])
+        """Yield the rows in batches of at most BATCH_ROWS, and fewer if they are large."""
+        file = pq.ParquetFile(self.path)
+        rows = rows_per_batch(file, BATCH_ROWS)
+        yield from file.iter_batches(batch_size=rows, row_groups=[self.number])
 
 
 def row_groups(snapshot: Path) -> list[RowGroup]:
@@ -43,6 +52,8 @@ class Encoding(NamedTuple):
     id_columns: list[str]
     label: str
     eval_percent: int
+    time_column: str = ""
+    eval_from: dt.date | None = None  # the first of the days in the eval split, in UTC; None to split by a hash
 
     def schema(self, snapshot: pa.Schema) -> pa.Schema:
         """Return the schema of the columns as lists, as a decoder of tf.Example returns them."""
@@ -54,9 +65,16 @@ class Encoding(NamedTuple):
             return dict.fromkeys(SPLITS, _values(batch.slice(0, 0), self.columns))
         label = batch.column(self.label)
         labelled = batch.filter(label.is_valid()) if label.null_count else batch
-        in_eval = split_hash(labelled, self.id_columns) % 100 < self.eval_percent
-        sides = {"train": labelled.filter(pa.array(~in_eval)), "eval": labelled.filter(pa.array(in_eval))}
+        in_eval = self._in_eval(labelled)
+        sides = {"train": labelled.filter(pc.invert(in_eval)), "eval": labelled.filter(in_eval)}
         return {split: _values(rows, self.columns) for split, rows in sides.items()}
+
+    def _in_eval(self, rows: pa.RecordBatch) -> pa.BooleanArray:
+        if self.eval_from is None:
+            return pa.array(split_hash(rows, self.id_columns) % 100 < self.eval_percent)
+        start = dt.datetime.combine(self.eval_from, dt.time(), dt.UTC)
+        times = rows.column(self.time_column)
+        return pc.greater_equal(times, pa.scalar(start, times.type))
 
     def encode_group(self, group: RowGroup) -> Iterator[beam.pvalue.TaggedOutput]:
         """Yield the examples of a row group, tagged with their split; count them and the unlabelled rows."""
@@ -71,14 +89,16 @@ class Encoding(NamedTuple):
 
 def split_hash(batch: pa.RecordBatch, id_columns: list[str]) -> np.ndarray:
     """Return a hash of each row's id (uint64, [rows]), the same on every machine, every night and in every batch."""
+    columns = [batch.column(name) for name in id_columns]
+    columns = [identity(values) if pa.types.is_list(values.type) else values for values in columns]  # pandas: no lists
     # Without nullable types, pandas turns integers with a missing value into floats, which have other hashes.
-    ids = pa.Table.from_batches([batch]).select(id_columns).to_pandas(types_mapper=NULLABLE.get)
+    ids = pa.Table.from_arrays(columns, id_columns).to_pandas(types_mapper=NULLABLE.get)
     # Few ids repeat, so categorizing them first would only cost time.
     return pd.util.hash_pandas_object(ids, index=False, categorize=False).to_numpy()
 
 
 def as_features(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
-    """Convert columns of values to lists of at most one value, as a decoder of tf.Example returns them."""
+    """Convert columns to lists, as a decoder of tf.Example returns them: of at most one value unless they are lists."""
     return as_lists(_values(batch, columns))
 
 
@@ -86,6 +106,9 @@ def as_lists(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Do the same as `as_features` for all columns, whose types are those of tf.Example already."""
     arrays = []
     for values in batch.columns:
+        if pa.types.is_list(values.type):
+            arrays.append(values)
+            continue
         offsets = np.zeros(len(values) + 1, np.int32)
         np.cumsum(values.is_valid().to_numpy(zero_copy_only=False), out=offsets[1:])
         missing = values.is_null() if values.null_count else None
@@ -105,7 +128,9 @@ def _values(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
 
 
 def _feature_type(data_type: pa.DataType) -> pa.DataType:
-    """Return the type in tf.Example: int64, float32 or bytes."""
+    """Return the type in tf.Example: int64, float32 or bytes, or a list of them."""
+    if pa.types.is_list(data_type):
+        return pa.list_(_feature_type(data_type.value_type))
     if pa.types.is_integer(data_type) or pa.types.is_boolean(data_type) or pa.types.is_timestamp(data_type):
         return pa.int64()
     if pa.types.is_floating(data_type):

@@ -1,7 +1,6 @@
 """Read the examples of a split as Arrow batches, in this process or on Beam."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +8,7 @@ import tensorflow as tf
 from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import record_based_tfxio, tf_example_record
 
+from nightly.examples.tfrecord import chunks
 from nightly.io.prefetch import prefetch
 
 BATCH_ROWS = 16_384
@@ -36,7 +36,7 @@ def record_batches(split_uri: str, raw_record_column: str | None = None) -> Iter
             return batch
         return record_based_tfxio.AppendRawRecordColumn(batch, raw_record_column, serialized)
 
-    yield from prefetch(decode, _chunks(records(split_uri)))
+    yield from prefetch(decode, chunks(records(split_uri), BATCH_ROWS))
 
 
 def columns_file(examples_uri: str, split: str) -> Path:
@@ -66,8 +66,3 @@ def _is_gzip(path: Path) -> bool:
     """Return whether the file is compressed. Files of TFX's ExampleGen are, whatever their suffix."""
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
-
-
-def _chunks(serialized: Iterator[bytes]) -> Iterator[list[bytes]]:
-    while chunk := list(islice(serialized, BATCH_ROWS)):
-        yield chunk

@@ -20,7 +20,7 @@ LISTS = {pa.binary(): 1, pa.float32(): 2, pa.int64(): 3}  # type -> the number o
 def serialized(batch: pa.RecordBatch) -> pa.LargeBinaryArray:
     """Return each row as a serialized tf.Example. A value is a list of one; a null is a feature without a list.
 
-    :param batch: columns of int64, float32 and binary
+    :param batch: columns of int64, float32 and binary, or of lists of them
     """
     if not batch.num_rows:
         return pa.array([], BYTES)
@@ -32,15 +32,19 @@ def serialized(batch: pa.RecordBatch) -> pa.LargeBinaryArray:
 def _entry(name: str, values: pa.Array) -> pa.LargeBinaryArray:
     """Return each row's entry for the feature in the map of features."""
     key = _field(1, len(name.encode())) + name.encode()
-    list_field = LISTS[values.type]
+    several = pa.types.is_list(values.type)
+    element = values.type.value_type if several else values.type
+    list_field = LISTS[element]
+    # One string, or packed numbers. A list of strings has such a head before each of them already.
+    whole = several and pa.types.is_binary(element)
 
     def head(length: int) -> bytes:
-        content = _field(1, length)  # one string, or packed numbers
+        content = b"" if whole else _field(1, length)
         feature = _field(list_field, len(content) + length) + content
         value = _field(2, len(feature) + length) + feature
         return _field(1, len(key) + len(value) + length) + key + value
 
-    entry = _with_head(_payload(values), head)
+    entry = _with_head(_list_payload(values) if several else _payload(values), head)
     missing = _field(1, len(key) + 2) + key + _field(2, 0)
     return entry.fill_null(missing) if values.null_count else entry
 
@@ -56,6 +60,20 @@ def _payload(values: pa.Array) -> pa.LargeBinaryArray:
     else:
         content = _varints(numbers.view(np.uint64))
     return pc.if_else(values.is_valid(), content, pa.scalar(None, BYTES)) if values.null_count else content
+
+
+def _list_payload(lists: pa.ListArray) -> pa.LargeBinaryArray:
+    """Return the bytes of each list's values, one after the other; null stays null.
+
+    The values of all rows lie in one buffer, so a row's bytes are a part of it.
+    """
+    content = _payload(lists.flatten())
+    if pa.types.is_binary(lists.type.value_type):
+        content = _with_head(content, lambda length: _field(1, length))
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
+    ends = np.frombuffer(content.buffers()[1], np.int64)[content.offset :][np.append(0, np.cumsum(lengths))]
+    joined = pa.Array.from_buffers(BYTES, len(lists), [None, pa.py_buffer(ends), content.buffers()[2]])
+    return pc.if_else(lists.is_valid(), joined, pa.scalar(None, BYTES)) if lists.null_count else joined
 
 
 def _varints(numbers: np.ndarray) -> pa.LargeBinaryArray:

@@ -4,9 +4,10 @@ https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from struct import Struct
+from typing import TypeVar
 
 import google_crc32c
 import numpy as np
@@ -14,6 +15,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 LENGTH, CHECKSUM = Struct("<Q"), Struct("<I")
+CHUNK_BYTES = 32 << 20
+
+Record = TypeVar("Record")
+
+
+def chunks(
+    records: Iterable[Record], rows: int, size: Callable[[Record], int] = len, limit: int = CHUNK_BYTES
+) -> Iterator[list[Record]]:
+    """Yield the records in lists of at most `rows`, and fewer once their sizes in bytes add up to `limit`."""
+    chunk, so_far = [], 0
+    for record in records:
+        chunk.append(record)
+        so_far += size(record)
+        if len(chunk) == rows or so_far >= limit:
+            yield chunk
+            chunk, so_far = [], 0
+    if chunk:
+        yield chunk
 
 
 def masked_crc(data: bytes) -> int:

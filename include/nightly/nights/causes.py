@@ -8,14 +8,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nightly.records import metrics
 from nightly.records.night import Contribution, Reason
 
 Kind = Literal["delivery", "feature", "serving", "model", "withdrawn"]
 # The endings of checks of the whole delivery, even if their subject is the time column.
 DELIVERY = ("truncated", "_days", "_week_share", "min_rows", "_rows_factor", "_rejected_share", "_duplicate_share")
-FEATURE = ("min_", "max_", "constant_", "label")  # the beginnings of checks of one feature, besides DISTANCES
+FEATURE = (
+    "min_",
+    "max_",
+    "constant_",
+    "label",
+    "weights",
+)  # the beginnings of checks of one feature, besides DISTANCES
 DISTANCES = ("schema", "drift", "skew")
-LABELS = ("max_label_change", "max_label_change_by_value")  # their shares are those of positive labels
+LABELS = ("max_label_change", "max_label_change_by_value")  # their shares are those of the label that changed most
+ARE = re.compile(r"[\d.]+% of .+? are (.+), [\d.]+% in ")  # in the messages of LABELS: which label that is
+MEDIANS = re.compile(r"; (its median is .+)$")
 # The best explanation of a feature first. Other checks are explained by their values, or by their own message.
 EXPLAINS = ("constant_feature", "max_scale_factor", "max_missing_change", *LABELS)
 SCHEMA = {  # TFDV's short description -> what happened, and what to do
@@ -28,9 +37,15 @@ SCHEMA = {  # TFDV's short description -> what happened, and what to do
         "Approve the proposed change of the schema if it is wanted; name it in data.ignore of config.toml if not.",
     ),
 }
-DETAILED = ("schema", "label", "max_label_change_by_value")  # their messages have more than a value and its threshold
+DETAILED = (
+    "schema",
+    "label",
+    "weights",
+    "max_label_change_by_value",
+)  # their messages have more than a value and its threshold
 ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|required|wanted)(?=;|$)")  # wanted: in older records
 RENAMED = "Ask the source's owner whether the value has a new name; mend the source, or teach it to schema and model."
+METRICS = frozenset(name for names in (*metrics.NAMES.values(), *metrics.OF_CLASSES.values()) for name in names)
 ALIKE = 0.2  # a value may have been renamed if it falls by as much as another appears, within this relative tolerance
 
 
@@ -60,8 +75,13 @@ class Cause:
 
     @property
     def labels(self) -> list[Contribution]:
-        """Values whose labels have changed: the shares are those of positive labels."""
+        """Values whose labels have changed: the shares are those of `changed_label`."""
         return [value for reason in self.reasons if reason.check == LABELS[1] for value in reason.values]
+
+    @property
+    def changed_label(self) -> str:
+        """The label that changed most where a feature has some value, such as "positive" or "'Cash'"."""
+        return next((_changed_label(reason) for reason in self.reasons if reason.check == LABELS[1]), "")
 
     def adds(self, reason: Reason) -> bool:
         """Return whether the message of `reason` has more than the headline and the values."""
@@ -156,18 +176,22 @@ def _key(reason: Reason) -> tuple[Kind, str]:
         return "withdrawn", reason.subject
     if reason.control == "serving":
         return "serving", reason.subject
+    if reason.metric.partition(":")[0] in METRICS:  # before the rest: `max_recall` is no check of a feature
+        return "model", ""
     if not reason.subject or reason.check.endswith(DELIVERY):
         return "delivery", ""
     if reason.check.startswith(FEATURE) or reason.check in DISTANCES:
         return "feature", reason.subject
-    return "model", ""  # its checks have the names of metrics
+    return "model", ""
 
 
 def _cause(kind: Kind, subject: str, reasons: list[Reason]) -> Cause:
     lead = min(reasons, key=_explains)
     text = _headline(kind, subject, lead, reasons)
     if kind == "model" and len(reasons) > 1:
-        text += f"; {len(reasons)} of its figures are not good enough"
+        text += f"; {len(reasons)} of its figures are " + (
+            "undecided" if all(reason.undecided for reason in reasons) else "not good enough"
+        )
     action = lead.action or next((reason.action for reason in reasons if reason.action), "")
     if lead.check == "schema" and lead.figure in SCHEMA:
         action = SCHEMA[lead.figure][1]
@@ -180,12 +204,21 @@ def _headline(kind: Kind, subject: str, lead: Reason, reasons: list[Reason]) -> 
     if lead.check == "schema" and lead.figure in SCHEMA:
         return f"{subject}: {SCHEMA[lead.figure][0]}"
     if lead.check == LABELS[0] and lead.values and lead.values[0].control is not None:
-        return f"{subject}: {percent(lead.values[0].share)} are positive, {percent(lead.values[0].control)} before"
+        if medians := MEDIANS.search(lead.message):  # they tell more of numbers than a share does
+            return f"{subject}: {medians[1]}"
+        shares_of = percent(lead.values[0].share), percent(lead.values[0].control)
+        return f"{subject}: {shares_of[0]} are {_changed_label(lead)}, {shares_of[1]} before"
     if _by_values(kind, lead) and (change := moved(shares(reasons))):
         return f"{subject}{' in requests' if kind == 'serving' else ''}: {change}"
     if kind == "model":  # keep the bound, without which a metric means nothing
         return lead.message.replace("; ", ", ")
     return ALLOWED.sub("", lead.message)
+
+
+def _changed_label(reason: Reason) -> str:
+    """Return the label whose share is given; older findings are of binary labels."""
+    changed = ARE.search(reason.message)
+    return changed[1] if changed else "positive"
 
 
 def _by_values(kind: Kind, lead: Reason) -> bool:
@@ -199,9 +232,9 @@ def _explains(reason: Reason) -> tuple[int, float]:
         return -1, 0.0
     rank = EXPLAINS.index(reason.check) if reason.check in EXPLAINS else len(EXPLAINS)
     rank += reason.check not in ("schema", "max_unseen_share")  # these have an action for a value, a distance has none
-    is_slice = reason.subject not in ("", "all examples")
+    is_part = reason.subject not in ("", "all examples") or metrics.is_of_class(reason.check)
     change = reason.is_change  # an absolute bound explains more: a bad model is worse than production anyway
-    return rank + (is_slice + change if _key(reason)[0] == "model" else 0), -_excess(reason)
+    return rank + (is_part + change + 2 * reason.undecided if _key(reason)[0] == "model" else 0), -_excess(reason)
 
 
 def _excess(reason: Reason) -> float:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightly.nights.causes import Cause
-from nightly.records.night import Reason
+from nightly.records.night import CONSTANT, Reason
 from nightly.records.schema import SchemaProposal
-from nightly.records.thresholds import ThresholdsUsed
+from nightly.records.thresholds import ThresholdsUsed, Value
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,21 @@ def remedies(
     return [*wrong, *right]
 
 
-def lifting(held: Iterable[Reason], used: ThresholdsUsed | None) -> dict[str, float] | None:
+def lifting(held: Iterable[Reason], used: ThresholdsUsed | None) -> dict[str, Value] | None:
     """Return the thresholds under which these findings would not have held, by the keys of a run's form.
 
     None if a finding has no threshold that a run can replace. Schema anomalies are ignored: a change of the schema
     lifts them.
     """
-    lifted: dict[str, float] = {}
+    lifted: dict[str, Value] = {}
     for reason in held:
         if reason.check == "schema":
+            continue
+        if reason.check == CONSTANT:
+            lifted["model_gate.must_beat_constant"] = False
+            continue
+        if reason.undecided:
+            lifted["model_gate.undecided"] = "release"
             continue
         key = _key(reason, used)
         base = used.values.get(key) if used and key else None
@@ -94,10 +100,11 @@ def lifting(held: Iterable[Reason], used: ThresholdsUsed | None) -> dict[str, fl
 def _key(reason: Reason, used: ThresholdsUsed | None) -> str:
     """Return the key of the threshold that the finding broke; "" if no threshold has that name."""
     values = used.values if used else {}
-    section = "metrics" if reason.subject == "all examples" else "slice_metrics"
+    metric, _, of = reason.metric.partition(":")
+    section = "class_metrics" if of else "metrics" if reason.subject == "all examples" else "slice_metrics"
     bounds = ("max_drop", "max_rise") if reason.is_change else ("floor", "ceiling")
     names = [f"data_gate.{reason.check}", f"{reason.check}.{reason.subject}"]
-    names += [f"model_gate.{section}.{reason.metric}.{bound}" for bound in bounds]
+    names += [f"model_gate.{section}.{metric}.{bound}" for bound in bounds]
     return next((name for name in names if name in values), "")
 
 

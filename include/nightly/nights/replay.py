@@ -8,8 +8,9 @@ from typing import get_args
 from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.nights.history import NightFindings
-from nightly.records.config import ControlName, ModelConfig
-from nightly.records.night import Reason, breaks_threshold
+from nightly.records.config import ModelConfig
+from nightly.records.data_gate_config import ControlName
+from nightly.records.night import NEWEST_DAYS, Reason, breaks_threshold
 from nightly.schemas.curated import comparators, override_thresholds, read_schema
 from nightly.schemas.store import SchemaStore
 
@@ -17,7 +18,7 @@ QUANTILE = 0.99  # of the values of nights that passed
 MARGIN = 1.25  # a factor on the quantile: history is short, and the next night may be more unusual than any before
 ENOUGH_NIGHTS = 10  # values of fewer nights do not show what is usual
 CONTROLS = get_args(ControlName)
-WHOLE = ("min_rows", "max_missing_days", "max_doubled_days")  # thresholds that are integers
+WHOLE = ("min_rows", "max_missing_days", "max_doubled_days", "max_new_classes", "max_lost_classes")  # integers
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Thresholds:
 
     def holds(self, reason: Reason) -> bool:
         """Return whether a past finding would hold its night under these thresholds."""
-        if not is_number(reason.figure):
+        if not is_number(reason.figure) or reason.control == NEWEST_DAYS:
             return reason.held  # such as a schema anomaly or a missing label, which have no threshold
         threshold = self.of_reason(reason)
         if threshold is None:

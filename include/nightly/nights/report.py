@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from nightly.io.tables import aligned
 from nightly.nights.causes import Cause, causes
+from nightly.records.metrics import is_of_class
 from nightly.records.night import Reason
 from nightly.records.verdict import Outcome, Verdict
 
@@ -38,7 +39,7 @@ def table(reasons: Sequence[Reason]) -> str:
     text = [header]
     for reason, line in zip(reasons, lines, strict=True):
         text.append(line)
-        if reason.held or reason.figure is None:
+        if reason.held or reason.undecided or reason.figure is None:
             message = f"{reason.message}. {reason.action}" if reason.held and reason.action else reason.message
             text += _wrapped(message, indent=6)
     return "\n".join(text)
@@ -54,7 +55,7 @@ def report(verdict: Verdict) -> str:
         "version": verdict.version,
         "in production": verdict.production_version or "nothing yet",
         "damage": verdict.damage,
-        "metrics": ", ".join(f"{name} {value:.4g}" for name, value in sorted(verdict.metrics.items())),
+        "metrics": ", ".join(f"{name} {value:.4g}" for name, value in of_all_classes(verdict.metrics).items()),
         "reused": "; ".join(f"{', '.join(tasks)} of {run}" for run, tasks in verdict.reused_runs.items()),
         "overridden": f"thresholds of this run, because: {verdict.override_reason}" if verdict.override_reason else "",
         "schema": verdict.schema_note,
@@ -69,14 +70,23 @@ def report(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
+def of_all_classes(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the metrics that are not of a single class, by name."""
+    return {name: value for name, value in sorted(metrics.items()) if not is_of_class(name)}
+
+
 def others(reasons: Iterable[Reason]) -> str:
     """Return one line that counts the findings that did not hold the night; "" if there are none."""
     rest = [reason for reason in reasons if not reason.held]
     unmeasured = sum(reason.figure is None for reason in rest)
-    warnings = sum(reason.severity == "warning" and reason.figure is not None for reason in rest)
+    undecided = sum(reason.undecided for reason in rest)
+    warnings = sum(
+        reason.severity == "warning" and reason.figure is not None and not reason.undecided for reason in rest
+    )
     if not rest:
         return ""
-    counts = [f"{len(rest) - unmeasured - warnings} other checks are ok"]
+    counts = [f"{len(rest) - unmeasured - undecided - warnings} other checks are ok"]
+    counts += [f"{undecided} could not be decided on so few examples"] if undecided else []
     counts += [f"{warnings} are to be looked at"] if warnings else []
     counts += [f"{unmeasured} could not be measured"] if unmeasured else []
     return ", ".join(counts)
@@ -121,8 +131,8 @@ def _check(reason: Reason) -> str:
 
 
 def _row(reason: Reason) -> tuple[str, ...]:
-    held = "HELD" if reason.held else "ok" if reason.figure is not None else "-"
-    return held, reason.check, reason.subject, against(reason), _value(reason.figure), _value(reason.threshold)
+    state = "HELD" if reason.held else "?" if reason.undecided else "ok" if reason.figure is not None else "-"
+    return state, reason.check, reason.subject, against(reason), _value(reason.figure), _value(reason.threshold)
 
 
 def _fact(name: str, value: str) -> list[str]:

@@ -1,5 +1,7 @@
 """The steps of a night in the order in which they run, for Airflow's tasks, the TFX pipeline and bin/night."""
 
+from nightly.records.config import ModelConfig
+
 # Each task of a night -> the tasks directly before it.
 TASKS: dict[str, tuple[str, ...]] = {
     "plan": (),
@@ -18,14 +20,34 @@ TASKS: dict[str, tuple[str, ...]] = {
     "trainer": ("transform",),
     "evaluator": ("trainer",),
     "model_gate": ("evaluator",),
-    "infra_validator": ("trainer",),
+    "refit": ("model_gate",),
+    "infra_validator": ("trainer", "refit"),
     "release": ("model_gate", "infra_validator"),
     "verdict": ("release",),
 }
 VERDICT = "verdict"
 REVIEW = ("schema_review", "data_gate_again")  # skipped in a night that needs no review
+OPTIONAL = ("refit",)  # only of models whose config asks for it
 _ORDER = list(TASKS)
 STEPS = tuple(task for task in _ORDER[_ORDER.index("snapshot") : _ORDER.index(VERDICT)] if task not in REVIEW)
-NODES = STEPS[1:]  # of the TFX pipeline, which also has a node for production's model that is not a step
 DATA_STEPS = STEPS[: STEPS.index("data_gate") + 1]  # from the snapshot to the data gate's decision
-COMMAND_TASKS = ("plan", "download", *STEPS)  # of bin/night, which has no review, and no task for the verdict
+
+
+def tasks_of(config: ModelConfig) -> dict[str, tuple[str, ...]]:
+    """Return the part of TASKS that the model has."""
+    absent = () if config.training.refit else OPTIONAL
+    return {
+        task: tuple(name for name in before if name not in absent)
+        for task, before in TASKS.items()
+        if task not in absent
+    }
+
+
+def nodes_of(config: ModelConfig) -> list[str]:
+    """Return the tasks that are nodes of the TFX pipeline, which also has one for production's model."""
+    return [step for step in STEPS[1:] if step in tasks_of(config)]
+
+
+def command_tasks_of(config: ModelConfig) -> list[str]:
+    """Return the tasks of bin/night, which has no review, and no task for the verdict."""
+    return ["plan", "download", "snapshot", *nodes_of(config)]

@@ -174,7 +174,8 @@ class _Records:
             return None
         version = f"version {self.release.version} of {self.release.model}"
         if self.release.state != "canary":
-            return Outcome.RELEASED, f"{version} is released"
+            again = ", trained again on all rows after its gate" if self.release.refitted else ""
+            return Outcome.RELEASED, f"{version} is released{again}"
         share = f"{100 * self.release.canary_share:g} % of the callers"
         stays = f"version {self.release.previous_version} stays in production meanwhile"
         return Outcome.RELEASED, f"{version} is the canary, for {share}; {stays}"

@@ -48,7 +48,7 @@ def explain(error: ValidationError, contract: type[BaseModel], where: str) -> st
     """Return a line for each problem of `error`: the key, the value, what is allowed, and the nearest valid name."""
     lines = []
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
+        key = ".".join(_keys(contract, problem["loc"]))
         line = f"  {key}: {problem['msg']} (given: {problem['input']!r})"
         if problem["type"] == "value_error":  # raised by a validator here, whose message includes the value
             line = f"  {key}: {problem['ctx']['error']}".replace("  : ", "  ")
@@ -62,8 +62,24 @@ def explain(error: ValidationError, contract: type[BaseModel], where: str) -> st
     return f"{where} is not valid:\n" + "\n".join(lines)
 
 
+def _keys(contract: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the location as keys of the config, without the tag by which pydantic names a union's member."""
+    keys = []
+    for end, part in enumerate(location):
+        candidates = _models_at(contract, location[:end])
+        tags = [field.default for model in candidates for field in model.model_fields.values()]
+        if not (part in tags and len(candidates) > 1):
+            keys.append(str(part))
+    return keys
+
+
 def _names_at(contract: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Return the valid keys of the section at `location`; a union's tag in the path selects the member."""
+    """Return the valid keys of the section at `location`."""
+    return sorted({name for model in _models_at(contract, location) for name in model.model_fields})
+
+
+def _models_at(contract: type[BaseModel], location: tuple[int | str, ...]) -> list[type[BaseModel]]:
+    """Return the models that the section at `location` can be; a union's tag in the path selects the member."""
     candidates: list[type[BaseModel]] = [contract]
     for part in location:
         following: list[type[BaseModel]] = []
@@ -74,7 +90,7 @@ def _names_at(contract: type[BaseModel], location: tuple[int | str, ...]) -> lis
             elif any(getattr(f, "default", None) == part for f in candidate.model_fields.values()):
                 following.append(candidate)
         candidates = following or candidates
-    return sorted({name for candidate in candidates for name in candidate.model_fields})
+    return candidates
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

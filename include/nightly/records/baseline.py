@@ -1,12 +1,16 @@
 """Baselines (the statistics of accepted snapshots) and controls (the baselines that a night is compared with)."""
 
-from pydantic import AwareDatetime
+from typing import Any
+
+from pydantic import AwareDatetime, field_validator
 
 from nightly.records.base import Contract
-from nightly.records.config import ControlName
+from nightly.records.data_gate_config import ControlName
+from nightly.records.label_spec import NEGATIVE, POSITIVE, LabelSummary
+from nightly.records.snapshot import CountedLabels
 
 
-class Baseline(Contract):
+class Baseline(CountedLabels):
     """<baselines>/<model>/<as of>-<snapshot>/baseline.json, beside the statistics (a folder a split)."""
 
     model: str
@@ -14,11 +18,24 @@ class Baseline(Contract):
     as_of: AwareDatetime
     snapshot_id: str
     accepted_at: AwareDatetime
-    # The next three describe the snapshot. Baselines of older versions lack them.
+    # The labels' counts and the next two describe the snapshot. Baselines of older versions lack them.
     rows: int | None = None
-    label_counts: dict[str, int] = {}
-    label_by_value: dict[str, dict[str, tuple[int, int]]] = {}  # feature -> value -> labelled and positive rows
+    label_by_value: dict[str, dict[str, LabelSummary]] = {}  # feature -> value -> the labels of its rows
     files: dict[str, str] | None = None  # the statistics' paths in the folder -> sha256
+
+    @field_validator("label_by_value", mode="before")
+    @classmethod
+    def _counts_of_positives(cls, values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Read the labelled and positive rows of each value, which older versions recorded."""
+        return {
+            feature: {
+                value: LabelSummary.of_counts({POSITIVE: labels[1], NEGATIVE: labels[0] - labels[1]})
+                if isinstance(labels, list | tuple)
+                else labels
+                for value, labels in by_value.items()
+            }
+            for feature, by_value in values.items()
+        }
 
 
 class Control(Contract):

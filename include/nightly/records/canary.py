@@ -27,7 +27,7 @@ class Side(Contract):
     logged: int  # logged predictions, counted once an id
     labelled: int  # logged predictions with a known label
     callers: int  # distinct callers of the logged predictions
-    loss: float | None = None  # mean Brier score of the labelled predictions; None if there are none
+    loss: float | None = None  # mean loss of the labelled predictions, from 0 to 1; None if there are none
 
 
 class Look(Contract):
@@ -37,6 +37,7 @@ class Look(Contract):
     run_id: str = ""
     stable: Side
     canary: Side
+    loss: str = "Brier score"  # its name; older looks lack it, and are of binary labels
     # The canary's loss minus the stable version's: above 0 the canary is worse. The interval belongs to a confidence
     # sequence: the intervals of all looks contain the true difference, except with probability `alpha`.
     difference: float | None = None

@@ -8,6 +8,7 @@ from nightly.io import pbtxt
 from nightly.io.hints import did_you_mean
 from nightly.records.base import ContractError
 from nightly.records.config import ModelConfig
+from nightly.records.label_config import BinaryLabel, ClassesLabel
 from nightly.records.source_config import Data
 
 # The fields of TFDV's Schema and Feature, to report a misspelt one now and not in the first task that reads it.
@@ -25,6 +26,8 @@ FEATURE_FIELDS = (
     "validation_derived_source",
 )
 
+MAX_CLASSES = 10_000
+NUMBERS = ("INT", "FLOAT")
 
 _parse = lru_cache(maxsize=8)(pbtxt.parse)  # a step reads its config many times
 
@@ -58,6 +61,28 @@ class CuratedSchema:
             domain = next((candidate for candidate in shared if self._scalar(candidate, "name") == named), None)
         return [pbtxt.read(self.text, value) for value in domain.all("value")] if domain else []
 
+    def classes(self, name: str) -> list[str]:
+        """Return the values of a text feature's domain, or all whole numbers of an INT feature's domain, or []."""
+        domain = self.features[name].one("int_domain")
+        if not domain:
+            return self.values(name)
+        low, high = self._scalar(domain, "min"), self._scalar(domain, "max")
+        if not (low and high) or not 0 <= int(high) - int(low) < MAX_CLASSES:
+            return []
+        return [str(number) for number in range(int(low), int(high) + 1)]
+
+    def several(self, name: str) -> str:
+        """Return `a list`, `bytes` or `long text`, or "" if a row has a single number or short text."""
+        feature = self.features[name]
+        count, shape = feature.one("value_count"), feature.one("shape")
+        sizes = [self._scalar(dim, "size") for dim in shape.all("dim")] if shape else []
+        if any(size != "1" for size in sizes) or (not shape and count and self._scalar(count, "max") != "1"):
+            return "a list"
+        tags = [self._scalar(note, "tag") for note in feature.all("annotation")]
+        if any(map(feature.one, ("image_domain", "audio_domain", "video_domain"))) or "bytes" in tags:
+            return "bytes"
+        return "long text" if feature.one("natural_language_domain") else ""
+
     @cached_property
     def _root(self) -> pbtxt.Field:
         try:
@@ -88,6 +113,8 @@ def misnamed(config: ModelConfig, schema: CuratedSchema) -> list[str]:
         problems.append(f"data.label.column: {where} has no feature {data.label.column!r}{hint}")
     else:
         problems += _impossible_labels(data, schema)
+    if data.weight_column:
+        problems += _impossible_weights(data.weight_column, schema)
     for key, columns in (("data.time_column", [data.time_column]), ("data.id_columns", data.id_columns)):
         for column in columns:
             if column not in features and column not in data.ignore:
@@ -95,27 +122,54 @@ def misnamed(config: ModelConfig, schema: CuratedSchema) -> list[str]:
                 problems.append(
                     f"{key}: {column!r} is not a feature of {where}, and not in data.ignore: add it to either{hint}"
                 )
-    inputs = [name for name in features if name not in (data.label.column, *data.ignore)]
+    inputs = [name for name in features if name not in (data.label.column, data.weight_column, *data.ignore)]
     for column in config.model_gate.slices:
         if column == data.label.column or column in data.ignore:
             problem = "the label" if column == data.label.column else "ignored, so examples are without it"
             problems.append(f"model_gate.slices: {column!r} is {problem}: slice by another")
         elif column not in inputs:
             problems.append(f"model_gate.slices: {where} has no feature {column!r}{did_you_mean(column, inputs)}")
+        elif what := schema.several(column):
+            problems.append(f"model_gate.slices: {column!r} is {what} in {where}: slice by a single number or text")
+    for key, column in (("label.column", data.label.column), ("weight_column", data.weight_column)):
+        if column in features and (what := schema.several(column)) in ("a list", "bytes"):
+            problems.append(f"data.{key}: {column} is {what} in {where}, and must be one value a row")
     return problems
 
 
 def _impossible_labels(data: Data, schema: CuratedSchema) -> list[str]:
-    """Return a line for each value of `positive` that the label's type or domain rules out: no row could match it."""
-    column = data.label.column
+    """Return a line for each part of data.label that the label's type or domain in the schema rules out."""
+    label, column, where = data.label, data.label.column, schema.path.name
     label_type, values = schema.feature_type(column), schema.values(column)
     problems = []
-    for value in data.label.positive:
-        if values and value not in values:
-            problems.append(f"{column} has no value {value!r} in {schema.path.name}{did_you_mean(value, values)}")
-        elif label_type in ("INT", "FLOAT") and not _is_number(value, label_type):
-            problems.append(f"{value!r} is not of type {label_type}, which {column} has in {schema.path.name}")
-    return [f"data.label.positive: {line}" for line in problems]
+    if isinstance(label, BinaryLabel):
+        for value in label.positive:
+            if values and value not in values:
+                problems.append(f"positive: {column} has no value {value!r} in {where}{did_you_mean(value, values)}")
+            elif label_type in NUMBERS and not _is_number(value, label_type):
+                problems.append(f"positive: {value!r} is not of type {label_type}, which {column} has in {where}")
+    elif isinstance(label, ClassesLabel):
+        if label_type == "FLOAT":
+            problems.append(f"kind: classes are text or whole numbers, and {column} is of type FLOAT in {where}")
+        elif label.classes == "schema" and len(schema.classes(column)) < 2:
+            problems.append(
+                f"classes: {column} has no domain of two classes or more in {where}: give it a string_domain, or an "
+                'int_domain with min and max; or set classes = "learned"'
+            )
+    elif label_type not in NUMBERS:
+        problems.append(f"kind: {column} is of type {label_type} in {where}, and not a number: make it INT or FLOAT")
+    return [f"data.label.{problem}" for problem in problems]
+
+
+def _impossible_weights(column: str, schema: CuratedSchema) -> list[str]:
+    """Return a line for a weight column that the schema lacks, or that is not a number there."""
+    where = schema.path.name
+    if column not in schema.features:
+        hint = did_you_mean(column, list(schema.features))
+        return [f"data.weight_column: {where} has no feature {column!r}{hint}"]
+    if (kind := schema.feature_type(column)) not in NUMBERS:
+        return [f"data.weight_column: {column} is of type {kind} in {where}, and not a number: make it INT or FLOAT"]
+    return []
 
 
 def _is_number(text: str, feature_type: str) -> bool:

@@ -14,76 +14,12 @@ from nightly.io.hints import did_you_mean
 from nightly.io.paths import MODELS
 from nightly.records import metrics
 from nightly.records.base import ContractError
-from nightly.records.source_config import (
-    ComplaintsApiSource,
-    Data,
-    Days,
-    FilesSource,
-    Schedule,
-    Section,
-    without_repeats,
-)
+from nightly.records.data_gate_config import DataGate
+from nightly.records.section import Section, without_repeats
+from nightly.records.source_config import ComplaintsApiSource, Data, Days, FilesSource, Schedule
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Allowance = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]  # Airflow refuses a longer tag
-Change = Annotated[float, Field(gt=0, le=1)]
-Factor = Annotated[float, Field(ge=1)]
-ControlName = Literal["last_accepted", "production", "same_weekday", "same_season"]
-
-
-class DataGate(Section):
-    """What the data must satisfy. Thresholds of drift and skew stand in the curated schema, beside their feature.
-
-    [Checks](../checks.md) explains each threshold, and how its default was measured.
-    """
-
-    controls: dict[ControlName, Annotated[float, Field(gt=0)]] = {
-        "last_accepted": 1,
-        "production": 1.5,
-        "same_weekday": 1.5,  # four to eight weeks before
-        "same_season": 3,  # the year before
-    }
-    """The controls, earlier data that a night is compared with, each with a factor. The factor multiplies the
-    thresholds of drift, and every `max_…` threshold against that control: a more distant control may differ more. A
-    control that is not listed is not compared."""
-    min_rows: Annotated[int, Field(ge=1)] = 1000
-    """Fewest rows of the window."""
-    max_rejected_share: Share = 0.01
-    """Largest share of rows that could not be read."""
-    max_age_days: Annotated[float, Field(gt=0)] = 3
-    """Largest age of the newest row at the end of the window, in days."""
-    min_label_share: Share = 0.5
-    """Smallest share of rows with a label."""
-    min_rows_for_distance: Annotated[int, Field(ge=1)] = 200
-    """With fewer rows, drift and skew are not measured: a distance would be chance."""
-    min_rows_for_value: Annotated[int, Field(ge=1)] = 100
-    """With fewer rows of one value, `max_label_change_by_value` is not measured: the label's share would be chance."""
-    max_rows_factor: Factor = 2
-    """Largest ratio, either way, of the rows to the median of the nights accepted last."""
-    max_duplicate_share: Share = 0.02
-    """Largest share of rows whose id was there already."""
-    max_missing_days: Annotated[int, Field(ge=0)] = 0
-    """Most days of the window without rows, where such days have many."""
-    max_doubled_days: Annotated[int, Field(ge=0)] = 0
-    """Most days of the window with far more rows than such days have."""
-    min_week_share: Share = 0.6
-    """Smallest share of the usual rows in any seven days in a row. A week below it holds the night where chance does
-    not explain it."""
-    max_label_change: Change = 0.05
-    """Largest change of the share of positive labels, against any control."""
-    max_label_change_by_value: Change = 0.25
-    """The same among the rows with one value of a feature."""
-    max_missing_change: Change = 0.05
-    """Largest change of a feature's share of missing values, against any control."""
-    max_unseen_share: Change = 0.05
-    """Largest share of rows with a value that neither the control nor the schema's domain has."""
-    max_range_factor: Factor = 100
-    """Largest ratio of a feature's largest number to the control's largest."""
-    max_scale_factor: Factor = 10
-    """Largest ratio, either way, of a feature's median to the control's."""
-    serving_days: Annotated[int, Field(ge=0)] = 30
-    """Days of logged requests that training data is compared with. `0` compares none."""
 
 
 class SchemaReviewing(Section):
@@ -120,25 +56,27 @@ class Bound(Section):
 class ModelGate(Section):
     """What a model must satisfy, overall and per slice: fixed bounds, and changes against the model in production."""
 
-    metrics: dict[str, Bound]
-    """Metrics by their TFMA name (`auc`, `auc_precision_recall`, `binary_crossentropy`, …), each with its bounds."""
+    metrics: dict[str, Bound] = {}
+    """Metrics, each with its bounds: `auc` or `binary_crossentropy` of a binary label, `accuracy` or `macro_f1_score`
+    of classes, `mean_absolute_error` of a number, and every other of [Metrics](../metrics.md)."""
+    must_beat_constant: bool = True
+    """Holds a model that surely does not beat the best constant answer of its own training split."""
+    alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
+    """The probability of holding a model for a change that is chance, over all metrics, slices and classes together."""
+    undecided: Literal["release", "hold"] = "release"
+    """What to do when the examples are too few to tell whether the model is worse than `max_drop` or `max_rise`
+    allow."""
     slices: list[str] = []
     """Columns to slice by. `slice_metrics` bound each value that has `min_slice_rows` examples."""
     slice_metrics: dict[str, Bound] = {}
     """Metrics of each slice, with their bounds."""
+    class_metrics: dict[str, Bound] = {}
+    """`precision`, `recall` and `f1_score` of each class that has `min_slice_rows` examples, with their bounds."""
     min_slice_rows: Annotated[int, Field(ge=1)] = 100
     """Fewest examples of a slice that is bounded."""
     damaged_production: Literal["bounds_only", "hold"] = "bounds_only"
     """What to do when the files in production are damaged and cannot be repaired, so that there is nothing to compare
     with. `bounds_only` applies floors and ceilings alone, as in a first night; `hold` holds the model."""
-
-    @field_validator("metrics", "slice_metrics")
-    @classmethod
-    def _metrics_exist(cls, bounds: dict[str, Bound]) -> dict[str, Bound]:
-        for name in bounds:
-            if name not in metrics.NAMES:
-                raise ValueError(f"there is no metric {name!r} of a binary label{did_you_mean(name, [*metrics.NAMES])}")
-        return bounds
 
     @field_validator("slices")
     @classmethod
@@ -147,9 +85,9 @@ class ModelGate(Section):
 
     @model_validator(mode="after")
     def _judges_something(self) -> "ModelGate":
-        if not self.metrics:
+        if not (self.metrics or self.must_beat_constant):
             raise ValueError(
-                "metrics is empty, so no model would be held: bound at least one, e.g. auc = { floor = 0.6 }"
+                "metrics is empty and must_beat_constant is false, so no model would be held: bound at least one metric"
             )
         if self.slice_metrics and not self.slices:
             raise ValueError("slice_metrics judge nothing without slices: name the columns to slice by")
@@ -165,6 +103,9 @@ class Training(Section):
     """Examples in a step."""
     hyperparameters: dict[str, int | float | str | bool] = {}
     """Values for the model's own code."""
+    refit: bool = False
+    """With `data.eval = "newest"`: once the gate has judged a model, trains another on all rows, and releases it. The
+    released model is not the judged one, which stays inside it, to be compared with the next night's."""
 
 
 class Pipeline(Section):
@@ -202,7 +143,8 @@ class Vertex(Section):
 class CanaryConfig(Section):
     """Sends a release to a share of the callers first, and compares it with the version in production.
 
-    The comparison is by the mean Brier score, (probability - label)², from 0 to 1.
+    The comparison is by the mean loss of a prediction, from 0 to 1: the Brier score of a binary label, half the Brier
+    score of classes, or the rank error of a number, which [Canary](../how-to/canary.md#the-loss) defines.
     """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -231,7 +173,8 @@ class Release(Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = 180
     """How long to wait until the server says that a new version is AVAILABLE, in seconds."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-5
-    """Largest difference between the server's golden predictions and those computed at the export, absolute."""
+    """Largest difference between the server's golden predictions and those computed at the export: absolute up to 1,
+    and relative to predictions beyond."""
     latency_factor: Annotated[float, Field(ge=1)] = 3
     """Largest ratio of the new version's p99 latency to that of the version before."""
     gcs: str = ""
@@ -285,7 +228,7 @@ class ModelConfig(Section):
     """What the data must satisfy."""
     schema_review: SchemaReviewing = SchemaReviewing()
     """How long a night waits for a person to review the schema."""
-    model_gate: ModelGate
+    model_gate: ModelGate = ModelGate()
     """What a model must satisfy."""
     training: Training = Training()
     """How the model is trained."""
@@ -302,6 +245,29 @@ class ModelConfig(Section):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise ValueError("a model's name is lower-case letters, digits and _, and begins with a letter")
         return name
+
+    @model_validator(mode="after")
+    def _metrics_suit_the_label(self) -> "ModelConfig":
+        gate, kind = self.model_gate, self.data.label.kind
+        names = metrics.NAMES[kind]
+        sections = {"metrics": names, "slice_metrics": names, "class_metrics": metrics.OF_CLASSES[kind]}
+        for section, known in sections.items():
+            for name in getattr(gate, section):
+                if name not in known:
+                    raise ValueError(
+                        f"model_gate.{section}: there is no metric {name!r} of a label of kind {kind!r}"
+                        + did_you_mean(name, list(known))
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _refits_what_was_held_out(self) -> "ModelConfig":
+        if self.training.refit and self.data.eval != "newest":
+            raise ValueError(
+                'training.refit trains on the newest days too, and data.eval = "hash" holds out none: set '
+                'data.eval = "newest", or leave refit out'
+            )
+        return self
 
     @model_validator(mode="after")
     def _labels_can_be_joined(self) -> "ModelConfig":

@@ -33,8 +33,19 @@ class Histogram(Contract):
     control: list[float]
 
 
+class Lengths(Contract):
+    """How many values an example has, of the examples with any."""
+
+    fewest: int
+    mean: float
+    most: int
+
+
 class FeatureDistribution(Contract):
-    """One feature's distribution: `values` of the most frequent categories, or a numeric feature's `histogram`."""
+    """One feature's distribution: `values` of the most frequent categories, or a numeric feature's `histogram`.
+
+    Shares are of the examples, and of the values where examples have several (`lengths_current`, `lengths_control`).
+    """
 
     name: str
     type: str  # STRING, INT, FLOAT, BYTES
@@ -44,6 +55,8 @@ class FeatureDistribution(Contract):
     skew: Distance | None = None
     distinct_current: int | None = None  # number of categories
     distinct_control: int | None = None
+    lengths_current: Lengths | None = None  # None if no example of the side has more than one value
+    lengths_control: Lengths | None = None
     values: list[ValueShare] = []
     histogram: Histogram | None = None
 

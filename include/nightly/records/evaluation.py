@@ -5,10 +5,52 @@ from nightly.records.base import Contract
 OVERALL = ""  # the slice of all examples
 
 
+class Difference(Contract):
+    """A difference of two values of a metric on the same examples, with its standard error."""
+
+    value: float
+    error: float  # paired by example
+    examples: int
+    freedom: float | None = None  # of the error, for Student's t; None is examples - 1
+
+
+class CalibrationBin(Contract):
+    """A tenth of the examples, by prediction."""
+
+    rows: int
+    predicted: float  # mean
+    actual: float  # mean
+
+
+class Histogram(Contract):
+    edges: list[float]  # one more than rows
+    rows: list[int]
+
+
+class Charts(Contract):
+    """What the page draws of one model, over all examples. What the label's kind does not have is empty."""
+
+    calibration: list[CalibrationBin] = []  # binary and number
+    classes: list[str] = []  # rows and columns of `confusion`: the most frequent, the others together
+    confusion: list[list[int]] = []  # classes: examples by actual (rows) and predicted (columns) class
+    residuals: Histogram | None = None  # number: prediction - label
+
+
 class Evaluation(Contract):
-    """`candidate` and `production`: slice ("" or "feature=value") -> metric -> value."""
+    """`candidate` and `production`: slice ("" or "feature=value") -> metric -> value.
+
+    A metric of one class is named METRIC:CLASS. A further output of a model would be named OUTPUT/METRIC.
+    """
 
     examples: dict[str, int]  # slice -> number of examples
     candidate: dict[str, dict[str, float]]
     production: dict[str, dict[str, float]] | None  # None if no model was in production
     production_version: int | None
+    # slice -> metric -> the candidate's value minus production's; metrics whose error is not known are missing
+    differences: dict[str, dict[str, Difference]] = {}
+    # the loss of the best constant answer minus the candidate's, overall; None if the model does not name its constant
+    better_than_constant: Difference | None = None
+    constant_loss: str = ""  # the name of that loss, for a message
+    charts: dict[str, Charts] = {}  # candidate and production
+    class_examples: dict[str, int] = {}  # class -> number of examples with this label
+    unmeasured: str = ""  # why the model in production was not measured, although there is one

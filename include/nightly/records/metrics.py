@@ -1,9 +1,12 @@
-"""The metrics that a gate can bound: those of TFMA that are a single number for a binary classifier.
+"""The metrics that a gate can bound, by the kind of label. docs/metrics.md defines each.
 
-The list is here because Airflow's environment reads the config and has no TFMA. A test computes each metric.
+The lists are here because Airflow's environment reads the config and has no TFMA. A test computes each metric.
 """
 
-NAMES = (
+from nightly.records.label_config import Kind
+
+# Those of TFMA that are a single number for a binary classifier.
+BINARY = (
     *("auc", "auc_precision_recall", "balanced_accuracy", "binary_accuracy", "binary_crossentropy", "calibration"),
     *("coefficient_of_discrimination", "diagnostic_odds_ratio", "exact_match", "f1_score", "fall_out"),
     *("false_discovery_rate", "false_negatives", "false_omission_rate", "false_positives", "fn", "fnr"),
@@ -15,3 +18,28 @@ NAMES = (
     *("specificity", "squared_pearson_correlation", "threat_score", "tn", "tnr", "tp", "tpr"),
     *("true_negatives", "true_positives", "weighted_example_count"),
 )
+CLASSES = (
+    *("accuracy", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy", "categorical_crossentropy", "macro_auc"),
+    *("macro_precision", "macro_recall", "macro_f1_score", "weighted_example_count"),
+)
+NUMBER = (
+    *("mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error", "mean_squared_logarithmic_error"),
+    *("root_mean_squared_error", "r_squared", "squared_pearson_correlation", "mean_bias", "calibration"),
+    *("mean_label", "mean_prediction", "weighted_example_count"),
+)
+NAMES: dict[Kind, tuple[str, ...]] = {"binary": BINARY, "classes": CLASSES, "number": NUMBER}
+OF_CLASSES: dict[Kind, tuple[str, ...]] = {
+    "binary": (),
+    "classes": ("precision", "recall", "f1_score"),
+    "number": (),
+}
+
+
+def is_of_class(name: str) -> bool:
+    """Return whether a metric of an evaluation is one class's: METRIC:CLASS."""
+    return ":" in name
+
+
+def of_class(metric: str, label: str) -> str:
+    """Return the name of a class's metric."""
+    return f"{metric}:{label}"

@@ -110,6 +110,8 @@ class Contribution(Contract):
 
 
 AGAINST_PRODUCTION = " against production"  # METRIC + this: the name of the check of the metric's change
+CONSTANT = "better_than_constant"  # the check of the model against the best constant answer
+NEWEST_DAYS = "newest_days"  # the control of the skew of a split by time, which never holds
 
 
 class Reason(Contract):
@@ -129,6 +131,8 @@ class Reason(Contract):
     control: str = ""  # last_accepted, production, same_weekday, same_season, …
     sample: int | None = None  # rows that the figure is computed from, for figures that few rows make unreliable
     enough: int | None = None  # the smallest sample that is judged
+    undecided: bool = False  # whether a model gate's examples are too few to tell
+    chance: float | None = None  # how far chance can move the figure either way, as a model gate counts it
     values: list[Contribution] = []  # the largest contributions
     rows: list[str] = []  # example rows, as FILE:ROW of the snapshot, from 0
 

@@ -6,6 +6,8 @@ from pydantic import AwareDatetime, model_validator
 
 from nightly.records.base import Contract
 
+JUDGED = "assets.extra/judged"  # in a version that was trained again on all rows: the SavedModel that was judged
+
 
 class Verification(Contract):
     """The result of verifying a version with a model server, before it goes into production."""
@@ -51,6 +53,11 @@ class ReleaseRecord(Contract):
     def taken_back(self) -> bool:
         """Whether a rollback, a person or the verification quarantined it, even if it has been removed since."""
         return "quarantined" in (self.state, self.removed_from)
+
+    @property
+    def refitted(self) -> bool:
+        """Whether it was trained again on all rows, after the gate had judged the model that is in JUDGED."""
+        return any(path.startswith(f"{JUDGED}/") for path in self.files)
 
     @model_validator(mode="before")
     @classmethod

@@ -1,10 +1,15 @@
 """A snapshot's manifest, and the delivery that it was made from."""
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import AwareDatetime, model_validator
 
 from nightly.records.base import Contract
+from nightly.records.label_config import BinaryLabel, ClassesLabel, Kind, NumberLabel
+from nightly.records.label_spec import LabelSummary
+
+NUMBERS = "numbers"
 
 
 class SnapshotFile(Contract):
@@ -19,11 +24,19 @@ class RejectedCount(Contract):
     column: str  # "" if the whole row is at fault
     rows: int
     example: str  # the first such value or line, shortened
+    file: str = ""  # where the example is; "" in records of older versions
+    row: int | None = None  # the record's number in that file
 
     @property
     def fault(self) -> str:
         """The reason and the column, for a message."""
         return f"{self.reason!r} in {self.column}" if self.column else repr(self.reason)
+
+    @property
+    def place(self) -> str:
+        """The example and its row, for a message."""
+        file = self.file.rpartition("/")[2]
+        return repr(self.example) + (f" in row {self.row} of {file}" if self.row is not None else "")
 
 
 class TruncatedBody(Contract):
@@ -70,7 +83,29 @@ class Delivery(Contract):
         return f"its {rows:,} rows are from {self.oldest:%Y-%m-%d %H:%M} to {self.newest:%Y-%m-%d %H:%M} UTC"
 
 
-class SnapshotManifest(Contract):
+class CountedLabels(Contract):
+    """The labels of a snapshot's rows, as one configured label counts them."""
+
+    label_column: str = ""  # "" in records of older versions: the config's
+    label_kind: Kind = "binary"  # binary labels and classes are counted alike
+    label_counts: dict[str, int] = {}  # value of the label column -> rows; "" is blank; a number's values are NUMBERS
+    label_quantiles: list[float] = []  # number: 0 %, 1 %, … 100 % of the labels
+
+    def summary(
+        self, label: BinaryLabel | ClassesLabel | NumberLabel, classes: Collection[str] = ()
+    ) -> LabelSummary | None:
+        """Return the summary of the recorded labels; None if another label was counted.
+
+        :param classes: the only values that count as recorded; empty if all do
+        """
+        number = "number" in (self.label_kind, label.kind)
+        if self.label_column not in ("", label.column) or (number and self.label_kind != label.kind):
+            return None
+        counts = {value: rows for value, rows in self.label_counts.items() if not classes or value in classes}
+        return LabelSummary.of(label, counts, self.label_quantiles)
+
+
+class SnapshotManifest(CountedLabels):
     """manifest.json of an immutable snapshot, whose id is the hash of its content.
 
     The window, the source and the code are those of the first night that made the snapshot.
@@ -85,7 +120,6 @@ class SnapshotManifest(Contract):
     last_row: AwareDatetime | None
     columns: dict[str, str]  # column -> string, int64, float or timestamp
     schema_fingerprint: str
-    label_counts: dict[str, int]  # value of the label column -> rows; "" is blank
     rows_by_day: dict[str, int] = {}  # ISO date in UTC -> rows; days without rows are absent
     files: list[SnapshotFile]
     source: list[str]  # origin of each body

@@ -2,29 +2,22 @@
 
 import datetime as dt
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nightly.io.hints import did_you_mean
-from nightly.records.base import Contract
+from nightly.records.label_config import Label
+from nightly.records.section import Section, without_repeats
 
 Days = Annotated[int, Field(ge=1, le=36_500)]
 EPOCHS = ("epoch_s", "epoch_ms")
 
 
-class Section(Contract):
-    """A section of the config. The docstring below each key goes into docs/reference/config.md.
-
-    Pydantic could read these docstrings too, but it would parse the source at each import.
-    """
-
-    model_config = ConfigDict(allow_inf_nan=False)  # TOML has nan and inf; as a bound, either would let anything pass
-
-
 class FilesSource(Section):
-    """Local files: CSV (plain, .gz or .zip) or TFRecord of tf.Example (plain or .gz), sliced by the time column."""
+    """Local files: CSV (plain, .gz or .zip), TFRecord of tf.Example (plain or .gz) or Parquet, sliced by the time
+    column."""
 
     kind: Literal["files"] = "files"
     """Reads local files."""
@@ -87,26 +80,6 @@ class Schedule(Section):
         return timezone
 
 
-class Label(Section):
-    """What the model predicts: a binary label."""
-
-    column: str
-    """The column with the label."""
-    positive: list[str]
-    """The values that count as 1. Every other value counts as 0; a blank value is no label."""
-
-    @field_validator("positive")
-    @classmethod
-    def _some_value_is_positive(cls, positive: list[str]) -> list[str]:
-        if not positive:
-            raise ValueError(
-                "name at least one value of the label that counts as 1: with none, every label is negative"
-            )
-        if blank := [value for value in positive if not value.strip()]:
-            raise ValueError(f"{blank[0]!r} is blank, and a blank value is no label: take it out")
-        return without_repeats(positive)
-
-
 class Data(Section):
     """The columns, and the window of a night. A column has its name in the snapshot: the header in snake_case, or as in
     `rename`."""
@@ -118,7 +91,9 @@ class Data(Section):
     time_format: str = "%Y-%m-%d"
     """The format of the time column, for strptime; or `epoch_s` or `epoch_ms`."""
     label: Label
-    """The label."""
+    """What the model predicts; its keys depend on `kind`. Without `kind` the label is binary."""
+    weight_column: str = ""
+    """A column of weights, 0 or more, for training and for all metrics. Without it every row weighs 1."""
     rename: dict[str, str] = {}
     """Headers in the file, and the columns that they become."""
     ignore: list[str] = []
@@ -127,8 +102,17 @@ class Data(Section):
     """The length of a night's window, in days. The window ends at the as-of time, less `late_days`."""
     late_days: Annotated[int, Field(ge=0)] = 0
     """How many days late rows may arrive. Younger rows are not used yet."""
+    eval: Literal["hash", "newest"] = "hash"
+    """The rows of the eval split. `hash` takes them by a hash of their id, so an id is in the same split every night.
+    `newest` takes the newest days, as the model will be used: on later rows than it was trained on."""
     eval_percent: Annotated[int, Field(ge=1, le=50)] = 20
-    """The percentage of rows in the eval split; the others are trained on."""
+    """The percentage of rows in the eval split; the others are trained on. With `newest`, the fewest newest days that
+    have this percentage."""
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _binary_by_default(cls, label: Any) -> Any:
+        return {"kind": "binary", **label} if isinstance(label, dict) else label
 
     @field_validator("id_columns", "ignore")
     @classmethod
@@ -156,7 +140,8 @@ class Data(Section):
         targets = list(self.rename.values())
         if repeated := {column for column in targets if targets.count(column) > 1}:
             raise ValueError(f"rename gives the name {min(repeated)!r} to more than one header: give each its own")
-        for column in [*targets, *self.id_columns, self.time_column, self.label.column, *self.ignore]:
+        weight = [self.weight_column] if self.weight_column else []
+        for column in [*targets, *self.id_columns, self.time_column, self.label.column, *weight, *self.ignore]:
             valid = column if column in targets else self.rename.get(column, column_name(column))
             if not column or column != valid:
                 raise ValueError(f"no column has the name {column!r}; write {valid or 'a name'!r}, as in the snapshot")
@@ -166,19 +151,16 @@ class Data(Section):
             )
         if self.label.column == self.time_column:
             raise ValueError(f"{self.time_column!r} cannot be the label and the time_column: name another")
+        if self.weight_column in (self.label.column, self.time_column):
+            raise ValueError(f"{self.weight_column!r} cannot be the weight_column too: name another")
+        if self.weight_column in self.ignore:
+            raise ValueError(f"ignore leaves the weights {self.weight_column!r} out: take them out of ignore")
         return self
 
     def window_start(self, as_of: dt.datetime, look_back_days: int | None = None) -> dt.datetime:
         """Return the start of a night's window, which ends `late_days` before `as_of`. Raises OverflowError."""
         days = self.look_back_days if look_back_days is None else look_back_days
         return as_of - dt.timedelta(days=self.late_days + days)
-
-
-def without_repeats(names: list[str]) -> list[str]:
-    """Return `names`, or raise ValueError if one of them repeats."""
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{min(repeated)!r} is listed more than once: list it once")
-    return names
 
 
 def column_name(header: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from nightly.io.paths import Paths
 from nightly.models import config_of, window_end
 from nightly.nights.space import check_night
-from nightly.nights.steps import COMMAND_TASKS
+from nightly.nights.steps import command_tasks_of
 from nightly.nights.unreleased import reason_not_to_release, recorded_reason
 from nightly.nights.verdict import judge, write
 from nightly.records.night import Night, StepError, utc_now
@@ -36,8 +36,8 @@ def run_night(night: Night, paths: Paths, *, source: str | None = None, until: s
     :param source: a path or URL to use instead of the config's
     :param until: stop after this step, without a verdict unless a gate holds
     """
-    states: dict[str, str | None] = dict.fromkeys(COMMAND_TASKS)
-    for task in COMMAND_TASKS:
+    states: dict[str, str | None] = dict.fromkeys(command_tasks_of(config_of(night)))
+    for task in states:
         try:
             states[task], continues = _run_task(task, night, paths, source)
         except BaseException as error:  # the verdict records any end of the night

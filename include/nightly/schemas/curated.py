@@ -8,6 +8,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from nightly.io.errors import UserError
+from nightly.schemas.features import contradictions
 
 KINDS = ("drift", "skew")
 
@@ -35,10 +36,30 @@ def parse_schema(text: str, *, where: str) -> schema_pb2.Schema:
         schema = text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
         raise SchemaError(f"{where} is not a schema in text format: {error}") from None
+    if problems := [problem for feature in schema.feature for problem in contradictions(feature)]:
+        raise SchemaError("\n".join(f"{where}: {problem}" for problem in problems))
     problems = [problem for feature in schema.feature for problem in _misfits(feature)]
     if problems:
         raise SchemaError(f"{where}: a comparator does not fit its feature:\n" + "\n".join(f"  {p}" for p in problems))
     return schema
+
+
+def domain_of(schema: schema_pb2.Schema, name: str) -> list[str] | None:
+    """Return the values that a text feature's domain allows; None if it has no domain."""
+    feature = next((entry for entry in schema.feature if entry.name == name), None)
+    if feature is None:
+        return None
+    if feature.HasField("string_domain"):
+        return list(feature.string_domain.value)
+    return next((list(domain.value) for domain in schema.string_domain if domain.name == feature.domain), None)
+
+
+def classes_of(schema: schema_pb2.Schema, name: str) -> list[str]:
+    """Return the classes of a label: its domain's values, or all whole numbers of its int_domain; [] if it has none."""
+    for feature in schema.feature:
+        if feature.name == name and feature.HasField("int_domain"):
+            return [str(number) for number in range(feature.int_domain.min, feature.int_domain.max + 1)]
+    return domain_of(schema, name) or []
 
 
 def schema_fingerprint(path: Path) -> str:

@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+from nightly.io.tables import shown
 from nightly.records.golden import GOLDEN, Golden
+from nightly.records.label_spec import LABEL_SPEC, LabelSpec
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import ReleaseError
+
+SHOWN = 4  # numbers of a golden example's output
 
 
 def describe(folder: Path, record: ReleaseRecord) -> list[str]:
@@ -19,6 +23,7 @@ def describe(folder: Path, record: ReleaseRecord) -> list[str]:
         "files": f"{folder}: {len(files)}, {sum(files.values()) / 1e6:.2f} MB",
         "released": f"{record.released_at:%Y-%m-%d %H:%M:%S %Z} by {record.requested_by}, run {record.run_id}",
         "made of": f"snapshot {record.snapshot_id[:12]}, code {record.code_version}",
+        "predicts": _predicts(folder),
         "metrics": ", ".join(f"{name} {value:.4g}" for name, value in sorted(record.metrics.items())),
         "verified": _verified(record),
         "before it": str(record.previous_version or "nothing"),
@@ -90,11 +95,28 @@ def ask(folder: Path, record: ReleaseRecord, request: Path | None) -> list[str]:
         "signature_name": golden.signature,
         "instances": [{"b64": example.example_base64} for example in golden.examples],
     }
-    lines, worst = ["\n  golden      now       features"], 0.0
+    rows, worst = [("golden", "now", "features")], 0.0
     for example, row in zip(golden.examples, json.loads(answer(document))["predictions"], strict=True):
-        value = row[golden.output] if isinstance(row, dict) else row
-        value = value[0] if isinstance(value, list) else value
-        worst = max(worst, abs(value - example.probability))
-        features = ", ".join(f"{k}={v}" for k, v in example.features.items() if v is not None)
-        lines.append(f"  {example.probability:<12.6f}{value:<10.6f}{features[:90]}")
-    return [*lines, f"  largest difference {worst:.3g}"]
+        worst = max(worst, example.difference(row))
+        now = row[golden.output] if isinstance(row, dict) else row
+        features = ", ".join(f"{k}={shown(v)}" for k, v in example.features.items() if v is not None)
+        rows.append((_numbers(example.outputs[golden.output]), _numbers(now), features[:90]))
+    width = max(len(text) for row in rows for text in row[:2]) + 2
+    lines = [f"  {before:<{width}}{now:<{width}}{features}" for before, now, features in rows]
+    return ["", *lines, f"  largest difference {worst:.3g}"]
+
+
+def _numbers(values: float | list[float]) -> str:
+    """Return the first numbers of an output's row, and how many more there are."""
+    values = values if isinstance(values, list) else [values]
+    more = f" +{len(values) - SHOWN}" if len(values) > SHOWN else ""
+    return " ".join(f"{value:.6g}" for value in values[:SHOWN]) + more
+
+
+def _predicts(folder: Path) -> str:
+    """Return what the version predicts, by its label.json; "" if it is of an older release."""
+    if not (folder / LABEL_SPEC).exists():
+        return ""
+    label = LabelSpec.load(folder / LABEL_SPEC)
+    kind = f"one of {len(label.classes)} classes" if label.kind == "classes" else label.kind
+    return f"{label.column} ({kind}), trained on {label.rows:,} labelled rows"

@@ -149,10 +149,10 @@ def largest_difference(client: Client, model: str, version: int, golden: Golden)
     except ServingError as error:
         text = f"{model} {version} does not answer the golden requests over {client.address}: {error}"
         raise _refusal(error, text) from None
-    differences = [
-        abs(_number(answer, golden.output) - example.probability)
-        for answer, example in zip(answers, golden.examples, strict=True)
-    ]
+    try:
+        differences = [row.difference(answer) for row, answer in zip(golden.examples, answers, strict=True)]
+    except ValueError as error:
+        raise ReleaseNotVerified(f"{model} {version} over {client.address}: {error}") from None
     return math.nan if any(map(math.isnan, differences)) else max(differences)
 
 
@@ -160,16 +160,6 @@ def _refusal(error: ServingError, text: str) -> ReleaseError:
     """Return ServerNotReached if the server was away, else ReleaseNotVerified."""
     away = error.code in SERVER_FAULTS or (error.code == "NOT_FOUND" and NOT_LOADED in str(error))
     return ServerNotReached(text) if away else ReleaseNotVerified(text)
-
-
-def _number(answer, output: str) -> float:
-    """Return the single number of a row's answer: bare, in a list of length 1, or under the output's name."""
-    value = answer.get(output) if isinstance(answer, dict) else answer
-    while isinstance(value, list) and len(value) == 1:
-        (value,) = value
-    if not isinstance(value, (int, float)):
-        raise ReleaseNotVerified(f"the golden output {output!r} has not one number a row, but {answer!r}")
-    return value
 
 
 def compare_latency(

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from nightly.snapshots.rejects import EXAMPLE_LENGTH
 
 ROW = "__row"  # an extra column of each batch: the record's number in its file; a CSV header is number 1
@@ -32,13 +35,15 @@ def unmark(text: str) -> str:
 
 @dataclass
 class Body:
-    """One CSV or TFRecord stream: a file, or a member of an archive. Reading it sets the fields from `marked` on."""
+    """One CSV, TFRecord or Parquet stream: a file, or a member of an archive. Reading it sets the fields from `marked`
+    on."""
 
     name: str
     kind: str
     open: Callable[[], Any]  # a stream of bytes
     headers: list[str] = field(default_factory=list)  # as in the file; a blank header has a generated name
     unnamed: dict[str, str] = field(default_factory=dict)  # generated name -> the blank header in the file
+    kinds: dict[str, str] = field(default_factory=dict)  # header -> list or bytes, as the file itself declares it
     marked: bool = False  # whether a byte was not UTF-8
     without_newline: bool = False  # whether the last line lacks its newline
     truncated: str = ""  # how the body ends, if it ends in the middle of a row
@@ -48,3 +53,16 @@ class Body:
         """Record that the body is truncated. The first reason stays, as it causes the later ones."""
         self.truncated = self.truncated or reason
         self.cut_row = self.cut_row or unmark(row.split("\n")[0])[:EXAMPLE_LENGTH]
+
+
+def as_text(values: pa.Array, body: Body) -> pa.StringArray:
+    """Return the values as text, null for a blank. Bytes that are not UTF-8 are marked, and so is `body` then."""
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        try:
+            values = values.cast(pa.string())
+        except pa.ArrowInvalid:
+            body.marked = True
+            texts = [None if value is None else value.decode("utf-8", "nightly.mark") for value in values.to_pylist()]
+            values = pa.array(texts, pa.string())
+    values = values.cast(pa.string())
+    return pc.if_else(pc.equal(values, ""), None, values)

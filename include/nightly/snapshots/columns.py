@@ -1,18 +1,28 @@
 """The columns of a snapshot: their names, from the headers of its bodies, and their types, from the curated schema."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-
-from tensorflow_metadata.proto.v0 import schema_pb2
 
 from nightly.io.hints import did_you_mean
 from nightly.records.snapshot import UnnamedColumn
 from nightly.records.source_config import Data, column_name
 from nightly.schemas.curated import SchemaError, read_schema
+from nightly.schemas.features import column_type, is_image, length_of
 from nightly.snapshots.body import ROW, Body
 from nightly.snapshots.errors import ColumnError, SnapshotError
+from nightly.snapshots.types import is_text
 
 log = logging.getLogger("nightly")
+
+
+@dataclass(frozen=True)
+class SnapshotSchema:
+    """What the curated schema says about a snapshot's columns."""
+
+    types: dict[str, str]  # column -> key of TYPES
+    lengths: dict[str, int]  # column -> how many values each of its lists has
+    images: set[str]
 
 
 def column_names(body: Body, rename: dict[str, str]) -> dict[str, str]:
@@ -31,11 +41,14 @@ def column_names(body: Body, rename: dict[str, str]) -> dict[str, str]:
     return names
 
 
-def column_types(names: list[dict[str, str]], data: Data, schema: Path) -> dict[str, str]:
+def column_types(streams: list[tuple[Body, dict[str, str]]], data: Data, schema: SnapshotSchema) -> dict[str, str]:
     """Return column -> type of the snapshot, whose columns are those of all bodies.
 
-    Raises ColumnError or SnapshotError.
+    Raises ColumnError.
+
+    :param streams: each body with its header -> column name
     """
+    names = [renamed for _, renamed in streams]
     present = list(dict.fromkeys(name for renamed in names for name in renamed.values()))
     for column in [data.time_column, *data.id_columns]:
         if column not in present:
@@ -50,14 +63,17 @@ def column_types(names: list[dict[str, str]], data: Data, schema: Path) -> dict[
         if absent:
             log.warning("a body lacks columns that others have; its rows have no value there: %s", sorted(absent))
             break
-    types = _schema_types(schema)
-    columns = {name: types.get(name, "string") for name in present}
-    log.info("not in the schema, kept as text: %s", sorted(set(present) - set(types) - {data.time_column}) or "none")
+    declared = {renamed[header]: kind for body, renamed in streams for header, kind in body.kinds.items()}
+    columns = {name: schema.types.get(name) or declared.get(name, "string") for name in present}
+    unknown = sorted(set(present) - schema.types.keys() - {data.time_column})
+    log.info("not in the schema, kept as the source has them: %s", unknown or "none")
+    if not is_text(kind := columns.get(data.label.column, "string")):
+        raise ColumnError(f"data.label.column: {data.label.column} is {kind}, and a label is one value a row")
     return columns | {data.time_column: "timestamp"}
 
 
-def _schema_types(schema: Path) -> dict[str, str]:
-    """Return feature -> type name in a snapshot, from the curated schema."""
+def read_snapshot_schema(schema: Path) -> SnapshotSchema:
+    """Read the curated schema. Raises SnapshotError."""
     try:
         features = read_schema(schema).feature
     except FileNotFoundError:
@@ -65,8 +81,11 @@ def _schema_types(schema: Path) -> dict[str, str]:
         raise SnapshotError(f"the model has no curated schema: {schema} does not exist; {hint}") from None
     except SchemaError as error:
         raise SnapshotError(str(error)) from None
-    types = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float"}
-    return {feature.name: types.get(feature.type, "string") for feature in features}
+    return SnapshotSchema(
+        types={feature.name: column_type(feature) for feature in features},
+        lengths={feature.name: length for feature in features if (length := length_of(feature))},
+        images={feature.name for feature in features if is_image(feature)},
+    )
 
 
 def unnamed_columns(streams: list[tuple[Body, dict[str, str]]]) -> list[UnnamedColumn]:

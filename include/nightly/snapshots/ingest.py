@@ -3,20 +3,30 @@
 import datetime as dt
 import functools
 import hashlib
+import itertools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nightly.io.tables import shown
 from nightly.records.config import ModelConfig
 from nightly.records.night import Download, Night, SnapshotRef
 from nightly.records.snapshot import Delivery, TruncatedBody
 from nightly.records.source_config import Data
 from nightly.snapshots.body import MARKED, ROW, Body, RowTest, unmark
-from nightly.snapshots.columns import column_names, column_types, unnamed_columns
+from nightly.snapshots.columns import (
+    SnapshotSchema,
+    column_names,
+    column_types,
+    read_snapshot_schema,
+    unnamed_columns,
+)
+from nightly.snapshots.conversion import Conversion
 from nightly.snapshots.csv_rows import as_csv
 from nightly.snapshots.errors import (
     TooManyRejectedError,
@@ -26,7 +36,8 @@ from nightly.snapshots.errors import (
 from nightly.snapshots.parsing import parse_numbers, parse_times
 from nightly.snapshots.readers import bodies, read
 from nightly.snapshots.rejects import Rejects
-from nightly.snapshots.store import TYPES, SnapshotStore
+from nightly.snapshots.store import SnapshotStore
+from nightly.snapshots.types import TYPES
 
 log = logging.getLogger("nightly")
 
@@ -57,11 +68,12 @@ def ingest(
         log.info("the source has nothing from %s to %s", *window)
         return SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=Delivery())
     names = [column_names(body, data.rename) for body in streams]
-    columns = column_types(names, data, schema or config.folder / "schema.pbtxt")
     named = list(zip(streams, names, strict=True))
+    expected = read_snapshot_schema(schema or config.folder / "schema.pbtxt")
+    columns = column_types(named, data, expected)
     while True:
         try:
-            return _ingest(config, night, download, store, window, named, columns, folder)
+            return _ingest(config, night, download, store, window, named, columns, expected, folder)
         except TooManyRejectedError as error:
             if not error.retyped:
                 raise
@@ -77,6 +89,7 @@ def _ingest(
     window: tuple[dt.datetime, dt.datetime],
     streams: list[tuple[Body, dict[str, str]]],
     columns: dict[str, str],
+    expected: SnapshotSchema,
     folder: Path,
 ) -> SnapshotRef:
     """Read the bodies once.
@@ -85,14 +98,15 @@ def _ingest(
     :param columns: column name -> type
     """
     data = config.data
+    conversion = Conversion(columns, expected)
     with (
         Rejects(folder / "rejected.parquet") as rejects,
         store.build(columns, time_column=data.time_column, id_columns=data.id_columns) as builder,
     ):
         seen = _Seen()
         for body, renamed in streams:
-            for batch in read(body, renamed, rejects, _row_test(body, renamed, data)):
-                builder.add(_clean(batch, body, columns, data, window, rejects, seen))
+            for batch in read(body, renamed, rejects, _row_test(body, renamed, data), columns):
+                builder.add(_clean(batch, body, conversion, data, window, rejects, seen))
         rejects.close()
         log.info(
             "%s bodies, %s readable rows: %s in the window %s to %s, %s outside it; %s rejected",
@@ -121,6 +135,7 @@ def _ingest(
             return SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=delivery)
         manifest, created = builder.finish(
             label=data.label.column,
+            label_kind=data.label.kind,
             window_start=window[0],
             window_end=window[1],
             source=[file.origin for file in download.files],
@@ -182,31 +197,40 @@ def _unchanged(path: str, sha256: str) -> Path:
 def _clean(
     batch: pa.RecordBatch,
     body: Body,
-    columns: dict[str, str],
+    conversion: Conversion,
     data: Data,
     window: tuple[dt.datetime, dt.datetime],
     rejects: Rejects,
     seen: _Seen,
 ) -> pa.RecordBatch:
-    """Return the batch's valid rows of the window, typed and with all `columns`."""
+    """Return the batch's valid rows of the window, typed and with all columns of the snapshot."""
 
-    def reject(bad: pa.Array, reason: str, column: str) -> pa.Array:
-        """Reject the rows where `bad` is true; return the mask of the others."""
-        for row in batch.filter(bad).to_pylist():
+    def reject(bad: pa.Array, reason: str, column: str, sentences: pa.Array | None = None) -> pa.Array:
+        """Reject the rows where `bad` is true; return the mask of the others.
+
+        :param sentences: what is wrong with each such row, in place of its value
+        """
+        wrong = sentences.filter(bad).to_pylist() if sentences is not None else itertools.repeat(None)
+        for row, sentence in zip(batch.filter(bad).to_pylist(), wrong, strict=False):
             number = row.pop(ROW)
-            value, text = unmark(row[column] or ""), unmark(as_csv(list(row.values())))
+            value = sentence or unmark(_plain(row[column]) or "")
+            text = unmark(as_csv([_plain(other) for other in row.values()]))
             rejects.add(reason, column, file=body.name, row=number, value=value, text=text)
         return pc.invert(bad)
 
     present = [name for name in batch.schema.names if name != ROW]
     if body.marked:
         for name in present:
+            if not pa.types.is_string(batch.column(name).type):
+                continue
             bad = pc.match_substring_regex(batch.column(name), MARKED).fill_null(False)
             batch = batch.filter(reject(bad, "encoding", name))
 
     if data.time_column not in present:
         times = pa.nulls(batch.num_rows, TYPES["timestamp"])
         batch = batch.append_column(data.time_column, pa.nulls(batch.num_rows, pa.string()))
+    elif pa.types.is_temporal(batch.column(data.time_column).type):  # of Parquet; without a zone it is UTC
+        times = batch.column(data.time_column).cast(pa.timestamp("us")).cast(TYPES["timestamp"])
     else:
         times = parse_times(batch.column(data.time_column), data.time_format)
     good = reject(times.is_null(), "time", data.time_column)
@@ -223,17 +247,23 @@ def _clean(
         batch, times = batch.filter(good), times.filter(good)
 
     typed: dict[str, pa.Array] = {}
-    for name, kind in columns.items():
-        if kind in ("int64", "float") and name in present:
-            values, bad = parse_numbers(batch.column(name), TYPES[kind])
-            if pc.any(bad).as_py():
-                good = reject(bad, "number", name)
-                batch, times, values = batch.filter(good), times.filter(good), values.filter(good)
+    for name in conversion.columns:
+        if name in present and name != data.time_column:
+            typed[name], faults = conversion.convert(name, batch.column(name))
+            found = [fault for fault in faults if pc.any(fault.rows).as_py()]
+            if found:
+                good = functools.reduce(pc.and_, [reject(f.rows, f.reason, name, f.sentences) for f in found])
+                batch, times = batch.filter(good), times.filter(good)
                 typed = {known: array.filter(good) for known, array in typed.items()}
-            typed[name] = values
     typed[data.time_column] = times
-    arrays = [typed[name] if name in typed else _column(batch, name).cast(TYPES[columns[name]]) for name in columns]
+    columns = conversion.columns
+    arrays = [typed.get(name, pa.nulls(batch.num_rows, TYPES[kind])) for name, kind in columns.items()]
     return pa.RecordBatch.from_arrays(arrays, list(columns))
+
+
+def _plain(value: Any) -> str | None:
+    """Return a value for rejected.parquet: text as it is, and bytes and lists shortened."""
+    return value if value is None or isinstance(value, str) else shown(value)
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
@@ -261,7 +291,7 @@ def _check_share(config: ModelConfig, rejects: Rejects, rows: int, columns: dict
         raise TooManyRejectedError(
             f"{rejects.rows:,} of {rejects.rows + rows:,} rows could not be read: {share:.2%}, above "
             f"data_gate.max_rejected_share of {limit:.2%}. Most often ({worst.rows:,} rows) the fault is "
-            f"{worst.fault}, e.g. {worst.example!r}. All are in {rejects.path}, each with its reason.",
+            f"{worst.fault}, e.g. {worst.place}. All are in {rejects.path}, each with its reason.",
             retyped=_retyped(rejects, rows, columns),
         )
 

@@ -8,7 +8,7 @@ import re
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightly.snapshots.store import TYPES
+from nightly.snapshots.types import TYPES
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 # Formats that Arrow's own parser reads strictly, so that distinct values need no separate parsing.

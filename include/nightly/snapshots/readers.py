@@ -1,13 +1,14 @@
-"""Read bodies, CSV (plain, gzip, zip) or TFRecord of tf.Example, as batches of text columns.
+"""Read bodies, CSV (plain, gzip, zip), TFRecord of tf.Example or Parquet, as batches of columns.
 
-Every value is a string, or null for a blank. The ingest assigns types, the same way for every kind of body.
+Every value is a string, or null for a blank. The ingest assigns types, the same way for every kind of body. Only lists
+and bytes, and times in Parquet, are passed on as they are.
 """
 
 import contextlib
 import gzip
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -18,8 +19,9 @@ from nightly.snapshots import csv_rows
 from nightly.snapshots.body import Body, RowTest
 from nightly.snapshots.csv_rows import read_csv, read_headers
 from nightly.snapshots.errors import UnreadableBodyError
+from nightly.snapshots.parquet_rows import read_columns, read_rows
 from nightly.snapshots.rejects import Rejects
-from nightly.snapshots.tfrecord_rows import feature_names, read_records
+from nightly.snapshots.tfrecord_rows import read_features, read_records
 from nightly.sources.files import csv_members, kind_of
 
 
@@ -34,14 +36,16 @@ def bodies(path: Path) -> Iterator[Body]:
         streams = [(f"{path}:{member}", partial(_member, path, member)) for member in members]
     kind = kind_of(path.name)
     if kind is None:
-        raise UnreadableBodyError(f"{path} is neither CSV nor TFRecord by its name.")
+        raise UnreadableBodyError(f"{path} is neither CSV, TFRecord nor Parquet by its name.")
     for name, opened in streams:
         body = Body(name, kind, opened)
         with _readable(name):
             if kind == "csv":
                 read_headers(body)
+            elif kind == "parquet":
+                read_columns(body)
             else:
-                body.headers = feature_names(body)
+                read_features(body)
         yield body
 
 
@@ -57,19 +61,23 @@ def csv_body(name: str, opened: Callable[[], IO[bytes]]) -> Body:
     return body
 
 
-def read(body: Body, columns: dict[str, str], rejects: Rejects, is_row: RowTest) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of `body` as strings, in batches; record malformed rows in `rejects`.
+def read(
+    body: Body, columns: dict[str, str], rejects: Rejects, is_row: RowTest, kinds: Mapping[str, str] = {}
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of `body` in batches; record malformed rows in `rejects`.
 
     A row that the end of the body cuts is left out, and `body.truncated` is set. Raises UnreadableBodyError.
 
     :param columns: header -> column name
     :param is_row: tells whether fields, in the body's order, form a row; it finds the rows inside an unclosed quote
+    :param kinds: column -> its type in the snapshot; without it, a string. CSV has strings only
     """
     with _readable(body.name):
         if body.kind == "csv":
             yield from read_csv(body, columns, rejects, is_row)
         else:
-            yield from read_records(body, columns, rejects)
+            reader = read_rows if body.kind == "parquet" else read_records
+            yield from reader(body, columns, rejects, dict.fromkeys(columns.values(), "string") | dict(kinds))
 
 
 @contextlib.contextmanager
@@ -81,6 +89,8 @@ def _readable(name: str) -> Iterator[None]:
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise UnreadableBodyError(f"{name} cannot be read to its end: {error}") from error
     except pa.ArrowInvalid as error:
+        if name.lower().endswith(".parquet"):
+            raise UnreadableBodyError(f"{name} is not Parquet, or is damaged: {error}") from error
         longest = f"a row is longer than {csv_rows.BLOCK_BYTES >> 20} MiB"
         hint = f"; a quote is never closed, or {longest}" if "straddling" in str(error) else ""
         raise UnreadableBodyError(f"{name} is not CSV{hint}: {error}") from error

@@ -1,5 +1,6 @@
 """Rejected rows, counted and written to a file with their reason: none is dropped silently."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ class Rejects:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows = 0
-        self._counts: dict[tuple[str, str], tuple[int, str]] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], dict[str, Any]] = {}
         self._pending: list[dict[str, Any]] = []
         self._writer: pq.ParquetWriter | None = None
         self._temporary = path.with_name(f".{path.name}.part")
@@ -41,8 +43,8 @@ class Rejects:
         self.close()
 
     def add(self, reason: str, column: str, *, file: str, row: int | None, value: str, text: str) -> None:
-        rows, example = self._counts.get((reason, column), (0, value[:EXAMPLE_LENGTH]))
-        self._counts[reason, column] = (rows + 1, example)
+        self._counts[reason, column] += 1
+        self._examples.setdefault((reason, column), {"example": value[:EXAMPLE_LENGTH], "file": file, "row": row})
         self.rows += 1
         self._pending.append(
             {"reason": reason, "column": column, "file": file, "row": row, "value": value, "text": text}
@@ -53,8 +55,8 @@ class Rejects:
     def counts(self) -> list[RejectedCount]:
         """Return the count of each fault, the most frequent first."""
         counts = [
-            RejectedCount(reason=reason, column=column, rows=rows, example=example)
-            for (reason, column), (rows, example) in self._counts.items()
+            RejectedCount(reason=reason, column=column, rows=rows, **self._examples[reason, column])
+            for (reason, column), rows in self._counts.items()
         ]
         return sorted(counts, key=lambda count: -count.rows)
 

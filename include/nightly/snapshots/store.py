@@ -14,7 +14,6 @@ import logging
 import os
 import shutil
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +22,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nightly.examples.identity import identity
 from nightly.io.atomic import sync_file, sync_path
 from nightly.io.files import hash_file
 from nightly.io.hints import did_you_mean
 from nightly.io.locks import locked_folder
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.space import check_space, full_disk_explained
+from nightly.records.label_config import Kind
 from nightly.records.night import utc_now
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
+from nightly.snapshots.labels import LabelCounter
+from nightly.snapshots.types import TYPES
 from nightly.snapshots.verification import MANIFEST, read_manifest, verify_snapshot
 
 log = logging.getLogger("nightly")
 
 SHARD_ROWS = 250_000
+SHARD_BYTES = 128 << 20  # fewer rows in a shard if they are large, as a shard is sorted in memory
 ROW_GROUP_ROWS = 65_536
+ROW_GROUP_BYTES = 32 << 20  # a row group is read at once
 OPEN_SHARDS = 256  # files written at the same time
 SORT_PARTS = 16  # ids are sorted in this many parts, one at a time, to bound memory
-TYPES = {"string": pa.string(), "int64": pa.int64(), "float": pa.float64(), "timestamp": pa.timestamp("us", "UTC")}
 
 
 class SnapshotStore:
@@ -200,10 +204,11 @@ class SnapshotBuilder:
         if self.id_columns:
             self._keys["ids"].write(_hashes(batch, self.id_columns))
 
-    def finish(self, *, label: str, **details: Any) -> tuple[SnapshotManifest, bool]:
+    def finish(self, *, label: str, label_kind: Kind = "binary", **details: Any) -> tuple[SnapshotManifest, bool]:
         """Write the snapshot; return its manifest and whether it was written (False: it exists already).
 
-        Of rows with the same id, the last added is kept. `details` are the remaining fields of the manifest.
+        Of rows with the same id, the last added is kept. An existing snapshot's manifest may have counted another
+        label. `details` are the remaining fields of the manifest.
         """
         self._spill.close()
         times = self._read("times", np.int64)
@@ -218,7 +223,8 @@ class SnapshotBuilder:
         folder.mkdir()
         spilled = (self._folder / "rows.arrow").stat().st_size  # written twice more: as shards, then as Parquet
         check_space({folder: 2 * spilled}, f"a snapshot of {self.rows:,} rows of {self.store.model}")
-        files, label_counts = self._write_shards(folder, order, label)
+        labels = LabelCounter(label, label_kind)
+        files = self._write_shards(folder, order, labels)
         manifest = SnapshotManifest(
             snapshot_id=snapshot_id,
             model=self.store.model,
@@ -227,7 +233,10 @@ class SnapshotBuilder:
             last_row=_as_time(times[order[-1]]),
             columns=self.columns,
             schema_fingerprint=hashlib.sha256(columns).hexdigest()[:16],
-            label_counts=label_counts,
+            label_column=label,
+            label_kind=label_kind,
+            label_counts=labels.counts,
+            label_quantiles=labels.quantiles,
             rows_by_day=_rows_by_day(times[order]),
             files=files,
             created_at=utc_now(),
@@ -253,36 +262,33 @@ class SnapshotBuilder:
             self._keys[key].close()
         return np.fromfile(self._folder / key, dtype)
 
-    def _write_shards(self, folder: Path, order: np.ndarray, label: str) -> tuple[list[SnapshotFile], dict[str, int]]:
-        shards = [order[start : start + SHARD_ROWS] for start in range(0, len(order), SHARD_ROWS)]
+    def _write_shards(self, folder: Path, order: np.ndarray, labels: LabelCounter) -> list[SnapshotFile]:
+        spilled = (self._folder / "rows.arrow").stat().st_size
+        size = max(1, min(SHARD_ROWS, SHARD_BYTES * self.rows // max(spilled, 1)))
+        shards = [order[start : start + size] for start in range(0, len(order), size)]
         files: list[SnapshotFile] = []
-        labels: Counter[str] = Counter()
         for first in range(0, len(shards), OPEN_SHARDS):
             chosen = shards[first : first + OPEN_SHARDS]
             self._distribute(chosen)
             for number, rows in enumerate(chosen):
                 path = folder / f"rows-{first + number:05d}-of-{len(shards):05d}.parquet"
-                file, label_counts = self._write_shard(path, number, rows, label)
-                files.append(file)
-                labels += label_counts
-        return files, dict(sorted(labels.items()))
+                files.append(self._write_shard(path, number, rows, labels))
+        return files
 
-    def _write_shard(self, path: Path, shard: int, rows: np.ndarray, label: str) -> tuple[SnapshotFile, Counter[str]]:
-        """Write a distributed shard's rows in the order of `rows`; return its entry and its label counts."""
+    def _write_shard(self, path: Path, shard: int, rows: np.ndarray, labels: LabelCounter) -> SnapshotFile:
+        """Write a distributed shard's rows in the order of `rows`, and count their labels; return its entry."""
         spilled = self._folder / f"shard-{shard}"
         with pa.OSFile(str(spilled)) as source, pa.ipc.open_stream(source) as reader:
             table = reader.read_all().combine_chunks()
         spilled.unlink()
         table = table.take(pa.array(np.argsort(np.argsort(rows))))
         with path.open("wb") as opened:
-            pq.write_table(table, opened, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            size = max(1, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES * table.num_rows // max(table.nbytes, 1)))
+            pq.write_table(table, opened, compression="zstd", row_group_size=size)
             sync_file(opened)
-        labels: Counter[str] = Counter()
-        if label in self.columns:
-            for item in pc.value_counts(table.column(label).cast(pa.string())).to_pylist():
-                labels[item["values"] or ""] += item["counts"]
-        file = SnapshotFile(name=path.name, rows=table.num_rows, bytes=path.stat().st_size, sha256=hash_file(path))
-        return file, labels
+        if labels.column in self.columns:
+            labels.add(table.column(labels.column))
+        return SnapshotFile(name=path.name, rows=table.num_rows, bytes=path.stat().st_size, sha256=hash_file(path))
 
     def _distribute(self, shards: list[np.ndarray]) -> None:
         """Split the spilled rows into one file a shard, in one pass. They stay in the order of arrival."""
@@ -310,11 +316,7 @@ def _hashes(batch: pa.RecordBatch, columns: list[str]) -> bytes:
     Arrow joins each row into one string, and Python hashes the strings: 1 s a million rows, the time of two passes of
     pandas' vectorised 64-bit hash. The hash is the same in every version of the libraries.
     """
-    texts = []
-    for name in columns:
-        values = batch.column(name)
-        values = values.cast(pa.int64()) if pa.types.is_timestamp(values.type) else values
-        texts.append(values.cast(pa.string()).fill_null("\x1e"))
+    texts = [identity(batch.column(name)).fill_null("\x1e") for name in columns]
     joined = pc.binary_join_element_wise(*texts, "\x1f").cast(pa.binary())  # ASCII's record and unit separators
     return b"".join([hashlib.blake2b(row, digest_size=16).digest() for row in joined.to_pylist()])
 

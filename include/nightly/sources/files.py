@@ -12,14 +12,16 @@ from nightly.records.night import DownloadedFile
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 
 ZIP_MAGIC = b"PK\x03\x04"
-READABLE = ".csv, .csv.gz, .zip (of CSV), .tfrecord, .tfrecord.gz"
+READABLE = ".csv, .csv.gz, .zip (of CSV), .tfrecord, .tfrecord.gz, .parquet"
 
 
-def kind_of(name: str) -> Literal["csv", "tfrecord"] | None:
+def kind_of(name: str) -> Literal["csv", "tfrecord", "parquet"] | None:
     """Return the kind of a file by its name, or None. TFX's …_tfrecord-00000-of-00001.gz is TFRecord."""
     name = name.lower()
     if name.endswith((".csv", ".csv.gz", ".zip")):
         return "csv"
+    if name.endswith(".parquet"):
+        return "parquet"
     return "tfrecord" if re.search(r"tfrecord(-\d+-of-\d+)?(\.gz)?$", name) else None
 
 

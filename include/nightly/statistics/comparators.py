@@ -8,6 +8,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 from tfx.components.example_validator import executor as example_validator
 
 from nightly.schemas.curated import set_threshold, threshold_of
+from nightly.statistics.sizes import comparable
 
 log = logging.getLogger("nightly")
 
@@ -29,6 +30,7 @@ def distances(
             if threshold is not None:
                 set_threshold(feature, "drift", threshold * factor)
         schema = scaled
+    train, before, beside = (comparable(side) if side else None for side in (train, before, beside))
     return tfdv.validate_statistics(
         train, schema, environment="TRAINING", previous_statistics=before, serving_statistics=beside
     )

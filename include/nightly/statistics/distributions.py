@@ -14,10 +14,12 @@ from nightly.records.distributions import (
     Distributions,
     FeatureDistribution,
     Histogram,
+    Lengths,
     ValueShare,
 )
 from nightly.statistics.files import SERVING, TRAINING, read_anomalies, read_controls, read_distances, read_statistics
 from nightly.statistics.serving import read_requests
+from nightly.statistics.sizes import comparable
 
 CONTROL = "last_accepted"
 TOP = 10  # categories shown for each feature
@@ -86,7 +88,7 @@ class Side:
     """The statistics of a data set by feature; empty if there is no control."""
 
     def __init__(self, statistics: statistics_pb2.DatasetFeatureStatisticsList | None) -> None:
-        dataset = statistics.datasets[0] if statistics else statistics_pb2.DatasetFeatureStatistics()
+        dataset = comparable(statistics).datasets[0] if statistics else statistics_pb2.DatasetFeatureStatistics()
         self.exists = statistics is not None
         self.examples = dataset.num_examples
         self.features = {feature.name or ".".join(feature.path.step): feature for feature in dataset.features}
@@ -106,6 +108,8 @@ def _feature(name: str, ours: Side, theirs: Side, drift: Distance | None, skew: 
         skew=skew,
         distinct_current=_distinct(current),
         distinct_control=_distinct(control),
+        lengths_current=_lengths(current),
+        lengths_control=_lengths(control),
         values=[] if numeric else _values(*sides),
         histogram=_histogram(*sides) if numeric else None,
     )
@@ -134,6 +138,13 @@ def _distinct(feature: Feature | None) -> int | None:
     return feature.string_stats.unique if feature is not None and feature.HasField("string_stats") else None
 
 
+def _lengths(feature: Feature | None) -> Lengths | None:
+    if feature is None or _common(feature).max_num_values < 2:
+        return None
+    common = _common(feature)
+    return Lengths(fewest=common.min_num_values, mean=common.avg_num_values, most=common.max_num_values)
+
+
 def _values(current: Feature | None, examples: int, control: Feature | None, control_examples: int) -> list[ValueShare]:
     """Return the most frequent categories of either side, with their share in both."""
     ours, theirs = _shares(current, examples), _shares(control, control_examples)
@@ -144,7 +155,8 @@ def _values(current: Feature | None, examples: int, control: Feature | None, con
 def _shares(feature: Feature | None, examples: int) -> dict[str, float]:
     if feature is None or not examples or not feature.HasField("string_stats"):
         return {}
-    return {bucket.label: bucket.sample_count / examples for bucket in feature.string_stats.rank_histogram.buckets}
+    total = _common(feature).tot_num_values if _lengths(feature) else examples
+    return {bucket.label: bucket.sample_count / total for bucket in feature.string_stats.rank_histogram.buckets}
 
 
 def _histogram(

@@ -1,20 +1,27 @@
 """Compute TFDV's statistics of a stream of batches, in this process and in bounded memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
-import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from nightly.schemas.features import Sized
+from nightly.statistics.sizes import stats_options
 from nightly.statistics.value_counts import ExactValueCounts
 
 
-def statistics_of(batches: Iterable[pa.RecordBatch]) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """Return TFDV's statistics of a stream of batches, each column a list array."""
-    options = tfdv.StatsOptions()
-    basic, _ = stats_impl.get_generators(options, in_memory=True)  # the other generator estimates by sketches
-    generators = [basic, ExactValueCounts(options)]
+def statistics_of(
+    batches: Iterable[pa.RecordBatch], sized: Mapping[str, Sized] = {}
+) -> statistics_pb2.DatasetFeatureStatisticsList:
+    """Return TFDV's statistics of a stream of batches, each column a list array.
+
+    :param sized: the features that are measured by the sizes of their values
+    """
+    options = stats_options(sized)
+    # The second of TFDV's generators estimates counts by sketches. Behind it are those of the options.
+    basic, _, *others = stats_impl.get_generators(options, in_memory=True)
+    generators = [basic, ExactValueCounts(options), *others]
     accumulators = [generator.create_accumulator() for generator in generators]
     for batch in batches:
         accumulators = [

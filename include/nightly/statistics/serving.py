@@ -4,10 +4,12 @@ A window of a year holds every season, but a month of requests only one. So the 
 compared with the training rows of those days only.
 """
 
+import base64
+import binascii
 import datetime as dt
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,9 +27,10 @@ from nightly.prediction_log import FIELDS, DamagedLogError, read
 from nightly.records.base import Contract
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night
+from nightly.schemas.features import Sized, sized_features
 from nightly.snapshots.verification import verify_snapshot
 from nightly.statistics.measure import statistics_of
-from nightly.training.export import MISSING_INT, serving_features
+from nightly.training.raw_features import MISSING_INT, serving_features
 
 log = logging.getLogger("nightly")
 
@@ -113,8 +116,9 @@ def compare(
     left_out = {name: why for name, why in _left_out(sample).items() if name in types}
     compared = {name: kind for name, kind in types.items() if name not in left_out}
     bad: dict[str, list[str]] = {}
-    served = statistics_of(_features(table, compared, bad) for _, table in sample.tables)
-    trained = statistics_of(_rows(snapshot, config, begin, end))
+    sized = sized_features(schema)
+    served = statistics_of((_features(table, compared, bad, sized) for _, table in sample.tables), sized)
+    trained = statistics_of(_rows(snapshot, config, begin, end), sized)
     names = {name for _, table in sample.tables for name in table.column_names if name not in FIELDS}
     about = about.model_copy(
         update={
@@ -149,7 +153,9 @@ def _left_out(sample: Sample) -> dict[str, str]:
     return {name: f"{texts[kind]} in {rows / total:.0%} of the requests" for (name, kind), rows in counts.items()}
 
 
-def _features(table: pa.Table, kinds: dict[str, pa.DataType], bad: dict[str, list[str]]) -> pa.RecordBatch:
+def _features(
+    table: pa.Table, kinds: dict[str, pa.DataType], bad: dict[str, list[str]], sized: Mapping[str, Sized]
+) -> pa.RecordBatch:
     """Return requests in the form of examples: lists of the schema's types, null where a value means missing."""
     arrays = []
     for name, kind in kinds.items():
@@ -158,6 +164,8 @@ def _features(table: pa.Table, kinds: dict[str, pa.DataType], bad: dict[str, lis
             continue
         lists = table[name].combine_chunks()
         values = _values(pc.list_flatten(lists), kind, bad.setdefault(name, []))
+        if sized.get(name) in ("image", "bytes"):
+            values = pa.array([value and _content(value) for value in values.to_pylist()], pa.binary())
         present = values.is_valid()
         rows = pc.list_parent_indices(lists).filter(present).to_numpy()
         counts = np.bincount(rows, minlength=len(lists))
@@ -165,6 +173,14 @@ def _features(table: pa.Table, kinds: dict[str, pa.DataType], bad: dict[str, lis
         column = pa.ListArray.from_arrays(offsets, values.drop_null())
         arrays.append(pc.if_else(pa.array(counts > 0), column, pa.scalar(None, column.type)))
     return pa.RecordBatch.from_arrays(arrays, list(kinds))
+
+
+def _content(value: bytes) -> bytes:
+    """Return the bytes of a logged value, which a log of JSON has as base64."""
+    try:
+        return base64.b64decode(value, validate=True) or value
+    except binascii.Error:
+        return value
 
 
 def _values(values: pa.Array, kind: pa.DataType, bad: list[str]) -> pa.Array:

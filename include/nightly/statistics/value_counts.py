@@ -16,7 +16,7 @@ import tensorflow_data_validation as tfdv
 from tensorflow_data_validation import types
 from tensorflow_data_validation.arrow import arrow_util
 from tensorflow_data_validation.statistics.generators import stats_generator
-from tensorflow_data_validation.utils import stats_util, top_k_uniques_stats_util
+from tensorflow_data_validation.utils import schema_util, stats_util, top_k_uniques_stats_util
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx_bsl.arrow import array_util
 
@@ -116,6 +116,7 @@ class ExactValueCounts(stats_generator.CombinerStatsGenerator):
     def __init__(self, options: tfdv.StatsOptions) -> None:
         super().__init__("ExactValueCounts", options.schema)
         self._options = options
+        self._bytes = frozenset(schema_util.get_bytes_features(options.schema) if options.schema else [])
         self._folder = tempfile.TemporaryDirectory(prefix="nightly-counts-")
 
     def create_accumulator(self) -> dict[types.FeaturePath, ValueCounts]:
@@ -126,7 +127,7 @@ class ExactValueCounts(stats_generator.CombinerStatsGenerator):
     ) -> dict[types.FeaturePath, ValueCounts]:
         for path, column, _ in arrow_util.enumerate_arrays(input_record_batch, None, enumerate_leaves_only=True):
             kind = stats_util.get_feature_type_from_arrow_type(path, column.type)
-            if kind == statistics_pb2.FeatureNameStatistics.STRING:
+            if kind == statistics_pb2.FeatureNameStatistics.STRING and path not in self._bytes:
                 values, _ = array_util.flatten_nested(column)
                 folder = Path(self._folder.name) / str(len(accumulator))
                 accumulator.setdefault(path, ValueCounts(folder)).add(values)

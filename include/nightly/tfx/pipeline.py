@@ -20,6 +20,8 @@ from nightly.models import config_of
 from nightly.records.baseline import Control
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, SnapshotRef
+from nightly.schemas.curated import read_schema
+from nightly.schemas.features import Sized, sized_features
 from nightly.schemas.store import SchemaStore
 from nightly.snapshots.verification import read_manifest
 from nightly.tfx.components.data_gate import DataGate
@@ -45,7 +47,7 @@ class PipelineInputs:
     config: ModelConfig
     paths: Paths
     snapshot: Path
-    columns: list[str]  # of the snapshot
+    columns: dict[str, str]  # of the snapshot -> their types there
     controls: list[Control]
     schema_file: Path
     production_model: Path | None  # the evaluator's baseline; None if nothing is in production
@@ -54,6 +56,12 @@ class PipelineInputs:
     @property
     def night_folder(self) -> str:
         return str(self.night.folder(self.paths))
+
+    @property
+    def sized(self) -> dict[str, Sized]:
+        """The features that are measured by the sizes of their values; bytes are, even outside the schema."""
+        unknown: dict[str, Sized] = {name: "bytes" for name, kind in self.columns.items() if "binary" in kind}
+        return unknown | sized_features(read_schema(self.schema_file))
 
     @property
     def beam_args(self) -> str:
@@ -70,7 +78,7 @@ def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
         config=config,
         paths=paths,
         snapshot=snapshot,
-        columns=list(read_manifest(snapshot).columns),
+        columns=read_manifest(snapshot).columns,
         controls=controls_of(paths, night, config.data_gate.controls),
         schema_file=SchemaStore(paths, night.model).path(night.schema_version),
         production_model=_production_model(night, paths),
@@ -108,9 +116,14 @@ def _data_nodes(inputs: PipelineInputs) -> dict[str, BaseNode]:
         id_columns="\n".join(data.id_columns or inputs.columns),
         label=data.label.column,
         eval_percent=data.eval_percent,
+        newest_by=data.time_column if data.eval == "newest" else "",
         beam_args=inputs.beam_args,
     )
-    statistics = InProcessStatisticsGen(examples=examples.outputs["examples"], beam_args=inputs.beam_args)
+    statistics = InProcessStatisticsGen(
+        examples=examples.outputs["examples"],
+        sized=json.dumps(inputs.sized, sort_keys=True),
+        beam_args=inputs.beam_args,
+    )
     schema = tfx.components.ImportSchemaGen(schema_file=str(inputs.schema_file))
     measured = {"statistics": statistics.outputs["statistics"], "schema": schema.outputs["schema"]}
     example_validator = tfx.components.ExampleValidator(**measured)
@@ -144,26 +157,14 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
     examples, schema = data["examples"].outputs["examples"], data["schema"].outputs["schema"]
     transform = _transform(config, examples, schema)
     transform.add_upstream_node(data["data_gate"])
-    trainer = tfx.components.Trainer(
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema,
-        run_fn=inputs.run_fn,
-        train_args=tfx.proto.TrainArgs(num_steps=inputs.night.train_steps),
-        eval_args=tfx.proto.EvalArgs(),
-        custom_config={
-            "model": config.name,
-            "batch_size": config.training.batch_size,
-            "hyperparameters": config.training.hyperparameters,
-        },
-    )
+    trainer = _trainer(inputs, transform, schema, ["train"])
     production = _production_node(inputs)
     baseline = {"baseline_model": production.outputs["result"]} if production else {}
     evaluator = SideBySideEvaluator(
         examples=examples,
         model=trainer.outputs["model"],
-        label=config.data.label.column,
-        positive=json.dumps(config.data.label.positive),
+        label=config.data.label.model_dump_json(),
+        weight_column=config.data.weight_column,
         metrics=json.dumps(sorted({*gate.metrics, *gate.slice_metrics})),
         slices=json.dumps(gate.slices),
         production_version=inputs.night.production_version or 0,
@@ -171,8 +172,12 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
         **baseline,
     )
     model_gate = ModelGate(evaluation=evaluator.outputs["evaluation"], night_folder=inputs.night_folder)
+    again = _refit(inputs, transform, schema, model_gate) if config.training.refit else None
     infra_validator = CleanProcessInfraValidator(
-        model=trainer.outputs["model"], examples=examples, model_name=config.name
+        model=(again or trainer).outputs["model"],
+        examples=examples,
+        model_name=config.name,
+        **({"judged": trainer.outputs["model"]} if again else {}),
     )
     return _with_ids(
         transform=transform,
@@ -180,8 +185,36 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
         **({"production_model": production} if production else {}),
         evaluator=evaluator,
         model_gate=model_gate,
+        **({"refit": again} if again else {}),
         infra_validator=infra_validator,
     )
+
+
+def _trainer(
+    inputs: PipelineInputs, transform: BaseNode, schema: BaseChannel, splits: list[str]
+) -> tfx.components.Trainer:
+    """Return a trainer on these splits."""
+    config = inputs.config
+    return tfx.components.Trainer(
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema,
+        run_fn=inputs.run_fn,
+        train_args=tfx.proto.TrainArgs(num_steps=inputs.night.train_steps, splits=splits),
+        eval_args=tfx.proto.EvalArgs(splits=["eval"]),
+        custom_config={
+            "model": config.name,
+            "batch_size": config.training.batch_size,
+            "hyperparameters": config.training.hyperparameters,
+        },
+    )
+
+
+def _refit(inputs: PipelineInputs, transform: BaseNode, schema: BaseChannel, model_gate: BaseNode) -> BaseNode:
+    """Return a trainer on all rows. Its transform is the judged model's, which was analyzed on the train split."""
+    trainer = _trainer(inputs, transform, schema, ["train", "eval"])
+    trainer.add_upstream_node(model_gate)
+    return trainer
 
 
 def _with_ids(**nodes: BaseNode) -> dict[str, BaseNode]:

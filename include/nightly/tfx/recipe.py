@@ -27,7 +27,7 @@ def recipe(night: Night, snapshot_id: str, schema: Path) -> str:
         "snapshot": snapshot_id,
         "schema": schema_fingerprint(schema),
         "train steps": str(night.train_steps),
-        **dict(code_of_model(config_of(night), *USER_CODE.values())),
+        **dict(code_of_model(config_of(night), *dict.fromkeys(USER_CODE.values()))),
         **dict(code_of(MODULES)),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -46,8 +46,13 @@ from nightly.tfx.seals import Artifacts, Contents, seal, seal_of
 log = logging.getLogger("nightly")
 
 # Nodes whose outputs follow from their ingredients. A node that judges, or that a model adds, is not listed.
-REUSABLE = ("examples", "statistics", "example_validator", "transform", "trainer", "evaluator", "infra_validator")
-USER_CODE = {"transform": "preprocessing", "trainer": "model"}  # node -> the module of the model's folder that it runs
+REUSABLE = ("examples", "statistics", "example_validator", "transform", "trainer", "refit")
+REUSABLE += ("evaluator", "infra_validator")
+USER_CODE = {
+    "transform": "preprocessing",
+    "trainer": "model",
+    "refit": "model",
+}  # node -> the module of the model's folder that it runs
 # Sections of a model's config that do not affect what a node computes.
 IGNORED_SECTIONS = {"name", "description", "owner", "tags", "source", "schedule", "pipeline"}
 IGNORED_SECTIONS |= {"data_gate", "schema_review", "model_gate", "release", "retention"}

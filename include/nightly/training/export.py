@@ -1,16 +1,23 @@
 """Export a trained model as a SavedModel with its transform, and with named inputs and outputs.
 
     signature        answers   inputs                outputs
-    serving_default  Predict   examples: string [n]  probability: float [n, 1]
-    raw_features     Predict   FEATURE: [n], each    probability: float [n, 1]
-    classify         Classify  inputs: string [n]    classes: string [n, 2], scores: float [n, 2]
+    serving_default  Predict   examples: string [n]  see below
+    raw_features     Predict   FEATURE, each         the same
+    classify         Classify  inputs: string [n]    classes: string [n, classes], scores: float [n, classes]
     regress          Regress   inputs: string [n]    outputs: float [n]
 
+    label    outputs of Predict                                           has
+    binary   probability: float [n, 1]                                    classify ("0" and "1"), regress
+    classes  probabilities: float [n, classes], class: string [n, 1]      classify
+    number   prediction: float [n, 1], on the label's own scale           regress
+
 Strings are serialized tf.Example. No signature needs the label. A feature that an example lacks is treated as in
-training. `raw_features` requires every input; "" for a string, NaN for a float and MISSING_INT for an int mean missing.
+training. `raw_features` requires every input; training/raw_features.py has their shapes, and what means missing.
+assets.extra/label.json is the LabelSpec, which says what the outputs mean.
 """
 
 import logging
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -19,15 +26,19 @@ from tensorflow.python.saved_model import fingerprinting_utils  # no public API 
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
+from nightly.records.label_spec import LABEL_SPEC, LabelSpec
+from nightly.training.answers import Answers, ExportError, answers_of, check
+from nightly.training.raw_features import (
+    SERVING,
+    raw_feature_specs,
+    serving_features,
+    transform_inputs,
+    transform_specs,
+)
+
 log = logging.getLogger("nightly")
 
-SERVING = "SERVING"  # the schema's environment without the label
-CLASSES = ["0", "1"]
-MISSING_INT = tf.int64.min
-
-
-class ExportError(ValueError):
-    """The model cannot be served; the message names the change that it needs."""
+METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
 
 
 def export(
@@ -35,31 +46,46 @@ def export(
     tf_transform_output: tft.TFTransformOutput,
     schema: schema_pb2.Schema,
     path: str,
+    label: LabelSpec | None = None,
+    sample: dict[str, tf.Tensor] | None = None,
 ) -> None:
-    """Write `model`, a binary classifier with one output [batch, 1], as a SavedModel to `path`. Raises ExportError."""
-    if model.output_shape != (None, 1):
-        raise ExportError(
-            f"the model's output is {model.output_shape}, not (None, 1): end it in Dense(1, activation='sigmoid'), or "
-            "export it yourself in a run_fn in model.py"
-        )
-    served = Served(model, tf_transform_output, schema)
+    """Write `model`, whose only output is [batch, 1] or [batch, classes], as a SavedModel to `path`.
+
+    Raises ExportError.
+
+    :param label: what the model predicts; None: a binary label, without a label.json
+    :param sample: transformed rows to try the model on before
+    """
+    answers = answers_of(label)
+    check(model, answers, sample)
+    served = Served(model, tf_transform_output, schema, answers)
     strings = tf.TensorSpec([None], tf.string)
     signatures = {
         "serving_default": served.predict.get_concrete_function(strings),
         "raw_features": served.predict_raw.get_concrete_function(**raw_feature_specs(tf_transform_output, schema)),
-        "classify": served.classify.get_concrete_function(strings),
-        "regress": served.regress.get_concrete_function(strings),
     }
+    methods = {name: method for name, method in METHODS.items() if hasattr(answers, name)}
+    signatures |= {name: getattr(served, name).get_concrete_function(strings) for name in methods}
     tf.saved_model.save(served, path, signatures=signatures)
-    _set_method_names(path, {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"})
+    _set_method_names(path, methods)
+    if label is not None:
+        (Path(path) / LABEL_SPEC).parent.mkdir(exist_ok=True)
+        label.save(Path(path) / LABEL_SPEC)
     log.info("exported to %s with signatures %s", path, ", ".join(signatures))
 
 
 class Served(tf.Module):
     """The transform and the model together. Only what serving needs is tracked, so no optimizer state is saved."""
 
-    def __init__(self, model, tf_transform_output, schema):
+    def __init__(
+        self,
+        model: keras.Model,
+        tf_transform_output: tft.TFTransformOutput,
+        schema: schema_pb2.Schema,
+        answers: Answers,
+    ):
         super().__init__()
+        self._answers = answers
         self._model = model.__call__  # a plain function: the model itself is not tracked,
         self._weights = [variable.value for variable in model.variables]  # its variables are
         self._inputs = [tensor.name for tensor in model.inputs]
@@ -71,64 +97,30 @@ class Served(tf.Module):
         raw = tf_transform_output.raw_feature_spec()
         self._spec = {name: raw[name] for name in serving_features(schema) if name in raw}
         # All signatures share one function, so it is traced, saved and loaded once, not four times.
-        self._score = tf.function(self.score).get_concrete_function(
-            {name: tf.SparseTensorSpec([None, None], self._spec[name].dtype) for name in self._spec}
-        )
+        self._score = tf.function(self.score).get_concrete_function(transform_specs(self._spec))
 
-    def score(self, raw: dict[str, tf.SparseTensor]) -> tf.Tensor:
+    def score(self, raw: dict[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
         transformed = self._transform(raw)
         if missing := [name for name in self._inputs if name not in transformed]:
             raise ExportError(f"{missing} are made from features that are not in the schema's {SERVING} environment")
-        return self._model({name: transformed[name] for name in self._inputs}, training=False)
+        output = self._model({name: transformed[name] for name in self._inputs}, training=False)
+        return tf.cast(output, tf.float32)  # Classify and Regress take no other type, such as float16
 
     @tf.function
     def predict(self, examples):
-        return {"probability": self._score(tf.io.parse_example(examples, self._spec))}
+        return self._answers.predict(self._score(tf.io.parse_example(examples, self._spec)))
 
     @tf.function
     def predict_raw(self, **features):
-        return {"probability": self._score({name: _present(value) for name, value in features.items()})}
+        return self._answers.predict(self._score(transform_inputs(features, self._spec)))
 
     @tf.function
     def classify(self, inputs):
-        probability = self._score(tf.io.parse_example(inputs, self._spec))
-        classes = tf.tile(tf.constant([CLASSES]), [tf.shape(probability)[0], 1])
-        return {"classes": classes, "scores": tf.concat([1 - probability, probability], axis=1)}
+        return self._answers.classify(self._score(tf.io.parse_example(inputs, self._spec)))
 
     @tf.function
     def regress(self, inputs):
-        return {"outputs": tf.squeeze(self._score(tf.io.parse_example(inputs, self._spec)), axis=1)}
-
-
-def serving_features(schema: schema_pb2.Schema) -> list[str]:
-    """Return the names of the features in a request: those of the SERVING environment."""
-    names = []
-    for feature in schema.feature:
-        environments = set(feature.in_environment) | set(schema.default_environment) - set(feature.not_in_environment)
-        if SERVING in environments:
-            names.append(feature.name)
-    return names
-
-
-def raw_feature_specs(
-    tf_transform_output: tft.TFTransformOutput, schema: schema_pb2.Schema
-) -> dict[str, tf.TensorSpec]:
-    """Return the inputs of `raw_features`: a vector for each feature."""
-    spec = tf_transform_output.raw_feature_spec()
-    return {name: tf.TensorSpec([None], spec[name].dtype, name) for name in serving_features(schema) if name in spec}
-
-
-def _present(column: tf.Tensor) -> tf.SparseTensor:
-    """Convert a vector to the transform's input: sparse [batch, 1], without the values that mean missing."""
-    if column.dtype == tf.string:
-        present = column != ""
-    elif column.dtype.is_floating:
-        present = ~tf.math.is_nan(column)
-    else:
-        present = column != MISSING_INT
-    rows = tf.where(present)
-    indices = tf.concat([rows, tf.zeros_like(rows)], axis=1)
-    return tf.SparseTensor(indices, tf.boolean_mask(column, present), [tf.size(column, tf.int64), 1])
+        return self._answers.regress(self._score(tf.io.parse_example(inputs, self._spec)))
 
 
 def _set_method_names(path: str, names: dict[str, str]) -> None:

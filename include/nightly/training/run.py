@@ -3,14 +3,19 @@
     Trainer(run_fn="nightly.training.run.run_fn",
             custom_config={"model": "taxi", "hyperparameters": {...}, "batch_size": 256}, …)
 
-A model can define its own `run_fn(fn_args)` in model.py, and call the functions of this module.
+A model's `build_model(tf_transform_output, hyperparameters)` can have a third parameter, which gets the LabelSpec: its
+classes, and what one answer for all rows would be. A model can also define its own `run_fn(fn_args)` in model.py, and
+call the functions of this module.
 """
 
+import inspect
 import logging
 import math
 import time
 import warnings
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 import keras
 import tensorflow as tf
@@ -20,13 +25,19 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from nightly.io.hints import did_you_mean
+from nightly.models import load_config
 from nightly.records.base import Contract
+from nightly.records.label_spec import LabelSpec
+from nightly.records.source_config import Data
+from nightly.training.answers import answers_of, check
 from nightly.training.export import export
 from nightly.training.inputs import evaluation_batches, training_batches
+from nightly.training.labels import classes_of, label_spec
 
 log = logging.getLogger("nightly")
 
 STEPS_PER_EXECUTION = 10  # steps in one call of TensorFlow; Keras's Python loop has a cost per call
+SAMPLE = 64  # transformed rows on which the model is tried before the export
 
 
 class TrainingError(RuntimeError):
@@ -45,26 +56,48 @@ class Settings(Contract):
 def run_fn(fn_args: FnArgs) -> None:
     """Train for fn_args.train_steps steps, and export to fn_args.serving_model_dir.
 
-    Raises TrainingError, NoRowsError.
+    Raises TrainingError, NoRowsError, ExportError, and ValueError for a label without two classes.
     """
     settings = Settings.parse(fn_args.custom_config or {}, where="the Trainer's custom_config")
     module = import_module(f"include.models.{settings.model}.model")
     tf_transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
-    schema = text_format.Parse(tf.io.gfile.GFile(fn_args.schema_path).read(), schema_pb2.Schema())
+    data = load_config(settings.model).data
+    schema = _schema_of_requests(fn_args.schema_path, data)
+    classes = classes_of(data.label, Path(fn_args.schema_path), tf_transform_output)
+    label = label_spec(data.label, classes, fn_args.train_files, tf_transform_output)
 
     keras.utils.set_random_seed(settings.seed)
     tuned = (fn_args.hyperparameters or {}).get("values", {})
     hyperparameters = Hyperparameters(settings.hyperparameters | tuned)
-    model = module.build_model(tf_transform_output, hyperparameters)
+    model = _built(module, tf_transform_output, hyperparameters, label)
     hyperparameters.refuse_unread(module.__file__)
+    check(model, answers_of(label))  # a wrong last layer is found before hours of training
     log.info("model %s: %s parameters, %s", settings.model, f"{model.count_params():,}", dict(hyperparameters))
 
     train(model, fn_args, tf_transform_output, settings)
-    export(model, tf_transform_output, schema, fn_args.serving_model_dir)
+    features, *_ = next(iter(evaluation_batches(fn_args.eval_files, tf_transform_output, SAMPLE)))
+    export(model, tf_transform_output, schema, fn_args.serving_model_dir, label, features)
+
+
+def _built(
+    module: ModuleType, tf_transform_output: tft.TFTransformOutput, hyperparameters: dict, label: LabelSpec
+) -> keras.Model:
+    """Return the compiled model of the module's build_model."""
+    takes_label = len(inspect.signature(module.build_model).parameters) > 2
+    return module.build_model(tf_transform_output, hyperparameters, *([label] if takes_label else []))
+
+
+def _schema_of_requests(path: str, data: Data) -> schema_pb2.Schema:
+    """Read the schema, without label and weight: no request has them, whatever their environments are."""
+    schema = text_format.Parse(tf.io.gfile.GFile(path).read(), schema_pb2.Schema())
+    features = [feature for feature in schema.feature if feature.name not in (data.label.column, data.weight_column)]
+    del schema.feature[:]
+    schema.feature.extend(features)
+    return schema
 
 
 def train(model: keras.Model, fn_args: FnArgs, tf_transform_output: tft.TFTransformOutput, settings: Settings) -> None:
-    """Fit the compiled model, and log its metrics on the eval split at the end."""
+    """Fit the compiled model, and log its metrics on the eval split at the end. Both are weighted if the rows are."""
     steps, size = fn_args.train_steps, settings.batch_size
     if not steps:
         raise TrainingError("train_args.num_steps is 0 or missing: give the number of training steps")

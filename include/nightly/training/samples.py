@@ -10,18 +10,20 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_log_pb2, regression_pb2
 
 from nightly.records.golden import GOLDEN, Golden, GoldenExample
-from nightly.training.export import MISSING_INT
+from nightly.records.label_spec import LABEL_SPEC, OUTPUTS, LabelSpec
+from nightly.training.answers import ExportError
 from nightly.training.inputs import NoRowsError
+from nightly.training.raw_features import json_value, request_part, request_tensor
 
 log = logging.getLogger("nightly")
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 ROWS = 16  # golden examples, and the larger of the two warm-up batches
-MISSING = {tf.string: b"", tf.float32: float("nan"), tf.int64: MISSING_INT}
 
 
 def add_samples(path: str, raw_examples: str, model: str) -> None:
@@ -31,46 +33,66 @@ def add_samples(path: str, raw_examples: str, model: str) -> None:
     """
     signatures = tf.saved_model.load(path).signatures
     features = signatures["raw_features"].structured_input_signature[1]
-    examples = [_request_part(record, features) for record in _first_records(raw_examples)]
+    examples = [request_part(record, features) for record in _first_records(raw_examples)]
     serialized = [example.SerializeToString() for example in examples]
-    probabilities = (
-        signatures["serving_default"](examples=tf.constant(serialized))["probability"].numpy()[:, 0].tolist()
-    )
+    outputs = _numbers(signatures["serving_default"](examples=tf.constant(serialized)))
+    judged = _judged_output(Path(path), outputs)
 
     golden = Golden(
         model=model,
+        output=judged,
         examples=[
             GoldenExample(
                 example_base64=base64.b64encode(text).decode(),
-                features={name: _plain(_value(example, name, None)) for name in sorted(features)},
-                probability=probability,
+                features={name: json_value(example, name, features[name]) for name in sorted(features)},
+                outputs={name: values[row].tolist() for name, values in outputs.items()},
             )
-            for text, example, probability in zip(serialized, examples, probabilities, strict=True)
+            for row, (text, example) in enumerate(zip(serialized, examples, strict=True))
         ],
     )
     golden.save(Path(path) / GOLDEN)
     with tf.io.TFRecordWriter(str(Path(path) / WARM_UP)) as writer:
-        for request in _warm_up(examples, features, model):
+        for request in _warm_up(examples, features, model, list(signatures)):
             writer.write(request.SerializeToString())
-    log.info("%d golden examples, predictions %.4f to %.4f", len(examples), min(probabilities), max(probabilities))
+    lowest, highest = outputs[judged].min(), outputs[judged].max()
+    log.info("%d golden examples, predictions %.4f to %.4f", len(examples), lowest, highest)
+
+
+def _numbers(outputs: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    """Return the outputs that are numbers, [rows, k] each. Text follows from them and is not compared."""
+    arrays = {name: values.numpy() for name, values in outputs.items() if values.dtype != tf.string}
+    return {name: values.reshape(len(values), -1) for name, values in arrays.items()}
+
+
+def _judged_output(path: Path, outputs: dict[str, np.ndarray]) -> str:
+    """Return the output that the model is judged by. Raises ExportError if the model does not have it."""
+    spec = path / LABEL_SPEC
+    name = LabelSpec.load(spec).output if spec.exists() else OUTPUTS["binary"]
+    if name not in outputs:
+        raise ExportError(
+            f"serving_default has the outputs {', '.join(outputs)}, and not {name!r}, by which the model is judged: "
+            "name the output so in run_fn"
+        )
+    return name
 
 
 def _warm_up(
-    examples: list[tf.train.Example], features: dict[str, tf.TensorSpec], model: str
+    examples: list[tf.train.Example], features: dict[str, tf.TensorSpec], model: str, signatures: list[str]
 ) -> Iterator[prediction_log_pb2.PredictionLog]:
-    """Yield a single request and a batch for each signature."""
+    """Yield a single request and a batch for each of the signatures."""
     for batch in (examples[:1], examples):
         serialized = [example.SerializeToString() for example in batch]
         yield _predict(model, "serving_default", {"examples": tf.make_tensor_proto(serialized, tf.string)})
         columns = {
-            name: tf.make_tensor_proto([_value(row, name, MISSING[spec.dtype]) for row in batch], spec.dtype)
-            for name, spec in features.items()
+            name: tf.make_tensor_proto(request_tensor(batch, name, spec), spec.dtype) for name, spec in features.items()
         }
         yield _predict(model, "raw_features", columns)
         for signature, kind, request in (
             ("classify", "classify_log", classification_pb2.ClassificationRequest()),
             ("regress", "regress_log", regression_pb2.RegressionRequest()),
         ):
+            if signature not in signatures:
+                continue
             request.model_spec.name, request.model_spec.signature_name = model, signature
             request.input.example_list.examples.extend(batch)
             record = prediction_log_pb2.PredictionLog()
@@ -95,25 +117,3 @@ def _first_records(pattern: str) -> list[bytes]:
     if not records:
         raise NoRowsError(f"no example in {pattern}: nothing to make warm-up and golden predictions of")
     return records
-
-
-def _request_part(record: bytes, features: dict[str, tf.TensorSpec]) -> tf.train.Example:
-    """Return the example as a client sends it, with the features of serving only."""
-    example = tf.train.Example.FromString(record)
-    for name in example.features.feature.keys() - features.keys():
-        del example.features.feature[name]
-    return example
-
-
-def _value(example: tf.train.Example, name: str, missing):
-    """Return the feature's value, or `missing`."""
-    if name not in example.features.feature:  # a look-up would add it
-        return missing
-    feature = example.features.feature[name]
-    kind = feature.WhichOneof("kind")
-    values = getattr(feature, kind).value if kind else []
-    return values[0] if values else missing
-
-
-def _plain(value: bytes | int | float | None) -> str | int | float | None:
-    return value.decode() if isinstance(value, bytes) else value

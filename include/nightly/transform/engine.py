@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,10 +15,12 @@ from tensorflow_transform.tf_metadata import metadata_io
 from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import dataset_options, tf_example_record
 
-from nightly.examples.tfrecord import framed
+from nightly.examples.reading import records
+from nightly.examples.tfrecord import CHUNK_BYTES, framed
 from nightly.transform.analysis import PreprocessingFn, Tensors, analyze
 
 BATCH_ROWS = 8192
+SAMPLED = 100  # records that tell how large they are
 LAYOUT = tft.TFTransformOutput  # its folder and file names
 
 
@@ -25,14 +28,20 @@ class Source:
     """Files of tf.Example, read by a schema as batches of inputs of a preprocessing_fn."""
 
     def __init__(self, split_uri: str, metadata: tft.DatasetMetadata):
+        self._split_uri = split_uri
         self._files = tf_example_record.TFExampleRecord(
             str(Path(split_uri) / "*"), schema=metadata.schema, telemetry_descriptors=["nightly"]
         )
         self.type_specs: dict[str, tf.TypeSpec] = self._files.TensorAdapter().OriginalTypeSpecs()
 
     def batches(self) -> Iterator[Tensors]:
-        """Return every row in order, in batches of at most BATCH_ROWS. The next batch is parsed while one is in use."""
-        options = dataset_options.TensorFlowDatasetOptions(batch_size=BATCH_ROWS, num_epochs=1, shuffle=False)
+        """Return every row in order, in batches of at most BATCH_ROWS, and fewer if they are large.
+
+        The next batch is parsed while one is in use.
+        """
+        sizes = [len(record) for record in islice(records(self._split_uri), SAMPLED)]
+        rows = max(1, min(BATCH_ROWS, CHUNK_BYTES * len(sizes) // max(sum(sizes), 1))) if sizes else BATCH_ROWS
+        options = dataset_options.TensorFlowDatasetOptions(batch_size=rows, num_epochs=1, shuffle=False)
         return iter(self._files.TensorFlowDataset(options))
 
 

@@ -162,12 +162,13 @@ def snapshot_page(request: Request, model: Model, snapshot_id: str) -> Response:
 
 @app.get("/{model}/releases/{version}")
 def release_page(request: Request, model: Model, version: str) -> Response:
-    release = Records().release(model, version)
-    context = record(release, model, f"Version {release.version}")
-    names = [night.name for night in Records().nights(model)]
+    records = Records()
+    release = records.release(model, version)
     night = safe_name(release.run_id)
-    return html_page("record.html", request, **context | {"night": night if night in names else ""})
+    kept = any(record.name == night for record in records.nights(model))
+    details = records.night(model, night) if kept else None
+    return html_page("release.html", request, **render.release(release, details))
 
 
 def record(contract: Contract, model: str, title: str) -> dict[str, Any]:
-    return {"model": model, "title": title, "values": contract.model_dump(mode="json"), "night": ""}
+    return {"model": model, "title": title, "values": contract.model_dump(mode="json")}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
 
 from nightly.records.canary import Look
 from nightly.records.distributions import Histogram
-from nightly_airflow.web.views import Point
+from nightly_airflow.web.history import Point
 
 WIDTH, HEIGHT = 320, 96  # of the viewBox; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 4, 4, 8, 18
+LONG = 100  # characters of a value that are shown
 
 
 def number(value: float | int | str | None) -> str:
@@ -38,9 +39,21 @@ def percent(share: float | None) -> str:
     return f"{share * 100:.0f} %" if share in (0, 1) else f"{share * 100:.1f} %"
 
 
-def timeline(points: Sequence[Point], label: str) -> Markup:
-    """Return a plot of distances by time: a dot for each night, a square if it was held, the threshold dashed."""
-    highest = max([*(p.value for p in points), *(p.threshold or 0 for p in points)]) * 1.15 or 1.0
+def brief(value: str) -> str:
+    """Return a value as it fits a table: the beginning of a long text, and the size of what is no text."""
+    if any(not (character.isprintable() or character.isspace()) for character in value[:LONG]):
+        return f"({len(value):,} characters that are no text)"
+    return f"{value[:LONG]} … ({len(value):,} characters)" if len(value) > LONG + 20 else value
+
+
+def timeline(points: Sequence[Point], label: str, show: Callable[[float], str] = number) -> Markup:
+    """Return a plot of values by time: a dot for each night, a square if it was held, the threshold dashed.
+
+    :param show: returns the text of a value
+    """
+    lowest = min([0.0, *(p.value for p in points)]) * 1.15
+    highest = max([0.0, *(p.value for p in points), *(p.threshold or 0 for p in points)]) * 1.15
+    highest = highest if highest > lowest else 1.0
     first, last = points[0].as_of.timestamp(), points[-1].as_of.timestamp()
 
     def x(point: Point) -> float:
@@ -48,11 +61,11 @@ def timeline(points: Sequence[Point], label: str) -> Markup:
         return LEFT + 6 + share * (WIDTH - LEFT - RIGHT - 12)
 
     def y(value: float) -> float:
-        return TOP + (1 - value / highest) * (HEIGHT - TOP - BOTTOM)
+        return TOP + (highest - value) / (highest - lowest) * (HEIGHT - TOP - BOTTOM)
 
     now = points[-1]
-    limit = f", threshold {number(now.threshold)}" if now.threshold is not None else ""
-    parts = [_line(LEFT, y(0), WIDTH - RIGHT, y(0), "axis")]
+    limit = f", threshold {show(now.threshold)}" if now.threshold is not None else ""
+    parts = [line(LEFT, y(0), WIDTH - RIGHT, y(0), "axis")]
     limits = [(x(p), y(p.threshold)) for p in points if p.threshold is not None]
     if limits:
         path = " ".join(f"{across:.1f},{down:.1f}" for across, down in limits)
@@ -64,7 +77,7 @@ def timeline(points: Sequence[Point], label: str) -> Markup:
         )
     )
     for point in points:
-        title = f"{point.as_of:%Y-%m-%d}: {number(point.value)}" + (", held the night" if point.held else "")
+        title = f"{point.as_of:%Y-%m-%d}: {show(point.value)}" + (", held the night" if point.held else "")
         over = " over" if point.threshold is not None and point.value > point.threshold else ""
         if point.held:
             shape = Markup('<rect class="dot over" x="{:.1f}" y="{:.1f}" width="8" height="8">').format(
@@ -75,10 +88,12 @@ def timeline(points: Sequence[Point], label: str) -> Markup:
                 over, x(point), y(point.value), title
             )
         parts.append(shape)
-    parts.append(_text(LEFT, HEIGHT - 4, f"{points[0].as_of:%Y-%m-%d}", "start"))
+    parts.append(text(LEFT, HEIGHT - 4, f"{points[0].as_of:%Y-%m-%d}", "start"))
     if len(points) > 1:
-        parts.append(_text(WIDTH - RIGHT, HEIGHT - 4, f"{now.as_of:%Y-%m-%d}", "end"))
-    return _svg(parts, f"{label}: {number(now.value)}{limit}; {len(points)} nights, highest {_highest(points)}")
+        parts.append(text(WIDTH - RIGHT, HEIGHT - 4, f"{now.as_of:%Y-%m-%d}", "end"))
+    highest_night = max(points, key=lambda point: point.value)
+    top = f"{show(highest_night.value)} on {highest_night.as_of:%Y-%m-%d}"
+    return svg(parts, f"{label}: {show(now.value)}{limit}; {len(points)} nights, highest {top}")
 
 
 def differences(looks: Sequence[Look], label: str) -> Markup:
@@ -100,13 +115,13 @@ def differences(looks: Sequence[Look], label: str) -> Markup:
         return TOP + (highest - value) / (highest - lowest) * (HEIGHT - TOP - BOTTOM)
 
     parts = [
-        _line(LEFT, y(value), WIDTH - RIGHT, y(value), kind) for value, kind in ((0, "zero"), (now.margin, "limit"))
+        line(LEFT, y(value), WIDTH - RIGHT, y(value), kind) for value, kind in ((0, "zero"), (now.margin, "limit"))
     ]
     for look in looks:
         low, high = max(look.low, lowest), min(look.high, highest)
-        marks = [_line(x(look), y(low), x(look), y(high), "interval")] if low < high else []
+        marks = [line(x(look), y(low), x(look), y(high), "interval")] if low < high else []
         visible_ends = [value for value in (look.low, look.high) if lowest <= value <= highest]
-        marks += [_line(x(look) - 3, y(value), x(look) + 3, y(value), "interval") for value in visible_ends]
+        marks += [line(x(look) - 3, y(value), x(look) + 3, y(value), "interval") for value in visible_ends]
         if lowest <= look.difference <= highest:
             marks.append(
                 Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(x(look), y(look.difference))
@@ -115,10 +130,10 @@ def differences(looks: Sequence[Look], label: str) -> Markup:
             f"{look.at:%Y-%m-%d %H:%M}: {_interval(look)}; {look.canary.labelled:,} labelled predictions of the canary"
         )
         parts.append(Markup("<g><title>{}</title>{}</g>").format(title, Markup("").join(marks)))
-    parts.append(_text(LEFT, HEIGHT - 4, f"{looks[0].at:%Y-%m-%d}", "start"))
+    parts.append(text(LEFT, HEIGHT - 4, f"{looks[0].at:%Y-%m-%d}", "start"))
     if len(looks) > 1:
-        parts.append(_text(WIDTH - RIGHT, HEIGHT - 4, f"{now.at:%Y-%m-%d}", "end"))
-    return _svg(parts, f"{label}: {_interval(now)}; {now.margin:g} would matter; {len(looks)} looks")
+        parts.append(text(WIDTH - RIGHT, HEIGHT - 4, f"{now.at:%Y-%m-%d}", "end"))
+    return svg(parts, f"{label}: {_interval(now)}; {now.margin:g} would matter; {len(looks)} looks")
 
 
 def _interval(look: Look) -> str:
@@ -153,12 +168,12 @@ def histogram(bars: Histogram, name: str, with_control: bool) -> Markup:
             )
         )
         steps += [f"{left:.1f},{base - height(control):.1f}", f"{left + width:.1f},{base - height(control):.1f}"]
-    parts.append(_line(LEFT, base, WIDTH - RIGHT, base, "axis"))
+    parts.append(line(LEFT, base, WIDTH - RIGHT, base, "axis"))
     if with_control:
         steps.append(f"{WIDTH - RIGHT},{base}")
         parts.append(Markup('<polyline class="control" points="{}"/>').format(" ".join(steps)))
     parts += _edge_labels(bars.edges, bins, width)
-    return _svg(parts, f"Distribution of {name}: {_summary(bars, with_control)}")
+    return svg(parts, f"Distribution of {name}: {_summary(bars, with_control)}")
 
 
 def tails(bars: Histogram) -> str:
@@ -176,14 +191,14 @@ def tails(bars: Histogram) -> str:
 def _edge_labels(edges: Sequence[float], bins: int, width: float) -> list[Markup]:
     y = HEIGHT - 4
     if _by_number(edges):  # each bin is a whole number
-        return [_text(LEFT + (i + 0.5) * width, y, number(edge + 0.5), "middle") for i, edge in enumerate(edges[:-1])]
+        return [text(LEFT + (i + 0.5) * width, y, number(edge + 0.5), "middle") for i, edge in enumerate(edges[:-1])]
     if bins < 4:
-        return [_text(LEFT, y, number(edges[0]), "start"), _text(WIDTH - RIGHT, y, number(edges[-1]), "end")]
+        return [text(LEFT, y, number(edges[0]), "start"), text(WIDTH - RIGHT, y, number(edges[-1]), "end")]
     middle = bins // 2
     return [
-        _text(LEFT, y, number(edges[0]), "start"),
-        _text(LEFT + middle * width, y, number(edges[middle]), "middle"),
-        _text(WIDTH - RIGHT, y, number(edges[-1]), "end"),
+        text(LEFT, y, number(edges[0]), "start"),
+        text(LEFT + middle * width, y, number(edges[middle]), "middle"),
+        text(WIDTH - RIGHT, y, number(edges[-1]), "end"),
     ]
 
 
@@ -199,13 +214,8 @@ def _bin_label(edges: Sequence[float], position: int) -> str:
 
 def _summary(bars: Histogram, with_control: bool) -> str:
     most = max(range(len(bars.current)), key=lambda i: bars.current[i])
-    text = f"most now in {_bin_label(bars.edges, most)} ({percent(bars.current[most])}"
-    return text + (f", {percent(bars.control[most])} in the control)" if with_control else ")")
-
-
-def _highest(points: Sequence[Point]) -> str:
-    top = max(points, key=lambda point: point.value)
-    return f"{number(top.value)} on {top.as_of:%Y-%m-%d}"
+    summary = f"most now in {_bin_label(bars.edges, most)} ({percent(bars.current[most])}"
+    return summary + (f", {percent(bars.control[most])} in the control)" if with_control else ")")
 
 
 def share_bar(current: float, control: float, tallest: float, with_control: bool) -> Markup:
@@ -221,15 +231,16 @@ def share_bar(current: float, control: float, tallest: float, with_control: bool
     ).format(Markup("").join(parts))
 
 
-def _svg(parts: Sequence[Markup], label: str) -> Markup:
+def svg(parts: Sequence[Markup], label: str, height: int = HEIGHT) -> Markup:
+    """Return a plot of these parts; `label` is its content in words."""
     return Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, label, Markup("").join(parts)
+        WIDTH, height, label, Markup("").join(parts)
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
     return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(kind, x1, y1, x2, y2)
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> Markup:
-    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, escape(text))
+def text(x: float, y: float, words: str, anchor: str) -> Markup:
+    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, escape(words))

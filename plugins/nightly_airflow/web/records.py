@@ -16,6 +16,8 @@ from nightly.records.canary import Comparison
 from nightly.records.distributions import FILE as DISTRIBUTIONS
 from nightly.records.distributions import SERVING_FILE, Distributions
 from nightly.records.evaluation import Evaluation
+from nightly.records.labels import FILE as LABELS
+from nightly.records.labels import Labels
 from nightly.records.night import GateResult, Night, SnapshotRef, StepError
 from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord, Rollback
 from nightly.records.schema import PROPOSAL, REVIEW, SchemaProposal, SchemaReview
@@ -24,10 +26,10 @@ from nightly.records.thresholds import FILE as THRESHOLDS
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.records.verdict import Verdict
 from nightly.release.comparisons import comparison_path
-from nightly_airflow.web.views import Canary, ModelRecord, NightDetails, NightRecord, Point
+from nightly_airflow.web.history import NIGHTS, History
+from nightly_airflow.web.views import Canary, ModelRecord, NightDetails, NightRecord
 
 MODEL = re.compile(r"[a-z][a-z0-9_]*")
-HISTORY = 60  # nights in a plot
 Record = TypeVar("Record", bound=Contract)
 
 
@@ -99,7 +101,8 @@ class Records:
             errors=[error for error in errors if error],
             proposal=_read(SchemaProposal, folder / PROPOSAL, record.problems),
             review=_read(SchemaReview, folder / REVIEW, record.problems),
-            drift=self._drift(record),
+            labels=_read(Labels, folder / LABELS, record.problems),
+            history=self._history(record),
         )
 
     def snapshot(self, model: str, snapshot_id: str) -> SnapshotManifest:
@@ -150,27 +153,24 @@ class Records:
                     return record, used
         return None
 
-    def _drift(self, current: NightRecord) -> dict[str, dict[str, list[Point]]]:
-        """Return each feature's distances in this night and those before it, one night for each as-of time."""
+    def _history(self, current: NightRecord) -> History:
+        """Return what this night and those before it measured, one night for each as-of time."""
+        history = History()
         if current.as_of is None:
-            return {}
+            return history
         nights: dict[dt.datetime, NightRecord] = {}
         for record in self.nights(current.model):
             if record.as_of and record.as_of <= current.as_of:
                 nights.setdefault(record.as_of, record)
         nights[current.as_of] = current
-        series: dict[str, dict[str, list[Point]]] = {}
-        for as_of in sorted(nights)[-HISTORY:]:
+        for as_of in sorted(nights)[-NIGHTS:]:
             name = nights[as_of].name
-            gate = _read(GateResult, self.paths.nights / current.model / name / "data_gate.json", [])
-            for reason in gate.reasons if gate else ():
-                if reason.check == "drift" and reason.subject and isinstance(reason.figure, float):
-                    threshold = reason.threshold if isinstance(reason.threshold, float) else None
-                    point = Point(as_of, name, reason.figure, threshold, reason.held)
-                    series.setdefault(reason.subject, {}).setdefault(reason.control or "last_accepted", []).append(
-                        point
-                    )
-        return series
+            folder = self.paths.nights / current.model / name
+            if gate := _read(GateResult, folder / "data_gate.json", []):
+                history.add_gate(as_of, name, gate)
+            if labels := _read(Labels, folder / LABELS, []):
+                history.add_labels(as_of, name, labels)
+        return history
 
 
 def _canaries(releases: Iterable[ReleaseRecord], comparisons: Iterable[Comparison]) -> list[Canary]:

@@ -17,12 +17,16 @@ from markupsafe import Markup
 from nightly.nights.causes import Cause, causes
 from nightly.nights.commands import Remedy, Request, remedies
 from nightly.nights.report import SIGNS as OUTCOME_SIGNS
-from nightly.nights.report import against
+from nightly.nights.report import against, of_all_classes
 from nightly.records.night import Reason
+from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome
 from nightly_airflow.docs import when_it_fails
 from nightly_airflow.web import plots
-from nightly_airflow.web.cards import feature_cards, metrics_of, serving_cards
+from nightly_airflow.web.cards import feature_cards, serving_cards
+from nightly_airflow.web.charts import charts_of
+from nightly_airflow.web.labels import label_view
+from nightly_airflow.web.metrics import model_metrics
 from nightly_airflow.web.views import Canary, ModelRecord, NightDetails, NightRecord
 
 HERE = Path(__file__).parent
@@ -71,6 +75,8 @@ def environment() -> Environment:
         "when": version_time,
         "canary": canary_status,
         "against": against,
+        "brief": plots.brief,
+        "of_all_classes": of_all_classes,
     }
     env.globals |= {"plots": plots, "signs": SIGNS, "canary_signs": CANARY_SIGNS}
     return env
@@ -94,9 +100,11 @@ def night(details: NightDetails, log: str = "") -> dict[str, Any]:
     """Return the template's context for a night; `log` is the end of its failed task's log."""
     reasons = details.reasons
     held_by = causes(reasons)
-    metrics = metrics_of(details)
-    plain = [metric for metric in metrics if metric.slice and not metric.held]
     cards = sorted(feature_cards(details), key=lambda card: card.urgency, reverse=True)
+    card_names = {card.name for card in cards}
+    label = label_view(details)
+    label_cards = [card for card in cards if label and card.name == label.column]
+    cards = [card for card in cards if card not in label_cards]
     shown = max(FEATURES, sum(card.held for card in cards))
     return {
         "details": details,
@@ -109,13 +117,29 @@ def night(details: NightDetails, log: str = "") -> dict[str, Any]:
         "failed": _failed(details, log),
         "noticed": [reason for reason in reasons if not reason.held and _notable(reason)],
         "passed": [reason for reason in reasons if not reason.held and not _notable(reason)],
-        "metrics": [metric for metric in metrics if metric not in plain],
-        "more_metrics": plain,
+        "metrics": model_metrics(details),
+        "charts": charts_of(details.evaluation),
+        "label": label,
+        "label_cards": [card.without_values() for card in label_cards] if label and label.classes else label_cards,
         "cards": cards[:shown],
         "more_cards": cards[shown:],
-        "card_names": {card.name for card in cards},
+        "card_names": card_names,
         "threshold_changes": threshold_changes(details),
         "serving_cards": serving_cards(details),
+    }
+
+
+def release(record: ReleaseRecord, details: NightDetails | None) -> dict[str, Any]:
+    """Return the template's context for a release; `details` are of its night, None if that is not kept."""
+    its_own = details is not None and details.release is not None and details.release.version == record.version
+    return {
+        "model": record.model,
+        "title": f"Version {record.version}",
+        "values": record.model_dump(mode="json"),
+        "night": details.record.name if details else "",
+        "details": details,
+        "metrics": model_metrics(details) if details and its_own else None,
+        "charts": charts_of(details.evaluation) if details and its_own else None,
     }
 
 
@@ -235,5 +259,6 @@ def most_urgent_first(models: Sequence[ModelRecord]) -> list[ModelRecord]:
 
 
 def _notable(reason: Reason) -> bool:
-    """Return whether a finding that held nothing is notable: a warning, an anomaly, or not measurable."""
-    return reason.severity == "warning" or reason.figure is None or (reason.check == "schema" and not reason.severity)
+    """Return whether a finding that held nothing is notable: a warning, an anomaly, undecided, or not measurable."""
+    anomaly = reason.check == "schema" and not reason.severity
+    return reason.severity == "warning" or reason.undecided or reason.figure is None or anomaly

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from nightly.records.canary import Comparison, Look
 from nightly.records.distributions import Distributions
 from nightly.records.evaluation import Evaluation
+from nightly.records.labels import Labels
 from nightly.records.night import GateResult, Night, Reason, SnapshotRef, StepError
 from nightly.records.release import NotReleased, ReleaseRecord, Rollback
 from nightly.records.schema import SchemaProposal, SchemaReview
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.records.verdict import Verdict
+from nightly_airflow.web.history import History
 
 RUN_TIME = re.compile(r"__(20\d\d)-([01]\d)-([0-3]\d)T(\d\d)-(\d\d)")
 
@@ -59,17 +61,6 @@ class NightRecord:
     def planned_again(self) -> bool:
         """Whether the run was cleared after its verdict, so that its records may change."""
         return bool(self.night and self.verdict and self.night.planned_at > self.verdict.decided_at)
-
-
-@dataclass
-class Point:
-    """One night's distance of one feature."""
-
-    as_of: dt.datetime
-    night: str
-    value: float
-    threshold: float | None
-    held: bool
 
 
 @dataclass
@@ -136,7 +127,8 @@ class NightDetails:
     errors: list[StepError]
     proposal: SchemaProposal | None
     review: SchemaReview | None
-    drift: dict[str, dict[str, list[Point]]]  # feature -> control -> points, oldest first
+    labels: Labels | None  # None in nights of older versions
+    history: History
 
     @property
     def failed_task(self) -> str:

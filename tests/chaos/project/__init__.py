@@ -35,7 +35,8 @@ def copy_project(to: Path) -> Path:
             shutil.copy(source, target)
     (to / ".venv").symlink_to((ROOT / ".venv").resolve())
     model = to / "include/models/taxi"
-    shutil.rmtree(to / "include/models/complaints")
+    for other in ("complaints", "fares"):
+        shutil.rmtree(to / "include/models" / other)
     shutil.copy(HERE / "config.toml", model)
     schema = model / "schema.pbtxt"
     schema.write_text(COMPARATORS.sub("", schema.read_text()))

@@ -11,14 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightly.canary import compare
-from nightly.canary.labels import FeedbackError, as_numbers, later_labels
-from nightly.canary.predictions import logged
+from nightly.canary.labels import FeedbackError, later_labels
+from nightly.canary.losses import BinaryLoss
+from nightly.canary.predictions import Version, logged
 from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.base import ContractError
 from nightly.records.canary import Side
 from nightly.records.config import CanaryConfig, ModelConfig
 from nightly.records.golden import GOLDEN, Golden
+from nightly.records.label_spec import LabelSpec
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.snapshots.store import SnapshotStore
@@ -27,6 +29,9 @@ from tests.support.records import release_record
 
 STABLE, CANARY = 1_700_000_000, 1_700_000_100
 KEY = "a key of sixteen bytes or more"
+BINARY = LabelSpec(kind="binary", column="big_tipper", output="probability", positive=["1"])
+LOSS = BinaryLoss(["1"])
+VERSIONS = (Version(STABLE, BINARY), Version(CANARY, BINARY))
 SINCE = utc_now() - dt.timedelta(days=2)
 
 
@@ -91,9 +96,10 @@ def test_only_what_chance_gave_to_a_version_is_compared_and_the_rest_is_counted(
             ("j", STABLE, "stable", "u1", [float("nan")]),
         ],
     )
-    rows, left_out = logged(paths.predictions / "taxi", SINCE, STABLE, CANARY, "probability")
+    predictions = logged(paths.predictions / "taxi", SINCE, *VERSIONS, LOSS)
+    rows, left_out = predictions.rows, predictions.left_out
 
-    assert {row.id: (row.canary, row.probability) for row in rows.itertuples()} == {
+    assert dict(zip(rows["id"], zip(rows["canary"], predictions.answers[:, 0], strict=True), strict=True)) == {
         "a": (False, 0.2),
         "b": (True, 0.3),
         "c": (True, 0.6),
@@ -109,8 +115,8 @@ def test_only_what_chance_gave_to_a_version_is_compared_and_the_rest_is_counted(
 
 
 def test_without_any_log_there_is_nothing_to_compare_and_that_is_no_error(paths):
-    rows, left_out = logged(paths.predictions / "taxi", SINCE, STABLE, CANARY, "probability")
-    assert len(rows) == 0 and left_out == {}
+    predictions = logged(paths.predictions / "taxi", SINCE, *VERSIONS, LOSS)
+    assert len(predictions.rows) == 0 and predictions.left_out == {}
     found = compare.look(paths, config(), record(paths), utc_now())
     assert found.decision == "wait" and "0 predictions of the canary have a label, and 500 are needed" in found.reason
 
@@ -118,8 +124,9 @@ def test_without_any_log_there_is_nothing_to_compare_and_that_is_no_error(paths)
 @pytest.mark.parametrize("format", ["tfrecord", "jsonl", "parquet"])
 def test_every_format_of_the_log_gives_the_same_predictions(paths, format):
     log(paths, [("a", STABLE, "stable", "u1", [0.25]), ("b", CANARY, "canary", "u2", [0.75])], format=format)
-    rows, _ = logged(paths.predictions / "taxi", SINCE, STABLE, CANARY, "probability")
-    assert rows[["id", "canary", "probability"]].to_numpy().tolist() == [["a", False, 0.25], ["b", True, 0.75]]
+    predictions = logged(paths.predictions / "taxi", SINCE, *VERSIONS, LOSS)
+    assert predictions.rows[["id", "canary"]].to_numpy().tolist() == [["a", False], ["b", True]]
+    assert predictions.answers.tolist() == [[0.25], [0.75]]
 
 
 def feedback(paths: Paths, name: str, text: str, hours_ago: float = 0.0) -> Path:
@@ -140,28 +147,29 @@ def test_labels_are_joined_by_id_from_snapshots_and_files_and_the_latest_counts(
     feedback(paths, "early.csv", "label,id,by\n0,7:x,ada\n1,8:x,ada\n1,7:x,ada\n", hours_ago=5)
     wanted = pd.Index(["7:x", "7:y", "8:x", "unknown"])
 
-    labels, counts = later_labels(paths, config(), SINCE, wanted)
-    assert labels.to_dict() == {"7:x": 1.0, "7:y": 0.0, "8:x": 1.0}
+    labels, counts = later_labels(paths, config(), BINARY, SINCE, wanted)
+    assert LOSS.labels(labels).to_dict() == {"7:x": 1.0, "7:y": 0.0, "8:x": 1.0}
     assert counts == {"snapshots": 2, "feedback": 2}
 
     feedback(paths, "revised.parquet", "7:y,1 7:x,0", hours_ago=-1)
     feedback(paths, ".half.csv", "no labels yet")
-    labels, _ = later_labels(paths, config(), SINCE, wanted)
-    assert labels.to_dict() == {"7:x": 0.0, "7:y": 1.0, "8:x": 1.0}
-    assert later_labels(paths, config(labels=["snapshots"]), SINCE, wanted)[1] == {"snapshots": 2}
-    assert len(later_labels(paths, config(labels=["snapshots"]), utc_now(), wanted)[0]) == 0, "made before the canary"
+    labels, _ = later_labels(paths, config(), BINARY, SINCE, wanted)
+    assert LOSS.labels(labels).to_dict() == {"7:x": 0.0, "7:y": 1.0, "8:x": 1.0}
+    only = config(labels=["snapshots"])
+    assert later_labels(paths, only, BINARY, SINCE, wanted)[1] == {"snapshots": 2}
+    assert len(later_labels(paths, only, BINARY, utc_now(), wanted)[0]) == 0, "made before the canary"
 
 
 def test_a_file_of_labels_that_cannot_be_read_is_named(paths):
     path = feedback(paths, "odd.csv", "key,value\n1,2\n")
     with pytest.raises(FeedbackError, match=r"odd\.csv holds no labels .* columns id and label"):
-        later_labels(paths, config(), SINCE, pd.Index(["a"]))
+        later_labels(paths, config(), BINARY, SINCE, pd.Index(["a"]))
     path.unlink()
 
 
 def test_a_label_is_read_as_in_training():
-    assert as_numbers(pd.Series(["1", "1.0", "0", "2"]), ["1"]).tolist() == [1, 1, 0, 0]
-    assert as_numbers(pd.Series(["Yes", "yes", "No"]), ["Yes"]).tolist() == [1, 0, 0]
+    assert LOSS.labels(pd.Series(["1", "1.0", "0", "2"])).tolist() == [1, 1, 0, 0]
+    assert BinaryLoss(["Yes"]).labels(pd.Series(["Yes", "yes", "No"])).tolist() == [1, 0, 0]
 
 
 def traffic(

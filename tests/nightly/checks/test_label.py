@@ -6,26 +6,37 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightly.checks.evidence import VALUES, SnapshotRows
+from nightly.checks.evidence import VALUES
+from nightly.checks.label_rows import CLASSES, label_by_value
+from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
+from nightly.records.label_spec import OTHER, POSITIVE, LabelSummary
 from tests.support.judged_nights import judge_night
 
 
 def test_labels_are_counted_of_every_value_that_can_be_judged_and_of_no_rare_one(tmp_path):
     evidence = judge_night("taxi", "2014-02-01", tmp_path).evidence
-    label, enough = evidence.config.data.label, evidence.gate.min_rows_for_value
+    label, enough, folder = evidence.config.data.label, evidence.gate.min_rows_for_value, evidence.rows.folder
     frequent = {
         name: [bucket.label for bucket in stats.string_stats.rank_histogram.buckets[:VALUES]]
         for name, stats in evidence.train.features.items()
         if stats.HasField("string_stats")
     }
-    every = evidence.rows.label_by_value(frequent, label.column, label.positive)
-    counted = [(feature, value, rows) for feature, values in every.items() for value, (rows, _) in values.items()]
+    every = label_by_value(folder, frequent, label, evidence.label)
+    counted = [(feature, value, each.rows) for feature, values in every.items() for value, each in values.items()]
     judged = [(feature, value) for feature, value, rows in counted if rows >= enough]
     rare = [(feature, value) for feature, value, rows in counted if rows < enough / 4]
     assert judged and rare
     for feature, value in judged:
         assert evidence.label_by_value[feature][value] == every[feature][value]
     assert not [value for feature, value in rare if value in evidence.label_by_value.get(feature, {})]
+
+
+def counted_pairs(by_value):
+    """feature -> value -> (labelled rows, positive rows)"""
+    return {
+        feature: {value: (each.rows, each.counts.get(POSITIVE, 0)) for value, each in values.items()}
+        for feature, values in by_value.items()
+    }
 
 
 def test_labels_are_counted_as_row_by_row(tmp_path):
@@ -58,8 +69,53 @@ def test_labels_are_counted_as_row_by_row(tmp_path):
         labelled = Counter(str(value) for value, label in read if value is not None and label)
         positive = Counter(str(value) for value, label in read if value is not None and label in ("Yes", "yes"))
         expected[name] = {value: (labelled[value], positive[value]) for value in wanted[name] if labelled[value]}
-    found = SnapshotRows(tmp_path).label_by_value(wanted, "label", ["Yes", "yes"])
+    label = BinaryLabel(column="label", positive=["Yes", "yes"])
+    found = counted_pairs(label_by_value(tmp_path, wanted, label, LabelSummary(rows=0)))
     assert found == expected
     for counts in found.values():
         assert list(counts) == sorted(counts, key=lambda value: (-counts[value][0], value)), "the most frequent first"
-    assert SnapshotRows(tmp_path).label_by_value(wanted, "no such label", ["Yes"]) == {}
+    gone = BinaryLabel(column="no such label", positive=["Yes"])
+    assert label_by_value(tmp_path, wanted, gone, LabelSummary(rows=0)) == {}
+
+
+def shards_of(folder, **columns):
+    """Two files of a snapshot with these columns."""
+    table = pa.table(columns)
+    half = table.num_rows // 2
+    for number, part in enumerate((table.slice(0, half), table.slice(half))):
+        pq.write_table(part, folder / f"rows-{number}.parquet", row_group_size=max(1, half // 3))
+
+
+def test_the_numbers_of_each_value_are_those_of_its_rows(tmp_path):
+    random = np.random.default_rng(1)
+    cities = random.choice(["a", "b", "c"], 4001)
+    numbers = [None if random.random() < 0.1 else float(random.normal(ord(city))) for city in cities]
+    shards_of(tmp_path, city=pa.array(cities.tolist()), y=pa.array(numbers))
+    found = label_by_value(tmp_path, {"city": ["a", "b", "z"]}, NumberLabel(column="y"), LabelSummary(rows=0))["city"]
+    assert sorted(found) == ["a", "b"]
+    for city, summary in found.items():
+        known = sorted(y for y, other in zip(numbers, cities, strict=True) if other == city and y is not None)
+        assert summary.rows == len(known)
+        upper_ends = [-(-part * len(known) // 20) - 1 for part in range(1, 21)]
+        assert summary.quantiles == [known[0], *(known[end] for end in upper_ends)]
+
+
+def test_the_classes_of_each_value_are_counted_and_those_outside_the_schema_are_not_recorded(tmp_path):
+    shards_of(tmp_path, city=pa.array(["a", "a", "a", "b", None, "a"]), y=pa.array([1, 2, 1, 2, 1, None]))
+    every = LabelSummary.of_counts({"1": 3, "2": 2})
+    label, values = ClassesLabel(column="y"), {"city": ["a", "b"]}
+    found = label_by_value(tmp_path, values, label, every)["city"]
+    assert {city: each.counts for city, each in found.items()} == {"a": {"1": 2, "2": 1}, "b": {"2": 1}}
+    found = label_by_value(tmp_path, values, label, every, {"1"})["city"]
+    assert {city: each.counts for city, each in found.items()} == {"a": {"1": 2}}
+
+
+def test_of_many_classes_the_rare_ones_are_counted_together_and_not_compared(tmp_path):
+    names = [f"{n:03}" for n in range(3 * CLASSES)]
+    labels = [name for n, name in enumerate(names) for _ in range(len(names) - n)]
+    shards_of(tmp_path, city=pa.array(["a"] * len(labels)), y=pa.array(labels))
+    every = LabelSummary.of_counts({name: labels.count(name) for name in names})
+    found = label_by_value(tmp_path, {"city": ["a"]}, ClassesLabel(column="y"), every)["city"]["a"]
+    assert found.rows == len(labels) and set(found.counts) == {*names[:CLASSES], OTHER}
+    without = {name: rows for name, rows in found.counts.items() if name != names[0]}
+    assert LabelSummary.of_counts(without).change(found)[1] != names[0], "it may be among the others there"

@@ -10,7 +10,7 @@ from nightly.models import load_config
 from nightly.prediction_log import read
 from nightly.schemas.curated import read_schema
 from nightly.statistics import serving as requests
-from nightly.training.export import MISSING_INT, serving_features
+from nightly.training.raw_features import MISSING_INT, serving_features
 from nightly_client import Client, PredictionLog, example
 from tests.support.judged_nights import days_of, judge_night, source_rows
 from tests.support.servers import Server, model_config, release

@@ -11,8 +11,9 @@ import pytest
 
 from nightly.cli import night as command
 from nightly.io.paths import ROOT
+from nightly.models import load_config
 from nightly.nights.report import report
-from nightly.nights.steps import REVIEW, TASKS
+from nightly.nights.steps import REVIEW, tasks_of
 from nightly.nights.verdict import judge
 from nightly.records.night import GateResult, Reason, SnapshotRef, StepError, utc_now
 from nightly.records.verdict import Outcome, Verdict
@@ -163,7 +164,7 @@ def test_the_verdict_is_the_one_that_airflow_gives(run, paths, how, after):
     """From the states that Airflow has of the same night, by the function that its verdict task calls."""
     _, found, out = run(*how and ["--release"], **how)
     last = next(iter(how), "release")
-    tasks = [task for task in TASKS if task != "verdict"]
+    tasks = [task for task in tasks_of(load_config("taxi")) if task != "verdict"]
     states = {task: "success" if tasks.index(task) <= tasks.index(last) else after for task in tasks}
     states |= dict.fromkeys(REVIEW, "skipped")
     states |= {"trainer": "failed"} if last == "trainer" else {}

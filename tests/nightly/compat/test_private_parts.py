@@ -4,20 +4,12 @@ import inspect
 
 import pytest
 from apache_beam.options import pipeline_options as beam_options
-from tensorflow_model_analysis.contrib.aggregates import binary_confusion_matrices as matrices
-from tensorflow_model_analysis.metrics import (
-    binary_confusion_matrices,
-    calibration_histogram,
-    cross_entropy_metrics,
-    metric_specs,
-)
 from tensorflow_transform import analyzers
 from tensorflow_transform.beam import analyzer_impls
 from tfx.orchestration import metadata
 from tfx.orchestration.portable import launcher
 
-from nightly.compat import beam, tfma, tft, tfx
-from nightly.evaluation.metrics import eval_config
+from nightly.compat import beam, tft, tfx
 
 SIGNATURES = {
     # TFX's launcher: RerunLauncher.launch calls these, and replaces the last.
@@ -36,10 +28,6 @@ SIGNATURES = {
     analyzer_impls._calculate_mutual_information_for_feature_value: "feature_and_accumulator global_accumulator "
     "use_adjusted_mutual_info min_diff_from_avg",
     analyzer_impls._count_and_token_to_bytes: "count token",
-    tfma.separate_computations: "computations",
-    tfma.is_private_metric: "metric_key",
-    cross_entropy_metrics._BinaryCrossEntropyCombiner._cross_entropy: "self label prediction",
-    matrices.BinaryConfusionMatrices._merge_entry: "self accumulator threshold entry",
     beam_options._BeamArgumentParser.error: "self message",
     beam_options.PipelineOptions._add_argparse_args: "parser",
 }
@@ -77,20 +65,6 @@ def test_tft_s_orderings_are_those_that_vocabularies_know():
     names = {"FREQUENCY", "WEIGHTED_FREQUENCY", "MUTUAL_INFORMATION", "WEIGHTED_MUTUAL_INFORMATION"}
     assert names <= vars(analyzers._VocabOrderingType).keys()
     assert tft.Ordering is analyzers._VocabOrderingType
-
-
-def test_tfma_s_combiners_have_the_settings_that_are_read():
-    config = eval_config(["candidate"], ["auc", "precision", "binary_crossentropy", "calibration"], [])
-    specs = metric_specs.to_computations(list(config.metrics_specs), eval_config=config)
-    combiners = {type(c.combiner): c.combiner for c in tfma.separate_computations(specs).non_derived_computations}
-    assert combiners.keys() == tfma.BATCHED.keys()
-    histogram = combiners[calibration_histogram._CalibrationHistogramCombiner]
-    assert (histogram._left, histogram._range) == (0.0, 1.0)
-    assert histogram._num_buckets == 10_000
-    counted = combiners[binary_confusion_matrices._BinaryConfusionMatrixCombiner]._binary_confusion_matrices
-    assert 0.5 in counted._thresholds
-    assert counted._enable_fractional_labels in (True, False)
-    assert matrices._ThresholdEntry._fields[0] == "matrix"
 
 
 def test_beam_s_parser_knows_the_options_of_every_runner():

@@ -75,8 +75,7 @@ def do(tmp_path_factory, on_beam):
             "custom_config": json.dumps({"model": "taxi"}),
         },
         SideBySideEvaluator: {
-            "label": label.column,
-            "positive": json.dumps(label.positive),
+            "label": label.model_dump_json(),
             "metrics": json.dumps(sorted(config.model_gate.metrics)),
             "slices": json.dumps(config.model_gate.slices),
             "production_version": 0,

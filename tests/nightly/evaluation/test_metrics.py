@@ -1,29 +1,34 @@
-"""The metrics computed batch by batch are TFMA's own, overall and in every slice."""
+"""The metrics computed batch by batch are TFMA's own, overall and in every slice, for each kind of label."""
 
 import apache_beam as beam
+import keras
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 import tensorflow_model_analysis as tfma
+from google.protobuf import text_format
+from tensorflow_model_analysis.proto import config_pb2
 
-from nightly.engines.beam import pipeline_options
+from nightly.engines.beam import pipeline, pipeline_options
+from nightly.evaluation.measured import Plan
 from nightly.evaluation.metrics import (
     LABEL,
-    Scored,
+    WEIGHT,
     as_rows,
     eval_config,
     metric_class,
     write_results,
     write_results_on_beam,
 )
-from nightly.records.metrics import NAMES
+from nightly.evaluation.scored import Scored
+from nightly.records.metrics import NAMES, OF_CLASSES, of_class
+from tests.support.scored import CLASSES, MODELS, drawn, of_trips
 
 METRICS = [
     *("auc", "auc_precision_recall", "binary_crossentropy", "binary_accuracy", "precision", "recall", "f1_score"),
     *("calibration", "mean_label", "mean_prediction", "specificity"),
 ]
-MODELS = ["candidate", "production"]
 ROWS = 1500
 
 
@@ -41,6 +46,10 @@ def frame():
     return pd.DataFrame({LABEL: labels, **scores, "product": product})
 
 
+def binary(metrics, models=MODELS, slices=("product",)):
+    return Plan("binary", list(models), list(metrics), list(slices))
+
+
 def batches(frame, rows=1000, models=MODELS):
     for begin in range(0, len(frame), rows):
         part = frame.iloc[begin : begin + rows]
@@ -51,55 +60,189 @@ def batches(frame, rows=1000, models=MODELS):
         )
 
 
-def figures(result):
+def parts(whole, rows=400):
+    """The same examples as several batches."""
+    return [whole.take(np.arange(begin, min(begin + rows, len(whole)))) for begin in range(0, len(whole), rows)]
+
+
+def figures(result, sub_key=""):
     """(slice, metric) -> value"""
     return {
-        (key, name): value["doubleValue"]
+        # NaN is text, and an average's name begins with its settings.
+        (key, name.removeprefix("macro_average: true\n_")): float(value["doubleValue"])
         for key, outputs in result.slicing_metrics
-        for name, value in outputs[""][""].items()
+        for name, value in outputs[""].get(sub_key, {}).items()
         if "doubleValue" in value
     }
 
 
-def test_each_metric_that_a_config_may_bound_is_one_number(frame, tmp_path):
-    write_results(batches(frame), MODELS, list(NAMES), ["product"], tmp_path)
+def plan_of(kind, scored, metrics=None):
+    classes = CLASSES if kind == "classes" else []
+    names = metrics or [*NAMES[kind], *(of_class(metric, name) for metric in OF_CLASSES[kind] for name in classes)]
+    return Plan(kind, MODELS, names, ["shop"], classes, scored.weights is not None)
+
+
+def by_tfma(scored, specs, folder, model="candidate"):
+    """TFMA's own results for a model, by the text of its metrics_specs."""
+    weight = f'example_weight_key: "{WEIGHT}"' if scored.weights is not None else ""
+    config = text_format.Parse(
+        f'model_specs {{ label_key: "{LABEL}" prediction_key: "{model}" {weight} }} {specs} '
+        'slicing_specs {} slicing_specs { feature_keys: "shop" }',
+        config_pb2.EvalConfig(),
+    )
+    with pipeline(pipeline_options([])) as begin:
+        analyze = tfma.ExtractEvaluateAndWriteResults(eval_config=config, output_path=str(folder))
+        _ = begin | beam.Create([as_rows(scored)]) | analyze
+    return tfma.load_eval_result(str(folder))
+
+
+def specs(names, settings="", binarize=""):
+    metrics = "".join(f'metrics {{ class_name: "{name}" {settings} }} ' for name in names)
+    return f"metrics_specs {{ {metrics} {binarize} }} "
+
+
+def macro(classes):
+    weights = "".join(f"class_weights {{ key: {index} value: 1 }} " for index in range(len(classes)))
+    return f"aggregate {{ macro_average: true {weights} }}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["binary", "classes", "number"])
+def test_each_metric_that_a_config_may_bound_is_one_number(kind, tmp_path):
+    scored = drawn(kind, 400, seed=1)
+    plan = plan_of(kind, scored)
+    _, values = write_results(parts(scored), plan, tmp_path)
     for model in MODELS:
+        assert values[model][()].keys() == {"example_count", *plan.metrics}
+        assert np.isfinite(list(values[model][()].values())).all()
         measured = figures(tfma.load_eval_result(str(tmp_path), model_name=model))
-        assert {name for key, name in measured if key == ()} == {"example_count", *NAMES}
+        assert {name for key, name in measured if key == ()} == {"example_count", *NAMES[kind]}
 
 
+DATA = pytest.mark.parametrize(("source", "weighted"), [(drawn, False), (drawn, True), (of_trips, True)])
+
+
+def examples(kind, source, weighted):
+    return of_trips(kind, 400, weighted=True) if source is of_trips else drawn(kind, 400, 2, weighted=weighted)
+
+
+@pytest.mark.slow
+@DATA
+@pytest.mark.parametrize("kind", ["binary", "number"])
+def test_every_metric_of_a_number_and_of_a_binary_label_is_tfmas(kind, source, weighted, tmp_path):
+    scored = examples(kind, source, weighted)
+    plan = plan_of(kind, scored)
+    fast = [name for name in plan.formulas if name != "prevalence_threshold" or source is drawn]  # TFMA divides by 0
+    tfmas = [name for name in fast if name not in ("root_mean_squared_error", "r_squared", "mean_bias")]
+    _, values = write_results(parts(scored), plan_of(kind, scored, fast), tmp_path / "ours")
+    theirs = figures(by_tfma(scored, specs(map(metric_class, tfmas)), tmp_path / "theirs"))
+    assert {name for _, name in theirs} == set(tfmas)
+    for (key, name), value in theirs.items():
+        ours = values["candidate"][key][name]
+        assert ours == pytest.approx(value, rel=1e-6, abs=1e-6, nan_ok=True) or _one_class(name, value), (key, name)
+
+    if kind == "number":
+        y, p, w = scored.labels, scored.scores["candidate"].astype(float), scored.all_weights
+        mean = np.average(y, weights=w)
+        overall = values["candidate"][()]
+        assert overall["root_mean_squared_error"] == pytest.approx(np.sqrt(np.average((p - y) ** 2, weights=w)))
+        assert overall["mean_bias"] == pytest.approx(np.average(p - y, weights=w))
+        assert overall["r_squared"] == pytest.approx(
+            1 - np.average((p - y) ** 2, weights=w) / np.average((y - mean) ** 2, weights=w)
+        )
+
+
+def _one_class(name, value):
+    """TFMA reports an area that is not defined as 0."""
+    return name in ("auc", "auc_precision_recall") and value == 0
+
+
+@pytest.mark.slow
+@DATA
+def test_every_metric_of_classes_is_tfmas(source, weighted, tmp_path):
+    scored = examples("classes", source, weighted)
+    _, values = write_results(parts(scored), plan_of("classes", scored), tmp_path / "ours")
+    ours = {(key, name): value for key, by_name in values["candidate"].items() for name, value in by_name.items()}
+
+    tops = "".join(specs(["Recall"], f'config: \'"top_k": {k}, "name": "top_{k}"\'') for k in (1, 2, 3))
+    areas = specs(["AUC"], binarize=macro(CLASSES))
+    theirs = figures(by_tfma(scored, tops + areas, tmp_path / "a"))
+    for key, name in theirs:
+        mine = {"top_1": "accuracy", "auc": "macro_auc"}.get(name, f"{name}_accuracy" if "top_" in name else name)
+        if name != "auc" or key == ():  # TFMA counts an area that is not defined as 0 into the mean
+            assert ours[key, mine] == pytest.approx(theirs[key, name], abs=1e-6), (key, name)
+    keras_loss = keras.metrics.SparseCategoricalCrossentropy()  # TFMA's does not take a class's index
+    keras_loss.update_state(scored.labels, scored.scores["candidate"], sample_weight=scored.weights)
+    assert ours[(), "categorical_crossentropy"] == pytest.approx(float(keras_loss.result()), abs=1e-6)
+
+    # The likeliest class alone, as TFMA counts it with all probability there.
+    likeliest = {model: np.eye(len(CLASSES), dtype=np.float32)[s.argmax(axis=1)] for model, s in scored.scores.items()}
+    certain = Scored(labels=scored.labels, scores=likeliest, columns=scored.columns, weights=scored.weights)
+    ids = f"binarize {{ class_ids {{ values: {list(range(len(CLASSES)))} }} }}"
+    result = by_tfma(certain, specs(["Precision", "Recall", "F1Score"], binarize=ids), tmp_path / "b")
+    for index, name in enumerate(CLASSES):
+        for (key, metric), value in figures(result, f"classId:{index}").items():
+            if key == ():
+                assert ours[(), of_class(metric, name)] == pytest.approx(value, abs=1e-6, nan_ok=True)
+    whole = figures(by_tfma(certain, specs(["Recall"], binarize=macro(CLASSES)), tmp_path / "c"))
+    assert ours[(), "macro_recall"] == pytest.approx(whole[(), "recall"], abs=1e-6)
+
+
+def test_a_macro_average_is_over_the_classes_that_have_examples(tmp_path):
+    labels = np.array([0, 0, 0, 1])
+    scores = np.array([[0.9, 0.1, 0.0], [0.9, 0.1, 0.0], [0.1, 0.1, 0.8], [0.6, 0.4, 0.0]], np.float32)
+    plan = Plan("classes", ["candidate"], ["macro_precision", "macro_recall", "precision:b"], [], ["a", "b", "c"])
+    _, values = write_results([Scored(labels, {"candidate": scores}, {})], plan, tmp_path)
+    found = values["candidate"][()]
+    assert found["macro_precision"] == pytest.approx((2 / 3 + 0) / 2)  # b is never predicted
+    assert found["macro_recall"] == pytest.approx((2 / 3 + 0) / 2)
+    assert np.isnan(found["precision:b"])
+
+
+def test_a_class_that_no_label_has_is_always_wrong(tmp_path):
+    labels, plan = np.array([0, 1]), Plan("classes", ["candidate"], ["accuracy", "top_2_accuracy"], [], ["a", "b"])
+    scores = np.array([[0.3, 0.2, 0.5], [0.2, 0.5, 0.3]], np.float32)  # the third is production's own
+    _, values = write_results([Scored(labels, {"candidate": scores}, {})], plan, tmp_path)
+    assert values["candidate"][()]["accuracy"] == 0.5
+    assert values["candidate"][()]["top_2_accuracy"] == 1
+
+
+@pytest.mark.slow
 def test_every_metric_of_every_slice_of_each_model_is_tfmas(frame, tmp_path):
-    write_results(batches(frame), MODELS, METRICS, ["product"], tmp_path)
+    write_results(batches(frame), binary(METRICS), tmp_path)
     for model in MODELS:
-        expected = figures(tfma.analyze_raw_data(frame, eval_config([model], METRICS, ["product"])))
+        expected = figures(tfma.analyze_raw_data(frame, eval_config(binary(METRICS, [model]))))
         ours = figures(tfma.load_eval_result(str(tmp_path), model_name=model))
         assert {name for _, name in ours} == {"example_count", *METRICS}
         assert len({key for key, _ in ours}) == 5
         assert ours == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
-def test_the_size_of_the_batches_changes_nothing(frame, tmp_path):
-    for rows in (ROWS, 7):
-        write_results(batches(frame, rows), MODELS, METRICS, ["product"], tmp_path / str(rows))
-    one, many = (
-        figures(tfma.load_eval_result(str(tmp_path / str(rows)), model_name="candidate")) for rows in (ROWS, 7)
-    )
-    assert one == pytest.approx(many, abs=1e-9, nan_ok=True)
+@pytest.mark.parametrize("kind", ["binary", "classes", "number"])
+def test_the_size_of_the_batches_changes_nothing(kind, tmp_path):
+    scored = drawn(kind, 700, seed=4)
+    plan = plan_of(kind, scored)
+    plan = Plan(kind, MODELS, list(plan.formulas), ["shop"], plan.classes, True)
+    one, many = (write_results(parts(scored, rows), plan, tmp_path / str(rows))[1] for rows in (700, 7))
+    for model in MODELS:
+        for key in one[model]:
+            assert one[model][key] == pytest.approx(many[model][key], rel=1e-9, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_any_other_metric_of_tfma_is_computed_by_tfma(frame, tmp_path):
     frame = frame.head(500)
-    write_results(batches(frame, 200), MODELS, ["auc", "mean_squared_error"], ["product"], tmp_path)
+    write_results(batches(frame, 200), binary(["auc", "exact_match", "max_recall"]), tmp_path)
     for model in MODELS:
         found = figures(tfma.load_eval_result(str(tmp_path), model_name=model))
-        expected = ((frame[model] - frame[LABEL]) ** 2).mean()
-        assert found[(), "mean_squared_error"] == pytest.approx(expected, abs=1e-6)
+        assert found[(), "exact_match"] == (frame[model] == frame[LABEL]).mean()
+        assert found[(), "max_recall"] == 1
         assert found[(("product", "Mortgage"),), "auc"] > 0.5
 
 
 def test_one_class_alone_has_no_auc_and_the_rest_is_there(frame, tmp_path):
     negative = frame[frame[LABEL] == 0]
-    write_results(batches(negative, models=["candidate"]), ["candidate"], METRICS, [], tmp_path)
+    write_results(batches(negative, models=["candidate"]), binary(METRICS, ["candidate"], []), tmp_path)
     found = figures(tfma.load_eval_result(str(tmp_path)))
     assert found[(), "example_count"] == len(negative)
     assert found[(), "mean_label"] == 0
@@ -108,26 +251,44 @@ def test_one_class_alone_has_no_auc_and_the_rest_is_there(frame, tmp_path):
 def test_a_model_that_answers_nan_is_refused(frame, tmp_path):
     broken = frame.assign(candidate=frame["candidate"].where(frame.index != 5))
     with pytest.raises(ValueError, match="the candidate model answers 1 examples with NaN"):
-        write_results(batches(broken), MODELS, METRICS, [], tmp_path)
+        write_results(batches(broken), binary(METRICS, slices=[]), tmp_path)
+
+
+def test_a_negative_weight_is_refused(tmp_path):
+    scored = Scored(np.ones(2), {"candidate": np.ones(2)}, {}, np.array([1, -2.5]))
+    with pytest.raises(
+        ValueError, match=r"1 examples have a negative weight, such as -2.5: data.weight_column must be"
+    ):
+        write_results([scored], Plan("number", ["candidate"], ["mean_bias"], [], [], True), tmp_path)
 
 
 def test_no_examples_and_no_such_metric_are_said(frame, tmp_path):
     with pytest.raises(ValueError, match="no labelled examples"):
-        write_results(iter([]), MODELS, METRICS, [], tmp_path)
+        write_results(iter([]), binary(METRICS, slices=[]), tmp_path)
     with pytest.raises(ValueError, match="did you mean 'auc_precision_recall'"):
         metric_class("auc_precision_recal")
+    with pytest.raises(ValueError, match="TFMA has no metric 'acuracy'"):
+        write_results(batches(frame), binary(["acuracy"]), tmp_path)
 
 
-def test_on_beam_the_results_of_both_models_are_the_same(frame, tmp_path):
-    write_results(batches(frame), MODELS, METRICS, ["product"], tmp_path / "here")
-    rows = beam.Create([as_rows(batch) for batch in batches(frame)])
-    write_results_on_beam(rows, MODELS, METRICS, ["product"], tmp_path / "there", pipeline_options([]))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["binary", "classes", "number"])
+def test_on_beam_the_results_of_both_models_are_the_same(kind, tmp_path):
+    scored = drawn(kind, 900, seed=5)
+    plan = plan_of(kind, scored)
+    metrics = [*plan.formulas, *(["exact_match"] if kind == "binary" else [])]
+    plan = Plan(kind, MODELS, metrics, ["shop"], plan.classes, True)
+    measured, here = write_results(parts(scored), plan, tmp_path / "here")
+    on_beam, there = write_results_on_beam(beam.Create(parts(scored)), plan, tmp_path / "there", pipeline_options([]))
     for model in MODELS:
-        here, there = (tfma.load_eval_result(str(tmp_path / place), model_name=model) for place in ("here", "there"))
-        assert figures(there) == pytest.approx(figures(here), abs=1e-6, nan_ok=True)
+        for key in here[model]:
+            assert there[model][key] == pytest.approx(here[model][key], abs=1e-6, nan_ok=True)
+        loaded = tfma.load_eval_result(str(tmp_path / "there"), model_name=model)
+        assert len(loaded.slicing_metrics) == len(here[model])
+    assert sorted(on_beam.sample().labels) == sorted(measured.sample().labels)
     assert (tmp_path / "there/eval_config.json").read_text() == (tmp_path / "here/eval_config.json").read_text()
 
 
 def test_on_beam_no_example_at_all_is_an_error_too(tmp_path):
     with pytest.raises(ValueError, match="no labelled examples"):
-        write_results_on_beam(beam.Create([]), MODELS, METRICS, [], tmp_path, pipeline_options([]))
+        write_results_on_beam(beam.Create([]), binary(METRICS, slices=[]), tmp_path, pipeline_options([]))

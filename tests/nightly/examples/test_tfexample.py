@@ -14,6 +14,18 @@ from nightly.examples.tfrecord import framed
 ROWS = 2000
 
 
+def _lists(random, kind):
+    """Lists of 1 to 300 values."""
+    lengths = random.integers(1, 300, ROWS) ** random.integers(0, 2, ROWS)
+    total = int(lengths.sum())
+    values = {
+        pa.int64(): lambda: random.integers(-(2**63), 2**63 - 1, total) >> random.integers(0, 63, total),
+        pa.float32(): lambda: random.normal(size=total).astype(np.float32),
+        pa.binary(): lambda: [random.bytes(length) for length in random.integers(0, 200, total)],
+    }[kind]()
+    return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(lengths)), pa.int32()), pa.array(values, kind))
+
+
 @pytest.fixture(scope="module")
 def batch():
     """Values of every length that a varint's, a length's and a header's size depends on, a fifth of them missing."""
@@ -26,6 +38,8 @@ def batch():
         "text" * 60: pa.array([random.bytes(length) for length in random.integers(0, 400, ROWS)], pa.binary()),
         "long": pa.array([b"x" * 20_000, b"", *[b"y" * 127, b"z" * 128] * (ROWS // 2 - 1)], pa.binary()),
         "missing": pa.nulls(ROWS, pa.int64()),
+        **{f"list of {kind}": _lists(random, kind) for kind in (pa.int64(), pa.float32(), pa.binary())},
+        "no lists": pa.nulls(ROWS, pa.list_(pa.binary())),
     }
     there = random.random((len(columns), ROWS)) > 0.2
     there[:, :8] = True

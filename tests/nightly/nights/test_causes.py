@@ -79,6 +79,23 @@ def test_what_the_model_gate_found_is_one_cause_led_by_the_whole():
     assert cause.headline == "auc is 0.5500, at least 0.6 is required; 3 of its figures are not good enough"
 
 
+def test_a_metric_is_of_the_model_even_if_it_has_the_name_of_a_check_of_data():
+    [cause] = causes([reason("max_recall", "all examples", 0.4, 0.6), reason("recall:min", "all examples", 0.4, 0.6)])
+    assert (cause.kind, cause.title) == ("model", "The model")
+
+
+def test_what_is_surely_not_good_enough_leads_and_what_cannot_be_told_follows():
+    open_ = reason(
+        "accuracy against production", "all examples", -0.01, -0.02, message="accuracy; 90 examples cannot tell"
+    ).model_copy(update={"undecided": True})
+    of_class = reason("recall:Cash", "all examples", 0.1, 0.6, message="recall of class Cash is 0.1000")
+    constant = reason("better_than_constant", "all examples", -0.1, 0, message="the model is worse by 0.1000")
+    [cause] = causes([open_, of_class, constant])
+    assert cause.headline == "the model is worse by 0.1000; 3 of its figures are not good enough"
+    [cause] = causes([open_, open_.model_copy(update={"subject": "city=A"})])
+    assert cause.headline == "accuracy, 90 examples cannot tell; 2 of its figures are undecided"
+
+
 def test_a_change_of_the_label_and_a_column_that_is_gone_are_said_plainly():
     label = reason("max_label_change", "tip", 0.07, values=[value("1", 0.24, 0.17)])
     gone = reason("schema", "pay", "Column dropped", "the curated schema", message="pay: Column is completely missing")
@@ -86,6 +103,36 @@ def test_a_change_of_the_label_and_a_column_that_is_gone_are_said_plainly():
         "tip: 24 % are positive, 17 % before",
         "pay: the column is gone",
     }
+
+
+def test_a_change_of_classes_or_numbers_is_said_by_what_changed():
+    in_control = "in the last accepted snapshot (2015-05-31)"
+    classes = reason(
+        *("max_label_change", "pay", 0.36),
+        values=[value("Cash", 0.994, 0.636)],
+        message=f"99.4% of pay are 'Cash', 63.6% {in_control}: a change of 35.8%; 5.0% is allowed",
+    )
+    numbers = reason(
+        *("max_label_change", "fare", 0.99),
+        values=[value("up to 175", 0.005, 1.0)],
+        message=f"0.5% of fare are up to 175, 100.0% {in_control}: a change of 99.5%; 5.0% is allowed; its median is "
+        "805 (from 0 to 17,505), and was 8.05 (from 0 to 175.05)",
+    )
+    by_value = reason(
+        *("max_label_change_by_value", "company", 0.4, 0.25),
+        values=[value("A", 0.99, 0.57)],
+        message=f"where company is A, 99.0% of the labels are 'Cash', 57.0% {in_control}",
+    )
+    found = {cause.subject: cause for cause in causes([classes, numbers, by_value])}
+    assert found["pay"].headline == "pay: 99 % are 'Cash', 64 % before"
+    assert found["fare"].headline == "fare: its median is 805 (from 0 to 17,505), and was 8.05 (from 0 to 175.05)"
+    assert found["company"].changed_label == "'Cash'" and found["company"].labels == by_value.values
+
+
+def test_weights_are_a_cause_of_their_column():
+    [cause] = causes([reason("weights", "w", 3, 0, message="the weight w is negative, in 3 rows: -1.0 in rows-0:7")])
+    assert (cause.kind, cause.subject) == ("feature", "w")
+    assert cause.headline == "the weight w is negative, in 3 rows: -1.0 in rows-0:7"
 
 
 def test_a_long_list_of_causes_is_named_and_not_told():

@@ -24,6 +24,7 @@ USED = ThresholdsUsed(
         "model_gate.metrics.auc.floor": 0.6,
         "model_gate.metrics.auc.max_drop": 0.08,
         "model_gate.slice_metrics.auc.max_drop": 0.1,
+        "model_gate.class_metrics.recall.floor": 0.5,
     },
     schema_version=0,
     schema_sha256="ab",
@@ -35,6 +36,14 @@ def reason(check, subject, figure, threshold, **more):
     return Reason(check=check, subject=subject, figure=figure, threshold=threshold, held=True, message="far", **more)
 
 
+CANNOT_TELL = reason("auc against production", "all examples", -0.05, -0.08).model_copy(
+    update={
+        "message": "auc is 0.9000, and 0.9500 in production; 0.08 worse is allowed; 90 examples cannot tell",
+        "undecided": True,
+    }
+)
+
+
 @pytest.mark.parametrize(
     "held, thresholds",
     [
@@ -44,6 +53,8 @@ def reason(check, subject, figure, threshold, **more):
         (reason("auc", "all examples", 0.5512, 0.6), {"model_gate.metrics.auc.floor": 0.55}),
         (reason("auc against production", "all examples", -0.0912, -0.08), {"model_gate.metrics.auc.max_drop": 0.092}),
         (reason("auc against production", "a=b", -0.31, -0.1), {"model_gate.slice_metrics.auc.max_drop": 0.31}),
+        (reason("better_than_constant", "all examples", -0.01, 0), {"model_gate.must_beat_constant": False}),
+        (CANNOT_TELL, {"model_gate.undecided": "release"}),
         (reason("constant_feature", "company", "A", "more than one value"), None),
         (reason("drift", "fare", 0.3, 0.1), None),
     ],
@@ -52,6 +63,12 @@ def test_the_thresholds_are_those_under_which_it_would_not_have_held(held, thres
     assert lifting([held], USED) == thresholds
     if thresholds:
         load_config("taxi").with_overrides(thresholds)  # the config takes them
+
+
+def test_the_floor_of_a_class_is_lowered_for_all_classes():
+    assert lifting([reason("recall:Cash", "all examples", 0.3, 0.5)], USED) == {
+        "model_gate.class_metrics.recall.floor": 0.3
+    }
 
 
 def test_without_a_record_of_the_thresholds_none_is_proposed():

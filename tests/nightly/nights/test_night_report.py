@@ -54,6 +54,18 @@ def test_the_report_has_what_holds_with_its_control_and_counts_the_rest():
     assert sum("Ask the source's owner." in line for line in lines) == 1 and len(lines) < 15
 
 
+def test_what_the_examples_cannot_tell_is_counted_apart_and_metrics_of_classes_are_left_out():
+    message = "auc is 0.9000, and 0.9010 in production; 0.02 worse is allowed; 90 examples cannot tell"
+    open_ = ROWS.model_copy(
+        update={"check": "auc against production", "message": message, "severity": "warning", "undecided": True}
+    )
+    lines = report(make(reasons=[ROWS, open_], metrics={"accuracy": 0.9, "recall:Cash": 0.8})).splitlines()
+    assert lines[-1] == "1 other checks are ok, 1 could not be decided on so few examples"
+    assert "metrics       accuracy 0.9" in lines
+    assert table([open_]).splitlines()[1].startswith("?  auc against production")
+    assert message in table([open_])
+
+
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_a_note_fits_into_airflows_database_and_says_what_it_leaves_out(count):
     reasons = [DRIFT.model_copy(update={"subject": f"feature_{n}"}) for n in range(count)]

@@ -38,7 +38,7 @@ def test_a_good_config_is_read_with_its_folder_as_name(tmp_path):
     ("change", "said"),
     [
         (('kind = "files"', 'kind = "fils"'), ["source", "fils", "files"]),
-        (('path = "somewhere"', 'pth = "somewhere"'), ["source.files.pth", "did you mean 'path'"]),
+        (('path = "somewhere"', 'pth = "somewhere"'), ["source.pth", "did you mean 'path'"]),
         (('time_column = "day"', 'time_colum = "day"'), ["data.time_colum", "did you mean 'time_column'"]),
         (("[model_gate.metrics]", "[data_gat]\n[model_gate.metrics]"), ["data_gat", "did you mean 'data_gate'"]),
         (("floor = 0.6", "flor = 0.6"), ["model_gate.metrics.auc.flor", "did you mean 'floor'"]),
@@ -71,7 +71,22 @@ def test_a_good_config_is_read_with_its_folder_as_name(tmp_path):
         (('["id"]', '["Trip ID"]'), ["no column has the name 'Trip ID'; write 'trip_id'"]),
         (('column = "y"', 'column = "day"'), ["'day' cannot be the label and the time_column"]),
         (("auc = {", "acu = {"), ["model_gate.metrics: there is no metric 'acu'", "did you mean 'auc'"]),
-        (("auc = { floor = 0.6, max_drop = 0.02 }", ""), ["model_gate: metrics is empty"]),
+        (
+            (
+                "[model_gate.metrics]\nauc = { floor = 0.6, max_drop = 0.02 }",
+                "[model_gate]\nmust_beat_constant = false",
+            ),
+            ["model_gate: metrics is empty"],
+        ),
+        (("positive =", 'kind = "clases", positive ='), ["data.label", "'clases'", "classes"]),
+        (("positive =", 'kind = "number", positive ='), ["data.label.positive: there is no such key", "transform"]),
+        ((', positive = ["1"]', ', kind = "number"'), ["no metric 'auc' of a label of kind 'number'"]),
+        (
+            ("[model_gate.metrics]", "[model_gate.class_metrics]\nrecall = { floor = 0.5 }\n[model_gate.metrics]"),
+            ["class_metrics", "'recall'", "'binary'"],
+        ),
+        (("[data]", '[data]\nweight_column = "y"'), ["'y' cannot be the weight_column too"]),
+        (("[data]", '[data]\nweight_column = "w"\nignore = ["w"]'), ["ignore leaves the weights 'w' out"]),
         (("max_drop = 0.02", "max_drop = -0.02"), ["model_gate.metrics.auc.max_drop", "-0.02"]),
         (("floor = 0.6", "floor = nan"), ["model_gate.metrics.auc.floor", "finite"]),
         (("[data]", "[data_gate]\nmax_age_days = inf\n[data]"), ["data_gate.max_age_days", "finite"]),
@@ -83,7 +98,8 @@ def test_a_good_config_is_read_with_its_folder_as_name(tmp_path):
         (("[data]", "[training]\nsteps = 0\n[data]"), ["training.steps", "greater than or equal to 1"]),
         (("[data]", "[data]\nlook_back_days = -1"), ["data.look_back_days", "greater than or equal to 1"]),
         (("[data]", "[data]\nlook_back_days = 1000000"), ["data.look_back_days", "less than or equal to"]),
-        (('path = "somewhere"', 'path = ""'), ["source.files.path", "at least 1 character"]),
+        (("[data]", "[training]\nrefit = true\n[data]"), ["training.refit", 'data.eval = "newest"']),
+        (('path = "somewhere"', 'path = ""'), ["source.path", "at least 1 character"]),
     ],
 )
 def test_a_bad_config_is_refused_with_the_place_and_the_nearest_valid_name(tmp_path, change, said):
@@ -105,6 +121,11 @@ default_environment: "TRAINING"
 """
 
 
+def of_kind(kind):
+    """Return the change of GOOD to a label of another kind, without the metrics of a binary one."""
+    return GOOD[GOOD.index("label =") :], f'label = {{ column = "y", kind = "{kind}" }}'
+
+
 @pytest.mark.parametrize(
     ("change", "schema_change", "said"),
     [
@@ -119,7 +140,31 @@ default_environment: "TRAINING"
         ),
         (("[model_gate.m", '[model_gate]\nslices = ["amout"]\n[model_gate.m'), (), ["no feature 'amout'", "'amount'"]),
         (("[model_gate.m", '[model_gate]\nslices = ["y"]\n[model_gate.m'), (), ["'y' is the label: slice by another"]),
+        (
+            ("[model_gate.m", '[model_gate]\nslices = ["amount"]\n[model_gate.m'),
+            ("float_domain { min: -1.5 }", "value_count { min: 1 }"),
+            ["model_gate.slices: 'amount' is a list in schema.pbtxt: slice by a single number or text"],
+        ),
+        (
+            ("[model_gate.m", '[model_gate]\nslices = ["id"]\n[model_gate.m'),
+            ('"id" type: BYTES', '"id" type: BYTES image_domain {}'),
+            ["'id' is bytes in schema.pbtxt"],
+        ),
+        (
+            (),
+            (' domain: "answers"', " shape { dim { size: 2 } } presence { min_fraction: 1 }"),
+            ["data.label.column: y is a list in schema.pbtxt, and must be one value a row"],
+        ),
         (("[data]", '[model_gate]\nslices = ["amount"]\n[data]\nignore = ["amount"]'), (), ["'amount' is ignored"]),
+        (of_kind("number"), (), ["data.label.kind: y is of type BYTES", "not a number"]),
+        (
+            of_kind("classes"),
+            (' domain: "answers"', ""),
+            ["data.label.classes: y has no domain of two classes or more", '"learned"'],
+        ),
+        (of_kind("classes"), ('BYTES domain: "answers"', "FLOAT"), ["y is of type FLOAT"]),
+        (("[data]", '[data]\nweight_column = "weigth"'), (), ["data.weight_column: schema.pbtxt has no feature"]),
+        (("[data]", '[data]\nweight_column = "id"'), (), ["data.weight_column: id is of type BYTES"]),
         ((), ('name: "amount"', 'nam: "amount"'), ["schema.pbtxt, line 5: a feature has no field 'nam'", "'name'"]),
         ((), ("string_domain", "strng_domain"), ["line 6: a schema has no field 'strng_domain'", "'string_domain'"]),
         ((), ("min: -1.5 } }", "min: -1.5 }"), ["is not a schema in text format", "no closing brace"]),
@@ -132,6 +177,34 @@ def test_a_config_that_contradicts_the_curated_schema_is_refused(tmp_path, chang
         load_config("mine", tmp_path)
     for words in said:
         assert words in str(error.value)
+
+
+CLASSES = 'y" type: INT int_domain { min: 1 max: 3 }'
+
+
+@pytest.mark.parametrize(
+    ("label", "metric", "y"),
+    [
+        ('kind = "binary", positive = ["1"]', "auc", 'y" type: BYTES domain: "answers"'),
+        ('kind = "classes"', "macro_f1_score", 'y" type: BYTES domain: "answers"'),
+        ('kind = "classes"', "accuracy", CLASSES),
+        ('kind = "classes", classes = "learned"', "accuracy", 'y" type: INT'),
+        ('kind = "number", transform = "log1p"', "mean_absolute_error", 'y" type: FLOAT'),
+    ],
+)
+def test_each_kind_of_label_has_its_metrics_and_its_type(tmp_path, label, metric, y):
+    write(tmp_path, GOOD.replace('positive = ["1"]', label).replace("auc", metric))
+    (tmp_path / "mine/schema.pbtxt").write_text(SCHEMA.replace('y" type: BYTES domain: "answers"', y))
+    config = load_config("mine", tmp_path)
+    assert config.data.label.column == "y"
+    assert config.model_gate.must_beat_constant
+
+
+def test_classes_of_the_schema_are_its_domain(tmp_path):
+    schema = columns.CuratedSchema(tmp_path, SCHEMA.replace('y" type: BYTES domain: "answers"', CLASSES))
+    assert schema.classes("y") == ["1", "2", "3"]
+    assert columns.CuratedSchema(tmp_path, SCHEMA).classes("y") == ["1", "0"]
+    assert columns.CuratedSchema(tmp_path, SCHEMA).classes("id") == []
 
 
 def test_a_config_that_fits_the_curated_schema_is_read(tmp_path):

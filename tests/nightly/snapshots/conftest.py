@@ -5,8 +5,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from nightly.records.config import Bound, DataGate, ModelConfig, ModelGate
-from nightly.records.source_config import Data, FilesSource, Label
+from nightly.records.config import DataGate, ModelConfig
+from nightly.records.label_config import BinaryLabel
+from nightly.records.source_config import Data, FilesSource
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch
@@ -41,14 +42,13 @@ class Bench:
         return path
 
     def ingest(self, *, path=None, start=START, end=END, max_rejected_share=1.0, **data):
-        data = {"id_columns": [], "time_column": "day", "label": Label(column="city", positive=["A"]), **data}
+        data = {"id_columns": [], "time_column": "day", "label": BinaryLabel(column="city", positive=["A"]), **data}
         config = ModelConfig(
             name="test",
             description="",
             source=FilesSource(path=str(path or self.bodies)),
             data=Data(**data),
             data_gate=DataGate(max_rejected_share=max_rejected_share),
-            model_gate=ModelGate(metrics={"auc": Bound(floor=0.5)}),
         )
         night = a_night(model="test", run_id="r1", as_of=end, window_start=start, release=False, code_version="abc")
         download = fetch(config.source, window_start=start, window_end=end, folder=self.folder)

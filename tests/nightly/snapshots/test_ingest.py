@@ -252,6 +252,8 @@ def test_each_kind_of_bad_row_is_kept_aside_with_its_reason(bench):
         "column": "",
         "rows": 3,
         "example": "4 fields instead of 5",
+        "file": str(path),
+        "row": 3,
     }
 
 

@@ -66,7 +66,7 @@ def test_a_missing_ml_environment_says_what_to_do(monkeypatch):
     ("name", "content", "error", "words"),
     [
         (None, b"", PathNotFoundError, "does not exist"),
-        ("data.parquet", b"x", NothingFoundError, r"not of a kind.*\.csv"),
+        ("data.orc", b"x", NothingFoundError, r"not of a kind.*\.csv"),
         ("data.csv", b"", UnreadableFileError, "is empty"),
         ("data.zip", b"not a zip", UnreadableFileError, "not a zip archive"),
         ("data.zip", b"PK\x03\x04" + b"of which the end is missing", UnreadableFileError, "truncated or damaged"),

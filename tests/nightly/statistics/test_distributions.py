@@ -82,3 +82,17 @@ def test_no_rows_and_empty_columns_are_no_error(frames):
     assert build_distributions(empty, statistics(frames[1])).examples_current == 0
     nothing = build_distributions(statistics(pd.DataFrame({"x": [None, None]})), None).features[0]
     assert nothing.missing_current == 1 and not nothing.values and nothing.histogram is None
+
+
+def test_of_lists_the_lengths_are_known_and_the_shares_are_of_values():
+    words = pa.array([["a", "b", "a"], ["a"], None, ["c", "a"]])
+    single = pa.array([["a"], ["b"], None, ["a"]])
+    made = [statistics_of(iter([pa.RecordBatch.from_pydict({"words": column})])) for column in (words, single)]
+    [feature] = build_distributions(*made, control="the last accepted snapshot").features
+    lengths = feature.lengths_current
+    assert (lengths.fewest, lengths.mean, lengths.most) == (1, pytest.approx(2), 3)
+    assert feature.lengths_control is None, "one value in each"
+    assert {value.value: value.current for value in feature.values} == pytest.approx(
+        {"a": 4 / 6, "b": 1 / 6, "c": 1 / 6}
+    )
+    assert {value.value: value.control for value in feature.values} == pytest.approx({"a": 2 / 4, "b": 1 / 4, "c": 0})

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from nightly.cli import night as nights
+from nightly.records.labels import Labels
 from nightly.records.night import GateResult, SnapshotRef
 from tests.support.judged_nights import days_of, source_rows
 
@@ -41,6 +42,9 @@ def test_duplicates_hold_the_night_that_they_came_for_and_no_other(paths, trips,
     assert found[clean][1].passed, found[clean][1].held_for
     (reason,) = found[doubled][1].held_for
     assert (reason.check, round(reason.figure, 2)) == ("max_duplicate_share", 0.11)
+    labels = [Labels.load(path) for path in (paths.nights / "taxi").glob("*/labels.json")]
+    assert len(labels) == 2, "a night that is held records its labels, too"
+    assert all(side.now.rows == side.rows and 0.1 < side.now.share("positive") < 0.5 for side in labels)
 
 
 def test_a_truncated_delivery_holds_its_night_and_the_whole_one_goes_on(paths, trips, tmp_path):

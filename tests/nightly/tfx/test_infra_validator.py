@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 from tfx.types import standard_artifacts
 
 from nightly.records.golden import GOLDEN, Golden
+from nightly.records.label_config import ClassesLabel
+from nightly.records.label_spec import LABEL_SPEC, LabelSpec
 from nightly.tfx.components.infra_validator import CleanProcessInfraValidator, ModelNotServable
+from nightly.training.answers import ExportError
 from nightly.training.samples import WARM_UP
 from tests.support.trial_night import write
 
@@ -20,15 +24,17 @@ def example(x: float) -> bytes:
 
 
 def save(folder: Path, score) -> None:
+    save_outputs(folder, lambda x: {"probability": score(x)})
+
+
+def save_outputs(folder: Path, outputs) -> None:
     module = tf.Module()
     spec = {"x": tf.io.FixedLenFeature([], tf.float32)}
     module.predict = tf.function(
-        lambda examples: {"probability": score(tf.io.parse_example(examples, spec)["x"])},
+        lambda examples: outputs(tf.io.parse_example(examples, spec)["x"]),
         input_signature=[tf.TensorSpec([None], tf.string, "examples")],
     )
-    module.raw = tf.function(
-        lambda x: {"probability": score(x)}, input_signature=[tf.TensorSpec([None], tf.float32, "x")]
-    )
+    module.raw = tf.function(outputs, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     signatures = {"serving_default": module.predict, "raw_features": module.raw}
     tf.saved_model.save(module, str(folder / "model/Format-Serving"), signatures=signatures)
 
@@ -49,6 +55,11 @@ def run(folder: Path):
     return blessing
 
 
+def warm_up_requests(model: Path) -> set[str]:
+    records = tf.data.TFRecordDataset(str(model / WARM_UP)).as_numpy_iterator()
+    return {prediction_log_pb2.PredictionLog.FromString(record).WhichOneof("log_type") for record in records}
+
+
 def answers(x):
     return tf.sigmoid(x)[:, tf.newaxis]
 
@@ -58,8 +69,29 @@ def test_a_model_that_answers_is_blessed_with_its_golden_examples_and_warm_up_re
     blessing = run(tmp_path)
     assert blessing.get_int_custom_property("blessed") == 1 and (tmp_path / "blessing/INFRA_BLESSED").exists()
     servable = tmp_path / "servable/Format-Serving"
-    assert len(Golden.load(servable / GOLDEN).examples) == 16 and (servable / WARM_UP).stat().st_size > 0
+    assert len(Golden.load(servable / GOLDEN).examples) == 16
+    assert warm_up_requests(servable) == {"predict_log"}, "the model has no other signatures"
     assert not (tmp_path / "model/Format-Serving" / GOLDEN).exists()  # the trainer's output stays as it was
+
+
+def test_every_number_that_a_model_answers_is_golden_and_text_is_not(tmp_path):
+    def outputs(x):
+        return {"probabilities": tf.stack([1 - x, x], axis=1), "class": tf.where(x > 0.5, "b", "a")[:, tf.newaxis]}
+
+    save_outputs(tmp_path, outputs)
+    spec = LabelSpec.of(ClassesLabel(column="y"), ["a", "b"])
+    (tmp_path / "model/Format-Serving/assets.extra").mkdir()
+    spec.save(tmp_path / "model/Format-Serving" / LABEL_SPEC)
+    assert run(tmp_path).get_int_custom_property("blessed") == 1
+    golden = Golden.load(tmp_path / "servable/Format-Serving" / GOLDEN)
+    assert golden.output == "probabilities"
+    assert golden.examples[10].outputs == {"probabilities": [pytest.approx(0.75), pytest.approx(0.25)]}
+
+
+def test_a_model_without_the_output_that_it_is_judged_by_is_refused(tmp_path):
+    save_outputs(tmp_path, lambda x: {"score": x})
+    with pytest.raises(ExportError, match="has the outputs score, and not 'probability'"):
+        run(tmp_path)
 
 
 def test_a_model_that_needs_the_process_it_was_made_in_is_not_blessed_and_the_error_says_what_it_lacks(tmp_path):

@@ -17,7 +17,7 @@ from tfx.orchestration import metadata as tfx_metadata
 from nightly.cli import night as nights
 from nightly.io.paths import ROOT, python_path
 from nightly.models import load_config
-from nightly.nights.steps import NODES
+from nightly.nights.steps import nodes_of
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
 from nightly.records.thresholds import ThresholdsUsed
@@ -183,9 +183,10 @@ def test_the_same_pipeline_runs_under_tfxs_local_runner_and_releases(folder, pat
     night.save(night.folder(paths) / "request.json")
     SnapshotRef.load(folder / "snapshot.json").save(night.folder(paths) / "snapshot.json")
     pipeline = create_pipeline(read_inputs(night, paths))
-    assert {node.id for node in pipeline.components} == set(NODES)
+    nodes = nodes_of(load_config("taxi"))
+    assert {node.id for node in pipeline.components} == set(nodes)
     order = [(before.id, node.id) for node in pipeline.components for before in node.upstream_nodes]
-    assert all(NODES.index(before) < NODES.index(after) for before, after in order)
+    assert all(nodes.index(before) < nodes.index(after) for before, after in order)
     tfx.orchestration.LocalDagRunner().run(pipeline)
     record = ReleaseRecord.load(night.folder(paths) / "release.json")
     assert record.metrics["auc"] > load_config("taxi").model_gate.metrics["auc"].floor

@@ -11,8 +11,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from nightly.training import run
-from nightly.training.export import ExportError, export, serving_features
+from nightly.training.export import ExportError, export
 from nightly.training.inputs import NoRowsError, evaluation_batches, keras_inputs, training_batches
+from nightly.training.raw_features import serving_features
 from nightly.training.run import Hyperparameters, Progress, Settings, fit, train
 from nightly.training.transforming import LABEL, label_of
 from tests.support.trial_night import write

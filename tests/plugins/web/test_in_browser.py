@@ -1,6 +1,7 @@
 """The page in a real headless Chromium: drawn, in both schemes, on a phone, by keyboard, and without a violation."""
 
 import base64
+import itertools
 import json
 import re
 
@@ -8,6 +9,7 @@ import pytest
 
 from nightly.records.verdict import Outcome
 from tests.support.browser import CHROMIUM, DRIVER, browsing
+from tests.support.labelled_nights import write_labelled_night
 from tests.support.written_nights import write_canary, write_night, write_release
 
 pytestmark = [
@@ -59,6 +61,27 @@ def test_every_page_is_drawn_in_both_schemes(browser, site, held, dark):
         assert browser.run("return matchMedia('(prefers-color-scheme: dark)').matches") is dark
         brightness = sum(json.loads(browser.run(BACKGROUND).replace("rgb(", "[").replace(")", "]")))
         assert (brightness < 200) is dark
+        assert browser.run(FAINT) == []
+        assert browser.errors() == []
+
+
+@pytest.mark.parametrize("kind", ["binary", "classes", "number"])
+def test_a_night_of_each_kind_is_readable_in_both_schemes_and_on_a_phone(browser, site, paths, kind):
+    for day in range(2):
+        night = f"/nightly/taxi/nights/{write_labelled_night(paths, day, kind)}"
+    write_release(paths, 1456800000, run_id=night.rpartition("/")[2]).save(
+        paths.nights / "taxi" / night.rpartition("/")[2] / "release.json"
+    )
+    pages = [night, "/nightly/taxi/releases/1456800000"]
+    browser.look(390, 844)
+    for path in pages:
+        browser.open(site + path)
+        assert browser.run("return document.documentElement.scrollWidth") == 390, path
+    for path, dark in itertools.product(pages, (False, True)):
+        browser.look(1280, 900, dark)
+        browser.open(site + path)
+        browser.run("for (const fold of document.querySelectorAll('details')) fold.open = true")
+        assert browser.run("return document.querySelectorAll('.confusion, .plot[aria-label*=redict]').length"), path
         assert browser.run(FAINT) == []
         assert browser.errors() == []
 

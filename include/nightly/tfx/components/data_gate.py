@@ -20,6 +20,8 @@ from nightly.io.code import code_version
 from nightly.io.files import hash_files
 from nightly.io.paths import Paths
 from nightly.records.baseline import Baseline
+from nightly.records.labels import FILE as LABELS
+from nightly.records.labels import Labels
 from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.records.schema import PROPOSAL
@@ -63,6 +65,7 @@ def DataGate(
     result.save(folder / "data_gate.json")
     bless(blessing, result, log)
     write_distributions(folder, statistics.uri, drift_skew.uri)
+    labels_of(evidence).save(folder / LABELS)
     write_serving_distributions(folder, requests.uri, drift_skew.uri)
     (folder / PROPOSAL).unlink(missing_ok=True)
     if result.passed:
@@ -70,6 +73,17 @@ def DataGate(
     else:
         withdraw(paths.baselines, night.model, night.run_id)
         propose_schema(evidence, inputs, folder)
+
+
+def labels_of(evidence: Evidence) -> Labels:
+    """Return the labels of the night beside those of its controls."""
+    label = evidence.config.data.label
+    beside = [
+        (compared.control, baseline.summary(label, evidence.classes))
+        for compared in evidence.present
+        if (baseline := compared.control.baseline)
+    ]
+    return Labels.of(label, evidence.manifest.rows, evidence.label, beside)
 
 
 def thresholds_used(evidence: Evidence, schema_text: str) -> ThresholdsUsed:
@@ -89,7 +103,7 @@ def thresholds_used(evidence: Evidence, schema_text: str) -> ThresholdsUsed:
 
 def accept_statistics(evidence: Evidence, statistics: Path, paths: Paths) -> None:
     """Keep the night's statistics as a baseline, and remove old baselines that no release refers to."""
-    night, manifest = evidence.night, evidence.manifest
+    night, manifest, labels = evidence.night, evidence.manifest, evidence.labels
     baseline = Baseline(
         model=night.model,
         run_id=night.run_id,
@@ -97,7 +111,10 @@ def accept_statistics(evidence: Evidence, statistics: Path, paths: Paths) -> Non
         snapshot_id=manifest.snapshot_id,
         accepted_at=utc_now(),
         rows=manifest.rows,
-        label_counts=manifest.label_counts,
+        label_column=labels.label_column,
+        label_kind=labels.label_kind,
+        label_counts=labels.label_counts,
+        label_quantiles=labels.label_quantiles,
         label_by_value=evidence.label_by_value,
         files=hash_files(statistics),
     )

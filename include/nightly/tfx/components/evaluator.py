@@ -6,23 +6,28 @@ from itertools import chain
 from pathlib import Path
 
 import apache_beam as beam
-import tensorflow_model_analysis as tfma
+from pydantic import TypeAdapter
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from nightly.engines.beam import pipeline_options
+from nightly.evaluation.labels import label_spec
+from nightly.evaluation.measured import Plan
 from nightly.evaluation.metrics import write_results, write_results_on_beam
+from nightly.evaluation.record import BALANCE, CANDIDATE, PRODUCTION, evaluate
 from nightly.evaluation.scoring import RAW, Scorer
 from nightly.examples.reading import reader, record_batches
-from nightly.records.evaluation import OVERALL, Evaluation
+from nightly.records.evaluation import OVERALL
+from nightly.records.label_config import Kind, Label
+from nightly.records.label_spec import LabelSpec
+from nightly.records.metrics import OF_CLASSES, of_class
+from nightly.records.release import JUDGED
 
 log = logging.getLogger("nightly")
 
-CANDIDATE, PRODUCTION = "candidate", "production"
-BALANCE = "mean_label"  # the share of positive examples, always reported
-OF_BOTH_CLASSES = {"auc", "auc_precision_recall"}  # undefined if all examples are of one class
+ALWAYS: dict[Kind, tuple[str, ...]] = {"binary": (BALANCE,), "classes": (), "number": (BALANCE,)}
 
 
 @component
@@ -31,10 +36,10 @@ def SideBySideEvaluator(
     model: InputArtifact[standard_artifacts.Model],
     evaluation: OutputArtifact[standard_artifacts.ModelEvaluation],
     label: Parameter[str],
-    positive: Parameter[str],
     metrics: Parameter[str],
     slices: Parameter[str],
     production_version: Parameter[int],
+    weight_column: Parameter[str] = "",
     beam_args: Parameter[str] = "",
     baseline_model: InputArtifact[standard_artifacts.Model] = None,
 ) -> None:
@@ -43,56 +48,62 @@ def SideBySideEvaluator(
     Raw serialized examples go in, as in serving, so the transform inside each model is judged with it. Writes TFMA's
     own results (readable with tfma.load_eval_result) and evaluation.json (Evaluation).
 
-    :param label: the label's column in the raw examples
-    :param positive: JSON list of its values that count as 1
-    :param metrics: JSON list of TFMA metric names, e.g. auc, binary_crossentropy
+    :param label: the config's data.label as JSON
+    :param metrics: JSON list of metric names, e.g. auc, binary_crossentropy
     :param slices: JSON list of columns to slice by
     :param production_version: the version of `baseline_model`, 0 without one
+    :param weight_column: the column of the examples' weights; "" if every example weighs 1
     :param beam_args: JSON list of Beam options; "" to run in this process
     """
+    configured = TypeAdapter(Label).validate_json(label)
     models = {CANDIDATE: path_utils.serving_model_path(model.uri)}
     if baseline_model is not None:
-        models[PRODUCTION] = baseline_model.uri
+        models[PRODUCTION] = str(judged_model(Path(baseline_model.uri)))
     elif production_version:
         raise ValueError(f"version {production_version} is in production, but baseline_model is missing")
-    slice_columns = json.loads(slices)
-    metric_names = sorted({*json.loads(metrics), BALANCE})
-    split = artifact_utils.get_split_uri([examples], "eval")
-    output = Path(evaluation.uri)
-    scorer = Scorer(models, label, json.loads(positive), slice_columns)
+    specs = {name: label_spec(path, configured) for name, path in models.items()}
+    _check(specs[CANDIDATE], configured)
+    unmeasured = ""
+    if PRODUCTION in specs and specs[PRODUCTION].kind != configured.kind:
+        unmeasured = (
+            f"version {production_version} in production predicts a label of kind {specs[PRODUCTION].kind!r}, and this "
+            f"model one of kind {configured.kind!r}"
+        )
+        log.warning("%s: it is not measured", unmeasured)
+        del models[PRODUCTION]
+
+    classes = specs[CANDIDATE].classes
+    names = {*json.loads(metrics), *ALWAYS[configured.kind]}
+    names |= {of_class(metric, name) for metric in OF_CLASSES[configured.kind] for name in classes}
+    plan = Plan(configured.kind, list(models), sorted(names), json.loads(slices), classes, bool(weight_column))
+    scorer = Scorer(models, specs, configured, plan.slices, weight_column, classes)
+    split, output = artifact_utils.get_split_uri([examples], "eval"), Path(evaluation.uri)
     if beam_args:
-        rows = reader(split, raw_record_column=RAW).BeamSource() | beam.FlatMap(scorer.rows)
-        options = pipeline_options(json.loads(beam_args))
-        write_results_on_beam(rows, list(models), metric_names, slice_columns, output, options)
+        rows = reader(split, raw_record_column=RAW).BeamSource() | beam.FlatMap(scorer.score)
+        measured, values = write_results_on_beam(rows, plan, output, pipeline_options(json.loads(beam_args)))
     else:
         scored = chain.from_iterable(map(scorer.score, record_batches(split, raw_record_column=RAW)))
-        write_results(scored, list(models), metric_names, slice_columns, output)
+        measured, values = write_results(scored, plan, output)
 
-    several = len(models) > 1
-    results = {name: tfma.load_eval_result(str(output), model_name=name if several else None) for name in models}
-    measured = {name: _by_slice(result) for name, result in results.items()}
-    counts = {key: int(values["example_count"]) for key, values in measured[CANDIDATE].items()}
-    for values in chain.from_iterable(by_slice.values() for by_slice in measured.values()):
-        del values["example_count"]
-        if values[BALANCE] in (0, 1):
-            for name in OF_BOTH_CLASSES & values.keys():
-                del values[name]  # TFMA reports an undefined value as 0
-    Evaluation(
-        examples=counts,
-        candidate=measured[CANDIDATE],
-        production=measured.get(PRODUCTION),
-        production_version=production_version or None,
-    ).save(output / "evaluation.json")
-    log.info("scored %d examples with %s", counts[OVERALL], " and ".join(models))
-    for name, by_slice in measured.items():
-        log.info("%s: %s", name, ", ".join(f"{k} {v:.4f}" for k, v in by_slice[OVERALL].items()))
+    evaluated = evaluate(measured, values, specs[CANDIDATE], production_version or None, unmeasured)
+    evaluated.save(output / "evaluation.json")
+    log.info("scored %d examples with %s", evaluated.examples[OVERALL], " and ".join(models))
+    for name in models:
+        by_name = getattr(evaluated, name)[OVERALL]
+        log.info("%s: %s", name, ", ".join(f"{k} {v:.4f}" for k, v in by_name.items() if ":" not in k))
 
 
-def _by_slice(result: tfma.EvalResult) -> dict[str, dict[str, float]]:
-    """Return slice -> metric -> value. A slice is named column=value, and OVERALL is the whole split."""
-    by_slice = {}
-    for key, outputs in result.slicing_metrics:
-        metrics = outputs[""][""]
-        values = {name: float(metric["doubleValue"]) for name, metric in metrics.items() if "doubleValue" in metric}
-        by_slice["".join(f"{column}={value}" for column, value in key)] = values
-    return by_slice
+def judged_model(version: Path) -> Path:
+    """Return the model of a version that its gate judged: a version that was trained again has seen these examples."""
+    return version / JUDGED if (version / JUDGED).is_dir() else version
+
+
+def _check(spec: LabelSpec, label: Label) -> None:
+    """Raise ValueError if the new model does not predict the configured label."""
+    if spec.kind != label.kind:
+        raise ValueError(
+            f"data.label.kind is {label.kind!r}, and the model predicts a label of kind {spec.kind!r}: export it with "
+            "nightly.training.export, or write assets.extra/label.json in its run_fn"
+        )
+    if spec.kind == "classes" and len(spec.classes) < 2:
+        raise ValueError("assets.extra/label.json of the model names fewer than two classes: list them in its order")

@@ -15,6 +15,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from nightly.engines.beam import counters, pipeline, pipeline_options
+from nightly.examples.days import first_eval_day, rows_by_day
 from nightly.examples.encoding import SPLITS, UNLABELLED, Encoding, RowGroup, as_lists, row_groups
 from nightly.examples.reading import columns_file
 from nightly.examples.tfexample import serialized
@@ -36,19 +37,22 @@ def SnapshotExampleGen(
     id_columns: Parameter[str],
     label: Parameter[str],
     eval_percent: Parameter[int],
+    newest_by: Parameter[str] = "",
     beam_args: Parameter[str] = "",
 ) -> None:
-    """Write a snapshot's labelled rows as tf.Example, split by a hash of their id.
+    """Write a snapshot's labelled rows as tf.Example, split by a hash of their id, or by time.
 
-    A value becomes a list of length 1; a null becomes a missing feature. An id is in the same split every night, so the
-    model in production is never evaluated on rows that it was trained on. Rows without a label are left out; the data
-    gate reports their number from the manifest.
+    A value becomes a list of length 1; a null becomes a missing feature. By the hash, an id is in the same split every
+    night, so the model in production is never evaluated on rows that it was trained on. By time, the eval split is the
+    newest days, which as a rule no earlier night's model was trained on either. Rows without a label are left out; the
+    data gate reports their number from the manifest.
 
     :param snapshot: the snapshot's folder
     :param columns: the columns to write, separated by newlines
     :param id_columns: the columns that identify a row, separated by newlines
     :param label: the label's column
-    :param eval_percent: the percentage of ids in the eval split
+    :param eval_percent: the percentage of ids in the eval split; by time, the least percentage of labelled rows
+    :param newest_by: the time column, to hold out the newest days; "" to split by the hash
     :param beam_args: JSON list of Beam options; "" to run in this process
     """
     examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
@@ -58,8 +62,10 @@ def SnapshotExampleGen(
     outputs = {split: Path(artifact_utils.get_split_uri([examples], split)) / FILES for split in SPLITS}
     for output in outputs.values():
         output.parent.mkdir(parents=True, exist_ok=True)
-    encoding = Encoding(columns.split("\n"), id_columns.split("\n"), label, eval_percent)
     verify_snapshot(Path(snapshot))
+    by_day = rows_by_day(Path(snapshot), label, newest_by) if newest_by else {}
+    eval_from = first_eval_day(by_day, eval_percent)
+    encoding = Encoding(columns.split("\n"), id_columns.split("\n"), label, eval_percent, newest_by, eval_from)
     groups = row_groups(Path(snapshot))
     if beam_args:
         counts = _on_beam(groups, encoding, outputs, json.loads(beam_args))
@@ -67,6 +73,9 @@ def SnapshotExampleGen(
         columns_files = {split: columns_file(examples.uri, split) for split in SPLITS}
         counts = _in_process(groups, encoding, outputs, columns_files)
     log.info("%d examples to train on, %d to judge by", counts["train"], counts["eval"])
+    if eval_from:
+        days = [day for day, rows in by_day.items() if rows.labelled and day >= eval_from]
+        log.info("held out are the newest %d days with a label, %s to %s", len(days), days[0], days[-1])
     if counts[UNLABELLED]:
         log.warning("%d rows have no %s and are left out", counts[UNLABELLED], label)
 

@@ -19,6 +19,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from nightly.examples.reading import records
+from nightly.records.release import JUDGED
 from nightly.tfx import seals
 from nightly.training.samples import add_samples
 
@@ -39,15 +40,20 @@ def CleanProcessInfraValidator(
     blessing: OutputArtifact[standard_artifacts.InfraBlessing],
     servable: OutputArtifact[standard_artifacts.Model],
     model_name: Parameter[str],
+    judged: InputArtifact[standard_artifacts.Model] = None,
 ) -> None:
     """Add warm-up requests and golden predictions to the model, and test it in a process with TensorFlow alone.
 
     `servable` is the trained model with these files in assets.extra: exactly what is released. Raises ModelNotServable
     with the last lines of the process's stderr.
+
+    :param judged: the model that the gate judged, if `model` was trained again; `servable` has it in JUDGED
     """
     Path(blessing.uri).mkdir(parents=True, exist_ok=True)
     candidate = Path(path_utils.serving_model_path(servable.uri))
     _link_tree(Path(path_utils.serving_model_path(model.uri)), candidate)
+    if judged is not None:
+        _link_tree(Path(path_utils.serving_model_path(judged.uri)), candidate / JUDGED)
     split = artifact_utils.get_split_uri([examples], "eval")
     with tempfile.TemporaryDirectory() as folder, _clean_process() as process:  # imports TensorFlow meanwhile
         sample, answers = Path(folder) / "sample.tfrecord", Path(folder) / "answers.json"
@@ -65,7 +71,8 @@ def CleanProcessInfraValidator(
                 "the exported model does not work in a clean process:\n" + "\n".join(errors.splitlines()[-15:])
             )
         result = json.loads(answers.read_text())
-    seals.check({"model": [model]})  # the files of `servable` are links to the model's
+    # The files of `servable` are links to those of the models.
+    seals.check({"model": [model], **({"judged": [judged]} if judged is not None else {})})
     (Path(blessing.uri) / "INFRA_BLESSED").touch()
     blessing.set_int_custom_property("blessed", 1)
     log.info(

@@ -8,16 +8,14 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
+from nightly.evaluation.judging import NO_PRODUCTION, judge
 from nightly.models import config_of
-from nightly.records.config import Bound, ModelConfig
-from nightly.records.evaluation import OVERALL, Evaluation
-from nightly.records.night import AGAINST_PRODUCTION, GateResult, Night, Reason, utc_now
+from nightly.records.evaluation import Evaluation
+from nightly.records.night import GateResult, Night, Reason, utc_now
 from nightly.release.errors import ProductionChanged
 from nightly.tfx.components.blessing import bless
 
 log = logging.getLogger("nightly")
-
-NO_PRODUCTION = "no model is in production yet"
 
 
 @component
@@ -68,77 +66,3 @@ def _notes(night: Night) -> Iterator[Reason]:
             action=f"Put a whole copy back (bin/releases repair {night.model}), and clear `evaluator` with what is "
             "downstream; or run the night with model_gate.damaged_production = bounds_only.",
         )
-
-
-def judge(config: ModelConfig, measured: Evaluation, unjudged: str = NO_PRODUCTION) -> Iterator[Reason]:
-    """Yield a finding for each bound of the config.
-
-    :param unjudged: why there is no production model to compare with, if there is none
-    """
-    gate = config.model_gate
-    for metric, bound in gate.metrics.items():
-        yield from _judge_slice(metric, bound, OVERALL, measured)
-    for key, examples in sorted(measured.examples.items()):
-        if key == OVERALL:
-            continue
-        for metric, bound in gate.slice_metrics.items():
-            if examples >= gate.min_slice_rows:
-                yield from _judge_slice(metric, bound, key, measured)
-    if measured.production is None and any(
-        b.max_drop is not None or b.max_rise is not None for b in (*gate.metrics.values(), *gate.slice_metrics.values())
-    ):
-        yield Reason(
-            check="change",
-            subject="",
-            figure=None,
-            threshold=None,
-            held=False,
-            message=f"the change against production was not judged: {unjudged}",
-        )
-
-
-def _judge_slice(metric: str, bound: Bound, key: str, measured: Evaluation) -> Iterator[Reason]:
-    where = f"{metric} of {key}" if key else metric
-    subject = key or "all examples"
-    figure = measured.candidate[key].get(metric)
-    if figure is None or figure != figure:  # NaN: TFMA could not compute it, e.g. AUC where only one class is present
-        yield Reason(
-            check=metric,
-            subject=subject,
-            figure=None,
-            threshold=bound.floor if bound.floor is not None else bound.ceiling,
-            held=key == OVERALL,
-            message=f"{where} could not be computed on {measured.examples[key]:,} examples",
-        )
-        return
-    if bound.floor is not None or bound.ceiling is not None:
-        threshold = bound.floor if bound.floor is not None else bound.ceiling
-        held = figure < bound.floor if bound.floor is not None else figure > bound.ceiling
-        yield Reason(
-            check=metric,
-            subject=subject,
-            figure=round(figure, 5),
-            threshold=threshold,
-            held=held,
-            message=f"{where} is {figure:.4f}; "
-            + (f"at least {threshold:g}" if bound.floor is not None else f"at most {threshold:g}")
-            + " is required",
-            action="The model learned too little: look at the training log, the label's share and the steps.",
-        )
-    allowed = bound.max_drop if bound.max_drop is not None else bound.max_rise
-    if allowed is None or measured.production is None or key not in measured.production:
-        return
-    production = measured.production[key].get(metric, float("nan"))
-    worse = production - figure if bound.max_drop is not None else figure - production
-    if worse != worse:
-        return
-    yield Reason(
-        check=metric + AGAINST_PRODUCTION,
-        subject=subject,
-        figure=round(figure - production, 5),
-        threshold=-allowed if bound.max_drop is not None else allowed,
-        held=worse > allowed,
-        message=f"{where} is {figure:.4f}, and {production:.4f} in production: "
-        f"{'worse' if worse > 0 else 'better'} by {abs(worse):.4f}; {allowed:g} worse is allowed",
-        action="The model in production is better on the same examples: it stays.",
-    )

@@ -13,6 +13,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from nightly.engines.beam import pipeline, pipeline_options
 from nightly.examples.reading import column_batches, columns_file, reader, record_batches
 from nightly.statistics.measure import statistics_of
+from nightly.statistics.sizes import stats_options
 
 log = logging.getLogger("nightly")
 
@@ -23,10 +24,12 @@ FILE = statistics_gen.DEFAULT_FILE_NAME
 def InProcessStatisticsGen(
     examples: InputArtifact[standard_artifacts.Examples],
     statistics: OutputArtifact[standard_artifacts.ExampleStatistics],
+    sized: Parameter[str] = "{}",
     beam_args: Parameter[str] = "",
 ) -> None:
     """Write the statistics of each split of `examples` as StatisticsGen does: one FeatureStats.pb a split.
 
+    :param sized: JSON {feature: image, bytes or text} of the features that are measured by the sizes of their values
     :param beam_args: JSON list of Beam options; "" to run in this process
     """
     splits = artifact_utils.decode_split_names(examples.split_names)
@@ -36,17 +39,18 @@ def InProcessStatisticsGen(
     outputs = {split: Path(artifact_utils.get_split_uri([statistics], split)) / FILE for split in splits}
     for output in outputs.values():
         output.parent.mkdir(parents=True, exist_ok=True)
+    measured_by_size = json.loads(sized)
     if beam_args:
         with pipeline(pipeline_options(json.loads(beam_args))) as begin:
             for split, output in outputs.items():
                 rows = begin | f"read {split}" >> reader(inputs[split]).BeamSource()
-                measured = rows | f"measure {split}" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
+                measured = rows | f"measure {split}" >> tfdv.GenerateStatistics(stats_options(measured_by_size))
                 _ = measured | f"write {split}" >> tfdv.WriteStatisticsToBinaryFile(str(output))
     else:
         for split, output in outputs.items():
             columns = columns_file(examples.uri, split)  # only SnapshotExampleGen writes one
             batches = column_batches(columns) if columns.exists() else record_batches(inputs[split])
-            output.write_bytes(statistics_of(batches).SerializeToString())
+            output.write_bytes(statistics_of(batches, measured_by_size).SerializeToString())
     for split, output in outputs.items():
         (dataset,) = tfdv.load_stats_binary(str(output)).datasets
         log.info("%s: %d examples, %d features", split, dataset.num_examples, len(dataset.features))

@@ -1,0 +1,164 @@
+"""How often the model gate holds good models, and broken ones.
+
+Three labels of real rows: will the passenger tip well (binary), what does the ride cost (number), which digit is it
+(classes). Each training takes about a second.
+
+same     two trainings on the same rows with other seeds: each holding is a false alarm
+flipped  a tenth of the training labels is wrong: another class, or another row's number
+blind    the most useful feature is constant, in training and in serving
+
+Each pair is judged twice, by the gate with standard errors and by the gate of before, which compares points. Every seed
+is fixed; the bounds were chosen with other seeds.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common import Goal, Result, main, say
+from benchmarks.gate_trainings import Rows, Table, Task, Trainer, read, spec_of
+from nightly.evaluation.judging import judge
+from nightly.evaluation.measured import Measured, Plan
+from nightly.evaluation.record import CANDIDATE, PRODUCTION, evaluate, values_of
+from nightly.evaluation.scored import Scored
+from nightly.records.config import ModelConfig
+from nightly.records.evaluation import Evaluation
+from nightly.records.label_spec import LabelSpec
+
+FLIPPED = 0.1  # of the training labels
+PRODUCTIONS = 20  # models that candidates are compared with in turn
+SCENARIOS = ("same", "flipped", "blind")
+SEEDS = 1_000_000  # the first seed of a candidate; the bounds were chosen with smaller ones
+PAIRS, BROKEN = 200, 50
+QUICK_PAIRS, QUICK_BROKEN = 3, 2
+GOALS = {"same": {"at_most": 5}, "flipped": {"at_least": 90}, "blind": {"at_least": 90}}  # percent held
+
+TASKS = (
+    Task(
+        "binary: tips more than 20 %",
+        data="taxi",
+        label={"kind": "binary", "column": "big_tipper", "positive": ["1"]},
+        useful="payment_type",
+        steps=150,
+        gate={
+            "metrics": {"auc": {"max_drop": 0.01}, "binary_crossentropy": {"max_rise": 0.02}},
+            "slices": ["payment_type"],
+            "slice_metrics": {"binary_crossentropy": {"max_rise": 0.05}},
+        },
+    ),
+    Task(
+        "number: the fare",
+        data="taxi",
+        label={"kind": "number", "column": "fare", "transform": "log1p"},
+        hidden=("fare", "trip_seconds"),
+        useful="trip_miles",
+        steps=600,
+        gate={
+            "metrics": {
+                "mean_absolute_error": {"max_rise": 0.03},
+                "mean_squared_logarithmic_error": {"max_rise": 0.003},
+            },
+            "slices": ["payment_type"],
+            "slice_metrics": {"mean_absolute_error": {"max_rise": 0.5}},
+        },
+    ),
+    Task(
+        "classes: the handwritten digit",
+        data="digits",
+        label={"kind": "classes", "column": "digit", "classes": "learned"},
+        useful="top_left",
+        steps=150,
+        gate={
+            "metrics": {"accuracy": {"max_drop": 0.02}, "categorical_crossentropy": {"max_rise": 0.02}},
+            "class_metrics": {"recall": {"max_drop": 0.1}},
+        },
+    ),
+)
+
+
+def evaluated(plan: Plan, spec: LabelSpec, rows: Rows, answers: dict[str, np.ndarray]) -> Evaluation:
+    measured = Measured(plan).add(Scored(rows.labels, answers, rows.columns))
+    return evaluate(measured, values_of(measured), spec, production_version=1)
+
+
+def held_by(config: ModelConfig, measured: Evaluation) -> tuple[list[str], list[str]]:
+    """Return the checks that hold the candidate now, and before: by points, and without the constant answer."""
+    points = measured.model_copy(update={"differences": {}, "better_than_constant": None})
+    return tuple(
+        [reason.check for reason in judge(config, evaluation) if reason.held] for evaluation in (measured, points)
+    )
+
+
+def flipped(task: Task, labels: np.ndarray, classes: int, random: np.random.Generator) -> np.ndarray:
+    """Return labels of which a tenth are wrong."""
+    chosen, wrong = random.random(len(labels)) < FLIPPED, labels.copy()
+    if task.kind == "binary":
+        wrong[chosen] = 1 - labels[chosen]
+    elif task.kind == "classes":
+        wrong[chosen] = (labels[chosen] + random.integers(1, classes, chosen.sum())) % classes
+    else:
+        wrong[chosen] = random.choice(labels, chosen.sum())
+    return wrong
+
+
+def campaign(task: Task, data: Table, pairs: int, broken: int) -> Iterator[tuple[str, Evaluation]]:
+    """Yield each scenario's name and the evaluation of one candidate in it."""
+    classes, (train, held_out) = data.classes(task), data.splits(task)
+    gate, spec = task.config.model_gate, spec_of(task, classes, train.labels)
+    names = {*gate.metrics, *gate.slice_metrics, *(f"{m}:{name}" for m in gate.class_metrics for name in classes)}
+    plan = Plan(task.kind, [CANDIDATE, PRODUCTION], sorted(names), gate.slices, classes)
+    trainer, productions = Trainer(task, data, train), []
+    for seed in range(min(PRODUCTIONS, pairs)):
+        trainer.train(train, train.labels, 2 * SEEDS + seed)
+        productions.append(trainer.answer(held_out))
+    numbers = {"same": pairs, "flipped": broken, "blind": broken}
+    for scenario, seed in [(name, n) for name in SCENARIOS for n in range(numbers[name])]:
+        labels, rows, asked = train.labels, train, held_out
+        if scenario == "flipped":
+            labels = flipped(task, labels, len(classes), np.random.default_rng(SEEDS + seed))
+        elif scenario == "blind":
+            rows, asked = train.blind(task.useful), held_out.blind(task.useful)
+        trainer.train(rows, labels, SEEDS + seed)
+        answers = {CANDIDATE: trainer.answer(asked), PRODUCTION: productions[seed % len(productions)]}
+        yield scenario, evaluated(plan, spec, held_out, answers)
+
+
+def run(quick: bool, folder: Path) -> Result:
+    pairs, broken = (QUICK_PAIRS, QUICK_BROKEN) if quick else (PAIRS, BROKEN)
+    goals, rows, runs, data = [], [], [], {}
+    for task in TASKS:
+        if task.data not in data:
+            data[task.data] = read(task.data, folder / task.data)
+        held: dict[str, list[list[str]]] = {name: [] for name in SCENARIOS}
+        by_points: dict[str, list[list[str]]] = {name: [] for name in SCENARIOS}
+        for scenario, evaluation in campaign(task, data[task.data], pairs, broken):
+            now, before = held_by(task.config, evaluation)
+            held[scenario].append(now)
+            by_points[scenario].append(before)
+            runs.append({"label": task.name, "scenario": scenario, "held": now, "held by points": before})
+            runs[-1] |= {"metrics": evaluation.candidate[""], "production": evaluation.production[""]}
+        for name in SCENARIOS:
+            share = _percent(held[name])
+            checks = Counter(check for found in held[name] for check in found)
+            rows.append(
+                {
+                    "label": task.name,
+                    "trainings": f"{name}, {len(held[name])}",
+                    "held": f"{share:.1f} %",
+                    "held by points": f"{_percent(by_points[name]):.1f} %",
+                    "most often by": ", ".join(check for check, _ in checks.most_common(1)),
+                }
+            )
+            say("%s, %s: %.1f %% held", task.name, name, share)
+            goals.append(Goal(f"held of {name}, {task.name}", round(share, 1), "%", **GOALS[name]))
+    return Result(goals, {"Trainings that the model gate holds": rows}, runs)
+
+
+def _percent(held: list[list[str]]) -> float:
+    return 100 * sum(map(bool, held)) / len(held)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,186 @@
+"""Labels that cannot be learned: of the wrong type, out of range, of classes that are too rare, new or lost."""
+
+from collections.abc import Callable, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightly.checks.evidence import CONTRIBUTIONS, Evidence, finding, not_measured
+from nightly.checks.schema import counts
+from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
+from nightly.records.label_spec import OTHER, LabelSummary
+from nightly.records.night import Contribution, Reason
+from nightly.snapshots.parsing import parse_numbers
+
+EXAMPLES = 2  # of a class in a split; of a single one nothing can be learned or said
+LIKELY = 20  # rows that the other side makes likely; of fewer, there may be none by chance
+HARDLY = 0.1  # of these rows; a class with fewer counts as absent
+CLASSES, NUMBERS = ("string", "int64"), ("int64", "float")  # types of a snapshot's columns
+Test = Callable[[pa.Array], pa.Array]
+MISFITS: dict[str, Test] = {  # type -> the values that made the column one of this type; of other types, all
+    "string": lambda array: parse_numbers(array, pa.float64())[1],
+    "float": lambda array: pc.not_equal(array, pc.floor(array)),
+}
+
+
+def usable(evidence: Evidence) -> Iterator[Reason]:
+    """Yield each fault of the labels' values that training could not survive."""
+    label = evidence.config.data.label
+    kind = evidence.manifest.columns.get(label.column)
+    if kind is None or isinstance(label, BinaryLabel):
+        return  # a missing column is reported by label.recorded; any value of a binary label is positive or negative
+    if kind not in (NUMBERS if isinstance(label, NumberLabel) else CLASSES):
+        yield _wrong_type(evidence, kind)
+    elif isinstance(label, NumberLabel) and kind in NUMBERS:
+        finite = "Have the source leave it blank where it is not known."
+        yield from _faulty(evidence, "not a finite number", lambda array: pc.invert(pc.is_finite(array)), finite)
+        if label.transform == "log1p":
+            action = 'Correct them; or set transform = "none" in [data.label] of config.toml.'
+            problem = 'below 0, which transform = "log1p" does not allow'
+            yield from _faulty(evidence, problem, lambda array: pc.less(array, 0), action)
+    elif isinstance(label, ClassesLabel):
+        yield from _rare(evidence, label)
+
+
+def classes(evidence: Evidence) -> Iterator[Reason]:
+    """Yield the number of new and of lost classes. A model has other outputs with them, or never gives one."""
+    label = evidence.config.data.label
+    if not isinstance(label, ClassesLabel):
+        return
+    before = {
+        compared.control.name: summary
+        for compared in evidence.present
+        if (summary := compared.control.baseline.summary(label, evidence.classes)) and summary.rows
+    }
+    if evidence.classes:
+        every = evidence.labels.summary(label)
+        yield _new(evidence, [name for name in every.counts if name not in evidence.classes], every)
+    elif before:
+        yield _new(evidence, _absent(evidence.label, list(before.values())), evidence.label)
+    if not before:
+        for check in ("max_new_classes", "max_lost_classes")[bool(evidence.classes) :]:
+            yield not_measured(check, "there is no control whose classes are known", subject=label.column)
+        return
+    nearest = "last_accepted" if "last_accepted" in before else next(iter(before))
+    yield _lost(evidence, before[nearest], nearest)
+
+
+def _new(evidence: Evidence, names: list[str], every: LabelSummary) -> Reason:
+    label, gate = evidence.config.data.label, evidence.gate
+    names = [name for name in names if name != OTHER and every.counts[name] >= label.min_class_rows]
+    names.sort(key=lambda name: (-every.counts[name], name))
+    named = ", ".join(f"{name!r} ({every.counts[name]:,} rows)" for name in names[:CONTRIBUTIONS])
+    which = "that the schema's domain lacks" if evidence.classes else "that no control has"
+    return finding(
+        *("max_new_classes", label.column, len(names), gate.max_new_classes),
+        f"{label.column} has {_number(len(names), 'class', 'classes')} {which}" + (f": {named}" if named else ""),
+        action="Look whether a class was renamed, split or merged; if it is really new, "
+        + ("add it to the label's domain in schema.pbtxt." if evidence.classes else "clients must expect it."),
+        values=[
+            Contribution(value=name, rows=every.counts[name], share=every.share(name)) for name in names[:CONTRIBUTIONS]
+        ],
+        rows=lambda: evidence.rows.having(label.column, names),
+    )
+
+
+def _lost(evidence: Evidence, before: LabelSummary, control: str) -> Reason:
+    label, now = evidence.config.data.label, evidence.label
+    names = sorted(_absent(before, [now]), key=lambda name: (-before.counts[name], name))
+    named = ", ".join(
+        f"{name!r} ({now.counts.get(name, 0):,} rows, {before.counts[name]:,} before)" for name in names[:CONTRIBUTIONS]
+    )
+    title = next(compared.control.title for compared in evidence.present if compared.control.name == control)
+    return finding(
+        *("max_lost_classes", label.column, len(names), evidence.gate.max_lost_classes),
+        f"{_number(len(names), 'class', 'classes')} of {label.column} in {title} {'is' if len(names) == 1 else 'are'} "
+        "gone" + (f": {named}" if named else ""),
+        action="Look whether a class was renamed or merged into another, or is no longer recorded.",
+        control=control,
+        values=[
+            Contribution(value=name, rows=now.counts.get(name, 0), share=now.share(name), control=before.share(name))
+            for name in names[:CONTRIBUTIONS]
+        ],
+    )
+
+
+def _absent(one: LabelSummary, others: list[LabelSummary]) -> list[str]:
+    """Return the classes of `one` that none of the others has, and that one of them by chance would not lack."""
+    absent = []
+    for name in one.counts:
+        likely = [(other.counts.get(name, 0), one.share(name) * other.rows) for other in others]
+        has = any(rows and rows >= HARDLY * expected for rows, expected in likely)
+        if name != OTHER and not has and max(expected for _, expected in likely) >= LIKELY:
+            absent.append(name)
+    return absent
+
+
+def _wrong_type(evidence: Evidence, kind: str) -> Reason:
+    """Name the first value that is not of the label's kind."""
+    label = evidence.config.data.label
+    wanted = "a number" if isinstance(label, NumberLabel) else "text or a whole number"
+    found = evidence.rows.find([label.column], MISFITS.get(kind, lambda array: array.is_valid()))
+    example = f": {found.value!r} in {found.references[0]}" if found.rows else ""
+    return _held(
+        evidence,
+        figure=kind,
+        threshold=wanted,
+        message=f"the label {label.column} is not {wanted}, as data.label.kind = {label.kind!r} needs, "
+        f"in {_number(found.rows, 'row', 'rows')}{example}",
+        action="Ask the source's owner; or configure the label as what it is.",
+        rows=found.references,
+    )
+
+
+def _faulty(evidence: Evidence, problem: str, test: Test, action: str) -> Iterator[Reason]:
+    label = evidence.config.data.label
+    found = evidence.rows.find([label.column], test)
+    if found.rows:
+        yield _held(
+            evidence,
+            figure=found.rows,
+            threshold=0,
+            message=f"the label {label.column} is {problem}, in {_number(found.rows, 'row', 'rows')}: "
+            f"{found.value} in {found.references[0]}",
+            action=action,
+            rows=found.references,
+        )
+
+
+def _number(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
+
+
+def _held(evidence: Evidence, **details) -> Reason:
+    column = evidence.config.data.label.column
+    return Reason(check="label", subject=column, held=True, severity="error", **details)
+
+
+def _rare(evidence: Evidence, label: ClassesLabel) -> Iterator[Reason]:
+    """Warn of classes with a single example or none. Learned classes are never that rare."""
+    if label.classes == "learned":
+        return
+    for purpose, rows in _examples(evidence, label).items():
+        rare = sorted(name for name in evidence.classes if rows.get(name, 0) < EXAMPLES)
+        if rare:
+            named = ", ".join(f"{name!r} ({rows.get(name, 0)})" for name in rare[:CONTRIBUTIONS])
+            more = f" and {len(rare) - CONTRIBUTIONS} more" if len(rare) > CONTRIBUTIONS else ""
+            yield Reason(
+                check="label",
+                subject=label.column,
+                figure=f"{len(rare)} rare classes",
+                threshold=f"{EXAMPLES} examples of each",
+                held=False,
+                severity="warning",
+                message=f"classes of {label.column} with fewer than {EXAMPLES} examples{purpose}: {named}{more}",
+                action='Take them out of the label\'s domain, or set classes = "learned".',
+                rows=evidence.rows.having(label.column, [name for name in rare if rows.get(name)]),
+            )
+
+
+def _examples(evidence: Evidence, label: ClassesLabel) -> dict[str, dict[str, int]]:
+    """Return purpose -> class -> examples, by split where the statistics count each value, as they do of text."""
+    splits = {" to train on": evidence.train, " to judge by": evidence.eval}
+    stats = {purpose: split.features.get(label.column) for purpose, split in splits.items()}
+    if all(found is not None and found.HasField("string_stats") for found in stats.values()):
+        return {purpose: counts(found) for purpose, found in stats.items()}
+    return {"": evidence.label.counts}

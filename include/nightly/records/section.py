@@ -1,0 +1,21 @@
+"""The base of all sections of config.toml."""
+
+from pydantic import ConfigDict
+
+from nightly.records.base import Contract
+
+
+class Section(Contract):
+    """A section of the config. The docstring below each key goes into docs/reference/config.md.
+
+    Pydantic could read these docstrings too, but it would parse the source at each import.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)  # TOML has nan and inf; as a bound, either would let anything pass
+
+
+def without_repeats(names: list[str]) -> list[str]:
+    """Return `names`, or raise ValueError if one of them repeats."""
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{min(repeated)!r} is listed more than once: list it once")
+    return names
