@@ -13,6 +13,7 @@ is fixed; the bounds were chosen with other seeds.
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,7 @@ def run(quick: bool, folder: Path) -> Result:
             runs[-1] |= {"metrics": evaluation.candidate[""], "production": evaluation.production[""]}
         for name in SCENARIOS:
             share = _percent(held[name])
-            checks = Counter(check for found in held[name] for check in found)
+            checks = Counter(chain.from_iterable(held[name]))
             rows.append(
                 {
                     "label": task.name,

@@ -16,10 +16,7 @@ DAG = "fares_retrain"
 @pytest.fixture(scope="module")
 def released(nights):
     """Two nights of a backfill that is asked to release."""
-    runs = nights.backfill(DAG, "2015-05-01", "2015-05-02", release="yes")
-    for run in runs:
-        nights.wait(DAG, run)
-    return runs
+    return nights.backfilled(DAG, "2015-05-01", "2015-05-02", release="yes")
 
 
 def test_two_nights_release_and_the_second_is_compared_with_the_first(nights, released):

@@ -23,10 +23,7 @@ DAG = "taxi_retrain"
 @pytest.fixture(scope="module")
 def released(nights):
     """Two nights of a backfill that is asked to release: the first model, and one judged against it."""
-    runs = nights.backfill(DAG, "2015-05-01", "2015-05-02", release="yes")
-    for run in runs:
-        nights.wait(DAG, run)
-    return runs
+    return nights.backfilled(DAG, "2015-05-01", "2015-05-02", release="yes")
 
 
 @pytest.mark.parametrize("path", FIRST_PATHS)

@@ -34,6 +34,13 @@ class Nights:
         new = [run for run in self.runs(dag) if run["dag_run_id"] not in there]
         return [run["dag_run_id"] for run in sorted(new, key=lambda run: run["logical_date"])]
 
+    def backfilled(self, dag: str, first: str, last: str, **conf) -> list[str]:
+        """Do the same, and wait for every night."""
+        runs = self.backfill(dag, first, last, **conf)
+        for run in runs:
+            self.wait(dag, run)
+        return runs
+
     def runs(self, dag: str) -> list[dict]:
         return self.airflow.api("get", f"dags/{dag}/dagRuns", params={"limit": 100})["dag_runs"]
 

@@ -14,8 +14,7 @@ from nightly.io.paths import Paths
 from nightly.prediction_log import read
 from nightly.records.config import ModelConfig
 from nightly.records.golden import GOLDEN, Golden
-from nightly.records.label_config import BinaryLabel
-from nightly.records.label_spec import LABEL_SPEC, OUTPUTS, LabelSpec
+from nightly.records.label_spec import LABEL_SPEC, LabelSpec
 from nightly.serving.models_config import CANARY, STABLE
 
 COLUMNS = ["id", "canary", "caller"]
@@ -31,14 +30,11 @@ class Version:
     @classmethod
     def of(cls, paths: Paths, config: ModelConfig, number: int) -> "Version":
         """Return a released version. One of an older release has no label.json: it is binary, as the config says."""
-        folder, label = paths.serving / config.name / str(number), config.data.label
-        try:
-            return cls(number, LabelSpec.load(folder / LABEL_SPEC))
-        except FileNotFoundError:
-            golden = folder / GOLDEN
-            output = Golden.load(golden).output if golden.exists() else OUTPUTS["binary"]
-            positive = label.positive if isinstance(label, BinaryLabel) else []
-            return cls(number, LabelSpec(kind="binary", column=label.column, output=output, positive=positive))
+        folder = paths.serving / config.name / str(number)
+        spec = LabelSpec.of_model(folder, config.data.label)
+        if not (folder / LABEL_SPEC).exists() and (folder / GOLDEN).exists():  # a run_fn may have named the output
+            spec = spec.model_copy(update={"output": Golden.load(folder / GOLDEN).output})
+        return cls(number, spec)
 
 
 @dataclass(frozen=True)

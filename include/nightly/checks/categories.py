@@ -31,9 +31,7 @@ def unseen(evidence: Evidence) -> Iterator[Reason]:
                     f"{sum(new.values()):,} {what} ({share:.1%}) have one of {len(new):,} values of {feature} that "
                     f"{compared.control.title} has not; {allowed:.1%} are allowed" + (f": {named}" if named else ""),
                     action="Look whether values were renamed, split or merged; if so, mend the source or the schema.",
-                    control=compared.control.name,
-                    sample=min(evidence.train.examples, compared.train.examples),
-                    enough=evidence.gate.min_rows_for_distance,
+                    **evidence.beside(compared),
                     values=[Contribution(value=value, rows=new[value], share=new[value] / total) for value in most],
                     rows=lambda feature=feature, most=most: evidence.rows.having(feature, most),
                 )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +46,7 @@ class Measured:
 
 
 @dataclass
-class Found:
+class Matches:
     """Rows that have a fault."""
 
     rows: int = 0
@@ -88,21 +89,21 @@ class SnapshotRows:
                 break
         return references
 
-    def find(self, columns: list[str], test: Callable[..., pa.Array]) -> "Found":
+    def find(self, columns: list[str], test: Callable[..., pa.Array]) -> "Matches":
         """Return the rows for which `test` of the columns is true, with the first column's value in the first row."""
-        found = Found()
+        matches = Matches()
         for path in sorted(self.folder.glob("rows-*.parquet")):
             file = pq.ParquetFile(path)
             if not set(columns) <= set(file.schema_arrow.names):
-                return found
+                return matches
             table = file.read(columns=columns).combine_chunks()
             arrays = [table[name].combine_chunks() for name in columns]
             positions = pc.indices_nonzero(test(*arrays).fill_null(False)).to_pylist()
-            if positions and not found.rows:
-                found.value = "" if (value := arrays[0][positions[0]].as_py()) is None else str(value)
-            found.references += [f"{path.name}:{row}" for row in positions[: EXAMPLES - len(found.references)]]
-            found.rows += len(positions)
-        return found
+            if positions and not matches.rows:
+                matches.value = "" if (value := arrays[0][positions[0]].as_py()) is None else str(value)
+            matches.references += [f"{path.name}:{row}" for row in positions[: EXAMPLES - len(matches.references)]]
+            matches.rows += len(positions)
+        return matches
 
     def having(self, column: str, values: list[str]) -> list[str]:
         """Return references to rows with any of `values`."""
@@ -196,6 +197,14 @@ class Evidence:
     def allowed(self, key: str, control: Control) -> float:
         """Return the threshold `key` of [data_gate], scaled for `control`."""
         return getattr(self.gate, key) * control.factor
+
+    def beside(self, compared: "Compared") -> dict[str, Any]:
+        """Return the details of a finding about the train split and a control: which one, and on how many rows."""
+        return {
+            "control": compared.control.name,
+            "sample": min(self.train.examples, compared.train.examples),
+            "enough": self.gate.min_rows_for_distance,
+        }
 
     @cached_property
     def classes(self) -> frozenset[str]:

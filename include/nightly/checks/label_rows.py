@@ -55,15 +55,15 @@ def label_by_value(
         groups: _Groups = _Numbers(paths, label.column)
     else:
         groups = _Classes(paths, label, every, classes)
-    found: ByValue = {}
+    by_feature: ByValue = {}
     for feature, listed in values.items():
         if feature in names and feature != label.column:
             positions = (_positions(column, listed) for column in _read(paths, feature))
             summaries = zip(listed, groups.summaries(positions, len(listed)), strict=True)
             ordered = sorted(summaries, key=lambda item: (-item[1].rows, item[0]))
             if counted := {value: summary for value, summary in ordered if summary.rows}:
-                found[feature] = counted
-    return found
+                by_feature[feature] = counted
+    return by_feature
 
 
 class _Classes:

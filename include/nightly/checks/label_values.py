@@ -117,32 +117,32 @@ def _absent(one: LabelSummary, others: list[LabelSummary]) -> list[str]:
 def _wrong_type(evidence: Evidence, kind: str) -> Reason:
     """Name the first value that is not of the label's kind."""
     label = evidence.config.data.label
-    wanted = "a number" if isinstance(label, NumberLabel) else "text or a whole number"
-    found = evidence.rows.find([label.column], MISFITS.get(kind, lambda array: array.is_valid()))
-    example = f": {found.value!r} in {found.references[0]}" if found.rows else ""
+    expected = "a number" if isinstance(label, NumberLabel) else "text or a whole number"
+    matches = evidence.rows.find([label.column], MISFITS.get(kind, lambda array: array.is_valid()))
+    example = f": {matches.value!r} in {matches.references[0]}" if matches.rows else ""
     return _held(
         evidence,
         figure=kind,
-        threshold=wanted,
-        message=f"the label {label.column} is not {wanted}, as data.label.kind = {label.kind!r} needs, "
-        f"in {_number(found.rows, 'row', 'rows')}{example}",
+        threshold=expected,
+        message=f"the label {label.column} is not {expected}, as data.label.kind = {label.kind!r} needs, "
+        f"in {_number(matches.rows, 'row', 'rows')}{example}",
         action="Ask the source's owner; or configure the label as what it is.",
-        rows=found.references,
+        rows=matches.references,
     )
 
 
 def _faulty(evidence: Evidence, problem: str, test: Test, action: str) -> Iterator[Reason]:
     label = evidence.config.data.label
-    found = evidence.rows.find([label.column], test)
-    if found.rows:
+    matches = evidence.rows.find([label.column], test)
+    if matches.rows:
         yield _held(
             evidence,
-            figure=found.rows,
+            figure=matches.rows,
             threshold=0,
-            message=f"the label {label.column} is {problem}, in {_number(found.rows, 'row', 'rows')}: "
-            f"{found.value} in {found.references[0]}",
+            message=f"the label {label.column} is {problem}, in {_number(matches.rows, 'row', 'rows')}: "
+            f"{matches.value} in {matches.references[0]}",
             action=action,
-            rows=found.references,
+            rows=matches.references,
         )
 
 
@@ -181,6 +181,6 @@ def _examples(evidence: Evidence, label: ClassesLabel) -> dict[str, dict[str, in
     """Return purpose -> class -> examples, by split where the statistics count each value, as they do of text."""
     splits = {" to train on": evidence.train, " to judge by": evidence.eval}
     stats = {purpose: split.features.get(label.column) for purpose, split in splits.items()}
-    if all(found is not None and found.HasField("string_stats") for found in stats.values()):
-        return {purpose: counts(found) for purpose, found in stats.items()}
+    if all(matches is not None and matches.HasField("string_stats") for matches in stats.values()):
+        return {purpose: counts(matches) for purpose, matches in stats.items()}
     return {"": evidence.label.counts}

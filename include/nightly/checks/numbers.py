@@ -50,9 +50,7 @@ def scale(evidence: Evidence) -> Iterator[Reason]:
                     f"the median of {feature} is {now.median:g}, {before.median:g} in {compared.control.title}: "
                     f"{factor:.3g} times {'more' if ratio >= 1 else 'less'}; {allowed:g} times is allowed",
                     action=f"Look whether the unit of {feature} has changed.",
-                    control=compared.control.name,
-                    sample=min(evidence.train.examples, compared.train.examples),
-                    enough=evidence.gate.min_rows_for_distance,
+                    **evidence.beside(compared),
                 )
             )
         yield from worst(findings)

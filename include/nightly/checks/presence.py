@@ -28,9 +28,7 @@ def missing(evidence: Evidence) -> Iterator[Reason]:
                     f"{feature} is missing in {now:.1%} of the examples, in {control:.1%} of {compared.control.title}; "
                     f"a change of {allowed:.1%} is allowed",
                     action=f"Look why {feature} is {'not recorded' if now > control else 'recorded'} there.",
-                    control=compared.control.name,
-                    sample=min(evidence.train.examples, compared.train.examples),
-                    enough=evidence.gate.min_rows_for_distance,
+                    **evidence.beside(compared),
                     rows=lambda feature=feature: evidence.rows.missing(feature),
                 )
             )
@@ -57,9 +55,7 @@ def _lengths(evidence: Evidence, compared: Compared, feature: str, allowed: floa
         f"{now:.1%} of the examples have {longer:,} values of {feature} or more, {control:.1%} of those of "
         f"{compared.control.title}; a change of {allowed:.1%} is allowed",
         action=f"Look whether the source cuts the lists of {feature} short, or has ceased to.",
-        control=compared.control.name,
-        sample=min(evidence.train.examples, compared.train.examples),
-        enough=evidence.gate.min_rows_for_distance,
+        **evidence.beside(compared),
     )
 
 

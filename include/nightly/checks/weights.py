@@ -26,23 +26,23 @@ def check(evidence: Evidence) -> Iterator[Reason]:
         yield _held(evidence, "missing", message, "Ask the source's owner, or set another data.weight_column.")
         return
     if columns[column] not in NUMBERS:
-        found = evidence.rows.find([column], lambda weights: weights.is_valid())
-        example = f": {found.value!r} in {found.references[0]}" if found.rows else ""
+        matches = evidence.rows.find([column], lambda weights: weights.is_valid())
+        example = f": {matches.value!r} in {matches.references[0]}" if matches.rows else ""
         message = f"the weight {column} is {columns[column]}, and not a number{example}"
-        yield _held(evidence, columns[column], message, "Ask the source's owner for numbers.", found.references)
+        yield _held(evidence, columns[column], message, "Ask the source's owner for numbers.", matches.references)
         return
     yield from _left_out(evidence, column)
     label = evidence.config.data.label.column
     if label in columns:
         for fault, test in FAULTS.items():
-            found = evidence.rows.find(
+            matches = evidence.rows.find(
                 [column, label], lambda weights, labels, test=test: pc.and_(labels.is_valid(), test(weights))
             )
-            if found.rows:
-                value = f"{found.value or 'blank'} in {found.references[0]}"
-                message = f"the weight {column} is {fault}, in {found.rows:,} row{'s'[: found.rows > 1]}: {value}"
+            if matches.rows:
+                value = f"{matches.value or 'blank'} in {matches.references[0]}"
+                message = f"the weight {column} is {fault}, in {matches.rows:,} row{'s'[: matches.rows > 1]}: {value}"
                 action = "Every labelled row needs a weight of 0 or more: correct them at the source."
-                yield _held(evidence, found.rows, message, action, found.references)
+                yield _held(evidence, matches.rows, message, action, matches.references)
     yield from _all_zero(evidence, column)
 
 

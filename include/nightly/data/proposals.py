@@ -81,7 +81,7 @@ def _is_text(values: pa.Array) -> bool:
 
 def _element(texts: list[str]) -> str | None:
     """Return the type of the elements of all lists: the widest, if all are numbers; None if they are not lists."""
-    found: set[type] = set()
+    types: set[type] = set()
     for text in texts:
         try:
             values = json.loads(text)
@@ -89,7 +89,7 @@ def _element(texts: list[str]) -> str | None:
             return None
         if not isinstance(values, list):
             return None
-        found |= {type(value) for value in values}
-    if found == {int, float}:
-        found = {float}
-    return ELEMENTS.get(found.pop()) if len(found) == 1 else None
+        types |= {type(value) for value in values}
+    if types == {int, float}:
+        types = {float}
+    return ELEMENTS.get(types.pop()) if len(types) == 1 else None

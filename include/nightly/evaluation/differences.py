@@ -29,7 +29,7 @@ def paired_differences(
         }
         for model in (candidate, production)
     }
-    found: dict[SliceKey, dict[str, Difference]] = {}
+    differences: dict[SliceKey, dict[str, Difference]] = {}
     for key, rows in slices(sample, plan.slices):
         sums = measured.slices[key]
         parts = {model: {name: part.of(rows) for name, part in by_name.items()} for model, by_name in terms.items()}
@@ -42,8 +42,8 @@ def paired_differences(
             )
             difference = difference_of(value - before, influence - influence_before, sums.examples)
             if difference:
-                found.setdefault(key, {})[metric] = difference
-    return found
+                differences.setdefault(key, {})[metric] = difference
+    return differences
 
 
 def difference_of(value: float, influence: np.ndarray, examples: int) -> Difference | None:

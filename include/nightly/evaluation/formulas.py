@@ -30,7 +30,7 @@ def formulas(kind: Kind, names: list[str], classes: list[str]) -> dict[str, Form
     :param names: of metrics; METRIC:CLASS is one class's
     """
     positions = {name: index for index, name in enumerate(classes)}
-    found = {}
+    by_name = {}
     for name in names:
         metric, _, label = name.partition(":")
         if not label:
@@ -38,8 +38,8 @@ def formulas(kind: Kind, names: list[str], classes: list[str]) -> dict[str, Form
         else:
             formula = _of_class(metric, len(classes), positions[label]) if metric in OF_CLASS else None
         if formula:
-            found[name] = formula
-    return found
+            by_name[name] = formula
+    return by_name
 
 
 def _formula(kind: Kind, name: str, classes: int) -> Formula | None:

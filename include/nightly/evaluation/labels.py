@@ -1,27 +1,11 @@
-"""What a model's output means, and labels and answers of several models on one scale."""
+"""Labels, and the answers of several models, on one scale."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tensorflow as tf
 
 from nightly.records.label_config import BinaryLabel, ClassesLabel, Label
-from nightly.records.label_spec import LABEL_SPEC, OTHER, OUTPUTS, LabelSpec
-
-
-def label_spec(model: str, label: Label) -> LabelSpec:
-    """Return what the SavedModel at `model` says its output is, in assets.extra/label.json.
-
-    A model without that file is of an older release, which were all binary, or exported by a run_fn of its own. It
-    counts as binary.
-
-    :param label: the configured label, which has the positive values of such a model
-    """
-    path = f"{model}/{LABEL_SPEC}"
-    if tf.io.gfile.exists(path):
-        return LabelSpec.parse(tf.io.gfile.GFile(path, "rb").read(), where=path)
-    positive = label.positive if isinstance(label, BinaryLabel) else []
-    return LabelSpec(kind="binary", column=label.column, output=OUTPUTS["binary"], positive=positive)
+from nightly.records.label_spec import OTHER
 
 
 def read_labels(column: pa.Array, label: Label, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -38,10 +22,10 @@ def read_labels(column: pa.Array, label: Label, classes: list[str]) -> tuple[np.
         positives = pa.array([str(value) for value in label.positive])
         values = pc.is_in(column.cast(pa.string()), positives).cast(pa.float32())
     elif isinstance(label, ClassesLabel):
-        found = pc.index_in(column.cast(pa.string()), pa.array(classes, pa.string()))
+        indices = pc.index_in(column.cast(pa.string()), pa.array(classes, pa.string()))
         if OTHER in classes:
-            found = pc.if_else(column.is_valid(), found.fill_null(classes.index(OTHER)), None)
-        known, values = found.is_valid(), found.cast(pa.int64())
+            indices = pc.if_else(column.is_valid(), indices.fill_null(classes.index(OTHER)), None)
+        known, values = indices.is_valid(), indices.cast(pa.int64())
     else:
         values = column.cast(pa.float64())
         known = pc.is_finite(values).fill_null(False)

@@ -70,11 +70,13 @@ def checked(batch: Scored) -> Scored:
 
 def slices(batch: Scored, columns: list[str]) -> list[tuple[tuple, slice | np.ndarray]]:
     """Return TFMA's key and the rows of each slice in the batch: the whole batch, then each value of each column."""
-    found: list[tuple[tuple, slice | np.ndarray]] = [((), slice(None))]
+    rows_by_slice: list[tuple[tuple, slice | np.ndarray]] = [((), slice(None))]
     for name in columns:
         encoded = batch.columns[name].dictionary_encode()
         codes = encoded.indices.to_numpy()
         ends = np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary)))
         parts = np.split(np.argsort(codes, kind="stable"), ends[:-1])
-        found += [(((name, value),), rows) for value, rows in zip(encoded.dictionary.to_pylist(), parts, strict=True)]
-    return found
+        rows_by_slice += [
+            (((name, value),), rows) for value, rows in zip(encoded.dictionary.to_pylist(), parts, strict=True)
+        ]
+    return rows_by_slice

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from nightly.records.base import Contract
@@ -39,6 +40,20 @@ class LabelSpec(Contract):
             classes=list(classes),
             transform=label.transform if isinstance(label, NumberLabel) else "none",
         )
+
+    @classmethod
+    def of_model(cls, folder: Path, label: BinaryLabel | ClassesLabel | NumberLabel) -> "LabelSpec":
+        """Return the spec in a SavedModel's folder.
+
+        A model without one is of an older release, or was exported by a run_fn of its own. It counts as binary.
+
+        :param label: the configured label, which has the positive values of such a model
+        """
+        try:
+            return cls.load(folder / LABEL_SPEC)
+        except FileNotFoundError:
+            positive = label.positive if isinstance(label, BinaryLabel) else []
+            return cls(kind="binary", column=label.column, output=OUTPUTS["binary"], positive=positive)
 
 
 class LabelSummary(Contract):

@@ -250,9 +250,9 @@ def _clean(
     for name in conversion.columns:
         if name in present and name != data.time_column:
             typed[name], faults = conversion.convert(name, batch.column(name))
-            found = [fault for fault in faults if pc.any(fault.rows).as_py()]
-            if found:
-                good = functools.reduce(pc.and_, [reject(f.rows, f.reason, name, f.sentences) for f in found])
+            present_faults = [fault for fault in faults if pc.any(fault.rows).as_py()]
+            if present_faults:
+                good = functools.reduce(pc.and_, [reject(f.rows, f.reason, name, f.sentences) for f in present_faults])
                 batch, times = batch.filter(good), times.filter(good)
                 typed = {known: array.filter(good) for known, array in typed.items()}
     typed[data.time_column] = times

@@ -71,7 +71,7 @@ def run_fn(fn_args: FnArgs) -> None:
     hyperparameters = Hyperparameters(settings.hyperparameters | tuned)
     model = _built(module, tf_transform_output, hyperparameters, label)
     hyperparameters.refuse_unread(module.__file__)
-    check(model, answers_of(label))  # a wrong last layer is found before hours of training
+    check(model, answers_of(label))  # refuse a wrong last layer before hours of training
     log.info("model %s: %s parameters, %s", settings.model, f"{model.count_params():,}", dict(hyperparameters))
 
     train(model, fn_args, tf_transform_output, settings)

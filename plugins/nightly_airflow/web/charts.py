@@ -61,7 +61,7 @@ class Confusion:
         wrong = [(cell.count, row.name, name) for row, name, cell in cells if cell.count and not cell.correct]
         if not wrong:
             return text
-        count, actual, predicted = max(wrong, key=lambda found: found[0])
+        count, actual, predicted = max(wrong, key=lambda mistake: mistake[0])
         return f"{text}; most often {plots.brief(actual)} is taken for {plots.brief(predicted)}, {count:,} times"
 
 

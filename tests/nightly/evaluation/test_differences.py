@@ -47,17 +47,17 @@ def test_the_influence_of_an_example_is_the_change_of_the_metric_by_its_weight(k
 @pytest.mark.parametrize("kind", ["binary", "classes", "number"])
 def test_every_metric_of_the_fast_path_has_a_standard_error_in_every_slice(kind):
     plan = plan_of(kind, ["shop"])
-    measured, found = differences(plan, drawn(kind, 600, seed=2))
-    assert found.keys() == measured.slices.keys()
-    assert found[()].keys() == plan.formulas.keys()
+    measured, actual = differences(plan, drawn(kind, 600, seed=2))
+    assert actual.keys() == measured.slices.keys()
+    assert actual[()].keys() == plan.formulas.keys()
     for key, sums in measured.slices.items():
-        assert {difference.examples for difference in found[key].values()} == {sums.examples}
-        assert not any(":" in name for name in found[key]) or key == ()
+        assert {difference.examples for difference in actual[key].values()} == {sums.examples}
+        assert not any(":" in name for name in actual[key]) or key == ()
 
 
 def test_for_an_auc_it_is_delongs_method():
     scored = drawn("binary", 800, seed=3, weighted=False)
-    _, found = differences(Plan("binary", MODELS, ["auc"]), scored)
+    _, actual = differences(Plan("binary", MODELS, ["auc"]), scored)
     positive = scored.labels == 1
     placements = [], []
     for model in MODELS:
@@ -66,23 +66,23 @@ def test_for_an_auc_it_is_delongs_method():
         placements[0].append(wins.mean(axis=1))
         placements[1].append(wins.mean(axis=0))
     spreads = [np.var(side[0] - side[1], ddof=1) / len(side[0]) for side in placements]
-    assert found[()]["auc"].error == pytest.approx(np.sqrt(sum(spreads)), rel=0.01)
-    assert found[()]["auc"].value == pytest.approx(placements[0][0].mean() - placements[0][1].mean(), abs=1e-3)
+    assert actual[()]["auc"].error == pytest.approx(np.sqrt(sum(spreads)), rel=0.01)
+    assert actual[()]["auc"].value == pytest.approx(placements[0][0].mean() - placements[0][1].mean(), abs=1e-3)
 
 
 def test_for_a_mean_it_is_the_paired_standard_error():
     scored = drawn("number", 500, seed=4, weighted=False)
-    _, found = differences(Plan("number", MODELS, ["mean_absolute_error"]), scored)
+    _, actual = differences(Plan("number", MODELS, ["mean_absolute_error"]), scored)
     gaps = np.abs(scored.scores["candidate"] - scored.labels) - np.abs(scored.scores["production"] - scored.labels)
-    assert found[()]["mean_absolute_error"].value == pytest.approx(gaps.mean())
-    assert found[()]["mean_absolute_error"].error == pytest.approx(gaps.std(ddof=1) / np.sqrt(500))
+    assert actual[()]["mean_absolute_error"].value == pytest.approx(gaps.mean())
+    assert actual[()]["mean_absolute_error"].error == pytest.approx(gaps.std(ddof=1) / np.sqrt(500))
 
 
 def test_a_model_does_not_differ_from_itself():
     scored = drawn("classes", 300, seed=5)
     same = Scored(scored.labels, dict.fromkeys(MODELS, scored.scores["candidate"]), {}, scored.weights)
-    _, found = differences(plan_of("classes"), same)
-    assert {(difference.value, difference.error) for difference in found[()].values()} == {(0.0, 0.0)}
+    _, actual = differences(plan_of("classes"), same)
+    assert {(difference.value, difference.error) for difference in actual[()].values()} == {(0.0, 0.0)}
 
 
 @pytest.mark.slow
@@ -122,17 +122,17 @@ def test_a_sample_is_even_bounded_and_stands_for_all(monkeypatch):
     assert len(sample) == 1500 and measured.examples == 6000
     kept = np.isin(scored.scores["candidate"], sample.scores["candidate"])
     assert min(kept[begin : begin + 1000].sum() for begin in range(0, 6000, 1000)) > 180  # 250 are expected
-    found = paired_differences(measured, sample, *MODELS)
+    actual = paired_differences(measured, sample, *MODELS)
     for metric in plan.metrics:
-        assert found[()][metric].value == whole[()][metric].value
-        assert found[()][metric].error == pytest.approx(whole[()][metric].error, rel=0.1)
+        assert actual[()][metric].value == whole[()][metric].value
+        assert actual[()][metric].error == pytest.approx(whole[()][metric].error, rel=0.1)
 
 
 def test_a_weighted_mean_has_its_standard_error():
     random = np.random.default_rng(9)
     losses, weights = random.normal(size=(2000, 300)) + 1, random.gamma(2, 0.5, (2000, 300))
-    found = [mean_difference(*row, 300) for row in zip(losses, weights, strict=True)]
-    assert np.std([one.value for one in found]) == pytest.approx(np.mean([one.error for one in found]), rel=0.05)
+    actual = [mean_difference(*row, 300) for row in zip(losses, weights, strict=True)]
+    assert np.std([one.value for one in actual]) == pytest.approx(np.mean([one.error for one in actual]), rel=0.05)
 
 
 def test_what_is_not_defined_has_no_difference():
@@ -141,5 +141,5 @@ def test_what_is_not_defined_has_no_difference():
         {model: np.linspace(0.1, 0.4, 50, dtype=np.float32) for model in MODELS},
         {"shop": pa.array(["one"] * 50)},
     )
-    _, found = differences(Plan("binary", MODELS, ["auc", "recall", "binary_crossentropy"], ["shop"]), negative)
-    assert found[()].keys() == {"binary_crossentropy"}
+    _, actual = differences(Plan("binary", MODELS, ["auc", "recall", "binary_crossentropy"], ["shop"]), negative)
+    assert actual[()].keys() == {"binary_crossentropy"}

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from nightly.evaluation.labels import aligned, label_spec, read_labels
+from nightly.evaluation.labels import aligned, read_labels
 from nightly.evaluation.scoring import RAW, Scorer
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import LABEL_SPEC, OTHER, LabelSpec
@@ -43,22 +43,22 @@ def test_probabilities_are_matched_by_the_names_of_classes():
 
 def test_what_only_production_knows_counts_as_other():
     scores = np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)
-    found = aligned(scores, ["a", "gone", "lost", OTHER], ["new", "a", OTHER])
-    assert found.tolist() == [pytest.approx([0, 0.1, 0.9])]
+    actual = aligned(scores, ["a", "gone", "lost", OTHER], ["new", "a", OTHER])
+    assert actual.tolist() == [pytest.approx([0, 0.1, 0.9])]
 
 
 def test_without_other_it_is_wrong_and_the_rest_is_no_likelier():
-    found = aligned(np.array([[0.3, 0.2, 0.5]], np.float32), ["a", "b", "gone"], ["a", "b"])
-    assert found.tolist() == [pytest.approx([0.3, 0.2, 0.5])]
-    assert found.argmax() == 2  # no label has it
+    actual = aligned(np.array([[0.3, 0.2, 0.5]], np.float32), ["a", "b", "gone"], ["a", "b"])
+    assert actual.tolist() == [pytest.approx([0.3, 0.2, 0.5])]
+    assert actual.argmax() == 2  # no label has it
 
 
 def test_a_model_without_label_json_is_binary_with_the_configs_positive(tmp_path):
-    assert label_spec(str(tmp_path), TIP) == LabelSpec.of(TIP)
-    assert label_spec(str(tmp_path), FARE).kind == "binary"
+    assert LabelSpec.of_model(tmp_path, TIP) == LabelSpec.of(TIP)
+    assert LabelSpec.of_model(tmp_path, FARE).kind == "binary"
     spec = LabelSpec.of(PAID, ["a", "b"]).model_copy(update={"constant": [0.3, 0.7]})
     spec.save(tmp_path / LABEL_SPEC)
-    assert label_spec(str(tmp_path), TIP) == spec
+    assert LabelSpec.of_model(tmp_path, TIP) == spec
 
 
 def saved_model(folder, outputs):

@@ -104,14 +104,14 @@ def held(verdict: Verdict) -> list[Reason]:
 @pytest.mark.parametrize("model", MODELS)
 def test_two_nights_release_and_the_second_is_compared_with_the_first(nights, model):
     for night in ("first", "second"):
-        found = verdict(nights, model, night)
-        assert found.outcome is Outcome.RELEASED, found.summary
+        actual = verdict(nights, model, night)
+        assert actual.outcome is Outcome.RELEASED, actual.summary
         assert nights.of(model)[night][0] == 0, "the server has confirmed it"
     folder = nights.of(model)["second"][1]
     compared = [reason.check for reason in GateResult.load(folder / "model_gate.json").reasons]
     metric = {"fares": "mean_absolute_error"}.get(model.name, "accuracy")
     assert f"{metric} against production" in compared
-    record = ReleaseRecord.load(nights.server.paths.releases / model.name / f"{found.version}.json")
+    record = ReleaseRecord.load(nights.server.paths.releases / model.name / f"{actual.version}.json")
     assert record.metrics[metric] > 0 and record.verification.golden_examples > 0
 
 
@@ -215,13 +215,13 @@ def test_a_complaints_product_is_read_from_its_text(nights):
 
 @pytest.mark.parametrize(("model", "fault"), CASES)
 def test_a_fault_of_the_label_holds_the_night_and_is_named(nights, model, fault):
-    found, (_, expected) = verdict(nights, model, fault), FAULTS[model.name][fault]
+    actual, (_, expected) = verdict(nights, model, fault), FAULTS[model.name][fault]
     if expected == MODEL_GATE:
-        assert found.outcome is Outcome.HELD_MODEL, found.summary
+        assert actual.outcome is Outcome.HELD_MODEL, actual.summary
     else:
-        assert found.outcome is Outcome.HELD_DATA, found.summary
-        assert expected in [(reason.check, reason.subject) for reason in held(found)]
-    assert all(reason.message for reason in held(found))
+        assert actual.outcome is Outcome.HELD_DATA, actual.summary
+        assert expected in [(reason.check, reason.subject) for reason in held(actual)]
+    assert all(reason.message for reason in held(actual))
     assert nights.of(model)[fault][0] == 3
 
 

@@ -64,8 +64,8 @@ def test_the_same_numbers_as_tfdvs_on_beam(sized, tmp_path):
 
 def test_lists_have_lengths_and_counts_of_their_values():
     rows = digits()
-    found = by_name(measured(rows))
-    bright, strokes = found["bright"].num_stats, found["strokes"].string_stats
+    actual = by_name(measured(rows))
+    bright, strokes = actual["bright"].num_stats, actual["strokes"].string_stats
     lengths = [len(row["bright"]) for row in rows if row["bright"]]
     assert bright.common_stats.num_non_missing == len(lengths)
     assert bright.common_stats.avg_num_values == pytest.approx(sum(lengths) / len(lengths))
@@ -73,7 +73,7 @@ def test_lists_have_lengths_and_counts_of_their_values():
     words = [word for row in rows for word in row["strokes"]]
     assert strokes.unique == len(set(words))
     assert strokes.rank_histogram.buckets[0].sample_count == max(words.count(word) for word in set(words))
-    assert found["rows"].num_stats.common_stats.min_num_values == 8
+    assert actual["rows"].num_stats.common_stats.min_num_values == 8
 
 
 def test_the_lengths_of_lists_are_counted():
@@ -87,8 +87,8 @@ def test_the_lengths_of_lists_are_counted():
 
 def test_images_and_text_are_counted_by_format_and_size_and_never_by_content():
     rows = digits()
-    found = by_name(measured([*rows, {**rows[0], "photo": b"\xff\xd8\xff" + bytes(5000)}]))
-    photo = found["photo"]
+    actual = by_name(measured([*rows, {**rows[0], "photo": b"\xff\xd8\xff" + bytes(5000)}]))
+    photo = actual["photo"]
     sizes = [len(row["photo"]) for row in rows]
     assert photo.bytes_stats.avg_num_bytes == pytest.approx((sum(sizes) + 5003) / (len(rows) + 1))
     assert (photo.bytes_stats.min_num_bytes, photo.bytes_stats.max_num_bytes_int) == (min(sizes), 5003)
@@ -96,8 +96,8 @@ def test_images_and_text_are_counted_by_format_and_size_and_never_by_content():
     assert custom["image_format_histogram"] == {"jpeg": 1, "png": len(rows)}
     assert custom["size_classes"]["jpeg, 4 to 8 KiB"] == 1
     assert sum(custom["size_classes"].values()) == len(rows) + 1
-    assert not any(rows[0]["photo"] in f.SerializeToString() for f in found.values())
-    assert rows[0]["story"] not in str(found["story"])
+    assert not any(rows[0]["photo"] in f.SerializeToString() for f in actual.values())
+    assert rows[0]["story"] not in str(actual["story"])
 
 
 def drift(rows, before, schema=CURATED):

@@ -23,11 +23,11 @@ LABELS = {
 
 
 def artifact(kind, uri: Path, splits=None):
-    found = kind()
-    found.uri = str(uri)
+    actual = kind()
+    actual.uri = str(uri)
     if splits:
-        found.split_names = json.dumps(splits)
-    return found
+        actual.split_names = json.dumps(splits)
+    return actual
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +98,17 @@ def steep(miles):
 def test_a_binary_model_of_before_is_evaluated_without_label_json(examples, tmp_path):
     candidate = model(tmp_path / "a", None, steep)
     production = model(tmp_path / "b", None, lambda miles: tf.sigmoid(miles / 10), production=True)
-    found = evaluated("binary", examples, tmp_path / "out", candidate, production, ["auc", "binary_crossentropy"])
-    assert found.examples == {"": 360, "shop=north": 240, "shop=south": 120}
-    assert found.candidate.keys() == found.production.keys() == found.differences.keys() == found.examples.keys()
-    assert found.candidate[""].keys() == {"auc", "binary_crossentropy", "mean_label"}
-    difference = found.differences[""]["binary_crossentropy"]
+    actual = evaluated("binary", examples, tmp_path / "out", candidate, production, ["auc", "binary_crossentropy"])
+    assert actual.examples == {"": 360, "shop=north": 240, "shop=south": 120}
+    assert actual.candidate.keys() == actual.production.keys() == actual.differences.keys() == actual.examples.keys()
+    assert actual.candidate[""].keys() == {"auc", "binary_crossentropy", "mean_label"}
+    difference = actual.differences[""]["binary_crossentropy"]
     assert difference.value == pytest.approx(
-        found.candidate[""]["binary_crossentropy"] - found.production[""]["binary_crossentropy"]
+        actual.candidate[""]["binary_crossentropy"] - actual.production[""]["binary_crossentropy"]
     )
     assert 0 < 3 * difference.error < -difference.value
-    assert found.better_than_constant is None
-    assert sum(part.rows for part in found.charts["production"].calibration) == 360
+    assert actual.better_than_constant is None
+    assert sum(part.rows for part in actual.charts["production"].calibration) == 360
     assert len(tfma.load_eval_result(str(tmp_path / "out"), model_name="candidate").slicing_metrics) == 3
 
 
@@ -125,15 +125,15 @@ def test_classes_are_those_of_the_candidate_and_production_is_aligned_by_name(ex
         lambda miles: tf.gather(probabilities(miles), [1, 2, 0], axis=1),
         production=True,
     )
-    found = evaluated("classes", examples, tmp_path / "out", candidate, production, ["accuracy", "macro_auc"])
-    assert found.class_examples.keys() == {"Card", "Cash", OTHER} and sum(found.class_examples.values()) == 360
-    assert found.production[""] == pytest.approx(found.candidate[""])  # the same answers by other names
+    actual = evaluated("classes", examples, tmp_path / "out", candidate, production, ["accuracy", "macro_auc"])
+    assert actual.class_examples.keys() == {"Card", "Cash", OTHER} and sum(actual.class_examples.values()) == 360
+    assert actual.production[""] == pytest.approx(actual.candidate[""])  # the same answers by other names
     assert {f"{metric}:{name}" for metric in ("recall", "f1_score") for name in ("Card", "Cash", OTHER)} <= (
-        found.candidate[""].keys()
+        actual.candidate[""].keys()
     )
-    assert found.better_than_constant.value > 3 * found.better_than_constant.error
-    assert found.constant_loss == "Brier score"
-    assert np.sum(found.charts["candidate"].confusion) == 360
+    assert actual.better_than_constant.value > 3 * actual.better_than_constant.error
+    assert actual.constant_loss == "Brier score"
+    assert np.sum(actual.charts["candidate"].confusion) == 360
 
 
 def test_a_number_is_evaluated_on_its_own_scale_with_weights(examples, tmp_path):
@@ -158,9 +158,9 @@ def test_a_number_is_evaluated_on_its_own_scale_with_weights(examples, tmp_path)
 def test_a_production_model_of_another_kind_is_not_measured_and_that_is_recorded(examples, tmp_path):
     candidate = model(tmp_path / "a", spec("number"), lambda miles: 3 + 2 * miles)
     production = model(tmp_path / "b", None, steep, production=True)
-    found = evaluated("number", examples, tmp_path / "out", candidate, production, ["mean_bias"])
-    assert found.production is None and found.production_version == 17 and not found.differences
-    assert found.unmeasured == (
+    actual = evaluated("number", examples, tmp_path / "out", candidate, production, ["mean_bias"])
+    assert actual.production is None and actual.production_version == 17 and not actual.differences
+    assert actual.unmeasured == (
         "version 17 in production predicts a label of kind 'binary', and this model one of kind 'number'"
     )
 

@@ -176,8 +176,8 @@ def test_the_client_is_answered_as_offline_by_examples_and_by_features(night, se
         rows = [
             {**row, "photo": base64.b64decode(row["photo"]["b64"])} for row in padded_instances(night.golden)
         ]  # fmt: skip
-        found = client.predict("digits", rows, signature="raw_features").values
-        assert answers(found) == pytest.approx(expected, abs=1e-5)
+        actual = client.predict("digits", rows, signature="raw_features").values
+        assert answers(actual) == pytest.approx(expected, abs=1e-5)
         plain = [{k: v for k, v in row.items() if v not in ("", [])} for row in rows]
         for row in plain:
             row["bright"] = [value for value in row["bright"] if value != MISSING_INT]

@@ -13,7 +13,6 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from nightly.engines.beam import pipeline_options
-from nightly.evaluation.labels import label_spec
 from nightly.evaluation.measured import Plan
 from nightly.evaluation.metrics import write_results, write_results_on_beam
 from nightly.evaluation.record import BALANCE, CANDIDATE, PRODUCTION, evaluate
@@ -61,7 +60,7 @@ def SideBySideEvaluator(
         models[PRODUCTION] = str(judged_model(Path(baseline_model.uri)))
     elif production_version:
         raise ValueError(f"version {production_version} is in production, but baseline_model is missing")
-    specs = {name: label_spec(path, configured) for name, path in models.items()}
+    specs = {name: LabelSpec.of_model(Path(path), configured) for name, path in models.items()}
     _check(specs[CANDIDATE], configured)
     unmeasured = ""
     if PRODUCTION in specs and specs[PRODUCTION].kind != configured.kind:
