@@ -54,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
     worker.set_up_logging()
     paths = Paths.from_environment()
     night = _plan(options, paths)
-    end = run_night(night, paths, source=options.source, until=options.until)
+    end = run_night(night, paths, until=options.until)
     if end.error:
         return _failed(end, asked_for_source=options.source is not None)
     if end.verdict is None:
@@ -78,6 +78,7 @@ def _plan(options: argparse.Namespace, paths: Paths) -> Night:
         release=options.release,
         train_steps=options.train_steps,
         fresh=options.fresh,
+        source_address=options.source or "",
     )
     planned = plan(paths, options.model, request, now)
     night = planned.model_copy(update={"run_id": new_run_id(paths, options.model, now)})

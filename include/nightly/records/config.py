@@ -16,7 +16,7 @@ from nightly.records import metrics
 from nightly.records.base import ContractError
 from nightly.records.data_gate_config import DataGate
 from nightly.records.section import Section, without_repeats
-from nightly.records.source_config import ComplaintsApiSource, Data, Days, FilesSource, Schedule
+from nightly.records.source_config import Data, Days, Schedule, SourceConfig
 
 Allowance = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]  # Airflow refuses a longer tag
@@ -218,7 +218,7 @@ class ModelConfig(Section):
     """The owner of the DAG in Airflow."""
     tags: list[Name] = []
     """Tags of the DAG in Airflow."""
-    source: Annotated[FilesSource | ComplaintsApiSource, Field(discriminator="kind")]
+    source: SourceConfig
     """Where the data comes from; its keys depend on `kind`."""
     schedule: Schedule = Schedule()
     """When a night begins."""

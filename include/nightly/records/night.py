@@ -36,6 +36,7 @@ class Night(Contract):
     window_start: AwareDatetime  # inclusive
     release: bool  # whether the night may release
     train_steps: int
+    source_address: str = ""  # a path or URL for this run only, in place of the config's
     fresh: bool = False  # reuse no earlier night's work
     overrides: dict[str, Any] = {}  # thresholds for this run only, e.g. {"data_gate.min_rows": 100}
     override_reason: str = ""
@@ -72,6 +73,7 @@ class DownloadedFile(Contract):
     bytes: int
     sha256: str
     origin: str  # the URL, or the path of a local file
+    run_id: str = ""  # of the night that fetched it; "" for a local file, and in records of older versions
 
 
 class Download(Contract):
@@ -82,6 +84,8 @@ class Download(Contract):
     window_start: AwareDatetime
     window_end: AwareDatetime
     fetched_at: AwareDatetime
+    reused: int = 0  # parts that an earlier night has fetched
+    revised: list[str] = []  # parts that have changed at the source since an earlier night fetched them
 
 
 class SnapshotRef(Contract):

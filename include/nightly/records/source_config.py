@@ -15,35 +15,95 @@ Days = Annotated[int, Field(ge=1, le=36_500)]
 EPOCHS = ("epoch_s", "epoch_ms")
 
 
-class FilesSource(Section):
-    """Local files: CSV (plain, .gz or .zip), TFRecord of tf.Example (plain or .gz) or Parquet, sliced by the time
-    column."""
+class _Source(Section):
+    """What every kind of source has."""
 
-    kind: Literal["files"] = "files"
-    """Reads local files."""
-    path: Annotated[str, Field(min_length=1)]
-    """A file, a folder, or `package:NAME/PATH` for a file inside a wheel of the ML environment."""
     connection: str = ""
-    """An Airflow connection. If it exists, its path replaces `path`."""
+    """The id of an Airflow connection with the address and the credentials. `bin/night` reads it from the environment
+    variable `AIRFLOW_CONN_<ID>`, which Airflow reads, too."""
     ended_on: dt.date | None = None
     """The day on which the data ends, for a source that gets no more. A run without a date is as of this day."""
+    settled_days: Annotated[int, Field(ge=0)] | None = None
+    """After so many days the source changes its rows no more. Parts that an earlier night fetched at least so many days
+    after their end are not asked for again. By default each part is, unless the source tells that it is unchanged."""
 
 
-class ComplaintsApiSource(Section):
+class FilesSource(_Source):
+    """Files, local or by URL, sliced by the time column."""
+
+    kind: Literal["files"] = "files"
+    """Reads files."""
+    path: Annotated[str, Field(min_length=1)]
+    """A file, a folder, or `package:NAME/PATH` for a file inside a wheel of the ML environment. If `connection` exists
+    and has a path, that replaces it."""
+
+
+class SqlSource(_Source):
+    """A table or a query of a database, read as Arrow columns, in one consistent view."""
+
+    kind: Literal["sql"] = "sql"
+    """Reads a database."""
+    table: str = ""
+    """A table or view, `NAME` or `SCHEMA.NAME`. Give `table` or `query`."""
+    query: str = ""
+    """A query that has the rows of a window: `:window_start` and `:window_end` stand for its bounds, start included."""
+
+    @model_validator(mode="after")
+    def _table_or_query(self) -> "SqlSource":
+        if bool(self.table) == bool(self.query):
+            raise ValueError("give either `table` or `query`")
+        return self
+
+
+class TableSource(_Source):
+    """A Delta or Iceberg table, as it was at the night's as-of time."""
+
+    kind: Literal["table"] = "table"
+    """Reads a Delta or Iceberg table."""
+    format: Literal["delta", "iceberg"]
+    """The table's format."""
+    path: Annotated[str, Field(min_length=1)]
+    """delta: the table's folder or URL. iceberg: `NAMESPACE.NAME` in the catalog, or the path of a metadata file."""
+
+
+class HttpSource(_Source):
+    """An HTTP API that answers CSV or JSON by window."""
+
+    kind: Literal["http"] = "http"
+    """Reads an HTTP API."""
+    url: Annotated[str, Field(min_length=1)]
+    """The address of the API. If `connection` exists, its host replaces the address's."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60
+    """The longest silence of the API, in seconds."""
+    retries: Annotated[int, Field(ge=0)] = 5
+    """How many failures in a row a request is repeated after."""
+
+
+class PythonSource(_Source):
+    """A function in the model's folder that yields the rows of a window as Arrow batches."""
+
+    kind: Literal["python"] = "python"
+    """Calls a Python function."""
+    function: str = "source:rows"
+    """`MODULE:FUNCTION` in the model's folder."""
+
+
+class ComplaintsApiSource(_Source):
     """The public search API of the Consumer Complaint Database: CSV by window of the date received."""
 
     kind: Literal["complaints_api"] = "complaints_api"
     """Reads the API of the Consumer Complaint Database."""
     url: str = "https://www.consumerfinance.gov/data-research/consumer-complaints/search/api/v1/"
     """The address of the API."""
-    connection: str = ""
-    """An Airflow connection. If it exists, its host replaces `url`."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60
     """The longest silence of the API, in seconds."""
     retries: Annotated[int, Field(ge=0)] = 5
     """How many failures in a row a request is repeated after."""
-    ended_on: dt.date | None = None
-    """The day on which the data ends, for a source that gets no more. A run without a date is as of this day."""
+
+
+SourceConfig = Annotated[
+    FilesSource | SqlSource | TableSource | HttpSource | PythonSource | ComplaintsApiSource, Field(discriminator="kind")
+]
 
 
 class Schedule(Section):

@@ -26,6 +26,7 @@ OURS = ("nightly", "nightly_server", "include")  # the project's loggers
 
 # Steps that are more than a node of the TFX pipeline.
 STEP_FUNCTIONS = {
+    "download": "nightly.nights.download:run",
     "snapshot": "nightly.nights.snapshot:run",
     "data_gate_again": "nightly.runtime.rerun_data_gate:run",
     **{step: f"nightly.tfx.production:{step}" for step in ("evaluator", "model_gate", "release")},

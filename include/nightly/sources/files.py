@@ -1,14 +1,17 @@
-"""Local files as a source: listed, hashed, and read where they are."""
+"""Files as a source. Local ones are listed, hashed, and read where they are."""
 
-import hashlib
 import re
 import subprocess
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from nightly.io.files import hash_file
 from nightly.io.paths import Paths
 from nightly.records.night import DownloadedFile
+from nightly.records.source_config import FilesSource
+from nightly.sources.base import Context, Fetched, Part
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -25,11 +28,30 @@ def kind_of(name: str) -> Literal["csv", "tfrecord", "parquet"] | None:
     return "tfrecord" if re.search(r"tfrecord(-\d+-of-\d+)?(\.gz)?$", name) else None
 
 
-def fetch(path: str) -> list[DownloadedFile]:
+@dataclass(frozen=True)
+class Files:
+    """A file, a folder, or `package:NAME/PATH` in the ML environment."""
+
+    path: str
+
+    def parts(self) -> list[Part]:
+        return [Part(str(file), suffix="".join(file.suffixes), path=file) for file in files_at(self.path)]
+
+    def fetch(self, part: Part, target: Path, known: str) -> Fetched:
+        raise NotImplementedError(f"{part.name} is read where it is")
+
+
+def open_source(config: FilesSource, context: Context) -> Files:
+    """Return the source of a [source] of kind files."""
+    named = context.connection.extra.get("path") if context.connection else None
+    return Files(context.address or named or config.path)
+
+
+def files_at(path: str) -> list[Path]:
     """Return the files at `path` (a file, a folder, or `package:NAME/PATH` in the ML environment), sorted by name.
 
-    Nothing is copied: each entry is the file itself. Names that begin with . or _ are left out, as in Beam and Spark.
-    Raises PathNotFoundError, NothingFoundError or UnreadableFileError.
+    Names that begin with . or _ are left out, as in Beam and Spark. Raises PathNotFoundError, NothingFoundError or
+    UnreadableFileError.
     """
     root = _in_package(path.removeprefix("package:")) if path.startswith("package:") else Path(path).expanduser()
     root = root.absolute()
@@ -50,16 +72,17 @@ def fetch(path: str) -> list[DownloadedFile]:
             if not files:
                 shown = ", ".join(file.name for file in candidates[:5]) or "nothing"
                 raise NothingFoundError(f"{root} holds no file that can be read ({READABLE}); found: {shown}.")
-        return [_described(file) for file in files]
+        return files
     except PermissionError as error:
         raise UnreadableFileError(f"{error.filename} may not be read by this user.") from error
 
 
-def _described(file: Path) -> DownloadedFile:
-    """Return the file's record. Raises UnreadableFileError or NothingFoundError."""
-    with file.open("rb") as body:
-        sha256 = hashlib.file_digest(body, "sha256").hexdigest()
-    size = file.stat().st_size
+def described(file: Path) -> DownloadedFile:
+    """Return a local file's record. Raises UnreadableFileError or NothingFoundError."""
+    try:
+        sha256, size = hash_file(file), file.stat().st_size
+    except PermissionError as error:
+        raise UnreadableFileError(f"{error.filename} may not be read by this user.") from error
     if not size:
         raise UnreadableFileError(f"{file} is empty; a file without rows still has a header line.")
     if file.suffix.lower() == ".zip":
