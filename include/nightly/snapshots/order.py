@@ -1,6 +1,7 @@
 """Which rows a snapshot keeps, and in which order: by hashes of the rows and of their ids, in bounded memory."""
 
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +15,16 @@ SORT_PARTS = 16  # ids are sorted in this many parts, one at a time, to bound me
 def row_hashes(batch: pa.RecordBatch, columns: list[str]) -> bytes:
     """Return a 128-bit hash of each row's values in `columns`, concatenated.
 
-    Arrow joins each row into one string, and Python hashes the strings: 1 s a million rows, the time of two passes of
-    pandas' vectorised 64-bit hash. The hash is the same in every version of the libraries.
+    Arrow joins each row into one string, and Python hashes the strings, in the time of two passes of pandas' vectorised
+    64-bit hash. The hash is the same in every version of the libraries.
     """
-    texts = [identity(batch.column(name)).fill_null("\x1e") for name in columns]
-    joined = pc.binary_join_element_wise(*texts, "\x1f").cast(pa.binary())  # ASCII's record and unit separators
-    return b"".join([hashlib.blake2b(row, digest_size=16).digest() for row in joined.to_pylist()])
+    texts = [identity(batch.column(name)) for name in columns]
+    # ASCII's unit and record separators
+    joined = pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x1e")
+    _, offsets, content = joined.buffers()
+    ends = np.frombuffer(offsets, np.int32)[joined.offset : joined.offset + len(joined) + 1].tolist()
+    data = memoryview(content)  # its slices take half the time of Arrow's values
+    return b"".join([hashlib.blake2b(data[begin:end], digest_size=16).digest() for begin, end in pairwise(ends)])
 
 
 def last_of_each(ids: np.ndarray, known_at: np.ndarray | None = None) -> tuple[np.ndarray, int]:
@@ -47,6 +52,19 @@ def last_of_each(ids: np.ndarray, known_at: np.ndarray | None = None) -> tuple[n
             known = known_at[positions[order]]
             superseded += int((~another & (known[1:] > known[:-1])).sum())
     return np.flatnonzero(is_last), superseded
+
+
+def by_time_and_hash(times: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """Return the positions of the rows in the order of a snapshot.
+
+    Sorting by half of each hash, and then by time, takes a third of the time of sorting by all three keys.
+
+    :param hashes: uint64, [rows, 2]
+    """
+    order = np.argsort(hashes[:, 0])
+    order = order[np.argsort(times[order], kind="stable")]
+    same = (times[order[1:]] == times[order[:-1]]) & (hashes[order[1:], 0] == hashes[order[:-1], 0])
+    return np.lexsort((hashes[:, 1], hashes[:, 0], times)) if same.any() else order
 
 
 def rows_by_day(times: np.ndarray) -> dict[str, int]:

@@ -32,7 +32,7 @@ from nightly.records.night import utc_now
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
 from nightly.snapshots.labels import LabelCounter
-from nightly.snapshots.order import last_of_each, row_hashes, rows_by_day
+from nightly.snapshots.order import by_time_and_hash, last_of_each, row_hashes, rows_by_day
 from nightly.snapshots.types import TYPES
 from nightly.snapshots.verification import MANIFEST, read_manifest, verify_snapshot
 
@@ -273,7 +273,7 @@ class SnapshotBuilder:
         ids = self._read("ids", np.uint64).reshape(-1, 2) if self.id_columns else hashes
         order, self.superseded = last_of_each(ids, self._read("known", np.int64) if self.known_at else None)
         del ids
-        order = order[np.lexsort((hashes[order, 1], hashes[order, 0], times[order]))]
+        order = order[by_time_and_hash(times[order], hashes[order])]
         for start in range(0, len(order), SHARD_ROWS):
             content.update(hashes[order[start : start + SHARD_ROWS]])
         return order
