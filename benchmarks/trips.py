@@ -1,4 +1,4 @@
-"""Generates taxi-like trips, day by day: any number of rows, reproducible by seed and day, and typed as a database is."""
+"""Generates taxi-like trips, day by day: any number of rows, reproducible by day, and typed as a database is."""
 
 import datetime as dt
 from collections.abc import Iterator

@@ -13,7 +13,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600
 def test_a_night_of_data_without_a_time_is_green(tmp_path, paths, capsys):
     project = Project.copied(tmp_path / "project")
     config = project.root / "include/models/digits/config.toml"
-    text = config.read_text().replace('time_column = "day"\nignore = ["id", "day"]', 'time_column = ""\nignore = ["id"]')
+    text = config.read_text().replace(
+        'time_column = "day"\nignore = ["id", "day"]', 'time_column = ""\nignore = ["id"]'
+    )
     config.write_text(text)
     source = DIGITS.write(DIGITS.rows().drop(columns="day"), tmp_path)
     ((status, folder),) = project.nights(["digits", "--as-of", "2016-03-01", "--source", str(source)])
