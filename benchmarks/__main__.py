@@ -31,6 +31,7 @@ NAMES = (
     "start",
     "scaling",
     "parse",
+    "sources",
     "serving",
     "gate_noise",
 )

@@ -1,11 +1,13 @@
 """The texts of the Airflow UI about the DAG and its tasks: what each task does, and what to do when it fails."""
 
+from nightly.records.config import ModelConfig
+
 DAG_DOC = """\
 ### {config.description}
 
-Every night at `{config.schedule.cron}` ({config.schedule.timezone}): download the last
-{config.data.look_back_days} days, make an immutable snapshot, check it, train, judge the model against the one in
-production, and release it only when data and model deserve it.
+Every night at `{config.schedule.cron}` ({config.schedule.timezone}): download {window},
+make an immutable snapshot, check it, train, judge the model against the one in production, and release it only when
+data and model deserve it.
 
 - **How it ended** stands in the run's note and in the task `verdict`: RELEASED, ACCEPTED (good, but not asked to
   release), HELD_DATA, HELD_MODEL, NO_DATA or FAILED, with every reason, its figure and its threshold.
@@ -18,6 +20,13 @@ production, and release it only when data and model deserve it.
 
 Owner: {config.owner}. The model's code and config: `include/models/{config.name}`.
 """
+
+
+def dag_doc(config: ModelConfig) -> str:
+    """Return the text of a model's DAG."""
+    days = f"the last {config.data.look_back_days} days"
+    return DAG_DOC.format(config=config, window=days if config.data.time_column else "all rows")
+
 
 TASK_DOCS = {
     "plan": """\

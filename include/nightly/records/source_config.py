@@ -5,7 +5,7 @@ import re
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nightly.io.hints import did_you_mean
 from nightly.records.label_config import Label
@@ -132,12 +132,7 @@ class Schedule(Section):
     @field_validator("timezone")
     @classmethod
     def _timezone_exists(cls, timezone: str) -> str:
-        try:
-            ZoneInfo(timezone)
-        except (KeyError, ValueError, OSError):
-            near = did_you_mean(timezone, list(available_timezones()), otherwise="write one like Europe/Berlin")
-            raise ValueError(f"there is no time zone {timezone!r}{near}") from None
-        return timezone
+        return _known_zone(timezone)
 
 
 class Data(Section):
@@ -147,9 +142,19 @@ class Data(Section):
     id_columns: list[str]
     """The columns that identify a row. They decide its side of the train/eval split. `[]` stands for the whole row."""
     time_column: str
-    """The column with the row's time, which the window is applied to."""
+    """The column with the row's time, which the window is applied to. `""` for data without a time: each night reads
+    all rows."""
     time_format: str = "%Y-%m-%d"
     """The format of the time column, for strptime; or `epoch_s` or `epoch_ms`."""
+    time_zone: str = "UTC"
+    """The time zone of times without an offset, a name of the IANA database. A time that the clocks show twice is the
+    first of the two; one that they skip is the moment after the gap. Windows and days are in UTC anyway."""
+    known_at: str = ""
+    """The column that says when a row was known. Rows that were known after a night's as-of time are left out, and of
+    the versions of an id the one known last is kept. So a night of the past sees what it would have seen then. The
+    column stays in the snapshot and is left out of the examples."""
+    known_at_format: str = ""
+    """The format of `known_at`; by default that of the time column. A day without a time of day counts as its end."""
     label: Label
     """What the model predicts; its keys depend on `kind`. Without `kind` the label is binary."""
     weight_column: str = ""
@@ -179,11 +184,26 @@ class Data(Section):
     def _named_once(cls, columns: list[str]) -> list[str]:
         return without_repeats(columns)
 
-    @field_validator("time_format")
+    @model_validator(mode="before")
     @classmethod
-    def _format_includes_the_day(cls, text: str) -> str:
+    def _known_at_is_no_feature(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not (known_at := data.get("known_at")):
+            return data
+        ignored = data.get("ignore", [])
+        if not isinstance(ignored, list) or known_at in ignored:
+            return data
+        return data | {"ignore": [*ignored, known_at]}
+
+    @field_validator("time_zone")
+    @classmethod
+    def _timezone_exists(cls, timezone: str) -> str:
+        return _known_zone(timezone)
+
+    @field_validator("time_format", "known_at_format")
+    @classmethod
+    def _format_includes_the_day(cls, text: str, info: ValidationInfo) -> str:
         moment = dt.datetime(2016, 2, 29, 13, 14, 15, tzinfo=dt.UTC)
-        if text in EPOCHS:
+        if text in EPOCHS or (not text and info.field_name == "known_at_format"):
             return text
         if "%" not in text:
             raise ValueError(f"{text!r} is not a strptime format{did_you_mean(text, [*EPOCHS, '%Y-%m-%d'])}")
@@ -200,20 +220,29 @@ class Data(Section):
         targets = list(self.rename.values())
         if repeated := {column for column in targets if targets.count(column) > 1}:
             raise ValueError(f"rename gives the name {min(repeated)!r} to more than one header: give each its own")
-        weight = [self.weight_column] if self.weight_column else []
-        for column in [*targets, *self.id_columns, self.time_column, self.label.column, *weight, *self.ignore]:
+        optional = [column for column in (self.time_column, self.known_at, self.weight_column) if column]
+        for column in [*targets, *self.id_columns, self.label.column, *optional, *self.ignore]:
             valid = column if column in targets else self.rename.get(column, column_name(column))
             if not column or column != valid:
                 raise ValueError(f"no column has the name {column!r}; write {valid or 'a name'!r}, as in the snapshot")
+        if self.known_at and self.known_at in (self.time_column, self.label.column, *self.id_columns):
+            raise ValueError(
+                f"known_at is {self.known_at!r}, which is a column of another meaning too: name the column that says "
+                "when the source got to know a row, or leave known_at out"
+            )
         if self.label.column in self.ignore:
             raise ValueError(
                 f"ignore leaves the label {self.label.column!r} out of the examples: take it out of ignore"
             )
+        if not self.time_column and self.eval == "newest":
+            raise ValueError(
+                'eval = "newest" holds out the newest days, and there is no time_column: set eval = "hash"'
+            )
         if self.label.column == self.time_column:
             raise ValueError(f"{self.time_column!r} cannot be the label and the time_column: name another")
-        if self.weight_column in (self.label.column, self.time_column):
+        if self.weight_column and self.weight_column in (self.label.column, self.time_column):
             raise ValueError(f"{self.weight_column!r} cannot be the weight_column too: name another")
-        if self.weight_column in self.ignore:
+        if self.weight_column and self.weight_column in self.ignore:
             raise ValueError(f"ignore leaves the weights {self.weight_column!r} out: take them out of ignore")
         return self
 
@@ -221,6 +250,15 @@ class Data(Section):
         """Return the start of a night's window, which ends `late_days` before `as_of`. Raises OverflowError."""
         days = self.look_back_days if look_back_days is None else look_back_days
         return as_of - dt.timedelta(days=self.late_days + days)
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        near = did_you_mean(name, list(available_timezones()), otherwise="write one like Europe/Berlin")
+        raise ValueError(f"there is no time zone {name!r}{near}") from None
+    return name
 
 
 def column_name(header: str) -> str:

@@ -50,7 +50,8 @@ def column_types(streams: list[tuple[Body, dict[str, str]]], data: Data, schema:
     """
     names = [renamed for _, renamed in streams]
     present = list(dict.fromkeys(name for renamed in names for name in renamed.values()))
-    for column in [data.time_column, *data.id_columns]:
+    times = [column for column in (data.time_column, data.known_at) if column]
+    for column in [*times, *data.id_columns]:
         if column not in present:
             raise ColumnError(
                 f"there is no column {column!r}, which the model's config needs{did_you_mean(column, present)}"
@@ -65,11 +66,11 @@ def column_types(streams: list[tuple[Body, dict[str, str]]], data: Data, schema:
             break
     declared = {renamed[header]: kind for body, renamed in streams for header, kind in body.kinds.items()}
     columns = {name: schema.types.get(name) or declared.get(name, "string") for name in present}
-    unknown = sorted(set(present) - schema.types.keys() - {data.time_column})
+    unknown = sorted(set(present) - schema.types.keys() - {*times})
     log.info("not in the schema, kept as the source has them: %s", unknown or "none")
     if not is_text(kind := columns.get(data.label.column, "string")):
         raise ColumnError(f"data.label.column: {data.label.column} is {kind}, and a label is one value a row")
-    return columns | {data.time_column: "timestamp"}
+    return columns | dict.fromkeys(times, "timestamp")
 
 
 def read_snapshot_schema(schema: Path) -> SnapshotSchema:

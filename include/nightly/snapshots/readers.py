@@ -1,7 +1,7 @@
 """Read bodies, CSV (plain, gzip, zip), TFRecord of tf.Example or Parquet, as batches of columns.
 
 Every value is a string, or null for a blank. The ingest assigns types, the same way for every kind of body. Only lists
-and bytes, and times in Parquet, are passed on as they are.
+and bytes, and times and exact numbers in Parquet, are passed on as they are.
 """
 
 import contextlib

@@ -58,7 +58,9 @@ def fetch(
     :param model_folder: include/models/NAME
     :raises SourceError: the source does not deliver its bodies
     """
-    window = Window(window_start.astimezone(dt.UTC), window_end.astimezone(dt.UTC), as_of or window_end)
+    # Sources compare times without an offset as if they were in UTC. No zone is further from it than a day.
+    slack = dt.timedelta(days=1 if data and data.time_zone != "UTC" else 0)
+    window = Window(window_start.astimezone(dt.UTC) - slack, window_end.astimezone(dt.UTC) + slack, as_of or window_end)
     context = Context(
         window=window,
         time_column=data.time_column if data else "",
