@@ -118,9 +118,9 @@ def test_nights_that_start_in_the_same_second_have_a_folder_each(run, paths, mon
     assert {folder.name for folder in (paths.nights / "taxi").iterdir()} == {second, f"{second}_2", f"{second}_3"}
 
 
-def test_a_night_whose_step_breaks_has_failed_with_a_traceback(run, paths, capsys, monkeypatch):
+def test_a_night_whose_step_breaks_has_failed_with_a_traceback(run, paths, monkeypatch):
     shown = []
-    monkeypatch.setattr(command.traceback, "print_exception", shown.append)
+    monkeypatch.setattr(command.traceback, "format_exception", lambda error: shown.append(error) or [])
     status, found, _ = run(trainer=broken)
     message = "ValueError: trainer met a column it does not know"
     assert (status, found.outcome, found.failed_task, found.error) == (1, Outcome.FAILED, "trainer", message)
