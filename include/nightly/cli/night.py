@@ -36,6 +36,7 @@ from nightly.serving.confirmation import confirmed
 STATUS = {Outcome.RELEASED: 0, Outcome.ACCEPTED: 0}  # 3 for the other outcomes
 FAILED = 1
 READ_SOURCE = ("download", "snapshot")
+UNTIL = ("download", *STEPS)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--train-steps", type=positive_int)
     parser.add_argument("--fresh", action="store_true", help="compute everything anew, reusing no earlier work")
     parser.add_argument("--source", help="another path or URL than the config's")
-    parser.add_argument("--until", choices=STEPS, help="stop after this step, without a verdict unless a gate holds")
+    parser.add_argument("--until", choices=UNTIL, help="stop after this step, without a verdict unless a gate holds")
     return parser
 
 

@@ -111,8 +111,12 @@ def _finished(folder: Path) -> bool:
 
 def _connection(name: str) -> Connection | None:
     """Return the connection from the environment, and hide its credentials from logs, errors and child processes."""
-    connection = Connection.from_environment(name) if name else None
-    if connection:
-        os.environ.pop(variable(name), None)
-        hide(connection.secrets())
+    if not name:
+        return None
+    connection = Connection.from_environment(name)
+    if connection is None:
+        log.info("there is no connection %r (%s): using the address of the model's config", name, variable(name))
+        return None
+    hide(connection.secrets())
+    del os.environ[variable(name)]
     return connection

@@ -52,6 +52,7 @@ def bodies(paths):
 def test_the_step_says_what_it_fetched_what_it_reused_and_what_was_revised(night, paths, caplog):
     caplog.set_level(logging.INFO)
     night("first")
+    assert "there is no connection 'rows' (AIRFLOW_CONN_ROWS): using the address of the model's config" in caplog.text
     again = {"files": 11, "parts": 11, "reused": 10, "revised": 0}
     result = night("second", [*DAYS, "2016-02-11"])
     assert result.items() >= again.items() and 0 < result["fetched_bytes"] < result["bytes"] / 10
