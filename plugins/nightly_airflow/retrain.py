@@ -52,7 +52,9 @@ def retrain_dag(model: str) -> DAG:
         },
     ) as dag:
         PlanOperator(**task("plan"), execution_timeout=dt.timedelta(minutes=5))
-        DownloadOperator(**task("download"), retries=3, execution_timeout=dt.timedelta(hours=3))
+        DownloadOperator(
+            **task("download"), retries=3, retry_policy=StepRetries(own=3), execution_timeout=dt.timedelta(hours=3)
+        )
         SnapshotOperator(**task("snapshot"), pool=POOL)
         MLStepOperator(**task("examples"), pool=POOL)
         MLStepOperator(**task("schema"), pool=POOL)

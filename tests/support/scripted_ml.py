@@ -27,7 +27,7 @@ if how == "hang":
 if how == "die":
     os.kill(os.getpid(), signal.SIGKILL)
 if how == "fail":
-    result.write_text(json.dumps({"error": f"ValueError: {step} met a column it does not know", "kind": "ValueError"}))
+    result.write_text(json.dumps({"error": f"ValueError: {step} met a column it does not know", "retry": True}))
     sys.exit(1)
 
 if step == "snapshot":

@@ -68,6 +68,9 @@ class StepError(Contract):
     failed_at: AwareDatetime
 
 
+REVISED_SHOWN = 3  # names of revised parts in a sentence
+
+
 class DownloadedFile(Contract):
     path: str  # absolute
     bytes: int
@@ -84,8 +87,22 @@ class Download(Contract):
     window_start: AwareDatetime
     window_end: AwareDatetime
     fetched_at: AwareDatetime
+    parts: int = 0  # pieces of the source in the window, with those that have no rows; 0 for local files
     reused: int = 0  # parts that an earlier night has fetched
-    revised: list[str] = []  # parts that have changed at the source since an earlier night fetched them
+    fetched_bytes: int = 0  # of the other parts
+    revised: list[str] = []  # parts whose rows have changed at the source since an earlier night fetched them
+    revised_since: AwareDatetime | None = None  # when the oldest of the replaced bodies was fetched
+
+    @property
+    def revision(self) -> str:
+        """A sentence about what has changed at the source; "" if nothing has."""
+        if not self.revised:
+            return ""
+        since = f" since {self.revised_since:%Y-%m-%d %H:%M} UTC" if self.revised_since else ""
+        more = len(self.revised) - REVISED_SHOWN
+        names = ", ".join(self.revised[:REVISED_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        have = "has" if len(self.revised) == 1 else "have"
+        return f"{len(self.revised)} of {self.parts} parts {have} changed at the source{since}: {names}"
 
 
 class SnapshotRef(Contract):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightly.io.paths import Paths
+from nightly.io.secrets import masked
 from nightly.models import config_of
 from nightly.nights.space import check_night
 from nightly.nights.steps import command_tasks_of
@@ -74,8 +75,8 @@ def _prepare(night: Night, paths: Paths) -> None:
 
 def _record(task: str, error: BaseException, folder: Path) -> str:
     """Write a task's error to the night's folder, and return its message for the verdict."""
-    own = task in ("plan", "download")  # the other tasks' errors come from the worker in Airflow
-    text = (str(error) or type(error).__name__) if own else worker.describe(error)
+    # In Airflow, the plan's errors are its own, and the other tasks' come from the worker.
+    text = masked(str(error) or type(error).__name__) if task == "plan" else worker.describe(error)
     message = STOPPED.get(type(error), text)
     try:
         StepError(task=task, message=message, try_number=1, failed_at=utc_now()).save(folder / f"{task}.error.json")

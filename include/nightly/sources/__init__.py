@@ -1,14 +1,16 @@
 """Data sources: each kind lists the parts of a window and fetches them to disk, without reading their rows.
 
-base.py      what a kind of source is
-fetching.py  fetches the parts that earlier nights have not fetched
+base.py         what a kind of source is
+fetching.py     fetches the parts that earlier nights have not fetched
+part_store.py   keeps them
+local_files.py  reads local files where they are
 """
 
 import datetime as dt
-import hashlib
 from importlib import import_module
 from pathlib import Path
 
+from nightly.io.secrets import masked
 from nightly.records.connection import Connection
 from nightly.records.night import Download, utc_now
 from nightly.records.source_config import Data, SourceConfig
@@ -19,7 +21,7 @@ from nightly.sources.part_store import PartStore
 
 __all__ = ["SourceError", "fetch", "open_source"]
 
-# kind -> the module whose `open` makes the source. A module imports its libraries itself, so a night loads only its own.
+# kind -> the module whose `open_source` makes the source. It imports its libraries itself: a night loads only its own.
 MODULES = {
     "files": "nightly.sources.files",
     "complaints_api": "nightly.sources.complaints_api",
@@ -56,7 +58,10 @@ def fetch(
     :param data: the config's [data], for a source that selects rows by the time column
     :param address: replaces the source's own url or path
     :param model_folder: include/models/NAME
+    :param run_id: a later try with the same id goes on where this one stopped
+    :param fresh: fetch every part, also those that earlier nights have
     :raises SourceError: the source does not deliver its bodies
+    :raises SpaceError: the disk is full
     """
     # Sources compare times without an offset as if they were in UTC. No zone is further from it than a day.
     slack = dt.timedelta(days=1 if data and data.time_zone != "UTC" else 0)
@@ -74,7 +79,6 @@ def fetch(
         open_source(config, context),
         PartStore(folder, _identity(config, context)),
         run_id=run_id,
-        partial=folder / "partial" / hashlib.sha256(run_id.encode()).hexdigest()[:16],
         settled=None if config.settled_days is None else dt.timedelta(days=config.settled_days),
         fresh=fresh,
     )
@@ -84,13 +88,18 @@ def fetch(
         window_start=window_start,
         window_end=window_end,
         fetched_at=utc_now(),
-        reused=fetching.reused,
-        revised=fetching.revised,
+        parts=len(fetching.records),
+        reused=len(fetching.records) - len(fetching.fetched),
+        fetched_bytes=sum(record.bytes for record in fetching.fetched),
+        revised=[record.name for record in fetching.revised],
+        revised_since=min((record.replaces for record in fetching.revised if record.replaces), default=None),
     )
 
 
 def _identity(config: SourceConfig, context: Context) -> str:
-    """Return a text that differs for another source, and has no credentials."""
+    """Return a text that differs for another source, or for other parts of it. It has no credentials."""
     place = context.connection and (context.connection.host, context.connection.port, context.connection.database)
     own = config.model_dump_json(exclude={"ended_on", "settled_days", "timeout_seconds", "retries"})
-    return f"{own} {place} {context.address}"
+    headers = [header for header, column in context.rename.items() if column == context.time_column]
+    time = (*headers, context.time_column, context.time_format)
+    return masked(f"{own} {place} {context.address} {time}")

@@ -29,6 +29,7 @@ class Part:
     :ivar suffix: of the fetched file, by which readers tell its kind: .csv, .csv.gz, .parquet, …
     :ivar fingerprint: other text when the rows are others, e.g. an ETag; "" if the source cannot tell beforehand
     :ivar end: the part's rows are older than this; None if that is not known
+    :ivar bytes: the size of its body, so that a full disk is noticed before the download; 0 if that is not known
     :ivar path: the part itself, if it is a local file: it is read where it is
     """
 
@@ -36,6 +37,7 @@ class Part:
     suffix: str = ".parquet"
     fingerprint: str = ""
     end: dt.datetime | None = None
+    bytes: int = 0
     path: Path | None = None
 
 
@@ -60,7 +62,8 @@ class Source(Protocol):
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
         """Write the part to `target`, or nothing if it has no rows. Raises SourceError.
 
-        `target` is in a folder of its own, which stays after an error: a later try may go on with what is in it.
+        `target` does not exist yet. Files beside it whose names begin with its name, such as `TARGET.part`, are left by
+        an earlier try of the same run: this one may go on with them.
 
         :param known: the fingerprint of the part's body from an earlier night; "" if there is none
         """
