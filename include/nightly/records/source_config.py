@@ -63,7 +63,30 @@ class TableSource(_Source):
     format: Literal["delta", "iceberg"]
     """The table's format."""
     path: Annotated[str, Field(min_length=1)]
-    """delta: the table's folder or URL. iceberg: `NAMESPACE.NAME` in the catalog, or the path of a metadata file."""
+    """delta: the table's folder or URL. iceberg: `NAMESPACE.NAME` in the catalog, the path of a metadata file, or the
+    table's folder if that has a version-hint.text."""
+    columns: list[str] = []
+    """The table's columns to read, by their names there. `[]` reads all."""
+    time_travel: bool = True
+    """Read the version that was current at the night's as-of time. With `false` each night reads the newest version, as
+    for a table that was loaded later than its rows were known; `data.known_at` then leaves out what is too new."""
+    version: Annotated[int, Field(ge=0)] | None = None
+    """Read always this version (delta) or snapshot id (iceberg), for experiments."""
+    ref: str = ""
+    """Read always this branch or tag of an Iceberg table."""
+
+    @field_validator("columns")
+    @classmethod
+    def _named_once(cls, columns: list[str]) -> list[str]:
+        return without_repeats(columns)
+
+    @model_validator(mode="after")
+    def _one_way_to_name_the_version(self) -> "TableSource":
+        if self.ref and self.format == "delta":
+            raise ValueError("a Delta table has no branches or tags: leave out `ref`, or give a `version`")
+        if self.ref and self.version is not None:
+            raise ValueError("give either `version` or `ref`")
+        return self
 
 
 class HttpSource(_Source):

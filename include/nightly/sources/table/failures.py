@@ -1,0 +1,55 @@
+"""One sentence for what the libraries of tables raise. Their own texts are long, and may quote a signed address."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from nightly.sources.errors import ConnectionFailedError, RefusedError, SourceError, UnreadableFileError
+
+EXPIRED = re.compile(
+    r"ExpiredToken|token\S* (has |is )?expired|expired.{0,20}token|AuthenticationFailed.*expired", re.I
+)
+REFUSED = re.compile(
+    r"\b40[13]\b|AccessDenied|ACCESS.DENIED|Forbidden|Unauthorized|SignatureDoesNotMatch|InvalidAccessKeyId|"
+    r"INVALID_ACCESS_KEY_ID|AuthenticationFailed|invalid_client|permission denied",
+    re.I,
+)
+NO_BUCKET = re.compile(r"NoSuchBucket|NO_SUCH_BUCKET|bucket.{0,40}(not exist|not found)", re.I)
+DAMAGED = re.compile(
+    r"parquet magic|corrupt|not a parquet|deserialize thrift|decompress|Unexpected end of stream", re.I
+)
+
+
+@contextmanager
+def explained(place: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of Arrow, of the disk or the network, and of `kinds` into a SourceError about `place`."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, *kinds) as error:
+        raise failure(place, error) from None
+
+
+def failure(place: str, error: Exception) -> SourceError:
+    """Return what a library's error means for a person."""
+    text = str(error)
+    if EXPIRED.search(text):
+        return SourceError(
+            f"{place}: the credentials have expired: renew those of source.connection. "
+            "The files fetched so far are kept, and the next try goes on."
+        )
+    if NO_BUCKET.search(text):
+        return RefusedError(f"{place}: there is no such bucket: check source.path.")
+    if REFUSED.search(text):
+        return RefusedError(f"{place}: access is refused: check the credentials and rights of source.connection.")
+    if DAMAGED.search(text):
+        return UnreadableFileError(f"{place} is damaged: {plain(error)}. Restore it, or take it out of the table.")
+    return ConnectionFailedError(f"{place} cannot be read: {plain(error)}")
+
+
+def plain(error: Exception) -> str:
+    """Return the first line of an error's text, without the queries of addresses, which may have signatures."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    line = re.sub(r"(https?://)[^/\s@]+@", r"\1", re.sub(r"\?[^\s)'\"]*", "", line))
+    return line if len(line) <= 300 else f"{line[:300]}…"
