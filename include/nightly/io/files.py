@@ -48,15 +48,15 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def seal(path: Path) -> str:
-    """Return a text that changes with the file: its size, times and inode.
-
-    It is "" for a file that was written just now: within a tick of the clock, another write would leave it as it is.
-    """
+def stamp(path: Path) -> str:
+    """Return a text that changes with the file: its size, times and inode."""
     state = path.stat()
-    if time.time_ns() - state.st_ctime_ns < CLOCK_NS:
-        return ""
     return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
+
+
+def is_still(path: Path) -> bool:
+    """Return whether another write to the file would change its stamp. Within a tick of the clock it might not."""
+    return time.time_ns() - path.stat().st_ctime_ns > CLOCK_NS
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -32,7 +32,7 @@ def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     try:
         ref = ingest(config, night, download, store, folder=night_folder, schema=schema)
     except UnreadableBodyError:
-        _break_seals(download)
+        _touch_bodies(download)
         raise
     ref.save(night_folder / "snapshot.json")
     try:
@@ -48,7 +48,7 @@ def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     return ref.model_dump(mode="json")
 
 
-def _break_seals(download: Download) -> None:
+def _touch_bodies(download: Download) -> None:
     """Have the next download hash the fetched bodies, and fetch the damaged ones again."""
     for file in download.files:
         if file.run_id and Path(file.path).exists():

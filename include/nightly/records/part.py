@@ -16,7 +16,7 @@ class PartRecord(Contract):
     body: str  # a file's name; "" for a part without rows
     bytes: int
     sha256: str  # "" for a part without rows
-    seal: str = ""  # of the body's file when it was hashed; see nightly.io.files.seal
+    stamp: str = ""  # nightly.io.files.stamp of the body when it was hashed
     run_id: str  # of the night that fetched it
     fetched_at: AwareDatetime
     confirmed_at: AwareDatetime | None = None  # when the source last told that the part has not changed
@@ -33,7 +33,7 @@ class LocalFile(Contract):
 
     bytes: int
     sha256: str
-    seal: str
+    stamp: str
 
 
 class LocalFiles(Contract):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nightly.io.files import seal
+from nightly.io.files import is_still, stamp
 from nightly.records.base import ContractError
 from nightly.records.night import DownloadedFile
 from nightly.records.part import LocalFile, LocalFiles
@@ -30,12 +30,12 @@ def read_in_place(parts: list[Part], store: PartStore, fresh: bool) -> dict[str,
 def _file(part: Part, known: LocalFile | None) -> tuple[DownloadedFile, LocalFile]:
     path = part.path
     assert path is not None
-    if known and path.exists() and known.seal and known.seal == seal(path):
+    before = stamp(path) if path.exists() and is_still(path) else ""
+    if known and known.stamp and known.stamp == before:
         return DownloadedFile(path=str(path), bytes=known.bytes, sha256=known.sha256, origin=part.name), known
-    before = seal(path) if path.exists() else ""
     file = described(path)
-    unchanged = before if before == seal(path) else ""  # a file that is being written has no seal
-    return file, LocalFile(bytes=file.bytes, sha256=file.sha256, seal=unchanged)
+    kept = before if before == stamp(path) else ""  # a file that is being written has no stamp
+    return file, LocalFile(bytes=file.bytes, sha256=file.sha256, stamp=kept)
 
 
 def _load(path: Path) -> LocalFiles:

@@ -7,6 +7,8 @@
 
 Runs of a model may fetch at the same time. Each holds the lock in shared mode (`in_use`) until its download.json names
 its bodies; old bodies are removed only when no run holds it.
+
+Nothing here is synced: it is a cache. What a power cut damages has another size or hash, and is fetched again.
 """
 
 import datetime as dt
@@ -17,8 +19,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nightly.io.atomic import sync_path, write_atomically
-from nightly.io.files import hash_file, seal
+from nightly.io.atomic import write_atomically
+from nightly.io.files import hash_file, stamp
 from nightly.io.locks import locked
 from nightly.records.base import ContractError
 from nightly.records.night import DownloadedFile, utc_now
@@ -48,26 +50,24 @@ class PartStore:
     def get(self, part: Part) -> PartRecord | None:
         """Return what an earlier night has fetched of this part; None if nothing, or its body is gone or damaged.
 
-        A body with an unbroken seal is not hashed: the snapshot step hashes it as it reads it.
+        A body with its old stamp (size, times, inode) is not hashed: the snapshot step hashes it as it reads it.
         """
-        path = self._record(part)
         try:
-            record = PartRecord.load(path)
+            record = PartRecord.load(self._record(part))
         except FileNotFoundError:
             return None
         except ContractError as error:
             log.warning("%s; the part is fetched anew", error)
             return None
         body = self.bodies / record.body
-        if not record.sha256 or (body.exists() and record.seal and record.seal == seal(body)):
+        if not record.sha256 or (body.exists() and record.stamp and record.stamp == stamp(body)):
             return record
         if not body.exists() or body.stat().st_size != record.bytes or hash_file(body) != record.sha256:
             log.warning("%s, of %s, is gone or damaged; the part is fetched anew", body, part.name)
-            path.unlink(missing_ok=True)
             return None
-        sealed = record.model_copy(update={"seal": seal(body)})
-        sealed.save(path)
-        return sealed
+        restamped = record.model_copy(update={"stamp": stamp(body)})
+        self._save(part, restamped)
+        return restamped
 
     def put(
         self, part: Part, fetched: Path, fingerprint: str, run_id: str, earlier: PartRecord | None = None
@@ -82,10 +82,8 @@ class PartStore:
             if not size:
                 raise SourceError(f"{part.name} is empty; a file without rows still has a header line.")
             body = sha256[:32] + part.suffix
-            sync_path(fetched)
             self.bodies.mkdir(parents=True, exist_ok=True)
             fetched.replace(self.bodies / body)
-            sync_path(self.bodies)
         revised = earlier and earlier.sha256 != sha256 and (part.end is None or earlier.fetched_at >= part.end)
         record = PartRecord(
             name=part.name,
@@ -94,19 +92,18 @@ class PartStore:
             body=body,
             bytes=size,
             sha256=sha256,
+            stamp=stamp(self.bodies / body) if body else "",
             run_id=run_id,
             fetched_at=utc_now(),
             replaces=earlier.fetched_at if earlier and revised else None,
         )
-        path = self._record(part)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        record.save(path)
+        self._save(part, record)
         return record
 
     def confirm(self, part: Part, record: PartRecord) -> PartRecord:
         """Record that the source has told just now that the part has not changed."""
         confirmed = record.model_copy(update={"confirmed_at": utc_now()})
-        confirmed.save(self._record(part))
+        self._save(part, confirmed)
         return confirmed
 
     def file(self, record: PartRecord) -> DownloadedFile:
@@ -118,6 +115,9 @@ class PartStore:
             origin=record.name,
             run_id=record.run_id,
         )
+
+    def _save(self, part: Part, record: PartRecord) -> None:
+        write_atomically(self._record(part), record.model_dump_json().encode(), durable=False)
 
     def _record(self, part: Part) -> Path:
         key = hashlib.sha256(f"{self.source}\0{part.name}\0{part.suffix}".encode()).hexdigest()[:32]

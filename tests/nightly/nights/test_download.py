@@ -4,17 +4,19 @@ import datetime as dt
 import json
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
 from nightly.io import secrets
-from nightly.nights import download
+from nightly.nights import download, snapshot
 from nightly.nights.report import note, report
 from nightly.nights.verdict import decide
 from nightly.records.base import ContractError
 from nightly.records.night import Download
 from nightly.records.source_config import PythonSource
-from nightly.sources import MODULES
+from nightly.snapshots.errors import UnreadableBodyError
+from nightly.sources import MODULES, part_store
 from nightly.sources.part_store import in_use
 from tests.support.nights import a_night, utc
 
@@ -82,6 +84,19 @@ def test_bodies_of_the_last_nights_of_the_latest_windows_and_of_unfinished_night
         night(f"backfill-{day}", [f"2014-01-0{day}"], as_of=utc(2014, 1, day + 1))
     assert bodies(paths) == 10 + 1 + 3
     assert night("next", as_of=utc(2016, 3, 2))["reused"] == 10
+
+
+def test_a_damage_that_only_the_snapshot_step_notices_is_fetched_again(night, paths, monkeypatch):
+    monkeypatch.setattr(part_store, "stamp", lambda path: str(path.stat().st_mtime_ns))  # as after a fault of the disk
+    night("first")
+    body = Path(Download.load(paths.nights / "taxi/first/download.json").files[0].path)
+    before = body.stat()
+    body.write_text(body.read_text().replace("v1", "v7"))
+    os.utime(body, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert night("second")["reused"] == 10
+    with pytest.raises(UnreadableBodyError, match="has changed since it was downloaded; run the download again"):
+        snapshot.run(paths.nights / "taxi/second", paths)
+    assert night("third")["reused"] == 9 and "v7" not in body.read_text()
 
 
 def test_nothing_is_removed_while_another_run_downloads(night, paths, caplog):
