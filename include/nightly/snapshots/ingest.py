@@ -77,7 +77,7 @@ def ingest(
                 raise
             for name, kind in error.retyped.items():
                 log.warning(
-                    "%s holds %s, and the schema says %s: the column keeps the data's type, and the data gate judges it",
+                    "%s holds %s, and the schema says %s: it keeps the data's type, and the data gate judges it",
                     *(name, WORDS[kind], WORDS[columns[name]]),
                 )
             columns |= error.retyped
