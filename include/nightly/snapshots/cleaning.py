@@ -53,6 +53,8 @@ class Cleaner:
 
             :param sentences: what is wrong with each such row, in place of its value
             """
+            if not pc.any(bad).as_py():
+                return pc.invert(bad)
             wrong = sentences.filter(bad).to_pylist() if sentences is not None else itertools.repeat(None)
             for row, sentence in zip(_rows(batch.filter(bad)), wrong, strict=False):
                 number = row.pop(ROW)

@@ -51,10 +51,13 @@ def column_types(streams: list[tuple[Body, dict[str, str]]], data: Data, schema:
     names = [renamed for _, renamed in streams]
     present = list(dict.fromkeys(name for renamed in names for name in renamed.values()))
     times = [column for column in (data.time_column, data.known_at) if column]
-    for column in [*times, *data.id_columns]:
-        if column not in present:
+    needed = [("time_column", data.time_column), ("known_at", data.known_at)]
+    needed += [("id_columns", column) for column in data.id_columns]
+    for key, column in needed:
+        if column and column not in present:
             raise ColumnError(
-                f"there is no column {column!r}, which the model's config needs{did_you_mean(column, present)}"
+                f"the source has no column {column!r}, which data.{key} of config.toml names"
+                + did_you_mean(column, present)
             )
     headers = {header for renamed in names for header in renamed} | {""}
     for header in sorted(set(data.rename) - headers):

@@ -36,6 +36,8 @@ from nightly.snapshots.times import Times
 
 log = logging.getLogger("nightly")
 
+WORDS = {"int64": "whole numbers", "float": "numbers", "string": "text"}
+
 
 def ingest(
     config: ModelConfig,
@@ -73,7 +75,11 @@ def ingest(
         except TooManyRejectedError as error:
             if not error.retyped:
                 raise
-            log.warning("columns whose type differs from the schema's; they keep their own: %s", error.retyped)
+            for name, kind in error.retyped.items():
+                log.warning(
+                    "%s holds %s, and the schema says %s: it keeps the data's type, and the data gate judges it",
+                    *(name, WORDS[kind], WORDS[columns[name]]),
+                )
             columns |= error.retyped
 
 

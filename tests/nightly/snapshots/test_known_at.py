@@ -87,6 +87,13 @@ def test_the_version_known_last_is_kept_and_of_several_the_last_read(bench):
     assert (ref.delivery.rows, ref.delivery.superseded, ref.delivery.duplicate_rows) == (4, 1, 1)
 
 
+def test_without_ids_late_rows_are_left_out_and_every_known_version_stays(bench):
+    bench.body("a.csv", "day,known,city\n2016-01-01,2016-01-02,A\n2016-01-01,2016-01-04,B\n2016-01-01,2016-02-04,C\n")
+    ref = bench.ingest(known_at="known")
+    assert sorted(bench.rows(ref, "city")) == [("A",), ("B",)]
+    assert (ref.delivery.not_known_yet, ref.delivery.superseded) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("known_format", "known", "as_of", "seen"),
     [
