@@ -30,6 +30,7 @@ class Part:
     :ivar fingerprint: other text when the rows are others, e.g. an ETag; "" if the source cannot tell beforehand
     :ivar end: the part's rows are older than this; None if that is not known
     :ivar path: the part itself, if it is a local file: it is read where it is
+    :ivar partition: columns that are the same for all rows of the part, and are not in its file
     """
 
     name: str
@@ -37,6 +38,7 @@ class Part:
     fingerprint: str = ""
     end: dt.datetime | None = None
     path: Path | None = None
+    partition: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def fetch_parts(
     files, reused, revised = [], 0, []
     for part in source.parts():
         if part.path is not None:
-            files.append(described(part.path))
+            files.append(described(part))
             continue
         earlier = store.get(part)
         # A try that failed in the middle has kept the parts that it fetched, and they are fresh.
@@ -63,7 +63,7 @@ def fetch_parts(
                     log.warning("%s has changed at the source since run %s fetched it", part.name, earlier.run_id)
         reused += record.run_id != run_id
         if record.sha256:
-            files.append(store.file(record))
+            files.append(store.file(record).model_copy(update={"partition": part.partition}))
     store.discard(partial)
     return Fetching(files, reused, revised)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nightly.records.source_config import FilesSource
-from nightly.sources import fetch, files
+from nightly.sources import fetch
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 
 WINDOW = {"window_start": dt.datetime(2016, 1, 1, tzinfo=dt.UTC), "window_end": dt.datetime(2016, 2, 1, tzinfo=dt.UTC)}
@@ -19,6 +19,11 @@ BODY = b"a,b\n1,2\n"
 
 def names(found):
     return [Path(file.path).name for file in found]
+
+
+def files_at(path, **config):
+    """The bodies at a path, of which local ones stay where they are."""
+    return fetch(FilesSource(path=str(path), **config), folder=Path("/nowhere"), **WINDOW).files
 
 
 def test_a_file_is_described_where_it_is(tmp_path):
@@ -48,18 +53,18 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path):
     for other in (".hidden.csv", "_SUCCESS", "notes.txt", "archive.tar.gz"):
         (tmp_path / other).write_bytes(b"x")
     expected = ["a.csv.gz", "2.csv", "c.zip", "d.tfrecord", "data_tfrecord-00000-of-00001.gz", "e.tfrecord.gz"]
-    assert names(files.fetch(str(tmp_path))) == expected
+    assert names(files_at(tmp_path)) == expected
 
 
 def test_a_file_in_a_package_of_the_ml_environment():
-    (file,) = files.fetch("package:tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv")
+    (file,) = files_at("package:tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv")
     assert file.bytes == 1_952_827
 
 
 def test_a_missing_ml_environment_says_what_to_do(monkeypatch):
     monkeypatch.setenv("NIGHTLY_ML_PYTHON", "/nowhere/python")
     with pytest.raises(PathNotFoundError, match=r"/nowhere/python does not run.*NIGHTLY_ML_PYTHON"):
-        files.fetch("package:tfx/x.csv")
+        files_at("package:tfx/x.csv")
 
 
 @pytest.mark.parametrize(
@@ -77,13 +82,13 @@ def test_what_cannot_be_read_says_why(tmp_path, name, content, error, words):
     if name:
         path.write_bytes(content)
     with pytest.raises(error, match=words):
-        files.fetch(str(path))
+        files_at(path)
 
 
 def test_a_folder_without_data_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(NothingFoundError, match=r"found: notes\.txt"):
-        files.fetch(str(tmp_path))
+        files_at(tmp_path)
 
 
 def test_a_zip_without_csv_is_an_error(tmp_path):
@@ -91,7 +96,7 @@ def test_a_zip_without_csv_is_an_error(tmp_path):
         archive.writestr("notes.txt", "x")
         archive.writestr("__MACOSX/._data.csv", "x")
     with pytest.raises(NothingFoundError, match=r"no \.csv"):
-        files.fetch(str(tmp_path))
+        files_at(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -100,4 +105,4 @@ def test_a_file_that_may_not_be_read(tmp_path):
     path.write_bytes(BODY)
     path.chmod(0)
     with pytest.raises(UnreadableFileError, match="may not be read"):
-        files.fetch(str(path))
+        files_at(path)
