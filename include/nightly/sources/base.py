@@ -29,6 +29,7 @@ class Part:
     :ivar suffix: of the fetched file, by which readers tell its kind: .csv, .csv.gz, .parquet, …
     :ivar fingerprint: other text when the rows are others, e.g. an ETag; "" if the source cannot tell beforehand
     :ivar end: the part's rows are older than this; None if that is not known
+    :ivar bytes: the size of its body, so that a full disk is noticed before the download; 0 if that is not known
     :ivar path: the part itself, if it is a local file: it is read where it is
     :ivar partition: columns that are the same for all rows of the part, and are not in its file
     """
@@ -37,6 +38,7 @@ class Part:
     suffix: str = ".parquet"
     fingerprint: str = ""
     end: dt.datetime | None = None
+    bytes: int = 0
     path: Path | None = None
     partition: dict[str, str | None] = field(default_factory=dict)
 

@@ -42,7 +42,7 @@ def fetch_parts(
     files, reused, revised = [], 0, []
     for part in source.parts():
         if part.path is not None:
-            files.append(described(part))
+            files.append(_of(part, described(part.path)))
             continue
         earlier = store.get(part)
         # A try that failed in the middle has kept the parts that it fetched, and they are fresh.
@@ -63,9 +63,14 @@ def fetch_parts(
                     log.warning("%s has changed at the source since run %s fetched it", part.name, earlier.run_id)
         reused += record.run_id != run_id
         if record.sha256:
-            files.append(store.file(record).model_copy(update={"partition": part.partition}))
+            files.append(_of(part, store.file(record)))
     store.discard(partial)
     return Fetching(files, reused, revised)
+
+
+def _of(part: Part, file: DownloadedFile) -> DownloadedFile:
+    """Return the file with what its part says about it."""
+    return file.model_copy(update={"suffix": part.suffix, "partition": part.partition})
 
 
 def _is_current(record: PartRecord, part: Part, settled: dt.timedelta | None) -> bool:

@@ -76,9 +76,8 @@ def _nothing(whole: Path, root: Path) -> PathNotFoundError | NothingFoundError:
     return NothingFoundError(f"{root} holds no file that can be read ({READABLE}); found: {shown}.")
 
 
-def described(part: Part) -> DownloadedFile:
+def described(file: Path) -> DownloadedFile:
     """Return a local file's record. Raises UnreadableFileError or NothingFoundError."""
-    file = part.path or Path(part.name)
     try:
         before = file.stat()
         sha256 = hash_file(file)
@@ -94,16 +93,9 @@ def described(part: Part) -> DownloadedFile:
         )
     if not after.st_size:
         raise UnreadableFileError(f"{file} is empty; a file without rows still has a header line.")
-    if compression_of(part.suffix or file.name) == ".zip":
+    if compression_of(file.name) == ".zip":
         _check_archive(file)
-    return DownloadedFile(
-        path=str(file),
-        bytes=after.st_size,
-        sha256=sha256,
-        origin=str(file),
-        suffix=part.suffix,
-        partition=part.partition,
-    )
+    return DownloadedFile(path=str(file), bytes=after.st_size, sha256=sha256, origin=str(file))
 
 
 def _check_archive(file: Path) -> None:

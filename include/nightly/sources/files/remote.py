@@ -56,7 +56,7 @@ class ObjectFiles:
         url = f"{self.bucket}/{key}"
         self._metadata[url] = metadata
         suffix, partition = suffix_of(key, self.listing.format), self.listing.partition(key[len(root) :])
-        return Part(url, suffix, fingerprint(metadata), end, partition=partition)
+        return Part(url, suffix, fingerprint(metadata), end, metadata["size"], partition=partition)
 
     def _at(self, key: str) -> Found:
         """Return the object with this key, or all objects of the folder."""

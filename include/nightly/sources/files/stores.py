@@ -62,14 +62,15 @@ def _s3(bucket: str, connection: Connection) -> S3Store:
 def _gs(bucket: str, connection: Connection) -> GCSStore:
     extra = connection.extra
     key = extra.get("keyfile_dict")
-    endpoint = os.environ.get("STORAGE_EMULATOR_HOST")  # as Google's own client
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST")  # as for Google's own client
+    client = _client(emulator) | ({"default_headers": {"host": "storage.googleapis.com"}} if emulator else {})
     options = {
         "service_account_key": json.dumps(key) if isinstance(key, dict) else key,
         "service_account": extra.get("key_path"),
-        "base_url": endpoint,
-        "skip_signature": True if endpoint or extra.get("is_anonymous") else None,
+        "base_url": emulator,
+        "skip_signature": True if emulator or extra.get("is_anonymous") else None,
     }
-    return GCSStore(bucket, client_options=_client(endpoint), retry_config=RETRIES, **_given(options))
+    return GCSStore(bucket, client_options=client, retry_config=RETRIES, **_given(options))
 
 
 def _az(bucket: str, connection: Connection) -> AzureStore:

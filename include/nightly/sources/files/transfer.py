@@ -24,14 +24,15 @@ CHUNK = 4 << 20
 FAILURES = 5  # in a row, in which not a byte was received
 CHANGES = 3
 FIRST_WAIT_SECONDS = 1.0
-MD5 = re.compile(r'"([0-9a-f]{32})"')
+MD5 = re.compile("[0-9a-f]{32}")
 
 Metadata = dict[str, Any]  # of obstore: e_tag, size, last_modified, version
 
 
 def fingerprint(metadata: Metadata) -> str:
     """Return a text that differs for another content of the object: its ETag, or its size and time."""
-    return metadata["e_tag"] or f"{metadata['size']} {metadata['last_modified'].isoformat()}"
+    etag = (metadata["e_tag"] or "").strip('"')  # Azure's listing has it without quotes
+    return etag or f"{metadata['size']} {metadata['last_modified'].isoformat()}"
 
 
 def receive(store: Store, key: str, url: str, connection: str, metadata: Metadata, target: Path) -> str:
@@ -109,7 +110,9 @@ class _Transfer:
         self.part_of.write_text(fingerprint(self.metadata))
         if start >= total:
             return
-        options = {"range": {"offset": start}, "if_match": self.metadata["e_tag"]}
+        options: dict[str, Any] = {"range": {"offset": start}}
+        if self.metadata["e_tag"]:
+            options["if_match"] = f'"{fingerprint(self.metadata)}"'
         self.opened = False
         with (
             full_disk_explained(self.part.parent, f"the body of {self.url}"),
@@ -138,13 +141,13 @@ class _Transfer:
 
         Two equal bodies are right, whatever the ETag is.
         """
-        match = MD5.fullmatch(self.metadata["e_tag"] or "")
-        if not match:
+        etag = fingerprint(self.metadata)
+        if not MD5.fullmatch(etag):
             return
         with self.part.open("rb") as file:
             actual = hashlib.file_digest(file, "md5").hexdigest()
-        if actual in (match[1], self._compared):
+        if actual in (etag, self._compared):
             return
         self._compared = actual
         self.discard()
-        raise ChecksumError(f"{self.url}: the MD5 of the body is {actual}, and its ETag is {match[1]}.")
+        raise ChecksumError(f"{self.url}: the MD5 of the body is {actual}, and its ETag is {etag}.")
