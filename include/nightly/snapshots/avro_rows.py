@@ -63,8 +63,7 @@ def _records(body: Body) -> Iterator[dict[str, Any]]:
     """Yield the records of the complete blocks."""
     with body.open() as file:
         try:
-            for block in fastavro.block_reader(file, handle_unicode_errors="nightly.mark"):
-                yield from list(block)
+            yield from fastavro.reader(file, handle_unicode_errors="nightly.mark")
         except Exception as error:  # of fastavro or the codec; they do not tell a cut file from a damaged one
             if _remains(file):
                 raise _damaged(body, error) from error
