@@ -11,15 +11,16 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from nightly.sources.files.formats import compression_of
+from nightly.sources.files.formats import compression_of, kind_of
 
+READ_BYTES = 1 << 16  # what Arrow has read is lost if the end is missing
 MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 
 def open_stream(path: Path, name: str) -> Any:
     """Open a file that is compressed as its `name` says; if that says nothing, as its first bytes do."""
     compression = compression_of(name)
-    if not compression:
+    if not compression and kind_of(name) != "tfrecord":  # a TFRecord begins with a length, which may be any bytes
         with path.open("rb") as file:
             start = file.read(4)
         compression = next((suffix for magic, suffix in MAGIC.items() if start.startswith(magic)), "")
@@ -47,7 +48,7 @@ class _Zstd(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            data = self._stream.read(len(buffer))
+            data = self._stream.read(min(len(buffer), READ_BYTES))
         except OSError as error:
             if "Truncated" in str(error):
                 raise EOFError("the end of the last frame is missing") from error

@@ -56,6 +56,63 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path):
     assert names(files_at(tmp_path)) == expected
 
 
+def test_globs_dates_and_folders(tmp_path):
+    for day in (1, 2, 3):
+        for city in ("Berlin", "Köln"):
+            folder = tmp_path / f"trips/2016-01-0{day}/city={city}"
+            folder.mkdir(parents=True)
+            (folder / "rows.csv").write_bytes(BODY)
+            (folder / "rows.txt").write_bytes(BODY)
+            (folder / "_temporary.csv").write_bytes(BODY)
+    window = WINDOW | {"window_end": dt.datetime(2016, 1, 3, tzinfo=dt.UTC)}
+
+    def found(path):
+        files = fetch(FilesSource(path=f"{tmp_path}/{path}"), folder=tmp_path, **window).files
+        return [(Path(file.path).parts[-3], file.partition["city"]) for file in files]
+
+    two_days = [(day, city) for day in ("2016-01-01", "2016-01-02") for city in ("Berlin", "Köln")]
+    assert found("trips/{date:%Y-%m-%d}") == two_days
+    assert found("trips/{date:%Y-%m-%d}/*/*.csv") == two_days
+    assert len(found("trips/**/*.csv")) == len(found("trips")) == 6
+    assert found("trips/*2/*/rows.*") == two_days[2:]
+    assert found("absent/{date:%Y-%m-%d}.csv") == []
+    with pytest.raises(PathNotFoundError, match="no file matches"):
+        found("trips/*.csv")
+
+
+def test_a_name_with_the_characters_of_a_glob_is_that_file(tmp_path):
+    (tmp_path / "rows [1].csv").write_bytes(BODY)
+    assert names(files_at(tmp_path / "rows [1].csv")) == ["rows [1].csv"]
+
+
+def test_folders_above_the_path_give_no_columns(tmp_path):
+    folder = tmp_path / "stage=production"
+    folder.mkdir()
+    (folder / "one.csv").write_bytes(BODY)
+    assert [file.partition for file in [*files_at(folder), *files_at(folder / "one.csv")]] == [{}, {}]
+
+
+def test_a_format_for_names_that_do_not_tell(tmp_path):
+    (tmp_path / "export").write_bytes(BODY)
+    (tmp_path / "export.gz").write_bytes(gzip.compress(BODY))
+    assert [file.suffix for file in files_at(tmp_path, format="csv")] == [".csv", ".csv.gz"]
+    assert names(files_at(tmp_path / "export", format="csv")) == ["export"]
+
+
+def test_a_file_that_is_being_written_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "one.csv"
+    path.write_bytes(BODY)
+
+    def hash_and_append(file):
+        with file.open("ab") as opened:
+            opened.write(b"3,4\n")
+        return "0" * 64
+
+    monkeypatch.setattr("nightly.sources.files.local.hash_file", hash_and_append)
+    with pytest.raises(UnreadableFileError, match=r"was changed while it was read.*renamed when it is complete"):
+        files_at(path)
+
+
 def test_a_file_in_a_package_of_the_ml_environment():
     (file,) = files_at("package:tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv")
     assert file.bytes == 1_952_827
@@ -95,7 +152,7 @@ def test_a_zip_without_csv_is_an_error(tmp_path):
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
         archive.writestr("notes.txt", "x")
         archive.writestr("__MACOSX/._data.csv", "x")
-    with pytest.raises(NothingFoundError, match=r"no \.csv"):
+    with pytest.raises(NothingFoundError, match=r"no \.csv, "):
         files_at(tmp_path)
 
 
