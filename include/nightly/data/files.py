@@ -2,7 +2,7 @@
 
 import glob
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -12,13 +12,11 @@ from nightly.io.hints import did_you_mean
 from nightly.io.paths import Paths
 from nightly.snapshots.errors import SnapshotError
 from nightly.snapshots.store import SnapshotStore
-from nightly.sources.files import READABLE, kind_of
+from nightly.sources.files.formats import READABLE, Kind, kind_of
 
 SNAPSHOT = "snapshot:"
 LATEST = "latest"
 PARQUET_MAGIC, GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
-
-Kind = Literal["csv", "tfrecord", "parquet"]
 
 
 def find_files(data: str | Path) -> tuple[Kind, list[str]]:

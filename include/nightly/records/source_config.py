@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nightly.io.hints import did_you_mean
 from nightly.records.label_config import Label
+from nightly.records.path_pattern import PathPattern
 from nightly.records.section import Section, without_repeats
 
 Days = Annotated[int, Field(ge=1, le=36_500)]
@@ -29,13 +30,25 @@ class _Source(Section):
 
 
 class FilesSource(_Source):
-    """Files, local or by URL, sliced by the time column."""
+    """Files in a folder, in a bucket or on a web server, sliced by the time column."""
 
     kind: Literal["files"] = "files"
     """Reads files."""
     path: Annotated[str, Field(min_length=1)]
-    """A file, a folder, or `package:NAME/PATH` for a file inside a wheel of the ML environment. If `connection` exists
-    and has a path, that replaces it."""
+    """A file, a folder or a URL (`s3://`, `gs://`, `az://CONTAINER/`, `http://`, `https://`), with globs (`*`, `**`,
+    `?`) and dates (`{date:%Y/%m/%d}`), of which a night reads those of its window. `package:NAME/PATH` is a file inside
+    a wheel of the ML environment. If `connection` exists and has a path, that replaces it."""
+    format: Literal["", "csv", "json", "avro", "tfrecord", "parquet"] = ""
+    """What the files hold, if their names do not tell. `json` means JSON lines."""
+    extra_days: Annotated[int, Field(ge=0)] = 0
+    """With dates in `path`: files of so many days before and after the window are read, too. Rows of the window may be
+    in them if files are dated by arrival, or in another time zone than UTC."""
+
+    @field_validator("path")
+    @classmethod
+    def _path_is_valid(cls, path: str) -> str:
+        PathPattern(path)
+        return path
 
 
 class SqlSource(_Source):

@@ -31,7 +31,7 @@ def column_names(body: Body, rename: dict[str, str]) -> dict[str, str]:
     Raises ColumnError if two headers get the same name, or a header gets none.
     """
     names: dict[str, str] = {}
-    for header in body.headers:
+    for header in [*body.headers, *body.partition]:
         name = rename.get(body.unnamed.get(header, header)) or rename.get(header) or column_name(header)
         other = next((known for known, known_name in names.items() if known_name == name), None)
         if other is not None or not name or name == ROW:

@@ -61,7 +61,11 @@ def ingest(
     """
     data = config.data
     window = (night.window_start, night.as_of - dt.timedelta(days=data.late_days))
-    streams = [body for file in download.files for body in bodies(_unchanged(file.path, file.sha256))]
+    streams = [
+        body
+        for file in download.files
+        for body in bodies(_unchanged(file.path, file.sha256), file.suffix, file.partition)
+    ]
     if not streams:
         log.info("the source has nothing from %s to %s", *window)
         return SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=Delivery())

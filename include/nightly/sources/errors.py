@@ -56,3 +56,7 @@ class NothingFoundError(SourceError):
 
 class UnreadableFileError(SourceError):
     """A file is not readable by this user, empty, damaged, or of another kind than its name."""
+
+
+class NoAccessError(SourceError):
+    """The credentials are wrong, have expired, or do not allow to read."""

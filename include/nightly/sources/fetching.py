@@ -10,7 +10,7 @@ from nightly.io.space import SpaceError, check_space, full_disk_explained
 from nightly.records.night import DownloadedFile
 from nightly.records.part import PartRecord
 from nightly.sources.base import Part, Source
-from nightly.sources.local_files import read_in_place
+from nightly.sources.in_place import read_in_place
 from nightly.sources.part_store import PartStore, begin, discard_bodies, partial_folder
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def fetch_parts(
     # A source that is one file for all times gets new rows every night: that is no revision.
     whole = len(parts) == 1 and parts[0].end is None
     return Fetching(
-        files=[files[part.name] for part in parts if part.name in files],
+        files=[_of(part, files[part.name]) for part in parts if part.name in files],
         records=list(records.values()),
         fetched=fetched,
         revised=[record for record in fetched if record.replaces and not whole],
@@ -117,3 +117,8 @@ class _Fetch:
         content = f"{record.bytes:,} bytes, sha256 {record.sha256[:12]}" if record.sha256 else "no rows"
         log.info("%s: %s: %s", number, part.name, content)
         return record
+
+
+def _of(part: Part, file: DownloadedFile) -> DownloadedFile:
+    """Return the file with what its part says about it."""
+    return file.model_copy(update={"suffix": part.suffix, "partition": part.partition})
