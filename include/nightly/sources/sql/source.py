@@ -5,6 +5,7 @@ import hashlib
 import logging
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,30 @@ class Sql:
     def parts(self) -> list[Part]:
         self._database = self._connect()
         weakref.finalize(self, self._database.close)
+        with self._closed_on_error():
+            return self._parts()
+
+    def fetch(self, part: Part, target: Path, known: str) -> Fetched:
+        index = self._indices[part.name]
+        if self._changed_at and not self._changes.get(index, (0, ""))[0]:
+            return Fetched()
+        with self._closed_on_error():
+            timeless = self._times is None
+            rows = self._database.rows(self._sql, {}, self._columns) if timeless else self._ahead.rows(index)
+            if not write_parquet(target, rows):
+                target.unlink(missing_ok=True)  # of a try that was killed
+        return Fetched()
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        """A night that failed holds no transaction open: it would keep the database from clearing old rows away."""
+        try:
+            yield
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _parts(self) -> list[Part]:
         config = self._config
         self._relation = Relation.of(self._database, config.table, config.query)
         described = self._described()
@@ -59,7 +84,12 @@ class Sql:
         if self._changed_at:
             self._changes = self._changes_by_slice()
         most = 1 if self._relation.own_window or not self._sorts_like_arrow(time) else MOST
-        self._ahead = RunAhead(self._query, self._times, self._columns.index(time), self._starts, most)
+        database, sql, times, columns = self._database, self._sql, self._times, self._columns
+
+        def query(first: dt.date, end: dt.date) -> Iterator[pa.RecordBatch]:  # without self, which is freed at once
+            return database.rows(sql, _bounds(times, first, end), columns)
+
+        self._ahead = RunAhead(query, times, columns.index(time), self._starts, most)
         parts = []
         for index, start in enumerate(self._starts[:-1]):
             last = self._starts[index + 1] - dt.timedelta(days=1)
@@ -70,15 +100,6 @@ class Sql:
             )
             self._indices[parts[-1].name] = index
         return parts
-
-    def fetch(self, part: Part, target: Path, known: str) -> Fetched:
-        index = self._indices[part.name]
-        if self._changed_at and not self._changes.get(index, (0, ""))[0]:
-            return Fetched()
-        rows = self._database.rows(self._sql, {}, self._columns) if self._times is None else self._ahead.rows(index)
-        if not write_parquet(target, rows):
-            target.unlink(missing_ok=True)  # of a try that was killed
-        return Fetched()
 
     def _described(self) -> list[Column]:
         """Return the columns of the table or query. Raises RefusedError for two of one name."""
@@ -136,19 +157,13 @@ class Sql:
     def _sorts_like_arrow(self, time: Column) -> bool:
         return time.kind != "text" or self._database.sorts_bytes
 
-    def _query(self, first: dt.date, end: dt.date) -> Iterator[pa.RecordBatch]:
-        return self._database.rows(self._sql, self._bounds(first, end), self._columns)
-
-    def _bounds(self, first: dt.date, end: dt.date) -> dict[str, Any]:
-        return {"window_start": self._times.bound(first), "window_end": self._times.bound(end)}
-
     def _changes_by_slice(self) -> dict[int, tuple[int, str]]:
         """Return slice -> its number of rows, and when the last of them changed; a slice without rows is absent."""
         first, end = self._starts[0], self._starts[-1]
         day_sql = self._times.day_sql(self._times.column.order, first, self._database.substring)
         query = select_changes(self._relation, day_sql, self._times.column, self._changed_at)
         changes: dict[int, tuple[int, Any]] = {}
-        for value, count, latest in self._figures(query, self._bounds(first, end)):
+        for value, count, latest in self._figures(query, _bounds(self._times, first, end)):
             day = self._times.day(value, first)
             if day is None:
                 continue
@@ -168,3 +183,7 @@ class Sql:
             return ""
         rows, latest = self._changes.get(index, (0, ""))
         return f"{rows} rows, changed {latest or 'never'}, columns {signature}"
+
+
+def _bounds(times: Times, first: dt.date, end: dt.date) -> dict[str, Any]:
+    return {"window_start": times.bound(first), "window_end": times.bound(end)}
