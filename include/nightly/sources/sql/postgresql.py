@@ -149,35 +149,44 @@ class _Adbc(AdbcConnection):
     """An ADBC connection whose errors are PostgreSQL's."""
 
     def explain(self, error: Exception, query: str) -> SourceError:
+        told = getattr(error, "details", None) or []
+        details = {key.decode(): text.decode(errors="replace") for key, text in told}
+        # An error in the middle of a result has no details, only its text.
+        raised = re.search(r"(?:ERROR|FATAL|PANIC): +([^\n]*)", str(error))
+        message = self.secrets.masked(details.get("PG_DIAG_MESSAGE_PRIMARY") or (raised[1] if raised else ""))
         code = getattr(error, "sqlstate", None) or ""
-        details = {key: text.decode(errors="replace") for key, text in getattr(error, "details", None) or []}
-        message = self.secrets.masked(details.get("PG_DIAG_MESSAGE_PRIMARY") or str(error).split("\nQuery was:")[0])
-        position = int(details.get("PG_DIAG_STATEMENT_POSITION") or 0)
-        where = f" ({at_position(query, position)})" if position and query.find("current_setting('nightly.") < 0 else ""
-        hint = f": {details['PG_DIAG_MESSAGE_HINT'].rstrip('.')}" if "PG_DIAG_MESSAGE_HINT" in details else ""
-        if not query or not code or code[:2] in ("08", "28"):
-            if "ReadRecord" in str(error) and not re.search(BROKEN, str(error)):
-                return RefusedError(
-                    f"{self.place}: a value cannot be read as Arrow: {message}. Leave its column out of `columns`, or "
-                    "convert it to text in `query`."
-                )
-            return connecting_failed(str(error), self.place, self.connection, self.secrets)
-        if code.startswith("57P"):  # the server shuts down, or an administrator ended the session
-            return connecting_failed("terminating connection", self.place, self.connection, self.secrets)
+        if not query or code[:2] in ("08", "28", "57") or not message or re.search(BROKEN, str(error)):
+            return self._broken(message, str(error), code)
+        place, position = self.place, int(details.get("PG_DIAG_STATEMENT_POSITION") or 0)
+        if position and "current_setting('nightly." not in query:  # a person's own query, and not ours around it
+            message += f" ({at_position(query, position)})"
         if code in ("42P01", "3F000"):
-            near = self.tables()
-            missing = details.get("PG_DIAG_MESSAGE_PRIMARY", "").split('"')[1:2]
-            names = near + [name.removeprefix("public.") for name in near if name.startswith("public.")]
-            hint = did_you_mean(missing[0], names, otherwise="check the name and the schema") if missing else ""
-            return RefusedError(f"{self.place}: {message}{where}{hint}")
+            return RefusedError(f"{place}: {message}{self._nearest_table(message)}")
         if code == "42501":
-            return RefusedError(
-                f"{self.place}: {message} for {self.connection.login!r}: have it granted, e.g. by GRANT SELECT."
-            )
-        if code == "57014":
+            return RefusedError(f"{place}: {message} for {self.connection.login!r}: have it granted by GRANT SELECT.")
+        if code[:2] in ("53", "40"):
+            return ConnectionFailedError(f"{place}: {message}. It is tried again.")
+        if "statement timeout" in message:
+            return self._broken(message, str(error), code)
+        hint = details.get("PG_DIAG_MESSAGE_HINT", "").rstrip(".")
+        return RefusedError(f"{place}: {message}{': ' if hint else ''}{hint}.")
+
+    def _broken(self, message: str, text: str, code: str) -> SourceError:
+        """Return the error of a query that did not come to its end."""
+        if "statement timeout" in message:
             return SourceError(
                 f"{self.place}: {message}. Index the time column, lower source.slice_days, or raise the time-out."
             )
-        if code.startswith(("53", "40")):
-            return ConnectionFailedError(f"{self.place}: {message}. It is tried again.")
-        return RefusedError(f"{self.place}: {message}{where}{hint or '.'}")
+        if "ReadRecord" in text and not re.search(BROKEN, text):
+            return RefusedError(
+                f"{self.place}: a value cannot be read as Arrow: {self.secrets.masked(text)}. Leave its column out of "
+                "source.columns, or convert it to text in source.query."
+            )
+        text = "terminating connection" if code.startswith("57P") else text
+        return connecting_failed(text, self.place, self.connection, self.secrets)
+
+    def _nearest_table(self, message: str) -> str:
+        tables = self.tables()
+        names = tables + [name.removeprefix("public.") for name in tables if name.startswith("public.")]
+        missing = message.split('"')[1::2][:1]
+        return did_you_mean(missing[0], names, otherwise="check its name and its schema") if missing else "."
