@@ -59,11 +59,24 @@ class SqlSource(_Source):
     table: str = ""
     """A table or view, `NAME` or `SCHEMA.NAME`. Give `table` or `query`."""
     query: str = ""
-    """A query that has the rows of a window: `:window_start` and `:window_end` stand for its bounds, start included."""
+    """A query. It is run for a few days at a time; `:window_start` and `:window_end` stand for their bounds, the start
+    included, in the type of the time column. Without them its result is filtered."""
+    columns: list[str] = []
+    """The columns to read, as the database names them; by default all. The time column is always read."""
+    changed_at: str = ""
+    """A column that says when a row last changed. A night then reads only days whose row count or latest change
+    differs from what an earlier night saw."""
+    slice_days: Days = 1
+    """How many days of rows are fetched, and kept for later nights, as one part."""
+
+    @field_validator("columns")
+    @classmethod
+    def _named_once(cls, columns: list[str]) -> list[str]:
+        return without_repeats(columns)
 
     @model_validator(mode="after")
     def _table_or_query(self) -> "SqlSource":
-        if bool(self.table) == bool(self.query):
+        if bool(self.table.strip()) == bool(self.query.strip()):
             raise ValueError("give either `table` or `query`")
         return self
 

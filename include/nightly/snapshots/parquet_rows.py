@@ -115,8 +115,9 @@ def _time(values: pa.Array, kind: str) -> pa.Array:
     """Return times as they are for a column of times, as Unix seconds for a number, otherwise as text."""
     if kind == "timestamp" or not (pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)):
         return values if kind == "timestamp" else values.cast(pa.string())
-    if kind == "string":
-        return values.cast(pa.string())
+    if kind == "string":  # as databases and CSV write it: without a fraction of zeros
+        text = pc.replace_substring_regex(values.cast(pa.string()), r"(\.\d*?)0+(Z?)$", r"\1\2")
+        return pc.replace_substring_regex(text, r"\.(Z?)$", r"\1")
     seconds = values.cast(pa.timestamp("s", getattr(values.type, "tz", None)), safe=False)
     return seconds.cast(pa.int64()).cast(pa.string())
 

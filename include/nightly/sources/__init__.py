@@ -70,6 +70,7 @@ def fetch(
         window=window,
         time_column=data.time_column if data else "",
         time_format=data.time_format if data else "",
+        time_zone=getattr(data, "time_zone", "UTC"),
         rename=data.rename if data else {},
         connection=connection,
         folder=model_folder,

@@ -76,6 +76,7 @@ class Source(Protocol):
 class Context:
     """What a kind of source needs besides its own section of the config.
 
+    :ivar time_zone: of times without an offset, a name of the IANA database
     :ivar folder: of the model, include/models/NAME
     :ivar address: replaces the config's path or URL, for one run
     """
@@ -83,6 +84,7 @@ class Context:
     window: Window
     time_column: str
     time_format: str
+    time_zone: str = "UTC"
     rename: dict[str, str] = field(default_factory=dict)
     connection: Connection | None = None
     folder: Path = Path()
