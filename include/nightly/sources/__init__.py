@@ -22,7 +22,6 @@ __all__ = ["SourceError", "fetch", "open_source"]
 # kind -> the module whose `open` makes the source. A module imports its libraries itself, so a night loads only its own.
 MODULES = {
     "files": "nightly.sources.files",
-    "complaints_api": "nightly.sources.complaints_api",
     "sql": "nightly.sources.sql",
     "table": "nightly.sources.table",
     "http": "nightly.sources.http_api",
