@@ -19,7 +19,7 @@ from nightly.sources.part_store import PartStore
 
 __all__ = ["SourceError", "fetch", "open_source"]
 
-# kind -> the module whose `open` makes the source. A module imports its libraries itself, so a night loads only its own.
+# kind -> the module whose `open_source` makes the source. A night imports only the libraries of its own kind.
 MODULES = {
     "files": "nightly.sources.files",
     "sql": "nightly.sources.sql",

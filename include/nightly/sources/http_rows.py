@@ -16,9 +16,9 @@ from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
-from nightly.sources.arrow_body import write_parquet
 from nightly.sources.errors import RefusedError
 from nightly.sources.json_stream import JsonDocument, JsonError
+from nightly.sources.row_groups import write_parquet
 
 BATCH = 10_000
 MOST_COLUMNS = 5_000
@@ -107,6 +107,7 @@ class JsonBody:
         self.target, self.lines, self.place = target, lines, place
         self.spool = target.with_name(target.name + ".rows")  # the flat rows, since columns are known only at the end
         self.spool.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
         self.booleans: dict[str, bool | None] = {}  # column -> whether all its values are true or false; None: no value
 
     def add(self, path: Path, origin: str) -> Page:

@@ -143,8 +143,9 @@ class _Text:
                 if not self._more():
                     raise JsonError(f"it is damaged, or ends too early, at {begins!r}") from None
                 continue
-            if end == len(self.text) and self.text[end - 1] not in '}]"' and self._more():
-                continue  # a number goes on in what was read now
+            ended = isinstance(value, str | dict | list) or self.text[end : end + 1] in tuple(" \t\r\n,]}")
+            if not ended and self._more():
+                continue  # a number may go on in what was read now
             self.at = end
             return value
 

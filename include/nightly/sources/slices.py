@@ -19,6 +19,11 @@ class Slice(NamedTuple):
     def days(self) -> int:
         return (self.end - self.start).days
 
+    @property
+    def last(self) -> dt.datetime:
+        """The last of the days."""
+        return self.end - DAY
+
     def pieces(self, days: int) -> list["Slice"]:
         """Return this slice in pieces of at most so many days."""
         starts = [self.start + offset * DAY for offset in range(0, self.days, days)]
