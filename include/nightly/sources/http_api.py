@@ -5,6 +5,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nightly.io.space import SpaceError, full_disk_explained
 from nightly.records.http_config import fill_in, has_window
 from nightly.records.source_config import HttpSource
 from nightly.sources.base import Context, Fetched, Part, Window
@@ -80,6 +81,15 @@ class HttpApi:
 
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
         """Read the slice; again, if its pages may have changed meanwhile, until it is the same twice. See base.py."""
+        try:
+            with full_disk_explained(target.parent, f"the body of {part.name}"):
+                return self._fetch(part, target, known)
+        except SpaceError:
+            for path in target.parent.glob(f"{target.name}*"):  # a partial body would keep the disk full
+                path.unlink()
+            raise
+
+    def _fetch(self, part: Part, target: Path, known: str) -> Fetched:
         previous: list[str] | None = None
         for _ in range(self.config.retries + 1):
             reading = self._read(part, target, known)

@@ -8,6 +8,7 @@ import traceback
 
 import pytest
 
+from nightly.io.space import SpaceError
 from nightly.records.base import ContractError
 from nightly.records.config import ModelConfig
 from nightly.records.connection import Connection
@@ -15,6 +16,7 @@ from nightly.records.source_config import HttpSource
 from nightly.sources import http
 from nightly.sources.errors import HttpStatusError, RefusedError, SourceError
 from nightly.sources.json_stream import JsonDocument, JsonError, dig
+from tests.nightly.io.test_space import small  # noqa: F401
 from tests.support.fetched import download, rows_of, snapshot
 from tests.support.nights import utc
 from tests.support.paged_api import PagedApi
@@ -168,9 +170,18 @@ def test_an_expired_token_keeps_what_has_arrived(tmp_path):
             download(source(api), tmp_path, START, END, connection=connection)
         api.expires_after = None
         fetched = download(source(api), tmp_path, START, END, connection=connection)
-    assert [request["from"][-2:] for request in api.requests] == ["01", "02", "03", "01", "02", "03", "04"]
+    assert [request["from"][-2:] for request in api.requests[:3]] == ["01", "02", "03"]
+    assert [request["from"][-2:] for request in api.requests[-2:]] == ["03", "04"]
     assert ids(fetched) == list(range(20))
     assert "planted-secret" not in "".join(traceback.format_exception(error.value))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(small):  # noqa: F811
+    rows = [{"day": "2016-01-01", "text": f"{number:0>10000}"} for number in range(3000)]
+    with PagedApi(rows) as api, pytest.raises(SpaceError, match=r"small.*and the download of http.* needs|became full"):
+        api.rows = rows * 2
+        download(source(api), small, START, END)
+    assert [path for path in small.rglob("*") if path.is_file()] == []
 
 
 def test_secrets_of_the_connection_are_in_no_record_and_no_error(tmp_path, caplog):

@@ -191,15 +191,14 @@ def test_no_rows_is_no_file_and_no_module_is_one_sentence(model, tmp_path):
 
 def test_many_rows_need_little_memory(model, tmp_path):
     code = """
-    import numpy as np
     import pyarrow as pa
 
     def rows(window, connection):
-        for number in range(400):
-            yield pa.table({"x": np.arange(number * 20_000, (number + 1) * 20_000)})
+        for number in range(200):
+            yield pa.table({"x": [f"{number} " + 1000 * "a"] * 1000})
     """
     data = DATA.model_copy(update={"time_column": ""})
     folder, before = model(code), pa.default_memory_pool().max_memory()
     fetched = download(SOURCE, tmp_path, START, END, data=data, model_folder=folder)
-    assert fetched.files[0].bytes > 10_000_000
-    assert pa.default_memory_pool().max_memory() - before < 48 << 20  # of 64 MB in all
+    assert len(fetched.files) == 1
+    assert pa.default_memory_pool().max_memory() - before < 100 << 20  # of 200 MB in all
