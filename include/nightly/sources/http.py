@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import requests
+from requests.auth import HTTPBasicAuth
 
 from nightly.io.space import SpaceError
 from nightly.sources.errors import (
@@ -43,7 +44,12 @@ class Session(requests.Session):
 
     def __init__(self) -> None:
         super().__init__()
-        self.auth = lambda request: request
+        self.auth = self._authorized
+
+    @staticmethod
+    def _authorized(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        user, password = requests.utils.get_auth_from_url(request.url)  # https://user:password@host
+        return HTTPBasicAuth(user, password)(request) if user or password else request
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         if self.should_strip_auth(response.request.url, prepared_request.url):

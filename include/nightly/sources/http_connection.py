@@ -35,16 +35,19 @@ def url_of(connection: Connection | None, default: str) -> str:
 
 
 def headers_of(connection: Connection | None) -> dict[str, str]:
-    """Return Basic authorization for a login and password, a bearer token for a password alone, and extra headers."""
+    """Return Basic authorization for a login, a bearer token for a password alone, and extra headers."""
     if connection is None:
         return {}
     extra = {
         name: value for name, value in connection.extra.items() if name not in NO_HEADERS and isinstance(value, str)
     }
     headers = {name: str(value) for name, value in (extra | _table(connection, "headers")).items()}
-    if password := connection.password.get_secret_value():
+    password = connection.password.get_secret_value()
+    if connection.login:
         pair = base64.b64encode(f"{connection.login}:{password}".encode()).decode()
-        headers.setdefault("Authorization", f"Basic {pair}" if connection.login else f"Bearer {password}")
+        headers.setdefault("Authorization", f"Basic {pair}")
+    elif password:
+        headers.setdefault("Authorization", f"Bearer {password}")
     return headers
 
 

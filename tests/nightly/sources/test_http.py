@@ -189,6 +189,12 @@ def test_credentials_follow_no_redirect_to_another_host(server, tmp_path, elsewh
     assert server.requests[1]["headers"]["Accept"] == "text/csv"
 
 
+def test_a_user_and_password_in_the_address_are_sent(server, tmp_path):
+    address = server.address.replace("://", "://me:planted-secret@")
+    http.download(address, tmp_path / "body/complaints.csv", params={"format": "csv"})
+    assert server.requests[0]["headers"]["Authorization"] == "Basic bWU6cGxhbnRlZC1zZWNyZXQ="
+
+
 def test_secret_parameters_are_in_no_error_and_no_log(server, tmp_path, caplog):
     server.faults.append({"fault": "status", "status": 503})
     with pytest.raises(HttpStatusError, match=r"api_key=\*\*\*") as error:
