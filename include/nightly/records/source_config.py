@@ -3,11 +3,13 @@
 import datetime as dt
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from nightly.io.hints import did_you_mean
+from nightly.records.http_config import SECRET, Paging, check_placeholders
 from nightly.records.label_config import Label
 from nightly.records.path_pattern import PathPattern
 from nightly.records.section import Section, without_repeats
@@ -116,16 +118,60 @@ class TableSource(_Source):
 
 
 class HttpSource(_Source):
-    """An HTTP API that answers CSV or JSON by window."""
+    """An HTTP API that answers JSON or CSV, for a slice of days at a time if it can.
+
+    `{start}` and `{end}` in `url` and `params` stand for the first day of a slice and the first day after it, `{last}`
+    for its last day. `{start:%Y-%m-%dT%H:%M:%SZ}`, or `{last:epoch_s}`, writes another format. Without any of them the
+    source is one answer with all rows. Times are UTC."""
 
     kind: Literal["http"] = "http"
     """Reads an HTTP API."""
     url: Annotated[str, Field(min_length=1)]
-    """The address of the API. If `connection` exists, its host replaces the address's."""
+    """The address of the API. If `connection` has a host, that replaces the address's; its login and password are sent
+    as Basic authorization, its password alone as a bearer token."""
+    params: dict[str, str] = {}
+    """The parameters of a request, e.g. `{ since = "{start}", until = "{last}" }`. Secrets belong in `connection`."""
+    headers: dict[str, str] = {}
+    """The headers of a request. Secrets belong in `connection`."""
+    format: Literal["json", "jsonl", "csv"] = "json"
+    """What the API answers: JSON, JSON lines, or CSV."""
+    rows: str = ""
+    """The place of the list of rows in a JSON answer, e.g. `data.items`. By default it is the only list there."""
+    paging: Paging | None = None
+    """How the API pages. A header `Link: …; rel=next` is followed without it."""
+    slice_days: Days = 1
+    """How many days a request asks for. Fewer are incremental, more are fewer requests."""
+    too_big_statuses: list[int] = [413]
+    """Statuses by which the API refuses a slice as too big. Half of it is asked for then."""
+    retry_statuses: list[int] = []
+    """Statuses after which a request is repeated, besides 408, 425, 429 and those from 500 on."""
+    empty_statuses: list[int] = []
+    """Statuses that mean that a slice has no rows, e.g. 404, besides 204."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60
     """The longest silence of the API, in seconds."""
     retries: Annotated[int, Field(ge=0)] = 5
     """How many failures in a row a request is repeated after."""
+
+    @model_validator(mode="after")
+    def _can_be_requested(self) -> "HttpSource":
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ValueError(f"url is {self.url.rpartition('@')[2]!r}: it begins with https:// or http://, and a host")
+        if "@" in parts.netloc:
+            raise ValueError("url has a user or password in it: put them into the connection")
+        for key, entries in (("url", dict(parse_qsl(parts.query))), ("params", self.params), ("headers", self.headers)):
+            for name in entries:
+                if SECRET.search(name):
+                    raise ValueError(
+                        f"{key} has {name}, which is a secret: put it into the connection's extra, as "
+                        f'{{"{"headers" if key == "headers" else "params"}": {{"{name}": "…"}}}}'
+                    )
+        for text in (self.url, *self.params.values()):
+            check_placeholders(text)
+        paging = self.paging and (self.paging.total or self.paging.kind == "cursor")
+        if self.format != "json" and (self.rows or paging):
+            raise ValueError(f'format = "{self.format}" has no places such as rows, paging.next and paging.total')
+        return self
 
 
 class PythonSource(_Source):
@@ -133,25 +179,27 @@ class PythonSource(_Source):
 
     kind: Literal["python"] = "python"
     """Calls a Python function."""
-    function: str = "source:rows"
-    """`MODULE:FUNCTION` in the model's folder."""
+    function: Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")] = "source:rows"
+    """`MODULE:FUNCTION` in the model's folder. It is called with a window and the connection. If the module also has a
+    function `parts`, that divides the source, and the function gets a part's name as its third argument."""
+    slice_days: Days = 1
+    """How many days a call asks for, if the module has no function `parts`."""
 
 
-class ComplaintsApiSource(_Source):
-    """The public search API of the Consumer Complaint Database: CSV by window of the date received."""
-
-    kind: Literal["complaints_api"] = "complaints_api"
-    """Reads the API of the Consumer Complaint Database."""
-    url: str = "https://www.consumerfinance.gov/data-research/consumer-complaints/search/api/v1/"
-    """The address of the API."""
-    timeout_seconds: Annotated[float, Field(gt=0)] = 60
-    """The longest silence of the API, in seconds."""
-    retries: Annotated[int, Field(ge=0)] = 5
-    """How many failures in a row a request is repeated after."""
+def _known_kind(source: Any) -> Any:
+    """Say what replaces a kind that earlier versions had."""
+    if isinstance(source, dict) and source.get("kind") == "complaints_api":
+        raise ValueError(
+            'kind = "complaints_api" has become a configuration of kind = "http": copy url, params, format, slice_days '
+            "and the statuses from [source] of include/models/complaints/config.toml"
+        )
+    return source
 
 
 SourceConfig = Annotated[
-    FilesSource | SqlSource | TableSource | HttpSource | PythonSource | ComplaintsApiSource, Field(discriminator="kind")
+    FilesSource | SqlSource | TableSource | HttpSource | PythonSource,
+    Field(discriminator="kind"),
+    BeforeValidator(_known_kind),
 ]
 
 

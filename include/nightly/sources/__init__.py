@@ -24,7 +24,6 @@ __all__ = ["SourceError", "fetch", "open_source"]
 # kind -> the module whose `open_source` makes the source. It imports its libraries itself: a night loads only its own.
 MODULES = {
     "files": "nightly.sources.files",
-    "complaints_api": "nightly.sources.complaints_api",
     "sql": "nightly.sources.sql",
     "table": "nightly.sources.table",
     "http": "nightly.sources.http_api",
