@@ -35,6 +35,10 @@ def lake(kind, tmp_path):
     return kind(tmp_path)
 
 
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
 @pytest.mark.parametrize("place", ["files", "s3"])
 def test_a_backfill_reads_what_its_night_read(kind, place, tmp_path, nights, request):
     lake = kind(tmp_path, request.getfixturevalue("s3") if place == "s3" else None)
@@ -86,14 +90,15 @@ def test_the_log_tells_revised_rows_from_new_ones(lake, nights, caplog):
     nights.fetch(lake.source(), lake.connection)
     lake.append(trips(3))
     nights.fetch(lake.source(), lake.connection)
-    assert "revised" not in caplog.text
+    assert warnings(caplog) == []
     lake.delete(101)
     nights.fetch(lake.source(), lake.connection)
-    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert "has revised rows of one of the window's files" in warning.getMessage()
-    before = len(caplog.records)
-    nights.fetch(lake.source(), lake.connection, start=utc(2016, 3, 5), end=utc(2016, 3, 6))
-    assert not [record for record in caplog.records[before:] if record.levelno == logging.WARNING]
+    (warning,) = warnings(caplog)
+    assert "has revised rows of one of the window's files" in warning
+    caplog.clear()
+    lake.delete(102)
+    nights.fetch(lake.source(), lake.connection, start=utc(2016, 3, 3), end=utc(2016, 3, 6))
+    assert warnings(caplog) == []  # a file that the window does not need
 
 
 def test_only_the_named_columns_are_read(lake, nights):
@@ -117,7 +122,7 @@ def test_values_in_values_are_refused_until_they_are_left_out(lake, nights):
 
 def test_a_night_before_the_first_version_is_refused_unless_time_travel_is_off(lake, nights):
     lake.append(trips(1))
-    with pytest.raises(RefusedError, match=r"begins .* and the night is as of 2016-03-08 .* time_travel = false"):
+    with pytest.raises(RefusedError, match=r"begins .* the night is as of 2016-03-08 .*time_travel = false"):
         nights.fetch(lake.source(), lake.connection, as_of=END)
     nights.fetch(lake.source(time_travel=False), lake.connection, as_of=END)
     assert len(nights.rows()) == 4
@@ -160,7 +165,7 @@ def test_wrong_credentials_and_a_token_that_expires_in_the_middle(kind, tmp_path
         assert "hidden" not in str(caught.value)
         s3.answer()
         s3.refuse(*EXPIRED, after=2)
-        with pytest.raises(SourceError, match="the credentials have expired: renew those of source.connection"):
+        with pytest.raises(SourceError, match=r"expired: renew .* of source.connection"):
             nights.fetch(lake.source(), lake.connection)
         before = set(s3.answer())
         download = nights.fetch(lake.source(), lake.connection)

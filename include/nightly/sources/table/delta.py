@@ -274,12 +274,8 @@ class DeltaVersion:
 
 def _unsupported(path: str, error: Exception) -> RefusedError | None:
     """Return the error for a table with a feature that deltalake does not know."""
-    match = re.search(r"Feature '([^']+)' is not supported|Unsupported: (.+)", str(error))
-    return (
-        RefusedError(f"{path} uses {match[1] or match[2]}, which cannot be read; rewrite it without.")
-        if match
-        else None
-    )
+    match = re.search(r"Unsupported: (?:Feature ')?([^'\n]+)", str(error))
+    return RefusedError(f"{path} uses {match[1]}, which cannot be read; rewrite it without.") if match else None
 
 
 def _root(uri: str) -> str:
