@@ -28,7 +28,7 @@ from nightly.sources.base import Context
 from nightly.sources.cloud_credentials import store_options
 from nightly.sources.errors import RefusedError, SourceError
 from nightly.sources.table.columns import as_schema, selected, time_column
-from nightly.sources.table.failures import explained, failure
+from nightly.sources.table.failures import MissingFileError, explained, failure
 from nightly.sources.table.version import Change, DataFile
 from nightly.sources.table.window import bounds
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 BATCH_ROWS = 16_384
 FIELD_ID = b"PARQUET:field_id"
-# What a reader must honour to read the rows right, and this module does; deltalake itself refuses what it does not know.
+# What a reader must honour, and this module does. deltalake itself refuses what it does not know.
 READER_FEATURES = {
     *("columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "typeWidening-preview"),
     *("v2Checkpoint", "vacuumProtocolCheck"),
@@ -215,10 +215,8 @@ class DeltaVersion:
                         typed = typed.filter(pa.array(keep))
                     start += rows
                     yield typed
-        except SourceError as error:
-            if not self._exists(self.table, [path]):
-                raise self._gone(file.name) from None
-            raise error
+        except MissingFileError:
+            raise self._gone(file.name) from None
 
     def _names(self, physical: pa.Schema) -> dict[str, str | None]:
         """Return the table's column -> its name in a data file, None if the file lacks it."""
@@ -252,10 +250,6 @@ class DeltaVersion:
             return []
         return [Change(operation, files, same_rows) for (operation, same_rows), files in sorted(counts.items())]
 
-    def _exists(self, table: DeltaTable, paths: list[str]) -> bool:
-        with explained(self.place, DeltaError):
-            return all(info.type != pa_fs.FileType.NotFound for info in self.history.files.get_file_info(paths))
-
     def _gone(self, name: str) -> SourceError:
         """Return the error for a data file that the log names and that is not there."""
         versions = [version for version in self.history.versions if version > int(self.id)]
@@ -263,27 +257,25 @@ class DeltaVersion:
         def complete(version: int) -> bool:
             table = DeltaTable(self.table.table_uri, version=version, storage_options=self.options)
             root = _root(table.table_uri)
-            return self._exists(table, [uri.removeprefix(root) for uri in self._uris(table)])
+            infos = self.history.files.get_file_info([uri.removeprefix(root) for uri in self._uris(table)])
+            return all(info.type != pa_fs.FileType.NotFound for info in infos)
 
         # VACUUM removes the files of old versions, so from some version on all are there.
-        position = bisect.bisect_left(versions, True, key=complete)
+        with explained(self.place, DeltaError):
+            position = bisect.bisect_left(versions, True, key=complete)
         if position < len(versions):
             first = versions[position]
             return RefusedError(
-                f"{self.place}: {name} of version {self.id} is gone, as VACUUM removes files of old versions. The window "
-                f"can be read as of {_shown(self.history.committed(first))} (version {first}) or later."
+                f"{self.place}: {name} of version {self.id} is gone, as VACUUM removes files of old versions. "
+                f"The window can be read as of {_shown(self.history.committed(first))} (version {first}) or later."
             )
         return RefusedError(f"{self.place}: its log names {name}, which is gone: restore it, or repair the table.")
 
 
 def _unsupported(path: str, error: Exception) -> RefusedError | None:
     """Return the error for a table with a feature that deltalake does not know."""
-    match = re.search(r"Feature '([^']+)' is not supported|Unsupported: (.+)", str(error))
-    return (
-        RefusedError(f"{path} uses {match[1] or match[2]}, which cannot be read; rewrite it without.")
-        if match
-        else None
-    )
+    match = re.search(r"Unsupported: (?:Feature ')?([^'\n]+)", str(error))
+    return RefusedError(f"{path} uses {match[1]}, which cannot be read; rewrite it without.") if match else None
 
 
 def _root(uri: str) -> str:

@@ -30,7 +30,7 @@ from nightly.sources.base import Context
 from nightly.sources.cloud_credentials import store_options
 from nightly.sources.errors import ConnectionFailedError, RefusedError, SourceError
 from nightly.sources.table.columns import as_schema, selected, time_column
-from nightly.sources.table.failures import explained, failure, plain
+from nightly.sources.table.failures import MissingFileError, explained, failure, plain
 from nightly.sources.table.version import Change, DataFile
 from nightly.sources.table.window import bounds
 
@@ -92,8 +92,8 @@ def catalog_properties(connection: Connection) -> dict[str, str]:
     """
     if connection.conn_type in OBJECT_STORES and "type" not in connection.extra:
         raise RefusedError(
-            f"source.connection is of type {connection.conn_type}, and source.path names a table of a catalog: give the "
-            "path of a .metadata.json, or a connection whose extra has the catalog's `type` and properties."
+            f"source.connection is of type {connection.conn_type}, and source.path names a table of a catalog: "
+            "give the path of a .metadata.json, or a connection whose extra has the catalog's `type` and properties."
         )
     properties = {name: str(value) for name, value in connection.extra.items() if value is not None}
     if connection.host and "uri" not in properties:
@@ -207,13 +207,11 @@ class IcebergVersion:
             with explained(file.name, *ERRORS):
                 for batch in batches(self.reader, file.handle):
                     yield as_schema(batch, self.schema)
-        except SourceError:
-            if not self.table.io.new_input(file.name).exists():
-                raise RefusedError(
-                    f"{self.place}: {file.name} of {self} is gone: its snapshot expired, or the file was removed; "
-                    "read a later night, or restore it."
-                ) from None
-            raise
+        except MissingFileError:
+            raise RefusedError(
+                f"{self.place}: {file.name} of {self} is gone: its snapshot expired, or the file was removed; "
+                "read a later night, or restore it."
+            ) from None
 
     def changes_since(self, known: str) -> list[Change]:
         if self.snapshot is None or not known.isdecimal():
