@@ -36,6 +36,7 @@ default_environment: "TRAINING"
 default_environment: "SERVING"
 """
 ROWS = 600
+HALVES = [0.5, 0.5, 0]
 NUMBER = LabelSpec(
     kind="number", column="y", output="prediction", constant=[1e6], quantiles=[*range(0, 2_020_000, 20_000)]
 )
@@ -160,7 +161,7 @@ def test_ranks_are_in_the_middle_of_equal_boundaries_and_outliers_stay_within_li
     ("label", "first"),
     [
         (LabelSpec(kind="binary", column="y", output="probability", constant=[0.2]), [0.2]),
-        (LabelSpec(kind="classes", column="y", output="", classes=["a", "b", "c"], constant=[0.5, 0.5, 0]), [0.5, 0.5, 0]),
+        (LabelSpec(kind="classes", column="y", output="", classes=["a", "b", "c"], constant=HALVES), HALVES),
         (NUMBER, [1e6]),
     ],
     ids=["binary", "classes", "number"],

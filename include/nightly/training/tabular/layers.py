@@ -30,9 +30,6 @@ class Pooled(keras.layers.Layer):
         total = ops.sum(values * there[..., None], axis=2)
         return total / ops.maximum(ops.sum(there, axis=2), 1)[..., None]
 
-    def compute_output_shape(self, values, there):
-        return (values[0], values[1], values[3])
-
 
 class Members(keras.layers.Layer):
     """A dense layer [n, members, inputs] -> [n, members, width], with one kernel, and scales of each member's own.

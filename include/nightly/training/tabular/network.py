@@ -1,7 +1,7 @@
 """The default network: several small networks in one, over numbers, categories, vectors and words.
 
-- A number enters twice: scaled, and as the parts of a piecewise-linear function of its rank, so that the first layer can
-  bend wherever the data has rows ("On Embeddings for Numerical Features", Gorishniy and others, 2022).
+- A number enters twice: scaled, and as the parts of a piecewise-linear function of its rank, so that the first layer
+  can bend wherever the data has rows ("On Embeddings for Numerical Features", Gorishniy and others, 2022).
 - The members share their weights but for a scale of each input and output, and each learns from its own error. Their
   mean is the answer ("TabM", Gorishniy and others, 2024; "BatchEnsemble", Wen and others, 2020).
 """
