@@ -34,6 +34,7 @@ NAMES = (
     "sources",
     "serving",
     "gate_noise",
+    "new_model",
 )
 NOT_COPIED = (".git", ".venv", "var", "tests", "docs", "__pycache__", ".*_cache")
 KEPT = ("NIGHTLY_ML_PYTHON", "NIGHTLY_VENVS")  # the paths of the environments
