@@ -13,7 +13,7 @@ import pytest
 from nightly.io.paths import ROOT
 from nightly.io.space import SpaceError, size_of
 from nightly.records.source_config import Data, FilesSource, PythonSource
-from nightly.sources import MODULES, fetch, local_files
+from nightly.sources import MODULES, fetch, in_place
 from nightly.sources.errors import SourceError
 from nightly.sources.part_store import PARTIAL, retain
 from tests.support.nights import utc
@@ -216,8 +216,8 @@ def test_a_disk_that_becomes_full_is_one_sentence_and_gives_its_room_back(marked
 
 
 def test_local_files_are_hashed_once_until_they_change(tmp_path, monkeypatch):
-    hashed, described = [], local_files.described
-    monkeypatch.setattr(local_files, "described", lambda path: hashed.append(path.name) or described(path))
+    hashed, described = [], in_place.described
+    monkeypatch.setattr(in_place, "described", lambda path: hashed.append(path.name) or described(path))
     files = tmp_path / "files"
     files.mkdir()
     for name in ("a.csv", "b.csv"):
