@@ -77,6 +77,8 @@ class DownloadedFile(Contract):
     sha256: str
     origin: str  # the URL, or the path of a local file
     run_id: str = ""  # of the night that fetched it; "" for a local file, and in records of older versions
+    suffix: str = ""  # tells the file's kind if its name does not
+    partition: dict[str, str | None] = {}  # columns that the file's folders give, e.g. {"city": "Chicago"}
 
 
 class Download(Contract):

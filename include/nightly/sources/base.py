@@ -31,6 +31,7 @@ class Part:
     :ivar end: the part's rows are older than this; None if that is not known
     :ivar bytes: the size of its body, so that a full disk is noticed before the download; 0 if that is not known
     :ivar path: the part itself, if it is a local file: it is read where it is
+    :ivar partition: columns that are the same for all rows of the part, and are not in its file
     """
 
     name: str
@@ -39,6 +40,7 @@ class Part:
     end: dt.datetime | None = None
     bytes: int = 0
     path: Path | None = None
+    partition: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

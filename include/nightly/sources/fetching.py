@@ -52,15 +52,22 @@ def fetch_parts(
     # A source that is one file for all times gets new rows every night: that is no revision.
     whole = len(parts) == 1 and parts[0].end is None
     return Fetching(
-        files=[files[part.name] for part in parts if part.name in files],
+        files=[_of(part, files[part.name]) for part in parts if part.name in files],
         records=list(records.values()),
         fetched=fetched,
         revised=[record for record in fetched if record.replaces and not whole],
     )
 
 
+def _of(part: Part, file: DownloadedFile) -> DownloadedFile:
+    """Return the file with what its part says about it."""
+    return file.model_copy(update={"suffix": part.suffix, "partition": part.partition})
+
+
 @dataclass
 class _Fetch:
+    """One run's fetch of what is missing."""
+
     source: Source
     store: PartStore
     run_id: str
