@@ -35,9 +35,11 @@ Hides a version whose release died before it was verified, and repairs damaged f
 
 **If it fails**: the form's values or the model's config are not valid; the error names the key. Trigger again.""",
     "download": """\
-Downloads the rows of the window from the source, complete and checksummed, or not at all.
+Fetches the parts of the window that earlier nights have not fetched, complete, or not at all.
+The log says what was reused, and what has changed at the source.
 
-**If it fails**: four tries failed. The source is down or refuses the request: clear the task when it is back.""",
+**If it fails**: four tries failed, or the source refused the request. Clear the task when the source is back or the
+connection is right: it goes on with what is missing.""",
     "snapshot": """\
 Makes an immutable, content-addressed snapshot; unreadable rows are kept separately with their reasons.
 Without any rows, all other tasks are skipped and the verdict is NO_DATA.

@@ -19,6 +19,9 @@ how = json.loads(os.environ.get("NIGHTLY_TEST_SCRIPT", "{}")).get(step, "")
 now = dt.datetime.now(dt.UTC).isoformat()
 value: dict = {}
 
+if connections := [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
+    (night / "connections").write_text(f"{step}: {connections}")  # of the last step that has one
+
 print(f"INFO nightly.{step}: {step} begins", file=sys.stderr, flush=True)
 if how == "hang":
     child = subprocess.Popen(["sleep", "600"])

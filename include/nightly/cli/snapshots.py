@@ -39,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
     showing = commands.add_parser("show", help="one snapshot: its manifest and its first rows")
     verifying = commands.add_parser("verify", help="read every snapshot, and compare its hashes with its manifest's")
     pruning = commands.add_parser(
-        "prune", help="apply [retention] and release.keep now, not in the next night: versions, snapshots, artifacts"
+        "prune",
+        help="apply [retention] and release.keep now, not in the next night: versions, snapshots, bodies, artifacts",
     )
     for subparser in (listing, showing, verifying, pruning):
         subparser.add_argument("model")

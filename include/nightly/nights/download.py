@@ -13,7 +13,7 @@ from nightly.records.base import ContractError
 from nightly.records.connection import Connection, variable
 from nightly.records.night import Download, Night
 from nightly.sources import fetch
-from nightly.sources.part_store import in_use, retain
+from nightly.sources.part_store import alone, in_use, retain
 
 KEEP = 3  # nights whose bodies stay: the last, and those with the latest windows; the snapshots hold their rows
 
@@ -73,17 +73,19 @@ def report(download: Download) -> dict[str, Any]:
     }
 
 
-def remove_old(paths: Paths, model: str) -> None:
-    """Remove the bodies that neither an unfinished night nor one of the last few uses."""
+def remove_old(paths: Paths, model: str) -> int:
+    """Remove the bodies that neither an unfinished night nor one of the last few uses; return how many."""
+    folder, removed = paths.downloads / model, []
     try:
-        bodies, unfinished = _in_use(paths, model)
-        removed = retain(paths.downloads / model, bodies, unfinished)
+        with alone(folder):
+            removed = retain(folder, *_in_use(paths, model))
     except BlockingIOError:
         log.info("no body is removed while another run of %s downloads", model)
     except (ContractError, FileNotFoundError) as error:
         log.warning("no body is removed, because it is not known which ones are in use: %s", error)
     else:
         log.info("bodies removed: %s", len(removed) or "none")
+    return len(removed)
 
 
 def _in_use(paths: Paths, model: str) -> tuple[set[str], list[str]]:

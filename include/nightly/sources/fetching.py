@@ -59,8 +59,15 @@ def fetch_parts(
     )
 
 
+def _of(part: Part, file: DownloadedFile) -> DownloadedFile:
+    """Return the file with what its part says about it."""
+    return file.model_copy(update={"suffix": part.suffix, "partition": part.partition})
+
+
 @dataclass
 class _Fetch:
+    """One run's fetch of what is missing."""
+
     source: Source
     store: PartStore
     run_id: str

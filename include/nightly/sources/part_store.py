@@ -131,6 +131,13 @@ def in_use(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let no run begin a download until the block ends. Raises BlockingIOError if one is at it."""
+    with locked(folder / LOCK, wait=False):
+        yield
+
+
 def begin(partial: Path) -> dt.datetime:
     """Return when the run's download began: now, or when a try began that was killed or has failed."""
     marker = partial / BEGAN
@@ -154,26 +161,24 @@ def partial_folder(folder: Path, run_id: str) -> Path:
 
 
 def retain(folder: Path, bodies: Iterable[str], unfinished: Iterable[str]) -> list[str]:
-    """Remove from a model's downloads what no night needs; return the removed names.
+    """Remove from a model's downloads what no night needs; return the removed names. Call it `alone`.
 
     :param bodies: paths of the bodies to keep. Earlier versions had a folder of bodies for each run
     :param unfinished: runs whose partial bodies stay
-    :raises BlockingIOError: a run is downloading, so nothing is removed
     """
     kept = [Path(path) for path in bodies]
     names = {path.name for path in kept}
     runs = {path.parent.name for path in kept}
     partial = {partial_folder(folder, run_id) for run_id in unfinished}
-    with locked(folder / LOCK, wait=False):
-        old = [path for path in (folder / BODIES).glob("*") if path.name not in names]
-        old += [path for path in (folder / PARTIAL).glob("*") if path not in partial]
-        old += [path for path in folder.glob("*/") if path.name not in {BODIES, PARTS, PARTIAL, *runs}]
-        for path in old:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        _forget_parts(folder / PARTS, names)
+    old = [path for path in (folder / BODIES).glob("*") if path.name not in names]
+    old += [path for path in (folder / PARTIAL).glob("*") if path not in partial]
+    old += [path for path in folder.glob("*/") if path.name not in {BODIES, PARTS, PARTIAL, *runs}]
+    for path in old:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    _forget_parts(folder / PARTS, names)
     return sorted(path.name for path in old)
 
 
