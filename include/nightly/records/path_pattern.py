@@ -30,6 +30,8 @@ class PathPattern:
             raise ValueError(f"{scheme}:// cannot be read{hint}; copy the files into a folder or bucket, or mount them")
         if separator and not rest.partition("/")[0]:
             raise ValueError(f"{self.text!r} names no bucket, container or host")
+        if separator and "@" in rest.partition("/")[0]:
+            raise ValueError(f"the {scheme}:// address has a user or password; put them into a connection instead")
         if "{date" in DATE.sub("", self.text):
             raise ValueError(f"{self.text!r} has a date that is not closed, or has no format; write {{date:%Y-%m-%d}}")
         _ = self.step

@@ -48,6 +48,7 @@ def test_hours_and_when_a_date_ends():
         ("sftp://host/a.csv", "sftp:// cannot be read.*mount"),
         ("s4://b/a.csv", "did you mean 's3'"),
         ("gs:///a.csv", "names no bucket"),
+        ("https://me:secret@host/a.csv", "https:// address has a user or password; put them into a connection"),
     ],
 )
 def test_a_path_that_is_not_valid_is_refused_with_the_config(path, words):

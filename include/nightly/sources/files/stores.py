@@ -127,7 +127,7 @@ def _explained(url: str, connection: str, error: Exception) -> SourceError:
     bucket = "/".join(url.split("/")[:3])
     if isinstance(error, exceptions.PreconditionError):
         return ChangedError(f"{url} was replaced while it was read.")
-    if code in ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired") or "expired" in text.lower():
+    if "Expired" in code or re.search(r"<(Message|AuthenticationErrorDetail)>[^<]*(expired|time frame)", text):
         return NoAccessError(f"{url}: the token of {who} has expired: renew it, and clear the task.")
     if code in ("NoSuchBucket", "ContainerNotFound") or (status == "404" and "bucket does not exist" in text):
         return PathNotFoundError(f"{bucket} does not exist; `source.path` in the model's config.toml names it.")
@@ -138,10 +138,14 @@ def _explained(url: str, connection: str, error: Exception) -> SourceError:
         return NoAccessError(f"{url}: the keys of {who} are wrong ({code}).")
     if refused or status in ("401", "403"):
         return NoAccessError(f"{url}: {who} may not read it ({code or f'status {status}'}).")
+    if "incorrectly configured region" in text or status == "301":
+        return NoAccessError(f"{bucket} is in another region: set region_name in the extra of {who}.")
     if status:
         return ConnectionFailedError(f"{url} answered {status} {code}".rstrip() + ": try again later.")
     causes = re.findall(r'message: "([^"]+)"|"(dns error|tcp connect error)"|(operation timed out|TimedOut)', text)
     cause = next((next(filter(None, groups)) for groups in reversed(causes)), type(error).__name__)
-    if "credential" in text.lower() or "169.254.169.254" in text:
+    if re.search(
+        r"169\.254\.169\.254|metadata\.google\.internal|[Mm]issing credential", text
+    ):  # the machine's own role
         return NoAccessError(f"{url}: {who} has no credentials for it.")
     return ConnectionFailedError(f"{url}: {cause}.")
