@@ -105,16 +105,16 @@ def test_only_the_named_columns_are_read(lake, nights):
     lake.append(trips(1))
     nights.fetch(lake.source(columns=["trip", "Started At"]), lake.connection)
     assert set(nights.rows()[0]) == {"trip", "Started At"}
-    with pytest.raises(RefusedError, match="has no column 'Trip', which source.columns names; did you mean 'trip'"):
+    with pytest.raises(RefusedError, match=r"has no column 'Trip', which source.columns names; did you mean 'trip'"):
         nights.fetch(lake.source(columns=["Trip"]), lake.connection)
-    with pytest.raises(RefusedError, match="has no column 'started_at', which is the data.time_column"):
+    with pytest.raises(RefusedError, match=r"has no column 'started_at', which is the data.time_column"):
         nights.fetch(lake.source(columns=["trip"]), lake.connection)
 
 
 def test_values_in_values_are_refused_until_they_are_left_out(lake, nights):
     nested = pa.array([{"lat": 1.0}] * 4, pa.struct([("lat", pa.float64())]))
     lake.append(trips(1).append_column("place", nested))
-    with pytest.raises(RefusedError, match="the column 'place' is a struct.* name the columns to read"):
+    with pytest.raises(RefusedError, match=r"the column 'place' is a struct.* name the columns to read"):
         nights.fetch(lake.source(), lake.connection)
     nights.fetch(lake.source(columns=["trip", "Started At"]), lake.connection)
     assert len(nights.rows()) == 4
