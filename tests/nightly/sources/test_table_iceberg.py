@@ -1,6 +1,12 @@
 """What only Iceberg tables have: catalogs, branches and tags, expired snapshots, delete files."""
 
+import logging
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.typedef import Record
 from pyiceberg.types import LongType, StringType
 
 from nightly.records.connection import Connection
@@ -93,3 +99,49 @@ def test_a_rest_catalog_takes_host_login_and_password_and_others_the_extra():
     assert catalog_properties(rest) == expected
     glue = Connection(conn_type="aws", extra={"type": "glue", "glue.region": "eu-central-1"})
     assert catalog_properties(glue) == {"type": "glue", "glue.region": "eu-central-1"}
+
+
+def add_delete_file(lake, content, rows):
+    """Commit a delete file, as Spark's merge-on-read does and pyiceberg does not."""
+    path = lake.folder / f"{content.name}.parquet"
+    pq.write_table(rows, path)
+    delete = DataFile.from_args(
+        content=content,
+        file_path=f"file://{path}",
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=rows.num_rows,
+        file_size_in_bytes=path.stat().st_size,
+        equality_ids=[1] if content == DataFileContent.EQUALITY_DELETES else None,
+    )
+    delete.spec_id = 0
+    with lake.table.transaction() as transaction, transaction.update_snapshot().fast_append() as snapshot:
+        snapshot.append_data_file(delete)
+
+
+def test_rows_that_a_delete_file_names_are_left_out(lake, nights):
+    lake.append(trips(1))
+    first = nights.fetch(lake.source(), lake.connection)
+    (file,) = (task.file.file_path for task in lake.table.scan().plan_files())
+    rows = pa.table({"file_path": [file, file], "pos": pa.array([1, 3], pa.int64())})
+    add_delete_file(lake, DataFileContent.POSITION_DELETES, rows)
+    second = nights.fetch(lake.source(), lake.connection)
+    assert [row["trip"] for row in nights.rows()] == [100, 102]
+    assert second.revised == [first.files[0].origin]
+
+
+def test_equality_deletes_are_refused(lake, nights):
+    lake.append(trips(1))
+    add_delete_file(lake, DataFileContent.EQUALITY_DELETES, trips(1).select(["trip"]))
+    with pytest.raises(RefusedError, match="has equality deletes, which pyiceberg cannot read: compact the table"):
+        nights.fetch(lake.source(), lake.connection)
+
+
+def test_rows_that_are_written_anew_keep_the_snapshot(lake, nights, caplog):
+    caplog.set_level(logging.INFO)
+    lake.append(trips(1))
+    lake.append(trips(2))
+    before = nights.snapshot(lake.source(), lake.connection)
+    lake.compact()
+    assert nights.snapshot(lake.source(), lake.connection) == before
+    assert "2 of the window's files" in caplog.text
