@@ -2,9 +2,12 @@
 
 import json
 import logging
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from nightly.records.source_config import TableSource
 from nightly.sources.errors import RefusedError, SourceError
@@ -190,3 +193,15 @@ def test_what_is_not_a_table_is_one_sentence(nights, tmp_path, s3):
         with pytest.raises(RefusedError, match=sentence) as caught:
             nights.fetch(source, connection, start=START)
         assert "\n" not in str(caught.value)
+
+
+def test_a_version_is_named_in_one_way():
+    with pytest.raises(ValidationError, match="a Delta table has no branches or tags"):
+        TableSource(format="delta", path="trips", ref="audited")
+    with pytest.raises(ValidationError, match="give either `version` or `ref`"):
+        TableSource(format="iceberg", path="lake.trips", ref="audited", version=1)
+
+
+def test_tables_are_read_without_tensorflow():
+    code = "import sys, nightly.sources.table.delta, nightly.sources.table.iceberg; print('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
