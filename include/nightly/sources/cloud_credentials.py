@@ -6,6 +6,7 @@ Without a connection both libraries take the environment's credentials, e.g. AWS
 
 import datetime as dt
 import json
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,11 +84,12 @@ def _google(connection: Connection) -> dict[str, Any]:
     extra = {name.removeprefix("extra__google_cloud_platform__"): value for name, value in connection.extra.items()}
     _refuse(extra, "key_secret_name", "credential_config_file", "impersonation_chain")
     keyfile = _mapping(extra.get("keyfile_dict"), "keyfile_dict")
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST")  # as for Google's own client
     return {
         "google_service_account_key": json.dumps(keyfile) if keyfile else None,
         "google_service_account": extra.get("key_path"),
-        "google_skip_signature": "true" if extra.get("is_anonymous") else None,
-        "google_base_url": extra.get("endpoint_url"),
+        "google_skip_signature": "true" if emulator or extra.get("is_anonymous") else None,
+        "google_base_url": emulator,
     }
 
 

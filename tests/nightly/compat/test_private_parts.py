@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 from apache_beam.options import pipeline_options as beam_options
+from pyiceberg.io.pyarrow import ArrowScan, _read_all_delete_files
 from tensorflow_transform import analyzers
 from tensorflow_transform.beam import analyzer_impls
 from tfx.orchestration import metadata
@@ -28,6 +29,8 @@ SIGNATURES = {
     analyzer_impls._calculate_mutual_information_for_feature_value: "feature_and_accumulator global_accumulator "
     "use_adjusted_mutual_info min_diff_from_avg",
     analyzer_impls._count_and_token_to_bytes: "count token",
+    ArrowScan._record_batches_from_scan_tasks_and_deletes: "self tasks deletes_per_file",
+    _read_all_delete_files: "io tasks",
     beam_options._BeamArgumentParser.error: "self message",
     beam_options.PipelineOptions._add_argparse_args: "parser",
 }

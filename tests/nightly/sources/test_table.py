@@ -2,9 +2,12 @@
 
 import json
 import logging
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from nightly.records.source_config import TableSource
 from nightly.sources.errors import RefusedError, SourceError
@@ -105,16 +108,16 @@ def test_only_the_named_columns_are_read(lake, nights):
     lake.append(trips(1))
     nights.fetch(lake.source(columns=["trip", "Started At"]), lake.connection)
     assert set(nights.rows()[0]) == {"trip", "Started At"}
-    with pytest.raises(RefusedError, match="has no column 'Trip', which source.columns names; did you mean 'trip'"):
+    with pytest.raises(RefusedError, match=r"has no column 'Trip', which source.columns names; did you mean 'trip'"):
         nights.fetch(lake.source(columns=["Trip"]), lake.connection)
-    with pytest.raises(RefusedError, match="has no column 'started_at', which is the data.time_column"):
+    with pytest.raises(RefusedError, match=r"has no column 'started_at', which is the data.time_column"):
         nights.fetch(lake.source(columns=["trip"]), lake.connection)
 
 
 def test_values_in_values_are_refused_until_they_are_left_out(lake, nights):
     nested = pa.array([{"lat": 1.0}] * 4, pa.struct([("lat", pa.float64())]))
     lake.append(trips(1).append_column("place", nested))
-    with pytest.raises(RefusedError, match="the column 'place' is a struct.* name the columns to read"):
+    with pytest.raises(RefusedError, match=r"the column 'place' is a struct.* name the columns to read"):
         nights.fetch(lake.source(), lake.connection)
     nights.fetch(lake.source(columns=["trip", "Started At"]), lake.connection)
     assert len(nights.rows()) == 4
@@ -190,3 +193,15 @@ def test_what_is_not_a_table_is_one_sentence(nights, tmp_path, s3):
         with pytest.raises(RefusedError, match=sentence) as caught:
             nights.fetch(source, connection, start=START)
         assert "\n" not in str(caught.value)
+
+
+def test_a_version_is_named_in_one_way():
+    with pytest.raises(ValidationError, match="a Delta table has no branches or tags"):
+        TableSource(format="delta", path="trips", ref="audited")
+    with pytest.raises(ValidationError, match="give either `version` or `ref`"):
+        TableSource(format="iceberg", path="lake.trips", ref="audited", version=1)
+
+
+def test_tables_are_read_without_tensorflow():
+    code = "import sys, nightly.sources.table.delta, nightly.sources.table.iceberg; print('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"

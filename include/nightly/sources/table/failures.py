@@ -59,6 +59,8 @@ def failure(place: str, error: Exception) -> SourceError:
         return UnreadableFileError(f"{place} is damaged: {plain(error)}. Restore it, or take it out of the table.")
     if isinstance(error, FileNotFoundError) or MISSING.search(text):
         return MissingFileError(f"{place} is gone: {plain(error)}.")
+    if isinstance(error, (ValueError, KeyError, NotImplementedError)):  # Arrow's and pyiceberg's, of values and types
+        return UnreadableFileError(f"{place} does not fit the table's columns: {plain(error)}.")
     return ConnectionFailedError(f"{place} cannot be read: {plain(error)}.")
 
 

@@ -129,10 +129,9 @@ def _snapshot(table: IcebergTable, config: TableSource, as_of: dt.datetime, plac
     if not kept:
         raise RefusedError(f"{place} has no rows yet: it has no snapshot as of {_shown(as_of)}; {advice}")
     first = next(snapshot for snapshot in table.snapshots() if snapshot.snapshot_id == kept[0].snapshot_id)
+    expired = first.parent_snapshot_id or (first.sequence_number or 0) > 1
     since = _shown(_moment(kept[0].timestamp_ms))
-    what = (
-        f"can be read back to {since}: its older snapshots expired" if first.parent_snapshot_id else f"begins {since}"
-    )
+    what = f"can be read back to {since}: its older snapshots expired" if expired else f"begins at {since}"
     raise RefusedError(f"{place} {what}, and the night is as of {_shown(as_of)}; {advice}")
 
 
