@@ -74,10 +74,15 @@ class Paging:
                 following = None if not page.rows or done else following
         if following:
             self._check_new(f"{following.url} {following.params}", "asks for the next page as", origin)
-        elif self.total is not None and self.total != self.rows:
+        else:
+            self.end()
+        return following
+
+    def end(self) -> None:
+        """Compare the rows that have arrived with the API's own count of them."""
+        if self.config and self.total is not None and self.total != self.rows:
             self.incomplete = True
             self.doubts.append(f"{self.rows:,} rows arrived, and {self.config.total} is {self.total:,}")
-        return following
 
     def _count(self, page: Page, origin: str) -> None:
         counts = isinstance(self.config, PagePaging | OffsetPaging)

@@ -16,8 +16,8 @@ from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
-from nightly.sources.errors import RefusedError
-from nightly.sources.json_stream import JsonDocument, JsonError
+from nightly.sources.errors import RefusedError, SourceError
+from nightly.sources.json_stream import DamagedJsonError, JsonDocument, JsonError
 from nightly.sources.row_groups import write_parquet
 
 BATCH = 10_000
@@ -123,7 +123,10 @@ class JsonBody:
                     digest.update(text.encode())
                     page.first, page.last = page.first or text, text
         except JsonError as error:
-            raise RefusedError(f"{origin} does not answer as [source] says: {error}{self._hint(path)}.") from None
+            damaged = isinstance(error, DamagedJsonError)
+            hint = self._hint(path) if number == 0 or not damaged else ""
+            kind = SourceError if damaged and not hint else RefusedError  # it may come whole another time
+            raise kind(f"{origin} does not answer as [source] says: {error}{hint}.") from None
         except UnicodeDecodeError as error:
             raise RefusedError(f"{origin} is not UTF-8: {error}.") from None
         path.unlink()
@@ -184,7 +187,7 @@ def _lines(file: IO[str]) -> Iterator[Any]:
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError):
-                raise JsonError(f"line {number} is no JSON: {line.strip()[:60]!r}") from None
+                raise DamagedJsonError(f"line {number} is no JSON: {line.strip()[:60]!r}") from None
 
 
 def _csv_header(file: IO[bytes]) -> bytes:
