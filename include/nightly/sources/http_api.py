@@ -12,7 +12,7 @@ from nightly.sources.base import Context, Fetched, Part, Window
 from nightly.sources.errors import HttpStatusError, SourceError
 from nightly.sources.http import TRANSIENT_STATUSES, Session, download
 from nightly.sources.http_connection import headers_of, params_of, url_of
-from nightly.sources.http_headers import public
+from nightly.sources.http_headers import next_link_of, public
 from nightly.sources.http_pages import Paging, Request
 from nightly.sources.http_rows import Body, CsvBody, JsonBody
 from nightly.sources.http_transfer import Answer
@@ -124,10 +124,8 @@ class HttpApi:
         config, paging = self.config, Paging(self.config.paging)
         request: Request | None = paging.first(self._request(days))
         while request:
-            origin, file = (
-                public(request.url, request.params, self.secret_params),
-                target.with_name(target.name + ".page"),
-            )
+            origin = public(request.url, request.params, self.secret_params)
+            file = target.with_name(target.name + ".page")
             file.unlink(missing_ok=True)
             try:
                 answer = download(
@@ -149,12 +147,15 @@ class HttpApi:
                     return False
                 if error.status in config.empty_statuses or (error.status == 404 and counted and paging.pages):
                     reading.answers.append(Answer())
-                    break  # some APIs have no page behind the last one
+                    paging.end()  # some APIs have no page behind the last one
+                    break
                 raise
+            if answer.unchanged and next_link_of(answer.headers):
+                known = ""  # the first page is as it was, and others have come behind it
+                continue
             reading.answers.append(answer)
-            if answer.unchanged:
-                break
-            if not file.stat().st_size:  # 204
+            if answer.unchanged or not file.stat().st_size:  # 204
+                paging.end()
                 break
             page = reading.body.add(file, origin)
             reading.rows.append(page.digest)

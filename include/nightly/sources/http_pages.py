@@ -72,20 +72,24 @@ class Paging:
                 position = self.rows if isinstance(config, OffsetPaging) else config.first + self.pages
                 following = Request(request.url, {**request.params, config.param: str(position)})
                 following = None if not page.rows or done else following
-        if following:
+        if following and not isinstance(self.config, PagePaging | OffsetPaging):
             self._check_new(f"{following.url} {following.params}", "asks for the next page as", origin)
-        elif self.total is not None and self.total != self.rows:
-            self.incomplete = True
-            self.doubts.append(f"{self.rows:,} rows arrived, and {self.config.total} is {self.total:,}")
+        if not following:
+            self.end()
         return following
 
+    def end(self) -> None:
+        """Compare the rows that have arrived with the API's own count of them."""
+        if self.config and self.total is not None and self.total != self.rows:
+            self.incomplete = True
+            self.doubts.append(f"{self.rows:,} rows arrived, and {self.config.total} is {self.total:,}")
+
     def _count(self, page: Page, origin: str) -> None:
-        counts = isinstance(self.config, PagePaging | OffsetPaging)
-        if page.rows:
+        if page.rows and isinstance(self.config, PagePaging | OffsetPaging):
             self._check_new(page.digest, "has the rows of", origin)
-            if counts and self.last.rows and self.last.rows < self.largest:
+            if self.last.rows and self.last.rows < self.largest:
                 self.doubts.append(f"page {self.pages} has fewer rows than those before, and is not the last")
-            if counts and page.first == self.last.last:
+            if page.first == self.last.last:
                 self.doubts.append(f"page {self.pages + 1} begins with the last row of the page before")
             self.largest = max(self.largest, page.rows)
         self.pages, self.rows, self.last = self.pages + 1, self.rows + page.rows, page
@@ -99,8 +103,6 @@ class Paging:
 
     def _check_new(self, what: str, relation: str, origin: str) -> None:
         """Raise RefusedError if a page has come before: the API would be asked for ever."""
-        if not what:
-            return
         if what in self.seen:
             param = getattr(self.config, "param", "")
             remedy = f"the API does not heed the parameter {param}: correct paging" if param else "correct paging"

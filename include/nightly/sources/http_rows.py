@@ -16,12 +16,14 @@ from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
-from nightly.sources.errors import RefusedError
-from nightly.sources.json_stream import JsonDocument, JsonError
+from nightly.sources.errors import RefusedError, SourceError
+from nightly.sources.json_stream import DamagedJsonError, JsonDocument, JsonError
 from nightly.sources.row_groups import write_parquet
 
 BATCH = 10_000
 MOST_COLUMNS = 5_000
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass
@@ -118,12 +120,15 @@ class JsonBody:
                 for number, row in enumerate(_lines(file) if self.lines else document.rows(), 1):
                     if not isinstance(row, dict):
                         raise JsonError(f"row {number} is {json.dumps(row)[:60]}, and a row is an object")
-                    text = json.dumps(self._flat(row), ensure_ascii=False)
+                    text = _encode(self._flat(row))
                     spool.write(f"{text}\n")
                     digest.update(text.encode())
                     page.first, page.last = page.first or text, text
         except JsonError as error:
-            raise RefusedError(f"{origin} does not answer as [source] says: {error}{self._hint(path)}.") from None
+            damaged = isinstance(error, DamagedJsonError)
+            hint = self._hint(path) if number == 0 or not damaged else ""
+            kind = SourceError if damaged and not hint else RefusedError  # it may come whole another time
+            raise kind(f"{origin} does not answer as [source] says: {error}{hint}.") from None
         except UnicodeDecodeError as error:
             raise RefusedError(f"{origin} is not UTF-8: {error}.") from None
         path.unlink()
@@ -147,15 +152,16 @@ class JsonBody:
             if isinstance(value, dict):
                 flat |= self._flat(value, f"{name}.")
                 continue
-            if name not in self.booleans and len(self.booleans) == MOST_COLUMNS:
-                raise JsonError(f"the rows have more than {MOST_COLUMNS:,} different keys, such as {name}")
-            known = self.booleans.get(name)
-            if value is not None:
-                self.booleans[name] = isinstance(value, bool) and known is not False
-            else:
-                self.booleans[name] = known
+            if self.booleans.get(name) is not False:
+                self._note(name, value)
             flat[name] = value
         return flat
+
+    def _note(self, name: str, value: Any) -> None:
+        """Note what a value says of its column, which is new or has had no value but true and false."""
+        if name not in self.booleans and len(self.booleans) == MOST_COLUMNS:
+            raise JsonError(f"the rows have more than {MOST_COLUMNS:,} different keys, such as {name}")
+        self.booleans[name] = self.booleans.get(name) if value is None else isinstance(value, bool)
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         with self.spool.open(encoding="utf-8") as spool:
@@ -175,7 +181,7 @@ class JsonBody:
 def _value(value: Any, kind: pa.DataType) -> Any:
     if value is None or isinstance(value, str) or pa.types.is_boolean(kind):
         return value
-    return json.dumps(value, ensure_ascii=False)  # 1.5, true, [1, 2]
+    return repr(value) if type(value) in (int, float) else _encode(value)  # 1.5, true, [1, 2]
 
 
 def _lines(file: IO[str]) -> Iterator[Any]:
@@ -184,7 +190,7 @@ def _lines(file: IO[str]) -> Iterator[Any]:
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError):
-                raise JsonError(f"line {number} is no JSON: {line.strip()[:60]!r}") from None
+                raise DamagedJsonError(f"line {number} is no JSON: {line.strip()[:60]!r}") from None
 
 
 def _csv_header(file: IO[bytes]) -> bytes:

@@ -11,7 +11,11 @@ _DECODER = json.JSONDecoder()
 
 
 class JsonError(ValueError):
-    """A document is not JSON, or has no list of rows. The message says what it has instead."""
+    """A document has no list of rows. The message says what it has instead."""
+
+
+class DamagedJsonError(JsonError):
+    """A document is not JSON, or is cut off."""
 
 
 class JsonDocument:
@@ -30,7 +34,7 @@ class JsonDocument:
         self._found = ""  # the place where the rows were
 
     def rows(self) -> Iterator[Any]:
-        """Yield the rows. Raises JsonError, also after some rows."""
+        """Yield the rows. Raises JsonError or DamagedJsonError, also after some rows."""
         try:
             if self._text.peek() == "[" and not self._place:
                 yield from self._elements()
@@ -40,9 +44,9 @@ class JsonDocument:
             else:
                 self._text.value()
             if self._text.peek():
-                raise JsonError("something follows the JSON document")
+                raise DamagedJsonError("something follows the JSON document")
         except RecursionError:
-            raise JsonError("values are nested too deeply") from None
+            raise DamagedJsonError("values are nested too deeply") from None
         if not self._found:
             keys = ", ".join(list(self.rest)[:10])
             what = f"no list at {self._place}" if self._place else "no list of rows"
@@ -59,7 +63,7 @@ class JsonDocument:
         while text.peek() != "}":
             key = text.value()
             if not isinstance(key, str):
-                raise JsonError(f"{key!r} stands where a key should")
+                raise DamagedJsonError(f"{key!r} stands where a key should")
             text.take(":")
             own, kind = f"{path}.{key}" if path else key, text.peek()
             on_the_way = place.startswith(f"{key}.") if place else True
@@ -80,7 +84,7 @@ class JsonDocument:
             if text.peek() == ",":
                 text.take(",")
             elif text.peek() != "}":
-                raise JsonError(f"{text.peek()!r} stands where , or }} should")
+                raise DamagedJsonError(f"{text.peek()!r} stands where , or }} should")
         text.take("}")
 
     def _elements(self) -> Iterator[Any]:
@@ -91,7 +95,7 @@ class JsonDocument:
             if text.peek() == ",":
                 text.take(",")
             elif text.peek() != "]":
-                raise JsonError(f"{text.peek()!r} stands where , or ] should")
+                raise DamagedJsonError(f"{text.peek()!r} stands where , or ] should")
         text.take("]")
 
 
@@ -127,7 +131,9 @@ class _Text:
 
     def take(self, expected: str) -> None:
         if self.peek() != expected:
-            raise JsonError(f"{self.peek()!r} stands where {expected} should" if self.peek() else "it ends too early")
+            raise DamagedJsonError(
+                f"{self.peek()!r} stands where {expected} should" if self.peek() else "it ends too early"
+            )
         self.at += 1
 
     def value(self) -> Any:
@@ -138,10 +144,10 @@ class _Text:
                 value, end = _DECODER.raw_decode(self.text, self.at)
             except ValueError:
                 if len(self.text) - self.at > LONGEST:
-                    raise JsonError(f"a value is longer than {LONGEST >> 20} MiB, or damaged") from None
+                    raise DamagedJsonError(f"a value is longer than {LONGEST >> 20} MiB, or damaged") from None
                 begins = self.text[self.at : self.at + 40]
                 if not self._more():
-                    raise JsonError(f"it is damaged, or ends too early, at {begins!r}") from None
+                    raise DamagedJsonError(f"it is damaged, or ends too early, at {begins!r}") from None
                 continue
             ended = isinstance(value, str | dict | list) or self.text[end : end + 1] in tuple(" \t\r\n,]}")
             if not ended and self._more():

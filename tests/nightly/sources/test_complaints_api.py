@@ -8,10 +8,13 @@ import pytest
 
 from nightly.models import load_config
 from nightly.records.connection import Connection
+from nightly.records.source_config import FilesSource
+from nightly.snapshots.ingest import ingest
+from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch, http
 from nightly.sources.errors import HttpStatusError
 from tests.support.faulty_server import FaultyServer
-from tests.support.nights import utc
+from tests.support.nights import a_night, utc
 
 SOURCE = load_config("complaints").source.model_copy(update={"retries": 3, "timeout_seconds": 5})
 
@@ -130,3 +133,16 @@ def test_the_connection_is_sent(server, tmp_path):
 def test_an_empty_window_is_refused(server, tmp_path):
     with pytest.raises(ValueError, match="the window is empty"):
         ask(server, utc(2016, 1, 20), utc(2016, 1, 20), tmp_path)
+
+
+def test_the_api_s_rows_are_the_same_snapshot_as_the_export_s(server, tmp_path, complaints):
+    config, night = load_config("complaints"), a_night(model="complaints", as_of=utc(2016, 3, 1))
+    export = fetch(
+        FilesSource(path=str(complaints)), window_start=night.window_start, window_end=night.as_of, folder=tmp_path
+    )
+    server.max_rows = 500
+    store = SnapshotStore(tmp_path / "snapshots", "complaints")
+    downloads = [export, ask(server, night.window_start, night.as_of, tmp_path)]
+    first, second = (ingest(config, night, download, store, folder=tmp_path / "night") for download in downloads)
+    assert first.rows > 2000
+    assert first.snapshot_id == second.snapshot_id and not second.created

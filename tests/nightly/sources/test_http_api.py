@@ -150,6 +150,25 @@ def test_rows_that_come_and_go_while_pages_are_read_are_noticed(tmp_path, caplog
     assert "page 2 begins with the last row of the page before; reading it again" in caplog.text
 
 
+def test_a_page_behind_the_last_one_may_be_missing(tmp_path):
+    class Pages:
+        def __call__(self, handler):
+            page = int(handler.path.rpartition("=")[2])
+            body = json.dumps({"rows": [{"day": "2016-01-01", "trips": page}], "count": self.count}).encode()
+            return handler._send(200 if page < 3 else 404, body, "application/json")
+
+    pages, paging = Pages(), {"kind": "page"}
+    with PagedApi(ROWS) as api:
+        api._server.RequestHandlerClass.do_GET = lambda handler: pages(handler)
+        pages.count = 2
+        for config in (paging, {**paging, "total": "count"}):
+            fetched = download(source(api, params={}, paging=config), tmp_path, START, END)
+            assert [row["trips"] for row in rows_of(fetched)] == ["1", "2"]
+        pages.count = 3
+        with pytest.raises(SourceError, match="2 rows arrived, and count is 3"):
+            download(source(api, params={}, paging={**paging, "total": "count"}), tmp_path / "other", START, END)
+
+
 def test_a_total_that_never_arrives_is_an_error(tmp_path):
     config = {"kind": "page", "total": "meta.total"}
 
@@ -236,8 +255,9 @@ def test_the_connection_replaces_the_address(connection, url):
 def test_an_answer_of_another_kind_is_one_sentence(tmp_path, body, keys, message):
     with PagedApi(ROWS) as api:
         api._server.RequestHandlerClass.do_GET = lambda handler: handler._send(200, body.encode(), "text/plain")
-        with pytest.raises(RefusedError, match=message):
+        with pytest.raises(SourceError, match=message) as error:
             download(source(api, **keys), tmp_path, START, END)
+    assert isinstance(error.value, RefusedError) is ("damaged" not in message and "no JSON" not in message)
     assert not list(tmp_path.glob("bodies/*"))
 
 
