@@ -6,9 +6,10 @@ import re
 import pytest
 
 from nightly.records.evaluation import Evaluation
-from nightly.records.night import Contribution, Download, DownloadedFile, Night, StepError
+from nightly.records.night import Contribution, Download, DownloadedFile, Night, SnapshotRef, StepError
 from nightly.records.release import NOT_RELEASED, NotReleased
 from nightly.records.schema import PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
+from nightly.records.snapshot import Delivery
 from nightly.records.verdict import Outcome, Verdict
 from tests.support.written_nights import (
     EVIL,
@@ -89,6 +90,17 @@ def test_a_held_night_says_why_first(ask, paths):
     assert "all, there is no such column" in text  # of the feature that is gone
     assert 'href="http://airflow/dags/taxi_retrain/runs/' in text
     assert f'href="/nightly/taxi/snapshots/{"ab" * 16}"' in text
+
+
+def test_a_night_says_what_was_known_only_later(ask, paths):
+    name = write_night(paths, 0, Outcome.RELEASED)
+    path = paths.nights / "taxi" / name / "snapshot.json"
+    assert "As known then" not in ask(f"/nightly/taxi/nights/{name}").text
+    delivery = Delivery(rows=5100, not_known_yet=70, superseded=90, duplicate_rows=10)
+    SnapshotRef.load(path).model_copy(update={"delivery": delivery}).save(path)
+    text = ask(f"/nightly/taxi/nights/{name}").text
+    assert "10 duplicates" in text
+    assert "70 rows known only after the as-of time and 90 earlier versions of rows were left out" in text
 
 
 def test_a_released_night_shows_each_slice_beside_production(ask, paths):
