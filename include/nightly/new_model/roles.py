@@ -22,7 +22,7 @@ MANY_ROWS = 10  # rows that a value of a category needs on average: with fewer, 
 UNIQUE = 0.98  # of the values: a column of names, not of categories
 LONG_WORDS = 3.0  # mean words from which text that hardly repeats is read as words
 MOST_CODES = 1000  # values of whole numbers that are read as codes
-ODD = 0.05  # largest share of odd values in a column that is meant to be a number
+ODD = 0.5  # largest share of odd values in a column that is meant to be a number
 
 
 @dataclass

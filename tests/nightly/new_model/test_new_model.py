@@ -18,23 +18,8 @@ from nightly.new_model.tables import read_table
 from nightly.new_model.times import time_of, times_of
 from nightly.new_model.writing import publish
 from nightly.records.columns import CuratedSchema
-from nightly.records.source_config import Data
+from tests.nightly.new_model.data import has_optional_time, rentals
 from tests.support.data import TAXI
-
-ROWS = 1200
-
-
-def rentals(rows=ROWS, **columns):
-    """The rentals of the tutorial: a hundred days, with a value for each row in the given columns."""
-    chance = random.Random(1)
-    lines = [",".join(["Rental ID", "Started At", "Station", "Planned Minutes", *columns, "Returned Late"])]
-    for number in range(rows):
-        start = dt.datetime(2026, 1, 1, 6) + dt.timedelta(days=100 * number // rows, minutes=chance.randrange(900))
-        station, planned = chance.choice(["Harbour", "Market", "Park"]), round(chance.expovariate(1 / 30) + 5, 1)
-        late = chance.random() < min(planned / 100 + (station == "Park") * 0.3, 1)
-        own = [column(number, late) for column in columns.values()]
-        lines.append(",".join(map(str, [number, start, station, planned, *own, "yes" if late else "no"])))
-    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture
@@ -55,16 +40,6 @@ def new(tmp_path, monkeypatch):
 
     run.models, run.dags = models, dags
     return run
-
-
-def has_optional_time():
-    """Whether this version reads data without a time."""
-    label = {"kind": "number", "column": "y"}
-    try:
-        Data(id_columns=[], time_column="", label=label)
-    except ValueError:
-        return False
-    return True
 
 
 def refused(new, data, match, **wishes):
@@ -141,9 +116,9 @@ def test_numbers_and_classes_are_told_apart(new):
     chance = random.Random(3)
     fees = rentals(fee=lambda number, late: round(chance.expovariate(0.1), 2))
     stars = rentals(stars=lambda number, late: chance.randrange(1, 6))
-    created, config = new(fees, name="fees", label="fee")
+    _, config = new(fees, name="fees", label="fee")
     assert config["data"]["label"]["kind"] == "number" and "mean_absolute_error" in config["model_gate"]["metrics"]
-    created, config = new(stars, name="stars", label="stars")
+    _, config = new(stars, name="stars", label="stars")
     assert config["data"]["label"] == {"kind": "classes", "column": "stars", "classes": "schema"}
     _, config = new(stars, name="stations", label="station")
     assert config["data"]["label"]["kind"] == "classes" and "accuracy" in config["model_gate"]["metrics"]
@@ -183,7 +158,7 @@ def test_data_without_a_time(new):
     text = "a,b,target\n" + "".join(f"{chance.random()},{chance.randrange(3)},{n % 2}\n" for n in range(300))
     _, config = new(text)
     assert config["data"]["time_column"] == "" and config["data"]["label"]["column"] == "target"
-    assert config["data_gate"]["max_duplicate_share"] if "max_duplicate_share" in config["data_gate"] else True
+    assert "look_back_days" not in config["data"] and "max_age_days" not in config["data_gate"]
 
 
 def test_questions_are_asked_with_the_proposal_as_default(new):
@@ -251,6 +226,18 @@ def test_a_dag_that_cannot_be_written_leaves_no_folder(tmp_path):
     with pytest.raises(OSError):
         publish("bikes", staged, models, tmp_path / "dags")
     assert not list(models.iterdir()) and staged.exists()
+
+
+def test_numbers_with_odd_values_among_them_are_named(new):
+    created, _ = new(
+        rentals(
+            speed=lambda number, late: "nan" if number % 50 == 0 else number % 97 / 7,
+            age=lambda number, late: "" if number < 900 else number % 60,
+        ),
+        label="returned_late",
+    )
+    assert created.proposal.roles.ignored["speed"].startswith("numbers, but also 'nan'")
+    assert "age" in created.proposal.roles.groups["numbers"]
 
 
 def test_headers_that_give_the_same_name_are_renamed(new):

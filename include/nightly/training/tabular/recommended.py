@@ -1,9 +1,18 @@
-"""Training settings by rule, from the rows of the training split. Imports no TensorFlow."""
+"""Training settings by rule, from the rows of the training split. Imports no TensorFlow.
+
+The rule is measured: docs/how-to/new-model-results.md.
+"""
 
 from typing import NamedTuple
 
 from nightly.records.label_config import Kind
 from nightly.training.tabular.features import Features
+
+PASSES = ((2_500, 30), (50_000, 20))  # over the rows, up to so many of them; longer overfits a small table
+MIN_STEPS, MAX_STEPS = 150, 3_000
+BATCHES = ((2_500, 64), (200_000, 256))  # up to so many rows
+LARGE_BATCH = 1_024
+WIDE = 200  # columns, from which on the parts of a number are fewer
 
 
 class Recommended(NamedTuple):
@@ -17,4 +26,29 @@ class Recommended(NamedTuple):
 
 def recommended(rows: int, label_kind: Kind, features: Features) -> Recommended:
     """Return the settings for a training split of `rows` rows."""
-    raise NotImplementedError
+    size = next((size for limit, size in BATCHES if rows <= limit), LARGE_BATCH)
+    passes = next((passes for limit, passes in PASSES if rows <= limit), PASSES[-1][1])
+    steps = min(max(round(rows * passes / size, -1), MIN_STEPS), MAX_STEPS)
+    hyperparameters = {
+        "learning_rate": 0.002,
+        "weight_decay": 0.01,
+        "dropout": 0.3 if rows <= PASSES[0][0] else 0.2,
+        "members": 4,
+        "width": 64,
+        "layers": 2,
+        "embedding": 8,
+        "bins": 8 if len(features.names) >= WIDE else 16,
+    }
+    comments = {
+        "steps": f"{steps * size / max(rows, 1):.3g} passes over {rows:,} rows; more overfit a small table",
+        "batch_size": "rows in a step",
+        "learning_rate": "the highest: it rises over the first twentieth of the steps, and falls to 0 until the last",
+        "weight_decay": "AdamW's",
+        "dropout": "the share of hidden units left out in a step; more for a small table",
+        "members": "networks in one, whose mean is the answer; more are slower, and differ less by chance",
+        "width": "hidden units of each member",
+        "layers": "hidden layers",
+        "embedding": "dimensions of a category or a word",
+        "bins": "parts of the piecewise-linear function of each number",
+    }
+    return Recommended(steps, size, hyperparameters, comments)
