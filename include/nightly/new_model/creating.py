@@ -101,7 +101,7 @@ def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime) -
     connection = Connection.from_environment(config.connection) if config.connection else None
     if config.connection and connection is None:
         raise NewModelError(
-            f"--connection {config.connection}: set {variable(config.connection)} to its URI or JSON, as Airflow reads it"
+            f"--connection {config.connection}: set {variable(config.connection)} to its URI or JSON, as for Airflow"
         )
     folder = Paths.from_environment().downloads / name
     download = fetch(config, window_start=FIRST, window_end=now, as_of=now, folder=folder, connection=connection)

@@ -23,10 +23,10 @@ from nightly.data.schemas import THRESHOLDS
 from nightly.examples.days import first_eval_day, rows_by_day
 from nightly.examples.encoding import SPLITS, Encoding, as_lists, row_groups
 from nightly.io.files import hash_file
-from nightly.nights.history import NightFindings
-from nightly.nights.replay import Thresholds, suggest
 from nightly.new_model.tables import Table
 from nightly.new_model.windows import Window
+from nightly.nights.history import NightFindings
+from nightly.nights.replay import Thresholds, suggest
 from nightly.records.baseline import Baseline, Control
 from nightly.records.config import ModelConfig
 from nightly.records.data_gate_config import ControlName, DataGate

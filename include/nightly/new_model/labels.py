@@ -18,7 +18,7 @@ COUNTS = re.compile(r"(^|_)(count|number|num|n|qty|quantity|amount|price|age|day
 FEW = 10  # whole numbers with so many values or fewer may be classes
 DOMAIN = 50  # so many classes stand in the schema; more are learned
 MIN_CLASS_ROWS = 20  # as config.toml's default
-SKEWNESS = 5.0  # above it a few rows decide a mean of squares: an exponential distribution has 2
+SKEWNESS = 10.0  # above it a few rows decide a mean of squares: an exponential distribution has 2
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def propose(
     time = _time(table, times, wishes, questions, column)
     weight = _weight(table, wishes, column)
     named_time = time.column if time else ""
-    ids, id_reason = _ids(table, wishes, column, named_time)
+    ids, id_reason = _ids(table, wishes, column, time)
     roles = roles_of(table, label=column, time=named_time, weight=weight, ids=ids, id_reason=id_reason)
     doubts = _leave_out_leaks(table, label, roles, questions)
     if not roles.names:
@@ -165,7 +165,7 @@ def _why_not(time: Time) -> str:
     return "all rows have the same"
 
 
-def _ids(table: Table, wishes: Wishes, label: str, time: str) -> tuple[list[str], str]:
+def _ids(table: Table, wishes: Wishes, label: str, time: Time | None) -> tuple[list[str], str]:
     if wishes.ids:
         ids = [_column(table, name, "--id") for name in wishes.ids]
         if label in ids:

@@ -59,5 +59,5 @@ class Questions:
     def _answer(self, prompt: str) -> str:
         try:
             return self.read(prompt).strip()
-        except EOFError:
-            raise NewModelError("the input has ended before all questions were answered: nothing is written") from None
+        except (EOFError, KeyboardInterrupt):
+            raise NewModelError("stopped before all questions were answered: nothing is written") from None

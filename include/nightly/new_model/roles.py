@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightly.new_model.tables import Column, Table
-from nightly.new_model.times import mixed_formats, time_of
+from nightly.new_model.times import Time, mixed_formats, time_of
+from nightly.new_model.windows import is_series
 from nightly.schemas.features import image_format
 from nightly.snapshots.parsing import parse_numbers
 from nightly.snapshots.types import is_list
@@ -21,7 +22,7 @@ MANY_ROWS = 10  # rows that a value of a category needs on average: with fewer, 
 UNIQUE = 0.98  # of the values: a column of names, not of categories
 LONG_WORDS = 3.0  # mean words from which text that hardly repeats is read as words
 MOST_CODES = 1000  # values of whole numbers that are read as codes
-ODD = 0.05  # largest share of odd values in a column that is meant to be a number
+ODD = 0.5  # largest share of odd values in a column that is meant to be a number
 
 
 @dataclass
@@ -48,16 +49,19 @@ class Roles:
         return [name for names in self.groups.values() for name in names]
 
 
-def ids_of(table: Table, label: str, time: str) -> tuple[list[str], str]:
+def ids_of(table: Table, label: str, time: Time | None) -> tuple[list[str], str]:
     """Return the columns that identify a row, and why: one alone, or one with the time; ([], why) for the whole row."""
-    likely = [c for c in table.columns.values() if ID.search(c.name) and c.name not in (label, time) and c.is_single]
+    if time and is_series(time):
+        return [time.column], "a series: each row has a time of its own"
+    named = time.column if time else ""
+    likely = [c for c in table.columns.values() if ID.search(c.name) and c.name not in (label, named) and c.is_single]
     for column in likely:
         if not column.missing and column.type != "float" and column.distinct == column.present:
             return [column.name], f"each row has another {column.name}{table.sampled}"
-    for column in likely if time else []:
-        together = table.sample.select([column.name, time]).group_by([column.name, time]).aggregate([])
+    for column in likely if named else []:
+        together = table.sample.select([column.name, named]).group_by([column.name, named]).aggregate([])
         if not column.missing and column.distinct > 1 and together.num_rows == table.sample.num_rows:
-            return [column.name, time], f"each row has another {column.name} and {time}{table.sampled}"
+            return [column.name, named], f"each row has another pair of {column.name} and {named}{table.sampled}"
     return [], "no column has another value in each row; the whole row is its id"
 
 

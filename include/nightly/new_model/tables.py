@@ -31,6 +31,7 @@ SAMPLE_ROWS = 100_000  # enough for shares to 0.2 %; a table with fewer rows is 
 SAMPLE_BYTES = 256 << 20  # for rows with images and the like
 MAX_BAD_SHARE = 0.05  # with more unreadable rows, the file is not what its name says
 MIN_ROWS = 50  # fewer rows have no fifth to judge a model by
+FINITE = ("int64", "whole", "float")
 SEED = 20160301
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
@@ -151,9 +152,10 @@ def read_table(files: Iterable[Path], title: str) -> Table:
 def _read(bodies: list[Body], title: str) -> Table:
     if not bodies:
         raise NewModelError(f"{title} has no rows: there is nothing to look at")
-    rename = _renamed([header for body in bodies for header in body.headers])
+    rename: dict[str, str] = {}
     for body in bodies:
         _refuse_headerless(body)
+        rename |= _renamed(body.headers)
     bad, sample, measures = BadRows(), _Sample(), dict[str, _Measure]()
     declared, lists, rows = dict[str, str](), dict[str, str](), 0
     for body in bodies:
@@ -163,10 +165,8 @@ def _read(bodies: list[Body], title: str) -> Table:
             if not rows and body.kind == "csv":
                 lists = lists_of(batch)
             for name in batch.schema.names:
-                measures.setdefault(name, _Measure(rows)).add(batch.column(name), name in declared or name in lists)
+                measures.setdefault(name, _Measure()).add(batch.column(name), name in declared or name in lists)
             rows += batch.num_rows
-            for measure in measures.values():
-                measure.see(rows)
             sample.add(batch)
     if bad.rows > MAX_BAD_SHARE * (bad.rows + rows):
         raise NewModelError(
@@ -186,8 +186,9 @@ def _read(bodies: list[Body], title: str) -> Table:
         texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
         if name in lists:
             texts, _ = parse_lists(texts, lists[name])
-        kind = declared.get(name) or lists.get(name) or measure.type
-        columns[name] = Column(name, kind, rows, measure.missing, measure.low, measure.high, texts)
+        kind = declared.get(name) or lists.get(name) or measure.type(rows)
+        missing = rows - measure.values  # the rows of files without the column, too
+        columns[name] = Column(name, kind, rows, missing, measure.low, measure.high, texts)
     used = {header: name for header, name in rename.items() if name in columns}
     return Table(rows, columns, drawn, used, bad.rows)
 
@@ -238,12 +239,10 @@ def _batches(body: Body, names: dict[str, str], bad: BadRows, declared: dict[str
 
 @dataclass
 class _Measure:
-    """What is known of a column after some of its rows. Rows of files without the column count as missing."""
+    """What is known of a column after some of its rows."""
 
-    before: int  # rows read before the column was first seen
     kind: kinds.Kind = "null"
     values: int = 0
-    rows: int = 0
     low: float | None = None
     high: float | None = None
 
@@ -252,27 +251,23 @@ class _Measure:
         if as_is or not pa.types.is_string(values.type):
             return
         self.kind = kinds.kind_of_texts(values, self.kind)
-        if self.kind in ("null", "string"):
-            self.low = self.high = None
+        if self.kind == "null":
             return
-        numbers, _ = kinds.parsed(values, "float")
-        extent = pc.min_max(numbers).as_py()
-        if extent["min"] is not None:
-            self.low = min(extent["min"], extent["min"] if self.low is None else self.low)
-            self.high = max(extent["max"], extent["max"] if self.high is None else self.high)
+        if self.kind in FINITE:
+            numbers, wrong = parse_numbers(values, pa.float64())
+            if not pc.any(wrong).as_py():
+                low, high = pc.min_max(numbers).as_py().values()
+                if low is not None:
+                    self.low = low if self.low is None else min(low, self.low)
+                    self.high = high if self.high is None else max(high, self.high)
+                return
+        self.kind, self.low, self.high = "string", None, None  # text, or nan, whose row a night would reject
 
-    def see(self, rows: int) -> None:
-        self.rows = rows
-
-    @property
-    def missing(self) -> int:
-        return self.rows - self.values
-
-    @property
-    def type(self) -> str:
+    def type(self, rows: int) -> str:
+        """Return the column's type in a snapshot, in a table of so many rows."""
         if self.kind == "whole":  # pandas writes whole numbers as 3.0 if some are missing
-            return "int64" if self.missing else "float"
-        return "string" if self.kind == "null" else self.kind
+            return "int64" if self.values < rows else "float"
+        return "string" if self.low is None else self.kind
 
 
 class _Sample:

@@ -13,6 +13,7 @@ YEAR = 365
 ENOUGH_ROWS = 2000  # of a window: with fewer, a fifth of them says little of a model
 SPARE = 0.4  # of short data, left outside the first window, so that thresholds can be measured on earlier ones
 LONGEST = 36_500  # config.toml's limit
+REGULAR = 0.9  # of the steps of a series; the others are gaps
 STOPPED_DAYS = 3  # after so many days without a row, the data is taken to have ended
 
 
@@ -21,8 +22,10 @@ class Window:
     """The window of a night.
 
     :ivar end: the midnight after the last row
+    :ivar range_days: of the data, from its first day to its last
     :ivar rows: about how many rows the newest window has
     :ivar ended_on: the day on which the data ends; None if it seems to go on
+    :ivar is_series: whether there is a row for each moment of a regular series
     """
 
     look_back_days: int
@@ -59,8 +62,16 @@ def window_of(table: Table, time: Time, now: dt.datetime) -> Window:
         rows=rows(look_back),
         ended_on=dt.date(1970, 1, 1) + dt.timedelta(days=last + 1) if ended else None,
         max_age_days=max(3, math.ceil(1.5 * gap) + 1),
-        is_series=len(np.unique(time.times)) == len(time.times),
+        is_series=is_series(time),
     )
+
+
+def is_series(time: Time) -> bool:
+    """Return whether each row has a time of its own, and nearly all are equally far apart."""
+    steps = np.diff(time.times)
+    if not len(steps) or not steps.all():
+        return False
+    return bool((steps == np.median(steps)).mean() >= REGULAR)
 
 
 def _look_back(span: int, rows) -> tuple[int, str]:
