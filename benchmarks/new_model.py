@@ -166,7 +166,7 @@ def frame_of(records: Iterable[bytes], columns: list[str]) -> pd.DataFrame:
             value = values[0] if values else None
             row[name] = value.decode() if isinstance(value, bytes) else value
         rows.append(row)
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns, dtype=object)  # an INT stays one, beside missing values, too
 
 
 def labels_of(frame: pd.DataFrame, spec: LabelSpec) -> np.ndarray:
@@ -174,10 +174,9 @@ def labels_of(frame: pd.DataFrame, spec: LabelSpec) -> np.ndarray:
     column = frame.iloc[:, 0]
     if spec.kind == "number":
         return column.to_numpy(float)
-    texts = column.map(lambda value: None if value is None or value != value else f"{value}")
+    texts = column.map(lambda value: None if value is None else str(value))
     if spec.kind == "binary":
-        positive = {*spec.positive, *(f"{float(value)}" for value in spec.positive if value.lstrip("-").isdigit())}
-        return texts.map(lambda value: np.nan if value is None else float(value in positive)).to_numpy(float)
+        return texts.map(lambda value: np.nan if value is None else float(value in spec.positive)).to_numpy(float)
     index = {name: number for number, name in enumerate(spec.classes)}
     last = float(len(index) - 1) if "(other)" in index else np.nan
     return texts.map(lambda value: np.nan if value is None else index.get(value, last)).to_numpy(float)
@@ -198,7 +197,8 @@ def boosted(
     """Return the answers on the eval rows of HistGradientBoosting, as it comes and with early stopping."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    frames = {split: frame.copy() for split, frame in frames.items()}
+    numbers = frames["train"].columns.difference(list(categories))
+    frames = {split: frame.astype(dict.fromkeys(numbers, float)) for split, frame in frames.items()}
     for name in categories:
         known = frames["train"][name].value_counts().index[:CATEGORIES]
         for frame in frames.values():

@@ -73,7 +73,7 @@ def rows() -> list[dict]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The workshop, and the exported model of FEATURES with the files that bin/new writes."""
+    """The workshop, and the signatures of a model of FEATURES with the files that bin/new writes."""
     with pytest.MonkeyPatch.context() as patch:
         workshop = Workshop(tmp_path_factory.mktemp("tables"), patch)
         workshop.write(
@@ -86,12 +86,12 @@ def trained(tmp_path_factory):
         )
         settings = recommended(ROWS, "binary", FEATURES)
         export = workshop.train("lateness", rows(), hyperparameters=settings.hyperparameters)
-        yield workshop, export
+        yield workshop, tf.saved_model.load(str(export)).signatures
 
 
 @pytest.mark.slow
 def test_it_learns_from_every_kind_of_feature_and_is_served_as_it_was_evaluated(trained):
-    workshop, export = trained
+    workshop, signatures = trained
     output = tft.TFTransformOutput(str(workshop.folder / "lateness/graph"))
     assert output.vocabulary_by_name("values_of_area") and output.vocabulary_by_name("values_of_note")
 
@@ -104,7 +104,6 @@ def test_it_learns_from_every_kind_of_feature_and_is_served_as_it_was_evaluated(
     asked |= {name: tf.constant(values, tf.int64) for name, values in ints.items()}
     asked |= {name: tf.constant(values) for name, values in texts.items()}
     asked |= {"tags": tf.constant(tags), "place": tf.constant([row["place"] for row in held_out], tf.float32)}
-    signatures = tf.saved_model.load(str(export)).signatures
     probabilities = signatures["raw_features"](**asked)["probability"].numpy()
     late = np.array([int(row["late"]) for row in held_out])
     auc = keras.metrics.AUC()
@@ -124,8 +123,7 @@ def test_it_learns_from_every_kind_of_feature_and_is_served_as_it_was_evaluated(
 
 @pytest.mark.slow
 def test_a_request_may_lack_features_and_have_values_that_training_never_met(trained):
-    _, export = trained
-    raw = tf.saved_model.load(str(export)).signatures["raw_features"]
+    raw = trained[1]["raw_features"]
 
     def ask(miles=1.0, riders=1, company="Blue", area=1, tags=("vip",), note="rain"):
         return raw(
