@@ -32,11 +32,7 @@ def test_a_file_is_described_where_it_is(tmp_path):
     download = fetch(FilesSource(path=str(path)), folder=tmp_path / "unused", **WINDOW)
     (file,) = download.files
     assert (file.path, file.bytes, file.sha256) == (str(path), len(BODY), hashlib.sha256(BODY).hexdigest())
-<<<<<<< HEAD
-    assert not (tmp_path / "unused" / "bodies").exists()
-=======
     assert not (tmp_path / "unused/bodies").exists()
->>>>>>> sb
 
 
 def test_the_address_of_a_connection_replaces_the_path(tmp_path):
