@@ -18,7 +18,7 @@ BODY = gzip.compress(b"day,a\n2016-03-01,1\n")
 
 @pytest.fixture
 def web():
-    """A server of a dictionary of files, each with an ETag; `asked` has the bodies sent, with the requests' Authorization."""
+    """A server of a dictionary of files, each with an ETag; `asked` has the paths of the bodies sent."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
