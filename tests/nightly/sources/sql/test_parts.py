@@ -29,8 +29,12 @@ TIMES = {
 }
 
 
-@pytest.mark.parametrize("kind", TIMES)
-@pytest.mark.parametrize("query", ["", "SELECT * FROM times WHERE at >= :window_start AND at < :window_end -- all"])
+QUERY = "SELECT * FROM times WHERE at >= :window_start AND at < :window_end -- all"
+
+
+@pytest.mark.parametrize(
+    ("kind", "query"), [*((kind, "") for kind in TIMES), ("timestamptz", QUERY), ("bigint", QUERY), ("text", QUERY)]
+)
 def test_the_window_is_bound_in_the_time_columns_own_type(nights, run, kind, query):
     expression, nights.time_format = TIMES[kind]
     run("DROP TABLE IF EXISTS times")
