@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from nightly.records.source_config import TableSource
-from nightly.sources.errors import RefusedError, SourceError
+from nightly.sources.errors import ConnectionFailedError, RefusedError, SourceError
 from tests.nightly.sources.lakes import END, START, DeltaLake, IcebergLake, Nights, trips
 from tests.support.nights import utc
 from tests.support.s3_server import EXPIRED, UNKNOWN_KEY, S3Server
@@ -205,3 +205,11 @@ def test_a_version_is_named_in_one_way():
 def test_tables_are_read_without_tensorflow():
     code = "import sys, nightly.sources.table.delta, nightly.sources.table.iceberg; print('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_store_that_does_not_answer_is_one_sentence_with_its_cause(nights, s3):
+    away = s3.connection(endpoint_url="http://127.0.0.1:9")
+    with pytest.raises(ConnectionFailedError, match=r"s3://lake/t cannot be read: .*Connection refused") as caught:
+        nights.fetch(TableSource(format="delta", path="s3://lake/t"), away)
+    assert "hidden" not in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -51,15 +51,8 @@ def open_version(config: TableSource, context: Context) -> "DeltaVersion":
     options = store_options(context.connection).for_delta() if "://" in path else {}
     try:
         table = DeltaTable(path, storage_options=options)
-    except TableNotFoundError as error:
-        cause = failure(path, error)
-        if type(cause) is RefusedError:
-            raise cause from None
-        raise RefusedError(
-            f"{path} is not a Delta table, or is away: it has no _delta_log; check source.path."
-        ) from None
     except (DeltaError, OSError, ValueError) as error:
-        raise _unsupported(path, error) or failure(path, error) from None
+        raise _unopened(path, error) from None
     with explained(path, DeltaError):
         history = History(table, pa_fs.PyFileSystem(DeltaStorageHandler(table.table_uri, options)), path)
         number = table.version()
@@ -272,10 +265,14 @@ class DeltaVersion:
         return RefusedError(f"{self.place}: its log names {name}, which is gone: restore it, or repair the table.")
 
 
-def _unsupported(path: str, error: Exception) -> RefusedError | None:
-    """Return the error for a table with a feature that deltalake does not know."""
-    match = re.search(r"Unsupported: (?:Feature ')?([^'\n]+)", str(error))
-    return RefusedError(f"{path} uses {match[1]}, which cannot be read; rewrite it without.") if match else None
+def _unopened(path: str, error: Exception) -> SourceError:
+    """Return why a table cannot be opened."""
+    if feature := re.search(r"Unsupported: (?:Feature ')?([^'\n]+)", str(error)):
+        return RefusedError(f"{path} uses {feature[1]}, which cannot be read; rewrite it without.")
+    cause = failure(path, error)
+    if isinstance(error, TableNotFoundError) and not isinstance(cause, RefusedError):
+        return RefusedError(f"{path} is not a Delta table, or is away: it has no _delta_log; check source.path.")
+    return cause
 
 
 def _root(uri: str) -> str:

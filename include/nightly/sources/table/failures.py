@@ -65,7 +65,13 @@ def failure(place: str, error: Exception) -> SourceError:
 
 
 def plain(error: Exception) -> str:
-    """Return the first line of an error's text, without the queries of addresses, which may have signatures."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    line = re.sub(r"(https?://)[^/\s@]+@", r"\1", re.sub(r"\?[^\s)'\"]*", "", line))
+    """Return what an error's text says in one line: of a chain of causes the first and the last.
+
+    The queries of addresses are left out, since they may have signatures, and so are users and passwords in them.
+    """
+    text = re.sub(r"\x1b\[\d+m|↳", "", str(error))
+    text = re.sub(r"(https?://)[^/\s@]+@", r"\1", re.sub(r"\?[^\s)'\"]*", "", text))
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not re.match(r"\d+: |at ", line)] or [type(error).__name__]  # no frames
+    line = lines[0] if len(lines) == 1 else f"{lines[0]}: {lines[-1]}"
     return line.rstrip(".") if len(line) <= 300 else f"{line[:300]}…"
