@@ -21,6 +21,7 @@ CODE = re.compile(
 MANY_ROWS = 10  # rows that a value of a category needs on average: with fewer, most are rare or new
 UNIQUE = 0.98  # of the values: a column of names, not of categories
 LONG_WORDS = 3.0  # mean words from which text that hardly repeats is read as words
+FEW_VALUES = 20  # of all rows: nothing can be learnt from fewer
 MOST_CODES = 1000  # values of whole numbers that are read as codes
 ODD = 0.5  # largest share of odd values in a column that is meant to be a number
 
@@ -88,6 +89,8 @@ def _no_feature(column: Column) -> str:
     """Return why the column is no feature, or ""."""
     if not column.present:
         return "it has no value"
+    if column.rows - column.missing < FEW_VALUES:
+        return f"it has a value in {column.rows - column.missing} of {column.rows:,} rows"
     if column.type == "binary":
         content = column.texts.drop_null()[0].as_py()
         what = "images" if image_format(content) else "bytes"
