@@ -172,6 +172,7 @@ def test_an_untrained_network_gives_the_best_constant_answer(label, first):
     assert answer == pytest.approx(np.array([first] * 3), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_scale_of_a_number_does_not_matter():
     x = np.random.default_rng(3).random((256, 1)).astype(np.float32)
     settings = recommended(256, "number", FEATURES).hyperparameters
