@@ -29,7 +29,7 @@ def recommended(rows: int, label_kind: Kind, features: Features) -> Recommended:
     """Return the settings for a training split of `rows` rows."""
     size = next((size for limit, size in BATCHES if rows <= limit), LARGE_BATCH)
     passes = PASSES if rows <= SMALL or label_kind == "number" else PASSES_OF_CLASSES
-    steps = min(max(round(rows * passes / size, -1), MIN_STEPS), MAX_STEPS)
+    steps = min(max(10 * round(rows * passes / size / 10), MIN_STEPS), MAX_STEPS)
     hyperparameters = {
         "learning_rate": 0.002,
         "weight_decay": 0.01,
