@@ -109,7 +109,7 @@ TABLES = {
         PublicTable("parties", "classes", "PID", parties, "statsmodels", tuned=True),
         PublicTable("diabetes", "number", "target", from_scikit_learn("diabetes"), "scikit-learn", tuned=True),
         PublicTable(
-            "fares", "number", "fare", fares, "tfx", log=True, time="trip_start_timestamp",
+            "fares", "number", "fare", fares, "tfx", tuned=True, log=True, time="trip_start_timestamp",
             categories=("pickup_community_area", "dropoff_community_area"),
         ),
         PublicTable("breast_cancer", "binary", "target", from_scikit_learn("breast_cancer"), "scikit-learn"),

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from nightly.records.label_config import Kind
 from nightly.training.tabular.features import Features
 
-PASSES = ((2_500, 30), (50_000, 20))  # over the rows, up to so many of them; longer overfits a small table
+SMALL = 2_500  # rows
+PASSES, PASSES_OF_CLASSES = 30, 20  # over the rows; a log loss rises again where a squared error still falls
 MIN_STEPS, MAX_STEPS = 150, 3_000
-BATCHES = ((2_500, 64), (200_000, 256))  # up to so many rows
+BATCHES = ((SMALL, 64), (200_000, 256))  # up to so many rows
 LARGE_BATCH = 1_024
 WIDE = 200  # columns, from which on the parts of a number are fewer
 
@@ -27,12 +28,12 @@ class Recommended(NamedTuple):
 def recommended(rows: int, label_kind: Kind, features: Features) -> Recommended:
     """Return the settings for a training split of `rows` rows."""
     size = next((size for limit, size in BATCHES if rows <= limit), LARGE_BATCH)
-    passes = next((passes for limit, passes in PASSES if rows <= limit), PASSES[-1][1])
-    steps = min(max(round(rows * passes / size, -1), MIN_STEPS), MAX_STEPS)
+    passes = PASSES if rows <= SMALL or label_kind == "number" else PASSES_OF_CLASSES
+    steps = min(max(10 * round(rows * passes / size / 10), MIN_STEPS), MAX_STEPS)
     hyperparameters = {
         "learning_rate": 0.002,
         "weight_decay": 0.01,
-        "dropout": 0.3 if rows <= PASSES[0][0] else 0.2,
+        "dropout": 0.3 if rows <= SMALL else 0.05 if label_kind == "number" else 0.2,
         "members": 4,
         "width": 64,
         "layers": 2,
