@@ -3,16 +3,12 @@
 import base64
 from pathlib import Path
 
-import requests
-
 from nightly.records.connection import Connection
 from nightly.sources.base import Fetched, Part
 from nightly.sources.errors import HttpStatusError, NothingFoundError
 from nightly.sources.files.formats import READABLE, kind_of, suffix_of
 from nightly.sources.files.listing import Listing
 from nightly.sources.http import download
-
-SECONDS = 60
 
 
 class WebFiles:
@@ -34,27 +30,13 @@ class WebFiles:
         return parts
 
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
-        validator = self._validator(part.name)
-        if known and validator == known:
-            return Fetched(validator, unchanged=True)
         try:
-            download(part.name, target, headers=self.headers)
+            return download(part.name, target, headers=self.headers, known=known)
         except HttpStatusError as error:
             if error.status == 404 and self.listing.pattern.step:
                 self.listing.tell_missing([part.name])
                 return Fetched()
             raise
-        return Fetched(validator)
-
-    def _validator(self, url: str) -> str:
-        """Return the file's ETag, or its time and size; "" if the server does not tell them."""
-        try:
-            with requests.head(url, headers=self.headers, timeout=SECONDS, allow_redirects=True) as answer:
-                headers = answer.headers if answer.ok else {}
-        except requests.RequestException:
-            return ""  # the download tells what is wrong
-        modified = headers.get("Last-Modified", "")
-        return headers.get("ETag", "") or (f"{modified} {headers.get('Content-Length', '')}" if modified else "")
 
 
 def authorization(connection: Connection | None) -> dict[str, str]:
