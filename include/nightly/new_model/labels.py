@@ -1,6 +1,7 @@
 """Find the label, what kind it is, and which value counts as positive."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,8 +40,11 @@ class Label:
     is_certain: bool = True
 
 
-def proposed_column(table: Table) -> tuple[str, str]:
-    """Return the likeliest label, and why."""
+def proposed_column(table: Table, others: Collection[str]) -> tuple[str, str]:
+    """Return the likeliest label, and why.
+
+    :param others: columns that are known to be something else, such as ids and times
+    """
     usable = [column.name for column in table.columns.values() if column.is_single and column.distinct > 1]
     if not usable:
         raise NewModelError("no column has two different numbers or texts, so there is nothing to predict")
@@ -48,7 +52,8 @@ def proposed_column(table: Table) -> tuple[str, str]:
     by_part = [name for name in usable if PART.search(name)]
     if by_name or by_part:
         return (by_name or by_part)[0], "by its name"
-    return usable[-1], "the last column"
+    likely = [name for name in usable if name not in others]
+    return (likely or usable)[-1], "the last column" if not others else "the last column that is no id and no time"
 
 
 def label_column(table: Table, name: str) -> Column:

@@ -11,7 +11,7 @@ from nightly.new_model.errors import NewModelError
 from nightly.new_model.labels import Label
 from nightly.new_model.leaks import Alone
 from nightly.new_model.questions import Questions
-from nightly.new_model.roles import Roles, ids_of, roles_of
+from nightly.new_model.roles import Roles, ids_of, is_id, roles_of
 from nightly.new_model.tables import Table
 from nightly.new_model.times import Time, time_of, times_of
 from nightly.new_model.windows import Window, window_of
@@ -69,9 +69,9 @@ def propose(
     now: dt.datetime,
 ) -> Proposal:
     """Look at the table and decide, with a person's answers where it is not certain. Raises NewModelError."""
-    column, why = _label_column(table, wishes, questions)
-    label = _label(table, column, wishes, questions)
     times = times_of(table)
+    column, why = _label_column(table, times, wishes, questions)
+    label = _label(table, column, wishes, questions)
     time = _time(table, times, wishes, questions, column)
     weight = _weight(table, wishes, column)
     named_time = time.column if time else ""
@@ -87,10 +87,11 @@ def propose(
     return Proposal(name, source, origin, table, label, why, time, window, roles, weight, doubts)
 
 
-def _label_column(table: Table, wishes: Wishes, questions: Questions) -> tuple[str, str]:
+def _label_column(table: Table, times: list[Time], wishes: Wishes, questions: Questions) -> tuple[str, str]:
     if wishes.label:
         return labels.label_column(table, wishes.label).name, "as you said"
-    proposal, why = labels.proposed_column(table)
+    others = {time.column for time in times} | {column.name for column in table.columns.values() if is_id(column)}
+    proposal, why = labels.proposed_column(table, others)
     options = [column.name for column in table.columns.values() if column.is_single]
     name = questions.choose("the label", proposal, why, options=options, option="--label COLUMN")
     return labels.label_column(table, name).name, why if name == proposal else "as you said"

@@ -50,6 +50,11 @@ class Roles:
         return [name for names in self.groups.values() for name in names]
 
 
+def is_id(column: Column) -> bool:
+    """Return whether the column is an id, by its name or as a counter of the rows."""
+    return bool(ID.search(column.name)) or (column.distinct >= UNIQUE * column.rows and _counts_up(column))
+
+
 def ids_of(table: Table, label: str, time: Time | None) -> tuple[list[str], str]:
     """Return the columns that identify a row, and why: one alone, or one with the time; ([], why) for the whole row."""
     if time and is_series(time):

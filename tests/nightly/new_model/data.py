@@ -3,8 +3,6 @@
 import datetime as dt
 import random
 
-from nightly.records.source_config import Data
-
 ROWS = 1200
 
 
@@ -19,13 +17,3 @@ def rentals(rows=ROWS, **columns):
         own = [column(number, late) for column in columns.values()]
         lines.append(",".join(map(str, [number, start, station, planned, *own, "yes" if late else "no"])))
     return "\n".join(lines) + "\n"
-
-
-def has_optional_time():
-    """Whether this version reads data without a time."""
-    label = {"kind": "number", "column": "y"}
-    try:
-        Data(id_columns=[], time_column="", label=label)
-    except ValueError:
-        return False
-    return True

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from nightly.io.paths import ROOT, python_path
-from tests.nightly.new_model.data import has_optional_time, rentals
+from tests.nightly.new_model.data import rentals
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
@@ -27,21 +27,16 @@ def run(project, *command):
     return done.returncode, done.stdout + done.stderr
 
 
-def digits():
-    """scikit-learn's 1,797 handwritten digits: no time, no id, ten classes."""
-    frame = pytest.importorskip("sklearn.datasets").load_digits(as_frame=True).frame
-    return frame.to_csv(index=False)
+def diabetes():
+    """scikit-learn's 442 patients: no time, no id, a number."""
+    return pytest.importorskip("sklearn.datasets").load_diabetes(as_frame=True).frame.to_csv(index=False)
 
 
 @pytest.mark.parametrize(
     ("name", "data", "label"),
     [
         pytest.param("bikes", rentals, "returned_late", id="binary, by time"),
-        pytest.param(
-            *("digits", digits, "target"),
-            id="classes, without a time",
-            marks=pytest.mark.skipif(not has_optional_time(), reason="data without a time is not read here"),
-        ),
+        pytest.param("patients", diabetes, "target", id="number, without a time"),
     ],
 )
 def test_a_first_night_is_green(project, tmp_path, name, data, label):

@@ -18,7 +18,7 @@ from nightly.new_model.tables import read_table
 from nightly.new_model.times import time_of, times_of
 from nightly.new_model.writing import publish
 from nightly.records.columns import CuratedSchema
-from tests.nightly.new_model.data import has_optional_time, rentals
+from tests.nightly.new_model.data import rentals
 from tests.support.data import TAXI
 
 
@@ -152,13 +152,18 @@ def test_lists_and_vectors_of_parquet(new, tmp_path):
     assert config["data"]["time_column"] == "day"
 
 
-@pytest.mark.skipif(not has_optional_time(), reason="data without a time is not read in this version")
 def test_data_without_a_time(new):
     chance = random.Random(5)
     text = "a,b,target\n" + "".join(f"{chance.random()},{chance.randrange(3)},{n % 2}\n" for n in range(300))
     _, config = new(text)
     assert config["data"]["time_column"] == "" and config["data"]["label"]["column"] == "target"
     assert "look_back_days" not in config["data"] and "max_age_days" not in config["data_gate"]
+
+
+def test_a_column_of_ids_or_times_is_no_label_even_if_it_is_the_last(new):
+    lines = [f"{n % 7},{n * n % 5},{n},2026-01-{1 + n % 28:02}T00:00:00" for n in range(300)]
+    created, _ = new("\n".join(["size,grade,ticket_id,sold_at", *lines]) + "\n")
+    assert (created.proposal.label.column, created.proposal.time.column) == ("grade", "sold_at")
 
 
 def test_questions_are_asked_with_the_proposal_as_default(new):
