@@ -46,9 +46,10 @@ READER_FEATURES = {
 def open_version(config: TableSource, context: Context) -> "DeltaVersion":
     """Return the version that the night reads. Raises SourceError."""
     path = context.address or config.path
-    if "://" not in path:
+    scheme = path.partition("://")[0] if "://" in path else ""
+    if not scheme:
         path = str(Path(path).expanduser().absolute())
-    options = store_options(context.connection).for_delta() if "://" in path else {}
+    options = store_options(context.connection, scheme).for_delta() if scheme else {}
     try:
         table = DeltaTable(path, storage_options=options)
     except (DeltaError, OSError, ValueError) as error:
