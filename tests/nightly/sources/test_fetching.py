@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -277,3 +278,12 @@ def test_keys_that_only_choose_parts_keep_the_parts_of_earlier_nights(tmp_path, 
     assert (reused("first"), reused("second", extra_days=2), reused("third", format="csv")) == (0, 1, 0)
     for config in get_args(get_args(SourceConfig)[0]):
         assert config.model_fields.keys() >= config.SAME_BODIES
+
+
+def test_a_source_tells_that_rows_were_revised_although_the_body_is_the_same(marked, tmp_path, monkeypatch):
+    marked.night(tmp_path, "first")
+    marked.fingerprints[FIRST] = "v2"
+    fetch_day = Days.fetch
+    monkeypatch.setattr(Days, "fetch", lambda *call: replace(fetch_day(*call), revised=True))
+    second = marked.night(tmp_path, "second")
+    assert [(record.name, record.replaces is not None) for record in second.revised] == [(FIRST, True)]

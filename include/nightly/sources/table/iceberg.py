@@ -166,7 +166,9 @@ class IcebergVersion:
             order = self._sequence_numbers({task.file.file_path for task in tasks})
         tasks.sort(key=lambda task: (order.get(task.file.file_path, 0), task.file.file_path))
         total = (self.snapshot.summary or {}).get("total-data-files") or len(tasks)
-        return [DataFile(task.file.file_path, self._fingerprint(task), task) for task in tasks], int(total)
+        return [
+            DataFile(task.file.file_path, self._fingerprint(task), task.file.file_size_in_bytes, task) for task in tasks
+        ], int(total)
 
     def _tasks(self, snapshot: Snapshot) -> list[FileScanTask]:
         """Return the files whose partition and statistics allow rows of the window."""
