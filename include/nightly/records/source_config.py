@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -19,7 +19,13 @@ EPOCHS = ("epoch_s", "epoch_ms")
 
 
 class _Source(Section):
-    """What every kind of source has."""
+    """What every kind of source has.
+
+    :cvar SAME_BODIES: keys that choose parts, or say how they are asked for. A part's body is the same with any value
+        of them, so the parts of earlier nights are used after such a key has changed
+    """
+
+    SAME_BODIES: ClassVar[frozenset[str]] = frozenset({"ended_on", "settled_days"})
 
     connection: str = ""
     """The id of an Airflow connection with the address and the credentials. `bin/night` reads it from the environment
@@ -33,6 +39,8 @@ class _Source(Section):
 
 class FilesSource(_Source):
     """Files in a folder, in a bucket or on a web server, sliced by the time column."""
+
+    SAME_BODIES = _Source.SAME_BODIES | {"extra_days"}
 
     kind: Literal["files"] = "files"
     """Reads files."""
@@ -86,6 +94,8 @@ class SqlSource(_Source):
 class TableSource(_Source):
     """A Delta or Iceberg table, as it was at the night's as-of time."""
 
+    SAME_BODIES = _Source.SAME_BODIES | {"time_travel", "version", "ref"}
+
     kind: Literal["table"] = "table"
     """Reads a Delta or Iceberg table."""
     format: Literal["delta", "iceberg"]
@@ -123,6 +133,8 @@ class HttpSource(_Source):
     `{start}` and `{end}` in `url` and `params` stand for the first day of a slice and the first day after it, `{last}`
     for its last day. `{start:%Y-%m-%dT%H:%M:%SZ}`, or `{last:epoch_s}`, writes another format. Without any of them the
     source is one answer with all rows. Times are UTC."""
+
+    SAME_BODIES = _Source.SAME_BODIES | {"timeout_seconds", "retries", "retry_statuses"}
 
     kind: Literal["http"] = "http"
     """Reads an HTTP API."""

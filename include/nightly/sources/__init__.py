@@ -69,7 +69,7 @@ def fetch(
         window=window,
         time_column=data.time_column if data else "",
         time_format=data.time_format if data else "",
-        time_zone=getattr(data, "time_zone", "UTC"),
+        time_zone=data.time_zone if data else "UTC",
         rename=data.rename if data else {},
         connection=connection,
         folder=model_folder,
@@ -99,7 +99,7 @@ def fetch(
 def _identity(config: SourceConfig, context: Context) -> str:
     """Return a text that differs for another source, or for other parts of it. It has no credentials."""
     place = context.connection and (context.connection.host, context.connection.port, context.connection.database)
-    own = config.model_dump_json(exclude={"ended_on", "settled_days", "timeout_seconds", "retries"})
+    own = config.model_dump_json(exclude=set(config.SAME_BODIES))
     headers = [header for header, column in context.rename.items() if column == context.time_column]
     time = (*headers, context.time_column, context.time_format)
     return masked(f"{own} {place} {context.address} {time}")

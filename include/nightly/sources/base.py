@@ -32,6 +32,7 @@ class Part:
     :ivar bytes: the size of its body, so that a full disk is noticed before the download; 0 if that is not known
     :ivar path: the part itself, if it is a local file: it is read where it is
     :ivar partition: columns that are the same for all rows of the part, and are not in its file
+    :ivar rows: False if it never has any, as a table's version: it counts as a part only if it tells of revised rows
     """
 
     name: str
@@ -41,14 +42,21 @@ class Part:
     bytes: int = 0
     path: Path | None = None
     partition: dict[str, str | None] = field(default_factory=dict)
+    rows: bool = True
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a source tells of a part that it has fetched."""
+    """What a source tells of a part that it has fetched.
 
-    fingerprint: str = ""  # replaces the part's own, if the source learns it only now
-    unchanged: bool = False  # the part is as it was with the fingerprint `known`; nothing was written
+    :ivar fingerprint: replaces the part's own, if the source learns it only now
+    :ivar unchanged: the part is as it was with the fingerprint `known`; nothing was written
+    :ivar revised: rows that an earlier night fetched have changed at the source, although the part's body does not tell
+    """
+
+    fingerprint: str = ""
+    unchanged: bool = False
+    revised: bool = False
 
 
 class Source(Protocol):

@@ -1,7 +1,8 @@
 """Translate an Airflow connection to a cloud's object store into the options of the libraries that read from it.
 
 obstore and deltalake both use Rust's object_store, so they share the names of its options. pyiceberg has its own.
-Without a connection both libraries take the environment's credentials, e.g. AWS_ACCESS_KEY_ID.
+Without a connection the libraries take the environment's credentials, e.g. AWS_ACCESS_KEY_ID.
+docs/how-to/sources/index.md lists the fields of a connection.
 """
 
 import datetime as dt
@@ -48,20 +49,29 @@ class StoreOptions:
         return properties | _google_token(self.options)
 
 
-def store_options(connection: Connection | None) -> StoreOptions:
-    """Return the options of a connection of type `aws`, `google_cloud_platform` or `wasb`; none without a connection.
+def store_options(connection: Connection | None, scheme: str = "") -> StoreOptions:
+    """Return the options of a connection of type `aws`, `google_cloud_platform` or `wasb`.
 
-    Raises SourceError for a field that no source can use. Its text has no values.
+    Without a connection there are none, but for the emulator of Cloud Storage.
+
+    :param scheme: of the URL that the store is reached by, e.g. `gs`; "" if it tells no store
+    :raises SourceError: the connection is of another type, or has a field that no source can use. The text has no
+        values
     """
+    of_scheme = SCHEMES.get(scheme)
     if connection is None:
-        return StoreOptions()
-    translate = {"aws": _aws, "s3": _aws, "google_cloud_platform": _google, "wasb": _azure}.get(connection.conn_type)
-    if translate is None:
-        raise SourceError(
-            f"source.connection is of type {connection.conn_type!r}, which reaches no object store; "
-            "use one of type aws, google_cloud_platform or wasb."
-        )
-    options = {name: str(value) for name, value in translate(connection).items() if value}
+        options = _google(Connection()) if of_scheme is _google else {}
+    else:
+        translate = TYPES.get(connection.conn_type)
+        if translate is None or of_scheme not in (None, translate):
+            store = f"{scheme}:// URL" if of_scheme else "object store"
+            types = [name for name, reaches in TYPES.items() if of_scheme in (None, reaches) and name != "s3"]
+            raise SourceError(
+                f"source.connection is of type {connection.conn_type!r}, which reaches no {store}; "
+                f"use one of type {' or '.join(types)}."
+            )
+        options = translate(connection)
+    options = {name: str(value) for name, value in options.items() if value}
     endpoints = (value for name, value in options.items() if name.endswith(("endpoint", "endpoint_url", "base_url")))
     return StoreOptions(options, any(value.startswith("http://") for value in endpoints))
 
@@ -69,13 +79,15 @@ def store_options(connection: Connection | None) -> StoreOptions:
 def _aws(connection: Connection) -> dict[str, Any]:
     extra = connection.extra
     _refuse(extra, "role_arn", "profile_name", "assume_role_method")
-    service = _mapping(extra.get("service_config"), "service_config").get("s3", {})
+    service = _mapping(_mapping(extra.get("service_config"), "service_config").get("s3"), "service_config")
+    region = extra.get("region_name") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    endpoint = extra.get("endpoint_url") or service.get("endpoint_url") or extra.get("host") or connection.host
     return {
         "aws_access_key_id": connection.login or extra.get("aws_access_key_id"),
         "aws_secret_access_key": connection.password.get_secret_value() or extra.get("aws_secret_access_key"),
         "aws_session_token": extra.get("aws_session_token"),
-        "aws_region": extra.get("region_name") or "us-east-1",
-        "aws_endpoint_url": extra.get("endpoint_url") or service.get("endpoint_url") or connection.host,
+        "aws_region": region or "us-east-1",
+        "aws_endpoint_url": endpoint,
         "aws_skip_signature": "true" if extra.get("anonymous") else None,
     }
 
@@ -96,19 +108,26 @@ def _google(connection: Connection) -> dict[str, Any]:
 def _azure(connection: Connection) -> dict[str, Any]:
     extra = {name.removeprefix("extra__wasb__"): value for name, value in connection.extra.items()}
     _refuse(extra, "managed_identity_client_id", "workload_identity_tenant_id")
-    given = dict(item.split("=", 1) for item in str(extra.get("connection_string") or "").split(";") if "=" in item)
-    account = given.get("AccountName") or connection.host.removeprefix("https://").split(".")[0]
-    password = connection.password.get_secret_value()
+    text = str(extra.get("connection_string") or "")
+    parts = dict(item.split("=", 1) for item in text.split(";") if "=" in item)
+    login, password, host = connection.login, connection.password.get_secret_value(), connection.host
     by_client = bool(extra.get("tenant_id"))  # then login and password are those of an application
+    endpoint = parts.get("BlobEndpoint") or extra.get("endpoint_url") or (host if "://" in host else "")
+    of_host = (endpoint or host).rpartition("://")[2].split(".")[0]  # ACCOUNT.blob.core.windows.net
     return {
-        "azure_storage_account_name": account or ("" if by_client else connection.login),
-        "azure_storage_account_key": given.get("AccountKey") or ("" if by_client else password),
-        "azure_storage_sas_token": given.get("SharedAccessSignature") or extra.get("sas_token"),
-        "azure_storage_client_id": connection.login if by_client else "",
+        "azure_storage_account_name": parts.get("AccountName") or ("" if by_client else login) or of_host,
+        "azure_storage_account_key": parts.get("AccountKey") or ("" if by_client else password),
+        "azure_storage_sas_token": extra.get("sas_token") or parts.get("SharedAccessSignature"),
+        "azure_storage_client_id": login if by_client else "",
         "azure_storage_client_secret": password if by_client else "",
         "azure_storage_tenant_id": extra.get("tenant_id"),
-        "azure_storage_endpoint": given.get("BlobEndpoint") or extra.get("endpoint_url"),
+        "azure_storage_endpoint": endpoint,
     }
+
+
+# A connection's type, or a URL's scheme -> how a connection is translated. Airflow once called aws s3.
+TYPES = {"aws": _aws, "s3": _aws, "google_cloud_platform": _google, "wasb": _azure}
+SCHEMES = {"s3": _aws, "s3a": _aws, "gs": _google, "az": _azure, "abfs": _azure, "abfss": _azure}
 
 
 def _refuse(extra: dict[str, Any], *names: str) -> None:

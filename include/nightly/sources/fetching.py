@@ -21,7 +21,7 @@ class Fetching:
     """The bodies of a window.
 
     :ivar files: in the order in which they are read
-    :ivar records: of the parts, without local files
+    :ivar records: of the parts, without local files, and without parts that never have rows unless they are `revised`
     :ivar fetched: those that this run has fetched, in this try or in one that failed
     :ivar revised: those of `fetched` whose rows have changed since an earlier night fetched them
     """
@@ -48,14 +48,16 @@ def fetch_parts(
     remote = [part for part in parts if part.path is None]
     records = _Fetch(source, store, run_id, settled, fresh).records(remote) if remote else {}
     files |= {name: store.file(record) for name, record in records.items() if record.sha256}
-    fetched = [record for record in records.values() if record.run_id == run_id]
     # A source that is one file for all times gets new rows every night: that is no revision.
-    whole = len(parts) == 1 and parts[0].end is None
+    whole = len(parts) == 1 and parts[0].end is None and parts[0].rows
+    own = [record for record in records.values() if record.run_id == run_id]
+    revised = [record for record in own if record.replaces and not whole]
+    without_rows = {part.name for part in remote if not part.rows} - {record.name for record in revised}
     return Fetching(
         files=[_of(part, files[part.name]) for part in parts if part.name in files],
-        records=list(records.values()),
-        fetched=fetched,
-        revised=[record for record in fetched if record.replaces and not whole],
+        records=[record for name, record in records.items() if name not in without_rows],
+        fetched=[record for record in own if record.name not in without_rows],
+        revised=revised,
     )
 
 
@@ -117,15 +119,12 @@ class _Fetch:
                     log.info("%s: %s is unchanged", number, part.name)
                     return self.store.confirm(part, known)
                 fingerprint = fetched.fingerprint or part.fingerprint
-                record = self.store.put(part, target, fingerprint, self.run_id, earlier)
+                record = self.store.put(
+                    part, target, fingerprint, self.run_id, earlier=earlier, revised=fetched.revised
+                )
         except SpaceError:
             discard_bodies(self.partial)  # a partial body would keep the disk full
             raise
         content = f"{record.bytes:,} bytes, sha256 {record.sha256[:12]}" if record.sha256 else "no rows"
         log.info("%s: %s: %s", number, part.name, content)
         return record
-
-
-def _of(part: Part, file: DownloadedFile) -> DownloadedFile:
-    """Return the file with what its part says about it."""
-    return file.model_copy(update={"suffix": part.suffix, "partition": part.partition})

@@ -70,11 +70,19 @@ class PartStore:
         return restamped
 
     def put(
-        self, part: Part, fetched: Path, fingerprint: str, run_id: str, earlier: PartRecord | None = None
+        self,
+        part: Part,
+        fetched: Path,
+        fingerprint: str,
+        run_id: str,
+        *,
+        earlier: PartRecord | None = None,
+        revised: bool = False,
     ) -> PartRecord:
         """Take over the file `fetched`, or record that the part has no rows if it does not exist.
 
         :param earlier: what was known of the part
+        :param revised: the source tells that rows have changed since; otherwise the body's hash tells
         """
         body, size, sha256 = "", 0, ""
         if fetched.exists():
@@ -84,7 +92,8 @@ class PartStore:
             body = sha256[:32] + part.suffix
             self.bodies.mkdir(parents=True, exist_ok=True)
             fetched.replace(self.bodies / body)
-        revised = earlier and earlier.sha256 != sha256 and (part.end is None or earlier.fetched_at >= part.end)
+        if earlier and earlier.sha256 != sha256:
+            revised = revised or part.end is None or earlier.fetched_at >= part.end
         record = PartRecord(
             name=part.name,
             source=self.source,

@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from nightly.io.paths import ROOT
 from nightly.io.space import SpaceError, size_of
-from nightly.records.source_config import Data, FilesSource, PythonSource
+from nightly.records.source_config import Data, FilesSource, PythonSource, SourceConfig
 from nightly.sources import MODULES, fetch, in_place
 from nightly.sources.errors import SourceError
 from nightly.sources.part_store import PARTIAL, alone, retain
@@ -262,3 +264,26 @@ def test_another_address_and_another_time_column_have_parts_of_their_own(tmp_pat
         0,
         0,
     )
+
+
+def test_keys_that_only_choose_parts_keep_the_parts_of_earlier_nights(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODULES, "files", "tests.support.parts")
+    days = tmp_path / "days"
+    days.write_text(json.dumps({"rows": {FIRST: "1,10\n"}, "fingerprints": {FIRST: "v1"}}))
+    window = {"window_start": utc(2016, 1, 1), "window_end": utc(2016, 1, 2), "folder": tmp_path / "downloads"}
+
+    def reused(run_id, **keys):
+        return fetch(FilesSource(path="p", **keys), **window, address=str(days), run_id=run_id).reused
+
+    assert (reused("first"), reused("second", extra_days=2), reused("third", format="csv")) == (0, 1, 0)
+    for config in get_args(get_args(SourceConfig)[0]):
+        assert config.model_fields.keys() >= config.SAME_BODIES
+
+
+def test_a_source_tells_that_rows_were_revised_although_the_body_is_the_same(marked, tmp_path, monkeypatch):
+    marked.night(tmp_path, "first")
+    marked.fingerprints[FIRST] = "v2"
+    fetch_day = Days.fetch
+    monkeypatch.setattr(Days, "fetch", lambda *call: replace(fetch_day(*call), revised=True))
+    second = marked.night(tmp_path, "second")
+    assert [(record.name, record.replaces is not None) for record in second.revised] == [(FIRST, True)]

@@ -279,7 +279,7 @@ def test_wrong_keys_of_a_server_that_looks(tmp_path, s3):
 
 def test_a_role_is_refused_in_words(s3, tmp_path):
     connection = Connection(conn_type="aws", extra={"role_arn": "arn:aws:iam::1:role/reader"})
-    with pytest.raises(SourceError, match="role_arn is not supported"):
+    with pytest.raises(SourceError, match="has `role_arn` in its extra, which a source cannot use"):
         download(s3, "s3://lake/trips", tmp_path, connection)
 
 

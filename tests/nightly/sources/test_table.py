@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from nightly.io.space import SPARE_BYTES, SpaceError
 from nightly.records.source_config import TableSource
 from nightly.sources.errors import ConnectionFailedError, RefusedError, SourceError
 from tests.nightly.sources.lakes import END, START, DeltaLake, IcebergLake, Nights, trips
@@ -92,16 +93,45 @@ def test_the_log_tells_revised_rows_from_new_ones(lake, nights, caplog):
     lake.append(trips(2))
     nights.fetch(lake.source(), lake.connection)
     lake.append(trips(3))
-    nights.fetch(lake.source(), lake.connection)
+    appended = nights.fetch(lake.source(), lake.connection)
     assert warnings(caplog) == []
+    assert (appended.parts, appended.reused, appended.revised) == (3, 2, [])
     lake.delete(101)
-    nights.fetch(lake.source(), lake.connection)
+    revised = nights.fetch(lake.source(), lake.connection)
     (warning,) = warnings(caplog)
     assert "has revised rows of one of the window's files" in warning
+    assert revised.revised == [f"{lake.path} (version)"]
+    assert revised.revised_since and revised.revision.startswith("1 of 4 parts has changed at the source since")
     caplog.clear()
     lake.delete(102)
-    nights.fetch(lake.source(), lake.connection, start=utc(2016, 3, 3), end=utc(2016, 3, 6))
+    other = nights.fetch(lake.source(), lake.connection, start=utc(2016, 3, 3), end=utc(2016, 3, 6))
     assert warnings(caplog) == []  # a file that the window does not need
+    assert (other.parts, other.revised) == (1, [])
+
+
+def test_rows_that_are_all_gone_are_revised(lake, nights):
+    lake.append(trips(1, rows=1))
+    nights.fetch(lake.source(), lake.connection)
+    lake.delete(100)
+    gone = nights.fetch(lake.source(), lake.connection)
+    assert (gone.files, gone.parts, gone.revised) == ([], 1, [f"{lake.path} (version)"])
+
+
+def test_a_download_that_has_no_room_is_refused_by_the_sizes_of_the_files(lake, nights, monkeypatch):
+    lake.append(trips(1))
+    monkeypatch.setattr("nightly.io.space.free_bytes", lambda folder: SPARE_BYTES + 1000)
+    with pytest.raises(SpaceError, match="the download of 2 parts needs"):
+        nights.fetch(lake.source(), lake.connection)
+
+
+def test_the_version_that_a_person_names_fetches_no_file_again(lake, nights):
+    lake.append(trips(1))
+    version = lake.table.version() if lake.format == "delta" else lake.table.current_snapshot().snapshot_id
+    lake.append(trips(2))
+    nights.fetch(lake.source(), lake.connection)
+    for keys in ({"version": version}, {"time_travel": False}):
+        download = nights.fetch(lake.source(**keys), lake.connection)
+        assert (download.reused, download.revised) == (download.parts, [])
 
 
 def test_only_the_named_columns_are_read(lake, nights):

@@ -151,7 +151,7 @@ def test_deleted_rows_of_a_deletion_vector_are_left_out(lake, nights, caplog):
     )
     second = nights.fetch(lake.source())
     assert [row["trip"] for row in nights.rows()] == [100, 102, 200, 201, 202, 203]
-    assert (second.reused, second.revised) == (1, [first.files[0].origin])
+    assert (second.reused, second.revised) == (1, [first.files[0].origin, f"{lake.path} (version)"])
     assert "DELETE has revised rows of one of the window's files" in caplog.text
     assert nights.rows() == sorted(pa.table(lake.table.scan()).to_pylist(), key=lambda row: row["trip"])
 

@@ -3,8 +3,6 @@
 Without a connection, a client takes what its environment has: variables, a service account's file, the machine's role.
 """
 
-import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from nightly.records.connection import Connection
+from nightly.sources.cloud_credentials import store_options
 from nightly.sources.errors import ConnectionFailedError, NoAccessError, PathNotFoundError, SourceError
 
 # No time-out for a whole request, which may be a large object, but for silence.
@@ -22,6 +21,7 @@ CLIENT = {"timeout": "7days", "connect_timeout": "10s", "read_timeout": "60s"}
 RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 
 Store = S3Store | GCSStore | AzureStore
+STORES = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
 
 
 class ChangedError(SourceError):
@@ -30,75 +30,18 @@ class ChangedError(SourceError):
 
 def open_store(scheme: str, bucket: str, connection: Connection | None) -> Store:
     """Return a client of the bucket. Sends no request. Raises SourceError for credentials that are not valid."""
-    makers = {"s3": _s3, "gs": _gs, "az": _az}
+    options = store_options(connection, scheme)
+    client: dict[str, Any] = {**CLIENT, "allow_http": options.allow_http}
+    if "google_base_url" in options.options:  # Cloud Storage's emulator, which answers only under Google's name
+        client["default_headers"] = {"host": "storage.googleapis.com"}
     try:
-        return makers[scheme](bucket, connection or Connection())
+        return STORES[scheme](bucket, config=options.options, client_options=client, retry_config=RETRIES)
     except (exceptions.BaseError, ValueError) as error:
         problem = "is not valid" if connection else "is needed, as the environment has no credentials"
         raise NoAccessError(
             f"{scheme}://{bucket}: the connection in `source.connection` {problem} ({type(error).__name__}); "
-            "docs/how-to/sources/files.md lists the fields."
+            "docs/how-to/sources/index.md lists the fields."
         ) from None  # its message may quote credentials
-
-
-def _s3(bucket: str, connection: Connection) -> S3Store:
-    extra = connection.extra
-    if extra.get("role_arn"):
-        raise SourceError(
-            "an AWS connection with role_arn is not supported: give it keys, or run the night on a machine with that "
-            "role and without keys in the connection."
-        )
-    endpoint = extra.get("endpoint_url") or extra.get("host") or connection.host
-    options = {
-        "access_key_id": connection.login or extra.get("aws_access_key_id"),
-        "secret_access_key": connection.password.get_secret_value() or extra.get("aws_secret_access_key"),
-        "session_token": extra.get("aws_session_token"),
-        "region": extra.get("region_name"),
-        "endpoint": endpoint,
-    }
-    return S3Store(bucket, client_options=_client(endpoint), retry_config=RETRIES, **_given(options))
-
-
-def _gs(bucket: str, connection: Connection) -> GCSStore:
-    extra = connection.extra
-    key = extra.get("keyfile_dict")
-    emulator = os.environ.get("STORAGE_EMULATOR_HOST")  # as for Google's own client
-    client = _client(emulator) | ({"default_headers": {"host": "storage.googleapis.com"}} if emulator else {})
-    options = {
-        "service_account_key": json.dumps(key) if isinstance(key, dict) else key,
-        "service_account": extra.get("key_path"),
-        "base_url": emulator,
-        "skip_signature": True if emulator or extra.get("is_anonymous") else None,
-    }
-    return GCSStore(bucket, client_options=client, retry_config=RETRIES, **_given(options))
-
-
-def _az(bucket: str, connection: Connection) -> AzureStore:
-    extra = connection.extra
-    pairs = (pair.partition("=") for pair in str(extra.get("connection_string") or "").split(";"))
-    parts = {name: value for name, _, value in pairs}
-    account = connection.login or parts.get("AccountName")
-    endpoint = parts.get("BlobEndpoint") or (connection.host if "://" in connection.host else None)
-    secret = connection.password.get_secret_value()
-    tenant = extra.get("tenant_id")
-    options = {
-        "account_name": account if not tenant else connection.host.partition(".")[0] or account,
-        "account_key": parts.get("AccountKey") or (None if tenant else secret),
-        "client_id": connection.login if tenant else None,
-        "client_secret": secret if tenant else None,
-        "tenant_id": tenant,
-        "sas_key": extra.get("sas_token") or parts.get("SharedAccessSignature"),
-        "endpoint": endpoint,
-    }
-    return AzureStore(bucket, client_options=_client(endpoint), retry_config=RETRIES, **_given(options))
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value}
-
-
-def _client(endpoint: str | None) -> dict[str, Any]:
-    return {**CLIENT, "allow_http": bool(endpoint and endpoint.startswith("http://"))}
 
 
 @contextmanager

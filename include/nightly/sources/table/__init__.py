@@ -26,14 +26,18 @@ log = logging.getLogger(__name__)
 
 def open_source(config: TableSource, context: Context) -> "Table":
     """Return the table in the version that the night reads. Raises SourceError."""
-    return Table(import_module(f"{__name__}.{config.format}").open_version(config, context))
+    version = import_module(f"{__name__}.{config.format}").open_version(config, context)
+    return Table(version, all_columns=not config.columns)
 
 
 class Table:
-    """One version of a table. What is written to the table meanwhile is not seen."""
+    """One version of a table. What is written to the table meanwhile is not seen.
 
-    def __init__(self, version: TableVersion) -> None:
-        self.version = version
+    :param all_columns: are read, so a body is about as large as its data file
+    """
+
+    def __init__(self, version: TableVersion, *, all_columns: bool) -> None:
+        self.version, self.all_columns = version, all_columns
         self.files: dict[str, DataFile] = {}
 
     def parts(self) -> list[Part]:
@@ -44,22 +48,29 @@ class Table:
         files, total = self.version.files()
         self.files = {file.name: file for file in files}
         log.info("%s: %s; the window needs %s of %s files", self.version.place, self.version, len(files), total)
-        version = Part(f"{self.version.place} (version)", fingerprint=self.version.id)
-        return [*(Part(file.name, fingerprint=file.fingerprint) for file in files), version]
+        version = Part(f"{self.version.place} (version)", fingerprint=self.version.id, rows=False)
+        return [*(self._part(file) for file in files), version]
+
+    def _part(self, file: DataFile) -> Part:
+        return Part(file.name, fingerprint=file.fingerprint, bytes=file.bytes if self.all_columns else 0)
 
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
         file = self.files.get(part.name)
         if file is not None:
             write(self.version.read(file), target)
-        elif known:
-            self._tell_changes(known)
-        return Fetched()
+            return Fetched()
+        return Fetched(revised=self._has_revised_rows(known) if known else False)
 
-    def _tell_changes(self, known: str) -> None:
-        """Log what happened to the window's files since an earlier night read the version `known`."""
-        for change in self.version.changes_since(known):
+    def _has_revised_rows(self, known: str) -> bool:
+        """Return whether rows of the window's files have changed since an earlier night read the version `known`.
+
+        Logs each operation that replaced files: their bodies do not tell it, as new files are parts of their own.
+        """
+        changes = self.version.changes_since(known)
+        for change in changes:
             files = f"{change.files} of the window's files" if change.files > 1 else "one of the window's files"
             if change.same_rows:
                 log.info("%s: %s rewrote %s: the rows are the same", self.version.place, change.operation, files)
             else:
                 log.warning("%s: %s has revised rows of %s", self.version.place, change.operation, files)
+        return not all(change.same_rows for change in changes)

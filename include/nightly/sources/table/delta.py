@@ -46,9 +46,10 @@ READER_FEATURES = {
 def open_version(config: TableSource, context: Context) -> "DeltaVersion":
     """Return the version that the night reads. Raises SourceError."""
     path = context.address or config.path
-    if "://" not in path:
+    scheme = path.partition("://")[0] if "://" in path else ""
+    if not scheme:
         path = str(Path(path).expanduser().absolute())
-    options = store_options(context.connection).for_delta() if "://" in path else {}
+    options = store_options(context.connection, scheme).for_delta() if scheme else {}
     try:
         table = DeltaTable(path, storage_options=options)
     except (DeltaError, OSError, ValueError) as error:
@@ -152,18 +153,19 @@ class DeltaVersion:
             root = _root(self.table.table_uri)
             vectors = self._deletion_vectors()
             files = []
-            for action in actions.select(["path", "modification_time", "partition"]).to_pylist():
+            for action in actions.select(["path", "size_bytes", "modification_time", "partition"]).to_pylist():
                 path = unquote(action["path"])  # the log's paths are encoded as in URLs
                 if root + path in kept:
-                    files.append((action["modification_time"], path, action["partition"] or {}, vectors.get(path)))
+                    file = self._file(root, path, action["size_bytes"], action["partition"] or {}, vectors.get(path))
+                    files.append((action["modification_time"], path, file))
         if len(files) < len(kept):
             raise RefusedError(f"{self.place} names data files outside its folder, as a shallow clone does; copy it.")
         files.sort(key=lambda file: file[:2])
-        return [self._file(root, *file[1:]) for file in files], len(actions)
+        return [file for _, _, file in files], len(actions)
 
-    def _file(self, root: str, path: str, partition: dict[str, Any], vector: np.ndarray | None) -> DataFile:
+    def _file(self, root: str, path: str, size: int, partition: dict[str, Any], vector: np.ndarray | None) -> DataFile:
         deleted = "" if vector is None else f" without {hashlib.sha256(np.packbits(vector)).hexdigest()[:16]}"
-        return DataFile(root + path, f"columns {self._schema_id}{deleted}", (path, partition, vector))
+        return DataFile(root + path, f"columns {self._schema_id}{deleted}", size, (path, partition, vector))
 
     def _uris(self, table: DeltaTable) -> list[str]:
         """Return the files whose partition values and statistics allow rows of the window."""

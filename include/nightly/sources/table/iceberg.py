@@ -27,7 +27,7 @@ from nightly.compat.iceberg import batches
 from nightly.records.connection import Connection
 from nightly.records.source_config import TableSource
 from nightly.sources.base import Context
-from nightly.sources.cloud_credentials import store_options
+from nightly.sources.cloud_credentials import TYPES, store_options
 from nightly.sources.errors import ConnectionFailedError, RefusedError, SourceError
 from nightly.sources.table.columns import as_schema, selected, time_column
 from nightly.sources.table.failures import MissingFileError, explained, failure, plain
@@ -37,7 +37,6 @@ from nightly.sources.table.window import bounds
 log = logging.getLogger(__name__)
 
 ERRORS = (RESTError, ValidationError, ValueError, KeyError, NotImplementedError)  # of pyiceberg, besides Arrow's
-OBJECT_STORES = ("aws", "s3", "google_cloud_platform", "wasb")
 
 
 def open_version(config: TableSource, context: Context) -> "IcebergVersion":
@@ -54,9 +53,10 @@ def _load(path: str, connection: Connection | None) -> IcebergTable:
         raise RefusedError(f'{path}: Iceberg on Azure needs pyarrow 20, and TFX allows 18; read it by kind = "sql".')
     try:
         if "/" in path:
-            if "://" not in path:
+            scheme = path.partition("://")[0] if "://" in path else ""
+            if not scheme:
                 path = str(Path(path).expanduser().absolute())
-            properties = store_options(connection).for_iceberg() if "://" in path else {}
+            properties = store_options(connection, scheme).for_iceberg() if scheme else {}
             return StaticTable.from_metadata(path, properties)
         if connection is None:
             return load_catalog().load_table(path)  # that of pyiceberg's own configuration
@@ -90,7 +90,7 @@ def catalog_properties(connection: Connection) -> dict[str, str]:
 
     Raises RefusedError for a connection to an object store, which names no catalog.
     """
-    if connection.conn_type in OBJECT_STORES and "type" not in connection.extra:
+    if connection.conn_type in TYPES and "type" not in connection.extra:
         raise RefusedError(
             f"source.connection is of type {connection.conn_type}, and source.path names a table of a catalog: "
             "give the path of a .metadata.json, or a connection whose extra has the catalog's `type` and properties."
@@ -166,7 +166,9 @@ class IcebergVersion:
             order = self._sequence_numbers({task.file.file_path for task in tasks})
         tasks.sort(key=lambda task: (order.get(task.file.file_path, 0), task.file.file_path))
         total = (self.snapshot.summary or {}).get("total-data-files") or len(tasks)
-        return [DataFile(task.file.file_path, self._fingerprint(task), task) for task in tasks], int(total)
+        return [
+            DataFile(task.file.file_path, self._fingerprint(task), task.file.file_size_in_bytes, task) for task in tasks
+        ], int(total)
 
     def _tasks(self, snapshot: Snapshot) -> list[FileScanTask]:
         """Return the files whose partition and statistics allow rows of the window."""

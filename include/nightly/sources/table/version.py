@@ -13,11 +13,13 @@ class DataFile:
 
     :ivar name: its address, without credentials
     :ivar fingerprint: other text when its rows are others: rows of it were deleted, or the table's columns changed
+    :ivar bytes: its size in the table
     :ivar handle: what the format reads it by
     """
 
     name: str
     fingerprint: str
+    bytes: int
     handle: Any
 
 
