@@ -26,7 +26,7 @@ MODULES = {
     "files": "nightly.sources.files",
     "sql": "nightly.sources.sql",
     "table": "nightly.sources.table",
-    "http": "nightly.sources.http_api",
+    "http": "nightly.sources.http",
     "python": "nightly.sources.python",
 }
 

@@ -14,7 +14,7 @@ from nightly.nights.space import check_night, check_node
 from nightly.records.night import Download
 from nightly.records.verdict import Outcome, Verdict
 from nightly.snapshots.store import SnapshotStore
-from nightly.sources.http import download
+from nightly.sources.http.download import download
 from tests.support.nights import utc
 
 

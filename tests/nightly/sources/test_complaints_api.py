@@ -2,6 +2,7 @@
 
 import csv
 import datetime as dt
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from nightly.records.connection import Connection
 from nightly.records.source_config import FilesSource
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
-from nightly.sources import fetch, http
+from nightly.sources import fetch
 from nightly.sources.errors import HttpStatusError
 from tests.support.faulty_server import FaultyServer
 from tests.support.nights import a_night, utc
@@ -27,7 +28,7 @@ def server(complaints):
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch):
-    monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
 def ask(server, start, end, folder, source=SOURCE, **connection):

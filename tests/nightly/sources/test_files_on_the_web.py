@@ -22,7 +22,8 @@ def web():
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            body = server.files.get(self.path)
+            name, value = server.demands
+            body = server.files.get(self.path) if self.headers.get(name, "") == value else None
             unchanged = body and self.headers["If-None-Match"] == f'"{hash(body)}"'
             sent = "" if unchanged or self.command == "HEAD" else self.path
             server.asked.append((sent, self.headers["Authorization"]))
@@ -40,7 +41,7 @@ def web():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.asked = {}, []
+    server.files, server.asked, server.demands = {}, [], ("X-Key", "")
     server.address = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield server
@@ -68,6 +69,18 @@ def test_a_file_a_day_of_which_those_that_are_unchanged_are_not_fetched_again(we
     assert second.reused == 1
     assert "/trips/2016-03-01.csv.gz?v=*" not in asked
     assert "/trips/2016-03-03.csv.gz?v=*" in asked
+
+
+def test_secrets_of_the_url_and_the_connection_are_sent_and_in_no_origin_and_no_log(web, tmp_path, caplog):
+    web.files = {f"/get?key=planted-2016-03-0{day}&sig=planted": BODY + bytes(day) for day in (1, 2)}
+    web.demands = ("X-Key", "planted-3")
+    config = FilesSource(path=web.address + "/get?key=planted-{date:%Y-%m-%d}&sig=planted", format="csv")
+    connection = Connection(extra={"headers": {"X-Key": "planted-3"}})
+    found = fetch(config, folder=tmp_path, connection=connection, **WINDOW)
+    assert [file.origin for file in found.files] == [
+        f"{web.address}/get?key=***&sig=***#2016-03-0{day}T00" for day in (2, 3)
+    ]
+    assert "planted" not in found.model_dump_json() + caplog.text
 
 
 def test_what_is_wrong_is_one_sentence(web, tmp_path):

@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from nightly.sources import http
 from nightly.sources.errors import (
     ChecksumError,
     ConnectionFailedError,
@@ -21,6 +20,7 @@ from nightly.sources.errors import (
     HttpStatusError,
     IncompleteBodyError,
 )
+from nightly.sources.http.download import LONGEST_WAIT_SECONDS, download
 from tests.support.faulty_server import FaultyServer
 
 CSV = "Date received,Product\n" + "".join(f"1/{1 + n % 28}/2016,Product {n}\n" for n in range(5000))
@@ -38,13 +38,13 @@ def server(tmp_path):
 def waits(monkeypatch):
     """The seconds waited between attempts, without waiting them."""
     seconds = []
-    monkeypatch.setattr(http.time, "sleep", seconds.append)
+    monkeypatch.setattr(time, "sleep", seconds.append)
     return seconds
 
 
 def fetch(server, tmp_path, **options):
     target = tmp_path / "body" / "complaints.csv"
-    return http.download(server.address, target, params={"format": "csv"}, **{"timeout": 5, "retries": 3, **options})
+    return download(server.address, target, params={"format": "csv"}, **{"timeout": 5, "retries": 3, **options})
 
 
 def assert_whole(answer, tmp_path):
@@ -97,7 +97,7 @@ def test_another_client_error_fails_at_once(server, tmp_path, waits, status):
     assert_nothing_left(tmp_path)
 
 
-@pytest.mark.parametrize(("asked", "waited"), [("7", 7), ("100000", http.LONGEST_WAIT_SECONDS)])
+@pytest.mark.parametrize(("asked", "waited"), [("7", 7), ("100000", LONGEST_WAIT_SECONDS)])
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_honoured_within_bounds(server, tmp_path, waits, status, asked, waited):
     server.faults.append({"fault": "status", "status": status, "headers": {"Retry-After": asked}})
@@ -144,7 +144,8 @@ def test_a_body_that_never_arrives_whole_leaves_nothing(server, tmp_path):
 
 
 KILLED = (
-    "import pathlib, sys; from nightly.sources.http import download; download(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    "import pathlib, sys; from nightly.sources.http.download import download; "
+    "download(sys.argv[1], pathlib.Path(sys.argv[2]))"
 )
 
 
@@ -191,16 +192,16 @@ def test_credentials_follow_no_redirect_to_another_host(server, tmp_path, elsewh
 
 def test_a_user_and_password_in_the_address_are_sent(server, tmp_path):
     address = server.address.replace("://", "://me:planted-secret@")
-    http.download(address, tmp_path / "body/complaints.csv", params={"format": "csv"})
+    download(address, tmp_path / "body/complaints.csv", params={"format": "csv"})
     assert server.requests[0]["headers"]["Authorization"] == "Basic bWU6cGxhbnRlZC1zZWNyZXQ="
 
 
 def test_secret_parameters_are_in_no_error_and_no_log(server, tmp_path, caplog):
     server.faults.append({"fault": "status", "status": 503})
     with pytest.raises(HttpStatusError, match=r"api_key=\*\*\*") as error:
-        http.download(server.address, tmp_path / "x", params={"api_key": PLANTED}, retries=1)
+        download(server.address, tmp_path / "x", params={"api_key": PLANTED}, retries=1)
     with pytest.raises(ConnectionFailedError) as other:
-        http.download(f"http://127.0.0.1:9/?token={PLANTED}", tmp_path / "x", retries=1)
+        download(f"http://127.0.0.1:9/?token={PLANTED}", tmp_path / "x", retries=1)
     shown = [*traceback.format_exception(error.value), *traceback.format_exception(other.value), caplog.text]
     assert PLANTED not in "".join(shown)
 
@@ -222,7 +223,7 @@ def test_silence_longer_than_the_time_out_is_resumed(server, tmp_path, monkeypat
 
 def test_no_server_says_where(tmp_path, server):
     with pytest.raises(ConnectionFailedError, match=r"http://127\.0\.0\.1:9/.*ConnectionRefusedError"):
-        http.download("http://127.0.0.1:9/", tmp_path / "body/x", retries=1)
+        download("http://127.0.0.1:9/", tmp_path / "body/x", retries=1)
 
 
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "text/csv", "application/octet-stream"])
@@ -306,11 +307,11 @@ def test_every_checksum_header_counts(tmp_path, name, value, good):
 
     with Serving(Handler) as address:
         if good:
-            http.download(address, tmp_path / "x", retries=0)
+            download(address, tmp_path / "x", retries=0)
             assert (tmp_path / "x").read_text() == "a,b\n"
         else:
             with pytest.raises(ChecksumError):
-                http.download(address, tmp_path / "x", retries=0)
+                download(address, tmp_path / "x", retries=0)
 
 
 def test_damaged_gzip_is_not_taken(tmp_path):
@@ -328,7 +329,7 @@ def test_damaged_gzip_is_not_taken(tmp_path):
             pass
 
     with Serving(Handler) as address, pytest.raises(IncompleteBodyError, match="damaged"):
-        http.download(address, tmp_path / "x", retries=1)
+        download(address, tmp_path / "x", retries=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -349,11 +350,11 @@ def test_a_chunked_body_is_whole_only_with_its_last_chunk(tmp_path, whole):
 
     with Serving(Handler) as address:
         if whole:
-            http.download(address, tmp_path / "x", retries=0)
+            download(address, tmp_path / "x", retries=0)
             assert (tmp_path / "x").read_text() == "a,b\n1,2\n"
         else:
             with pytest.raises(IncompleteBodyError):
-                http.download(address, tmp_path / "x", retries=0)
+                download(address, tmp_path / "x", retries=0)
             assert list(tmp_path.iterdir()) == []
 
 
@@ -378,7 +379,7 @@ WHOLE = b"a,b\n1,2\n3,4\n"
 
 def test_a_body_whose_end_nothing_marks_is_taken_when_it_comes_twice_the_same(tmp_path, waits):
     with unmarked(WHOLE, WHOLE) as address:
-        http.download(address, tmp_path / "x", retries=0)
+        download(address, tmp_path / "x", retries=0)
     assert ((tmp_path / "x").read_bytes(), waits) == (WHOLE, [])
 
 
@@ -386,7 +387,7 @@ def test_a_body_whose_end_nothing_marks_is_taken_when_it_comes_twice_the_same(tm
 def test_a_connection_that_closes_too_early_is_found_out(tmp_path, cut):
     """Between two rows, too, where nothing in the body tells."""
     with unmarked(WHOLE[:cut], WHOLE, WHOLE) as address:
-        http.download(address, tmp_path / "x", retries=1)
+        download(address, tmp_path / "x", retries=1)
     assert (tmp_path / "x").read_bytes() == WHOLE
 
 
@@ -395,13 +396,13 @@ def test_a_body_that_always_comes_otherwise_is_not_taken(tmp_path):
         unmarked(*(WHOLE[:-n] for n in range(1, 5))) as address,
         pytest.raises(IncompleteBodyError, match="without a length and is not the same as before, after 9 bytes"),
     ):
-        http.download(address, tmp_path / "x", retries=1)
+        download(address, tmp_path / "x", retries=1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_password_in_the_address_is_not_shown(tmp_path):
     with pytest.raises(ConnectionFailedError) as error:
-        http.download("http://someone:secret@127.0.0.1:9/", tmp_path / "x", retries=0)
+        download("http://someone:secret@127.0.0.1:9/", tmp_path / "x", retries=0)
     assert "secret" not in str(error.value)
 
 

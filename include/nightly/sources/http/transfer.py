@@ -30,7 +30,7 @@ from nightly.sources.errors import (
     IncompleteBodyError,
     SourceError,
 )
-from nightly.sources.http_headers import (
+from nightly.sources.http.headers import (
     checksums_of,
     condition_of,
     encoding_of,

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 import traceback
 
 import pytest
@@ -13,9 +14,8 @@ from nightly.records.base import ContractError
 from nightly.records.config import ModelConfig
 from nightly.records.connection import Connection
 from nightly.records.source_config import HttpSource
-from nightly.sources import http
 from nightly.sources.errors import HttpStatusError, RefusedError, SourceError
-from nightly.sources.json_stream import JsonDocument, JsonError, dig
+from nightly.sources.http.json_document import JsonDocument, JsonError, dig
 from tests.nightly.io.test_space import small  # noqa: F401
 from tests.support.fetched import download, rows_of, snapshot
 from tests.support.nights import utc
@@ -37,7 +37,7 @@ ROWS = [
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch):
-    monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
 def source(api, **keys):
@@ -103,6 +103,21 @@ def test_without_a_window_the_source_is_one_answer(tmp_path):
     with PagedApi(ROWS) as api:
         assert len(rows_of(download(source(api, params={}), tmp_path, START, END))) == 20
     assert api.requests == [{}]
+
+
+def test_numbers_are_as_precise_in_one_document_as_in_lines(tmp_path):
+    numbers = ["1" * 4000, "12345678901234567890123", "-0", "12.50", "1e3", "0.1", "1234567890.123456789", "1E400"]
+    found = {}
+    for form, separator in (("json", ","), ("jsonl", "\n")):
+        rows = separator.join(f'{{"n": {number}, "list": [{number}]}}' for number in numbers)
+        body = f"[{rows}]" if form == "json" else rows
+        with PagedApi(ROWS) as api:
+            api._server.RequestHandlerClass.do_GET = lambda handler, body=body: handler._send(
+                200, body.encode(), "text/plain"
+            )
+            found[form] = rows_of(download(source(api, params={}, format=form), tmp_path / form, START, END))
+    assert [row["n"] for row in found["json"]][1:5] == ["12345678901234567890123", "0", "12.5", "1000.0"]
+    assert found["json"] == found["jsonl"]
 
 
 def test_objects_become_columns_and_lists_stay_json(tmp_path):
@@ -234,7 +249,7 @@ def test_secrets_of_the_connection_are_in_no_record_and_no_error(tmp_path, caplo
     ],
 )
 def test_the_connection_replaces_the_address(connection, url):
-    from nightly.sources.http_connection import url_of
+    from nightly.sources.http.connection import url_of
 
     assert url_of(Connection.model_validate(connection), "https://nowhere.invalid/v1/trips?x=1") == url
 
@@ -246,7 +261,16 @@ def test_the_connection_replaces_the_address(connection, url):
         ('{"a": [{"x": 1}], "b": [{"y": 2}]}', {}, "lists at a and at b: name the one with the rows by `rows`"),
         ('{"a": {"b": [{"x": 1}]}}', {"rows": "a.c"}, "no list at a.c; it has a"),
         ("[[1, 2]]", {}, r"row 1 is \[1, 2\], and a row is an object"),
-        ('[{"x": 1}, {"x": ', {}, "damaged, or ends too early, at '{\"x\": '"),
+        ('[{"x": 1}, {"x": ', {}, "damaged, or ends too early: parse error: premature EOF"),
+        (
+            '[{"x": 1}, {"x": NaN}]',
+            {},
+            r'damaged, .*: lexical error: invalid char in json text. \[{"x": 1}, {"x": NaN}\]',
+        ),
+        ('[{"x": 1}] [', {}, "damaged, .*: parse error: trailing garbage"),
+        ('{"a": {"b": ' + "[" * 5000 + "]" * 5000 + "}}", {}, "damaged: values are nested too deeply"),
+        ("[" + "9" * 5000 + "]", {}, "damaged: a number has too many digits"),
+        ('[{"x": 1e9999999999999999999999}]', {}, "damaged: a number has too many digits"),
         ("day,trips\n2016-01-01,1\n", {}, 'begins .day,trips.*set format = "csv"'),
         ('[{"x": 1}]', {"format": "csv"}, 'answers JSON, not CSV: set format = "json"'),
         ('{"x": 1}\n{"x"', {"format": "jsonl"}, "line 2 is no JSON"),
@@ -328,7 +352,7 @@ def test_places_may_have_dots_and_numbers():
 
 def test_the_source_loads_no_tensorflow():
     code = (
-        "import sys, nightly.nights.download, nightly.sources.http_api, nightly.sources.python\n"
+        "import sys, nightly.nights.download, nightly.sources.http, nightly.sources.python\n"
         "sys.exit(any(name.split('.')[0] in ('tensorflow', 'tfx', 'pandas') for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

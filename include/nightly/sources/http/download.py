@@ -24,7 +24,7 @@ from nightly.sources.errors import (
     IncompleteBodyError,
     SourceError,
 )
-from nightly.sources.http_transfer import Answer, Transfer
+from nightly.sources.http.transfer import Answer, Transfer
 
 log = logging.getLogger(__name__)
 

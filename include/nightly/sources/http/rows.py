@@ -17,13 +17,13 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 
 from nightly.sources.errors import RefusedError, SourceError
-from nightly.sources.json_stream import DamagedJsonError, JsonDocument, JsonError
+from nightly.sources.http.json_document import DamagedJsonError, JsonDocument, JsonError
 from nightly.sources.row_groups import write_parquet
 
 BATCH = 10_000
 MOST_COLUMNS = 5_000
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode = json.JSONEncoder(ensure_ascii=False, default=float).encode  # 12.50 is 12.5, as JSON lines have it
 
 
 @dataclass
@@ -119,7 +119,7 @@ class JsonBody:
                 document = JsonDocument(file, self.place)
                 for number, row in enumerate(_lines(file) if self.lines else document.rows(), 1):
                     if not isinstance(row, dict):
-                        raise JsonError(f"row {number} is {json.dumps(row)[:60]}, and a row is an object")
+                        raise JsonError(f"row {number} is {_encode(row)[:60]}, and a row is an object")
                     text = _encode(self._flat(row))
                     spool.write(f"{text}\n")
                     digest.update(text.encode())

@@ -10,12 +10,12 @@ from nightly.records.http_config import fill_in, has_window
 from nightly.records.source_config import HttpSource
 from nightly.sources.base import Context, Fetched, Part, Window
 from nightly.sources.errors import HttpStatusError, SourceError
-from nightly.sources.http import TRANSIENT_STATUSES, Session, download
-from nightly.sources.http_connection import headers_of, params_of, url_of
-from nightly.sources.http_headers import next_link_of, public
-from nightly.sources.http_pages import Paging, Request
-from nightly.sources.http_rows import Body, CsvBody, JsonBody
-from nightly.sources.http_transfer import Answer
+from nightly.sources.http.connection import headers_of, params_of, url_of
+from nightly.sources.http.download import TRANSIENT_STATUSES, Session, download
+from nightly.sources.http.headers import next_link_of, public
+from nightly.sources.http.pages import Paging, Request
+from nightly.sources.http.rows import Body, CsvBody, JsonBody
+from nightly.sources.http.transfer import Answer
 from nightly.sources.slices import Slice, slices_of
 
 log = logging.getLogger(__name__)

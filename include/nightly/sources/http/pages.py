@@ -8,9 +8,9 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from nightly.records.http_config import CursorPaging, OffsetPaging, PagePaging
 from nightly.sources.errors import RefusedError
-from nightly.sources.http_headers import next_link_of
-from nightly.sources.http_rows import Page
-from nightly.sources.json_stream import dig
+from nightly.sources.http.headers import next_link_of
+from nightly.sources.http.json_document import dig
+from nightly.sources.http.rows import Page
 
 MORE_PAGES = re.compile(r"@?(odata\.)?next([._-]?(page|link|url|uri|href|token|cursor|page[_-]?token))?", re.IGNORECASE)
 HAS_MORE = re.compile(r"(has|is)[_-]?(more|next)([_-]?page)?", re.IGNORECASE)
