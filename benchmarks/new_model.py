@@ -21,8 +21,8 @@ from benchmarks.common import Goal, Result, main, say
 from benchmarks.public_tables import TABLES, PublicTable, write
 from nightly.io.paths import ROOT, Paths
 from nightly.models import load_config
+from nightly.records.data_config import column_name
 from nightly.records.label_spec import OUTPUTS, LabelSpec
-from nightly.records.source_config import column_name
 
 QUICK = ("wine", "diabetes")
 GREEN = 0  # the exit status of a night whose model is accepted

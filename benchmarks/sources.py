@@ -25,8 +25,9 @@ from benchmarks.common import Goal, Measured, Result, forked, main, say
 from benchmarks.servers import postgresql, s3, s3_client, uri
 from nightly.records.config import ModelConfig
 from nightly.records.connection import Connection
+from nightly.records.data_config import Data
 from nightly.records.night import Download, Night, utc_now
-from nightly.records.source_config import Data, SourceConfig
+from nightly.records.source_config import SourceConfig
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch

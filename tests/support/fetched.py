@@ -7,9 +7,10 @@ import pyarrow.parquet as pq
 
 from nightly.records.config import DataGate, ModelConfig
 from nightly.records.connection import Connection
+from nightly.records.data_config import Data
 from nightly.records.label_config import BinaryLabel
 from nightly.records.night import Download, SnapshotRef
-from nightly.records.source_config import Data, SourceConfig
+from nightly.records.source_config import SourceConfig
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch

@@ -19,7 +19,7 @@ from nightly.data import kinds
 from nightly.data.bad_rows import BadRows
 from nightly.data.proposals import lists_of
 from nightly.new_model.errors import NewModelError
-from nightly.records.source_config import column_name
+from nightly.records.data_config import column_name
 from nightly.snapshots import readers
 from nightly.snapshots.body import MARKED, ROW, Body
 from nightly.snapshots.errors import SnapshotError

@@ -8,8 +8,8 @@ from nightly.io import pbtxt
 from nightly.io.hints import did_you_mean
 from nightly.records.base import ContractError
 from nightly.records.config import ModelConfig
+from nightly.records.data_config import Data
 from nightly.records.label_config import BinaryLabel, ClassesLabel
-from nightly.records.source_config import Data
 
 # The fields of TFDV's Schema and Feature, to report a misspelt one now and not in the first task that reads it.
 SCHEMA_FIELDS = (

@@ -14,9 +14,10 @@ from nightly.io.hints import did_you_mean
 from nightly.io.paths import MODELS
 from nightly.records import metrics
 from nightly.records.base import ContractError
+from nightly.records.data_config import Data, Schedule
 from nightly.records.data_gate_config import DataGate
-from nightly.records.section import Section, without_repeats
-from nightly.records.source_config import Data, Days, Schedule, SourceConfig
+from nightly.records.section import Days, Section, without_repeats
+from nightly.records.source_config import SourceConfig
 
 Allowance = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]  # Airflow refuses a longer tag

@@ -11,7 +11,7 @@ class PartRecord(Contract):
     """A part of a source that a night has fetched."""
 
     name: str
-    source: str  # identifies the source
+    source: str  # a hash that identifies the source
     fingerprint: str  # "" if the source cannot tell whether the part has changed
     body: str  # a file's name; "" for a part without rows
     bytes: int

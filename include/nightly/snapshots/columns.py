@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightly.io.hints import did_you_mean
+from nightly.records.data_config import Data, column_name
 from nightly.records.snapshot import UnnamedColumn
-from nightly.records.source_config import Data, column_name
 from nightly.schemas.curated import SchemaError, read_schema
 from nightly.schemas.features import column_type, is_image, length_of
 from nightly.snapshots.body import ROW, Body

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightly.records.config import ModelConfig
+from nightly.records.data_config import Data
 from nightly.records.night import Download, Night, SnapshotRef
 from nightly.records.snapshot import Delivery, TruncatedBody
-from nightly.records.source_config import Data
 from nightly.snapshots.body import Body, RowTest
 from nightly.snapshots.cleaning import Cleaner
 from nightly.snapshots.columns import (

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from nightly.records.source_config import column_name
+from nightly.records.data_config import column_name
 from nightly.snapshots import csv_rows
 from nightly.snapshots.body import ROW, Body, RowTest
 from nightly.snapshots.csv_rows import read_csv, read_headers

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightly.records.source_config import Data
+from nightly.records.data_config import Data
 from nightly.snapshots.errors import ColumnError, SnapshotError
 from nightly.snapshots.parsing import has_time_of_day, parse_times
 from nightly.snapshots.types import TYPES

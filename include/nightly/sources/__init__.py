@@ -3,17 +3,18 @@
 base.py         what a kind of source is
 fetching.py     fetches the parts that earlier nights have not fetched
 part_store.py   keeps them
-local_files.py  reads local files where they are
+in_place.py     reads local files where they are
 """
 
 import datetime as dt
+import hashlib
 from importlib import import_module
 from pathlib import Path
 
-from nightly.io.secrets import masked
 from nightly.records.connection import Connection
+from nightly.records.data_config import Data
 from nightly.records.night import Download, utc_now
-from nightly.records.source_config import Data, SourceConfig
+from nightly.records.source_config import SourceConfig
 from nightly.sources.base import Context, Source, Window
 from nightly.sources.errors import SourceError
 from nightly.sources.fetching import fetch_parts
@@ -97,9 +98,9 @@ def fetch(
 
 
 def _identity(config: SourceConfig, context: Context) -> str:
-    """Return a text that differs for another source, or for other parts of it. It has no credentials."""
+    """Return a hash that differs for another source, or for other parts of it. A URL may have secrets, so no text."""
     place = context.connection and (context.connection.host, context.connection.port, context.connection.database)
     own = config.model_dump_json(exclude=set(config.SAME_BODIES))
     headers = [header for header, column in context.rename.items() if column == context.time_column]
     time = (*headers, context.time_column, context.time_format)
-    return masked(f"{own} {place} {context.address} {time}")
+    return hashlib.sha256(f"{own} {place} {context.address} {time}".encode()).hexdigest()[:32]

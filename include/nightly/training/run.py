@@ -27,8 +27,8 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from nightly.io.hints import did_you_mean
 from nightly.models import load_config
 from nightly.records.base import Contract
+from nightly.records.data_config import Data
 from nightly.records.label_spec import LabelSpec
-from nightly.records.source_config import Data
 from nightly.training.answers import answers_of, check
 from nightly.training.export import export
 from nightly.training.inputs import evaluation_batches, training_batches

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from nightly.records.source_config import Data
+from nightly.records.data_config import Data
 from tests.support.nights import utc
 
 DAYS = 5

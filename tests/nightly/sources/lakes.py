@@ -13,8 +13,9 @@ from pyiceberg.catalog import load_catalog
 
 from nightly.records.config import DataGate, ModelConfig
 from nightly.records.connection import Connection
+from nightly.records.data_config import Data
 from nightly.records.label_config import BinaryLabel
-from nightly.records.source_config import Data, FilesSource, TableSource
+from nightly.records.source_config import FilesSource, TableSource
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch

@@ -14,7 +14,8 @@ import pytest
 
 from nightly.io.paths import ROOT
 from nightly.io.space import SpaceError, size_of
-from nightly.records.source_config import Data, FilesSource, PythonSource, SourceConfig
+from nightly.records.data_config import Data
+from nightly.records.source_config import FilesSource, PythonSource, SourceConfig
 from nightly.sources import MODULES, fetch, in_place
 from nightly.sources.errors import SourceError
 from nightly.sources.part_store import PARTIAL, alone, retain

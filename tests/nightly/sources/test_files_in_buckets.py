@@ -13,7 +13,8 @@ import pytest
 
 from nightly.io.space import SpaceError
 from nightly.records.connection import Connection, variable
-from nightly.records.source_config import Data, FilesSource
+from nightly.records.data_config import Data
+from nightly.records.source_config import FilesSource
 from nightly.sources import fetch
 from nightly.sources.errors import (
     ConnectionFailedError,

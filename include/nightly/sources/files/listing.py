@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
+from nightly.records.data_config import column_name
 from nightly.records.path_pattern import PathPattern
-from nightly.records.source_config import FilesSource, column_name
+from nightly.records.source_config import FilesSource
 from nightly.sources.base import Context
 from nightly.sources.files.formats import Kind, kind_of
 

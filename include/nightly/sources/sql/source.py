@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from nightly.io.hints import did_you_mean
-from nightly.records.source_config import EPOCHS, SqlSource, column_name
+from nightly.records.data_config import EPOCHS, column_name
+from nightly.records.source_config import SqlSource
 from nightly.sources.base import Context, Fetched, Part
 from nightly.sources.errors import RefusedError
 from nightly.sources.row_groups import write_parquet

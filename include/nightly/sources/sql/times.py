@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightly.records.source_config import EPOCHS
+from nightly.records.data_config import EPOCHS
 from nightly.sources.base import Window
 from nightly.sources.errors import RefusedError
 from nightly.sources.sql.database import Column

@@ -5,7 +5,7 @@ import uuid
 import pyarrow as pa
 
 from nightly.io.hints import did_you_mean
-from nightly.records.source_config import column_name
+from nightly.records.data_config import column_name
 from nightly.sources.base import Context
 from nightly.sources.errors import RefusedError
 

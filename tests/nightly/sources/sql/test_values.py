@@ -12,8 +12,9 @@ import pytest
 
 from nightly.records.config import DataGate, ModelConfig
 from nightly.records.connection import Connection
+from nightly.records.data_config import Data
 from nightly.records.label_config import BinaryLabel
-from nightly.records.source_config import Data, FilesSource, SqlSource
+from nightly.records.source_config import FilesSource, SqlSource
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch
