@@ -91,7 +91,7 @@ def test_a_time_zone_that_is_not_there_is_named(bench, monkeypatch):
     with pytest.raises(ValidationError, match="there is no time zone 'America/Chicgo'; did you mean 'America/Chicago'"):
         Data(**LABEL, time_column="day", time_zone="America/Chicgo")
     bench.body("a.csv", "day,city\n2016-01-10,A\n")
-    monkeypatch.setattr("nightly.records.source_config._known_zone", lambda name: name)  # known to Python only
+    monkeypatch.setattr("nightly.records.data_config._known_zone", lambda name: name)  # known to Python only
     with pytest.raises(SnapshotError, match=r"of the zone 'Mars/Olympus' of data.time_zone: .*Mars/Olympus"):
         bench.ingest(time_zone="Mars/Olympus")
 
