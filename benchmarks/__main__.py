@@ -31,8 +31,10 @@ NAMES = (
     "start",
     "scaling",
     "parse",
+    "sources",
     "serving",
     "gate_noise",
+    "new_model",
 )
 NOT_COPIED = (".git", ".venv", "var", "tests", "docs", "__pycache__", ".*_cache")
 KEPT = ("NIGHTLY_ML_PYTHON", "NIGHTLY_VENVS")  # the paths of the environments

@@ -94,6 +94,12 @@ def _seconds(label: str) -> Callable[[Axes, list[Row]], None]:
     return lambda axes, rows: _bars(axes, [r[label] for r in rows], {"": [r["seconds"] for r in rows]}, "seconds")
 
 
+def _sources(axes: Axes, sources: list[Row], *_: list[Row]) -> None:
+    columns = {"download": "download, s", "snapshot": "snapshot, s", "Arrow alone": "Arrow alone, s"}
+    series = {label: [row[column] for row in sources] for label, column in columns.items()}
+    _bars(axes, [row["source"] for row in sources], series, "seconds")
+
+
 def _serving(axes: Axes, rows: list[Row]) -> None:
     loads = list(dict.fromkeys((row["rows"], row["clients"]) for row in rows))
     servers = list(dict.fromkeys(row["server"] for row in rows))
@@ -122,5 +128,6 @@ CHARTS: dict[str, dict[str, Callable[..., None]]] = {
     "training": {"": _training},
     "start": {"": _seconds("started")},
     "scaling": {"": _scaling_seconds, "_memory": _scaling_memory},
+    "sources": {"": _sources},
     "serving": {"": _serving},
 }

@@ -138,11 +138,10 @@ def run(quick: bool, folder: Path) -> Result:
             now, before = held_by(task.config, evaluation)
             held[scenario].append(now)
             by_points[scenario].append(before)
-            runs.append({"label": task.name, "scenario": scenario, "held": now, "held by points": before})
-            runs[-1] |= {"metrics": evaluation.candidate[""], "production": evaluation.production[""]}
         for name in SCENARIOS:
             share = _percent(held[name])
-            checks = Counter(chain.from_iterable(held[name]))
+            checks, of_points = (Counter(chain.from_iterable(of[name])) for of in (held, by_points))
+            runs.append({"label": task.name, "scenario": name, "held by": checks, "held by points": of_points})
             rows.append(
                 {
                     "label": task.name,

@@ -15,8 +15,8 @@ import pyarrow as pa
 from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.config import ModelConfig
+from nightly.records.data_config import column_name
 from nightly.records.label_spec import OTHER, LabelSpec
-from nightly.records.source_config import column_name
 
 INSIDE_TFX = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
 QUARTERS = {

@@ -38,10 +38,9 @@ def planned(folder: Path, rows: int, steps: int, model: str = "complaints") -> N
     download = fetch(
         config.source,
         address=str(source),
-        headers=None,
         window_start=night.window_start,
         window_end=window_end(night),
-        folder=paths.downloads,
+        folder=paths.downloads / model,
     )
     download.save(night.folder(paths) / "download.json")
     return night

@@ -70,9 +70,10 @@ def _sections(annotation: Any, path: str) -> Iterator[tuple[type[Section], str]]
 
 
 def docstrings(section: type[Section]) -> dict[str, str]:
-    """Return the docstring below each key of a class."""
+    """Return the docstring below each key of a class, inherited ones included."""
+    inherited = docstrings(section.__base__) if issubclass(section.__base__, Section) else {}
     body = ast.parse(dedent(inspect.getsource(section))).body[0].body
-    return {
+    return inherited | {
         field.target.id: inspect.cleandoc(text.value.value)
         for field, text in pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)

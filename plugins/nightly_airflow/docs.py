@@ -1,11 +1,13 @@
 """The texts of the Airflow UI about the DAG and its tasks: what each task does, and what to do when it fails."""
 
+from nightly.records.config import ModelConfig
+
 DAG_DOC = """\
 ### {config.description}
 
-Every night at `{config.schedule.cron}` ({config.schedule.timezone}): download the last
-{config.data.look_back_days} days, make an immutable snapshot, check it, train, judge the model against the one in
-production, and release it only when data and model deserve it.
+Every night at `{config.schedule.cron}` ({config.schedule.timezone}): download {window},
+make an immutable snapshot, check it, train, judge the model against the one in production, and release it only when
+data and model deserve it.
 
 - **How it ended** stands in the run's note and in the task `verdict`: RELEASED, ACCEPTED (good, but not asked to
   release), HELD_DATA, HELD_MODEL, NO_DATA or FAILED, with every reason, its figure and its threshold.
@@ -19,6 +21,13 @@ production, and release it only when data and model deserve it.
 Owner: {config.owner}. The model's code and config: `include/models/{config.name}`.
 """
 
+
+def dag_doc(config: ModelConfig) -> str:
+    """Return the text of a model's DAG."""
+    days = f"the last {config.data.look_back_days} days"
+    return DAG_DOC.format(config=config, window=days if config.data.time_column else "all rows")
+
+
 TASK_DOCS = {
     "plan": """\
 Writes the run's request (as-of time, window, train steps, thresholds) to the night's `request.json`.
@@ -26,9 +35,11 @@ Hides a version whose release died before it was verified, and repairs damaged f
 
 **If it fails**: the form's values or the model's config are not valid; the error names the key. Trigger again.""",
     "download": """\
-Downloads the rows of the window from the source, complete and checksummed, or not at all.
+Fetches the parts of the window that earlier nights have not fetched, complete, or not at all.
+The log says what was reused, and what has changed at the source.
 
-**If it fails**: four tries failed. The source is down or refuses the request: clear the task when it is back.""",
+**If it fails**: four tries failed, or the source refused the request. Clear the task when the source is back or the
+connection is right: it goes on with what is missing.""",
     "snapshot": """\
 Makes an immutable, content-addressed snapshot; unreadable rows are kept separately with their reasons.
 Without any rows, all other tasks are skipped and the verdict is NO_DATA.

@@ -13,7 +13,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule
 
 from nightly.models import load_config, read_schema_text
 from nightly.nights.steps import tasks_of
-from nightly_airflow.docs import DAG_DOC, TASK_DOCS
+from nightly_airflow.docs import TASK_DOCS, dag_doc
 from nightly_airflow.operators.download import DownloadOperator
 from nightly_airflow.operators.ml import GateOperator, MLStepOperator, ReleaseOperator, SnapshotOperator
 from nightly_airflow.operators.plan import PlanOperator
@@ -33,7 +33,7 @@ def retrain_dag(model: str) -> DAG:
     with DAG(
         dag_id=f"{model}_retrain",
         description=config.description,
-        doc_md=DAG_DOC.format(config=config),
+        doc_md=dag_doc(config),
         schedule=CronDataIntervalTimetable(config.schedule.cron, config.schedule.timezone),
         start_date=HISTORY,
         catchup=False,
@@ -52,7 +52,9 @@ def retrain_dag(model: str) -> DAG:
         },
     ) as dag:
         PlanOperator(**task("plan"), execution_timeout=dt.timedelta(minutes=5))
-        DownloadOperator(**task("download"), retries=3, execution_timeout=dt.timedelta(hours=3))
+        DownloadOperator(
+            **task("download"), retries=3, retry_policy=StepRetries(own=3), execution_timeout=dt.timedelta(hours=3)
+        )
         SnapshotOperator(**task("snapshot"), pool=POOL)
         MLStepOperator(**task("examples"), pool=POOL)
         MLStepOperator(**task("schema"), pool=POOL)

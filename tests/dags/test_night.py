@@ -22,7 +22,8 @@ from tests.support.records import release_record
 from tests.support.releases import NOW, export, names, release
 
 
-def test_a_night_that_deserves_it_is_released(run_night):
+def test_a_night_that_deserves_it_is_released(run_night, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_TAXI_FILES", "fs://mary:open-sesame@/")
     state, note, states, folder = run_night(as_of="2016-01-02", train_steps=7)
 
     assert state == "success" and skipped(states) == set() and "failed" not in states.values()
@@ -31,6 +32,18 @@ def test_a_night_that_deserves_it_is_released(run_night):
     night = Night.load(folder / "request.json")
     assert (night.as_of, night.train_steps) == (dt.datetime(2016, 1, 2, tzinfo=dt.UTC), 7)
     assert note == "**✓ RELEASED: version 1480000000 of taxi is released**"
+    assert (folder / "connections").read_text() == "download: ['AIRFLOW_CONN_TAXI_FILES']", "and no other step has it"
+    kept = [path.read_text() for path in folder.iterdir()] + [str(xcom) for xcom in xcoms(night.run_id)]
+    assert len(kept) > 10 and "sesame" not in "".join(kept)
+
+
+def xcoms(run_id):
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return session.scalars(select(XComModel.value).filter_by(run_id=run_id)).all()
 
 
 def test_a_night_that_is_not_asked_to_release_is_accepted(run_night):

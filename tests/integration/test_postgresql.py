@@ -5,10 +5,7 @@ import json
 import os
 import re
 import secrets
-import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +16,7 @@ from nightly.records.reuse import REUSE, Reuse
 from nightly.records.verdict import Outcome
 from tests.support.airflow_nights import Nights
 from tests.support.faulty_server import FaultyServer
-from tests.support.postgresql import COMPOSE, POSTGRES, Database
+from tests.support.postgresql import COMPOSE, POSTGRES, running_database
 
 NODES = {"examples", "statistics", "schema", "drift_skew", "data_gate", "transform", "trainer", "evaluator", "release"}
 REFUSED = re.compile(r"deadlock detected|could not serialize|is locked|duplicate key|OperationalError|AlreadyExists")
@@ -107,12 +104,8 @@ def dotenv():
 
 @pytest.fixture(scope="module")
 def database(dotenv):
-    folder = Path(tempfile.mkdtemp(prefix="nightly-postgresql-"))  # pytest's own folders are closed to other users
-    try:
-        with Database(folder, dotenv["POSTGRES_PASSWORD"]).running() as running:
-            yield running
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with running_database(dotenv["POSTGRES_PASSWORD"]) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

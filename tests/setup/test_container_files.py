@@ -20,7 +20,6 @@ from airflow.api_fastapi.core_api.datamodels.monitor import HealthInfoResponse
 
 import environments
 from nightly.io.paths import Paths, python_path
-from nightly.records.source_config import ComplaintsApiSource
 from slim import slim
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -368,9 +367,9 @@ def test_airflow_settings_have_the_structure_that_the_astro_cli_reads():
 
 def test_airflow_settings_hold_the_connections_and_the_pool_that_the_dags_use():
     sources = [tomllib.loads(path.read_text())["source"] for path in (ROOT / "include/models").glob("*/config.toml")]
-    asked = {source["connection"] for source in sources if source["kind"] == "complaints_api"} - {""}
-    assert asked == {connection["conn_id"] for connection in SETTINGS["connections"]}
-    assert SETTINGS["connections"][0]["conn_host"] == ComplaintsApiSource().url
+    [api] = [source for source in sources if source["kind"] == "http"]
+    assert [connection["conn_id"] for connection in SETTINGS["connections"]] == [api["connection"]]
+    assert SETTINGS["connections"][0]["conn_host"] == api["url"]
 
     plugin = ast.parse((ROOT / "plugins/nightly_airflow/pool.py").read_text())
     made = next(

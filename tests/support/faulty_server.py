@@ -120,6 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
         digest = hashlib.sha256(body + (b"!" if kind == "checksum" else b"")).digest()
         headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()[:16]}{kind if kind == "changed" else ""}"'
         headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(digest).decode()}:"
+        if self.headers.get("If-None-Match") == headers["ETag"]:
+            return self._send(304, {"ETag": headers["ETag"]}, b"")
         status, start = 200, 0
         wanted = self.headers.get("Range", "")
         if self.faulty.ranges and fault.get("ranges", True):
@@ -155,6 +157,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(body)
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        super().send_response(code, message)
+        if self.command == "GET" and self.faulty.requests:
+            self.faulty.requests[-1].setdefault("status", int(code))
 
     def log_message(self, *_: object) -> None:
         """The requests are kept in `requests`; the terminal stays quiet."""

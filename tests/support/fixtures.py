@@ -58,6 +58,20 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
 
 
 @pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A disk of 80 MB."""
+    if os.geteuid():
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a small file system could not be mounted: {done.stderr}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
 def full_disk(tmp_path) -> Iterator[Path]:
     """A small disk without a free byte, in which empty files and folders can still be made."""
     if os.geteuid() != 0:

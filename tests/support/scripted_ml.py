@@ -19,6 +19,9 @@ how = json.loads(os.environ.get("NIGHTLY_TEST_SCRIPT", "{}")).get(step, "")
 now = dt.datetime.now(dt.UTC).isoformat()
 value: dict = {}
 
+if connections := [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
+    (night / "connections").write_text(f"{step}: {connections}")  # of the last step that has one
+
 print(f"INFO nightly.{step}: {step} begins", file=sys.stderr, flush=True)
 if how == "hang":
     child = subprocess.Popen(["sleep", "600"])
@@ -27,7 +30,7 @@ if how == "hang":
 if how == "die":
     os.kill(os.getpid(), signal.SIGKILL)
 if how == "fail":
-    result.write_text(json.dumps({"error": f"ValueError: {step} met a column it does not know", "kind": "ValueError"}))
+    result.write_text(json.dumps({"error": f"ValueError: {step} met a column it does not know", "retry": True}))
     sys.exit(1)
 
 if step == "snapshot":

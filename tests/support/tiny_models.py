@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -109,15 +110,16 @@ class Workshop:
         for module in (transforming, run):
             patch.setattr(module, "load_config", partial(load_config, models=self.models))
 
-    def write(self, name: str, label: str, schema: str, weight: str = "", model: str = MODEL) -> None:
+    def write(self, name: str, label: str, schema: str, weight: str = "", **files: str) -> None:
+        """Write a model's folder. `files`: the texts of modules in place of PREPROCESSING and MODEL, and of others."""
         folder = self.models / name
         folder.mkdir()
         weight = f'weight_column = "{weight}"' if weight else ""
         (folder / "config.toml").write_text(CONFIG.format(label=label, weight=weight))
         (folder / "schema.pbtxt").write_text(schema)
         (folder / "__init__.py").touch()
-        (folder / "preprocessing.py").write_text(PREPROCESSING)
-        (folder / "model.py").write_text(model)
+        for module, text in {"preprocessing": PREPROCESSING, "model": MODEL, **files}.items():
+            (folder / f"{module}.py").write_text(text)
 
     def transform(self, name: str, rows: list[dict[str, str]]) -> FnArgs:
         """Raw and transformed examples, a fifth of the rows to judge by, and what the Trainer would be given."""
@@ -144,9 +146,10 @@ class Workshop:
             custom_config={"model": name, "batch_size": 64},
         )
 
-    def train(self, name: str, rows: list[dict[str, str]]) -> Path:
-        """The exported model with its golden examples, as the infra validator leaves it."""
+    def train(self, name: str, rows: list[dict[str, str]], **settings: Any) -> Path:
+        """The exported model with its golden examples, as the infra validator leaves it. `settings`: the Trainer's."""
         fn_args = self.transform(name, rows)
+        fn_args.custom_config |= settings
         run.run_fn(fn_args)
         add_samples(fn_args.serving_model_dir, str(self.folder / name / "raw/Split-eval/*"), name)
         return Path(fn_args.serving_model_dir)

@@ -60,14 +60,20 @@ def split(rows: list[dict[str, str]], percent: int) -> dict[str, list[dict[str, 
 
 
 def as_arrow(rows: list[dict[str, str]], schema: schema_pb2.Schema) -> pa.RecordBatch:
-    """Each feature of the schema that the rows have, as lists of at most one value."""
+    """Each feature of the schema that the rows have, as lists: of at most one value, or of a row's own list."""
     columns = {}
     for feature in schema.feature:
         if feature.name in rows[0]:
             cast = CASTS[feature.type]
-            values = [[cast(row[feature.name])] if row[feature.name] else None for row in rows]
+            values = [_as_list(row[feature.name], cast) for row in rows]
             columns[feature.name] = pa.array(values, pa.list_(ARROW[feature.type]))
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _as_list(value: str | list, cast) -> list | None:
+    if isinstance(value, list):
+        return value or None
+    return [cast(value)] if value else None
 
 
 def transform(config: ModelConfig, sides: dict[str, list[dict[str, str]]], folder: Path) -> FnArgs:

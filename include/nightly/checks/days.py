@@ -17,6 +17,9 @@ Counts = dict[dt.date, int]  # day -> rows; every day, in order
 
 
 def check(evidence: Evidence) -> Iterator[Reason]:
+    """Yield the findings about days; none for data without a time."""
+    if not evidence.config.data.time_column:
+        return
     if not evidence.manifest.rows_by_day:
         for name in ("max_missing_days", "min_week_share"):
             yield not_measured(name, "the snapshot is of an older version, without its rows by day")

@@ -225,8 +225,10 @@ def _frequent(counts: dict[str, int]) -> list[tuple[str, int]]:
 def _late(evidence: Evidence) -> tuple[dt.date, int, int] | None:
     """Return since when labels are missing at the end of the window: the day, the rows since, those with a label.
 
-    None if they are not, or if chance explains it.
+    None if they are not, if chance explains it, or if the rows have no time.
     """
+    if not evidence.config.data.time_column:
+        return None
     data, usual = evidence.config.data, evidence.label.rows / evidence.manifest.rows
     by_day = rows_by_day(evidence.rows.folder, data.label.column, data.time_column, evidence.classes)
     since, rows, labelled = None, 0, 0

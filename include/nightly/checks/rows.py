@@ -19,6 +19,7 @@ def volume(evidence: Evidence) -> Iterator[Reason]:
 
 
 def freshness(evidence: Evidence) -> Iterator[Reason]:
+    """Judge the age of the newest row; data without a time has none."""
     newest, allowed, data = evidence.manifest.last_row, evidence.gate.max_age_days, evidence.config.data
     if newest is None:
         return

@@ -71,7 +71,7 @@ def _missing(evidence: Evidence, served: Served, feature: str) -> Reason:
 
 
 def _rows(served: Served) -> str:
-    return f"the training rows of the same days (since {served.about.rows_start:%Y-%m-%d})"
+    return served.about.rows
 
 
 def _sample(evidence: Evidence, served: Served) -> dict[str, int]:

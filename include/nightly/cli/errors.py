@@ -11,6 +11,7 @@ from typing import Any, NoReturn, ParamSpec
 
 from nightly.io import variables
 from nightly.io.errors import DamageError, UserError
+from nightly.io.secrets import masked
 
 DAMAGED, USER_ERROR = 1, 2  # exit statuses
 
@@ -58,9 +59,9 @@ def command(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
 
 
 def describe(error: UserError | OSError) -> str:
-    """Return an error's message as one line; for an OSError what, where and what to do."""
+    """Return an error's message as one line, without passwords; for an OSError what, where and what to do."""
     if isinstance(error, UserError) or error.filename is None:
-        return one_line(str(error))
+        return masked(one_line(str(error)))
     path = error.filename2 or error.filename
     texts = {
         errno.ENOENT: f"{path} does not exist; check the path",

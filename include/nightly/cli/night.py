@@ -4,6 +4,7 @@
 
 The same steps run in the same order in one process, up to the gate that holds the night. Every step leaves its records
 in the night's folder and its artifacts in ML Metadata, as from Airflow, and the verdict is on the page like any other.
+The source's connection is in the environment variable AIRFLOW_CONN_<ID>, as a URI or JSON that Airflow could read.
 
 Exit status: 0 the model is accepted or released, 1 a step failed, 2 what is asked for cannot be done, 3 the night is
 held or has no data, 4 the model is released and no model server has confirmed it.
@@ -20,9 +21,11 @@ from nightly.cli.arguments import positive_int
 from nightly.cli.errors import Parser, command, one_line
 from nightly.io.errors import UserError
 from nightly.io.paths import Paths
+from nightly.io.secrets import has_userinfo, masked
 from nightly.nights.plan import RunRequest, new_run_id, plan
 from nightly.nights.report import report
 from nightly.nights.steps import STEPS
+from nightly.records.base import ContractError
 from nightly.records.night import Night, utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome
@@ -33,6 +36,7 @@ from nightly.serving.confirmation import confirmed
 STATUS = {Outcome.RELEASED: 0, Outcome.ACCEPTED: 0}  # 3 for the other outcomes
 FAILED = 1
 READ_SOURCE = ("download", "snapshot")
+UNTIL = ("download", *STEPS)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--train-steps", type=positive_int)
     parser.add_argument("--fresh", action="store_true", help="compute everything anew, reusing no earlier work")
     parser.add_argument("--source", help="another path or URL than the config's")
-    parser.add_argument("--until", choices=STEPS, help="stop after this step, without a verdict unless a gate holds")
+    parser.add_argument("--until", choices=UNTIL, help="stop after this step, without a verdict unless a gate holds")
     return parser
 
 
@@ -54,7 +58,7 @@ def main(args: Sequence[str] | None = None) -> int:
     worker.set_up_logging()
     paths = Paths.from_environment()
     night = _plan(options, paths)
-    end = run_night(night, paths, source=options.source, until=options.until)
+    end = run_night(night, paths, until=options.until)
     if end.error:
         return _failed(end, asked_for_source=options.source is not None)
     if end.verdict is None:
@@ -68,6 +72,11 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _plan(options: argparse.Namespace, paths: Paths) -> Night:
     """Plan the night and write its request.json. A refused request leaves no folder."""
+    if has_userinfo(options.source or ""):
+        raise ContractError(
+            "--source has a password in it, which the night's records would keep: put it into an Airflow connection, "
+            "AIRFLOW_CONN_<ID>, that `source.connection` in the model's config.toml names"
+        )
     now = utc_now()
     request = RunRequest(
         run_id="",
@@ -78,6 +87,7 @@ def _plan(options: argparse.Namespace, paths: Paths) -> Night:
         release=options.release,
         train_steps=options.train_steps,
         fresh=options.fresh,
+        source_address=options.source or "",
     )
     planned = plan(paths, options.model, request, now)
     night = planned.model_copy(update={"run_id": new_run_id(paths, options.model, now)})
@@ -95,9 +105,9 @@ def _failed(end: NightEnd, asked_for_source: bool) -> int:
     if not isinstance(error, Exception):  # Ctrl-C and SIGTERM
         raise error
     if isinstance(error, UserError):
-        print(f"bin/night: error: {task} failed: {one_line(str(error))}", file=sys.stderr)
+        print(f"bin/night: error: {task} failed: {masked(one_line(str(error)))}", file=sys.stderr)
     else:
-        traceback.print_exception(error)
+        print(masked("".join(traceback.format_exception(error))), file=sys.stderr)
     return FAILED
 
 

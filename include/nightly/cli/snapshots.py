@@ -39,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
     showing = commands.add_parser("show", help="one snapshot: its manifest and its first rows")
     verifying = commands.add_parser("verify", help="read every snapshot, and compare its hashes with its manifest's")
     pruning = commands.add_parser(
-        "prune", help="apply [retention] and release.keep now, not in the next night: versions, snapshots, artifacts"
+        "prune",
+        help="apply [retention] and release.keep now, not in the next night: versions, snapshots, bodies, artifacts",
     )
     for subparser in (listing, showing, verifying, pruning):
         subparser.add_argument("model")
@@ -110,8 +111,7 @@ def _summary(manifest: SnapshotManifest, nights: int) -> list[str]:
         manifest.snapshot_id[:12],
         f"{manifest.created_at:%Y-%m-%d %H:%M}",
         f"{manifest.rows:,}",
-        f"{manifest.first_row:%Y-%m-%d}",
-        f"{manifest.last_row:%Y-%m-%d}",
+        *(f"{row:%Y-%m-%d}" if row else "-" for row in (manifest.first_row, manifest.last_row)),
         f"{nights:,}",
         f"{sum(file.bytes for file in manifest.files) / 1e6:.1f}",
     ]
@@ -126,7 +126,7 @@ def _show(paths: Paths, store: SnapshotStore, options: argparse.Namespace) -> in
         "snapshot": manifest.snapshot_id,
         "folder": str(store.path(manifest.snapshot_id)),
         "rows": f"{manifest.rows:,} in {len(manifest.files)} files, each as its manifest says",
-        "first, last row": f"{manifest.first_row}, {manifest.last_row}",
+        "first, last row": f"{manifest.first_row}, {manifest.last_row}" if manifest.first_row else "have no time",
         "window": f"{manifest.window_start} to {manifest.window_end}",
         "label": _label(manifest),
         "made": f"{manifest.created_at} by code {manifest.code_version}",
@@ -167,6 +167,8 @@ def _print_deliveries(nights: list[tuple[str, SnapshotRef]]) -> None:
     ]
     print_table(["NIGHT", "ROWS", "DUPLICATES", "REJECTED", "TRUNCATED FILES"], counts, right={1, 2, 3, 4})
     for night, delivery in deliveries:
+        if delivery.not_known_yet or delivery.superseded:
+            print(f"  {night}: {delivery.as_known}")
         for count in delivery.rejected:
             print(f"  {night}: {count.rows:,} rows rejected for {count.fault}, e.g. {count.place}")
         for body in delivery.truncated:

@@ -2,7 +2,7 @@
 
 import glob
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -12,13 +12,12 @@ from nightly.io.hints import did_you_mean
 from nightly.io.paths import Paths
 from nightly.snapshots.errors import SnapshotError
 from nightly.snapshots.store import SnapshotStore
-from nightly.sources.files import READABLE, kind_of
+from nightly.sources.files.formats import READABLE, Kind, compression_of, kind_of
 
 SNAPSHOT = "snapshot:"
 LATEST = "latest"
+TEXT = ("csv", "json", "avro")  # the kinds that are read as text without types
 PARQUET_MAGIC, GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
-
-Kind = Literal["csv", "tfrecord", "parquet"]
 
 
 def find_files(data: str | Path) -> tuple[Kind, list[str]]:
@@ -43,6 +42,11 @@ def find_files(data: str | Path) -> tuple[Kind, list[str]]:
     if len(kinds) > 1:
         kind_names = ", ".join(kinds)
         raise DataError(f"{location} has files of several kinds ({kind_names}): name one kind, e.g. '*.{kinds[0]}'")
+    if is_remote(location) and kinds[0] in ("json", "avro"):
+        raise DataError(f"{location}: {kinds[0]} is read from local files only; copy them into a folder")
+    packed = {compression_of(file) for file in readable} & {".zst", ".zip"}
+    if kinds[0] == "tfrecord" and packed:
+        raise DataError(f"{location}: TensorFlow does not read TFRecord in {min(packed)}; unpack it, or use gzip")
     for file in readable[: 1 if is_remote(location) else None]:  # for remote files each check is a request
         _check_content(file, kinds[0])
     return kinds[0], sorted(readable)

@@ -1,7 +1,7 @@
-"""Read a data set (CSV, TFRecord of tf.Example, Parquet or a snapshot) as bounded Arrow batches.
+"""Read a data set (CSV, JSON lines, Avro, TFRecord of tf.Example, Parquet or a snapshot) as bounded Arrow batches.
 
-CSV has no types, so a first pass infers them: integers are INT, other numbers FLOAT, anything else BYTES. Columns of
-Parquet files with different types get the wider type.
+CSV has no types, so a first pass infers them: integers are INT, other numbers FLOAT, anything else BYTES. JSON lines
+and Avro are read as if they were CSV. Columns of Parquet files with different types get the wider type.
 """
 
 from collections.abc import Iterable, Iterator
@@ -77,7 +77,7 @@ class DataSet:
     @cached_property
     def lists(self) -> dict[str, str]:
         """The columns of a CSV data set that hold JSON arrays -> their type in a snapshot."""
-        if self.kind != "csv":
+        if self.kind not in files.TEXT:
             return {}
         if self.declared:
             return self.declared.lists
@@ -88,7 +88,7 @@ class DataSet:
         """The features that are measured by the sizes of their values; without a schema, those that are no text."""
         if self.declared:
             return self.declared.sized
-        return next((sized_of(batch) for batch in self.batches()), {}) if self.kind != "csv" else {}
+        return next((sized_of(batch) for batch in self.batches()), {}) if self.kind not in files.TEXT else {}
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows as `features`, the input of TFDV and of the tf.Example encoder. Raises DataError."""
@@ -108,7 +108,7 @@ class DataSet:
 
     def infer(self, file: str) -> Columns:
         """Return the columns of one file; {} for TFRecord, whose examples have types of their own."""
-        return {"csv": self._infer_csv, "parquet": _infer_parquet, "tfrecord": lambda _: {}}[self.kind](file)
+        return {"parquet": _infer_parquet, "tfrecord": lambda _: {}}.get(self.kind, self._infer_csv)(file)
 
     def resolve(self, per_file: Iterable[Columns]) -> Columns:
         """Merge the files' columns, and give each the schema's type if that holds all its values."""
@@ -125,7 +125,7 @@ class DataSet:
 
     def read(self, file: str, columns: Columns, bad: BadRows) -> Iterator[pa.RecordBatch]:
         """Yield the rows of one file; add malformed rows to `bad`. Raises DataError."""
-        reader = {"csv": self._read_csv, "parquet": _read_parquet, "tfrecord": _read_tfrecord}[self.kind]
+        reader = {"parquet": _read_parquet, "tfrecord": _read_tfrecord}.get(self.kind, self._read_csv)
         for batch in reader(file, columns, bad):
             labelled = self._labelled(batch)
             for start in range(0, labelled.num_rows, BATCH_ROWS):
@@ -147,13 +147,13 @@ class DataSet:
         return batch.filter(kinds.scalars(batch[self.config.data.label.column]).is_valid())
 
     def _bodies(self, file: str) -> Iterator[tuple[readers.Body, dict[str, str]]]:
-        """Yield the CSV streams of a file, each with header -> column name."""
+        """Yield the streams of a file of text, each with header -> column name."""
         remote = files.is_remote(file)
         for body in [readers.csv_body(file, partial(files.open_file, file))] if remote else readers.bodies(Path(file)):
             yield body, column_names(body, self.config.data.rename) if self.config else {h: h for h in body.headers}
 
     def _texts(self, file: str, columns: Columns, bad: BadRows) -> Iterator[pa.RecordBatch]:
-        """Yield a CSV file's rows as columns of text and their row numbers."""
+        """Yield a file's rows as columns of text and their row numbers."""
         try:
             for body, names in self._bodies(file):
                 for batch in readers.read(body, names, bad, _row_test(body, names, columns)):

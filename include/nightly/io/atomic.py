@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import IO, Any
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary file beside `path`, sync it, and rename it to `path`."""
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write `data` to a temporary file beside `path`, sync it, and rename it to `path`.
+
+    :param durable: False: do not sync; a power cut may leave an older, an empty or no file
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -15,12 +18,14 @@ def write_atomically(path: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             os.fchmod(file.fileno(), 0o644)
-            sync_file(file)
+            if durable:
+                sync_file(file)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    sync_path(path.parent)
+    if durable:
+        sync_path(path.parent)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -2,7 +2,12 @@
 
 
 class UserError(Exception):
-    """A request cannot be fulfilled. The message names the problem, the place and the next action."""
+    """A request cannot be fulfilled. The message names the problem, the place and the next action.
+
+    :cvar retry: whether a later try may succeed without a person; Airflow does not retry a task otherwise
+    """
+
+    retry = True
 
 
 class DamageError(UserError):

@@ -3,11 +3,14 @@
 import hashlib
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nightly.io.atomic import sync_file, sync_path
 from nightly.io.machine import cpus
+
+CLOCK_NS = 100_000_000  # an upper bound of the lag of a file system's clock
 
 
 class NotPlainFileError(Exception):
@@ -43,6 +46,17 @@ def hash_file(path: Path) -> str:
     """Return the file's sha256 in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> str:
+    """Return a text that changes with the file: its size, times and inode."""
+    state = path.stat()
+    return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
+
+
+def is_still(path: Path) -> bool:
+    """Return whether another write to the file would change its stamp. Within a tick of the clock it might not."""
+    return time.time_ns() - path.stat().st_ctime_ns > CLOCK_NS
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -9,15 +9,18 @@ from typing import TextIO
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None) -> Iterator[TextIO]:
+def locked(
+    path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None, shared: bool = False
+) -> Iterator[TextIO]:
     """Hold the lock file at `path` until the block ends; create it if missing.
 
+    :param shared: other processes may hold it at the same time, if they share it, too
     :param wait: False: raise BlockingIOError if another process holds the lock
     :param on_wait: called once before waiting for another process
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        _lock(file.fileno(), wait, on_wait)
+        _lock(file.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait, on_wait)
         yield file
 
 
@@ -44,11 +47,11 @@ def has_owner(path: Path) -> bool:
     return False
 
 
-def _lock(descriptor: int, wait: bool, on_wait: Callable[[], object]) -> None:
+def _lock(descriptor: int, kind: int, wait: bool, on_wait: Callable[[], object]) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         if not wait:
             raise
         on_wait()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, kind)

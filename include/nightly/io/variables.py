@@ -26,7 +26,7 @@ ML_PYTHON = Variable("NIGHTLY_ML_PYTHON", "The ML environment's Python.", ".venv
 
 # Each is a folder of this name below NIGHTLY_VAR, unless its own variable sets another path.
 FOLDERS = {
-    "downloads": "Downloaded files as they came: `<model>/<run>/`.",
+    "downloads": "Bodies as sources delivered them: `<model>/bodies/`. What is known of them: `<model>/parts/`.",
     "snapshots": "Snapshots: `<model>/<snapshot id>/`.",
     "nights": "The records of each night, one JSON file a step: `<model>/<run>/`.",
     "baselines": "Statistics of accepted snapshots, which later nights are compared with: `<model>/`.",

@@ -35,6 +35,7 @@ class RunRequest:
     look_back_days: int | None = None
     train_steps: int | None = None
     fresh: bool = False
+    source_address: str = ""
     thresholds: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
     run_url: str = ""
@@ -93,6 +94,7 @@ def plan_night(
         release=request.release,
         train_steps=config.training.steps if steps is None else steps,
         fresh=request.fresh,
+        source_address=request.source_address,
         overrides=dict(request.thresholds),
         override_reason=request.reason.strip(),
         code_version=code_version,

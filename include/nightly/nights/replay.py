@@ -80,11 +80,13 @@ def replay(nights: list[NightFindings], thresholds: Thresholds) -> dict[int, lis
     return {n: reasons for n, reasons in held.items() if reasons}
 
 
-def suggest(nights: list[NightFindings], thresholds: Thresholds) -> dict[str, tuple[float, int]]:
+def suggest(
+    nights: list[NightFindings], thresholds: Thresholds, *, margin: float = MARGIN, enough: int = ENOUGH_NIGHTS
+) -> dict[str, tuple[float, int]]:
     """Return key -> (a threshold from the nights that passed, the number of values behind it).
 
-    The threshold is the 0.99 quantile of the values, each divided by its control's factor, times 1.25. For a min_… key
-    it is the 0.01 quantile divided by 1.25. Keys with fewer than ten values, or only zeros, are left out.
+    The threshold is the 0.99 quantile of the values, each divided by its control's factor, times `margin`. For a min_…
+    key it is the 0.01 quantile divided by it. Keys with fewer than `enough` values, or only zeros, are left out.
     """
     history: dict[str, list[float]] = defaultdict(list)
     for night in nights:
@@ -96,10 +98,10 @@ def suggest(nights: list[NightFindings], thresholds: Thresholds) -> dict[str, tu
     for key, values in sorted(history.items()):
         name = key.partition(".")[2]
         values.sort()
-        if len(values) < ENOUGH_NIGHTS or values[-1] == 0:
+        if len(values) < enough or values[-1] == 0:
             continue
         lower = name.startswith("min_")
-        threshold = _quantile(values, 1 - QUANTILE) / MARGIN if lower else _quantile(values, QUANTILE) * MARGIN
+        threshold = _quantile(values, 1 - QUANTILE) / margin if lower else _quantile(values, QUANTILE) * margin
         if name in WHOLE:
             threshold = math.floor(threshold) if lower else math.ceil(threshold)
         if name.endswith("_factor"):

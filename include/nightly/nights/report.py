@@ -52,6 +52,7 @@ def report(verdict: Verdict) -> str:
         "run": verdict.run_id,
         "as of": f"{verdict.as_of:%Y-%m-%d %H:%M %Z}" if verdict.as_of else "",
         "snapshot": f"{verdict.snapshot_id[:12]}, {verdict.rows:,} rows" if verdict.rows else "",
+        "revised": verdict.revised,
         "version": verdict.version,
         "in production": verdict.production_version or "nothing yet",
         "damage": verdict.damage,
@@ -102,6 +103,8 @@ def note(verdict: Verdict) -> str:
     text = f"**{textwrap.shorten(headline(verdict), 500, placeholder=' …')}**"
     if verdict.damage and verdict.outcome is not Outcome.HELD_MODEL:  # a held model's summary may name the damage
         text += f"\n- {textwrap.shorten(verdict.damage, 250, placeholder=' …')}"
+    if verdict.revised:
+        text += f"\n- {textwrap.shorten(verdict.revised, 250, placeholder=' …')}"
     grouped = causes(verdict.reasons)
     for position, cause in enumerate(grouped if len(grouped) > 2 else []):  # the headline has one or two in full
         line = textwrap.shorten(f"- {cause.headline}", 250, placeholder=" …")

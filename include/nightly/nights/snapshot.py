@@ -1,6 +1,7 @@
 """The night's snapshot step: request.json and download.json -> snapshot.json."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.versions import LIVE
 from nightly.schemas.store import SchemaStore
+from nightly.snapshots.errors import UnreadableBodyError
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 
@@ -27,7 +29,11 @@ def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     store = SnapshotStore(paths.snapshots, night.model)
     schema = SchemaStore(paths, night.model).path(night.schema_version)
     download = Download.load(night_folder / "download.json")
-    ref = ingest(config, night, download, store, folder=night_folder, schema=schema)
+    try:
+        ref = ingest(config, night, download, store, folder=night_folder, schema=schema)
+    except UnreadableBodyError:
+        _touch_bodies(download)
+        raise
     ref.save(night_folder / "snapshot.json")
     try:
         removed = retain(paths, config, {ref.snapshot_id})
@@ -40,6 +46,13 @@ def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     except (ContractError, FileNotFoundError) as error:
         log.warning("no snapshot is removed, because it is not known which ones are in use: %s", error)
     return ref.model_dump(mode="json")
+
+
+def _touch_bodies(download: Download) -> None:
+    """Have the next download hash the fetched bodies, and fetch the damaged ones again."""
+    for file in download.files:
+        if file.run_id and Path(file.path).exists():
+            os.utime(file.path)
 
 
 def retain(paths: Paths, config: ModelConfig, always: set[str]) -> list[str]:

@@ -1,19 +1,23 @@
 """Check the disk space for a night and for each node of its pipeline, by the size of the model's last night."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from nightly.io.paths import Paths
 from nightly.io.space import check_space, size_of
+from nightly.records.base import ContractError
+from nightly.records.night import Download
 
 FIRST_NIGHT_BYTES = 256 * 2**20  # of a model without an earlier night
+NIGHTS = 3  # whose downloads are looked at; one that was run again has fetched nothing
 FACTOR = 2  # times the last night's size: the next one may be larger, and some files are written twice
 
 
 def check_night(paths: Paths, model: str) -> None:
     """Raise SpaceError unless the disks have room for twice the last night's download, snapshot and artifacts."""
     last = {
-        paths.downloads / model: size_of(_newest(paths.downloads / model)),
+        paths.downloads / model: _last_fetched(paths.nights / model),
         paths.snapshots / model: size_of(_newest(paths.snapshots / model)),
         paths.pipeline / model: sum(size_of(folder) for folder in _artifacts(paths.pipeline / model)),
     }
@@ -31,6 +35,16 @@ def check_node(root: Path, node: str, inputs: Iterable[Path]) -> None:
     last = sum(size_of(folder) for folder in _artifacts(root, node))
     needed, basis = (FACTOR * last, "twice its last outputs") if last else (sum(map(size_of, inputs)), "as its inputs")
     check_space({root / node: needed}, f"{node} ({basis})")
+
+
+def _last_fetched(nights: Path) -> int:
+    """Return the most bytes that one of the last nights has fetched: the bodies of earlier nights are there already."""
+    downloads = sorted(nights.glob("*/download.json"), key=lambda path: path.stat().st_mtime)[-NIGHTS:]
+    fetched = 0
+    for path in downloads:
+        with suppress(ContractError):
+            fetched = max(fetched, Download.load(path).fetched_bytes)
+    return fetched
 
 
 def _newest(folder: Path) -> Path:

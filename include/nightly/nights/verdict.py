@@ -15,7 +15,7 @@ from nightly.models import window_end
 from nightly.nights.causes import causes, headline
 from nightly.nights.steps import REVIEW
 from nightly.records.base import Contract, ContractError
-from nightly.records.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
+from nightly.records.night import Download, GateResult, Night, Reason, SnapshotRef, StepError, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.schema import SchemaReview
@@ -103,6 +103,7 @@ def decide(
         metrics=release.metrics if release else {},
         production_version=production,
         damage=night.damage if night else "",
+        revised=records.download.revision if records.download else "",
         as_of=night.as_of if night else as_of,
         run_url=(night.run_url if night else "") or run_url,
         override_reason=night.override_reason if night else "",
@@ -119,6 +120,7 @@ class _Records:
     """The records of the successful tasks in the night's folder."""
 
     night: Night | None
+    download: Download | None
     snapshot: SnapshotRef | None
     data_gate: GateResult | None
     model_gate: GateResult | None
@@ -134,6 +136,7 @@ class _Records:
 
         return cls(
             night=read("plan", Night, "request"),
+            download=read("download", Download),
             snapshot=read("snapshot", SnapshotRef),
             data_gate=read("data_gate", GateResult),
             model_gate=read("model_gate", GateResult),

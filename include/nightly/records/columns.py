@@ -8,8 +8,8 @@ from nightly.io import pbtxt
 from nightly.io.hints import did_you_mean
 from nightly.records.base import ContractError
 from nightly.records.config import ModelConfig
+from nightly.records.data_config import Data
 from nightly.records.label_config import BinaryLabel, ClassesLabel
-from nightly.records.source_config import Data
 
 # The fields of TFDV's Schema and Feature, to report a misspelt one now and not in the first task that reads it.
 SCHEMA_FIELDS = (
@@ -115,7 +115,8 @@ def misnamed(config: ModelConfig, schema: CuratedSchema) -> list[str]:
         problems += _impossible_labels(data, schema)
     if data.weight_column:
         problems += _impossible_weights(data.weight_column, schema)
-    for key, columns in (("data.time_column", [data.time_column]), ("data.id_columns", data.id_columns)):
+    times = [data.time_column] if data.time_column else []
+    for key, columns in (("data.time_column", times), ("data.id_columns", data.id_columns)):
         for column in columns:
             if column not in features and column not in data.ignore:
                 hint = did_you_mean(column, [*features, *data.ignore])

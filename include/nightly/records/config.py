@@ -14,9 +14,10 @@ from nightly.io.hints import did_you_mean
 from nightly.io.paths import MODELS
 from nightly.records import metrics
 from nightly.records.base import ContractError
+from nightly.records.data_config import Data, Schedule
 from nightly.records.data_gate_config import DataGate
-from nightly.records.section import Section, without_repeats
-from nightly.records.source_config import ComplaintsApiSource, Data, Days, FilesSource, Schedule
+from nightly.records.section import Days, Section, without_repeats
+from nightly.records.source_config import SourceConfig
 
 Allowance = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]  # Airflow refuses a longer tag
@@ -218,7 +219,7 @@ class ModelConfig(Section):
     """The owner of the DAG in Airflow."""
     tags: list[Name] = []
     """Tags of the DAG in Airflow."""
-    source: Annotated[FilesSource | ComplaintsApiSource, Field(discriminator="kind")]
+    source: SourceConfig
     """Where the data comes from; its keys depend on `kind`."""
     schedule: Schedule = Schedule()
     """When a night begins."""

@@ -36,6 +36,7 @@ class Night(Contract):
     window_start: AwareDatetime  # inclusive
     release: bool  # whether the night may release
     train_steps: int
+    source_address: str = ""  # a path or URL for this run only, in place of the config's
     fresh: bool = False  # reuse no earlier night's work
     overrides: dict[str, Any] = {}  # thresholds for this run only, e.g. {"data_gate.min_rows": 100}
     override_reason: str = ""
@@ -67,11 +68,17 @@ class StepError(Contract):
     failed_at: AwareDatetime
 
 
+REVISED_SHOWN = 3  # names of revised parts in a sentence
+
+
 class DownloadedFile(Contract):
     path: str  # absolute
     bytes: int
     sha256: str
     origin: str  # the URL, or the path of a local file
+    run_id: str = ""  # of the night that fetched it; "" for a local file, and in records of older versions
+    suffix: str = ""  # tells the file's kind if its name does not
+    partition: dict[str, str | None] = {}  # columns that the file's folders give, e.g. {"city": "Chicago"}
 
 
 class Download(Contract):
@@ -82,6 +89,22 @@ class Download(Contract):
     window_start: AwareDatetime
     window_end: AwareDatetime
     fetched_at: AwareDatetime
+    parts: int = 0  # pieces of the source in the window, with those that have no rows; 0 for local files
+    reused: int = 0  # parts that an earlier night has fetched
+    fetched_bytes: int = 0  # of the other parts
+    revised: list[str] = []  # parts whose rows have changed at the source since an earlier night fetched them
+    revised_since: AwareDatetime | None = None  # when the oldest of the replaced bodies was fetched
+
+    @property
+    def revision(self) -> str:
+        """A sentence about what has changed at the source; "" if nothing has."""
+        if not self.revised:
+            return ""
+        since = f" since {self.revised_since:%Y-%m-%d %H:%M} UTC" if self.revised_since else ""
+        more = len(self.revised) - REVISED_SHOWN
+        names = ", ".join(self.revised[:REVISED_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        have = "has" if len(self.revised) == 1 else "have"
+        return f"{len(self.revised)} of {self.parts} parts {have} changed at the source{since}: {names}"
 
 
 class SnapshotRef(Contract):

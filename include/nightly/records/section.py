@@ -1,8 +1,12 @@
 """The base of all sections of config.toml."""
 
-from pydantic import ConfigDict
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
 
 from nightly.records.base import Contract
+
+Days = Annotated[int, Field(ge=1, le=36_500)]
 
 
 class Section(Contract):

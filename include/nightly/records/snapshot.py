@@ -61,10 +61,12 @@ class Delivery(Contract):
     """
 
     rows: int = 0  # readable rows in the window, duplicates included
+    not_known_yet: int = 0  # readable rows in the window that were known only after the as-of time; not in `rows`
+    superseded: int = 0  # of `rows`, those of an id that has a row known later, which is kept
     outside: int = 0  # readable rows outside the window
     oldest: AwareDatetime | None = None  # time of the oldest readable row, in the window or outside
     newest: AwareDatetime | None = None
-    duplicate_rows: int = 0  # rows with the id of an earlier row; the last row of an id is kept
+    duplicate_rows: int = 0  # rows with the id of another row, known at the same time; the last row is kept
     rejected: list[RejectedCount] = []
     truncated: list[TruncatedBody] = []
     without_newline: list[str] = []  # files of text whose last line has no newline
@@ -75,12 +77,23 @@ class Delivery(Contract):
         return sum(count.rows for count in self.rejected)
 
     @property
+    def as_known(self) -> str:
+        """The words for the rows that were left out because of when they were known; "" if there are none."""
+        parts = [f"{self.not_known_yet:,} rows known only after the as-of time"] if self.not_known_yet else []
+        parts += [f"{self.superseded:,} earlier versions of rows"] if self.superseded else []
+        return f"{' and '.join(parts)} were left out" if parts else ""
+
+    @property
     def extent(self) -> str:
         """The number of readable rows and their time range, for a message."""
-        if self.oldest is None or self.newest is None:
+        rows = self.rows + self.not_known_yet + self.outside
+        if not rows:
             return "nothing that was delivered has a row"
-        rows = self.rows + self.outside
-        return f"its {rows:,} rows are from {self.oldest:%Y-%m-%d %H:%M} to {self.newest:%Y-%m-%d %H:%M} UTC"
+        later = f"{self.not_known_yet:,} rows were known only later" if self.not_known_yet else ""
+        if self.oldest is None or self.newest is None:  # the rows have no time
+            return later
+        times = f"its {rows:,} rows are from {self.oldest:%Y-%m-%d %H:%M} to {self.newest:%Y-%m-%d %H:%M} UTC"
+        return f"{times}, and {later}" if later else times
 
 
 class CountedLabels(Contract):
@@ -116,7 +129,7 @@ class SnapshotManifest(CountedLabels):
     rows: int
     window_start: AwareDatetime
     window_end: AwareDatetime
-    first_row: AwareDatetime | None  # oldest and newest value of the time column
+    first_row: AwareDatetime | None  # oldest and newest value of the time column; None without one
     last_row: AwareDatetime | None
     columns: dict[str, str]  # column -> string, int64, float or timestamp
     schema_fingerprint: str

@@ -11,6 +11,8 @@ class ReleaseError(UserError, RuntimeError):
 class WithdrawnError(ReleaseError):
     """This run's model was released and then withdrawn. A retry does not release it again."""
 
+    retry = False
+
 
 class DamagedError(ReleaseError, DamageError):
     """A version's files differ from its record."""
@@ -26,6 +28,8 @@ class CanaryRunning(ReleaseError):
 
 class ReleaseNotVerified(ReleaseError):
     """The model server refused a version, or its answers were wrong."""
+
+    retry = False
 
 
 class NotLoadedInTime(ReleaseError):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightly.io.paths import Paths
-from nightly.models import config_of, window_end
+from nightly.io.secrets import masked
+from nightly.models import config_of
 from nightly.nights.space import check_night
 from nightly.nights.steps import command_tasks_of
 from nightly.nights.unreleased import reason_not_to_release, recorded_reason
@@ -13,7 +14,6 @@ from nightly.nights.verdict import judge, write
 from nightly.records.night import Night, StepError, utc_now
 from nightly.records.verdict import Verdict
 from nightly.runtime import worker
-from nightly.sources import fetch
 
 STOPPED = {KeyboardInterrupt: "it was interrupted (Ctrl-C)", SystemExit: "it was terminated (SIGTERM)"}
 
@@ -28,18 +28,17 @@ class NightEnd:
     error: BaseException | None = None
 
 
-def run_night(night: Night, paths: Paths, *, source: str | None = None, until: str | None = None) -> NightEnd:
+def run_night(night: Night, paths: Paths, *, until: str | None = None) -> NightEnd:
     """Run the tasks of a planned night, up to the first that ends it, and write its verdict.
 
     An error or interruption (KeyboardInterrupt, SystemExit) is returned, not raised.
 
-    :param source: a path or URL to use instead of the config's
     :param until: stop after this step, without a verdict unless a gate holds
     """
     states: dict[str, str | None] = dict.fromkeys(command_tasks_of(config_of(night)))
     for task in states:
         try:
-            states[task], continues = _run_task(task, night, paths, source)
+            states[task], continues = _run_task(task, night, paths)
         except BaseException as error:  # the verdict records any end of the night
             after = {later: "upstream_failed" for later, state in states.items() if state is None and later != task}
             message = _record(task, error, night.folder(paths))
@@ -52,14 +51,11 @@ def run_night(night: Night, paths: Paths, *, source: str | None = None, until: s
     return NightEnd(_conclude(night, paths, states))
 
 
-def _run_task(task: str, night: Night, paths: Paths, source: str | None) -> tuple[str, bool]:
+def _run_task(task: str, night: Night, paths: Paths) -> tuple[str, bool]:
     """Run one task. Return its state in Airflow's terms, and whether the night continues."""
     folder = night.folder(paths)
     if task == "plan":
         _prepare(night, paths)
-        return "success", True
-    if task == "download":
-        _download(night, paths, source)
         return "success", True
     if task == "release" and reason_not_to_release(night, paths):
         return "skipped", False
@@ -77,21 +73,10 @@ def _prepare(night: Night, paths: Paths) -> None:
         worker.step_function("nightly.tfx.production:prepare")(night.folder(paths), paths)
 
 
-def _download(night: Night, paths: Paths, source: str | None) -> None:
-    fetch(
-        config_of(night).source,
-        address=source,
-        headers=None,
-        window_start=night.window_start,
-        window_end=window_end(night),
-        folder=paths.downloads / night.model / night.folder(paths).name,
-    ).save(night.folder(paths) / "download.json")
-
-
 def _record(task: str, error: BaseException, folder: Path) -> str:
     """Write a task's error to the night's folder, and return its message for the verdict."""
-    own = task in ("plan", "download")  # the other tasks' errors come from the worker in Airflow
-    text = (str(error) or type(error).__name__) if own else worker.describe(error)
+    # In Airflow, the plan's errors are its own, and the other tasks' come from the worker.
+    text = masked(str(error) or type(error).__name__) if task == "plan" else worker.describe(error)
     message = STOPPED.get(type(error), text)
     try:
         StepError(task=task, message=message, try_number=1, failed_at=utc_now()).save(folder / f"{task}.error.json")

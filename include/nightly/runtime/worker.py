@@ -19,6 +19,7 @@ from typing import Any
 from nightly.io import variables
 from nightly.io.atomic import write_atomically
 from nightly.io.paths import Paths
+from nightly.io.secrets import masked
 from nightly.runtime.processes import end_with
 
 log = logging.getLogger("nightly")
@@ -26,6 +27,7 @@ OURS = ("nightly", "nightly_server", "include")  # the project's loggers
 
 # Steps that are more than a node of the TFX pipeline.
 STEP_FUNCTIONS = {
+    "download": "nightly.nights.download:run",
     "snapshot": "nightly.nights.snapshot:run",
     "data_gate_again": "nightly.runtime.rerun_data_gate:run",
     **{step: f"nightly.tfx.production:{step}" for step in ("evaluator", "model_gate", "release")},
@@ -46,7 +48,7 @@ def step_function(step: str) -> Callable[[Path, Paths], dict[str, Any]]:
 
 def describe(error: BaseException) -> str:
     """Return a step's error in one sentence, as the night's records store it."""
-    return f"{type(error).__name__}: {error}"
+    return masked(f"{type(error).__name__}: {error}")
 
 
 def run(step: str, night_folder: Path, result_file: Path) -> int:
@@ -59,7 +61,7 @@ def run(step: str, night_folder: Path, result_file: Path) -> int:
         log.info("%s took %.1f s", step, time.monotonic() - began)
     except Exception as error:
         log.exception("%s failed after %.1f s", step, time.monotonic() - began)
-        result, status = {"error": describe(error), "kind": type(error).__name__}, 1
+        result, status = {"error": describe(error), "retry": getattr(error, "retry", True)}, 1
     text = json.dumps(result)
     try:
         write_atomically(result_file, text.encode())
@@ -72,7 +74,7 @@ def run(step: str, night_folder: Path, result_file: Path) -> int:
 def set_up_logging() -> None:
     """Log one line per message to stderr. Libraries' messages appear only with NIGHTLY_LOG_LEVEL=DEBUG."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Masking("%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]
     if root.level != logging.INFO:  # the warm host has set it already
@@ -83,6 +85,13 @@ def set_up_logging() -> None:
     # Filter in the handler, because TFX and Beam set the levels of their loggers.
     handler.addFilter(lambda record: record.name.split(".")[0] in OURS or record.levelno >= logging.ERROR)
     warnings.filterwarnings("ignore")
+
+
+class _Masking(logging.Formatter):
+    """Masks passwords in messages and in tracebacks, where an error of a driver may quote its URI."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
 
 
 if __name__ == "__main__":

@@ -33,10 +33,18 @@ def unmark(text: str) -> str:
     return re.sub(MARKED, lambda match: f"\\x{ord(match[0]) - _MARK:02x}", text)
 
 
+def decode(data: bytes, body: "Body") -> str:
+    """Return UTF-8 as text. Bytes that are not UTF-8 are marked, and so is `body` then."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        body.marked = True
+        return data.decode("utf-8", "nightly.mark")
+
+
 @dataclass
 class Body:
-    """One CSV, TFRecord or Parquet stream: a file, or a member of an archive. Reading it sets the fields from `marked`
-    on."""
+    """A stream of rows: a file, or a member of an archive. Reading it sets the fields from `marked` on."""
 
     name: str
     kind: str
@@ -44,6 +52,7 @@ class Body:
     headers: list[str] = field(default_factory=list)  # as in the file; a blank header has a generated name
     unnamed: dict[str, str] = field(default_factory=dict)  # generated name -> the blank header in the file
     kinds: dict[str, str] = field(default_factory=dict)  # header -> list or bytes, as the file itself declares it
+    partition: dict[str, str | None] = field(default_factory=dict)  # columns that are the same for all rows
     marked: bool = False  # whether a byte was not UTF-8
     without_newline: bool = False  # whether the last line lacks its newline
     truncated: str = ""  # how the body ends, if it ends in the middle of a row

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightly.io.hints import did_you_mean
+from nightly.records.data_config import Data, column_name
 from nightly.records.snapshot import UnnamedColumn
-from nightly.records.source_config import Data, column_name
 from nightly.schemas.curated import SchemaError, read_schema
 from nightly.schemas.features import column_type, is_image, length_of
 from nightly.snapshots.body import ROW, Body
@@ -31,7 +31,7 @@ def column_names(body: Body, rename: dict[str, str]) -> dict[str, str]:
     Raises ColumnError if two headers get the same name, or a header gets none.
     """
     names: dict[str, str] = {}
-    for header in body.headers:
+    for header in [*body.headers, *body.partition]:
         name = rename.get(body.unnamed.get(header, header)) or rename.get(header) or column_name(header)
         other = next((known for known, known_name in names.items() if known_name == name), None)
         if other is not None or not name or name == ROW:
@@ -50,10 +50,14 @@ def column_types(streams: list[tuple[Body, dict[str, str]]], data: Data, schema:
     """
     names = [renamed for _, renamed in streams]
     present = list(dict.fromkeys(name for renamed in names for name in renamed.values()))
-    for column in [data.time_column, *data.id_columns]:
-        if column not in present:
+    times = [column for column in (data.time_column, data.known_at) if column]
+    needed = [("time_column", data.time_column), ("known_at", data.known_at)]
+    needed += [("id_columns", column) for column in data.id_columns]
+    for key, column in needed:
+        if column and column not in present:
             raise ColumnError(
-                f"there is no column {column!r}, which the model's config needs{did_you_mean(column, present)}"
+                f"the source has no column {column!r}, which data.{key} of config.toml names"
+                + did_you_mean(column, present)
             )
     headers = {header for renamed in names for header in renamed} | {""}
     for header in sorted(set(data.rename) - headers):
@@ -65,11 +69,11 @@ def column_types(streams: list[tuple[Body, dict[str, str]]], data: Data, schema:
             break
     declared = {renamed[header]: kind for body, renamed in streams for header, kind in body.kinds.items()}
     columns = {name: schema.types.get(name) or declared.get(name, "string") for name in present}
-    unknown = sorted(set(present) - schema.types.keys() - {data.time_column})
+    unknown = sorted(set(present) - schema.types.keys() - {*times})
     log.info("not in the schema, kept as the source has them: %s", unknown or "none")
     if not is_text(kind := columns.get(data.label.column, "string")):
         raise ColumnError(f"data.label.column: {data.label.column} is {kind}, and a label is one value a row")
-    return columns | {data.time_column: "timestamp"}
+    return columns | dict.fromkeys(times, "timestamp")
 
 
 def read_snapshot_schema(schema: Path) -> SnapshotSchema:

@@ -1,24 +1,20 @@
 """Read bodies in batches, type the rows of the window, write a snapshot, and record each rejected row's reason."""
 
 import datetime as dt
-import functools
 import hashlib
-import itertools
 import logging
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightly.io.tables import shown
 from nightly.records.config import ModelConfig
+from nightly.records.data_config import Data
 from nightly.records.night import Download, Night, SnapshotRef
 from nightly.records.snapshot import Delivery, TruncatedBody
-from nightly.records.source_config import Data
-from nightly.snapshots.body import MARKED, ROW, Body, RowTest, unmark
+from nightly.snapshots.body import Body, RowTest
+from nightly.snapshots.cleaning import Cleaner
 from nightly.snapshots.columns import (
     SnapshotSchema,
     column_names,
@@ -27,7 +23,6 @@ from nightly.snapshots.columns import (
     unnamed_columns,
 )
 from nightly.snapshots.conversion import Conversion
-from nightly.snapshots.csv_rows import as_csv
 from nightly.snapshots.errors import (
     TooManyRejectedError,
     TruncatedBodyError,
@@ -37,9 +32,11 @@ from nightly.snapshots.parsing import parse_numbers, parse_times
 from nightly.snapshots.readers import bodies, read
 from nightly.snapshots.rejects import Rejects
 from nightly.snapshots.store import SnapshotStore
-from nightly.snapshots.types import TYPES
+from nightly.snapshots.times import Times
 
 log = logging.getLogger("nightly")
+
+WORDS = {"int64": "whole numbers", "float": "numbers", "string": "text"}
 
 
 def ingest(
@@ -53,8 +50,9 @@ def ingest(
 ) -> SnapshotRef:
     """Make the snapshot of `night` from the bodies of `download`.
 
-    - Rows: those with window_start <= time < as_of - late_days, where a date is its midnight in UTC. If there are none,
-      the result has rows=0 and no snapshot.
+    - Rows: those with window_start <= time < as_of - late_days, where a date is its midnight; without a time column,
+      all. Of these, the ones that were known at the as-of time, if data.known_at says so. If there are none, the result
+      has rows=0 and no snapshot.
     - Types: those of `schema`, by default the model's curated schema. A column that is not in it stays a string. If a
       column as a whole has another type (see _retyped), it keeps that type, and the data gate judges it.
     - Bad rows: in `folder`/rejected.parquet, also after an error.
@@ -63,7 +61,11 @@ def ingest(
     """
     data = config.data
     window = (night.window_start, night.as_of - dt.timedelta(days=data.late_days))
-    streams = [body for file in download.files for body in bodies(_unchanged(file.path, file.sha256))]
+    streams = [
+        body
+        for file in download.files
+        for body in bodies(_unchanged(file.path, file.sha256), file.suffix, file.partition)
+    ]
     if not streams:
         log.info("the source has nothing from %s to %s", *window)
         return SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=Delivery())
@@ -77,7 +79,11 @@ def ingest(
         except TooManyRejectedError as error:
             if not error.retyped:
                 raise
-            log.warning("columns whose type differs from the schema's; they keep their own: %s", error.retyped)
+            for name, kind in error.retyped.items():
+                log.warning(
+                    "%s holds %s, and the schema says %s: it keeps the data's type, and the data gate judges it",
+                    *(name, WORDS[kind], WORDS[columns[name]]),
+                )
             columns |= error.retyped
 
 
@@ -101,23 +107,29 @@ def _ingest(
     conversion = Conversion(columns, expected)
     with (
         Rejects(folder / "rejected.parquet") as rejects,
-        store.build(columns, time_column=data.time_column, id_columns=data.id_columns) as builder,
+        store.build(
+            columns, time_column=data.time_column, id_columns=data.id_columns, known_at=data.known_at
+        ) as builder,
     ):
-        seen = _Seen()
+        cleaner = Cleaner(conversion, Times(data, *window, night.as_of), rejects)
+        seen = cleaner.seen
         for body, renamed in streams:
             for batch in read(body, renamed, rejects, _row_test(body, renamed, data), columns):
-                builder.add(_clean(batch, body, conversion, data, window, rejects, seen))
+                builder.add(cleaner.clean(batch, body))
         rejects.close()
         log.info(
             "%s bodies, %s readable rows: %s in the window %s to %s, %s outside it; %s rejected",
             *(len(streams), f"{seen.rows:,}", f"{builder.rows:,}", *window, f"{seen.outside:,}", f"{rejects.rows:,}"),
         )
+        if seen.not_known_yet:
+            log.info("%s rows of the window were known only after %s", f"{seen.not_known_yet:,}", night.as_of)
         for count in rejects.counts():
             log.warning("%s rows rejected for %s, e.g. %r", count.rows, count.fault, count.example)
         truncated = _truncated(streams)
         _check_share(config, rejects, builder.rows, columns)
         delivery = Delivery(
             rows=builder.rows,
+            not_known_yet=seen.not_known_yet,
             outside=seen.outside,
             oldest=seen.oldest,
             newest=seen.newest,
@@ -142,11 +154,13 @@ def _ingest(
             source_sha256=[file.sha256 for file in download.files],
             code_version=night.code_version,
         )
-    delivery = delivery.model_copy(update={"duplicate_rows": delivery.rows - manifest.rows})
+    duplicates = delivery.rows - manifest.rows - builder.superseded
+    delivery = delivery.model_copy(update={"duplicate_rows": duplicates, "superseded": builder.superseded})
     log.info(
-        "snapshot %s %s: %s rows from %s to %s, %s duplicates left out",
+        "snapshot %s %s: %s rows%s, %s duplicates and %s earlier versions left out",
         *(manifest.snapshot_id, "created" if created else "exists already", f"{manifest.rows:,}"),
-        *(manifest.first_row, manifest.last_row, f"{delivery.duplicate_rows:,}"),
+        f" from {manifest.first_row} to {manifest.last_row}" if manifest.first_row else "",
+        *(f"{duplicates:,}", f"{builder.superseded:,}"),
     )
     return SnapshotRef(
         snapshot_id=manifest.snapshot_id,
@@ -155,25 +169,6 @@ def _ingest(
         created=created,
         delivery=delivery,
     )
-
-
-@dataclass
-class _Seen:
-    """Counts and extent of the rows with a readable time."""
-
-    rows: int = 0
-    outside: int = 0  # outside the window
-    oldest: dt.datetime | None = None
-    newest: dt.datetime | None = None
-
-    def add(self, times: pa.TimestampArray, inside: pa.BooleanArray) -> None:
-        if not len(times):
-            return
-        extent = pc.min_max(times).as_py()
-        self.rows += len(times)
-        self.outside += len(times) - (pc.sum(inside).as_py() or 0)
-        self.oldest = min(filter(None, (self.oldest, extent["min"])))
-        self.newest = max(filter(None, (self.newest, extent["max"])))
 
 
 def _truncated(streams: list[tuple[Body, dict[str, str]]]) -> list[TruncatedBody]:
@@ -194,89 +189,16 @@ def _unchanged(path: str, sha256: str) -> Path:
     return Path(path)
 
 
-def _clean(
-    batch: pa.RecordBatch,
-    body: Body,
-    conversion: Conversion,
-    data: Data,
-    window: tuple[dt.datetime, dt.datetime],
-    rejects: Rejects,
-    seen: _Seen,
-) -> pa.RecordBatch:
-    """Return the batch's valid rows of the window, typed and with all columns of the snapshot."""
-
-    def reject(bad: pa.Array, reason: str, column: str, sentences: pa.Array | None = None) -> pa.Array:
-        """Reject the rows where `bad` is true; return the mask of the others.
-
-        :param sentences: what is wrong with each such row, in place of its value
-        """
-        wrong = sentences.filter(bad).to_pylist() if sentences is not None else itertools.repeat(None)
-        for row, sentence in zip(batch.filter(bad).to_pylist(), wrong, strict=False):
-            number = row.pop(ROW)
-            value = sentence or unmark(_plain(row[column]) or "")
-            text = unmark(as_csv([_plain(other) for other in row.values()]))
-            rejects.add(reason, column, file=body.name, row=number, value=value, text=text)
-        return pc.invert(bad)
-
-    present = [name for name in batch.schema.names if name != ROW]
-    if body.marked:
-        for name in present:
-            if not pa.types.is_string(batch.column(name).type):
-                continue
-            bad = pc.match_substring_regex(batch.column(name), MARKED).fill_null(False)
-            batch = batch.filter(reject(bad, "encoding", name))
-
-    if data.time_column not in present:
-        times = pa.nulls(batch.num_rows, TYPES["timestamp"])
-        batch = batch.append_column(data.time_column, pa.nulls(batch.num_rows, pa.string()))
-    elif pa.types.is_temporal(batch.column(data.time_column).type):  # of Parquet; without a zone it is UTC
-        times = batch.column(data.time_column).cast(pa.timestamp("us")).cast(TYPES["timestamp"])
-    else:
-        times = parse_times(batch.column(data.time_column), data.time_format)
-    good = reject(times.is_null(), "time", data.time_column)
-    batch, times = batch.filter(good), times.filter(good)
-
-    start, end = (pa.scalar(moment, TYPES["timestamp"]) for moment in window)
-    inside = pc.and_(pc.greater_equal(times, start), pc.less(times, end))
-    seen.add(times, inside)
-    batch, times = batch.filter(inside), times.filter(inside)
-
-    if data.id_columns:
-        blank = functools.reduce(pc.and_, [_column(batch, name).is_null() for name in data.id_columns])
-        good = reject(blank, "id", data.id_columns[0]) if data.id_columns[0] in present else pc.invert(blank)
-        batch, times = batch.filter(good), times.filter(good)
-
-    typed: dict[str, pa.Array] = {}
-    for name in conversion.columns:
-        if name in present and name != data.time_column:
-            typed[name], faults = conversion.convert(name, batch.column(name))
-            present_faults = [fault for fault in faults if pc.any(fault.rows).as_py()]
-            if present_faults:
-                good = functools.reduce(pc.and_, [reject(f.rows, f.reason, name, f.sentences) for f in present_faults])
-                batch, times = batch.filter(good), times.filter(good)
-                typed = {known: array.filter(good) for known, array in typed.items()}
-    typed[data.time_column] = times
-    columns = conversion.columns
-    arrays = [typed.get(name, pa.nulls(batch.num_rows, TYPES[kind])) for name, kind in columns.items()]
-    return pa.RecordBatch.from_arrays(arrays, list(columns))
-
-
-def _plain(value: Any) -> str | None:
-    """Return a value for rejected.parquet: text as it is, and bytes and lists shortened."""
-    return value if value is None or isinstance(value, str) else shown(value)
-
-
-def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """Return the batch's column, or nulls if the body lacks it."""
-    return batch.column(name) if name in batch.schema.names else pa.nulls(batch.num_rows, pa.string())
-
-
 def _row_test(body: Body, renamed: dict[str, str], data: Data) -> RowTest:
-    """Return a test for rows of `body`: as many fields as headers, and a valid time in the time column."""
+    """Return a test for rows of `body`: as many fields as headers, and a valid time in the time column, if any."""
     time_index = next((n for n, header in enumerate(body.headers) if renamed[header] == data.time_column), None)
 
     def is_row(fields: list[str]) -> bool:
-        if len(fields) != len(body.headers) or time_index is None:
+        if len(fields) != len(body.headers):
+            return False
+        if not data.time_column:
+            return len(fields) > 1  # any line is a field
+        if time_index is None:
             return False
         return parse_times(pa.array([fields[time_index]], pa.string()), data.time_format).null_count == 0
 

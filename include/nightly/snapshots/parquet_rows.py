@@ -26,22 +26,25 @@ def read_columns(body: Body) -> None:
     Raises UnreadableBodyError for values in values: a row of a snapshot is flat.
     """
     for field in pq.ParquetFile(body.open()).schema_arrow:
-        element = field.type.value_type if _is_list(field.type) else field.type
-        if pa.types.is_nested(element):
-            raise UnreadableBodyError(
-                f"{body.name}: {field.name} is {field.type}; a column holds values or lists of values: flatten it"
-            )
-        body.headers.append(field.name)
-        if _is_list(field.type):
-            body.kinds[field.name] = f"list<{_kind(element)}>"
-        elif _kind(element) == "binary":
-            body.kinds[field.name] = "binary"
+        declare(body, field)
+
+
+def declare(body: Body, field: pa.Field) -> None:
+    """Add a header, and its kind if it is a list or bytes. Raises UnreadableBodyError for values in values."""
+    element = field.type.value_type if _is_list(field.type) else field.type
+    if pa.types.is_nested(element):
+        raise UnreadableBodyError(
+            f"{body.name}: {field.name} is {field.type}; a column holds values or lists of values: flatten it"
+        )
+    body.headers.append(field.name)
+    if _is_list(field.type):
+        body.kinds[field.name] = f"list<{_kind(element)}>"
+    elif _kind(element) == "binary":
+        body.kinds[field.name] = "binary"
 
 
 def read_rows(body: Body, columns: dict[str, str], rejects: Rejects, kinds: dict[str, str]) -> Iterator[pa.RecordBatch]:
     """Yield the body's rows as batches of columns and ROW; a file's first row is number 1.
-
-    A list of several values in a column that is no list is rejected.
 
     :param columns: header -> column name
     :param kinds: column -> its type in the snapshot
@@ -49,15 +52,25 @@ def read_rows(body: Body, columns: dict[str, str], rejects: Rejects, kinds: dict
     file = pq.ParquetFile(body.open())
     number = 1
     for batch in file.iter_batches(batch_size=rows_per_batch(file, ROWS)):
-        numbers = pa.array(np.arange(number, number + batch.num_rows))
+        yield as_columns(batch, number, body, columns, rejects, kinds)
         number += batch.num_rows
-        names = [columns[header] for header in batch.schema.names]
-        batch = pa.RecordBatch.from_arrays([*batch.columns, numbers], [*names, ROW])
-        for name in names:
-            if _is_list(batch.column(name).type) and not is_list(kinds[name]):
-                batch = _singles(batch, name, body, rejects)
-        arrays = [_values(batch.column(name), kinds[name], body) for name in names]
-        yield pa.RecordBatch.from_arrays([*arrays, batch.column(ROW)], [*names, ROW])
+
+
+def as_columns(
+    batch: pa.RecordBatch, number: int, body: Body, columns: dict[str, str], rejects: Rejects, kinds: dict[str, str]
+) -> pa.RecordBatch:
+    """Return typed columns as readers pass them on, with ROW, which is `number` in the first row.
+
+    A list of several values in a column that is no list is rejected.
+    """
+    numbers = pa.array(np.arange(number, number + batch.num_rows))
+    names = [columns[header] for header in batch.schema.names]
+    batch = pa.RecordBatch.from_arrays([*batch.columns, numbers], [*names, ROW])
+    for name in names:
+        if _is_list(batch.column(name).type) and not is_list(kinds[name]):
+            batch = _singles(batch, name, body, rejects)
+    arrays = [_values(batch.column(name), kinds[name], body) for name in names]
+    return pa.RecordBatch.from_arrays([*arrays, batch.column(ROW)], [*names, ROW])
 
 
 def _singles(batch: pa.RecordBatch, name: str, body: Body, rejects: Rejects) -> pa.RecordBatch:
@@ -85,15 +98,26 @@ def _values(values: pa.Array, kind: str, body: Body) -> pa.Array:
         return _time(values, kind)
     if pa.types.is_boolean(values.type) and kind != "string":
         values = values.cast(pa.int64())
+    if kind != "string" and _is_exact(values.type):
+        return values
     return as_text(values, body)
+
+
+def _is_exact(data_type: pa.DataType) -> bool:
+    """Return whether a number of this type and its shortest text are the same int64 or float64.
+
+    A float32 is not: 0.1 is 0.1 by its text, and 0.10000000149 as it is. CSV and Parquet must give the same snapshot.
+    """
+    return pa.types.is_float64(data_type) or (pa.types.is_integer(data_type) and not pa.types.is_uint64(data_type))
 
 
 def _time(values: pa.Array, kind: str) -> pa.Array:
     """Return times as they are for a column of times, as Unix seconds for a number, otherwise as text."""
     if kind == "timestamp" or not (pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)):
         return values if kind == "timestamp" else values.cast(pa.string())
-    if kind == "string":
-        return values.cast(pa.string())
+    if kind == "string":  # as databases and CSV write it: without a fraction of zeros
+        text = pc.replace_substring_regex(values.cast(pa.string()), r"(\.\d*?)0+(Z?)$", r"\1\2")
+        return pc.replace_substring_regex(text, r"\.(Z?)$", r"\1")
     seconds = values.cast(pa.timestamp("s", getattr(values.type, "tz", None)), safe=False)
     return seconds.cast(pa.int64()).cast(pa.string())
 

@@ -1,4 +1,5 @@
-"""Parse columns of text as times and numbers: strictly, and fast if the whole column is well-formed."""
+"""Parse columns as times and numbers: text strictly, and fast if the whole column is well-formed; typed values as
+they are."""
 
 import datetime as dt
 import functools
@@ -19,23 +20,48 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 PLAIN = {pa.int64(): r"^-?\d{1,18}$", pa.float64(): r"^-?\d+(\.\d+)?$"}
 
 
-def parse_times(texts: pa.StringArray, time_format: str) -> pa.TimestampArray:
-    """Return the times in UTC; null for a blank or another format. A time without a zone is UTC."""
+def parse_times(values: pa.Array, time_format: str, time_zone: str = "UTC") -> pa.TimestampArray:
+    """Return the times in UTC; null for a blank or another format.
+
+    :param values: dates or timestamps, or what `time_format` is the format of: text or whole numbers
+    :param time_zone: of times without an offset
+    :raises pa.ArrowInvalid: this machine does not know the time zone
+    """
+    if pa.types.is_temporal(values.type):
+        times = values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=False)
+        return times.cast(TYPES["timestamp"]) if times.type.tz else _in_utc(times, time_zone)
     if time_format in EPOCH_UNITS:
-        numbers, _ = parse_numbers(texts, pa.int64())
+        numbers, _ = parse_numbers(values, pa.int64())
         unit = EPOCH_UNITS[time_format]
         bound = LAST_MOMENT // unit
         numbers = pc.if_else(pc.and_(pc.greater(numbers, -bound), pc.less(numbers, bound)), numbers, None)
         return pc.multiply(numbers, unit).cast(TYPES["timestamp"])
+    texts = values.cast(pa.string())
     if time_format in ISO_FORMATS and pc.all(pc.equal(pc.utf8_length(texts), _length(time_format))).as_py():
         try:
-            return texts.cast(pa.timestamp("us")).cast(TYPES["timestamp"])
+            return _in_utc(texts.cast(pa.timestamp("us")), time_zone)
         except pa.ArrowInvalid:
             pass  # some are invalid: parse each below
     # Python's strptime rejects February 30, which Arrow's reads as March 1. Values repeat, so each is parsed once.
     encoded = texts.dictionary_encode()
     moments = [_microseconds(text, time_format) for text in encoded.dictionary.to_pylist()]
-    return pa.array(moments, TYPES["timestamp"]).take(encoded.indices)
+    times = pa.array(moments, pa.timestamp("us")).take(encoded.indices)
+    return times.cast(TYPES["timestamp"]) if "%z" in time_format else _in_utc(times, time_zone)
+
+
+def _in_utc(times: pa.TimestampArray, time_zone: str) -> pa.TimestampArray:
+    """Return local times as moments. Of a time that the clocks show twice, the first; in a gap, the end of the gap."""
+    if time_zone == "UTC":
+        return times.cast(TYPES["timestamp"])
+    return pc.assume_timezone(times, time_zone, ambiguous="earliest", nonexistent="latest").cast(TYPES["timestamp"])
+
+
+def has_time_of_day(time_format: str) -> bool:
+    """Return whether times of this format say more than the day."""
+    if time_format in EPOCH_UNITS:
+        return True
+    moment = dt.datetime(2016, 2, 29, 13, 14, 15, tzinfo=dt.UTC)
+    return dt.datetime.strptime(moment.strftime(time_format), time_format).time() != dt.time()
 
 
 def _length(time_format: str) -> int:
@@ -52,11 +78,15 @@ def _microseconds(text: str, time_format: str) -> int | None:
     return (moment - EPOCH) // dt.timedelta(microseconds=1)
 
 
-def parse_numbers(texts: pa.StringArray, kind: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
-    """Return the values as int64 or float64, and a mask of the texts that are not numbers.
+def parse_numbers(texts: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
+    """Return the values as int64 or float64, and a mask of the values that are not numbers.
 
     A blank is null. 3.0 is a valid integer. nan and inf are not numbers.
+
+    :param texts: text, int64 or float64
     """
+    if not pa.types.is_string(texts.type):
+        return _typed_numbers(texts, kind)
     try:
         values = texts.cast(kind)
     except pa.ArrowInvalid:
@@ -68,6 +98,21 @@ def parse_numbers(texts: pa.StringArray, kind: pa.DataType) -> tuple[pa.Array, p
     if pa.types.is_floating(kind):
         values = pc.if_else(pc.is_finite(values), values, None)
     return values, pc.and_(texts.is_valid(), values.is_null())
+
+
+def _typed_numbers(numbers: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
+    """Do the same with numbers, whose shortest texts would give the same values."""
+    values = numbers
+    if pa.types.is_floating(kind):
+        values = values.cast(kind, safe=False)
+        values = pc.if_else(pc.is_finite(values), values, None)
+    elif pa.types.is_floating(values.type):
+        whole = pc.equal(pc.floor(values), values)
+        inside = pc.and_(pc.greater_equal(values, float(-(2**63))), pc.less(values, float(2**63)))
+        values = pc.if_else(pc.and_(whole, inside), values, None).cast(kind, safe=False)
+    else:
+        values = values.cast(kind)
+    return values, pc.and_(numbers.is_valid(), values.is_null())
 
 
 def _number(text: str, kind: pa.DataType) -> int | float | None:

@@ -1,8 +1,8 @@
 """Snapshots on disk: <root>/<model>/<id>/ with Parquet shards (rows-….parquet) and manifest.json.
 
 A snapshot's id is a hash of its columns and its set of rows: the same rows have the same id, whatever the order and the
-division of the bodies. Rows are stored by time, then by hash. A snapshot never changes: it is built in another folder,
-synced and renamed. A damaged snapshot is replaced as a whole.
+division of the bodies. Rows are stored by time, if they have one, then by hash. A snapshot never changes: it is built
+in another folder, synced and renamed. A damaged snapshot is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightly.examples.identity import identity
 from nightly.io.atomic import sync_file, sync_path
 from nightly.io.files import hash_file
 from nightly.io.hints import did_you_mean
@@ -34,6 +32,7 @@ from nightly.records.night import utc_now
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
 from nightly.snapshots.labels import LabelCounter
+from nightly.snapshots.order import by_time_and_hash, last_of_each, row_hashes, rows_by_day
 from nightly.snapshots.types import TYPES
 from nightly.snapshots.verification import MANIFEST, read_manifest, verify_snapshot
 
@@ -44,7 +43,6 @@ SHARD_BYTES = 128 << 20  # fewer rows in a shard if they are large, as a shard i
 ROW_GROUP_ROWS = 65_536
 ROW_GROUP_BYTES = 32 << 20  # a row group is read at once
 OPEN_SHARDS = 256  # files written at the same time
-SORT_PARTS = 16  # ids are sorted in this many parts, one at a time, to bound memory
 
 
 class SnapshotStore:
@@ -118,9 +116,16 @@ class SnapshotStore:
             self._remove(name)
         return removed
 
-    def build(self, columns: dict[str, str], *, time_column: str, id_columns: list[str]) -> SnapshotBuilder:
-        """Return a context manager that takes rows and finishes a snapshot; `columns` maps names to keys of TYPES."""
-        return SnapshotBuilder(self, columns, time_column, id_columns)
+    def build(
+        self, columns: dict[str, str], *, time_column: str, id_columns: list[str], known_at: str = ""
+    ) -> SnapshotBuilder:
+        """Return a context manager that takes rows and finishes a snapshot.
+
+        :param columns: name -> key of TYPES
+        :param time_column: "" if the rows have no time
+        :param known_at: the column with the time when a row was known; "" if there is none
+        """
+        return SnapshotBuilder(self, columns, time_column, id_columns, known_at)
 
     def _use(self, snapshot_id: str) -> SnapshotManifest | None:
         """Mark a snapshot as used now, so that retention keeps it, and return its manifest.
@@ -163,13 +168,25 @@ class SnapshotStore:
 
 
 class SnapshotBuilder:
-    """Writes incoming rows to spill files. Finishing needs memory for one shard and 40 bytes a row."""
+    """Writes incoming rows to spill files. Finishing needs memory for one shard and 40 bytes a row.
 
-    def __init__(self, store: SnapshotStore, columns: dict[str, str], time_column: str, id_columns: list[str]) -> None:
+    :ivar superseded: once finished, how many rows were left out because their id has a row that was known later
+    """
+
+    def __init__(
+        self,
+        store: SnapshotStore,
+        columns: dict[str, str],
+        time_column: str,
+        id_columns: list[str],
+        known_at: str = "",
+    ) -> None:
         self.store = store
         self.columns = columns
         self.time_column = time_column
         self.id_columns = id_columns
+        self.known_at = known_at
+        self.superseded = 0
         self.schema = pa.schema([(name, TYPES[kind]) for name, kind in columns.items()])
         self.rows = 0
         self._starts: list[int] = []
@@ -181,7 +198,7 @@ class SnapshotBuilder:
         self._folder = self._owned.enter_context(owned_folder(self.store.folder, ".building-"))
         self._spill = pa.ipc.new_file(str(self._folder / "rows.arrow"), self.schema)
         # Sort keys and identities of the rows.
-        self._keys = {name: (self._folder / name).open("wb") for name in ("times", "hashes", "ids")}
+        self._keys = {name: (self._folder / name).open("wb") for name in ("times", "known", "hashes", "ids")}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -191,27 +208,29 @@ class SnapshotBuilder:
         self._owned.close()
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Add rows; they have the snapshot's columns in its order, and no null times."""
+        """Add rows; they have the snapshot's columns in its order, and no null in `time_column` and `known_at`."""
         if not batch.num_rows:
             return
-        with full_disk_explained(self._folder, f"a snapshot of {self.store.model}"):
-            self._spill.write_batch(batch)
         self._starts.append(self.rows)
         self.rows += batch.num_rows
-        times = batch.column(self.time_column).cast(pa.int64()).to_numpy(zero_copy_only=False)
-        self._keys["times"].write(np.ascontiguousarray(times).data)
-        self._keys["hashes"].write(_hashes(batch, sorted(self.columns)))
-        if self.id_columns:
-            self._keys["ids"].write(_hashes(batch, self.id_columns))
+        with full_disk_explained(self._folder, f"a snapshot of {self.store.model}"):
+            self._spill.write_batch(batch)
+            for key, column in (("times", self.time_column), ("known", self.known_at)):
+                if column:
+                    times = batch.column(column).cast(pa.int64()).to_numpy(zero_copy_only=False)
+                    self._keys[key].write(np.ascontiguousarray(times).data)
+            self._keys["hashes"].write(row_hashes(batch, sorted(self.columns)))
+            if self.id_columns:
+                self._keys["ids"].write(row_hashes(batch, self.id_columns))
 
     def finish(self, *, label: str, label_kind: Kind = "binary", **details: Any) -> tuple[SnapshotManifest, bool]:
         """Write the snapshot; return its manifest and whether it was written (False: it exists already).
 
-        Of rows with the same id, the last added is kept. An existing snapshot's manifest may have counted another
-        label. `details` are the remaining fields of the manifest.
+        Of rows with the same id, the one known last is kept, and of several the last added. An existing snapshot's
+        manifest may have counted another label. `details` are the remaining fields of the manifest.
         """
         self._spill.close()
-        times = self._read("times", np.int64)
+        times = self._read("times", np.int64) if self.time_column else np.zeros(self.rows, np.int64)
         columns = json.dumps(self.columns, sort_keys=True).encode()
         content = hashlib.sha256(columns)
         order = self._order(times, content)
@@ -229,15 +248,15 @@ class SnapshotBuilder:
             snapshot_id=snapshot_id,
             model=self.store.model,
             rows=len(order),
-            first_row=_as_time(times[order[0]]),
-            last_row=_as_time(times[order[-1]]),
+            first_row=_as_time(times[order[0]]) if self.time_column else None,
+            last_row=_as_time(times[order[-1]]) if self.time_column else None,
             columns=self.columns,
             schema_fingerprint=hashlib.sha256(columns).hexdigest()[:16],
             label_column=label,
             label_kind=label_kind,
             label_counts=labels.counts,
             label_quantiles=labels.quantiles,
-            rows_by_day=_rows_by_day(times[order]),
+            rows_by_day=rows_by_day(times[order]) if self.time_column else {},
             files=files,
             created_at=utc_now(),
             **details,
@@ -251,8 +270,10 @@ class SnapshotBuilder:
     def _order(self, times: np.ndarray, content: Any) -> np.ndarray:
         """Return the positions of the rows to keep, in the snapshot's order; add their hashes to `content`."""
         hashes = self._read("hashes", np.uint64).reshape(-1, 2)
-        order = _last_of_each(self._read("ids", np.uint64).reshape(-1, 2) if self.id_columns else hashes)
-        order = order[np.lexsort((hashes[order, 1], hashes[order, 0], times[order]))]
+        ids = self._read("ids", np.uint64).reshape(-1, 2) if self.id_columns else hashes
+        order, self.superseded = last_of_each(ids, self._read("known", np.int64) if self.known_at else None)
+        del ids
+        order = order[by_time_and_hash(times[order], hashes[order])]
         for start in range(0, len(order), SHARD_ROWS):
             content.update(hashes[order[start : start + SHARD_ROWS]])
         return order
@@ -308,38 +329,6 @@ class SnapshotBuilder:
                 target = shard_of[start : start + batch.num_rows]
                 for shard in np.unique(target[target < len(shards)]):
                     files[shard].write_batch(batch.take(pa.array(np.flatnonzero(target == shard))))
-
-
-def _hashes(batch: pa.RecordBatch, columns: list[str]) -> bytes:
-    """Return a 128-bit hash of each row's values in `columns`, concatenated.
-
-    Arrow joins each row into one string, and Python hashes the strings: 1 s a million rows, the time of two passes of
-    pandas' vectorised 64-bit hash. The hash is the same in every version of the libraries.
-    """
-    texts = [identity(batch.column(name)).fill_null("\x1e") for name in columns]
-    joined = pc.binary_join_element_wise(*texts, "\x1f").cast(pa.binary())  # ASCII's record and unit separators
-    return b"".join([hashlib.blake2b(row, digest_size=16).digest() for row in joined.to_pylist()])
-
-
-def _last_of_each(ids: np.ndarray) -> np.ndarray:
-    """Return the positions of each id's last row, ascending. Ids are sorted part by part to bound memory."""
-    part_of = (ids[:, 0] % SORT_PARTS).astype(np.uint8)
-    is_last = np.zeros(len(ids), bool)
-    for part in range(SORT_PARTS):
-        (positions,) = np.nonzero(part_of == part)
-        chosen = ids[positions]
-        order = np.lexsort((chosen[:, 1], chosen[:, 0]))  # stable: equal ids stay in the order of arrival
-        ordered = chosen[order]
-        is_last[positions[order[:-1]]] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        is_last[positions[order[-1:]]] = True
-    return np.flatnonzero(is_last)
-
-
-def _rows_by_day(times: np.ndarray) -> dict[str, int]:
-    """Return ISO date -> number of rows, from sorted times in microseconds."""
-    days = times.astype("datetime64[us]").astype("datetime64[D]")
-    starts = np.flatnonzero(np.append(True, days[1:] != days[:-1]))
-    return {str(days[start]): int(rows) for start, rows in zip(starts, np.diff([*starts, len(days)]), strict=True)}
 
 
 def _as_time(microseconds: np.int64) -> Any:

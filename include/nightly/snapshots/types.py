@@ -21,5 +21,5 @@ def is_list(kind: str) -> bool:
 
 
 def is_text(kind: str) -> bool:
-    """Return whether readers pass a column of this type on as text, which is then parsed."""
+    """Return whether a column of this type has one value a row with a text of its own, in which readers may pass it."""
     return not is_list(kind) and kind != "binary"

@@ -1,46 +1,106 @@
-"""Data sources: each kind fetches the bodies of a window to disk, without reading their rows."""
+"""Data sources: each kind lists the parts of a window and fetches them to disk, without reading their rows.
+
+base.py         what a kind of source is
+fetching.py     fetches the parts that earlier nights have not fetched
+part_store.py   keeps them
+in_place.py     reads local files where they are
+"""
 
 import datetime as dt
-from collections.abc import Mapping
+import hashlib
+from importlib import import_module
 from pathlib import Path
 
+from nightly.records.connection import Connection
+from nightly.records.data_config import Data
 from nightly.records.night import Download, utc_now
-from nightly.records.source_config import ComplaintsApiSource, FilesSource
-from nightly.sources import complaints_api, files
+from nightly.records.source_config import SourceConfig
+from nightly.sources.base import Context, Source, Window
 from nightly.sources.errors import SourceError
+from nightly.sources.fetching import fetch_parts
+from nightly.sources.part_store import PartStore
 
-__all__ = ["SourceError", "fetch"]
+__all__ = ["SourceError", "fetch", "open_source"]
+
+# kind -> the module whose `open_source` makes the source. It imports its libraries itself: a night loads only its own.
+MODULES = {
+    "files": "nightly.sources.files",
+    "sql": "nightly.sources.sql",
+    "table": "nightly.sources.table",
+    "http": "nightly.sources.http",
+    "python": "nightly.sources.python",
+}
+
+
+def open_source(config: SourceConfig, context: Context) -> Source:
+    """Return the source of a config's [source]. Raises SourceError."""
+    return import_module(MODULES[config.kind]).open_source(config, context)
 
 
 def fetch(
-    source: FilesSource | ComplaintsApiSource,
+    config: SourceConfig,
     *,
-    address: str | None = None,
-    headers: Mapping[str, str] | None = None,
     window_start: dt.datetime,
     window_end: dt.datetime,
     folder: Path,
+    as_of: dt.datetime | None = None,
+    data: Data | None = None,
+    connection: Connection | None = None,
+    address: str | None = None,
+    model_folder: Path = Path(),
+    run_id: str = "run",
+    fresh: bool = False,
 ) -> Download:
     """Fetch the bodies with the rows of [window_start, window_end). They may contain more rows.
 
+    :param folder: the model's downloads, with the parts of earlier nights; local files stay where they are
+    :param as_of: what is known later is not asked for; by default the window's end
+    :param data: the config's [data], for a source that selects rows by the time column
     :param address: replaces the source's own url or path
-    :param folder: for downloaded bodies; local files stay where they are
+    :param model_folder: include/models/NAME
+    :param run_id: a later try with the same id goes on where this one stopped
+    :param fresh: fetch every part, also those that earlier nights have
     :raises SourceError: the source does not deliver its bodies
+    :raises SpaceError: the disk is full
     """
-    if window_start >= window_end:
-        raise ValueError(f"the window is empty: it begins {window_start} and ends {window_end}")
-    if isinstance(source, FilesSource):
-        bodies = files.fetch(address or source.path)
-    else:
-        bodies = complaints_api.fetch(
-            address or source.url,
-            headers=headers,
-            window_start=window_start,
-            window_end=window_end,
-            folder=folder,
-            timeout=source.timeout_seconds,
-            retries=source.retries,
-        )
-    return Download(
-        kind=source.kind, files=bodies, window_start=window_start, window_end=window_end, fetched_at=utc_now()
+    # Sources compare times without an offset as if they were in UTC. No zone is further from it than a day.
+    slack = dt.timedelta(days=1 if data and data.time_zone != "UTC" else 0)
+    window = Window(window_start.astimezone(dt.UTC) - slack, window_end.astimezone(dt.UTC) + slack, as_of or window_end)
+    context = Context(
+        window=window,
+        time_column=data.time_column if data else "",
+        time_format=data.time_format if data else "",
+        time_zone=data.time_zone if data else "UTC",
+        rename=data.rename if data else {},
+        connection=connection,
+        folder=model_folder,
+        address=address or "",
     )
+    fetching = fetch_parts(
+        open_source(config, context),
+        PartStore(folder, _identity(config, context)),
+        run_id=run_id,
+        settled=None if config.settled_days is None else dt.timedelta(days=config.settled_days),
+        fresh=fresh,
+    )
+    return Download(
+        kind=config.kind,
+        files=fetching.files,
+        window_start=window_start,
+        window_end=window_end,
+        fetched_at=utc_now(),
+        parts=len(fetching.records),
+        reused=len(fetching.records) - len(fetching.fetched),
+        fetched_bytes=sum(record.bytes for record in fetching.fetched),
+        revised=[record.name for record in fetching.revised],
+        revised_since=min((record.replaces for record in fetching.revised if record.replaces), default=None),
+    )
+
+
+def _identity(config: SourceConfig, context: Context) -> str:
+    """Return a hash that differs for another source, or for other parts of it. A URL may have secrets, so no text."""
+    place = context.connection and (context.connection.host, context.connection.port, context.connection.database)
+    own = config.model_dump_json(exclude=set(config.SAME_BODIES))
+    headers = [header for header, column in context.rename.items() if column == context.time_column]
+    time = (*headers, context.time_column, context.time_format)
+    return hashlib.sha256(f"{own} {place} {context.address} {time}".encode()).hexdigest()[:32]

@@ -7,6 +7,12 @@ class SourceError(UserError):
     """A source does not deliver its bodies. The message names the cause, the place and the next action."""
 
 
+class RefusedError(SourceError):
+    """The source refuses what is asked for, and would refuse it again: a wrong password, a missing table or column."""
+
+    retry = False
+
+
 class ConnectionFailedError(SourceError):
     """The connection fails, breaks, or is silent for longer than the time-out."""
 
@@ -50,3 +56,7 @@ class NothingFoundError(SourceError):
 
 class UnreadableFileError(SourceError):
     """A file is not readable by this user, empty, damaged, or of another kind than its name."""
+
+
+class NoAccessError(SourceError):
+    """The credentials are wrong, have expired, or do not allow to read."""

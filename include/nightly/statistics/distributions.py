@@ -60,7 +60,7 @@ def write_serving_distributions(folder: Path, requests: str, drift_skew: str) ->
             read_statistics(requests, SERVING),
             read_statistics(requests, TRAINING),
             skew=read_distances(drift_skew, SERVING),
-            control=f"the training rows of the same days, since {about.rows_start:%Y-%m-%d}",
+            control=about.rows,
         ).save(folder / SERVING_FILE)
 
 

@@ -55,6 +55,12 @@ class Requests(Contract):
     unknown: list[str] = []  # features of requests that the schema does not have
     missing: str = ""  # why nothing was compared, or ""
 
+    @property
+    def rows(self) -> str:
+        """The words for the training rows that the requests were compared with."""
+        since = f" of the same days (since {self.rows_start:%Y-%m-%d})" if self.rows_start else ""
+        return f"the training rows{since}"
+
 
 @dataclass
 class Sample:
@@ -111,7 +117,9 @@ def compare(
 
     first = dt.datetime.fromtimestamp(sample.first_micros / 1e6, dt.UTC)
     late = dt.timedelta(days=config.data.late_days)
-    begin, end = first - late, night.as_of - late  # training rows arrive late_days after they happen
+    begin = end = None  # without a time column, all rows are compared
+    if config.data.time_column:
+        begin, end = first - late, night.as_of - late  # training rows arrive late_days after they happen
     types = {f.name: TYPES[f.type] for f in schema.feature if f.name in serving_features(schema)}
     left_out = {name: why for name, why in _left_out(sample).items() if name in types}
     compared = {name: kind for name, kind in types.items() if name not in left_out}
@@ -130,7 +138,7 @@ def compare(
             "unknown": sorted(names - {feature.name for feature in schema.feature}),
         }
     )
-    log.info("%d requests logged since %s, beside training rows from %s", sample.logged, first, begin)
+    log.info("%d requests logged since %s, beside %s", sample.logged, first, about.rows)
     return about, served, trained
 
 
@@ -201,12 +209,18 @@ def _values(values: pa.Array, kind: pa.DataType, bad: list[str]) -> pa.Array:
     return pa.array(numbers.where(usable, 0), mask=~usable.to_numpy()).cast(kind, safe=False)
 
 
-def _rows(snapshot: Path, config: ModelConfig, begin: dt.datetime, end: dt.datetime) -> Iterator[pa.RecordBatch]:
-    """Yield the snapshot's labelled rows of this period, in the form of examples. Raises DamagedSnapshotError."""
+def _rows(
+    snapshot: Path, config: ModelConfig, begin: dt.datetime | None, end: dt.datetime | None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the snapshot's labelled rows of this period, in the form of examples. Raises DamagedSnapshotError.
+
+    :param begin: None for all rows
+    """
     verify_snapshot(snapshot)
     label, time = config.data.label.column, config.data.time_column
     for path in sorted(snapshot.glob("rows-*.parquet")):
-        rows = pq.read_table(path, filters=(pc.field(time) >= begin) & (pc.field(time) < end))
+        period = (pc.field(time) >= begin) & (pc.field(time) < end) if begin else None
+        rows = pq.read_table(path, filters=period)
         if label in rows.column_names:
             for batch in rows.filter(rows[label].is_valid()).to_batches():
                 yield as_features(batch, [name for name in batch.schema.names if name not in config.data.ignore])

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from nightly.io.paths import Paths
+from nightly.nights.download import remove_old
 from nightly.nights.snapshot import retain
 from nightly.records.config import ModelConfig
 from nightly.release.store import ReleaseStore
@@ -17,13 +18,14 @@ log = logging.getLogger("nightly")
 def prune_model(paths: Paths, config: ModelConfig) -> str:
     """Apply all of a model's retention at once, and return a summary.
 
-    A night does this in its steps `release`, `snapshot` and `examples`, which may fail on a full disk.
+    A night does this in its steps `release`, `download`, `snapshot` and `examples`, which may fail on a full disk.
     """
     versions = ReleaseStore(paths.serving, paths.releases, config.name).retain(config.release.keep)
     snapshots = retain(paths, config, set())
+    bodies = remove_old(paths, config.name)
     with NightlyMetadata(paths, config.name) as handle:
         artifacts = prune(handle, paths.pipeline / config.name, config.retention.runs)
-    return f"{len(versions)} versions, {len(snapshots)} snapshots and {artifacts} artifacts"
+    return f"{len(versions)} versions, {len(snapshots)} snapshots, {bodies} bodies and {artifacts} artifacts"
 
 
 def prune(handle: NightlyMetadata, root: Path, keep: int) -> int:

@@ -27,8 +27,8 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from nightly.io.hints import did_you_mean
 from nightly.models import load_config
 from nightly.records.base import Contract
+from nightly.records.data_config import Data
 from nightly.records.label_spec import LabelSpec
-from nightly.records.source_config import Data
 from nightly.training.answers import answers_of, check
 from nightly.training.export import export
 from nightly.training.inputs import evaluation_batches, training_batches
@@ -68,7 +68,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
     keras.utils.set_random_seed(settings.seed)
     tuned = (fn_args.hyperparameters or {}).get("values", {})
-    hyperparameters = Hyperparameters(settings.hyperparameters | tuned)
+    hyperparameters = Hyperparameters(settings.hyperparameters | tuned, fn_args.train_steps or 0)
     model = _built(module, tf_transform_output, hyperparameters, label)
     hyperparameters.refuse_unread(module.__file__)
     check(model, answers_of(label))  # refuse a wrong last layer before hours of training
@@ -147,10 +147,14 @@ class Progress(keras.callbacks.Callback):
 
 
 class Hyperparameters(dict):
-    """The config's hyperparameters, which track their reads so that a misspelt one is reported."""
+    """The config's hyperparameters, which track their reads so that a misspelt one is reported.
 
-    def __init__(self, values: dict):
+    :param steps: how long the model trains, for a learning rate that falls until then
+    """
+
+    def __init__(self, values: dict, steps: int = 0):
         super().__init__(values)
+        self.steps = steps
         self.read: set[str] = set()
 
     def __getitem__(self, name):

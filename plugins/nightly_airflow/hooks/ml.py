@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -26,6 +27,8 @@ from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import ROOT, Paths, python_path
 from nightly.io.polling import poll
 from nightly.io.processes import end_group, start
+from nightly.io.secrets import masked
+from nightly.records.connection import PREFIX as CONNECTIONS
 from nightly_airflow.hooks.death import Watch
 
 log = logging.getLogger(__name__)
@@ -47,12 +50,12 @@ Exit = tuple[int, int | None]  # exit status (negative for a signal), and peak m
 class MLStepFailed(Exception):
     """The step raised an error, whose message this is.
 
-    :param kind: the name of the error's class
+    :param retry: whether a later try may succeed without a person
     """
 
-    def __init__(self, message: str, kind: str = "") -> None:
+    def __init__(self, message: str, retry: bool = True) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.retry = retry
 
 
 class MLProcessDied(Exception):
@@ -76,9 +79,12 @@ class MLHook:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
 
-    def run(self, step: str, night_folder: Path, log: logging.Logger) -> dict[str, Any]:
+    def run(
+        self, step: str, night_folder: Path, log: logging.Logger, environment: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """Run `step` for the night, stream its lines to `log`, and return its result.
 
+        :param environment: further environment variables of the step's process
         :raises MLStepFailed: the step's own error
         :raises MLProcessDied: its process was killed or crashed
         """
@@ -99,7 +105,7 @@ class MLHook:
             output = os.fdopen(write, "wb", buffering=0)
             try:
                 run = self._run_forked if self.warm and variables.WARM.read() != "0" else self._run_alone
-                status, memory = run(step, night_folder, result_file, output)
+                status, memory = run(step, night_folder, result_file, output, environment or {})
             finally:
                 output.close()  # now only the step's own processes can hold the pipe open
                 reader.join(timeout=10)
@@ -108,7 +114,7 @@ class MLHook:
                 raise MLProcessDied(watch.describe(step, status, memory, last_lines))
             result = json.loads(text)
             if "error" in result:
-                raise MLStepFailed(result["error"], result.get("kind", ""))
+                raise MLStepFailed(masked(result["error"]), result.get("retry", True))
             return result["value"]
 
     def kill(self) -> None:
@@ -129,10 +135,12 @@ class MLHook:
             return
         self._spawn_host()
 
-    def _run_alone(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Exit:
+    def _run_alone(
+        self, step: str, night_folder: Path, result_file: Path, output: BinaryIO, environment: Mapping[str, str]
+    ) -> Exit:
         self._process = start(
             [self.paths.ml_python, "-m", "nightly.runtime.worker", step, night_folder, result_file],
-            environment=_environment(result_file.parent) | {"NIGHTLY_TASK_PID": str(os.getpid())},
+            environment={**_environment(result_file.parent), **environment, "NIGHTLY_TASK_PID": str(os.getpid())},
             folder=ROOT,
             output=output,
         )
@@ -141,12 +149,14 @@ class MLHook:
         finally:
             end_group(self._process.pid)  # with the children that it left
 
-    def _run_forked(self, step: str, night_folder: Path, result_file: Path, output: BinaryIO) -> Exit:
+    def _run_forked(
+        self, step: str, night_folder: Path, result_file: Path, output: BinaryIO, environment: Mapping[str, str]
+    ) -> Exit:
         request = {
             "step": step,
             "night": str(night_folder),
             "result": str(result_file),
-            "environment": _environment(result_file.parent),
+            "environment": {**_environment(result_file.parent), **environment},
         }
         message = json.dumps(request).encode() + b"\n"
         started = poll(lambda: self._start_forked(message, output), tries=HANDSHAKES, every=1)
@@ -256,10 +266,15 @@ class MLHook:
 
 
 def _environment(scratch: Path | None = None) -> dict[str, str]:
-    """Return the environment of an ML process: this process's, with another Python path and temporary folder."""
+    """Return the environment of an ML process: this process's, with another Python path and temporary folder.
+
+    It has no Airflow connections: a step gets only the one that its operator hands to it.
+    """
     # The official Airflow image preloads the system's libstdc++, which is too old for TFDV.
     excluded = ("VIRTUAL_ENV", "PYTHONHOME", "LD_PRELOAD")
-    environment = {key: value for key, value in os.environ.items() if key not in excluded}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in excluded and not key.startswith(CONNECTIONS)
+    }
     overrides = {"PYTHONPATH": python_path(ROOT), "PYTHONUNBUFFERED": "1"}
     return {**environment, **overrides, **({"TMPDIR": str(scratch)} if scratch else {})}
 
@@ -274,7 +289,7 @@ def _stream(
     """
     level = logging.INFO
     with os.fdopen(descriptor, errors="replace") as lines:
-        for line in lines:
+        for line in map(masked, lines):  # also what a native library prints
             if line.startswith(prefix):
                 printed_result[:] = [line.removeprefix(prefix)]
                 continue

@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import (
 
 from nightly.io.hints import did_you_mean
 from nightly.io.paths import Paths
+from nightly.io.secrets import masked
 from nightly.models import load_config
 from nightly.records.night import Night, StepError, utc_now
 from nightly.release.store import ReleaseStore
@@ -108,7 +109,7 @@ class NightOperator(BaseOperator):
     def _message(self, error: BaseException) -> str:
         if isinstance(error, AirflowTaskTimeout):
             return f"it was ended after {self.execution_timeout or dt.timedelta()}, the time it is allowed"
-        return str(error) or type(error).__name__
+        return masked(str(error)) or type(error).__name__
 
 
 def notified_mark(folder: Path, task_id: str, max_tries: int) -> Path:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-REFUSED = ("ReleaseNotVerified", "WithdrawnError", "NotBlessed")  # a retry would get the same answer
-
-
 class MLStepOperator(NightOperator):
     """Runs a step in the ML environment; its lines stream to the task's log, its result goes to XCom.
 
@@ -40,7 +37,16 @@ class MLStepOperator(NightOperator):
         return MLHook()
 
     def perform(self, context: Context) -> Any:
-        return self.hook.run(self.step, self.folder, self.log)
+        try:
+            return self.hook.run(self.step, self.folder, self.log, self.environment())
+        except MLStepFailed as error:
+            if error.retry:
+                raise
+            raise AirflowFailException(str(error)) from None
+
+    def environment(self) -> dict[str, str]:
+        """Return further environment variables of the step's process."""
+        return {}
 
     def on_kill(self) -> None:
         self.hook.kill()
@@ -108,12 +114,7 @@ class ReleaseOperator(MLStepOperator):
                 )
         if reason := reason_not_to_release(self.night(), self.paths):
             raise AirflowSkipException(f"data and model are accepted, and nothing is released: {reason}.")
-        try:
-            result = super().perform(context)
-        except MLStepFailed as error:
-            if error.kind in REFUSED:
-                raise AirflowFailException(str(error)) from None
-            raise
+        result = super().perform(context)
         if reason := recorded_reason(self.night(), self.paths):  # the model is a version already
             raise AirflowSkipException(f"nothing is released: {reason}")
         return result

@@ -18,7 +18,7 @@ from nightly.records.distributions import SERVING_FILE, Distributions
 from nightly.records.evaluation import Evaluation
 from nightly.records.labels import FILE as LABELS
 from nightly.records.labels import Labels
-from nightly.records.night import GateResult, Night, SnapshotRef, StepError
+from nightly.records.night import Download, GateResult, Night, SnapshotRef, StepError
 from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord, Rollback
 from nightly.records.schema import PROPOSAL, REVIEW, SchemaProposal, SchemaReview
 from nightly.records.snapshot import SnapshotManifest
@@ -89,6 +89,7 @@ class Records:
             record=record,
             data_gate=_read(GateResult, folder / "data_gate.json", record.problems),
             model_gate=_read(GateResult, folder / "model_gate.json", record.problems),
+            download=_read(Download, folder / "download.json", record.problems),
             snapshot=_read(SnapshotRef, folder / "snapshot.json", record.problems),
             release=release,
             not_released=_read(NotReleased, folder / NOT_RELEASED, record.problems),

@@ -10,7 +10,7 @@ from nightly.records.canary import Comparison, Look
 from nightly.records.distributions import Distributions
 from nightly.records.evaluation import Evaluation
 from nightly.records.labels import Labels
-from nightly.records.night import GateResult, Night, Reason, SnapshotRef, StepError
+from nightly.records.night import Download, GateResult, Night, Reason, SnapshotRef, StepError
 from nightly.records.release import NotReleased, ReleaseRecord, Rollback
 from nightly.records.schema import SchemaProposal, SchemaReview
 from nightly.records.thresholds import ThresholdsUsed
@@ -115,6 +115,7 @@ class NightDetails:
     record: NightRecord
     data_gate: GateResult | None
     model_gate: GateResult | None
+    download: Download | None
     snapshot: SnapshotRef | None
     release: ReleaseRecord | None
     not_released: NotReleased | None

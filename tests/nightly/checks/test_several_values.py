@@ -9,8 +9,9 @@ import pytest
 
 from nightly.checks.schema_proposal import propose
 from nightly.records.config import Bound, DataGate, ModelConfig, ModelGate
+from nightly.records.data_config import Data
 from nightly.records.label_config import BinaryLabel
-from nightly.records.source_config import Data, FilesSource
+from nightly.records.source_config import FilesSource
 from nightly.schemas.curated import parse_schema
 from nightly.schemas.features import column_type
 from nightly.snapshots.ingest import ingest

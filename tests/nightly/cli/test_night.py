@@ -15,7 +15,7 @@ from nightly.models import load_config
 from nightly.nights.report import report
 from nightly.nights.steps import REVIEW, tasks_of
 from nightly.nights.verdict import judge
-from nightly.records.night import GateResult, Reason, SnapshotRef, StepError, utc_now
+from nightly.records.night import Download, GateResult, Reason, SnapshotRef, StepError, utc_now
 from nightly.records.verdict import Outcome, Verdict
 from nightly.snapshots.errors import ColumnError
 from tests.support.records import release_record
@@ -118,9 +118,9 @@ def test_nights_that_start_in_the_same_second_have_a_folder_each(run, paths, mon
     assert {folder.name for folder in (paths.nights / "taxi").iterdir()} == {second, f"{second}_2", f"{second}_3"}
 
 
-def test_a_night_whose_step_breaks_has_failed_with_a_traceback(run, paths, capsys, monkeypatch):
+def test_a_night_whose_step_breaks_has_failed_with_a_traceback(run, paths, monkeypatch):
     shown = []
-    monkeypatch.setattr(command.traceback, "print_exception", shown.append)
+    monkeypatch.setattr(command.traceback, "format_exception", lambda error: shown.append(error) or [])
     status, found, _ = run(trainer=broken)
     message = "ValueError: trainer met a column it does not know"
     assert (status, found.outcome, found.failed_task, found.error) == (1, Outcome.FAILED, "trainer", message)
@@ -199,6 +199,30 @@ def test_an_as_of_that_cannot_be_is_one_line(paths, capsys, as_of, words):
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
     assert not paths.nights.exists(), "and no night has begun"
+
+
+def test_a_connection_comes_from_the_environment_and_a_malformed_one_is_one_line(paths, tmp_path, monkeypatch, capsys):
+    trips = tmp_path / "trips.csv"
+    trips.write_text(TRIPS)
+    words = ["taxi", "--as-of", "2016-01-02", "--until", "download"]
+    monkeypatch.setenv("AIRFLOW_CONN_TAXI_FILES", f"fs://?path={trips}")
+    assert command.main(words) == 0
+    [path] = (paths.nights / "taxi").glob("*/download.json")
+    assert Download.load(path).files[0].path == str(trips)
+
+    monkeypatch.setenv("AIRFLOW_CONN_TAXI_FILES", "{'password': 'open sesame'}")
+    capsys.readouterr()
+    assert command.main(words) == 1
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bin/night: error: ")]
+    assert len(error) == 1 and "download failed: AIRFLOW_CONN_TAXI_FILES is neither a URI such as" in error[0]
+    written = [path.read_text() for path in paths.nights.rglob("*.json")]
+    assert "AIRFLOW_CONN_TAXI_FILES" in "".join(written) and "sesame" not in "".join([*written, *error])
+
+
+def test_a_source_with_a_password_is_refused_before_it_is_recorded(paths, capsys):
+    assert command.main(["taxi", "--source", "https://mary:sesame@example.org/trips.csv"]) == 2
+    error = capsys.readouterr().err
+    assert "--source has a password in it" in error and "sesame" not in error and not paths.nights.exists()
 
 
 @pytest.mark.parametrize("sign, status", [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)])

@@ -4,12 +4,14 @@ import inspect
 
 import pytest
 from apache_beam.options import pipeline_options as beam_options
+from pyiceberg.io import pyarrow as pyiceberg_reader
+from pyiceberg.manifest import FileFormat
 from tensorflow_transform import analyzers
 from tensorflow_transform.beam import analyzer_impls
 from tfx.orchestration import metadata
 from tfx.orchestration.portable import launcher
 
-from nightly.compat import beam, tft, tfx
+from nightly.compat import beam, iceberg, tft, tfx
 
 SIGNATURES = {
     # TFX's launcher: RerunLauncher.launch calls these, and replaces the last.
@@ -28,6 +30,9 @@ SIGNATURES = {
     analyzer_impls._calculate_mutual_information_for_feature_value: "feature_and_accumulator global_accumulator "
     "use_adjusted_mutual_info min_diff_from_avg",
     analyzer_impls._count_and_token_to_bytes: "count token",
+    pyiceberg_reader.ArrowScan._record_batches_from_scan_tasks_and_deletes: "self tasks deletes_per_file",
+    pyiceberg_reader._read_all_delete_files: "io tasks",
+    iceberg._get_file_format: "file_format kwargs",
     beam_options._BeamArgumentParser.error: "self message",
     beam_options.PipelineOptions._add_argparse_args: "parser",
 }
@@ -36,6 +41,13 @@ SIGNATURES = {
 @pytest.mark.parametrize("function", SIGNATURES, ids=lambda function: function.__qualname__)
 def test_a_private_function_takes_what_it_is_given(function):
     assert " ".join(inspect.signature(function).parameters) == SIGNATURES[function]
+
+
+def test_pyiceberg_asks_for_a_buffer_of_the_whole_file_which_is_left_out():
+    assert '"pre_buffer": True' in inspect.getsource(pyiceberg_reader._task_to_record_batches)
+    assert "_get_file_format(task.file.file_format" in inspect.getsource(pyiceberg_reader._task_to_record_batches)
+    options = pyiceberg_reader._get_file_format(FileFormat.PARQUET, pre_buffer=True).default_fragment_scan_options
+    assert not options.pre_buffer
 
 
 def test_tfx_s_launcher_has_the_attributes_that_are_read():

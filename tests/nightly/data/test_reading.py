@@ -4,6 +4,7 @@ import datetime as dt
 import decimal
 import gzip
 
+import fastavro
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,6 +60,18 @@ def test_parquet_gzip_and_several_files_are_measured_as_the_one_csv(trips, tmp_p
     write(tmp_path / "parts/_SUCCESS", "")
     assert_same(statistics(tmp_path / "parts"), expected, quantiles=False)
     assert_same(statistics(f"{tmp_path}/parts/?.csv"), expected, quantiles=False)
+
+
+def test_json_lines_and_avro_are_measured_as_the_same_csv(trips, tmp_path):
+    rows = trips.head(500).convert_dtypes()
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    rows.to_json(tmp_path / "rows.jsonl", orient="records", lines=True, double_precision=15)
+    assert_same(statistics(tmp_path / "rows.jsonl"), statistics(tmp_path / "rows.csv"))
+    fields = [{"name": name, "type": ["null", "string"]} for name in rows]
+    records = [{k: None if pd.isna(v) else str(v) for k, v in row.items()} for row in rows.to_dict("records")]
+    with (tmp_path / "rows.avro").open("wb") as file:
+        fastavro.writer(file, {"type": "record", "name": "trip", "fields": fields}, records, codec="deflate")
+    assert_same(statistics(tmp_path / "rows.avro"), statistics(tmp_path / "rows.csv"))
 
 
 def test_a_snapshot_is_found_by_its_id_its_beginning_or_as_the_latest(trips, tmp_path):

@@ -18,7 +18,7 @@ def test_cpus_are_those_that_this_process_may_use(monkeypatch):
 @pytest.mark.parametrize("linux", [True, False])
 def test_a_socket_is_reached_by_its_address(linux, tmp_path, monkeypatch):
     if not linux:
-        monkeypatch.setattr(machine, "DESCRIPTORS", Path("/nowhere"))
+        monkeypatch.setattr(machine, "DESCRIPTORS", tmp_path / "absent")
     path = (tmp_path if linux else Path(os.path.relpath(tmp_path))) / "host.sock"
     folder = os.open(path.parent, os.O_RDONLY)
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:

@@ -2,8 +2,6 @@
 
 import contextlib
 import http.server
-import os
-import subprocess
 import threading
 
 import pyarrow as pa
@@ -13,24 +11,16 @@ from nightly.cli import night as nights
 from nightly.io.paths import Paths
 from nightly.io.space import SpaceError, check_space, full_disk_explained, size_of
 from nightly.nights.space import check_night, check_node
+from nightly.records.night import Download
 from nightly.records.verdict import Outcome, Verdict
 from nightly.snapshots.store import SnapshotStore
-from nightly.sources.http import download
+from nightly.sources.http.download import download
 from tests.support.nights import utc
 
 
 @pytest.fixture
-def small(tmp_path):
-    """A file system of 80 MB."""
-    if os.geteuid():
-        pytest.skip("only root can mount a small file system")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", folder], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"a small file system could not be mounted: {done.stderr}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+def small(small_disk):
+    return small_disk
 
 
 def test_what_has_room_is_let_through_and_what_has_not_is_said_with_figures(small):
@@ -54,15 +44,18 @@ def test_a_night_is_not_begun_without_room_for_twice_the_last(small, monkeypatch
     paths = Paths.from_environment()
     with pytest.raises(SpaceError, match="a first night of taxi needs 320 MB"):
         check_night(paths, "taxi")
+    window = {"window_start": utc(2016, 1, 1), "window_end": utc(2016, 1, 2), "fetched_at": utc(2016, 1, 2)}
+    download = Download(kind="http", files=[], **window, parts=9, reused=8, fetched_bytes=2 * 2**20)
+    download.save(paths.nights / "taxi/night-1/download.json")
     for path, size in {
-        "downloads/taxi/night-1/body.csv": 2, "snapshots/taxi/abc/rows.parquet": 1,
+        "snapshots/taxi/abc/rows.parquet": 1,
         "pipeline/taxi/trainer/model/9/old": 30, "pipeline/taxi/trainer/model/10/new": 1,
     }.items():  # fmt: skip
         file = small / "var" / path
         file.parent.mkdir(parents=True)
         file.write_bytes(b"x" * size * 2**20)
     with pytest.raises(
-        SpaceError, match=r"46 MB free, and a night of taxi \(twice what the last one took\) needs 72 MB"
+        SpaceError, match=r"48 MB free, and a night of taxi \(twice what the last one took\) needs 72 MB"
     ):
         check_night(paths, "taxi")
     (small / "var/pipeline/taxi/trainer/model/9/old").unlink()

@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightly.records.config import DataGate, ModelConfig
+from nightly.records.data_config import Data
 from nightly.records.label_config import BinaryLabel
-from nightly.records.source_config import Data, FilesSource
+from nightly.records.source_config import FilesSource
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch

@@ -119,7 +119,7 @@ def test_the_retention_can_be_applied_without_a_night(paths, monkeypatch, capsys
     config = load_config("taxi").model_copy(update={"retention": Retention(snapshots=1, runs=2)})
     monkeypatch.setattr("nightly.cli.snapshots.load_config", lambda model: config)
     assert main(["prune", "taxi"]) == 0
-    assert "removed 0 versions, 2 snapshots and 3 artifacts of taxi; " in capsys.readouterr().out
+    assert "removed 0 versions, 2 snapshots, 0 bodies and 3 artifacts of taxi; " in capsys.readouterr().out
     assert len(SnapshotStore(paths.snapshots, "taxi").manifests()) == 1
     assert sorted(path.name for path in (root / "examples/examples").iterdir()) == ["3", "4"]
 

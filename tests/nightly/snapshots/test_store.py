@@ -14,6 +14,7 @@ import pytest
 from nightly.io.owned import owned_folder
 from nightly.snapshots import store as module
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
+from nightly.snapshots.order import by_time_and_hash, last_of_each
 from nightly.snapshots.store import SnapshotStore
 from nightly.snapshots.verification import verify_snapshot
 from tests.support.nights import utc
@@ -98,7 +99,18 @@ def test_the_last_rows_are_found_part_by_part_as_at_once():
     for size in (1, 17, 1000):
         ids = known[random.integers(0, len(known), size)]
         last = {tuple(row): place for place, row in enumerate(ids.tolist())}
-        assert module._last_of_each(ids).tolist() == sorted(last.values())
+        positions, superseded = last_of_each(ids)
+        assert (positions.tolist(), superseded) == (sorted(last.values()), 0)
+
+
+def test_rows_are_in_the_order_of_time_and_of_the_whole_hash():
+    random = np.random.default_rng(0)
+    for distinct in (2**63, 3):  # with 3, most halves of hashes are the same
+        times, hashes = random.integers(0, 50, 1000), random.integers(0, distinct, (1000, 2), dtype=np.uint64)
+        order = by_time_and_hash(times, hashes)
+        keys = [(times[n], *hashes[n]) for n in order]
+        assert sorted(order) == list(range(1000))
+        assert keys == sorted(keys)
 
 
 def test_creators_of_the_same_content_at_once_all_succeed(store):

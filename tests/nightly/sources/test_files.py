@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nightly.records.source_config import FilesSource
-from nightly.sources import fetch, files
+from nightly.sources import fetch
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 
 WINDOW = {"window_start": dt.datetime(2016, 1, 1, tzinfo=dt.UTC), "window_end": dt.datetime(2016, 2, 1, tzinfo=dt.UTC)}
@@ -21,13 +21,18 @@ def names(found):
     return [Path(file.path).name for file in found]
 
 
+def files_at(path, **config):
+    """The bodies at a path, of which local ones stay where they are."""
+    return fetch(FilesSource(path=str(path), **config), folder=Path(os.environ["NIGHTLY_VAR"]), **WINDOW).files
+
+
 def test_a_file_is_described_where_it_is(tmp_path):
     path = tmp_path / "one.csv"
     path.write_bytes(BODY)
     download = fetch(FilesSource(path=str(path)), folder=tmp_path / "unused", **WINDOW)
     (file,) = download.files
     assert (file.path, file.bytes, file.sha256) == (str(path), len(BODY), hashlib.sha256(BODY).hexdigest())
-    assert not (tmp_path / "unused").exists()
+    assert not (tmp_path / "unused/bodies").exists()
 
 
 def test_the_address_of_a_connection_replaces_the_path(tmp_path):
@@ -48,18 +53,75 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path):
     for other in (".hidden.csv", "_SUCCESS", "notes.txt", "archive.tar.gz"):
         (tmp_path / other).write_bytes(b"x")
     expected = ["a.csv.gz", "2.csv", "c.zip", "d.tfrecord", "data_tfrecord-00000-of-00001.gz", "e.tfrecord.gz"]
-    assert names(files.fetch(str(tmp_path))) == expected
+    assert names(files_at(tmp_path)) == expected
+
+
+def test_globs_dates_and_folders(tmp_path):
+    for day in (1, 2, 3):
+        for city in ("Berlin", "Köln"):
+            folder = tmp_path / f"trips/2016-01-0{day}/city={city}"
+            folder.mkdir(parents=True)
+            (folder / "rows.csv").write_bytes(BODY)
+            (folder / "rows.txt").write_bytes(BODY)
+            (folder / "_temporary.csv").write_bytes(BODY)
+    window = WINDOW | {"window_end": dt.datetime(2016, 1, 3, tzinfo=dt.UTC)}
+
+    def found(path):
+        files = fetch(FilesSource(path=f"{tmp_path}/{path}"), folder=tmp_path, **window).files
+        return [(Path(file.path).parts[-3], file.partition["city"]) for file in files]
+
+    two_days = [(day, city) for day in ("2016-01-01", "2016-01-02") for city in ("Berlin", "Köln")]
+    assert found("trips/{date:%Y-%m-%d}") == two_days
+    assert found("trips/{date:%Y-%m-%d}/*/*.csv") == two_days
+    assert len(found("trips/**/*.csv")) == len(found("trips")) == 6
+    assert found("trips/*2/*/rows.*") == two_days[2:]
+    assert found("absent/{date:%Y-%m-%d}.csv") == []
+    with pytest.raises(PathNotFoundError, match="no file matches"):
+        found("trips/*.csv")
+
+
+def test_a_name_with_the_characters_of_a_glob_is_that_file(tmp_path):
+    (tmp_path / "rows [1].csv").write_bytes(BODY)
+    assert names(files_at(tmp_path / "rows [1].csv")) == ["rows [1].csv"]
+
+
+def test_folders_above_the_path_give_no_columns(tmp_path):
+    folder = tmp_path / "stage=production"
+    folder.mkdir()
+    (folder / "one.csv").write_bytes(BODY)
+    assert [file.partition for file in [*files_at(folder), *files_at(folder / "one.csv")]] == [{}, {}]
+
+
+def test_a_format_for_names_that_do_not_tell(tmp_path):
+    (tmp_path / "export").write_bytes(BODY)
+    (tmp_path / "export.gz").write_bytes(gzip.compress(BODY))
+    assert [file.suffix for file in files_at(tmp_path, format="csv")] == [".csv", ".csv.gz"]
+    assert names(files_at(tmp_path / "export", format="csv")) == ["export"]
+
+
+def test_a_file_that_is_being_written_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "one.csv"
+    path.write_bytes(BODY)
+
+    def hash_and_append(file):
+        with file.open("ab") as opened:
+            opened.write(b"3,4\n")
+        return "0" * 64
+
+    monkeypatch.setattr("nightly.sources.files.local.hash_file", hash_and_append)
+    with pytest.raises(UnreadableFileError, match=r"was changed while it was read.*renamed when it is complete"):
+        files_at(path)
 
 
 def test_a_file_in_a_package_of_the_ml_environment():
-    (file,) = files.fetch("package:tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv")
+    (file,) = files_at("package:tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv")
     assert file.bytes == 1_952_827
 
 
 def test_a_missing_ml_environment_says_what_to_do(monkeypatch):
     monkeypatch.setenv("NIGHTLY_ML_PYTHON", "/nowhere/python")
     with pytest.raises(PathNotFoundError, match=r"/nowhere/python does not run.*NIGHTLY_ML_PYTHON"):
-        files.fetch("package:tfx/x.csv")
+        files_at("package:tfx/x.csv")
 
 
 @pytest.mark.parametrize(
@@ -77,21 +139,21 @@ def test_what_cannot_be_read_says_why(tmp_path, name, content, error, words):
     if name:
         path.write_bytes(content)
     with pytest.raises(error, match=words):
-        files.fetch(str(path))
+        files_at(path)
 
 
 def test_a_folder_without_data_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(NothingFoundError, match=r"found: notes\.txt"):
-        files.fetch(str(tmp_path))
+        files_at(tmp_path)
 
 
 def test_a_zip_without_csv_is_an_error(tmp_path):
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
         archive.writestr("notes.txt", "x")
         archive.writestr("__MACOSX/._data.csv", "x")
-    with pytest.raises(NothingFoundError, match=r"no \.csv"):
-        files.fetch(str(tmp_path))
+    with pytest.raises(NothingFoundError, match=r"no \.csv, "):
+        files_at(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -100,4 +162,4 @@ def test_a_file_that_may_not_be_read(tmp_path):
     path.write_bytes(BODY)
     path.chmod(0)
     with pytest.raises(UnreadableFileError, match="may not be read"):
-        files.fetch(str(path))
+        files_at(path)

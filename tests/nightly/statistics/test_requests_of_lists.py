@@ -7,7 +7,9 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from nightly.models import load_config
 from nightly.snapshots.store import SnapshotStore
+from nightly.statistics import serving
 from nightly.statistics.comparators import distances
 from nightly.statistics.serving import compare
 from nightly.training.raw_features import MISSING_INT
@@ -81,3 +83,16 @@ def test_images_that_a_client_sends_in_another_size_are_skewed(snapshot, tmp_pat
     (info,) = distances(trained, CURATED, beside=served).drift_skew_info
     assert info.path.step == ["photo"]
     assert info.skew_measurements[0].value == 1
+
+
+@pytest.mark.parametrize(("time_column", "rows"), [("trip_start_timestamp", 0), ("", len(digits()))])
+def test_without_a_time_column_requests_are_compared_with_all_rows(snapshot, tmp_path, monkeypatch, time_column, rows):
+    config = load_config("taxi")
+    data = config.data.model_copy(update={"time_column": time_column})
+    monkeypatch.setattr(serving, "config_of", lambda night: config.model_copy(update={"data": data}))
+    with PredictionLog(tmp_path / "log", format="jsonl") as log:  # today; all rows are of yesterday
+        log.write([{"photo": digits()[0]["photo"]}], [0.5], model="taxi", version=1)
+    tomorrow = NOW + dt.timedelta(days=1)
+    about, _, trained = compare(a_night(model="taxi", as_of=tomorrow), CURATED, tmp_path / "log", snapshot)
+    assert trained.datasets[0].num_examples == rows
+    assert ("of the same days" in about.rows) is bool(time_column)

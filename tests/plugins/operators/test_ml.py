@@ -101,20 +101,19 @@ def test_a_release_behind_a_closed_gate_is_refused_even_when_somebody_ran_it_by_
 
 
 @pytest.mark.parametrize(
-    ("message", "kind"),
+    ("error", "kind"),
     [
-        ("ReleaseNotVerified: golden predictions differ", AirflowFailException),
-        ("NotVerifiedYet: the server does not answer", MLStepFailed),
+        (MLStepFailed("ReleaseNotVerified: golden predictions differ", retry=False), AirflowFailException),
+        (MLStepFailed("NotVerifiedYet: the server does not answer"), MLStepFailed),
     ],
 )
-def test_a_refused_version_is_not_tried_again_and_one_that_could_not_be_verified_is(step, monkeypatch, message, kind):
+def test_a_refused_version_is_not_tried_again_and_one_that_could_not_be_verified_is(step, monkeypatch, error, kind):
     operator = step("", ReleaseOperator, "release")
     for name in ("data", "model"):
         gate = GateResult(gate=name, passed=True, reasons=[], decided_at=utc_now())
         gate.save(operator.folder / f"{name}_gate.json")
     night = SimpleNamespace(model="taxi", release=True, run_id="tonight", folder=lambda paths: operator.folder)
     monkeypatch.setattr(ReleaseOperator, "night", lambda self: night)
-    error = MLStepFailed(message, message.partition(":")[0])
     monkeypatch.setattr(operator.hook, "run", lambda *_: (_ for _ in ()).throw(error))
-    with pytest.raises(kind, match=message):
+    with pytest.raises(kind, match=str(error)):
         operator.perform(CONTEXT)

@@ -1,13 +1,15 @@
 """The page asks for Airflow's log-in, shows what is on disk and nothing else, and survives damaged records."""
 
+import datetime as dt
 import re
 
 import pytest
 
 from nightly.records.evaluation import Evaluation
-from nightly.records.night import Contribution, Night, StepError
+from nightly.records.night import Contribution, Download, DownloadedFile, Night, SnapshotRef, StepError
 from nightly.records.release import NOT_RELEASED, NotReleased
 from nightly.records.schema import PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
+from nightly.records.snapshot import Delivery
 from nightly.records.verdict import Outcome, Verdict
 from tests.support.written_nights import (
     EVIL,
@@ -90,6 +92,17 @@ def test_a_held_night_says_why_first(ask, paths):
     assert f'href="/nightly/taxi/snapshots/{"ab" * 16}"' in text
 
 
+def test_a_night_says_what_was_known_only_later(ask, paths):
+    name = write_night(paths, 0, Outcome.RELEASED)
+    path = paths.nights / "taxi" / name / "snapshot.json"
+    assert "As known then" not in ask(f"/nightly/taxi/nights/{name}").text
+    delivery = Delivery(rows=5100, not_known_yet=70, superseded=90, duplicate_rows=10)
+    SnapshotRef.load(path).model_copy(update={"delivery": delivery}).save(path)
+    text = ask(f"/nightly/taxi/nights/{name}").text
+    assert "10 duplicates" in text
+    assert "70 rows known only after the as-of time and 90 earlier versions of rows were left out" in text
+
+
 def test_a_released_night_shows_each_slice_beside_production(ask, paths):
     text = ask(f"/nightly/taxi/nights/{write_night(paths, 0, Outcome.RELEASED)}").text
     assert "all examples" in text
@@ -117,6 +130,24 @@ def test_a_night_says_what_it_was_judged_by_and_what_changed_since_the_one_befor
     assert "changed since the night of 2016-03-01: drift.payment_type 0.04 → 0.05" in text
     assert "<code>data_gate.min_rows</code> = 600" in text
     assert "the same as in the night of 2016-03-02" in ask(f"/nightly/taxi/nights/{third}").text
+
+
+def test_a_night_says_what_it_fetched_what_it_reused_and_what_was_revised(ask, paths):
+    name = write_night(paths, 1, Outcome.RELEASED)
+    body = DownloadedFile(path="/bodies/a.csv", bytes=3_000_000, sha256="ab" * 32, origin="a.csv")
+    window = {"window_start": FIRST, "window_end": FIRST, "fetched_at": FIRST}
+    local = Download(kind="files", files=[body], **window)
+    fetched = {"parts": 365, "reused": 362, "fetched_bytes": 1_200_000}
+    revised = {"revised": ["2016-01-02", EVIL], "revised_since": dt.datetime(2016, 2, 1, tzinfo=dt.UTC)}
+    for download, words in (
+        (local, "<dd>1 file, 3.0 MB</dd>"),
+        (local.model_copy(update=fetched), "365 parts: 362 of earlier nights, 3 fetched, 1.2 MB"),
+        (local.model_copy(update=fetched | revised), "2 changed at the source since 2016-02-01"),
+    ):
+        download.save(paths.nights / "taxi" / name / "download.json")
+        page = ask(f"/nightly/taxi/nights/{name}").text
+        assert words in page and EVIL not in page
+    assert "<code>2016-01-02</code>, <code>&lt;script&gt;" in page
 
 
 def test_a_proposed_change_of_the_schema_stands_on_the_night_with_the_answer(ask, paths):

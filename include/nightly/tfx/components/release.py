@@ -32,6 +32,8 @@ log = logging.getLogger("nightly")
 class NotBlessed(Exception):
     """A gate did not pass, so there is nothing to release."""
 
+    retry = False  # as of UserError
+
 
 @component
 def Release(

@@ -1,15 +1,17 @@
 """The downloader against a real server that does each fault."""
 
 import gzip
-import hashlib
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
-from nightly.sources import http
 from nightly.sources.errors import (
     ChecksumError,
     ConnectionFailedError,
@@ -18,9 +20,11 @@ from nightly.sources.errors import (
     HttpStatusError,
     IncompleteBodyError,
 )
+from nightly.sources.http.download import LONGEST_WAIT_SECONDS, download
 from tests.support.faulty_server import FaultyServer
 
 CSV = "Date received,Product\n" + "".join(f"1/{1 + n % 28}/2016,Product {n}\n" for n in range(5000))
+PLANTED = "planted-secret"
 
 
 @pytest.fixture
@@ -34,19 +38,18 @@ def server(tmp_path):
 def waits(monkeypatch):
     """The seconds waited between attempts, without waiting them."""
     seconds = []
-    monkeypatch.setattr(http.time, "sleep", seconds.append)
+    monkeypatch.setattr(time, "sleep", seconds.append)
     return seconds
 
 
 def fetch(server, tmp_path, **options):
     target = tmp_path / "body" / "complaints.csv"
-    return http.download(server.address, target, params={"format": "csv"}, **{"timeout": 5, "retries": 3, **options})
+    return download(server.address, target, params={"format": "csv"}, **{"timeout": 5, "retries": 3, **options})
 
 
-def assert_whole(file, tmp_path):
-    body = Path(file.path).read_bytes()
-    assert body.decode() == CSV
-    assert (file.bytes, file.sha256) == (len(body), hashlib.sha256(body).hexdigest())
+def assert_whole(answer, tmp_path):
+    assert (tmp_path / "body/complaints.csv").read_text() == CSV
+    assert not answer.unchanged
     assert [path.name for path in (tmp_path / "body").iterdir()] == ["complaints.csv"]
 
 
@@ -55,10 +58,18 @@ def assert_nothing_left(tmp_path):
 
 
 def test_a_plain_body(server, tmp_path):
-    file = fetch(server, tmp_path)
-    assert_whole(file, tmp_path)
-    assert file.origin == f"{server.address}?format=csv"
+    answer = fetch(server, tmp_path)
+    assert_whole(answer, tmp_path)
+    assert re.fullmatch('"[0-9a-f]{16}"', answer.fingerprint)
     assert len(server.requests) == 1
+
+
+def test_a_body_that_has_not_changed_is_not_sent_again(server, tmp_path):
+    known = fetch(server, tmp_path).fingerprint
+    (tmp_path / "body/complaints.csv").unlink()
+    assert fetch(server, tmp_path, known=known).unchanged
+    assert_nothing_left(tmp_path)
+    assert_whole(fetch(server, tmp_path, known='"of other rows"'), tmp_path)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 425, 429])
@@ -86,7 +97,7 @@ def test_another_client_error_fails_at_once(server, tmp_path, waits, status):
     assert_nothing_left(tmp_path)
 
 
-@pytest.mark.parametrize(("asked", "waited"), [("7", 7), ("100000", http.LONGEST_WAIT_SECONDS)])
+@pytest.mark.parametrize(("asked", "waited"), [("7", 7), ("100000", LONGEST_WAIT_SECONDS)])
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_honoured_within_bounds(server, tmp_path, waits, status, asked, waited):
     server.faults.append({"fault": "status", "status": status, "headers": {"Retry-After": asked}})
@@ -129,7 +140,70 @@ def test_a_body_that_never_arrives_whole_leaves_nothing(server, tmp_path):
     server.faults.extend([{"fault": "drop"}] * 4)
     with pytest.raises(IncompleteBodyError, match="ended too early"):
         fetch(server, tmp_path)
-    assert_nothing_left(tmp_path)
+    assert not (tmp_path / "body/complaints.csv").exists()
+
+
+KILLED = (
+    "import pathlib, sys; from nightly.sources.http.download import download; "
+    "download(sys.argv[1], pathlib.Path(sys.argv[2]))"
+)
+
+
+def test_a_killed_process_is_gone_on_with(server, tmp_path, monkeypatch):
+    monkeypatch.undo()  # the server's silence is real
+    server.faults.append({"fault": "slow", "after": 30_000, "seconds": 10})
+    target = tmp_path / "body/complaints.csv"
+    with subprocess.Popen([sys.executable, "-c", KILLED, f"{server.address}?format=csv", target]) as process:
+        wait_for(lambda: target.with_name("complaints.csv.part").exists())
+        wait_for(lambda: target.with_name("complaints.csv.part").stat().st_size == 30_000)
+        process.send_signal(signal.SIGKILL)
+    assert not target.exists()
+    assert_whole(fetch(server, tmp_path), tmp_path)
+    assert server.requests[1]["headers"]["Range"] == "bytes=30000-"
+
+
+def test_what_a_killed_process_left_is_not_mixed_with_another_body(server, tmp_path):
+    server.faults.extend([{"fault": "drop", "after": 30_000}])
+    with pytest.raises(IncompleteBodyError):
+        fetch(server, tmp_path, retries=0)
+    server.faults.append({"fault": "changed"})
+    assert_whole(fetch(server, tmp_path), tmp_path)
+    assert server.requests[1]["headers"]["Range"] == "bytes=30000-"
+
+
+def test_an_expired_token_is_said_and_what_has_arrived_stays(server, tmp_path):
+    server.faults.extend([{"fault": "drop", "after": 30_000}, {"fault": "status", "status": 401}])
+    with pytest.raises(HttpStatusError, match=r"401 Unauthorized.*wrong or has expired: renew it"):
+        fetch(server, tmp_path, headers={"Authorization": "Bearer planted-secret"})
+    assert_whole(fetch(server, tmp_path), tmp_path)
+    assert server.requests[2]["headers"]["Range"] == "bytes=30000-"
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_credentials_follow_no_redirect_to_another_host(server, tmp_path, elsewhere):
+    host = server.address.replace("127.0.0.1", "localhost") if elsewhere else server.address
+    server.faults.append({"fault": "status", "status": 302, "headers": {"Location": f"{host}?format=csv"}})
+    headers = {"Authorization": "Bearer planted-secret", "X-Api-Key": "planted-secret", "Accept": "text/csv"}
+    assert_whole(fetch(server, tmp_path, headers=headers), tmp_path)
+    assert server.requests[0]["headers"]["X-Api-Key"] == "planted-secret"
+    assert ("planted-secret" in server.requests[1]["headers"].values()) is not elsewhere
+    assert server.requests[1]["headers"]["Accept"] == "text/csv"
+
+
+def test_a_user_and_password_in_the_address_are_sent(server, tmp_path):
+    address = server.address.replace("://", "://me:planted-secret@")
+    download(address, tmp_path / "body/complaints.csv", params={"format": "csv"})
+    assert server.requests[0]["headers"]["Authorization"] == "Basic bWU6cGxhbnRlZC1zZWNyZXQ="
+
+
+def test_secret_parameters_are_in_no_error_and_no_log(server, tmp_path, caplog):
+    server.faults.append({"fault": "status", "status": 503})
+    with pytest.raises(HttpStatusError, match=r"api_key=\*\*\*") as error:
+        download(server.address, tmp_path / "x", params={"api_key": PLANTED}, retries=1)
+    with pytest.raises(ConnectionFailedError) as other:
+        download(f"http://127.0.0.1:9/?token={PLANTED}", tmp_path / "x", retries=1)
+    shown = [*traceback.format_exception(error.value), *traceback.format_exception(other.value), caplog.text]
+    assert PLANTED not in "".join(shown)
 
 
 def test_an_older_whole_file_survives_a_failure(server, tmp_path):
@@ -149,7 +223,7 @@ def test_silence_longer_than_the_time_out_is_resumed(server, tmp_path, monkeypat
 
 def test_no_server_says_where(tmp_path, server):
     with pytest.raises(ConnectionFailedError, match=r"http://127\.0\.0\.1:9/.*ConnectionRefusedError"):
-        http.download("http://127.0.0.1:9/", tmp_path / "body/x", retries=1)
+        download("http://127.0.0.1:9/", tmp_path / "body/x", retries=1)
 
 
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "text/csv", "application/octet-stream"])
@@ -176,7 +250,7 @@ def test_a_length_that_stays_wrong_is_an_error(server, tmp_path):
     server.faults.extend([{"fault": "length", "ranges": False}] * 4)
     with pytest.raises(IncompleteBodyError):
         fetch(server, tmp_path)
-    assert_nothing_left(tmp_path)
+    assert not (tmp_path / "body/complaints.csv").exists()
 
 
 def test_a_wrong_checksum_is_asked_for_again_from_the_start(server, tmp_path):
@@ -233,10 +307,11 @@ def test_every_checksum_header_counts(tmp_path, name, value, good):
 
     with Serving(Handler) as address:
         if good:
-            assert http.download(address, tmp_path / "x", retries=0).bytes == 4
+            download(address, tmp_path / "x", retries=0)
+            assert (tmp_path / "x").read_text() == "a,b\n"
         else:
             with pytest.raises(ChecksumError):
-                http.download(address, tmp_path / "x", retries=0)
+                download(address, tmp_path / "x", retries=0)
 
 
 def test_damaged_gzip_is_not_taken(tmp_path):
@@ -254,7 +329,7 @@ def test_damaged_gzip_is_not_taken(tmp_path):
             pass
 
     with Serving(Handler) as address, pytest.raises(IncompleteBodyError, match="damaged"):
-        http.download(address, tmp_path / "x", retries=1)
+        download(address, tmp_path / "x", retries=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -275,11 +350,11 @@ def test_a_chunked_body_is_whole_only_with_its_last_chunk(tmp_path, whole):
 
     with Serving(Handler) as address:
         if whole:
-            http.download(address, tmp_path / "x", retries=0)
+            download(address, tmp_path / "x", retries=0)
             assert (tmp_path / "x").read_text() == "a,b\n1,2\n"
         else:
             with pytest.raises(IncompleteBodyError):
-                http.download(address, tmp_path / "x", retries=0)
+                download(address, tmp_path / "x", retries=0)
             assert list(tmp_path.iterdir()) == []
 
 
@@ -304,7 +379,7 @@ WHOLE = b"a,b\n1,2\n3,4\n"
 
 def test_a_body_whose_end_nothing_marks_is_taken_when_it_comes_twice_the_same(tmp_path, waits):
     with unmarked(WHOLE, WHOLE) as address:
-        http.download(address, tmp_path / "x", retries=0)
+        download(address, tmp_path / "x", retries=0)
     assert ((tmp_path / "x").read_bytes(), waits) == (WHOLE, [])
 
 
@@ -312,7 +387,7 @@ def test_a_body_whose_end_nothing_marks_is_taken_when_it_comes_twice_the_same(tm
 def test_a_connection_that_closes_too_early_is_found_out(tmp_path, cut):
     """Between two rows, too, where nothing in the body tells."""
     with unmarked(WHOLE[:cut], WHOLE, WHOLE) as address:
-        http.download(address, tmp_path / "x", retries=1)
+        download(address, tmp_path / "x", retries=1)
     assert (tmp_path / "x").read_bytes() == WHOLE
 
 
@@ -321,14 +396,22 @@ def test_a_body_that_always_comes_otherwise_is_not_taken(tmp_path):
         unmarked(*(WHOLE[:-n] for n in range(1, 5))) as address,
         pytest.raises(IncompleteBodyError, match="without a length and is not the same as before, after 9 bytes"),
     ):
-        http.download(address, tmp_path / "x", retries=1)
+        download(address, tmp_path / "x", retries=1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_password_in_the_address_is_not_shown(tmp_path):
     with pytest.raises(ConnectionFailedError) as error:
-        http.download("http://someone:secret@127.0.0.1:9/", tmp_path / "x", retries=0)
+        download("http://someone:secret@127.0.0.1:9/", tmp_path / "x", retries=0)
     assert "secret" not in str(error.value)
+
+
+def wait_for(condition):
+    for _ in range(1000):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it did not happen within ten seconds")
 
 
 class Serving:

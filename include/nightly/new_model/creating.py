@@ -1,0 +1,129 @@
+"""From data to a model's files: fetch, look, ask, measure, write."""
+
+import datetime as dt
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from nightly.io.owned import owned_folder, remove_abandoned
+from nightly.io.paths import MODELS, Paths
+from nightly.models import load_config
+from nightly.new_model import gates, templates
+from nightly.new_model.config import config_text
+from nightly.new_model.errors import NewModelError
+from nightly.new_model.history import History, measure
+from nightly.new_model.proposal import Proposal, Wishes, propose
+from nightly.new_model.questions import Questions
+from nightly.new_model.schema import schema_text
+from nightly.new_model.tables import Table, read_table
+from nightly.new_model.writing import DAGS, publish, refuse_name, stage
+from nightly.records.connection import Connection, variable
+from nightly.records.source_config import SourceConfig
+from nightly.sources import fetch
+from nightly.training.tabular.recommended import Recommended, recommended
+
+STAGING = ".new-"  # prefix of the folders in include/models that are being written
+FIRST = dt.datetime(1900, 1, 1, tzinfo=dt.UTC)
+TRAIN_SHARE = 0.8
+
+log = logging.getLogger("nightly")
+
+
+@dataclass(frozen=True)
+class Created:
+    """A model that was written."""
+
+    proposal: Proposal
+    history: History
+    training: Recommended
+    written: Sequence[Path]
+
+
+def source_of(data: str, connection: str, table: str) -> dict[str, Any]:
+    """Return the keys of [source] for the data that a person names. Raises NewModelError."""
+    if table and data:
+        raise NewModelError(f"give either {data} or --table {table}: a model reads one of them")
+    if table:
+        if not connection:
+            raise NewModelError(f"--table {table}: in which database? Name its Airflow connection with --connection ID")
+        return {"kind": "sql", "table": table, "connection": connection}
+    if not data:
+        raise NewModelError("give the data: a file, a folder, a URL, or --connection ID --table T")
+    is_remote = "://" in data or data.startswith("package:")
+    place = data if is_remote else str(Path(data).expanduser().absolute())
+    if not is_remote and (Path(place) / "_delta_log").is_dir():
+        return {"kind": "table", "format": "delta", "path": place}
+    return {"kind": "files", "path": place} | ({"connection": connection} if connection else {})
+
+
+def create(
+    name: str,
+    source: Mapping[str, Any],
+    wishes: Wishes,
+    questions: Questions,
+    *,
+    origin: str,
+    models: Path = MODELS,
+    dags: Path = DAGS,
+    tell: Callable[[Proposal], None] = lambda proposal: None,
+) -> Created:
+    """Look at the data of a source and write a model for it. Raises UserError and OSError; then nothing is written.
+
+    :param origin: the data as the person named it
+    :param tell: called with what is proposed, before thresholds are measured
+    """
+    refuse_name(name, models, dags)
+    now = dt.datetime.now(dt.UTC)
+    table = _read(name, source, origin, now)
+    proposal = propose(name, source, origin, table, wishes, questions, now)
+    tell(proposal)
+    features = proposal.roles.features
+    training = recommended(round(TRAIN_SHARE * proposal.rows), proposal.label.kind, features)
+    remove_abandoned(models.glob(f"{STAGING}*"))
+    with owned_folder(models, STAGING) as folder:
+        history = History(missing="the data has no times")
+        if proposal.window:
+            stage(name, _files(proposal, history, training), folder)
+            draft = load_config(name, models=folder)
+            history = measure(draft, folder / name / "schema.pbtxt", table, proposal.window, folder)
+        staged = stage(name, _files(proposal, history, training), folder)
+        written = publish(name, staged, models, dags)
+    return Created(proposal, history, training, written)
+
+
+def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime) -> Table:
+    """Fetch the data as a night does, and read it."""
+    config = TypeAdapter(SourceConfig).validate_python(dict(source))
+    connection = Connection.from_environment(config.connection) if config.connection else None
+    if config.connection and connection is None:
+        raise NewModelError(
+            f"--connection {config.connection}: set {variable(config.connection)} to its URI or JSON, as for Airflow"
+        )
+    folder = Paths.from_environment().downloads / name
+    download = fetch(config, window_start=FIRST, window_end=now, as_of=now, folder=folder, connection=connection)
+    return read_table([Path(file.path) for file in download.files], origin)
+
+
+def _files(proposal: Proposal, history: History, training: Recommended) -> dict[str, str]:
+    """Return file name -> text, of the model's folder."""
+    return {
+        "__init__.py": "",
+        "config.toml": config_text(proposal, history, training),
+        "schema.pbtxt": schema_text(
+            proposal.name,
+            proposal.table,
+            proposal.label,
+            proposal.roles,
+            proposal.weight,
+            thresholds=gates.thresholds_of_schema(history),
+            lowest_presence=history.lowest_presence,
+            measured=history.measured,
+        ),
+        "features.py": templates.features_file(proposal.roles.features, proposal.roles.comments),
+        "preprocessing.py": templates.PREPROCESSING,
+        "model.py": templates.MODEL,
+    }

@@ -1,0 +1,303 @@
+"""Read a data set once, in bounded memory: each column's type, range and missing values, and a sample of rows.
+
+Types, ranges and missing values are exact. What is read off the sample says so where it is shown.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightly.data import kinds
+from nightly.data.bad_rows import BadRows
+from nightly.data.proposals import lists_of
+from nightly.new_model.errors import NewModelError
+from nightly.records.data_config import column_name
+from nightly.snapshots import readers
+from nightly.snapshots.body import MARKED, ROW, Body
+from nightly.snapshots.errors import SnapshotError
+from nightly.snapshots.lists import parse_lists
+from nightly.snapshots.parsing import parse_numbers
+from nightly.snapshots.types import is_list
+
+SAMPLE_ROWS = 100_000  # enough for shares to 0.2 %; a table with fewer rows is its own sample
+SAMPLE_BYTES = 256 << 20  # for rows with images and the like
+MAX_BAD_SHARE = 0.05  # with more unreadable rows, the file is not what its name says
+MIN_ROWS = 50  # fewer rows have no fifth to judge a model by
+FINITE = ("int64", "whole", "float")
+SEED = 20160301
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+class Count(NamedTuple):
+    value: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the data.
+
+    :ivar type: its type in a snapshot: int64, float, string, binary, or list<…>
+    :ivar rows: of the whole table
+    :ivar missing: rows without a value
+    :ivar low: the smallest number; None for text and columns without a number
+    :ivar texts: the sample as text; lists and bytes are as they are
+    """
+
+    name: str
+    type: str
+    rows: int
+    missing: int
+    low: float | None
+    high: float | None
+    texts: pa.Array
+
+    @property
+    def missing_share(self) -> float:
+        return self.missing / self.rows
+
+    @property
+    def is_number(self) -> bool:
+        return self.type in kinds.NUMERIC
+
+    @property
+    def is_text(self) -> bool:
+        return self.type == "string"
+
+    @property
+    def is_single(self) -> bool:
+        """Whether a row has one number or text."""
+        return self.is_number or self.is_text
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """The sample's numbers, NaN where there is none: float64 [rows]."""
+        values, _ = parse_numbers(self.texts, pa.float64())
+        return values.to_numpy(zero_copy_only=False)
+
+    @cached_property
+    def counts(self) -> list[Count]:
+        """The sample's distinct values, the most frequent first; whole numbers without a fraction."""
+        if not self.is_single:
+            return []
+        values = self.texts if self.is_text else parse_numbers(self.texts, kinds.NUMERIC[self.type])[0]
+        counted = pc.value_counts(values.drop_null())
+        pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
+        return [Count(str(value), rows) for value, rows in sorted(pairs, key=lambda pair: (-pair[1], pair[0]))]
+
+    @property
+    def distinct(self) -> int:
+        return len(self.counts)
+
+    @property
+    def present(self) -> int:
+        """Rows of the sample with a value."""
+        return len(self.texts) - self.texts.null_count
+
+    @cached_property
+    def lengths(self) -> set[int]:
+        """How many values the sample's lists have."""
+        return set(pc.list_value_length(self.texts.drop_null()).to_pylist()) if is_list(self.type) else {1}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data set.
+
+    :ivar sample: rows of the sample, evenly drawn; all rows if there are few
+    :ivar rejected: rows that could not be read
+    """
+
+    rows: int
+    columns: dict[str, Column]
+    sample: pa.Table
+    rename: dict[str, str] = field(default_factory=dict)
+    rejected: int = 0
+
+    @property
+    def is_sampled(self) -> bool:
+        return self.sample.num_rows < self.rows
+
+    @property
+    def scale(self) -> float:
+        """Rows of the table for a row of the sample."""
+        return self.rows / self.sample.num_rows
+
+    @property
+    def sampled(self) -> str:
+        """A clause for what the sample says; "" if it has all rows."""
+        return f" in a sample of {self.sample.num_rows:,} rows" if self.is_sampled else ""
+
+
+def read_table(files: Iterable[Path], title: str) -> Table:
+    """Read all rows of `files` once. Raises NewModelError.
+
+    :param title: what is read, for messages
+    """
+    try:
+        bodies = [body for file in files for body in readers.bodies(file)]
+        return _read(bodies, title)
+    except SnapshotError as error:
+        raise NewModelError(str(error)) from error
+
+
+def _read(bodies: list[Body], title: str) -> Table:
+    if not bodies:
+        raise NewModelError(f"{title} has no rows: there is nothing to look at")
+    rename: dict[str, str] = {}
+    for body in bodies:
+        _refuse_headerless(body)
+        rename |= _renamed(body.headers)
+    bad, sample, measures = BadRows(), _Sample(), dict[str, _Measure]()
+    declared, lists, rows = dict[str, str](), dict[str, str](), 0
+    for body in bodies:
+        names = {header: rename.get(header) or column_name(header) for header in body.headers}
+        declared |= {names[header]: kind for header, kind in body.kinds.items()}
+        for batch in _batches(body, names, bad, declared):
+            if not rows and body.kind == "csv":
+                lists = lists_of(batch)
+            for name in batch.schema.names:
+                measures.setdefault(name, _Measure()).add(batch.column(name), name in declared or name in lists)
+            rows += batch.num_rows
+            sample.add(batch)
+    if bad.rows > MAX_BAD_SHARE * (bad.rows + rows):
+        raise NewModelError(
+            f"{bad.rows:,} of {bad.rows + rows:,} rows of {title} cannot be read, e.g. {bad.shown[0]}: is it what its "
+            "name says, and are its columns separated by commas?"
+        )
+    if rows < MIN_ROWS:
+        raise NewModelError(f"{title} has {rows:,} rows, and a model needs {MIN_ROWS} or more: bring more data")
+    if len(measures) < 2:
+        (name,) = measures
+        hint = "; columns are separated by commas" if re.search("[;\t|]", bodies[0].headers[0]) else ""
+        raise NewModelError(f"{title} has one column, {name!r}: a model needs a label and a feature{hint}")
+    drawn = sample.table(list(measures))
+    columns = {}
+    for name, measure in measures.items():
+        texts = drawn.column(name).combine_chunks()
+        texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+        if name in lists:
+            texts, _ = parse_lists(texts, lists[name])
+        kind = declared.get(name) or lists.get(name) or measure.type(rows)
+        missing = rows - measure.values  # the rows of files without the column, too
+        columns[name] = Column(name, kind, rows, missing, measure.low, measure.high, texts)
+    used = {header: name for header, name in rename.items() if name in columns}
+    return Table(rows, columns, drawn, used, bad.rows)
+
+
+def _renamed(headers: Iterable[str]) -> dict[str, str]:
+    """Return header -> column name for the headers whose snake_case is taken by another, or is no name."""
+    taken: dict[str, str] = {}
+    rename = {}
+    for header in dict.fromkeys(headers):
+        name = base = column_name(header) or "column"
+        for number in itertools.count(2):
+            if name not in taken and name != ROW:
+                break
+            name = f"{base}_{number}"
+        taken[name] = header
+        if name != column_name(header):
+            rename[header] = name
+    return rename
+
+
+def _refuse_headerless(body: Body) -> None:
+    """Raise NewModelError if the first line has numbers where names should be."""
+    named = [header for header in body.headers if header not in body.unnamed]
+    numbers = [header for header in named if NUMBER.fullmatch(header.strip())]
+    if body.kind == "csv" and len(named) and 2 * len(numbers) > len(named):
+        shown = ", ".join(named[:4])
+        raise NewModelError(
+            f"{body.name}: the first line is {shown}…, which looks like a row: write the columns' names above it"
+        )
+
+
+def _batches(body: Body, names: dict[str, str], bad: BadRows, declared: dict[str, str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows as text, or as the lists or bytes that the body declares. A row that is not UTF-8 is bad."""
+
+    def is_row(fields: list[str]) -> bool:
+        return len(fields) == len(body.headers)
+
+    for whole in readers.read(body, names, bad, is_row, declared):
+        batch = whole
+        for name in batch.schema.names if body.marked else []:
+            if pa.types.is_string(batch.column(name).type):
+                wrong = pc.match_substring_regex(batch.column(name), MARKED).fill_null(False)
+                for row in pc.indices_nonzero(wrong).to_pylist():
+                    bad.add("not UTF-8", name, file=body.name, row=None, value=batch.column(name)[row].as_py(), text="")
+                batch = batch.filter(pc.invert(wrong))
+        yield batch.select([name for name in batch.schema.names if name != ROW])
+
+
+@dataclass
+class _Measure:
+    """What is known of a column after some of its rows."""
+
+    kind: kinds.Kind = "null"
+    values: int = 0
+    low: float | None = None
+    high: float | None = None
+
+    def add(self, values: pa.Array, as_is: bool) -> None:
+        self.values += len(values) - values.null_count
+        if as_is or not pa.types.is_string(values.type):
+            return
+        self.kind = kinds.kind_of_texts(values, self.kind)
+        if self.kind == "null":
+            return
+        if self.kind in FINITE:
+            numbers, wrong = parse_numbers(values, pa.float64())
+            if not pc.any(wrong).as_py():
+                low, high = pc.min_max(numbers).as_py().values()
+                if low is not None:
+                    self.low = low if self.low is None else min(low, self.low)
+                    self.high = high if self.high is None else max(high, self.high)
+                return
+        self.kind, self.low, self.high = "string", None, None  # text, or nan, whose row a night would reject
+
+    def type(self, rows: int) -> str:
+        """Return the column's type in a snapshot, in a table of so many rows."""
+        if self.kind == "whole":  # pandas writes whole numbers as 3.0 if some are missing
+            return "int64" if self.values < rows else "float"
+        return "string" if self.low is None else self.kind
+
+
+class _Sample:
+    """Rows drawn evenly from batches: each row draws a number, and the rows with the smallest ones stay."""
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(SEED)
+        self._below = 1.0
+        self._kept: list[tuple[np.ndarray, pa.RecordBatch]] = []
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        drawn = self._random.random(batch.num_rows)
+        self._kept.append(self._thinned(drawn, batch))
+        while self._rows > SAMPLE_ROWS or (self._bytes > SAMPLE_BYTES and self._rows > MIN_ROWS):
+            self._below /= 2
+            self._kept = [self._thinned(*each) for each in self._kept]
+
+    def table(self, names: list[str]) -> pa.Table:
+        """Return the rows with all columns, in the order in which they were read."""
+        tables = [pa.Table.from_batches([batch]) for _, batch in self._kept]
+        return pa.concat_tables(tables, promote_options="permissive").select(names)
+
+    def _thinned(self, drawn: np.ndarray, batch: pa.RecordBatch) -> tuple[np.ndarray, pa.RecordBatch]:
+        stays = drawn < self._below
+        return (drawn, batch) if stays.all() else (drawn[stays], batch.filter(pa.array(stays)))
+
+    @property
+    def _rows(self) -> int:
+        return sum(batch.num_rows for _, batch in self._kept)
+
+    @property
+    def _bytes(self) -> int:
+        return sum(batch.nbytes for _, batch in self._kept)

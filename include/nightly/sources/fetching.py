@@ -1,0 +1,130 @@
+"""Fetch the parts of a window that earlier nights have not fetched, or that have changed since."""
+
+import datetime as dt
+import hashlib
+import logging
+import shutil
+from dataclasses import dataclass
+
+from nightly.io.space import SpaceError, check_space, full_disk_explained
+from nightly.records.night import DownloadedFile
+from nightly.records.part import PartRecord
+from nightly.sources.base import Part, Source
+from nightly.sources.in_place import read_in_place
+from nightly.sources.part_store import PartStore, begin, discard_bodies, partial_folder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """The bodies of a window.
+
+    :ivar files: in the order in which they are read
+    :ivar records: of the parts, without local files, and without parts that never have rows unless they are `revised`
+    :ivar fetched: those that this run has fetched, in this try or in one that failed
+    :ivar revised: those of `fetched` whose rows have changed since an earlier night fetched them
+    """
+
+    files: list[DownloadedFile]
+    records: list[PartRecord]
+    fetched: list[PartRecord]
+    revised: list[PartRecord]
+
+
+def fetch_parts(
+    source: Source, store: PartStore, *, run_id: str, settled: dt.timedelta | None, fresh: bool
+) -> Fetching:
+    """Fetch what is missing, and return the bodies of all parts with rows. Raises SourceError or SpaceError.
+
+    A part that is fetched is kept at once, so a retry goes on with the next one.
+
+    :param settled: a part fetched at least this long after its end is not asked for again
+    :param fresh: fetch every part, whatever earlier nights have
+    """
+    parts = source.parts()
+    local = [part for part in parts if part.path is not None]
+    files = read_in_place(local, store, fresh) if local else {}
+    remote = [part for part in parts if part.path is None]
+    records = _Fetch(source, store, run_id, settled, fresh).records(remote) if remote else {}
+    files |= {name: store.file(record) for name, record in records.items() if record.sha256}
+    # A source that is one file for all times gets new rows every night: that is no revision.
+    whole = len(parts) == 1 and parts[0].end is None and parts[0].rows
+    own = [record for record in records.values() if record.run_id == run_id]
+    revised = [record for record in own if record.replaces and not whole]
+    without_rows = {part.name for part in remote if not part.rows} - {record.name for record in revised}
+    return Fetching(
+        files=[_of(part, files[part.name]) for part in parts if part.name in files],
+        records=[record for name, record in records.items() if name not in without_rows],
+        fetched=[record for record in own if record.name not in without_rows],
+        revised=revised,
+    )
+
+
+def _of(part: Part, file: DownloadedFile) -> DownloadedFile:
+    """Return the file with what its part says about it."""
+    return file.model_copy(update={"suffix": part.suffix, "partition": part.partition})
+
+
+@dataclass
+class _Fetch:
+    """One run's fetch of what is missing."""
+
+    source: Source
+    store: PartStore
+    run_id: str
+    settled: dt.timedelta | None
+    fresh: bool
+
+    def __post_init__(self) -> None:
+        self.partial = partial_folder(self.store.folder, self.run_id)
+        self.began = begin(self.partial)
+
+    def records(self, parts: list[Part]) -> dict[str, PartRecord]:
+        """Return part's name -> record, after fetching what is missing."""
+        earlier = {part.name: self.store.get(part) for part in parts}
+        missing = [part for part in parts if not self._is_current(earlier[part.name], part)]
+        log.info("%s parts: %s as fetched before, %s to ask for", len(parts), len(parts) - len(missing), len(missing))
+        check_space({self.partial: sum(part.bytes for part in missing)}, f"the download of {len(missing)} parts")
+        records = {part.name: record for part in parts if (record := earlier[part.name])}
+        for number, part in enumerate(missing, 1):
+            records[part.name] = self._fetch(part, earlier[part.name], f"{number} of {len(missing)}")
+        shutil.rmtree(self.partial)
+        return records
+
+    def _is_current(self, record: PartRecord | None, part: Part) -> bool:
+        """Return whether the part need not be asked for."""
+        if record is None:
+            return False
+        own = self._is_own(record)
+        if self.fresh and not own:
+            return False
+        if part.fingerprint:
+            return part.fingerprint == record.fingerprint
+        settled = self.settled is not None and part.end is not None and record.known_at >= part.end + self.settled
+        return own or settled
+
+    def _is_own(self, record: PartRecord) -> bool:
+        """Return whether a try of this run has fetched the part, and then failed at another one."""
+        return record.run_id == self.run_id and record.fetched_at >= self.began
+
+    def _fetch(self, part: Part, earlier: PartRecord | None, number: str) -> PartRecord:
+        target = self.partial / (hashlib.sha256(part.name.encode()).hexdigest()[:16] + part.suffix)
+        target.unlink(missing_ok=True)  # of a try that was killed; what it can go on with stands beside it
+        known = earlier if earlier and not self.fresh else None
+        try:
+            with full_disk_explained(self.partial, part.name):
+                fetched = self.source.fetch(part, target, known.fingerprint if known else "")
+                if fetched.unchanged and known:
+                    log.info("%s: %s is unchanged", number, part.name)
+                    return self.store.confirm(part, known)
+                fingerprint = fetched.fingerprint or part.fingerprint
+                record = self.store.put(
+                    part, target, fingerprint, self.run_id, earlier=earlier, revised=fetched.revised
+                )
+        except SpaceError:
+            discard_bodies(self.partial)  # a partial body would keep the disk full
+            raise
+        content = f"{record.bytes:,} bytes, sha256 {record.sha256[:12]}" if record.sha256 else "no rows"
+        log.info("%s: %s: %s", number, part.name, content)
+        return record

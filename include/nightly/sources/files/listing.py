@@ -1,0 +1,80 @@
+"""What a path of a files source stands for in a night's window: its dates, its folders, and the columns in them."""
+
+import datetime as dt
+import logging
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote
+
+from nightly.records.data_config import column_name
+from nightly.records.path_pattern import PathPattern
+from nightly.records.source_config import FilesSource
+from nightly.sources.base import Context
+from nightly.sources.files.formats import Kind, kind_of
+
+log = logging.getLogger(__name__)
+
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The path of a source in a window.
+
+    :ivar format: the kind of all files; "" if their names tell it
+    :ivar connection: the id of the connection, for messages; "" if there is none
+    """
+
+    pattern: PathPattern
+    format: Kind | Literal[""]
+    extra_days: int
+    connection: str
+    context: Context
+
+    @classmethod
+    def of(cls, path: str, config: FilesSource, context: Context) -> "Listing":
+        connection = config.connection if context.connection else ""
+        return cls(PathPattern(path), config.format, config.extra_days, connection, context)
+
+    def paths(self) -> dict[str, dt.datetime | None]:
+        """Return each path of the window -> when its date ends, or None if it has no date."""
+        window, extra = self.context.window, dt.timedelta(days=self.extra_days)
+        latest = max(window.end, min(window.end + extra, window.as_of))
+        try:
+            return self.pattern.expand(window.start - extra, latest)
+        except OverflowError:
+            return self.pattern.expand(window.start, latest)
+
+    def is_readable(self, below: str) -> bool:
+        """Return whether a file below the root is read. Names that begin with . or _ are left out, as in Spark."""
+        names = below.strip("/").split("/")
+        if any(name.startswith((".", "_")) for name in names):
+            return False
+        return bool(self.format or kind_of(names[-1])) and self._in_window(self.partition(below))
+
+    def partition(self, below: str) -> dict[str, str | None]:
+        """Return the columns of the folders `name=value` (Hive's partitions) in a path below the root."""
+        pairs = [folder.partition("=") for folder in below.strip("/").split("/")[:-1]]
+        values = {unquote(name): unquote(value) for name, equals, value in pairs if name and equals}
+        return {name: None if value in ("", NO_VALUE) else value for name, value in values.items()}
+
+    def tell_missing(self, missing: Collection[str]) -> None:
+        """Log the dates without a file, which are no error."""
+        if self.pattern.step and missing:
+            shown = ", ".join(list(missing)[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
+            log.warning("%s dates of the window have no file: %s", f"{len(missing):,}", shown)
+
+    def _in_window(self, partition: dict[str, str | None]) -> bool:
+        """Return whether rows of the window may be in a partition, which may be a day of the time column."""
+        for name, value in partition.items():
+            if value and self.context.rename.get(name, column_name(name)) == self.context.time_column:
+                for time_format in (self.context.time_format, "%Y-%m-%d"):
+                    with suppress(ValueError):
+                        day = dt.datetime.strptime(value, time_format)
+                        day = (day if day.tzinfo else day.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+                        window = self.context.window
+                        return day < window.end and day + dt.timedelta(days=1) > window.start
+        return True

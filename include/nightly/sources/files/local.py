@@ -1,0 +1,138 @@
+"""Local files: they are listed, hashed, and read where they are."""
+
+import datetime as dt
+import functools
+import glob
+import subprocess
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightly.io.files import hash_file
+from nightly.io.paths import Paths
+from nightly.records.night import DownloadedFile
+from nightly.sources.base import Fetched, Part
+from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
+from nightly.sources.files.formats import READABLE, compression_of, kind_of, members_of, suffix_of
+from nightly.sources.files.listing import Listing
+
+ZIP_MAGIC = b"PK\x03\x04"
+PACKAGE = "package:"
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """A file, a folder, or `package:NAME/PATH` in the ML environment, with globs and dates."""
+
+    listing: Listing
+
+    def parts(self) -> list[Part]:
+        pattern = self.listing.pattern
+        whole = _local(pattern.text)
+        literal = whole.exists()  # a name may have the characters of a glob
+        root = whole if literal else _local(pattern.root)
+        folder = root.parent if root.is_file() else root
+        paths = {whole: None} if literal else {_local(path): end for path, end in self.listing.paths().items()}
+        try:
+            found = {path: self._files(path, folder) for path in paths}
+        except PermissionError as error:
+            raise UnreadableFileError(f"{error.filename} may not be read by this user.") from error
+        if not any(found.values()) and (literal or not pattern.step):
+            raise _nothing(whole, root)
+        if not literal:
+            self.listing.tell_missing([str(path) for path, files in found.items() if not files])
+        files = {file: paths[path] for path, files in found.items() for file in files}
+        return [self._part(file, folder, files[file]) for file in sorted(files)]
+
+    def fetch(self, part: Part, target: Path, known: str) -> Fetched:
+        raise NotImplementedError(f"{part.name} is read where it is")
+
+    def _files(self, path: Path, root: Path) -> set[Path]:
+        """Return the readable files at a path: a file, all files of a folder, or what a glob of either matches."""
+        if path.is_file():
+            return {path} if self.listing.format or kind_of(path.name) else set()
+        tops = [path] if path.exists() else [Path(top) for top in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+        files = {file for top in tops for file in ([top] if top.is_file() else top.rglob("*")) if file.is_file()}
+        return {file for file in files if self.listing.is_readable(str(file.relative_to(root)))}
+
+    def _part(self, file: Path, root: Path, end: dt.datetime | None) -> Part:
+        suffix = suffix_of(file.name, self.listing.format) if self.listing.format else ""
+        return Part(
+            str(file), suffix, end=end, path=file, partition=self.listing.partition(str(file.relative_to(root)))
+        )
+
+
+def _nothing(whole: Path, root: Path) -> PathNotFoundError | NothingFoundError:
+    """Return the error of a path without readable files."""
+    if whole.is_file():
+        return NothingFoundError(
+            f"{whole} is not of a kind that can be read: {READABLE}. `source.format` names the kind of such files."
+        )
+    if not whole.exists() and root.is_dir() and root != whole:
+        return PathNotFoundError(f"no file matches {whole}; `source.path` in the model's config.toml names it.")
+    if not root.exists():
+        return PathNotFoundError(f"{root} does not exist; `source.path` in the model's config.toml names it.")
+    shown = ", ".join([file.name for file in sorted(root.rglob("*")) if file.is_file()][:5]) or "nothing"
+    return NothingFoundError(f"{root} holds no file that can be read ({READABLE}); found: {shown}.")
+
+
+def described(file: Path) -> DownloadedFile:
+    """Return a local file's record. Raises UnreadableFileError or NothingFoundError."""
+    try:
+        before = file.stat()
+        sha256 = hash_file(file)
+        after = file.stat()
+    except PermissionError as error:
+        raise UnreadableFileError(f"{error.filename} may not be read by this user.") from error
+    except FileNotFoundError as error:
+        raise UnreadableFileError(f"{file} was removed while it was read. Have it delivered again.") from error
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise UnreadableFileError(
+            f"{file} was changed while it was read. Have it written under a name that begins with `.` or `_`, and "
+            "renamed when it is complete."
+        )
+    if not after.st_size:
+        raise UnreadableFileError(f"{file} is empty; a file without rows still has a header line.")
+    if compression_of(file.name) == ".zip":
+        _check_archive(file)
+    return DownloadedFile(path=str(file), bytes=after.st_size, sha256=sha256, origin=str(file))
+
+
+def _check_archive(file: Path) -> None:
+    """Raise UnreadableFileError or NothingFoundError for an archive without readable files."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = members_of(archive)
+    except zipfile.BadZipFile as error:
+        with file.open("rb") as body:
+            truncated = body.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+        problem = f"is not a zip archive: {error}"
+        if truncated:
+            reason = "it begins as a zip archive and has no directory at its end. Have it delivered again."
+            problem = f"is truncated or damaged: {reason}"
+        raise UnreadableFileError(f"{file} {problem}") from error
+    if not members:
+        raise NothingFoundError(f"{file} holds no .csv, .jsonl, .avro or .tfrecord file.")
+
+
+def _local(path: str) -> Path:
+    found = _in_package(path.removeprefix(PACKAGE)) if path.startswith(PACKAGE) else Path(path).expanduser()
+    return found.absolute()
+
+
+def _in_package(path: str) -> Path:
+    """Return `path` in the site-packages of the ML environment, while another environment may run this code."""
+    return _site_packages(Paths.from_environment().ml_python, path) / path
+
+
+@functools.cache
+def _site_packages(python: Path, path: str) -> Path:
+    command = [str(python), "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    try:
+        purelib = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise PathNotFoundError(
+            f"package:{path} needs the ML environment, and its Python {python} does not run: {error}. "
+            "Set the environment up, or name its Python in NIGHTLY_ML_PYTHON."
+        ) from error
+    return Path(purelib)

@@ -1,0 +1,113 @@
+"""Objects in buckets: what a path lists, with each object's ETag."""
+
+import re
+from collections.abc import Iterable, Iterator
+from os.path import commonprefix
+from pathlib import Path
+from typing import Any
+
+import obstore
+
+from nightly.records.path_pattern import GLOB, glob_regex
+from nightly.sources.base import Fetched, Part
+from nightly.sources.errors import NothingFoundError, PathNotFoundError
+from nightly.sources.files.formats import READABLE, kind_of, suffix_of
+from nightly.sources.files.listing import Listing
+from nightly.sources.files.stores import errors_explained, open_store
+from nightly.sources.files.transfer import fingerprint, receive
+
+Found = dict[str, tuple[str, dict[str, Any]]]  # key -> the path that it was listed for, and the store's metadata
+
+
+class ObjectFiles:
+    """The objects of a path in a bucket."""
+
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        scheme, _, rest = listing.pattern.text.partition("://")
+        bucket = rest.partition("/")[0]
+        self.bucket = f"{scheme}://{bucket}"
+        self.connection = listing.connection
+        self.store = open_store(scheme, bucket, listing.context.connection)
+        self._metadata: dict[str, dict[str, Any]] = {}
+
+    def parts(self) -> list[Part]:
+        pattern = self.listing.pattern
+        root = _key(pattern.root).strip("/")
+        paths = {_key(path).strip("/"): end for path, end in self.listing.paths().items()}
+        with errors_explained(pattern.text, self.connection):
+            found = self._at(root) if pattern.root == pattern.text else self._matching(paths)
+        if root in found:  # the path is one object
+            keys = [root] if self.listing.format or kind_of(root) else []
+            root = root.rpartition("/")[0]
+        else:
+            keys = sorted(key for key in found if self.listing.is_readable(key[len(root) :]))
+        if not keys and not pattern.step:
+            raise self._nothing(list(found))
+        present = {found[key][0] for key in keys}
+        self.listing.tell_missing([f"{self.bucket}/{path}" for path in paths if path not in present])
+        return [self._part(key, found[key][1], root, paths[found[key][0]]) for key in keys]
+
+    def fetch(self, part: Part, target: Path, known: str) -> Fetched:
+        key, metadata = _key(part.name), self._metadata[part.name]
+        return Fetched(receive(self.store, key, part.name, self.connection, metadata, target))
+
+    def _part(self, key: str, metadata: dict[str, Any], root: str, end: Any) -> Part:
+        url = f"{self.bucket}/{key}"
+        self._metadata[url] = metadata
+        suffix, partition = suffix_of(key, self.listing.format), self.listing.partition(key[len(root) :])
+        return Part(url, suffix, fingerprint(metadata), end, metadata["size"], partition=partition)
+
+    def _at(self, key: str) -> Found:
+        """Return the object with this key, or all objects of the folder."""
+        if key and not self.listing.pattern.text.endswith("/"):
+            try:
+                return {key: (key, obstore.head(self.store, key))}
+            except FileNotFoundError:
+                pass
+            except obstore.exceptions.PermissionDeniedError:
+                return {key: (key, obstore.get(self.store, key).meta)}  # its error says why, which HEAD's cannot
+        return {item["path"]: (key, item) for item in self._list(key)}
+
+    def _matching(self, globs: Iterable[str]) -> Found:
+        """Return the objects, or those of the folders, that any of these globs matches.
+
+        One listing goes from the first to the last of them in the order of names, so dates as in `2016/03/01` list only
+        the window, and a day costs no request of its own.
+        """
+        by_beginning: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+        for glob in globs:
+            magic = GLOB.search(glob)
+            beginning = glob[: magic.start()] if magic else glob
+            by_beginning.setdefault(beginning, []).append((glob, re.compile(glob_regex(glob) + "(/.*)?")))
+        first, last = min(by_beginning), max(by_beginning)
+        lengths = {len(beginning) for beginning in by_beginning}
+        found: Found = {}
+        folder = commonprefix([first, last]).rpartition("/")[0]  # noqa: RUF071
+        for item in self._list(folder, after=first[:-1]):
+            key = item["path"]
+            if key > last and not key.startswith(last):
+                break
+            candidates = (pair for length in lengths for pair in by_beginning.get(key[:length], []))
+            path = next((glob for glob, regex in candidates if regex.fullmatch(key)), None)
+            if path is not None:
+                found[key] = (path, item)
+        return found
+
+    def _list(self, folder: str, after: str = "") -> Iterator[dict[str, Any]]:
+        for items in self.store.list(folder or None, offset=after or None, chunk_size=1000):
+            yield from items
+
+    def _nothing(self, found: list[str]) -> PathNotFoundError | NothingFoundError:
+        text = self.listing.pattern.text
+        if not found:
+            return PathNotFoundError(
+                f"{text}: there is no such object or folder; `source.path` in the model's config.toml names it."
+            )
+        shown = ", ".join(key.rpartition("/")[2] for key in sorted(found)[:5])
+        return NothingFoundError(f"{text} holds no file that can be read ({READABLE}); found: {shown}.")
+
+
+def _key(url: str) -> str:
+    """Return what stands behind the bucket in a URL."""
+    return url.partition("://")[2].partition("/")[2]

@@ -1,0 +1,45 @@
+"""Local files are read where they are. Those that are as an earlier night hashed them are not hashed again."""
+
+from pathlib import Path
+
+from nightly.io.files import is_still, stamp
+from nightly.records.base import ContractError
+from nightly.records.night import DownloadedFile
+from nightly.records.part import LocalFile, LocalFiles
+from nightly.sources.base import Part
+from nightly.sources.files import described
+from nightly.sources.part_store import PartStore
+
+NAME = "local_files.json"
+
+
+def read_in_place(parts: list[Part], store: PartStore, fresh: bool) -> dict[str, DownloadedFile]:
+    """Return part's name -> file, with its hash. Raises SourceError.
+
+    :param fresh: hash each, whatever earlier nights know
+    """
+    path = store.folder / NAME
+    known = {} if fresh else _load(path).files
+    files = {part.name: _file(part, known.get(str(part.path))) for part in parts}
+    seen = {file.path: local for file, local in files.values()}
+    if seen != known:
+        LocalFiles(files=seen).save(path)
+    return {name: file for name, (file, _) in files.items()}
+
+
+def _file(part: Part, known: LocalFile | None) -> tuple[DownloadedFile, LocalFile]:
+    path = part.path
+    assert path is not None
+    before = stamp(path) if path.exists() and is_still(path) else ""
+    if known and known.stamp and known.stamp == before:
+        return DownloadedFile(path=str(path), bytes=known.bytes, sha256=known.sha256, origin=part.name), known
+    file = described(path)
+    kept = before if before == stamp(path) else ""  # a file that is being written has no stamp
+    return file, LocalFile(bytes=file.bytes, sha256=file.sha256, stamp=kept)
+
+
+def _load(path: Path) -> LocalFiles:
+    try:
+        return LocalFiles.load(path)
+    except (FileNotFoundError, ContractError):
+        return LocalFiles()

@@ -1,0 +1,203 @@
+"""The parts that earlier nights have fetched, in the model's folder of downloads:
+
+    bodies/<hash>.<suffix>    a body; its name is the hash of its content, so a night keeps reading its own body after
+                              the part was fetched again
+    parts/<key>.json          what is known of a part (contract PartRecord), with the name of its body
+    partial/<run>/            bodies that a run has not received completely
+
+Runs of a model may fetch at the same time. Each holds the lock in shared mode (`in_use`) until its download.json names
+its bodies; old bodies are removed only when no run holds it.
+
+Nothing here is synced: it is a cache. What a power cut damages has another size or hash, and is fetched again.
+"""
+
+import datetime as dt
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nightly.io.atomic import write_atomically
+from nightly.io.files import hash_file, stamp
+from nightly.io.locks import locked
+from nightly.records.base import ContractError
+from nightly.records.night import DownloadedFile, utc_now
+from nightly.records.part import PartRecord
+from nightly.sources.base import Part
+from nightly.sources.errors import SourceError
+
+BODIES, PARTS, PARTIAL, LOCK = "bodies", "parts", "partial", ".lock"
+EMPTY_KEPT = dt.timedelta(days=400)  # how long a part without rows is remembered
+BEGAN = "began"  # a file in a run's folder of partial bodies, with the time of its first try
+
+log = logging.getLogger(__name__)
+
+
+class PartStore:
+    """The fetched parts of one source of a model.
+
+    :param folder: the model's downloads
+    :param source: identifies the source, so that parts of another one are not taken for this one's
+    """
+
+    def __init__(self, folder: Path, source: str) -> None:
+        self.folder = folder
+        self.source = source
+        self.bodies = folder / BODIES
+
+    def get(self, part: Part) -> PartRecord | None:
+        """Return what an earlier night has fetched of this part; None if nothing, or its body is gone or damaged.
+
+        A body with its old stamp (size, times, inode) is not hashed: the snapshot step hashes it as it reads it.
+        """
+        try:
+            record = PartRecord.load(self._record(part))
+        except FileNotFoundError:
+            return None
+        except ContractError as error:
+            log.warning("%s; the part is fetched anew", error)
+            return None
+        body = self.bodies / record.body
+        if not record.sha256 or (body.exists() and record.stamp and record.stamp == stamp(body)):
+            return record
+        if not body.exists() or body.stat().st_size != record.bytes or hash_file(body) != record.sha256:
+            log.warning("%s, of %s, is gone or damaged; the part is fetched anew", body, part.name)
+            return None
+        restamped = record.model_copy(update={"stamp": stamp(body)})
+        self._save(part, restamped)
+        return restamped
+
+    def put(
+        self,
+        part: Part,
+        fetched: Path,
+        fingerprint: str,
+        run_id: str,
+        *,
+        earlier: PartRecord | None = None,
+        revised: bool = False,
+    ) -> PartRecord:
+        """Take over the file `fetched`, or record that the part has no rows if it does not exist.
+
+        :param earlier: what was known of the part
+        :param revised: the source tells that rows have changed since; otherwise the body's hash tells
+        """
+        body, size, sha256 = "", 0, ""
+        if fetched.exists():
+            sha256, size = hash_file(fetched), fetched.stat().st_size
+            if not size:
+                raise SourceError(f"{part.name} is empty; a file without rows still has a header line.")
+            body = sha256[:32] + part.suffix
+            self.bodies.mkdir(parents=True, exist_ok=True)
+            fetched.replace(self.bodies / body)
+        if earlier and earlier.sha256 != sha256:
+            revised = revised or part.end is None or earlier.fetched_at >= part.end
+        record = PartRecord(
+            name=part.name,
+            source=self.source,
+            fingerprint=fingerprint,
+            body=body,
+            bytes=size,
+            sha256=sha256,
+            stamp=stamp(self.bodies / body) if body else "",
+            run_id=run_id,
+            fetched_at=utc_now(),
+            replaces=earlier.fetched_at if earlier and revised else None,
+        )
+        self._save(part, record)
+        return record
+
+    def confirm(self, part: Part, record: PartRecord) -> PartRecord:
+        """Record that the source has told just now that the part has not changed."""
+        confirmed = record.model_copy(update={"confirmed_at": utc_now()})
+        self._save(part, confirmed)
+        return confirmed
+
+    def file(self, record: PartRecord) -> DownloadedFile:
+        """Return the entry of a part with rows for download.json."""
+        return DownloadedFile(
+            path=str((self.bodies / record.body).absolute()),
+            bytes=record.bytes,
+            sha256=record.sha256,
+            origin=record.name,
+            run_id=record.run_id,
+        )
+
+    def _save(self, part: Part, record: PartRecord) -> None:
+        write_atomically(self._record(part), record.model_dump_json().encode(), durable=False)
+
+    def _record(self, part: Part) -> Path:
+        key = hashlib.sha256(f"{self.source}\0{part.name}\0{part.suffix}".encode()).hexdigest()[:32]
+        return self.folder / PARTS / f"{key}.json"
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Keep all bodies of a model until the block ends."""
+    with locked(folder / LOCK, shared=True):
+        yield
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let no run begin a download until the block ends. Raises BlockingIOError if one is at it."""
+    with locked(folder / LOCK, wait=False):
+        yield
+
+
+def begin(partial: Path) -> dt.datetime:
+    """Return when the run's download began: now, or when a try began that was killed or has failed."""
+    marker = partial / BEGAN
+    if not marker.exists():
+        write_atomically(marker, utc_now().isoformat().encode())
+    return dt.datetime.fromisoformat(marker.read_text())
+
+
+def discard_bodies(partial: Path) -> None:
+    """Remove what the run has not received completely."""
+    for path in partial.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != BEGAN:
+            path.unlink(missing_ok=True)
+
+
+def partial_folder(folder: Path, run_id: str) -> Path:
+    """Return the folder for the bodies that a run has not received completely."""
+    return folder / PARTIAL / hashlib.sha256(run_id.encode()).hexdigest()[:16]
+
+
+def retain(folder: Path, bodies: Iterable[str], unfinished: Iterable[str]) -> list[str]:
+    """Remove from a model's downloads what no night needs; return the removed names. Call it `alone`.
+
+    :param bodies: paths of the bodies to keep. Earlier versions had a folder of bodies for each run
+    :param unfinished: runs whose partial bodies stay
+    """
+    kept = [Path(path) for path in bodies]
+    names = {path.name for path in kept}
+    runs = {path.parent.name for path in kept}
+    partial = {partial_folder(folder, run_id) for run_id in unfinished}
+    old = [path for path in (folder / BODIES).glob("*") if path.name not in names]
+    old += [path for path in (folder / PARTIAL).glob("*") if path not in partial]
+    old += [path for path in folder.glob("*/") if path.name not in {BODIES, PARTS, PARTIAL, *runs}]
+    for path in old:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    _forget_parts(folder / PARTS, names)
+    return sorted(path.name for path in old)
+
+
+def _forget_parts(folder: Path, bodies: set[str]) -> None:
+    """Remove the records of parts whose body is not in `bodies`, and old ones of parts without rows."""
+    for path in folder.glob("*.json"):
+        try:
+            record = PartRecord.load(path)
+        except ContractError:
+            path.unlink()
+            continue
+        if record.body not in bodies if record.body else record.known_at < utc_now() - EMPTY_KEPT:
+            path.unlink()

@@ -1,0 +1,286 @@
+"""bin/new: what it finds out about data, what it writes, and what it refuses."""
+
+import datetime as dt
+import random
+import tomllib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nightly.io.errors import UserError
+from nightly.models import load_config, model_names
+from nightly.new_model.creating import create, source_of
+from nightly.new_model.proposal import Wishes
+from nightly.new_model.questions import Questions
+from nightly.new_model.tables import read_table
+from nightly.new_model.times import time_of, times_of
+from nightly.new_model.writing import publish
+from nightly.records.columns import CuratedSchema
+from tests.nightly.new_model.data import rentals
+from tests.support.data import TAXI
+
+
+@pytest.fixture
+def new(tmp_path, monkeypatch):
+    """Write a model from CSV text or a file; return what was created, and its config as a dictionary."""
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    models, dags = tmp_path / "models", tmp_path / "dags"
+    models.mkdir(), dags.mkdir()
+
+    def run(data, *, name="bikes", yes=True, read=None, **wishes):
+        if not isinstance(data, Path):
+            (tmp_path / "data.csv").write_text(data)
+            data = tmp_path / "data.csv"
+        questions = Questions(yes, read is not None, read or input, lambda line: None)
+        source = source_of(str(data), "", "")
+        created = create(name, source, Wishes(**wishes), questions, origin="data.csv", models=models, dags=dags)
+        return created, tomllib.loads((models / name / "config.toml").read_text())
+
+    run.models, run.dags = models, dags
+    return run
+
+
+def refused(new, data, match, **wishes):
+    with pytest.raises(UserError, match=match) as error:
+        new(data, **wishes)
+    assert "\n" not in str(error.value)
+    assert not list(new.models.iterdir()) and not list(new.dags.iterdir()), "all or nothing"
+
+
+def test_a_model_has_every_file_and_loads(new):
+    created, config = new(rentals(), label="returned_late")
+    loaded = load_config("bikes", models=new.models)
+    assert loaded.data.time_format == "%Y-%m-%d %H:%M:%S" and loaded.data.id_columns == ["rental_id"]
+    assert loaded.data.label.kind == "binary" and loaded.data.label.positive == ["yes"]
+    assert config["data"]["ignore"] == ["rental_id", "started_at"]
+    assert config["source"]["ended_on"] == dt.date(2026, 4, 11)
+    assert created.proposal.roles.groups == {"categories": ["station"], "numbers": ["planned_minutes"]}
+    files = {file.name for file in (new.models / "bikes").iterdir()}
+    assert files == {"__init__.py", "config.toml", "schema.pbtxt", "features.py", "preprocessing.py", "model.py"}
+    assert 'retrain_dag("bikes")' in (new.dags / "bikes_retrain.py").read_text()
+    assert model_names(new.models) == ["bikes"], "the staging folder is gone"
+    schema_file = new.models / "bikes/schema.pbtxt"
+    schema = CuratedSchema(schema_file, schema_file.read_text())
+    assert list(schema.features) == ["returned_late", "station", "planned_minutes"]
+    assert schema.values("station") == ["Harbour", "Market", "Park"]
+
+
+def test_the_same_data_gives_the_same_files(new):
+    texts = []
+    for name in ("bikes_a", "bikes_b"):
+        new(rentals(), name=name, label="returned_late")
+        files = sorted((new.models / name).iterdir())
+        texts.append([file.read_text().replace(name, "NAME") for file in files])
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.slow
+def test_thresholds_are_measured_on_past_windows(new):
+    created, config = new(rentals(6000), label="returned_late")
+    assert "measured over 6 windows" in created.history.measured
+    gate = config["data_gate"]
+    assert 0.025 <= gate["max_label_change"] < 0.2, "half of the default or more"
+    assert 2000 < gate["min_rows"] < 3600
+    assert 0.05 <= created.history.thresholds["drift.station"] < 0.2
+
+
+def test_columns_that_give_the_label_away_are_left_out_with_the_reason(new):
+    chance = random.Random(2)
+    created, config = new(
+        rentals(
+            fee=lambda number, late: chance.uniform(5, 9) if late else chance.uniform(0, 4),
+            reason=lambda number, late: chance.choice(["flat", "rain"]) if late else "",
+            remark=lambda number, late: f"r{chance.randrange(10**9)}",
+            country=lambda number, late: "DE",
+        ),
+        label="returned_late",
+    )
+    left = created.proposal.roles.ignored
+    assert "AUC of 1.000" in left["fee"] and "AUC of 1.000" in left["reason"]
+    assert "different texts" in left["remark"] and left["country"] == "it is always 'DE'"
+    assert {"fee", "reason", "remark", "country"} <= set(config["data"]["ignore"])
+    text = (new.models / "bikes/config.toml").read_text()
+    assert "# fee: alone it predicts the label with an AUC of 1.000" in text
+
+
+def test_a_column_that_is_known_only_later_is_left_out(new):
+    lines = rentals(settled=lambda number, late: 1 if number < 1000 else "").splitlines()
+    lines = [line.rsplit(",", 1)[0] + "," if n > 1000 else line for n, line in enumerate(lines)]
+    created, _ = new("\n".join(lines) + "\n", label="returned_late")
+    assert "only where the label has one" in created.proposal.roles.ignored["settled"]
+
+
+def test_numbers_and_classes_are_told_apart(new):
+    chance = random.Random(3)
+    fees = rentals(fee=lambda number, late: round(chance.expovariate(0.1), 2))
+    stars = rentals(stars=lambda number, late: chance.randrange(1, 6))
+    _, config = new(fees, name="fees", label="fee")
+    assert config["data"]["label"]["kind"] == "number" and "mean_absolute_error" in config["model_gate"]["metrics"]
+    _, config = new(stars, name="stars", label="stars")
+    assert config["data"]["label"] == {"kind": "classes", "column": "stars", "classes": "schema"}
+    _, config = new(stars, name="stations", label="station")
+    assert config["data"]["label"]["kind"] == "classes" and "accuracy" in config["model_gate"]["metrics"]
+
+
+def test_real_trips(new, tmp_path):
+    lines = TAXI.read_text().splitlines(keepends=True)
+    (tmp_path / "trips.csv").write_text("".join(lines[:1] + lines[-1500:]))
+    created, config = new(tmp_path / "trips.csv", label="big_tipper")
+    assert config["data"]["time_format"] == "epoch_s"
+    assert "has a value in" in created.proposal.roles.ignored["pickup_census_tract"]
+    assert any(doubt.startswith("tips: alone it predicts the label") for doubt in created.proposal.doubts)
+
+
+def test_lists_and_vectors_of_parquet(new, tmp_path):
+    rows, chance = 400, random.Random(4)
+    days = [dt.datetime(2026, 1, 1) + dt.timedelta(days=n // 10) for n in range(rows)]
+    pq.write_table(
+        pa.table(
+            {
+                "day": pa.array(days, pa.timestamp("us")),
+                "vector": [[chance.random() for _ in range(4)] for _ in range(rows)],
+                "tags": [chance.sample(["a", "b", "c"], 2) for _ in range(rows)],
+                "label": [n % 2 for n in range(rows)],
+            }
+        ),
+        tmp_path / "rows.parquet",
+    )
+    created, config = new(tmp_path / "rows.parquet", label="label")
+    assert created.proposal.roles.groups == {"vectors": ["vector"], "category_lists": ["tags"]}
+    assert config["data"]["time_column"] == "day"
+
+
+def test_data_without_a_time(new):
+    chance = random.Random(5)
+    text = "a,b,target\n" + "".join(f"{chance.random()},{chance.randrange(3)},{n % 2}\n" for n in range(300))
+    _, config = new(text)
+    assert config["data"]["time_column"] == "" and config["data"]["label"]["column"] == "target"
+    assert "look_back_days" not in config["data"] and "max_age_days" not in config["data_gate"]
+
+
+def test_a_column_of_ids_or_times_is_no_label_even_if_it_is_the_last(new):
+    lines = [f"{n % 7},{n * n % 5},{n},2026-01-{1 + n % 28:02}T00:00:00" for n in range(300)]
+    created, _ = new("\n".join(["size,grade,ticket_id,sold_at", *lines]) + "\n")
+    assert (created.proposal.label.column, created.proposal.time.column) == ("grade", "sold_at")
+
+
+def test_questions_are_asked_with_the_proposal_as_default(new):
+    asked = []
+
+    def read(prompt):
+        asked.append(prompt)
+        return "" if len(asked) == 1 else "nonsense" if len(asked) == 2 else ""
+
+    both = rentals(opened_on=lambda number, late: f"2026-02-{1 + number % 28:02}")
+    created, _ = new(both, yes=False, read=read)
+    assert created.proposal.label.column == "returned_late" and "[returned_late]" in asked[0]
+    assert created.proposal.time.column == "started_at" and len(asked) == 3, "a wrong answer is asked for again"
+
+
+def test_without_a_person_what_is_not_certain_needs_an_option(new):
+    refused(new, rentals(), "the label: likely 'returned_late' .*--label COLUMN.*--yes", yes=False)
+
+
+@pytest.mark.parametrize(
+    ("data", "wishes", "match"),
+    [
+        pytest.param("a\n1\n" * 60, {}, "one column", id="one column"),
+        pytest.param("a;b\n1;2\n" + "1;2\n" * 60, {}, "separated by commas", id="semicolons"),
+        pytest.param("a,b\n", {}, "0 rows", id="no rows"),
+        pytest.param(rentals(20), {}, "20 rows", id="few rows"),
+        pytest.param("", {}, "empty|header", id="empty"),
+        pytest.param("5.1,3.5,1\n" * 60, {}, "there twice|looks like a row", id="no header"),
+        pytest.param("5.1,3.5,1\n" + "5,3,0\n" * 60, {}, "looks like a row", id="header of numbers"),
+        pytest.param(rentals(same=lambda n, late: 1), {"label": "same"}, "every row has '1'", id="constant label"),
+        pytest.param(rentals(), {"label": "returnd_late"}, "did you mean 'returned_late'", id="misspelt label"),
+        pytest.param(
+            rentals(code=lambda n, late: f"k{n % 1000}"),
+            {"label": "code"},
+            "1,000 different values",
+            id="1,000 classes",
+        ),
+        pytest.param(rentals(), {"label": "station", "kind": "number"}, "has text", id="text is no number"),
+        pytest.param(rentals(), {"label": "returned_late", "time": "station"}, "no format of times", id="no time"),
+        pytest.param(rentals(), {"label": "returned_late", "weight": "station"}, "numbers, 0 or more", id="weight"),
+        pytest.param(rentals(), {"label": "returned_late", "name": "My Bikes"}, "such as 'my_bikes'", id="name"),
+        pytest.param(rentals(), {"label": "returned_late", "name": "class"}, "no model's name", id="keyword"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(new, data, wishes, match):
+    refused(new, data, match, **wishes)
+
+
+def test_a_file_that_is_not_there_is_one_sentence(new, tmp_path):
+    refused(new, tmp_path / "nothing.csv", "nothing.csv")
+
+
+def test_an_existing_model_is_never_overwritten(new):
+    new(rentals(), label="returned_late")
+    before = (new.models / "bikes/config.toml").read_text()
+    with pytest.raises(UserError, match="exists, and people may have worked on it"):
+        new(rentals(), label="station")
+    assert (new.models / "bikes/config.toml").read_text() == before
+
+
+def test_a_dag_that_cannot_be_written_leaves_no_folder(tmp_path):
+    staged, models = tmp_path / "staging/bikes", tmp_path / "models"
+    staged.mkdir(parents=True), models.mkdir()
+    (tmp_path / "dags").write_text("a file")
+    with pytest.raises(OSError):
+        publish("bikes", staged, models, tmp_path / "dags")
+    assert not list(models.iterdir()) and staged.exists()
+
+
+def test_numbers_with_odd_values_among_them_are_named(new):
+    created, _ = new(
+        rentals(
+            speed=lambda number, late: "nan" if number % 50 == 0 else number % 97 / 7,
+            age=lambda number, late: "" if number < 900 else number % 60,
+        ),
+        label="returned_late",
+    )
+    assert created.proposal.roles.ignored["speed"].startswith("numbers, but also 'nan'")
+    assert "age" in created.proposal.roles.groups["numbers"]
+
+
+def test_headers_that_give_the_same_name_are_renamed(new):
+    text = rentals(**{"Fee ($)": lambda n, late: n % 7, "Fee (€)": lambda n, late: n % 5})
+    created, config = new(text, label="returned_late")
+    assert config["data"]["rename"] == {"Fee (€)": "fee_2"}
+    assert {"fee", "fee_2"} <= set(created.proposal.roles.names)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["2016-03-01", "2016-12-31"], "%Y-%m-%d"),
+        (["2016-03-01T10:00:00Z", "2016-12-31T23:59:59+02:00"], "%Y-%m-%dT%H:%M:%S%z"),
+        (["2016-03-01 10:00:00.5", "2016-12-31 10:00:00.123"], "%Y-%m-%d %H:%M:%S.%f"),
+        (["31.12.2016 10:15", "01.02.2016 09:00"], "%d.%m.%Y %H:%M"),
+        (["Jun 12 1998", "Aug 3 2001"], "%b %d %Y"),
+        (["12/31/16", "01/02/16"], "%m/%d/%y"),
+        (["1456790400", "1483056000"], "epoch_s"),
+        (["1456790400000", "1483056000000"], "epoch_ms"),
+        (["20160301", "20161231"], "%Y%m%d"),
+        (["1.5", "2.5"], None),
+        (["Harbour 2016", "Park 17"], None),
+    ],
+)
+def test_formats_of_times(tmp_path, values, expected):
+    (tmp_path / "rows.csv").write_text("time,x\n" + "".join(f"{values[n % 2]},{n}\n" for n in range(60)))
+    time = time_of(read_table([tmp_path / "rows.csv"], "rows.csv").columns["time"])
+    assert (time and time.format) == expected
+
+
+def test_a_large_table_is_sampled_evenly_and_counted_exactly(tmp_path):
+    rows = 250_000
+    table = pa.table({"n": pa.array(range(rows)), "text": pa.array([None if n % 4 == 0 else "x" for n in range(rows)])})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    read = read_table([tmp_path / "rows.parquet"], "rows")
+    assert read.rows == rows and read.columns["text"].missing == rows // 4 and read.columns["n"].high == rows - 1
+    assert 50_000 <= read.sample.num_rows <= 100_000
+    mean = sum(map(int, read.sample["n"].to_pylist())) / read.sample.num_rows
+    assert abs(mean / rows - 0.5) < 0.01
+    assert not times_of(read)

@@ -1,0 +1,358 @@
+"""HTTP APIs of each kind, from real servers: JSON, JSON lines and CSV, in one answer and in pages."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+import traceback
+
+import pytest
+
+from nightly.io.space import SpaceError
+from nightly.records.base import ContractError
+from nightly.records.config import ModelConfig
+from nightly.records.connection import Connection
+from nightly.records.source_config import HttpSource
+from nightly.sources.errors import HttpStatusError, RefusedError, SourceError
+from nightly.sources.http.json_document import JsonDocument, JsonError, dig
+from tests.nightly.io.test_space import small  # noqa: F401
+from tests.support.fetched import download, rows_of, snapshot
+from tests.support.nights import utc
+from tests.support.paged_api import PagedApi
+
+BY_DAY = {"from": "{start}", "until": "{end}"}
+START, END = utc(2016, 1, 1), utc(2016, 1, 5)
+ROWS = [
+    {
+        "day": f"2016-01-0{1 + n // 5}",
+        "trips": None if n == 7 else n,
+        "fare": n / 4,
+        "city": ["A", "Zürich", 'B, "b"', ""][n % 4],
+        "card": n % 3 == 0,
+    }
+    for n in range(20)
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_waits(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+
+def source(api, **keys):
+    return HttpSource(**{"url": api.address, "params": BY_DAY, "retries": 2, "timeout_seconds": 5, **keys})
+
+
+def ids(fetched):
+    return sorted(int(row["trips"] or 7) for row in rows_of(fetched))
+
+
+def test_the_shortest_config_asks_by_day_and_the_next_night_for_a_day(tmp_path):
+    with PagedApi(ROWS) as api:
+        config = HttpSource(url=api.address, params=BY_DAY, settled_days=2)
+        first = download(config, tmp_path, START, END, run_id="first")
+        assert api.requests == [{"from": f"2016-01-0{day}", "until": f"2016-01-0{day + 1}"} for day in (1, 2, 3, 4)]
+        assert ids(first) == list(range(20))
+        assert first.files[0].origin == f"{api.address}?from=2016-01-01&until=2016-01-02"
+        api.requests.clear()
+        second = download(config, tmp_path, utc(2016, 1, 2), utc(2016, 1, 6), run_id="second")
+    assert api.requests == [{"from": "2016-01-05", "until": "2016-01-06"}]
+    assert (second.files, second.reused) == (first.files[1:], 3)  # there are no rows of the 5th
+
+
+PAGINGS = {
+    "page": {"kind": "page", "total": "meta.total"},
+    "offset": {"kind": "offset"},
+    "cursor": {"kind": "cursor", "next": "meta.next", "param": "token"},
+    "next": {"kind": "cursor", "next": "meta.next"},
+    "link": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_all_pages_arrive_once_and_in_order(tmp_path, paging):
+    with PagedApi(ROWS, paging=paging) as api:
+        fetched = download(source(api, paging=PAGINGS[paging], slice_days=31), tmp_path, START, END)
+    assert [row["trips"] for row in rows_of(fetched)] == [None if n == 7 else str(n) for n in range(20)]
+
+
+def test_the_same_rows_are_the_same_snapshot_in_every_format(tmp_path):
+    rows = [{**row, "card": int(row["card"])} for row in ROWS]
+    snapshots = {}
+    with PagedApi(rows, paging="link") as api:
+        for form in ("csv", "jsonl", "json"):
+            api.rows = ROWS if form == "json" else rows  # true and false in JSON are 1 and 0
+            fetched = download(source(api, format=form, params={**BY_DAY, "format": form}), tmp_path / form, START, END)
+            snapshots[form] = snapshot(fetched, tmp_path / form / "ingested")
+    assert snapshots["csv"].rows == 20
+    assert len({ref.snapshot_id for ref in snapshots.values()}) == 1
+
+
+def test_the_url_has_a_window_in_any_format(tmp_path):
+    with PagedApi(ROWS) as api:
+        params = {"a": "{start:%Y%m%dT%H%M%SZ}", "b": "{last:%H:%M:%S}", "c": "{end:epoch_s}", "d": "{last:epoch_ms}"}
+        config = source(api, url=f"{api.address}?until={{end}}&from={{start}}", params=params)
+        download(config, tmp_path, START, utc(2016, 1, 2))
+    written = {"a": "20160101T000000Z", "b": "23:59:59", "c": "1451692800", "d": "1451692799999"}
+    assert api.requests == [{"until": "2016-01-02", "from": "2016-01-01", **written}]
+
+
+def test_without_a_window_the_source_is_one_answer(tmp_path):
+    with PagedApi(ROWS) as api:
+        assert len(rows_of(download(source(api, params={}), tmp_path, START, END))) == 20
+    assert api.requests == [{}]
+
+
+def test_numbers_are_as_precise_in_one_document_as_in_lines(tmp_path):
+    numbers = ["1" * 4000, "12345678901234567890123", "-0", "12.50", "1e3", "0.1", "1234567890.123456789", "1E400"]
+    found = {}
+    for form, separator in (("json", ","), ("jsonl", "\n")):
+        rows = separator.join(f'{{"n": {number}, "list": [{number}]}}' for number in numbers)
+        body = f"[{rows}]" if form == "json" else rows
+        with PagedApi(ROWS) as api:
+            api._server.RequestHandlerClass.do_GET = lambda handler, body=body: handler._send(
+                200, body.encode(), "text/plain"
+            )
+            found[form] = rows_of(download(source(api, params={}, format=form), tmp_path / form, START, END))
+    assert [row["n"] for row in found["json"]][1:5] == ["12345678901234567890123", "0", "12.5", "1000.0"]
+    assert found["json"] == found["jsonl"]
+
+
+def test_objects_become_columns_and_lists_stay_json(tmp_path):
+    rows = [
+        {"day": "2016-01-01", "place": None, "tags": ["a", 1.5], "ok": True},
+        {"day": "2016-01-01", "place": {"city": "A", "at": {"x": 1}}, "tags": [], "ok": None},
+    ]
+    with PagedApi(rows) as api:
+        fetched = download(source(api), tmp_path, START, END)
+    assert rows_of(fetched) == [
+        {"day": "2016-01-01", "tags": '["a", 1.5]', "ok": True, "place.city": None, "place.at.x": None},
+        {"day": "2016-01-01", "tags": "[]", "ok": None, "place.city": "A", "place.at.x": "1"},
+    ]
+
+
+@pytest.mark.parametrize(("paging", "sign"), [("next", "meta.next is '/trips"), ("cursor", "meta.next is '3'")])
+def test_pages_that_nobody_asked_for_are_noticed(tmp_path, paging, sign):
+    with (
+        PagedApi(ROWS, paging=paging) as api,
+        pytest.raises(RefusedError, match=f"has more pages.*{sign}.*Write paging"),
+    ):
+        download(source(api, slice_days=31), tmp_path, START, END)
+
+
+def test_a_parameter_that_the_api_does_not_know_is_noticed(tmp_path):
+    with (
+        PagedApi(ROWS) as api,
+        pytest.raises(RefusedError, match=r"the rows of page 1; the API does not heed .* page:"),
+    ):
+        download(source(api, paging={"kind": "page"}), tmp_path, START, END)
+    assert not list(tmp_path.glob("bodies/*"))
+
+
+def test_rows_that_come_and_go_while_pages_are_read_are_noticed(tmp_path, caplog):
+    rows = list(ROWS)
+
+    def add_a_row(number):
+        if number == 2:  # before the second page, whose rows move by one
+            api.rows = [{**ROWS[0], "trips": 99}, *rows]
+
+    with PagedApi(rows, paging="offset") as api:
+        api.on_request = add_a_row
+        fetched = download(source(api, paging={"kind": "offset"}, slice_days=31), tmp_path, START, END)
+    assert ids(fetched) == [*range(20), 99]
+    assert "page 2 begins with the last row of the page before; reading it again" in caplog.text
+
+
+def test_a_page_behind_the_last_one_may_be_missing(tmp_path):
+    class Pages:
+        def __call__(self, handler):
+            page = int(handler.path.rpartition("=")[2])
+            body = json.dumps({"rows": [{"day": "2016-01-01", "trips": page}], "count": self.count}).encode()
+            return handler._send(200 if page < 3 else 404, body, "application/json")
+
+    pages, paging = Pages(), {"kind": "page"}
+    with PagedApi(ROWS) as api:
+        api._server.RequestHandlerClass.do_GET = lambda handler: pages(handler)
+        pages.count = 2
+        for config in (paging, {**paging, "total": "count"}):
+            fetched = download(source(api, params={}, paging=config), tmp_path, START, END)
+            assert [row["trips"] for row in rows_of(fetched)] == ["1", "2"]
+        pages.count = 3
+        with pytest.raises(SourceError, match="2 rows arrived, and count is 3"):
+            download(source(api, params={}, paging={**paging, "total": "count"}), tmp_path / "other", START, END)
+
+
+def test_a_total_that_never_arrives_is_an_error(tmp_path):
+    config = {"kind": "page", "total": "meta.total"}
+
+    def lose_a_row(number):
+        api.rows = api.rows[:-1]
+
+    with PagedApi(ROWS, paging="page") as api:
+        api.on_request = lose_a_row
+        with pytest.raises(SourceError, match=r"changes while its pages are read: .*meta.total was \d+ and is \d+"):
+            download(source(api, paging=config, slice_days=31), tmp_path, utc(2016, 1, 2), END)
+
+
+def test_an_expired_token_keeps_what_has_arrived(tmp_path):
+    connection = Connection(password="planted-secret")
+    with PagedApi(ROWS) as api:
+        api.password, api.expires_after = "planted-secret", 2
+        with pytest.raises(HttpStatusError, match=r"401 Unauthorized.*token has expired.*renew it") as error:
+            download(source(api), tmp_path, START, END, connection=connection)
+        api.expires_after = None
+        fetched = download(source(api), tmp_path, START, END, connection=connection)
+    assert [request["from"][-2:] for request in api.requests[:3]] == ["01", "02", "03"]
+    assert [request["from"][-2:] for request in api.requests[-2:]] == ["03", "04"]
+    assert ids(fetched) == list(range(20))
+    assert "planted-secret" not in "".join(traceback.format_exception(error.value))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(small):  # noqa: F811
+    rows = [{"day": "2016-01-01", "text": f"{number:0>10000}"} for number in range(3000)]
+    with PagedApi(rows) as api, pytest.raises(SpaceError, match=r"small.*and the download of http.* needs|became full"):
+        api.rows = rows * 2
+        download(source(api), small, START, END)
+    assert sum(path.stat().st_size for path in small.rglob("*") if path.is_file()) < 10_000  # small records
+
+
+def test_secrets_of_the_connection_are_in_no_record_and_no_error(tmp_path, caplog):
+    extra = {"headers": {"X-Key": "planted-1"}, "params": {"appid": "planted-2"}, "X-More": "planted-3"}
+    connection = Connection(login="planted", password="planted-4", extra=extra)
+    with PagedApi(ROWS, paging="link") as api:
+        fetched = download(source(api), tmp_path, START, END, connection=connection)
+        api.password = "another"
+        with pytest.raises(HttpStatusError) as error:
+            download(source(api, headers={"A": "b"}), tmp_path, START, END, connection=connection)
+    assert api.requests[1]["appid"] == "planted-2" and api.requests[1]["token"] == "3"
+    sent = api.headers[1]
+    assert (sent["X-Key"], sent["X-More"], sent["Authorization"]) == (
+        "planted-1",
+        "planted-3",
+        "Basic cGxhbnRlZDpwbGFudGVkLTQ=",
+    )
+    kept = "".join(path.read_text() for path in tmp_path.glob("parts/*.json")) + fetched.model_dump_json()
+    assert "planted" not in kept + caplog.text + "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize(
+    ("connection", "url"),
+    [
+        ({"host": "api.example.org"}, "https://api.example.org/v1/trips?x=1"),
+        ({"host": "api.example.org", "port": 8443, "schema": "http"}, "http://api.example.org:8443/v1/trips?x=1"),
+        ({"host": "http://localhost:80/all"}, "http://localhost:80/all"),
+        ({"host": "a.org", "extra": {"path": "/v2"}}, "https://a.org/v2?x=1"),
+        ({"conn_type": "https", "host": "a.org", "schema": "v3/trips"}, "https://a.org/v3/trips?x=1"),
+        ({"password": "x"}, "https://nowhere.invalid/v1/trips?x=1"),
+    ],
+)
+def test_the_connection_replaces_the_address(connection, url):
+    from nightly.sources.http.connection import url_of
+
+    assert url_of(Connection.model_validate(connection), "https://nowhere.invalid/v1/trips?x=1") == url
+
+
+@pytest.mark.parametrize(
+    ("body", "keys", "message"),
+    [
+        ('{"error": "no such thing"}', {}, "no list of rows; it has error"),
+        ('{"a": [{"x": 1}], "b": [{"y": 2}]}', {}, "lists at a and at b: name the one with the rows by `rows`"),
+        ('{"a": {"b": [{"x": 1}]}}', {"rows": "a.c"}, "no list at a.c; it has a"),
+        ("[[1, 2]]", {}, r"row 1 is \[1, 2\], and a row is an object"),
+        ('[{"x": 1}, {"x": ', {}, "damaged, or ends too early: parse error: premature EOF"),
+        (
+            '[{"x": 1}, {"x": NaN}]',
+            {},
+            r'damaged, .*: lexical error: invalid char in json text. \[{"x": 1}, {"x": NaN}\]',
+        ),
+        ('[{"x": 1}] [', {}, "damaged, .*: parse error: trailing garbage"),
+        ('{"a": {"b": ' + "[" * 5000 + "]" * 5000 + "}}", {}, "damaged: values are nested too deeply"),
+        ("[" + "9" * 5000 + "]", {}, "damaged: a number has too many digits"),
+        ('[{"x": 1e9999999999999999999999}]', {}, "damaged: a number has too many digits"),
+        ("day,trips\n2016-01-01,1\n", {}, 'begins .day,trips.*set format = "csv"'),
+        ('[{"x": 1}]', {"format": "csv"}, 'answers JSON, not CSV: set format = "json"'),
+        ('{"x": 1}\n{"x"', {"format": "jsonl"}, "line 2 is no JSON"),
+    ],
+)
+def test_an_answer_of_another_kind_is_one_sentence(tmp_path, body, keys, message):
+    with PagedApi(ROWS) as api:
+        api._server.RequestHandlerClass.do_GET = lambda handler: handler._send(200, body.encode(), "text/plain")
+        with pytest.raises(SourceError, match=message) as error:
+            download(source(api, **keys), tmp_path, START, END)
+    assert isinstance(error.value, RefusedError) is ("damaged" not in message and "no JSON" not in message)
+    assert not list(tmp_path.glob("bodies/*"))
+
+
+def test_a_config_that_cannot_work_is_one_sentence():
+    config = {"name": "m", "description": "", "data": {"id_columns": [], "time_column": "t", "label": {"column": "l"}}}
+    for keys, message in [
+        ({"url": "api.example.org"}, "begins with https:// or http://"),
+        ({"url": "https://me:planted@api.example.org"}, "put them into the connection"),
+        ({"params": {"api_key": "planted"}}, "which is a secret: put it into the connection's extra"),
+        ({"headers": {"Authorization": "planted"}}, "which is a secret"),
+        ({"params": {"from": "{begin}"}}, "{begin}"),
+        ({"params": {"from": "{start:epoch}"}}, "epoch_s"),
+        ({"paging": {"kind": "curser"}}, "cursor"),
+        ({"format": "csv", "rows": "data"}, "no places such as rows"),
+        ({"kind": "complaints_api"}, 'has become a configuration of kind = "http"'),
+    ]:
+        section = {"kind": "http", "url": "https://api.example.org", **keys}
+        with pytest.raises(ContractError, match=message) as error:
+            ModelConfig.parse({**config, "source": section}, where="config.toml")
+        assert "planted" not in str(error.value), keys
+
+
+def test_a_long_document_is_read_row_by_row():
+    class Endless(io.StringIO):
+        """A list of 50,000 rows, which is never in memory as a whole."""
+
+        left, most = 50_000, 0
+
+        def read(self, size=-1):
+            self.most = max(self.most, size)
+            count = min(self.left, size // 50)
+            self.left -= count
+            start = '{"meta": {"total": 50000}, "data": {"items": [{"first": 1}' if count and self.tell() == 0 else ""
+            self.seek(1)
+            return start + ', {"text": "a text of some length", "number": 12.5}' * count + ("" if count else self.end())
+
+        def end(self):
+            self.closed_list, closed = True, getattr(self, "closed_list", False)
+            return "" if closed else ']}, "after": 12}'
+
+    stream = Endless()
+    document = JsonDocument(stream)
+    assert sum(1 for _ in document.rows()) == 50_001
+    assert document.rest == {"meta": {"total": 50000}, "data": {"items": None}, "after": 12}
+    assert stream.most <= 1 << 17
+
+
+@pytest.mark.parametrize("cut", range(1, 75, 7))
+def test_json_is_read_the_same_wherever_the_reads_end(cut):
+    text = '\n{"n": -1.5e3, "a": {"rows": [ {"x": "é\\"]"} ,{"x": [1, {"y": null}]}], "z": 120}}  '
+
+    class Cut(io.StringIO):
+        def read(self, size=-1):
+            return super().read(cut)
+
+    document = JsonDocument(Cut(text), "a.rows")
+    assert list(document.rows()) == json.loads(text)["a"]["rows"]
+    assert document.rest == {"n": -1500.0, "a": {"rows": None, "z": 120}}
+    with pytest.raises(JsonError):
+        list(JsonDocument(Cut(text[:-cut].rstrip("} ")), "a.rows").rows())
+
+
+def test_places_may_have_dots_and_numbers():
+    document = {"@odata.nextLink": "x", "a": [{"b": 1}], "c": {"d.e": {"f": 2}}}
+    found = [dig(document, place) for place in ("@odata.nextLink", "a.0.b", "c.d.e.f", "a.1.b", "c.g", "n")]
+    assert found == ["x", 1, 2, None, None, None]
+
+
+def test_the_source_loads_no_tensorflow():
+    code = (
+        "import sys, nightly.nights.download, nightly.sources.http, nightly.sources.python\n"
+        "sys.exit(any(name.split('.')[0] in ('tensorflow', 'tfx', 'pandas') for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
