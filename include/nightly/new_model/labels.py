@@ -113,7 +113,7 @@ def _is_whole(column: Column) -> bool:
     return bool((numbers == np.floor(numbers)).all())
 
 
-def _binary(column: Column, told: bool) -> Label:
+def _binary(column: Column, is_stated: bool) -> Label:
     counts = column.counts
     known = [value for value, _ in counts if value.lower() in YES or value in ("1.0",)]
     positive = known[0] if len(known) == 1 else min(counts, key=lambda count: count.rows).value
@@ -126,7 +126,7 @@ def _binary(column: Column, told: bool) -> Label:
         "binary",
         f"it has {values}; {positive!r} counts as 1, {which}: {share:.1%} of the rows",
         positive=(positive,),
-        is_certain=len(known) == 1 or told,
+        is_certain=len(known) == 1 or is_stated,
     )
 
 

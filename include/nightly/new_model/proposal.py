@@ -1,4 +1,4 @@
-"""What a new model is: everything that is found out about the data, and decided, before a file is written."""
+"""What a new model is: everything that is decided about the data before a file is written."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence

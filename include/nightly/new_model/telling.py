@@ -1,4 +1,4 @@
-"""Tell a person what was found out and what comes next."""
+"""Print what was decided about the data, and the next command."""
 
 import textwrap
 

@@ -72,12 +72,12 @@ class Time:
 
 def times_of(table: Table) -> list[Time]:
     """Return the columns of times, the likeliest time of a row first: complete, with the name of one, and early."""
-    found = [time for column in table.columns.values() if (time := time_of(column))]
+    times = [time for column in table.columns.values() if (time := time_of(column))]
 
     def unlikely(time: Time) -> tuple[bool, bool, bool]:
         return not time.is_usable, bool(LATER.search(time.column)), not NAMED.search(time.column)
 
-    return sorted(found, key=unlikely)
+    return sorted(times, key=unlikely)
 
 
 def time_of(column: Column, named: bool = False) -> Time | None:

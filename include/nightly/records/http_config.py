@@ -81,7 +81,7 @@ def check_placeholders(text: str) -> None:
 
 
 def fill_in(text: str, start: dt.datetime, end: dt.datetime) -> str:
-    """Return the text for the slice [start, end), with a date such as 2016-01-31 where no other format is given."""
+    """Return the text for the slice [start, end), with a date such as 2016-01-31 by default."""
     moments = {"start": start, "end": end, "last": end - dt.timedelta(microseconds=1)}
 
     def written(match: re.Match[str]) -> str:

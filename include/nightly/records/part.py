@@ -19,7 +19,7 @@ class PartRecord(Contract):
     stamp: str = ""  # nightly.io.files.stamp of the body when it was hashed
     run_id: str  # of the night that fetched it
     fetched_at: AwareDatetime
-    confirmed_at: AwareDatetime | None = None  # when the source last told that the part has not changed
+    confirmed_at: AwareDatetime | None = None  # when the source last answered that the part has not changed
     replaces: AwareDatetime | None = None  # when the other rows were fetched that this body replaced
 
     @property

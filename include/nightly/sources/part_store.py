@@ -110,7 +110,7 @@ class PartStore:
         return record
 
     def confirm(self, part: Part, record: PartRecord) -> PartRecord:
-        """Record that the source has told just now that the part has not changed."""
+        """Record that the source has just answered that the part has not changed."""
         confirmed = record.model_copy(update={"confirmed_at": utc_now()})
         self._save(part, confirmed)
         return confirmed

@@ -34,14 +34,14 @@ class LocalFiles:
         folder = root.parent if root.is_file() else root
         paths = {whole: None} if literal else {_local(path): end for path, end in self.listing.paths().items()}
         try:
-            found = {path: self._files(path, folder) for path in paths}
+            matches = {path: self._files(path, folder) for path in paths}
         except PermissionError as error:
             raise UnreadableFileError(f"{error.filename} may not be read by this user.") from error
-        if not any(found.values()) and (literal or not pattern.step):
+        if not any(matches.values()) and (literal or not pattern.step):
             raise _nothing(whole, root)
         if not literal:
-            self.listing.tell_missing([str(path) for path, files in found.items() if not files])
-        files = {file: paths[path] for path, files in found.items() for file in files}
+            self.listing.tell_missing([str(path) for path, files in matches.items() if not files])
+        files = {file: paths[path] for path, files in matches.items() for file in files}
         return [self._part(file, folder, files[file]) for file in sorted(files)]
 
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
@@ -116,8 +116,8 @@ def _check_archive(file: Path) -> None:
 
 
 def _local(path: str) -> Path:
-    found = _in_package(path.removeprefix(PACKAGE)) if path.startswith(PACKAGE) else Path(path).expanduser()
-    return found.absolute()
+    local = _in_package(path.removeprefix(PACKAGE)) if path.startswith(PACKAGE) else Path(path).expanduser()
+    return local.absolute()
 
 
 def _in_package(path: str) -> Path:

@@ -16,7 +16,7 @@ from nightly.sources.files.listing import Listing
 from nightly.sources.files.stores import errors_explained, open_store
 from nightly.sources.files.transfer import fingerprint, receive
 
-Found = dict[str, tuple[str, dict[str, Any]]]  # key -> the path that it was listed for, and the store's metadata
+Matches = dict[str, tuple[str, dict[str, Any]]]  # key -> the path that it was listed for, and the store's metadata
 
 
 class ObjectFiles:
@@ -36,17 +36,17 @@ class ObjectFiles:
         root = _key(pattern.root).strip("/")
         paths = {_key(path).strip("/"): end for path, end in self.listing.paths().items()}
         with errors_explained(pattern.text, self.connection):
-            found = self._at(root) if pattern.root == pattern.text else self._matching(paths)
-        if root in found:  # the path is one object
+            matches = self._at(root) if pattern.root == pattern.text else self._matching(paths)
+        if root in matches:  # the path is one object
             keys = [root] if self.listing.format or kind_of(root) else []
             root = root.rpartition("/")[0]
         else:
-            keys = sorted(key for key in found if self.listing.is_readable(key[len(root) :]))
+            keys = sorted(key for key in matches if self.listing.is_readable(key[len(root) :]))
         if not keys and not pattern.step:
-            raise self._nothing(list(found))
-        present = {found[key][0] for key in keys}
+            raise self._nothing(list(matches))
+        present = {matches[key][0] for key in keys}
         self.listing.tell_missing([f"{self.bucket}/{path}" for path in paths if path not in present])
-        return [self._part(key, found[key][1], root, paths[found[key][0]]) for key in keys]
+        return [self._part(key, matches[key][1], root, paths[matches[key][0]]) for key in keys]
 
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
         key, metadata = _key(part.name), self._metadata[part.name]
@@ -58,7 +58,7 @@ class ObjectFiles:
         suffix, partition = suffix_of(key, self.listing.format), self.listing.partition(key[len(root) :])
         return Part(url, suffix, fingerprint(metadata), end, metadata["size"], partition=partition)
 
-    def _at(self, key: str) -> Found:
+    def _at(self, key: str) -> Matches:
         """Return the object with this key, or all objects of the folder."""
         if key and not self.listing.pattern.text.endswith("/"):
             try:
@@ -69,7 +69,7 @@ class ObjectFiles:
                 return {key: (key, obstore.get(self.store, key).meta)}  # its error says why, which HEAD's cannot
         return {item["path"]: (key, item) for item in self._list(key)}
 
-    def _matching(self, globs: Iterable[str]) -> Found:
+    def _matching(self, globs: Iterable[str]) -> Matches:
         """Return the objects, or those of the folders, that any of these globs matches.
 
         One listing goes from the first to the last of them in the order of names, so dates as in `2016/03/01` list only
@@ -82,7 +82,7 @@ class ObjectFiles:
             by_beginning.setdefault(beginning, []).append((glob, re.compile(glob_regex(glob) + "(/.*)?")))
         first, last = min(by_beginning), max(by_beginning)
         lengths = {len(beginning) for beginning in by_beginning}
-        found: Found = {}
+        matches: Matches = {}
         folder = commonprefix([first, last]).rpartition("/")[0]  # noqa: RUF071
         for item in self._list(folder, after=first[:-1]):
             key = item["path"]
@@ -91,20 +91,20 @@ class ObjectFiles:
             candidates = (pair for length in lengths for pair in by_beginning.get(key[:length], []))
             path = next((glob for glob, regex in candidates if regex.fullmatch(key)), None)
             if path is not None:
-                found[key] = (path, item)
-        return found
+                matches[key] = (path, item)
+        return matches
 
     def _list(self, folder: str, after: str = "") -> Iterator[dict[str, Any]]:
         for items in self.store.list(folder or None, offset=after or None, chunk_size=1000):
             yield from items
 
-    def _nothing(self, found: list[str]) -> PathNotFoundError | NothingFoundError:
+    def _nothing(self, matches: list[str]) -> PathNotFoundError | NothingFoundError:
         text = self.listing.pattern.text
-        if not found:
+        if not matches:
             return PathNotFoundError(
                 f"{text}: there is no such object or folder; `source.path` in the model's config.toml names it."
             )
-        shown = ", ".join(key.rpartition("/")[2] for key in sorted(found)[:5])
+        shown = ", ".join(key.rpartition("/")[2] for key in sorted(matches)[:5])
         return NothingFoundError(f"{text} holds no file that can be read ({READABLE}); found: {shown}.")
 
 

@@ -62,8 +62,8 @@ def errors_explained(url: str, connection: str) -> Iterator[None]:
 
 def _explained(url: str, connection: str, error: Exception) -> SourceError:
     text = str(error)
-    found = re.search(r"<Code>(\w+)</Code>|\"code\": ?\"(\w+)\"", text)
-    code = (found and (found[1] or found[2])) or ""
+    match = re.search(r"<Code>(\w+)</Code>|\"code\": ?\"(\w+)\"", text)
+    code = (match and (match[1] or match[2])) or ""
     status = next(iter(re.findall(r"status code: (\d+)|status: (\d+)", text)), ("", ""))
     status = status[0] or status[1]
     who = f"the connection {connection!r}" if connection else "the environment, as `source.connection` names none,"

@@ -206,8 +206,10 @@ class Transfer:
                 self.discard()  # the body is now shorter than the part received: start again
                 raise IncompleteBodyError(f"{self.origin} no longer has the rest of the body (416).")
             start = response.raw.read(512, decode_content=True) or b""
-            said = f"{self.origin} answered {status} {response.reason}: {excerpt(start)}."
-            raise HttpStatusError(f"{said} {REFUSED.get(status, '')}".strip(), status, retry_after_of(response.headers))
+            answer = f"{self.origin} answered {status} {response.reason}: {excerpt(start)}."
+            raise HttpStatusError(
+                f"{answer} {REFUSED.get(status, '')}".strip(), status, retry_after_of(response.headers)
+            )
         if is_html(response.headers):
             start = response.raw.read(512, decode_content=True) or b""
             raise HtmlPageError(f"{self.origin} answered with an HTML page instead of data: {excerpt(start)}")

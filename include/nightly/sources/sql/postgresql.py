@@ -149,8 +149,8 @@ class _Adbc(AdbcConnection):
     """An ADBC connection whose errors are PostgreSQL's."""
 
     def explain(self, error: Exception, query: str) -> SourceError:
-        told = getattr(error, "details", None) or []
-        details = {key.decode(): text.decode(errors="replace") for key, text in told}
+        pairs = getattr(error, "details", None) or []
+        details = {key.decode(): text.decode(errors="replace") for key, text in pairs}
         # An error in the middle of a result has no details, only its text.
         raised = re.search(r"(?:ERROR|FATAL|PANIC): +([^\n]*)", str(error))
         message = self.secrets.masked(details.get("PG_DIAG_MESSAGE_PRIMARY") or (raised[1] if raised else ""))

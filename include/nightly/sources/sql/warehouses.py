@@ -56,8 +56,8 @@ def snowflake(connection: Connection) -> Warehouse:
         f"{SNOWFLAKE}role": str(extra.get("role", "")),
     }
     place = f"snowflake://{options[f'{SNOWFLAKE}account']}/{options[f'{SNOWFLAKE}db']}"
-    given = {name: value for name, value in options.items() if value}
-    return Warehouse(AdbcConnection("adbc_driver_snowflake", place, connection, None, db_kwargs=given), '"')
+    kwargs = {name: value for name, value in options.items() if value}
+    return Warehouse(AdbcConnection("adbc_driver_snowflake", place, connection, None, db_kwargs=kwargs), '"')
 
 
 def bigquery(connection: Connection) -> Warehouse:
@@ -72,9 +72,9 @@ def bigquery(connection: Connection) -> Warehouse:
     elif path := extra.get("key_path"):
         options[f"{BIGQUERY}auth_type"] = f"{BIGQUERY}auth_type.json_credential_file"
         options[f"{BIGQUERY}auth_credentials"] = str(path)
-    given = {name: value for name, value in options.items() if value}
+    kwargs = {name: value for name, value in options.items() if value}
     return Warehouse(
-        AdbcConnection("adbc_driver_bigquery", f"bigquery://{project}", connection, None, db_kwargs=given), "`"
+        AdbcConnection("adbc_driver_bigquery", f"bigquery://{project}", connection, None, db_kwargs=kwargs), "`"
     )
 
 
