@@ -18,7 +18,7 @@ demo: setup  ## run six nights of real taxi data through Airflow, offline: some 
 up: setup  ## run Airflow and a model server in the foreground, for a person
 	@$(AIRFLOW_PYTHON) -m local.up
 
-test: setup-dev lint  ## run every test but the campaign of faults; both sides' summaries stand at the end
+test: setup-dev lint  ## run every test but the campaigns; both sides' summaries stand at the end
 	@bin/test
 
 test-containers:  ## build the image and run a night in docker compose; without an engine: as root on Debian
