@@ -37,7 +37,8 @@ class Paths:
             value = environment.get(variable.name)
             return Path(value).absolute() if value else base / variable.default
 
-        var = path(variables.VAR, ROOT)
+        state = variables.STATE.read(environment)
+        var = path(variables.VAR, ROOT) if "://" in state or not state else Path(state).absolute()
         folders = {name: path(variable, var) for name, variable in variables.FOLDER_VARIABLES.items()}
         return cls(var=var, ml_python=path(variables.ML_PYTHON, ROOT), **folders)
 

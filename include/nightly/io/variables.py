@@ -21,7 +21,22 @@ class Variable:
         return environment.get(self.name) or self.default
 
 
-VAR = Variable("NIGHTLY_VAR", "The folder of all state.", "var")
+STATE = Variable(
+    "NIGHTLY_STATE",
+    "Where all state is: a folder, or a bucket that many hosts share, `s3://bucket/prefix`, `gs://…` or `az://…`. "
+    "Without it, the folder `NIGHTLY_VAR`. See [Many hosts](../how-to/many-hosts.md).",
+)
+VAR = Variable(
+    "NIGHTLY_VAR", "The folder of all state; if the state is in a bucket, this host's copies and sockets.", "var"
+)
+CACHE_BYTES = Variable(
+    "NIGHTLY_CACHE_BYTES",
+    "How much of a bucket's content a host keeps, at most; what was used last stays.",
+    "20_000_000_000",
+)
+SESSION = Variable(
+    "NIGHTLY_SESSION", "Set by a task for its own child processes: the folder of the task's session with the bucket."
+)
 ML_PYTHON = Variable("NIGHTLY_ML_PYTHON", "The ML environment's Python.", ".venv/ml/bin/python")
 
 # Each is a folder of this name below NIGHTLY_VAR, unless its own variable sets another path.
@@ -81,8 +96,8 @@ TRIAL = Variable(
 )
 
 GROUPS = {
-    "Folders": [VAR, *FOLDER_VARIABLES.values()],
+    "State and folders": [STATE, CACHE_BYTES, VAR, *FOLDER_VARIABLES.values()],
     "Model server and database": [SERVING_REST, SERVING_GRPC, SERVING_BASE_PATH, METADATA_DB],
-    "Running steps": [ML_PYTHON, WARM, HOST_IDLE_SECONDS, LOG_LEVEL, CODE_VERSION],
+    "Running steps": [ML_PYTHON, WARM, HOST_IDLE_SECONDS, LOG_LEVEL, CODE_VERSION, SESSION],
     "Set-up and tests": [VENVS, TRIAL],
 }
