@@ -31,7 +31,7 @@ def sweep(objects: Objects, grace: timedelta) -> Swept:
     """
     now = probe_lists(objects)
     unmarked = _unmarked(objects)
-    old = {entry.key: entry for entry in unmarked if now - entry.modified > grace}
+    old = {entry.key: entry for entry in unmarked if now - entry.modified >= grace}
     young = len(unmarked) - len(old)
     if not old:
         return Swept(0, 0, young)

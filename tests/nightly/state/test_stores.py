@@ -42,7 +42,7 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ob
     server.put(f"{bucket}/a/prefixed", b"not below the prefix")
     variables = {
         "s3": lambda: environment(server, ""),
-        "gs": lambda: {},
+        "gs": dict,
         "az": lambda: {
             "AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1",
             "AZURE_STORAGE_ACCOUNT_KEY": object_stores.AZURITE_KEY,
