@@ -93,7 +93,7 @@ def test_stale_lists(hosts, published):
         now = state.objects.list("manifests")
         stale = Lying(state.objects, list=lambda prefix: [] if prefix == "manifests" else state.objects.list(prefix))
         ghost = Lying(state.objects, list=lambda prefix: [*now, *state.objects.list(prefix)])
-        with pytest.raises(DamagedStateError, match="The lists of s3://.* do not have what was just written"):
+        with pytest.raises(DamagedStateError, match=r"The lists of s3://.* do not have what was just written"):
             sweep(stale, AT_ONCE)
         assert state.objects.head(blob_key(published))
         assert "do not have what was just written" in check(stale, content=False).problems[0]
@@ -294,7 +294,7 @@ def test_a_sweep_that_was_killed_is_not_waited_for_twice(hosts, published, monke
     monkeypatch.setattr(sweeping, "SWEEP_SECONDS", 1)
     with hosts.on("a") as (state, var):
         state.objects.create(KEY, Count(1, running=True).dump())
-        with pytest.raises(StateError, match="Another host sweeps s3://.* now"):
+        with pytest.raises(StateError, match=r"Another host sweeps s3://.* now"):
             state.objects.put(blob_key("0" * 64), b"")
             sweep(state.objects, AT_ONCE)
         for name in ("second", "third"):

@@ -42,7 +42,7 @@ def test_an_error_keeps_what_was_written_before(hosts):
 
 
 def test_deletions(hosts):
-    with hosts.on("a") as (state, var):
+    with hosts.on("a") as (state, _var):
         with state.session("taxi") as paths:
             write(night(paths), {"1.json": b"1", "2.json": b"2", "rejected.parquet": b"rows"})
         with state.session("taxi") as paths:
@@ -56,7 +56,7 @@ def test_the_second_of_two_writers_is_told(hosts):
     with hosts.on("a") as (state, var), state.session("taxi") as paths:
         write(night(paths), {"1.json": b"1"})
     with (
-        hosts.on("a") as (state, var),
+        hosts.on("a") as (state, _var),
         pytest.raises(ChangedElsewhereError, match=r"nights/taxi/run/1\.json was changed by another host"),
         state.session("taxi") as paths,
     ):
@@ -73,7 +73,7 @@ def test_the_second_of_two_writers_is_told(hosts):
 def test_a_large_file_of_a_night_is_fetched_when_it_is_read(hosts, s3):
     with hosts.on("a") as (state, var), state.session("taxi") as paths:
         write(night(paths), {"rejected.parquet": b"rows"})
-    with hosts.on("b") as (state, var), state.session("taxi") as paths:
+    with hosts.on("b") as (state, _var), state.session("taxi") as paths:
         assert not (night(paths) / "rejected.parquet").exists()
         state.fetch(night(paths) / "rejected.parquet")
         assert (night(paths) / "rejected.parquet").read_bytes() == b"rows"
@@ -95,7 +95,7 @@ with current().session("taxi") as paths:
 
 
 def test_a_child_process_works_in_the_session_of_its_parent(hosts):
-    with hosts.on("a") as (state, var), state.session("taxi") as paths:
+    with hosts.on("a") as (state, _var), state.session("taxi") as paths:
         write(night(paths), {"1.json": b"1"})
         environment = {**os.environ, "PYTHONPATH": python_path()}
         subprocess.run([sys.executable, "-c", CHILD], env=environment, check=True)
@@ -147,7 +147,7 @@ def test_bodies_are_the_hosts_and_parts_the_sessions(hosts):
 
 
 def test_the_next_session_reads_no_record_again(hosts, s3):
-    with hosts.on("a") as (state, var), state.session("taxi") as paths:
+    with hosts.on("a") as (state, _var), state.session("taxi") as paths:
         write(night(paths), {f"{n}.json": b"%d" % n for n in range(30)})
     with hosts.on("b") as (state, _var):
         with state.session("taxi"):
@@ -159,7 +159,7 @@ def test_the_next_session_reads_no_record_again(hosts, s3):
 
 
 def test_the_models_config_of_all_models_is_one_record(hosts):
-    with hosts.on("a") as (state, var), state.session("taxi") as paths:
+    with hosts.on("a") as (state, _var), state.session("taxi") as paths:
         write(paths.serving, {"models.config": b"first"})
     with hosts.on("b") as (state, _var), state.session("digits") as paths:
         assert (paths.serving / "models.config").read_bytes() == b"first"
