@@ -53,7 +53,7 @@ def test_deletions(hosts):
 
 
 def test_the_second_of_two_writers_is_told(hosts):
-    with hosts.on("a") as (state, var), state.session("taxi") as paths:
+    with hosts.on("a") as (state, _var), state.session("taxi") as paths:
         write(night(paths), {"1.json": b"1"})
     with (
         hosts.on("a") as (state, _var),
@@ -71,7 +71,7 @@ def test_the_second_of_two_writers_is_told(hosts):
 
 
 def test_a_large_file_of_a_night_is_fetched_when_it_is_read(hosts, s3):
-    with hosts.on("a") as (state, var), state.session("taxi") as paths:
+    with hosts.on("a") as (state, _var), state.session("taxi") as paths:
         write(night(paths), {"rejected.parquet": b"rows"})
     with hosts.on("b") as (state, _var), state.session("taxi") as paths:
         assert not (night(paths) / "rejected.parquet").exists()
