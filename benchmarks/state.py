@@ -90,10 +90,11 @@ def _content(folder: Path, files: int, size: int) -> dict[str, list[float]]:
 def _sessions(folder: Path, records: int) -> dict[str, list[float]]:
     _host(folder / "writer")
     with current().session("model") as paths:
+        parts, run = paths.downloads / "model/parts", paths.nights / "model/run-0"
+        run.mkdir()
         for number in range(records):
-            run = paths.nights / f"model/run-{number // 10}"
-            run.mkdir(parents=True, exist_ok=True)
-            (run / f"{number % 10}.json").write_text(f'{{"number": {number}}}')
+            path = parts / f"{number}.json" if number > 10 else run / f"{number}.json"
+            path.write_text(f'{{"number": {number}}}')
         began = time.perf_counter()
     times = {"commit of all": [time.perf_counter() - began]}
 

@@ -92,7 +92,8 @@ class Copy:
     def commit(self) -> None:
         """Write to the bucket what was written here, in that order, and delete what was deleted here.
 
-        Raises ChangedElsewhereError at the end if another host has changed one of these records.
+        The records of downloaded parts are first. Raises ChangedElsewhereError at the end if another host has changed
+        one of these records.
         """
         self._push_changes("")
 
@@ -176,14 +177,20 @@ class Copy:
     # --- to the bucket
 
     def _push_changes(self, below: str) -> None:
-        problems = []
-        with self._index() as index:
-            changed = [name for name in self._names(index) if _is_in(name, below) and self._is_changed(name, index)]
-            for name in sorted(changed, key=self._time):
+        problems: list[str] = []
+        with self._index() as index, ThreadPoolExecutor(CONNECTIONS) as pool:
+
+            def push(name: str) -> None:
                 try:
                     self._push(name, index)
                 except ChangedElsewhereError as error:
                     problems.append(str(error))
+
+            changed = [name for name in self._names(index) if _is_in(name, below) and self._is_changed(name, index)]
+            parts = [name for name in changed if name.startswith("downloads/")]  # hundreds, which the others refer to
+            list(pool.map(push, parts))
+            for name in sorted(set(changed) - set(parts), key=self._time):
+                push(name)
         if problems:
             raise ChangedElsewhereError(" ".join(problems))
 
