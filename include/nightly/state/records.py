@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -30,6 +31,7 @@ from nightly.state.objects import Entry
 log = logging.getLogger("nightly")
 
 CONNECTIONS = 16
+FORGET_SECONDS = 600  # a younger version may be of a session that has not linked to it yet
 SERVING = "serving"
 MODELS_CONFIG = f"{SERVING}/{SERVER_FILES[0]}"
 INDEX = ".index-"
@@ -162,8 +164,11 @@ class Copy:
         """Remove the versions that the bucket no longer has, if no copy has them."""
         known = {_version_name(entry) for entry in entries}
         for file in os.scandir(self.versions):
-            if file.name not in known and not file.name.startswith(".") and file.stat().st_nlink == 1:
-                Path(file).unlink(missing_ok=True)
+            if file.name not in known:
+                with contextlib.suppress(FileNotFoundError):
+                    state = file.stat()
+                    if state.st_nlink == 1 and state.st_ctime < time.time() - FORGET_SECONDS:
+                        Path(file).unlink()
 
     def _make_folders(self) -> None:
         for prefix in PREFIXES:
