@@ -79,8 +79,8 @@ WARM = Variable(
 )
 POOL = Variable(
     "NIGHTLY_POOL",
-    "Airflow's pool of the ML steps, which must exist. Where the DAG processor loads the plugin, the plugin creates the "
-    "pool `ml` and sets this. Elsewhere the steps are in Airflow's default pool.",
+    "Airflow's pool of the ML steps, which must exist. Where the DAG processor loads the plugin, the plugin creates "
+    "the pool `ml` and sets this. Elsewhere the steps are in Airflow's default pool.",
 )
 HOST_IDLE_SECONDS = Variable(
     "NIGHTLY_HOST_IDLE_SECONDS", "How long that process waits for the next step before it ends.", "900"

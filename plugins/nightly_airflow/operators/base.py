@@ -25,7 +25,7 @@ from nightly.io.secrets import masked
 from nightly.models import load_config
 from nightly.records.night import Night, StepError, utc_now
 from nightly.release.store import ReleaseStore
-from nightly.state import current, publish, remove
+from nightly.state import current, publish
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -102,8 +102,9 @@ class NightOperator(BaseOperator):
 
     def _record_errors(self, work: Callable[[Context], Any], context: Context) -> Any:
         failure = self.folder / f"{self.task_id}.error.json"
-        if failure.exists():  # at once, for all hosts: a task that is killed has no error, and not that of an earlier try
-            remove(failure)
+        if failure.exists():  # gone at once for all hosts: a task that is killed leaves no error of an earlier try
+            failure.unlink()
+            publish(failure)
         try:
             return work(context)
         except (AirflowSkipException, DownstreamTasksSkipped):

@@ -1,4 +1,4 @@
-"""The page in Airflow's UI: a small web application inside the API server, which shows the records on disk.
+"""The page in Airflow's UI: a small web application inside the API server, which shows the records.
 
 Airflow does not protect a plugin's pages. Here every page requires Airflow's log-in, and a model is shown only to
 users who may read the runs of its DAG. The style sheet, the script and the icon are public.
@@ -18,6 +18,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from airflow.models.dag import DagModel
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from nightly.state.errors import StateError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from nightly.io.paths import safe_name
@@ -87,6 +88,11 @@ async def http_error(request: Request, error: StarletteHTTPException) -> Respons
 @app.exception_handler(NotFound)
 async def not_found(request: Request, error: NotFound) -> Response:
     return problem(request, HTTPStatus.NOT_FOUND, "Not found", str(error))
+
+
+@app.exception_handler(StateError)
+async def state_not_read(request: Request, error: StateError) -> Response:
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, "The nights cannot be read now", str(error))
 
 
 def problem(request: Request, status: int, title: str, message: str) -> HTMLResponse:
