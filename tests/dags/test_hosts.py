@@ -3,8 +3,8 @@
 import datetime as dt
 import itertools
 import json
-import shutil
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,7 @@ def move(tmp_path: Path):
         here[0] = host
         if (tmp_path / f"var-{host}").exists():
             (tmp_path / f"var-{host}").rename(var)
+        import_module("nightly.state.current")._bucket.cache_clear()  # a new process
 
     return move
 
@@ -123,8 +124,7 @@ def folder_of(host: BucketState) -> Path:
 
 def fresh_view() -> Path:
     """Return the night's folder as a host sees it that has not looked before."""
-    current()._viewed.clear()
-    return folder_of(current())
+    return folder_of(BucketState(current().objects.address))
 
 
 # --- whole nights

@@ -8,16 +8,35 @@ import os
 import subprocess
 import sys
 
-import environments
 import pytest
 
+import environments
 from nightly.io.paths import ROOT
 
 AIRFLOW = "apache-airflow==3.3.2"
-PROVIDERS = """
-    amazon celery cncf-kubernetes common-compat common-io common-sql elasticsearch fab ftp google http microsoft-azure
-    mysql openlineage postgres redis slack smtp sqlite ssh standard
-""".split()
+PROVIDERS = [
+    "amazon",
+    "celery",
+    "cncf-kubernetes",
+    "common-compat",
+    "common-io",
+    "common-sql",
+    "elasticsearch",
+    "fab",
+    "ftp",
+    "google",
+    "http",
+    "microsoft-azure",
+    "mysql",
+    "openlineage",
+    "postgres",
+    "redis",
+    "slack",
+    "smtp",
+    "sqlite",
+    "ssh",
+    "standard",
+]
 EXTRAS = ("airflow", "bucket", "kubernetes")
 UV = ROOT / ".venv/tools/bin/uv"
 
@@ -26,9 +45,11 @@ IMPORTS = """
 import importlib, sys
 from pathlib import Path
 
+REFUSED = {"tensorflow", "tfx", "pyarrow", "obstore", "psycopg2"}
+
 class Refused:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"tensorflow", "tfx", "pyarrow", "obstore", "psycopg2"} or name == "google.cloud.storage":
+        if name.split(".")[0] in REFUSED or name == "google.cloud.storage":
             raise ImportError(f"{name} is not installed")
 
 sys.meta_path.insert(0, Refused())
@@ -57,7 +78,7 @@ def compiled(*arguments: str, stdin: str = "") -> dict[str, str]:
 
 @pytest.mark.slow
 def test_the_extras_resolve_beside_airflow_and_the_providers_of_managed_images_and_move_no_version(tmp_path):
-    image = "\n".join([AIRFLOW, *(f"apache-airflow-providers-{name}" for name in PROVIDERS)])
+    image = "\n".join([AIRFLOW, *(f"apache-airflow-providers-{name}" for name in PROVIDERS.split())])
     constraints = compiled("-", stdin=image)
     (tmp_path / "constraints.txt").write_text("\n".join(f"{name}=={version}" for name, version in constraints.items()))
 

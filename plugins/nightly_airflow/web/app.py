@@ -18,11 +18,11 @@ from airflow.api_fastapi.core_api.security import get_user
 from airflow.models.dag import DagModel
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
-from nightly.state.errors import StateError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from nightly.io.paths import safe_name
 from nightly.records.base import Contract
+from nightly.state.errors import StateError
 from nightly_airflow.web import log, render
 from nightly_airflow.web.address import DAG_SUFFIX, MOUNT
 from nightly_airflow.web.records import MODEL, NotFound, Records
