@@ -158,6 +158,24 @@ def test_a_verdict_that_is_given_again_on_another_host_is_told_once(night, chang
     assert "HELD_DATA" in told(slack)  # which takes one message
 
 
+def test_a_bucket_that_is_away_for_two_tries_of_a_step_costs_a_night_nothing(night, bucket, monkeypatch, caplog):
+    monkeypatch.setattr("nightly.state.objects.RETRY_SECONDS", 1)
+    in_session, tries = NightOperator.in_session, []
+
+    def away(operator, *arguments):
+        tries.append(operator.task_id)
+        with monkeypatch.context() as patch:
+            if operator.task_id == "trainer" and tries.count("trainer") <= 2:
+                patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+            import_module("nightly.state.current")._bucket.cache_clear()
+            return in_session(operator, *arguments)
+
+    monkeypatch.setattr(NightOperator, "in_session", away)
+    states = night()
+    assert tries.count("trainer") == 3 and states["release"] == "success"
+    assert Records().nights("taxi")[0].verdict.outcome is Outcome.RELEASED
+
+
 # --- one task
 
 
