@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk.definitions.retry_policy import RetryAction
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
 from nightly.io.paths import ROOT, Paths
 from nightly.records.night import StepError
@@ -217,6 +218,18 @@ def test_a_change_by_another_host_fails_the_task_as_an_error_of_the_infrastructu
         task.run_recording_errors(work, {"ti": instance})
     assert "plan.json was changed by another host" in instance.pushed[ERROR_KEY]
     assert retries_after(raised.value)
+
+
+@pytest.mark.parametrize("signal", [AirflowSkipException("held"), TaskDeferred(trigger=None, method_name="resume")])
+def test_a_task_that_is_skipped_or_deferred_fails_if_its_records_cannot_be_published(bucket, monkeypatch, signal):
+    def commit(*_):
+        raise StateNotReachedError("the bucket does not answer")
+
+    monkeypatch.setattr(BucketState, "_commit", commit)
+    instance = Task()
+    with pytest.raises(StateNotReachedError):
+        operator("data_gate").run_recording_errors(raising(signal), {"ti": instance})
+    assert instance.pushed[ERROR_KEY] == "the bucket does not answer"
 
 
 def _made(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
     AirflowTaskTimeout,
     DownstreamTasksSkipped,
+    TaskDeferred,
 )
 
 from nightly.io.errors import UserError
@@ -30,6 +31,7 @@ from nightly.state import current, publish
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+SIGNALS = (AirflowSkipException, DownstreamTasksSkipped, TaskDeferred)  # raised by tasks that have no error
 ERROR_KEY = "error"  # the XCom of an error that could not be written to the night's folder
 
 log = logging.getLogger(__name__)
@@ -87,18 +89,22 @@ class NightOperator(BaseOperator):
 
     def in_session(self, work: Callable[[Context], Any], context: Context) -> Any:
         """Do `work` in a session of the state. An error of the session itself goes to XCom, for the verdict."""
-        of_work: BaseException | None = None
+        raised: BaseException | None = None
         try:
             with current().session(self.model) as self.paths:
                 try:
                     return work(context)
+                except SIGNALS as signal:  # no error: what the task wrote must be published first
+                    raised = signal
                 except BaseException as error:
-                    of_work = error
+                    raised = error
                     raise
         except (Exception, AirflowTaskTimeout) as error:
-            if error is not of_work:
+            if error is not raised:
                 self._push_error(self._message(error), context)
             raise
+        assert raised
+        raise raised
 
     def _record_errors(self, work: Callable[[Context], Any], context: Context) -> Any:
         failure = self.folder / f"{self.task_id}.error.json"
@@ -107,7 +113,7 @@ class NightOperator(BaseOperator):
             publish(failure)
         try:
             return work(context)
-        except (AirflowSkipException, DownstreamTasksSkipped):
+        except SIGNALS:
             raise
         except (Exception, AirflowTaskTimeout) as error:
             self._record_error(error, failure, context)
