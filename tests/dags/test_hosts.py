@@ -3,7 +3,6 @@
 import datetime as dt
 import itertools
 import json
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -22,47 +21,7 @@ from nightly_airflow.operators.base import ERROR_KEY, NightOperator, notified_ma
 from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_airflow.retrain import retrain_dag
 from nightly_airflow.web.records import Records
-from tests.support import object_stores
 from tests.support.dag_runs import told
-from tests.support.object_stores import ObjectStore
-
-NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[ObjectStore]:
-    with object_stores.s3() as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(s3: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """The server, and the environment of a host with an empty bucket there."""
-    name = f"nights-{next(NUMBERS)}"
-    s3.put(f"{name}/other", b"")
-    monkeypatch.setenv("NIGHTLY_STATE", f"s3://{name}/state")
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.address)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "worker")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    return s3
-
-
-@pytest.fixture
-def move(tmp_path: Path):
-    """Let what follows run on this host: its folder comes to the path that all hosts have."""
-    var, here = tmp_path / "var", ["a"]
-
-    def move(host: str) -> None:
-        if var.exists():
-            var.rename(tmp_path / f"var-{here[0]}")
-        here[0] = host
-        if (tmp_path / f"var-{host}").exists():
-            (tmp_path / f"var-{host}").rename(var)
-        import_module("nightly.state.current")._bucket.cache_clear()  # a new process
-
-    return move
 
 
 @pytest.fixture
@@ -81,7 +40,7 @@ def changing_hosts(move, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def night(database, bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def night(database, bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Runs the taxi DAG once, with scripted steps; returns the tasks' states."""
     monkeypatch.setenv("NIGHTLY_ML_PYTHON", str(ROOT / "tests/support/scripted_ml.py"))
     monkeypatch.setenv("NIGHTLY_WARM", "0")
