@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from airflow.sdk.definitions.retry_policy import RetryAction
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
+from sqlalchemy import select
 
 from nightly.io.paths import ROOT, Paths
 from nightly.records.night import StepError
@@ -16,7 +17,9 @@ from nightly.records.verdict import Outcome
 from nightly.state import current
 from nightly.state.bucket import BucketState
 from nightly.state.errors import ChangedElsewhereError, StateNotReachedError, StateRefusedError
+from nightly_airflow.hooks import ml
 from nightly_airflow.hooks.ml import MLStateNotReached
+from nightly_airflow.missing_verdicts import give_verdict
 from nightly_airflow.operators.base import ERROR_KEY, NightOperator, notified_mark, notify_once
 from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_airflow.retrain import retrain_dag
@@ -136,7 +139,33 @@ def test_a_bucket_that_is_away_for_two_tries_of_a_step_costs_a_night_nothing(nig
     assert Records().nights("taxi")[0].verdict.outcome is Outcome.RELEASED
 
 
+def test_a_verdict_that_never_began_is_given_by_a_scheduler_that_ran_none_of_the_tasks(
+    night, lose, changing_hosts, move
+):
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    lose(VerdictOperator, "pre_execute", times=9)
+    assert night({"data_gate": "hold"})["verdict"] == "failed"
+    move("scheduler")
+    with create_session() as session:
+        run = session.scalars(select(DagRun).order_by(DagRun.id.desc())).first()
+        give_verdict(run, session)
+    move("c")
+    assert Records().nights("taxi")[0].verdict.outcome is Outcome.HELD_DATA
+
+
 # --- one task
+
+
+def test_a_step_works_in_its_tasks_session_and_the_warm_host_in_none(tmp_path, monkeypatch):
+    environments = []
+    monkeypatch.setenv("NIGHTLY_SESSION", str(tmp_path))
+    monkeypatch.setenv("NIGHTLY_RUN", str(tmp_path))
+    monkeypatch.setattr(ml, "start", lambda command, *, environment, **_: environments.append(environment))
+    ml.MLHook()._spawn_host()
+    assert ml._environment()["NIGHTLY_SESSION"] == str(tmp_path)
+    assert "NIGHTLY_SESSION" not in environments[0]
 
 
 def test_a_task_that_is_killed_on_the_second_host_has_no_error_of_its_first_try(bucket, move, monkeypatch):
