@@ -139,9 +139,7 @@ def test_a_bucket_that_is_away_for_two_tries_of_a_step_costs_a_night_nothing(nig
     assert Records().nights("taxi")[0].verdict.outcome is Outcome.RELEASED
 
 
-def test_a_verdict_that_never_began_is_given_by_a_scheduler_that_ran_none_of_the_tasks(
-    night, lose, changing_hosts, move
-):
+def test_a_verdict_that_never_began_is_given_by_a_scheduler_on_another_host(night, lose, changing_hosts, move):
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
 
