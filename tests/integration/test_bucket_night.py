@@ -30,7 +30,6 @@ def in_bucket(tmp_path_factory, trips, steps):
     folder = tmp_path_factory.mktemp("in-bucket")
     with object_stores.s3() as s3, running_database() as database:
         s3.put("nights/other", b"")
-        database.run("postgres", "CREATE DATABASE mlmd")
         environment = steps | {
             "NIGHTLY_STATE": "s3://nights/state",
             "NIGHTLY_VAR": str(folder / "var"),
