@@ -79,7 +79,7 @@ class BucketState:
                 complete.touch()
             except StateNotReachedError as error:
                 if not complete.exists():  # an empty page would say that there are no nights
-                    del self._viewed[model]
+                    self._viewed.pop(model, None)
                     raise
                 log.warning("the records of %s are shown as they were: %s", model, error)
         return session_paths(self._view)
