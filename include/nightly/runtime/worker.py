@@ -61,7 +61,8 @@ def run(step: str, night_folder: Path, result_file: Path) -> int:
         log.info("%s took %.1f s", step, time.monotonic() - began)
     except Exception as error:
         log.exception("%s failed after %.1f s", step, time.monotonic() - began)
-        result, status = {"error": describe(error), "retry": getattr(error, "retry", True)}, 1
+        marks = {name: getattr(error, name, default) for name, default in (("retry", True), ("infrastructure", False))}
+        result, status = {"error": describe(error), **marks}, 1
     text = json.dumps(result)
     try:
         write_atomically(result_file, text.encode())

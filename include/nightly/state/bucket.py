@@ -73,10 +73,13 @@ class BucketState:
             self._viewed[model] = time.monotonic()
             content = Content(open_objects(self.objects.address, VIEW_PATIENCE), self.cache)
             copy = Copy(self._view, model, content)
+            complete = self._view / f".complete-{model}"
             try:
                 copy.refresh()
+                complete.touch()
             except StateNotReachedError as error:
-                if not copy.exists:
+                if not complete.exists():  # an empty page would say that there are no nights
+                    self._viewed.pop(model, None)
                     raise
                 log.warning("the records of %s are shown as they were: %s", model, error)
         return session_paths(self._view)
