@@ -27,6 +27,11 @@ from nightly.state import current
 LOG = logging.getLogger(__name__)
 
 
+def of_all_models(releases: Path) -> Path:
+    """Return the folder of the records that are not one model's: models.config, and who releases."""
+    return releases / "_all"
+
+
 class SharedVersions(Versions):
     """See Versions. Its folder has copies of this host, which are replaced where they are damaged."""
 
@@ -97,7 +102,11 @@ class SharedTransitions(Transitions):
 
     def replace_files(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
         super().replace_files(record, copies)
-        current().publish(self.disk.path(record.version))
+        folder, kept = self.disk.path(record.version), self._staging(record.version)
+        self.rename(folder, kept)
+        current().remove(folder)  # what is published already would not be uploaded again
+        self.rename(kept, folder)
+        current().publish(folder)
 
     def remove(self, record: ReleaseRecord, why: str) -> None:
         super().remove(record, why)

@@ -11,8 +11,8 @@ by gRPC takes effect at once, but is not written to the file: it lasts until the
 here is made twice: first in the file, then with the same text by gRPC. The server has the same configuration from
 either, and nothing waits for a poll.
 
-If the state is in a bucket, the file is one of its records, beside those of the releases: a host that releases changes
-it there, under a lock of all hosts, and the model server's host copies it into its volume (nightly.serving.pull).
+If the state is in a bucket, the file is one of its records: a host that releases changes it there, under a lock of all
+hosts, and the model server's host copies it into its volume (nightly.serving.pull).
 
 Start the server, TensorFlow Serving or ours, with
 
@@ -35,6 +35,7 @@ from google.protobuf import text_format
 from nightly.io.atomic import write_atomically
 from nightly.io.paths import Paths
 from nightly.release.errors import ReleaseNotVerified
+from nightly.release.shared import of_all_models
 from nightly.release.store import ReleaseStore
 from nightly.serving.address import base_path
 from nightly.state import current, publish
@@ -51,8 +52,8 @@ Config = Any  # a ModelServerConfig of the client's own protos, which need no Te
 
 
 def config_folder(paths: Paths) -> Path:
-    """Return the folder of the file: the server's volume or, if the state is in a bucket, its records of releases."""
-    return paths.releases if current().shared else paths.serving
+    """Return the folder of the file: the server's volume or, if the state is in a bucket, a session's records."""
+    return of_all_models(paths.releases) if current().shared else paths.serving
 
 
 class LiveConfig:
@@ -147,14 +148,14 @@ class LiveConfig:
 def write(paths: Paths, base_path: str) -> Path:
     """Write the file from the release records: it has every model with a version in production, and no other."""
     live = LiveConfig(config_folder(paths), base_path)
-    current().refresh(paths.releases)
-    known = {path.name for path in paths.releases.glob("*/")}
+    known = {path.name for path in paths.releases.glob("*/")} - {of_all_models(paths.releases).name}
     if live.exists():
         known |= {entry.name for entry in live.read().model_config_list.config}
     else:
         live.replace(EMPTY)
     for model in sorted(known):
         store = ReleaseStore(paths.serving, paths.releases, model)
+        current().refresh(store.disk.releases)
         production, canary = store.disk.production(), store.disk.canary()
         labels = {STABLE: production, CANARY: canary.version if canary else None}
         loadable = store.disk.released() + ([canary.version] if canary else [])
