@@ -48,7 +48,8 @@ def step(night_folder: Path, paths: Paths) -> dict[str, Any]:
 def roll_back(paths: Paths, path: Path, written: Callable[[Path], object] = lambda path: None) -> Rollback:
     """Carry out the file `path` (a Rollback record), and write the result to it.
 
-    `written` is called after each change of the file, for a retry on another host. Raises ReleaseError, or ContractError for an unknown model.
+    `written` is called after each change of the file, for a retry on another host.
+    Raises ReleaseError, or ContractError for an unknown model.
     """
     rollback = Rollback.load(path)
     if rollback.done_at is not None:

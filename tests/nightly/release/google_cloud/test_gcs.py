@@ -339,7 +339,7 @@ def test_the_puller_refuses_versions_that_it_did_not_bring_and_a_copy_that_was_c
 
 def test_the_command_pulls_and_says_what_is_wrong(bucket, project, tmp_path, caplog, capsys):
     caplog.set_level("INFO")
-    arguments = [bucket, "taxi", "--into", str(tmp_path / "volume")]
+    arguments = ["taxi", "--gcs", bucket, "--into", str(tmp_path / "volume")]
     assert main(arguments) == 2 and f"nothing is released at {bucket}/taxi" in capsys.readouterr().err
     put(project, bucket, 0)
     assert main(arguments) == 0 and f"taxi is at {NOW}" in caplog.text
