@@ -4,8 +4,8 @@
     bin/pull taxi --gcs gs://bucket/prefix --into /models --watch 30    the current version of a model's release.gcs
 
 A version appears whole, in one rename, once every file is as it was released. What was rolled back leaves the server's
-sight. From the shared state, models.config is written too, and with --watch each change is seen within that many
-seconds. It needs no TensorFlow. Several may run, each into a volume of its own.
+sight. From the shared state, models.config is written too, and --tell has the server read it. With --watch each change
+is seen within that many seconds. It needs no TensorFlow. Several may run, each into a volume of its own.
 """
 
 import argparse
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     places.add_argument("--from", dest="state", help="the shared state, as NIGHTLY_STATE, which is the default")
     places.add_argument("--gcs", help="gs://BUCKET/PREFIX, as release.gcs in the model's config.toml")
     parser.add_argument("--into", type=Path, required=True, help="the volume that the model server watches")
+    parser.add_argument("--tell", metavar="HOST:PORT", help="the gRPC address of the model server on this volume")
     parser.add_argument(
         "--watch", type=positive_number, metavar="SECONDS", help="go on for ever; what fails is tried again"
     )
@@ -80,10 +81,11 @@ def _of_state(options: argparse.Namespace) -> Callable[[], None]:
     for variable in variables.FOLDER_VARIABLES.values():
         os.environ.pop(variable.name, None)  # this process has no folder of the state but its copies in the volume
     os.environ[variables.VAR.name] = str(options.into.absolute() / ".pulled/.state")
-    from nightly.serving.pull import Puller, StateReleases, write_settings
+    from nightly.serving.pull import Puller, StateReleases, teller, write_settings
 
     write_settings(options.into)
-    puller = Puller(StateReleases(options.state), options.into, options.model)
+    tell = {"tell": teller(options.tell)} if options.tell else {}
+    puller = Puller(StateReleases(options.state), options.into, options.model, **tell)
     before: dict[str, list[int]] = {}
 
     def pull_once() -> None:

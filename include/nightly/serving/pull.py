@@ -3,13 +3,15 @@
     <into>/<model>/<version>/   each version that is `verifying`, `canary` or `released`, in one rename
     <into>/models.config        as the hosts that release have written it
 
-A version comes before a label that names it, and goes after the label has moved. The model server may read the file
-when the host that releases tells it (by gRPC), or by itself every few seconds. So a version whose label has just moved
+A version comes before a label that names it, and goes after the label has moved: a version whose label has just moved
 stays for one more round.
+
+The host that releases tells one server at once, by gRPC, and the file follows. A server that reads the file every few
+seconds by itself would take the label back until then. So each server is told by its own puller instead (`tell`).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from nightly.io.atomic import write_atomically
 from nightly.io.errors import UserError
 from nightly.io.paths import Paths
 from nightly.records.release import ReleaseRecord
-from nightly.release.errors import ReleaseError
+from nightly.release.errors import ReleaseError, ServerNotReached
 from nightly.release.shared import of_all_models
 from nightly.release.versions import LIVE
 from nightly.release.volume import Volume
@@ -28,11 +30,13 @@ from nightly.serving.models_config import EMPTY, FILE, HEADER
 from nightly.serving.server_files import SETTINGS
 from nightly.state.bucket import BucketState
 from nightly.state.records import record_key
+from nightly_client import Client, ServingError
 from nightly_client.protos import message
 
 log = logging.getLogger("nightly")
 
 RELEASES = "releases"
+TELL_SECONDS = 30.0
 
 
 class StateReleases:
@@ -82,13 +86,22 @@ class Puller:
     """Pulls models into the volume `into`, in rounds.
 
     :param models: which; [] for all
+    :param tell: takes the text of models.config whenever it has changed, and has the server read it
     """
 
-    def __init__(self, source: StateReleases, into: Path, models: Sequence[str]) -> None:
+    def __init__(
+        self,
+        source: StateReleases,
+        into: Path,
+        models: Sequence[str],
+        tell: Callable[[str], object] = lambda text: None,
+    ) -> None:
         self.source = source
         self.into = into
         self.models = list(models)
+        self.tell = tell
         self._volumes: dict[str, Volume] = {}
+        self._told = ""  # the text that the server has for sure
 
     def round(self) -> dict[str, list[int]]:
         """Make the volume fit the records as they are now; return model -> versions that the server sees.
@@ -108,21 +121,28 @@ class Puller:
             except (UserError, OSError) as error:
                 log.error("%s: %s", model, error)
                 failed = error
-        labelled = self._configure(config)
+        before, after = self._configure(config)
+        if after != self._told:
+            try:
+                self.tell(after)
+                self._told = after
+            except (UserError, OSError) as error:
+                failed = error
         for model, each in records.items():
             withdrawn = {record.version for record in each if record.state not in LIVE}
-            self._volumes[model].remove(withdrawn - labelled.get(model, set()))
+            self._volumes[model].remove(withdrawn - _labelled(model, before, after, self._told))
         if failed:
             raise failed
         return {model: sorted(volume.present()) for model, volume in self._volumes.items()}
 
-    def _configure(self, text: str) -> dict[str, set[int]]:
-        """Write models.config; return model -> versions with a label now or before.
+    def _configure(self, text: str) -> tuple[str, str]:
+        """Write models.config; return its text before and now.
 
         A model's entry stays as it is until all versions that its labels name are here.
         """
         path = self.into / FILE
-        before = _entries(path.read_text()) if path.exists() else {}
+        old = path.read_text() if path.exists() else ""
+        before = _entries(old)
         config = message("ModelServerConfig")()
         config.model_config_list.SetInParent()
         for model, entry in _entries(text).items():
@@ -131,14 +151,9 @@ class Puller:
             if model in self._volumes and (chosen := entry if whole else before.get(model)):
                 config.model_config_list.config.add().CopyFrom(chosen)
         new = HEADER + text_format.MessageToString(config)
-        if not path.exists() or path.read_text() != new:
+        if old != new:
             write_atomically(path, new.encode())
-        after = _entries(new)
-        both = [(model, entry) for entries in (before, after) for model, entry in entries.items()]
-        labelled: dict[str, set[int]] = {}
-        for model, entry in both:
-            labelled.setdefault(model, set()).update(entry.version_labels.values())
-        return labelled
+        return old, new
 
 
 def write_settings(into: Path) -> None:
@@ -146,6 +161,24 @@ def write_settings(into: Path) -> None:
     for name in SETTINGS:
         if not (into / name).exists():
             write_atomically(into / name, (resources.files("nightly_server") / name).read_bytes())
+
+
+def teller(address: str) -> Callable[[str], object]:
+    """Return what has the server at `address`, host:port of its gRPC, read a configuration. It raises ServerNotReached."""
+    client = Client(f"grpc://{address}", timeout=TELL_SECONDS, retries=0)
+
+    def tell(text: str) -> None:
+        try:
+            client.reload_config(text)
+        except ServingError as error:
+            raise ServerNotReached(f"the model server at {address} has not read {FILE}: {error}") from None
+
+    return tell
+
+
+def _labelled(model: str, *texts: str) -> set[int]:
+    entries = [_entries(text).get(model) for text in texts]
+    return {version for entry in entries if entry for version in entry.version_labels.values()}
 
 
 def _entries(text: str) -> dict[str, Any]:

@@ -32,7 +32,6 @@ class ServingHost:
         self.server = Server(
             f"--model_config_file={volume / 'models.config'}",
             "--allow_version_labels_for_unavailable_models",
-            "--model_config_file_poll_wait_seconds=1",
         ).wait_ready()
         self.grpc = Client(f"grpc://{self.server.grpc_address}")
         os.environ["NIGHTLY_SERVING_REST"] = self.server.url.removeprefix("http://")
