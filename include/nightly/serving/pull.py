@@ -164,7 +164,10 @@ def write_settings(into: Path) -> None:
 
 
 def teller(address: str) -> Callable[[str], object]:
-    """Return what has the server at `address`, host:port of its gRPC, read a configuration. It raises ServerNotReached."""
+    """Return a function that has the server at `address`, host:port of its gRPC, take a configuration's text.
+
+    The function raises ServerNotReached.
+    """
     client = Client(f"grpc://{address}", timeout=TELL_SECONDS, retries=0)
 
     def tell(text: str) -> None:

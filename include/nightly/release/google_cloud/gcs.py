@@ -9,7 +9,7 @@ A version exists once `releases.json` names it. That object is replaced atomical
 one that was read before the upload. So of two concurrent releases, the second is refused.
 
 The index also names its owner, the machine that releases here. Other machines are refused until a person makes one the
-owner (`bin/releases own`). A serving machine downloads the versions with `python -m nightly.cli.pull`.
+owner (`bin/releases own`). A serving machine downloads the versions with `bin/pull`.
 
 The digest is computed from the released files, so two releases never write to the same object. Each object is created
 with the precondition that it does not exist. An existing object is accepted only if its size and CRC32C are those of
