@@ -21,7 +21,7 @@ from nightly.io.errors import DamageError
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import ReleaseError
 from nightly.release.transitions import Transitions
-from nightly.release.versions import LIVE, Versions
+from nightly.release.versions import ASIDE, LIVE, Versions
 from nightly.state import current
 
 LOG = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ class SharedVersions(Versions):
         return [str(record.version) for record in self.records() if self.in_sight(record)]
 
     def find(self, version: int) -> Path:
-        record, folder = self.record(version), self.path(version)
-        if record.state != "removed":
+        record = self.record(version)
+        for folder in self._folders(record):
             self._fetch(folder)
             if folder.is_dir():
                 return folder
@@ -56,6 +56,11 @@ class SharedVersions(Versions):
             self._fetch(folder)
             damage = super().damage(record, folder)
         return damage
+
+    def _folders(self, record: ReleaseRecord) -> list[Path]:
+        """Return where its files may be: under the state, too, if they were copied from a folder to the bucket."""
+        aside = [self.aside(record.state, record.version)] if record.state in ASIDE else []
+        return [] if record.state == "removed" else [self.path(record.version), *aside]
 
     def _fetch(self, folder: Path) -> None:
         try:
@@ -111,6 +116,8 @@ class SharedTransitions(Transitions):
     def remove(self, record: ReleaseRecord, why: str) -> None:
         super().remove(record, why)
         current().remove(self.disk.path(record.version))
+        if record.state in ASIDE:  # see SharedVersions._folders
+            current().remove(self.disk.aside(record.state, record.version))
 
     def drop_unverified(self, record: ReleaseRecord) -> None:
         for other in self.disk.records():
@@ -126,3 +133,12 @@ def versions_and_transitions(serving: Path, releases: Path, model: str) -> tuple
         return shared, SharedTransitions(shared)
     versions = Versions(serving, releases, model)
     return versions, Transitions(versions)
+
+
+def arrange(serving: Path, releases: Path) -> None:
+    """Give versions that were copied from a bucket to a folder the names that their states have there."""
+    for folder in serving.glob("*/"):
+        disk = Versions(serving, releases, folder.name)
+        for record in disk.records():
+            if record.state in ASIDE and disk.path(record.version).is_dir():
+                disk.path(record.version).rename(disk.aside(record.state, record.version))

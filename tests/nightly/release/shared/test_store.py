@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nightly.cli.state import main as copy
 from nightly.io.files import hash_files
 from nightly.models import load_config
 from nightly.release.errors import CanaryRunning, DamagedError, ReleaseError, WithdrawnError
@@ -175,3 +176,20 @@ def test_hosts_that_release_at_the_same_time_wait_for_each_other(hosts, tmp_path
 def _release(hosts: SharedReleases, number: int, source: Path) -> None:
     with hosts.store(f"host-{number}") as store:
         release(store, source, f"run-{number}")
+
+
+def test_a_state_that_is_copied_to_a_bucket_and_back_serves_the_same_versions(hosts, tmp_path):
+    folder = ReleaseStore(tmp_path / "var/serving", tmp_path / "var/releases", "taxi")
+    for number in range(3):
+        release(folder, export(tmp_path / f"export-{number}", str(number)), f"run-{number}", NOW + number)
+    folder.roll_back(NOW + 1, "worse")
+    assert copy(["copy", str(tmp_path / "var"), hosts.address]) == 0
+    with hosts.store("a") as store:
+        assert store.disk.released() == [NOW, NOW + 1]
+        assert hash_files(store.disk.find(NOW + 2)) == store.disk.record(NOW + 2).files
+        release(store, export(tmp_path / "export-3", "3"), "run-3", NOW + 3)
+        store.quarantine(NOW + 3, "bad")
+    assert copy(["copy", hosts.address, str(tmp_path / "back")]) == 0
+    back = ReleaseStore(tmp_path / "back/serving", tmp_path / "back/releases", "taxi")
+    assert back.disk.released() == back.disk.loadable() == [NOW, NOW + 1]
+    assert {f"quarantined-{NOW + number}" for number in (2, 3)} <= {*back.disk.names()}
