@@ -107,11 +107,7 @@ class SharedTransitions(Transitions):
 
     def replace_files(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
         super().replace_files(record, copies)
-        folder, kept = self.disk.path(record.version), self._staging(record.version)
-        self.rename(folder, kept)
-        current().remove(folder)  # what is published already would not be uploaded again
-        self.rename(kept, folder)
-        current().publish(folder)
+        current().publish(self.disk.path(record.version))
 
     def remove(self, record: ReleaseRecord, why: str) -> None:
         super().remove(record, why)
