@@ -107,7 +107,11 @@ class SharedTransitions(Transitions):
 
     def replace_files(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
         super().replace_files(record, copies)
-        current().publish(self.disk.path(record.version))
+        folder, kept = self.disk.path(record.version), self._staging(record.version)
+        self.rename(folder, kept)
+        current().remove(folder)  # its manifest has the empty folders, too, which a repair does not bring back
+        self.rename(kept, folder)
+        current().publish(folder)
 
     def remove(self, record: ReleaseRecord, why: str) -> None:
         super().remove(record, why)
