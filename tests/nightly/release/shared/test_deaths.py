@@ -31,13 +31,13 @@ def check(hosts: SharedReleases, host: str, before: list[int]) -> list[int]:
         return released
 
 
-def deaths(hosts: SharedReleases, prepare, work):
+def deaths(hosts: SharedReleases, prepare, work, every: int = EVERY):
     """Yield the bucket after each death of `work` on host a; each in a bucket prefix of its own."""
-    for step in range(0, 10**6, EVERY):
+    for step in range(0, 10**6, every):
         fresh = SharedReleases(f"{hosts.address}/{step}", hosts.folder / str(step))
         prepare(fresh)
         if not died_at(step, lambda fresh=fresh: work(fresh), LINES):
-            assert step > 10 * EVERY
+            assert step > 5 * every
             return
         yield fresh
 
@@ -105,7 +105,7 @@ def test_a_rollback_and_a_retention_that_die_are_completed_by_another_host(hosts
             changed.roll_back(NOW + 2, "worse")
             changed.retain(2)
 
-    for fresh in deaths(hosts, prepare, lambda fresh: change(fresh, "a")):
+    for fresh in deaths(hosts, prepare, lambda fresh: change(fresh, "a"), every=61):
         check(fresh, "b", [NOW + 1, NOW + 2])
         change(fresh, "c")
         with fresh.store("b") as others:
