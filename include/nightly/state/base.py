@@ -10,6 +10,7 @@ content     a folder or file that never changes once it is published, and may be
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -69,6 +70,22 @@ class State(Protocol):
 
     def remove(self, path: Path) -> None:
         """Delete the content at `path` for all hosts, and on this one. Its blobs stay until the next collection."""
+        ...
+
+    def receive(self, folder: Path, wanted: Callable[[str, datetime], bool]) -> Path:
+        """Return a folder with the files that others put into `folder`, as clients their logs, and users their labels.
+
+        In a bucket each is an object `<folder's name>/<file>`. The result then has copies of those for which
+        `wanted(name, time of its last change)`. They have their objects' times.
+        """
+        ...
+
+    def send(self, path: Path, folder: Path) -> None:
+        """Put a complete file where `receive` of `folder` has it on all hosts.
+
+        Does nothing if it is there. Raises ChangedElsewhereError if another file of its name is, and StateAddressError
+        if the state is a folder, where others write themselves.
+        """
         ...
 
     def locked(

@@ -3,6 +3,7 @@
     blobs/<sha256>              files of content
     manifests/<name>.json       which files a content has; it is visible once this is there
     records/<name>              records
+    predictions/, feedback/     files of others (nightly.state.received)
     sweep.json                  how many sweeps there have been
 
 A name is a path below the state's folder, e.g. snapshots/<model>/<id> or nights/<model>/<run>/verdict.json.
@@ -14,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from nightly.io import variables
@@ -26,6 +28,7 @@ from nightly.state.errors import StateError, StateNotReachedError
 from nightly.state.names import is_among_records, is_record, local_path, name_of, session_paths
 from nightly.state.objects import open_objects
 from nightly.state.postgres_locks import locked_by_postgres
+from nightly.state.received import receive, send
 from nightly.state.records import INDEX, Copy
 
 log = logging.getLogger("nightly")
@@ -115,6 +118,15 @@ class BucketState:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+    def receive(self, folder: Path, wanted: Callable[[str, datetime], bool]) -> Path:
+        name = self._name(folder)
+        copies = self.cache.folder / "received" / name
+        receive(self.objects, name, copies, wanted)
+        return copies
+
+    def send(self, path: Path, folder: Path) -> None:
+        send(self.objects, f"{self._name(folder)}/{path.name}", path)
 
     @contextmanager
     def locked(self, path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:

@@ -3,10 +3,12 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from nightly.io.locks import locked
 from nightly.io.paths import Paths
+from nightly.state.errors import StateAddressError
 
 
 class FolderState:
@@ -35,6 +37,14 @@ class FolderState:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+    def receive(self, folder: Path, wanted: Callable[[str, datetime], bool]) -> Path:
+        return folder
+
+    def send(self, path: Path, folder: Path) -> None:
+        raise StateAddressError(
+            f"the state is a folder, where clients write to {folder} themselves; set NIGHTLY_STATE to the bucket."
+        )
 
     @contextmanager
     def locked(self, path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
