@@ -18,6 +18,8 @@ from nightly.schemas.store import SchemaStore
 from nightly.snapshots.errors import UnreadableBodyError
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
+from nightly.sources.part_store import bodies_folder
+from nightly.state.hosts import check_path
 
 log = logging.getLogger("nightly")
 
@@ -29,6 +31,9 @@ def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     store = SnapshotStore(paths.snapshots, night.model)
     schema = SchemaStore(paths, night.model).path(night.schema_version)
     download = Download.load(night_folder / "download.json")
+    for file in download.files:
+        if file.run_id:
+            check_path(Path(file.path), bodies_folder(paths.downloads / night.model))
     try:
         ref = ingest(config, night, download, store, folder=night_folder, schema=schema)
     except UnreadableBodyError:
@@ -60,7 +65,18 @@ def retain(paths: Paths, config: ModelConfig, always: set[str]) -> list[str]:
     model, keep = config.name, config.retention
     always = always | of_versions(paths, model)
     store = SnapshotStore(paths.snapshots, model)
-    return store.retain(keep.snapshots, referred(paths, model), keep.accepted_snapshots, always)
+    return store.retain(
+        keep.snapshots, referred(paths, model), keep.accepted_snapshots, always, last_uses(paths, model)
+    )
+
+
+def last_uses(paths: Paths, model: str) -> dict[str, float]:
+    """Return snapshot id -> when a night used it last, in seconds since 1970."""
+    uses: dict[str, float] = {}
+    for path in (paths.nights / model).glob("*/snapshot.json"):
+        snapshot_id = SnapshotRef.load(path).snapshot_id
+        uses[snapshot_id] = max(path.stat().st_mtime, uses.get(snapshot_id, 0))
+    return uses
 
 
 def of_versions(paths: Paths, model: str) -> set[str]:

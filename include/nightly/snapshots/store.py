@@ -14,7 +14,9 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,6 @@ import pyarrow.parquet as pq
 from nightly.io.atomic import sync_file, sync_path
 from nightly.io.files import hash_file
 from nightly.io.hints import did_you_mean
-from nightly.io.locks import locked_folder
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.space import check_space, full_disk_explained
 from nightly.records.label_config import Kind
@@ -35,6 +36,7 @@ from nightly.snapshots.labels import LabelCounter
 from nightly.snapshots.order import by_time_and_hash, last_of_each, row_hashes, rows_by_day
 from nightly.snapshots.types import TYPES
 from nightly.snapshots.verification import MANIFEST, read_manifest, verify_snapshot
+from nightly.state import current, publish, remove
 
 log = logging.getLogger("nightly")
 
@@ -101,14 +103,22 @@ class SnapshotStore:
             raise SnapshotNotFoundError(f"{self.folder} has no snapshot {snapshot_id!r}{hint}")
         return matching[0]
 
-    def retain(self, keep: int, referred: set[str], keep_referred: int, always: set[str]) -> list[str]:
+    def retain(
+        self,
+        keep: int,
+        referred: set[str],
+        keep_referred: int,
+        always: set[str],
+        used: Mapping[str, float] = MappingProxyType({}),
+    ) -> list[str]:
         """Remove snapshots that are neither recently used nor in `always`; return their ids.
 
         :param keep: how many of all snapshots stay, the most recently used first
         :param keep_referred: how many of those in `referred` stay, the most recently used first
+        :param used: id -> when a night, maybe of another host, used it last, in seconds since 1970
         """
         self._sweep()
-        last_use = {name: self.path(name).stat().st_mtime for name in self.ids()}
+        last_use = {name: used.get(name) or self.path(name).stat().st_mtime for name in self.ids()}
         newest = sorted(last_use, key=last_use.__getitem__, reverse=True)
         kept = {*newest[:keep], *[name for name in newest if name in referred][:keep_referred], *always}
         removed = [name for name in newest if name not in kept]
@@ -130,12 +140,13 @@ class SnapshotStore:
     def _use(self, snapshot_id: str) -> SnapshotManifest | None:
         """Mark a snapshot as used now, so that retention keeps it, and return its manifest.
 
-        Return None if it is missing or damaged.
+        Return None if it is missing or damaged. One that a process has not published before it died is published.
         """
         folder = self.path(snapshot_id)
         try:
             manifest = verify_snapshot(folder)
             os.utime(folder)
+            publish(folder)
         except FileNotFoundError:  # another run's retention removed it meanwhile
             return None
         except DamagedSnapshotError as error:
@@ -146,19 +157,23 @@ class SnapshotStore:
 
     def _publish(self, built: Path, snapshot_id: str) -> SnapshotManifest | None:
         """Rename `built` to its id, replacing a damaged snapshot; if an intact one exists, return its manifest."""
-        with locked_folder(self.folder):
+        with current().locked(self.folder.with_name(f".{self.model}.lock")):
             if existing := self._use(snapshot_id):
                 return existing
-            if self.path(snapshot_id).exists():
-                self._remove(snapshot_id)
+            self._remove(snapshot_id)
             built.rename(self.path(snapshot_id))
             sync_path(self.folder)
+            publish(self.path(snapshot_id))
         return None
 
     def _remove(self, snapshot_id: str) -> None:
-        doomed = Path(tempfile.mkdtemp(dir=self.folder, prefix=".removing-"))
-        self.path(snapshot_id).rename(doomed)  # no reader sees a half-removed snapshot under its id
-        shutil.rmtree(doomed, ignore_errors=True)  # _sweep removes the rest later
+        """Remove a snapshot, if it is on this host or any other."""
+        folder = self.path(snapshot_id)
+        if folder.exists():
+            doomed = Path(tempfile.mkdtemp(dir=self.folder, prefix=".removing-"))
+            folder.rename(doomed)  # no reader sees a half-removed snapshot under its id
+            shutil.rmtree(doomed, ignore_errors=True)  # _sweep removes the rest later
+        remove(folder)
 
     def _sweep(self) -> None:
         """Remove the folders left by processes that died while building or removing."""
