@@ -65,18 +65,7 @@ def retain(paths: Paths, config: ModelConfig, always: set[str]) -> list[str]:
     model, keep = config.name, config.retention
     always = always | of_versions(paths, model)
     store = SnapshotStore(paths.snapshots, model)
-    return store.retain(
-        keep.snapshots, referred(paths, model), keep.accepted_snapshots, always, last_uses(paths, model)
-    )
-
-
-def last_uses(paths: Paths, model: str) -> dict[str, float]:
-    """Return snapshot id -> when a night used it last, in seconds since 1970."""
-    uses: dict[str, float] = {}
-    for path in (paths.nights / model).glob("*/snapshot.json"):
-        snapshot_id = SnapshotRef.load(path).snapshot_id
-        uses[snapshot_id] = max(path.stat().st_mtime, uses.get(snapshot_id, 0))
-    return uses
+    return store.retain(keep.snapshots, referred(paths, model), keep.accepted_snapshots, always)
 
 
 def of_versions(paths: Paths, model: str) -> set[str]:

@@ -14,9 +14,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -103,22 +101,14 @@ class SnapshotStore:
             raise SnapshotNotFoundError(f"{self.folder} has no snapshot {snapshot_id!r}{hint}")
         return matching[0]
 
-    def retain(
-        self,
-        keep: int,
-        referred: set[str],
-        keep_referred: int,
-        always: set[str],
-        used: Mapping[str, float] = MappingProxyType({}),
-    ) -> list[str]:
+    def retain(self, keep: int, referred: set[str], keep_referred: int, always: set[str]) -> list[str]:
         """Remove snapshots that are neither recently used nor in `always`; return their ids.
 
         :param keep: how many of all snapshots stay, the most recently used first
         :param keep_referred: how many of those in `referred` stay, the most recently used first
-        :param used: id -> when a night, maybe of another host, used it last, in seconds since 1970
         """
         self._sweep()
-        last_use = {name: used.get(name) or self.path(name).stat().st_mtime for name in self.ids()}
+        last_use = {name: self.path(name).stat().st_mtime for name in self.ids()}
         newest = sorted(last_use, key=last_use.__getitem__, reverse=True)
         kept = {*newest[:keep], *[name for name in newest if name in referred][:keep_referred], *always}
         removed = [name for name in newest if name not in kept]
@@ -138,7 +128,7 @@ class SnapshotStore:
         return SnapshotBuilder(self, columns, time_column, id_columns, known_at)
 
     def _use(self, snapshot_id: str) -> SnapshotManifest | None:
-        """Mark a snapshot as used now, so that retention keeps it, and return its manifest.
+        """Mark a snapshot as used now, on all hosts, so that retention keeps it, and return its manifest.
 
         Return None if it is missing or damaged. One that a process has not published before it died is published.
         """

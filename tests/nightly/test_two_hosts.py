@@ -1,0 +1,289 @@
+"""What one host has written is read, replaced and removed on the other, which shares no disk with it."""
+
+import json
+import os
+
+import pandas as pd
+import pytest
+
+from nightly.baselines import accept, controls_of, withdraw
+from nightly.io.files import hash_files
+from nightly.nights import download as download_step
+from nightly.records.baseline import Baseline
+from nightly.records.night import Download, utc_now
+from nightly.records.part import PartRecord
+from nightly.runtime import step
+from nightly.snapshots.errors import DamagedSnapshotError
+from nightly.snapshots.store import SnapshotStore
+from nightly.snapshots.verification import verify_snapshot
+from nightly.sources.part_store import alone, in_use
+from nightly.state import current
+from nightly.state.errors import DamagedStateError, StateAddressError, StateError
+from nightly.state.hosts import check_path
+from nightly.statistics.files import intact
+from nightly.tfx.metadata import NightlyMetadata, connection_config, node_lock
+from nightly.tfx.retention import prune
+from nightly.tfx.seals import DamagedArtifactError, check
+from tests.support.metadata import run_with_an_artifact
+from tests.support.nights import a_night, utc
+from tests.support.parts import Days, contents
+from tests.support.postgresql import running_database
+from tests.support.snapshots import DETAILS
+from tests.support.two_hosts import two_hosts
+
+COLUMNS = {"day": "timestamp", "fare": "float"}
+DAYS = {"2015-01-01": "2015-01-01,3\n", "2015-01-02": "2015-01-02,4\n"}
+
+
+@pytest.fixture(scope="module")
+def database():
+    with running_database() as running:
+        yield running
+
+
+@pytest.fixture
+def hosts(tmp_path, database):
+    with two_hosts(tmp_path, database) as running:
+        yield running
+
+
+def make_snapshot(paths, fares=(1.0, 2.0)):
+    import pyarrow as pa
+
+    from nightly.snapshots.types import TYPES
+
+    store = SnapshotStore(paths.snapshots, "taxi")
+    rows = pa.table(
+        {"day": pd.date_range("2015-01-01", periods=len(fares), tz="UTC"), "fare": list(fares)},
+        pa.schema([(name, TYPES[kind]) for name, kind in COLUMNS.items()]),
+    )
+    details = {name: value for name, value in DETAILS.items() if name != "rejected"}
+    with store.build(COLUMNS, time_column="day", id_columns=[]) as builder:
+        for batch in rows.to_batches():
+            builder.add(batch)
+        return builder.finish(label="fare", **details)
+
+
+def flip(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+# --- snapshots
+
+
+def test_a_snapshot_is_listed_without_its_rows_read_with_them_and_not_made_again(hosts):
+    with hosts.session("A") as paths:
+        manifest, created = make_snapshot(paths)
+        assert created
+    with hosts.session("B") as paths:
+        store = SnapshotStore(paths.snapshots, "taxi")
+        assert store.manifests() == [manifest] and store.get("") == manifest
+        assert not list(store.path(manifest.snapshot_id).glob("*.parquet"))
+        assert make_snapshot(paths) == (manifest, False)
+        assert store.survey(content=True) == ([manifest], [])
+        assert list(store.path(manifest.snapshot_id).glob("*.parquet"))
+
+
+def test_a_damaged_copy_is_fetched_again_and_a_damaged_bucket_is_named_and_mended(hosts, caplog):
+    with hosts.session("A") as paths:
+        manifest, _ = make_snapshot(paths)
+        folder = paths.snapshots / "taxi" / manifest.snapshot_id
+        (shard,) = folder.glob("*.parquet")
+        with shard.open("r+b") as file:  # the same inode, as a disk does it
+            file.write(b"XXXX")
+        assert verify_snapshot(folder) == manifest
+        assert "this host's copy was damaged, and is fetched again" in caplog.text
+    (blob,) = hosts.keys("blobs/")
+    hosts.change(blob, flip)
+    with hosts.session("B") as paths:
+        with pytest.raises(DamagedSnapshotError, match="in the bucket"):
+            verify_snapshot(folder)
+        mended, created = make_snapshot(paths)
+        assert created and mended.snapshot_id == manifest.snapshot_id
+    hosts.lose("A")
+    with hosts.session("A") as paths:
+        assert verify_snapshot(folder) == mended
+
+
+def test_what_retention_removes_on_one_host_is_gone_on_the_other(hosts):
+    with hosts.session("A") as paths:
+        old, new = (make_snapshot(paths, fares)[0].snapshot_id for fares in ((1.0,), (2.0,)))
+        os.utime(paths.snapshots / "taxi" / old, (0, 0))
+    with hosts.session("B") as paths:
+        store = SnapshotStore(paths.snapshots, "taxi")
+        assert store.ids() == sorted([old, new])
+        assert store.retain(1, set(), 0, set()) == [old]
+    with hosts.session("A") as paths:
+        assert SnapshotStore(paths.snapshots, "taxi").ids() == [new]
+        verify_snapshot(paths.snapshots / "taxi" / new)
+
+
+# --- downloads
+
+
+def test_a_body_comes_from_the_bucket_and_not_from_the_source(hosts):
+    with hosts.session("A") as paths:
+        source = Days(DAYS)
+        fetching = source.night(paths.downloads / "taxi", "first")
+        assert source.fetched == list(DAYS)
+        host = paths.var / "downloads/taxi/bodies"
+        assert all(os.path.dirname(file.path) == str(host) for file in fetching.files)
+    with hosts.session("B") as paths:
+        source = Days(DAYS)
+        assert contents(source.night(paths.downloads / "taxi", "second", settled_days=0)) == list(DAYS.values())
+        assert source.fetched == []
+        (paths.downloads / "taxi/bodies").joinpath(os.listdir(host)[0]).write_text("damaged")
+        assert contents(source.night(paths.downloads / "taxi", "third", settled_days=0)) == list(DAYS.values())
+        assert source.fetched == [], "its copy is replaced by the bucket's"
+
+
+def test_a_body_that_the_bucket_has_lost_is_fetched_from_the_source(hosts):
+    with hosts.session("A") as paths:
+        Days(DAYS).night(paths.downloads / "taxi", "first")
+    for blob in hosts.keys("blobs/"):
+        hosts.change(blob, flip)
+    with hosts.session("B") as paths:
+        source = Days(DAYS)
+        assert contents(source.night(paths.downloads / "taxi", "second", settled_days=0)) == list(DAYS.values())
+        assert source.fetched == list(DAYS)
+    hosts.lose("A")
+    with hosts.session("A") as paths:
+        source = Days(DAYS)
+        assert contents(source.night(paths.downloads / "taxi", "third", settled_days=0)) == list(DAYS.values())
+        assert source.fetched == [], "the bucket's bodies are whole again"
+
+
+def test_a_killed_download_goes_on_where_it_stopped_on_the_other_host(hosts):
+    with pytest.raises(KeyboardInterrupt), hosts.session("A") as paths, in_use(paths.downloads / "taxi"):
+        Days(DAYS, broken={"2015-01-02"}).night(paths.downloads / "taxi", "it")
+    with hosts.session("B") as paths:
+        source = Days(DAYS)
+        source.night(paths.downloads / "taxi", "it", settled_days=0)
+        assert source.fetched == ["2015-01-02"]
+
+
+def test_bodies_stay_while_another_host_downloads_and_go_for_all_hosts(hosts):
+    with hosts.session("A") as paths:
+        night, folder = a_night(model="taxi"), paths.downloads / "taxi"
+        fetching = Days(DAYS).night(folder, night.run_id)
+        window = {"window_start": night.window_start, "window_end": night.as_of, "fetched_at": utc_now()}
+        kept = Download(kind="python", files=fetching.files[:1], **window)
+        night.save(night.folder(paths) / "request.json")
+        kept.save(night.folder(paths) / "download.json")
+        with in_use(folder), pytest.raises(BlockingIOError), alone(folder):
+            pass
+    with hosts.session("B") as paths:
+        assert download_step.remove_old(paths, "taxi") == 1
+    with hosts.session("A") as paths:
+        bodies = [key for key in hosts.keys("manifests/downloads/") if "/bodies/" in key]
+        assert len(bodies) == 1 and len(list((paths.downloads / "taxi/parts").iterdir())) == 1
+        (record,) = (PartRecord.load(path) for path in (paths.downloads / "taxi/parts").glob("*.json"))
+        assert record.name == "2015-01-01"
+
+
+# --- baselines
+
+
+def test_a_baseline_is_a_control_on_the_other_host_until_it_is_withdrawn(hosts, tmp_path):
+    statistics = tmp_path / "statistics/Split-train"
+    statistics.mkdir(parents=True)
+    (statistics / "FeatureStats.pb").write_bytes(b"statistics")
+    as_of = utc(2016, 2, 1)
+    baseline = Baseline(
+        model="taxi", run_id="r", as_of=as_of, snapshot_id="0" * 32, accepted_at=as_of,
+        files=hash_files(statistics.parent),
+    )  # fmt: skip
+    with hosts.session("A") as paths:
+        accept(paths.baselines, baseline, statistics.parent)
+        accept(paths.baselines, baseline, statistics.parent)
+    with hosts.session("B") as paths:
+        (control,) = controls_of(paths, a_night(), {"last_accepted": 1})
+        assert intact(control).folder and control.baseline == baseline
+        folder = paths.var / "baselines/taxi"
+        (read,) = folder.glob("*/Split-train/FeatureStats.pb")
+        with read.open("r+b") as file:
+            file.write(b"X")
+        assert intact(control).folder, "its copy is replaced by the bucket's"
+        assert read.read_bytes() == b"statistics"
+    with hosts.session("A") as paths:
+        withdraw(paths.baselines, "taxi", "r")
+    with hosts.session("B") as paths:
+        (control,) = controls_of(paths, a_night(), {"last_accepted": 1})
+        assert control.baseline is None
+
+
+# --- artifacts and ML Metadata
+
+
+def test_an_artifact_is_fetched_checked_and_pruned_from_either_host(hosts):
+    from tfx.types import standard_artifacts
+
+    from nightly.tfx import seals
+
+    with hosts.session("A") as paths, NightlyMetadata(paths, "taxi") as handle:
+        root = paths.pipeline / "taxi"
+        run_with_an_artifact(handle, "night-0", root / "examples/examples/1")
+        run_with_an_artifact(handle, "night-1", root / "examples/examples/2")
+        for number in (1, 2):
+            current().publish(root / "examples/examples" / str(number))
+        artifact = standard_artifacts.Examples()
+        artifact.uri = str(root / "examples/examples/2")
+        seals.seal([artifact.mlmd_artifact], "examples", "night-1")
+    with hosts.session("B") as paths, NightlyMetadata(paths, "taxi") as handle:
+        assert list(check({"examples": [artifact]})[artifact.uri]) == ["payload"]
+        with (root / "examples/examples/2/payload").open("r+b") as file:
+            file.write(b"X")
+        assert check({"examples": [artifact]}), "its copy is replaced by the bucket's"
+        assert prune(handle, root, keep=1) == 1
+    with hosts.session("A") as paths:
+        assert [key for key in hosts.keys("manifests/pipeline/")] == [
+            "manifests/pipeline/taxi/examples/examples/2.json"
+        ]
+    hosts.lose("B")
+    for blob in hosts.keys("blobs/"):
+        hosts.change(blob, flip)
+    with hosts.session("B"), pytest.raises((DamagedStateError, DamagedArtifactError)):
+        check({"examples": [artifact]})
+
+
+def test_a_node_runs_on_one_host_at_a_time(hosts):
+    with hosts.session("A") as paths, node_lock(paths, "taxi", "r", "examples"):
+        with pytest.raises(BlockingIOError), node_lock(paths, "taxi", "r", "examples", wait=False):
+            pass
+        with node_lock(paths, "taxi", "r", "statistics", wait=False):
+            pass
+
+
+def test_metadata_in_a_file_of_one_host_is_refused(hosts, monkeypatch):
+    monkeypatch.delenv("NIGHTLY_METADATA_DB")
+    with hosts.session("A") as paths, pytest.raises(StateError, match="NIGHTLY_METADATA_DB"):
+        connection_config(paths, "taxi")
+
+
+def test_a_host_with_another_var_is_told_so(hosts):
+    with hosts.session("A") as paths:
+        check_path(paths.snapshots / "taxi/x", paths.snapshots)
+        with pytest.raises(StateAddressError, match="NIGHTLY_VAR is the same path on every host"):
+            check_path(paths.var.with_name("elsewhere") / "snapshots/taxi/x", paths.snapshots)
+
+
+# --- steps
+
+
+def write_and_read(night_folder, paths):
+    """A step: what it reads of the night, and a file that it writes there."""
+    (night_folder / "distributions.json").write_text("{}")
+    return json.loads((night_folder / "request.json").read_text())["run_id"]
+
+
+def test_a_step_finds_its_night_by_model_and_run_id_where_no_task_has_opened_a_session(hosts, tmp_path):
+    run_id = "scheduled__2016-01-02T03:00:00+00:00"
+    with hosts.session("A") as paths:
+        night = a_night(run_id=run_id)
+        night.save(night.folder(paths) / "request.json")
+    hosts.on("B")
+    result = tmp_path / "result.json"
+    assert step.main("tests.nightly.test_two_hosts:write_and_read", "taxi", run_id, str(result)) == 0
+    assert json.loads(result.read_text()) == {"value": run_id}
+    with hosts.session("A") as paths:
+        assert (night.folder(paths) / "distributions.json").read_text() == "{}"
