@@ -38,6 +38,13 @@ class State(Protocol):
         """
         ...
 
+    def view(self, model: str) -> Paths:
+        """Return paths to read the records of `model` at, as they were a few seconds ago at most.
+
+        For a process that lives long and only reads, as the web page: it calls this again for each request.
+        """
+        ...
+
     def refresh(self, folder: Path) -> None:
         """Bring the records below `folder` to what the bucket has now; keep those that this session has written."""
         ...
