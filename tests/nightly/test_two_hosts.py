@@ -1,6 +1,7 @@
 """What one host has written is read, replaced and removed on the other, which shares no disk with it."""
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 
 from nightly.baselines import accept, controls_of, withdraw
 from nightly.io.files import hash_files
+from nightly.io.paths import safe_name
 from nightly.nights import download as download_step
 from nightly.records.baseline import Baseline
 from nightly.records.night import Download, utc_now
 from nightly.records.part import PartRecord
-from nightly.runtime import step
+from nightly.runtime import worker
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.store import SnapshotStore
 from nightly.snapshots.verification import verify_snapshot
@@ -284,7 +286,11 @@ def test_a_step_finds_its_night_by_model_and_run_id_where_no_task_has_opened_a_s
         night.save(night.folder(paths) / "request.json")
     hosts.on("B")
     result = tmp_path / "result.json"
-    assert step.main("tests.nightly.test_two_hosts:write_and_read", "taxi", run_id, str(result)) == 0
+    handlers = logging.getLogger().handlers
+    try:
+        assert worker.run(f"{__name__}:write_and_read", Path("taxi", safe_name(run_id)), result) == 0
+    finally:
+        logging.getLogger().handlers = handlers
     assert json.loads(result.read_text()) == {"value": run_id}
     with hosts.session("A") as paths:
         assert (night.folder(paths) / "distributions.json").read_text() == "{}"

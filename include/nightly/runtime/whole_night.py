@@ -40,7 +40,7 @@ def run_night(night: Night, *, until: str | None = None) -> NightEnd:
     for task in states:
         try:
             with current().session(night.model) as paths:
-                states[task], continues = _run_task(task, night, paths)
+                states[task], continues = run_task(task, night, paths)
         except BaseException as error:  # the verdict records any end of the night
             after = {later: "upstream_failed" for later, state in states.items() if state is None and later != task}
             return NightEnd(_fail(night, task, states | after | {task: "failed"}, error), error)
@@ -52,7 +52,7 @@ def run_night(night: Night, *, until: str | None = None) -> NightEnd:
     return NightEnd(_conclude(night, states))
 
 
-def _run_task(task: str, night: Night, paths: Paths) -> tuple[str, bool]:
+def run_task(task: str, night: Night, paths: Paths) -> tuple[str, bool]:
     """Run one task. Return its state in Airflow's terms, and whether the night continues."""
     folder = night.folder(paths)
     if task == "plan":
@@ -76,11 +76,11 @@ def _prepare(night: Night, paths: Paths) -> None:
 
 def _fail(night: Night, task: str, states: dict[str, str | None], error: BaseException) -> Verdict:
     with current().session(night.model) as paths:
-        message = _record(task, error, night.folder(paths))
+        message = record_error(task, error, night.folder(paths))
         return _conclude(night, states, {task: message})
 
 
-def _record(task: str, error: BaseException, folder: Path) -> str:
+def record_error(task: str, error: BaseException, folder: Path) -> str:
     """Write a task's error to the night's folder, and return its message for the verdict."""
     # In Airflow, the plan's errors are its own, and the other tasks' come from the worker.
     text = masked(str(error) or type(error).__name__) if task == "plan" else worker.describe(error)

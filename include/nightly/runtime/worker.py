@@ -1,7 +1,7 @@
 """Run one step of a night: python -m nightly.runtime.worker STEP NIGHT_FOLDER RESULT_FILE
 
 An Airflow task starts this process, either directly or as a fork of the warm host, and it works in the task's session
-with the state. Where nobody has opened a session, as in a pod, it opens its own (nightly.runtime.step).
+with the state. Where nobody has opened a session, as in a pod, it opens its own; NIGHT_FOLDER is MODEL/RUN then.
 
 It logs to standard error, one `LEVEL logger: message` per line. It writes its result, or its error in one sentence, to
 RESULT_FILE. If that fails, for example on a full disk, it writes the line `RESULT_FILE: result` to standard error.

@@ -11,7 +11,6 @@ import pytest
 from nightly.cli import night as nights
 from nightly.cli import replay, snapshots
 from nightly.io.paths import ROOT
-from nightly.records.night import Night
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.verdict import Outcome, Verdict
 from nightly.runtime import whole_night
@@ -106,14 +105,13 @@ def die_before_the_metadata_knows(night_folder, paths):
 
 def test_a_step_whose_host_died_is_retried_on_the_other_and_leaves_nothing_behind(hosts, first, run_night, tmp_path):
     name = run_night("--fresh", "--until", "examples")
-    with hosts.session("A") as paths:
-        run_id = Night.load(paths.nights / "taxi" / name / "request.json").run_id
-    command = [sys.executable, "-m", "nightly.runtime.step", f"{HERE}:die_before_the_metadata_knows", "taxi", run_id]
+    hosts.on("A")
+    command = [sys.executable, "-m", "nightly.runtime.worker", f"{HERE}:die_before_the_metadata_knows", f"taxi/{name}"]
     killed = subprocess.run([*command, str(tmp_path / "result.json")], cwd=ROOT, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     left = set(hosts.keys("manifests/pipeline/taxi/statistics/"))
     with hosts.session("B") as paths, NightlyMetadata(paths, "taxi") as handle:
-        run = handle.store.get_context_by_type_and_name("pipeline_run", run_id)
+        run = handle.store.get_context_by_type_and_name("pipeline_run", name)
         (died,) = (
             execution
             for execution in handle.store.get_executions_by_context(run.id)
