@@ -8,7 +8,9 @@ import pytest
 
 from tests.support import live_server
 from tests.support.live_server import LiveServer
+from tests.support.postgresql import Database, running_database
 from tests.support.servers import Server
+from tests.support.two_hosts import TwoHosts, two_hosts
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +40,17 @@ def server(tmp_path_factory: pytest.TempPathFactory, server_processes: list[Serv
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Database]:
+    """A PostgreSQL server, for the locks between hosts and for ML Metadata."""
+    with running_database() as running:
+        yield running
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, database: Database) -> Iterator[TwoHosts]:
+    """Two hosts with a bucket of their own."""
+    with two_hosts(tmp_path, database) as running:
+        yield running

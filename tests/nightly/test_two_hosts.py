@@ -8,11 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nightly.baselines import accept, controls_of, withdraw
-from nightly.io.files import hash_files
 from nightly.io.paths import safe_name
 from nightly.nights import download as download_step
-from nightly.records.baseline import Baseline
 from nightly.records.night import Download, utc_now
 from nightly.records.part import PartRecord
 from nightly.runtime import worker
@@ -20,34 +17,15 @@ from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.store import SnapshotStore
 from nightly.snapshots.verification import verify_snapshot
 from nightly.sources.part_store import alone, in_use
-from nightly.state import current
-from nightly.state.errors import DamagedStateError, StateAddressError, StateError
+from nightly.state.errors import StateAddressError
 from nightly.state.hosts import check_path
-from nightly.statistics.files import intact
-from nightly.tfx.metadata import NightlyMetadata, connection_config, node_lock
-from nightly.tfx.retention import prune
-from nightly.tfx.seals import DamagedArtifactError, check
-from tests.support.metadata import run_with_an_artifact
-from tests.support.nights import a_night, utc
+from tests.support.nights import a_night
 from tests.support.parts import Days, contents
-from tests.support.postgresql import running_database
 from tests.support.snapshots import DETAILS
-from tests.support.two_hosts import two_hosts
+from tests.support.two_hosts import flip
 
 COLUMNS = {"day": "timestamp", "fare": "float"}
 DAYS = {"2015-01-01": "2015-01-01,3\n", "2015-01-02": "2015-01-02,4\n"}
-
-
-@pytest.fixture(scope="module")
-def database():
-    with running_database() as running:
-        yield running
-
-
-@pytest.fixture
-def hosts(tmp_path, database):
-    with two_hosts(tmp_path, database) as running:
-        yield running
 
 
 def make_snapshot(paths, fares=(1.0, 2.0)):
@@ -65,10 +43,6 @@ def make_snapshot(paths, fares=(1.0, 2.0)):
         for batch in rows.to_batches():
             builder.add(batch)
         return builder.finish(label="fare", **details)
-
-
-def flip(data: bytes) -> bytes:
-    return data[:-1] + bytes([data[-1] ^ 1])
 
 
 # --- snapshots
@@ -182,85 +156,6 @@ def test_bodies_stay_while_another_host_downloads_and_go_for_all_hosts(hosts):
         assert len(bodies) == 1 and len(list((paths.downloads / "taxi/parts").iterdir())) == 1
         (record,) = (PartRecord.load(path) for path in (paths.downloads / "taxi/parts").glob("*.json"))
         assert record.name == "2015-01-01"
-
-
-# --- baselines
-
-
-def test_a_baseline_is_a_control_on_the_other_host_until_it_is_withdrawn(hosts, tmp_path):
-    statistics = tmp_path / "statistics/Split-train"
-    statistics.mkdir(parents=True)
-    (statistics / "FeatureStats.pb").write_bytes(b"statistics")
-    as_of = utc(2016, 2, 1)
-    baseline = Baseline(
-        model="taxi", run_id="r", as_of=as_of, snapshot_id="0" * 32, accepted_at=as_of,
-        files=hash_files(statistics.parent),
-    )  # fmt: skip
-    with hosts.session("A") as paths:
-        accept(paths.baselines, baseline, statistics.parent)
-        accept(paths.baselines, baseline, statistics.parent)
-    with hosts.session("B") as paths:
-        (control,) = controls_of(paths, a_night(), {"last_accepted": 1})
-        assert intact(control).folder and control.baseline == baseline
-        folder = paths.var / "baselines/taxi"
-        (read,) = folder.glob("*/Split-train/FeatureStats.pb")
-        with read.open("r+b") as file:
-            file.write(b"X")
-        assert intact(control).folder, "its copy is replaced by the bucket's"
-        assert read.read_bytes() == b"statistics"
-    with hosts.session("A") as paths:
-        withdraw(paths.baselines, "taxi", "r")
-    with hosts.session("B") as paths:
-        (control,) = controls_of(paths, a_night(), {"last_accepted": 1})
-        assert control.baseline is None
-
-
-# --- artifacts and ML Metadata
-
-
-def test_an_artifact_is_fetched_checked_and_pruned_from_either_host(hosts):
-    from tfx.types import standard_artifacts
-
-    from nightly.tfx import seals
-
-    with hosts.session("A") as paths, NightlyMetadata(paths, "taxi") as handle:
-        root = paths.pipeline / "taxi"
-        run_with_an_artifact(handle, "night-0", root / "examples/examples/1")
-        run_with_an_artifact(handle, "night-1", root / "examples/examples/2")
-        for number in (1, 2):
-            current().publish(root / "examples/examples" / str(number))
-        artifact = standard_artifacts.Examples()
-        artifact.uri = str(root / "examples/examples/2")
-        seals.seal([artifact.mlmd_artifact], "examples", "night-1")
-    with hosts.session("B") as paths, NightlyMetadata(paths, "taxi") as handle:
-        assert list(check({"examples": [artifact]})[artifact.uri]) == ["payload"]
-        with (root / "examples/examples/2/payload").open("r+b") as file:
-            file.write(b"X")
-        assert check({"examples": [artifact]}), "its copy is replaced by the bucket's"
-        assert prune(handle, root, keep=1) == 1
-    with hosts.session("A") as paths:
-        assert hosts.keys("manifests/pipeline/taxi/examples/examples/") == [
-            "manifests/pipeline/taxi/examples/examples/2.json"
-        ]
-    hosts.lose("B")
-    for blob in hosts.keys("blobs/"):
-        hosts.change(blob, flip)
-    with hosts.session("B"), pytest.raises((DamagedStateError, DamagedArtifactError)):
-        check({"examples": [artifact]})
-
-
-def test_a_node_runs_on_one_host_at_a_time(hosts):
-    with hosts.session("A") as paths, node_lock(paths, "taxi", "r", "examples"):
-        with pytest.raises(BlockingIOError), node_lock(paths, "taxi", "r", "examples", wait=False):
-            pass
-        with node_lock(paths, "taxi", "r", "statistics", wait=False):
-            pass
-
-
-def test_metadata_in_a_file_of_one_host_is_refused(hosts, monkeypatch):
-    monkeypatch.delenv("NIGHTLY_METADATA_DB")
-    with hosts.session("A") as paths, pytest.raises(StateError, match="NIGHTLY_METADATA_DB"):
-        connection_config(paths, "taxi")
 
 
 def test_a_host_with_another_var_is_told_so(hosts):

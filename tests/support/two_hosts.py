@@ -43,7 +43,7 @@ class TwoHosts:
         patch.setenv("AWS_REGION", "us-east-1")
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
-        patch.setenv("NIGHTLY_METADATA_DB", database.url("ml_metadata"))
+        patch.setenv("NIGHTLY_METADATA_DB", database.url("mlmd"))
         project(patch, var)
         self.on("A")
 
@@ -87,7 +87,7 @@ class TwoHosts:
 
 def forget_state() -> None:
     """Have this process know nothing of the state's copies on the host that it was on."""
-    sys.modules[current.__module__]._state.cache_clear()
+    sys.modules[current.__module__]._bucket.cache_clear()
 
 
 @contextmanager
@@ -99,3 +99,8 @@ def two_hosts(folder: Path, database: Database) -> Iterator[TwoHosts]:
             forget_state()
     finally:
         server.stop()
+
+
+def flip(data: bytes) -> bytes:
+    """Return the bytes with one bit changed."""
+    return data[:-1] + bytes([data[-1] ^ 1])

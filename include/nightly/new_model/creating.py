@@ -24,7 +24,7 @@ from nightly.new_model.writing import DAGS, publish, refuse_name, stage
 from nightly.records.connection import Connection, variable
 from nightly.records.source_config import SourceConfig
 from nightly.sources import fetch
-from nightly.state import current
+from nightly.state import current, unshared
 from nightly.training.tabular.recommended import Recommended, recommended
 
 STAGING = ".new-"  # prefix of the folders in include/models that are being written
@@ -90,7 +90,8 @@ def create(
         if proposal.window:
             stage(name, _files(proposal, history, training), folder)
             draft = load_config(name, models=folder)
-            history = measure(draft, folder / name / "schema.pbtxt", table, proposal.window, folder)
+            with unshared():
+                history = measure(draft, folder / name / "schema.pbtxt", table, proposal.window, folder)
         staged = stage(name, _files(proposal, history, training), folder)
         written = publish(name, staged, models, dags)
     return Created(proposal, history, training, written)

@@ -218,7 +218,8 @@ def _check_share(config: ModelConfig, rejects: Rejects, rows: int, columns: dict
         raise TooManyRejectedError(
             f"{rejects.rows:,} of {rejects.rows + rows:,} rows could not be read: {share:.2%}, above "
             f"data_gate.max_rejected_share of {limit:.2%}. Most often ({worst.rows:,} rows) the fault is "
-            f"{worst.fault}, e.g. {worst.place}. All are in {rejects.path}, each with its reason.",
+            f"{worst.fault}, e.g. {worst.place}. All are in {rejects.path.name} in the night's folder, each with its "
+            "reason.",
             retyped=_retyped(rejects, rows, columns),
         )
 

@@ -123,13 +123,12 @@ def test_snapshots_and_baselines_are_listed_before_they_are_fetched(hosts):
         state.publish(write(paths.snapshots / "taxi/1", files))
         state.publish(write(paths.baselines / "taxi/20160101T000000-1", {"baseline.json": b"{}", "train/x": b"x"}))
         state.publish(write(paths.snapshots / "digits/1", files))
-    with hosts.on("b") as (state, var):
-        with state.session("taxi") as paths:
-            assert [path.name for path in (paths.snapshots / "taxi/1").iterdir()] == ["manifest.json"]
-            assert len(list((paths.baselines / "taxi").iterdir())) == 1
-            assert not (paths.snapshots / "digits").exists()
-            state.fetch(paths.snapshots / "taxi/1")
-            assert {path.name for path in (paths.snapshots / "taxi/1").iterdir()} == set(files)
+    with hosts.on("b") as (state, var), state.session("taxi") as paths:
+        assert [path.name for path in (paths.snapshots / "taxi/1").iterdir()] == ["manifest.json"]
+        assert len(list((paths.baselines / "taxi").iterdir())) == 1
+        assert not (paths.snapshots / "digits").exists()
+        state.fetch(paths.snapshots / "taxi/1")
+        assert {path.name for path in (paths.snapshots / "taxi/1").iterdir()} == set(files)
     with hosts.on("a") as (state, var):
         state.remove(var / "snapshots/taxi/1")
     with hosts.on("b") as (state, var), state.session("taxi") as paths:
