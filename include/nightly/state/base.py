@@ -14,10 +14,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from nightly.io.paths import Paths
+from nightly.io.paths import RECORDS, Paths
 
 # Below each folder of Paths: <model>/…; of downloads, the records are <model>/parts/ and the content <model>/bodies/.
-RECORDS = ("nights", "releases", "schemas", "downloads")
+# What must be read later is named by a path on the host: <session>/downloads/<model>/bodies is a link to the host's.
+__all__ = ["CONTENT", "RECORDS", "State"]
+
 CONTENT = ("snapshots", "baselines", "pipeline", "downloads", "serving")
 
 

@@ -4,12 +4,10 @@ A path may be in a session's folder, in the view's, or in one of this host's fol
 """
 
 import os
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nightly.io import variables
-from nightly.io.paths import Paths
-from nightly.state.base import RECORDS
+from nightly.io.paths import RECORDS, Paths
 from nightly.state.errors import StateAddressError
 
 SERVER_FILES = ("models.config", "server.json")  # of the serving folder: records of all models
@@ -25,7 +23,7 @@ def host_paths() -> Paths:
 
 def session_paths(folder: Path) -> Paths:
     """Return the paths to work with in the session or view in `folder`."""
-    return replace(host_paths(), **{name: folder / name for name in RECORDS})
+    return Paths.from_environment({**os.environ, variables.SESSION.name: str(folder)})
 
 
 def name_of(path: Path, *own: Path) -> str:
