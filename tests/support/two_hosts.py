@@ -5,6 +5,7 @@ NIGHTLY_VAR has the same path on both, so one at a time is there: the other one'
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -99,6 +100,16 @@ def two_hosts(folder: Path, database: Database) -> Iterator[TwoHosts]:
             forget_state()
     finally:
         server.stop()
+
+
+def damage(path: Path) -> None:
+    """Change a bit of the file as a disk does it: with the same inode and times."""
+    times = path.stat()
+    with path.open("r+b") as file:
+        content = file.read()
+        file.seek(0)
+        file.write(flip(content))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def flip(data: bytes) -> bytes:

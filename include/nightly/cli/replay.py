@@ -35,7 +35,7 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
     proposed = dict(_setting(text) for text in options.set)
     with current().session(options.model) as paths:
-        thresholds = Thresholds.of(paths, options.model, proposed)
+        thresholds = Thresholds.of(options.model, proposed)
         nights = findings(paths, options.model)
     if not nights:
         print(f"{options.model} has no nights yet that its data gate has judged")

@@ -29,13 +29,13 @@ class Thresholds:
     schema: dict[str, float]  # "drift.FEATURE" or "skew.FEATURE" -> threshold
 
     @classmethod
-    def of(cls, paths: Paths, model: str, proposed: dict[str, float]) -> "Thresholds":
+    def of(cls, model: str, proposed: dict[str, float]) -> "Thresholds":
         """Read the model's thresholds and apply `proposed`.
 
         Raises ContractError and SchemaError, which suggest the closest name.
         """
         config = load_config(model).with_overrides(proposed)
-        schemas = SchemaStore(paths, model)
+        schemas = SchemaStore(Paths.from_environment(), model)
         schema = read_schema(schemas.path(schemas.current()))
         override_thresholds(schema, proposed)
         return cls(config, comparators(schema))

@@ -5,7 +5,6 @@ import datetime as dt
 import pytest
 
 from nightly.cli.replay import main
-from nightly.io.paths import Paths
 from nightly.nights import replay
 from nightly.nights.history import findings, history
 from nightly.records.night import GateResult, Reason
@@ -48,9 +47,7 @@ def paths(paths):
 
 
 def held(paths, **proposed):
-    thresholds = replay.Thresholds.of(
-        Paths.from_environment(), "taxi", {key.replace("__", "."): value for key, value in proposed.items()}
-    )
+    thresholds = replay.Thresholds.of("taxi", {key.replace("__", "."): value for key, value in proposed.items()})
     return replay.replay(findings(paths, "taxi"), thresholds)
 
 
@@ -79,7 +76,7 @@ def test_a_proposal_holds_more_or_less_and_says_for_what(paths):
 
 def test_what_it_suggests_passes_the_nights_that_passed(paths):
     nights = findings(paths, "taxi")
-    found = replay.suggest(nights, replay.Thresholds.of(Paths.from_environment(), "taxi", {}))
+    found = replay.suggest(nights, replay.Thresholds.of("taxi", {}))
     assert set(found) == {"data_gate.min_rows", "drift.payment_type"}, "figures of too few rows are not drawn from"
     threshold, figures = found["drift.payment_type"]
     assert threshold == pytest.approx(0.062, abs=0.002) and figures == 2 * 27

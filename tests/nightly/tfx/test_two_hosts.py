@@ -15,7 +15,7 @@ from nightly.tfx.retention import prune
 from nightly.tfx.seals import DamagedArtifactError, check
 from tests.support.metadata import run_with_an_artifact
 from tests.support.nights import a_night, utc
-from tests.support.two_hosts import flip
+from tests.support.two_hosts import damage, flip
 
 # --- baselines
 
@@ -37,8 +37,7 @@ def test_a_baseline_is_a_control_on_the_other_host_until_it_is_withdrawn(hosts, 
         assert intact(control).folder and control.baseline == baseline
         folder = paths.var / "baselines/taxi"
         (read,) = folder.glob("*/Split-train/FeatureStats.pb")
-        with read.open("r+b") as file:
-            file.write(b"X")
+        damage(read)
         assert intact(control).folder, "its copy is replaced by the bucket's"
         assert read.read_bytes() == b"statistics"
     with hosts.session("A") as paths:
@@ -63,8 +62,7 @@ def test_an_artifact_is_fetched_checked_and_pruned_from_either_host(hosts):
         seals.seal([artifact.mlmd_artifact], "examples", "night-1")
     with hosts.session("B") as paths, NightlyMetadata(paths, "taxi") as handle:
         assert list(check({"examples": [artifact]})[artifact.uri]) == ["payload"]
-        with (root / "examples/examples/2/payload").open("r+b") as file:
-            file.write(b"X")
+        damage(root / "examples/examples/2/payload")
         assert check({"examples": [artifact]}), "its copy is replaced by the bucket's"
         assert prune(handle, root, keep=1) == 1
     with hosts.session("A") as paths:

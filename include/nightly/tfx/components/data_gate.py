@@ -28,7 +28,6 @@ from nightly.records.schema import PROPOSAL
 from nightly.records.thresholds import FILE as THRESHOLDS
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.schemas.curated import comparators, override_thresholds
-from nightly.state import current
 from nightly.statistics.distributions import write_distributions, write_serving_distributions
 from nightly.statistics.files import read_statistics
 from nightly.tfx.artifacts import DataBlessing
@@ -55,26 +54,25 @@ def DataGate(
     :param requests: DriftSkewValidator's statistics of the logged requests
     :param night_folder: the folder of request.json and snapshot.json
     """
-    folder = Path(night_folder)
+    folder, paths = Path(night_folder), Paths.from_environment()
     night, ref = Night.load(folder / "request.json"), SnapshotRef.load(folder / "snapshot.json")
     splits = artifact_utils.decode_split_names(anomalies.split_names)
     inputs = GateInputs(statistics.uri, schema.uri, anomalies.uri, drift_skew.uri, requests.uri, splits)
-    with current().session(night.model) as paths:
-        evidence = gather(night, ref, inputs, paths)
-        thresholds_used(evidence, inputs.schema_text).save(folder / THRESHOLDS)
-        reasons = list(judge(evidence))
-        result = GateResult(gate="data", passed=not any(r.held for r in reasons), reasons=reasons, decided_at=utc_now())
-        result.save(folder / "data_gate.json")
-        bless(blessing, result, log)
-        write_distributions(folder, statistics.uri, drift_skew.uri)
-        labels_of(evidence).save(folder / LABELS)
-        write_serving_distributions(folder, requests.uri, drift_skew.uri)
-        (folder / PROPOSAL).unlink(missing_ok=True)
-        if result.passed:
-            accept_statistics(evidence, Path(statistics.uri), paths)
-        else:
-            withdraw(paths.baselines, night.model, night.run_id)
-            propose_schema(evidence, inputs, folder)
+    evidence = gather(night, ref, inputs, paths)
+    thresholds_used(evidence, inputs.schema_text).save(folder / THRESHOLDS)
+    reasons = list(judge(evidence))
+    result = GateResult(gate="data", passed=not any(r.held for r in reasons), reasons=reasons, decided_at=utc_now())
+    result.save(folder / "data_gate.json")
+    bless(blessing, result, log)
+    write_distributions(folder, statistics.uri, drift_skew.uri)
+    labels_of(evidence).save(folder / LABELS)
+    write_serving_distributions(folder, requests.uri, drift_skew.uri)
+    (folder / PROPOSAL).unlink(missing_ok=True)
+    if result.passed:
+        accept_statistics(evidence, Path(statistics.uri), paths)
+    else:
+        withdraw(paths.baselines, night.model, night.run_id)
+        propose_schema(evidence, inputs, folder)
 
 
 def labels_of(evidence: Evidence) -> Labels:

@@ -21,7 +21,6 @@ from nightly.release.versions import hash_version
 from nightly.schemas.store import SchemaStore
 from nightly.serving import address
 from nightly.serving.server import find_server
-from nightly.state import current
 from nightly.tfx.artifacts import DataBlessing
 from nightly.tfx.components.blessing import is_blessed
 from nightly.tfx.recipe import recipe
@@ -55,15 +54,8 @@ def Release(
     :param night_folder: the folder of request.json and snapshot.json
     """
     refuse_unblessed(data_blessing, model_blessing, infra_blessing)
-    folder = Path(night_folder)
+    folder, paths = Path(night_folder), Paths.from_environment()
     night = Night.load(folder / "request.json")
-    with current().session(night.model) as paths:
-        _release(night, folder, paths, model, evaluation, pushed_model)
-
-
-def _release(
-    night: Night, folder: Path, paths: Paths, model: Artifact, evaluation: Artifact, pushed_model: Artifact
-) -> None:
     config, source = config_of(night), Path(path_utils.serving_model_path(model.uri))
     store = ReleaseStore(paths.serving, paths.releases, night.model)
     snapshot_id = SnapshotRef.load(folder / "snapshot.json").snapshot_id
