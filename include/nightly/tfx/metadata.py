@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from ml_metadata import ListOptions
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 from tfx.orchestration.portable.mlmd import event_lib
@@ -24,15 +23,16 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from nightly.compat.tfx import PersistentMetadata
 from nightly.io import variables
-from nightly.io.paths import Paths, safe_name
+from nightly.io.paths import Paths
 from nightly.records.base import Contract
-from nightly.state import current, remove
+from nightly.records.night import Night
+from nightly.state import current, publish, remove
 from nightly.state.errors import StateAddressError
 
 log = logging.getLogger("nightly")
 
 CHUNK = 2000  # ASCII characters: PostgreSQL's index of properties takes at most 2704 bytes
-UNFINISHED = "last_known_state = NEW OR last_known_state = RUNNING"
+RUNNING = ".running"  # suffix of a node's mark in the night's folder
 
 Artifact = metadata_store_pb2.Artifact
 Execution = metadata_store_pb2.Execution
@@ -156,7 +156,7 @@ def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, roo
         handle.store.put_artifacts(stale)
     unfinished = _unfinished(_executions_of(handle, node))
     for execution in unfinished:
-        _cancel(execution, node, root)
+        _cancel(execution, root / node.node_info.id, node.outputs.outputs)
     if unfinished:
         handle.store.put_executions(unfinished)
 
@@ -164,44 +164,44 @@ def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, roo
 def close_abandoned(
     handle: NightlyMetadata, model: str, nodes: Mapping[str, pipeline_pb2.PipelineNode], paths: Paths
 ) -> None:
-    """Cancel the executions that a process, on any host, left unfinished when it died (see node_lock).
+    """Cancel the executions that a process, on any host, left unfinished when it died.
+
+    ML Metadata is only queried for nights with a mark of a running node that nobody holds (see node_lock).
 
     :param nodes: the nodes of the model's pipeline by id, whose partial outputs are removed
     """
-    for execution in handle.store.get_executions(ListOptions(filter_query=UNFINISHED)):
-        names = {context.type: context.name for context in handle.store.get_contexts_by_execution(execution.id)}
-        owner, _, node_id = names.get("node", "").partition(".")
-        run_id = names.get("pipeline_run", "")
-        if owner != model or node_id not in nodes:
-            continue
-        with contextlib.suppress(BlockingIOError), node_lock(paths, model, run_id, node_id, wait=False):
-            _cancel(execution, nodes[node_id], paths.pipeline / model)
-            handle.store.put_executions([execution])
-            log.info("closed %s of %s in ML Metadata, whose process had died", node_id, run_id)
+    for mark in (paths.nights / model).glob(f"*/*{RUNNING}"):
+        with contextlib.suppress(BlockingIOError), current().locked(mark, wait=False):
+            node_id, run_id = mark.stem, Night.load(mark.parent / "request.json").run_id
+            keys = nodes[node_id].outputs.outputs if node_id in nodes else ()  # the model has dropped it since
+            for execution in _unfinished(_executions(handle, run_id, f"{model}.{node_id}")):
+                _cancel(execution, paths.pipeline / model / node_id, keys)
+                handle.store.put_executions([execution])
+                log.info("closed %s of %s in ML Metadata, whose process had died", node_id, run_id)
+            remove(mark)
 
 
 @contextlib.contextmanager
-def node_lock(paths: Paths, model: str, run_id: str, node_id: str, *, wait: bool = True) -> Iterator[None]:
-    """Hold the node's lock while it runs. An unfinished execution of a node without one is of a process that died.
-
-    Raises BlockingIOError if another process has it and `wait` is False.
-    """
-    lock = paths.run / "nodes" / f"{model}-{safe_name(run_id)}-{node_id}.lock"
-    with current().locked(lock, wait=wait):
+def node_lock(night_folder: Path, node_id: str) -> Iterator[None]:
+    """Hold the node's lock while it runs, and have a mark in the night's folder, which a process that dies leaves."""
+    mark = night_folder / f"{node_id}{RUNNING}"
+    with current().locked(mark):
+        mark.touch()
+        publish(mark)
         yield
-        lock.unlink(missing_ok=True)
+        remove(mark)
 
 
 def _unfinished(executions: Iterable[Execution]) -> list[Execution]:
     return [e for e in executions if e.last_known_state in (Execution.NEW, Execution.RUNNING)]
 
 
-def _cancel(execution: Execution, node: pipeline_pb2.PipelineNode, root: Path) -> None:
-    """Mark a killed attempt as canceled, and remove what it has written below the pipeline's folder `root`."""
+def _cancel(execution: Execution, folder: Path, keys: Iterable[str]) -> None:
+    """Mark a killed attempt as canceled, and remove its outputs of these keys from `folder`, the node's folder."""
     execution.last_known_state = Execution.CANCELED
-    for key in node.outputs.outputs:
+    for key in keys:
         with contextlib.suppress(OSError):
-            remove(root / node.node_info.id / key / str(execution.id))
+            remove(folder / key / str(execution.id))
 
 
 def _executions_of(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> list[Execution]:

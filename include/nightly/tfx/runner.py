@@ -46,7 +46,7 @@ def run_node(node_id: str, night_folder: Path, paths: Paths) -> dict[str, Any]:
     run_id = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: night.run_id}
     for part in (pipeline.runtime_spec, nodes[node_id], *(nodes[name] for name in nodes[node_id].upstream_nodes)):
         runtime_parameter_utils.substitute_runtime_parameter(part, run_id)
-    with metadata.node_lock(paths, night.model, night.run_id, node_id):
+    with metadata.node_lock(night_folder, node_id):
         return _run(nodes[node_id], nodes, pipeline, metadata.NightlyMetadata(paths, night.model), night, paths)
 
 

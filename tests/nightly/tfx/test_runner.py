@@ -117,7 +117,7 @@ def test_what_a_killed_night_left_in_the_metadata_is_closed_by_the_next_one(fold
     killed, alive = new_night(folder, paths, "killed"), new_night(folder, paths, "alive")
     for each in (killed, alive):
         begin(each, paths)
-    with node_lock(paths, "taxi", "alive", "examples"):
+    with node_lock(alive, "examples"):
         run_node("schema", new_night(folder, paths, "next"), paths)
     with NightlyMetadata(paths, "taxi") as handle:
         left = {name: run_states(handle, name) for name in ("killed", "alive")}

@@ -1,5 +1,7 @@
 """Artifacts, baselines and ML Metadata of two hosts, which share no disk."""
 
+from pathlib import Path
+
 import pytest
 from tfx.types import standard_artifacts
 
@@ -77,11 +79,14 @@ def test_an_artifact_is_fetched_checked_and_pruned_from_either_host(hosts):
 
 
 def test_a_node_runs_on_one_host_at_a_time(hosts):
-    with hosts.session("A") as paths, node_lock(paths, "taxi", "r", "examples"):
-        with pytest.raises(BlockingIOError), node_lock(paths, "taxi", "r", "examples", wait=False):
-            pass
-        with node_lock(paths, "taxi", "r", "statistics", wait=False):
-            pass
+    with hosts.session("A") as paths:
+        folder = paths.night("taxi", "r")
+        folder.mkdir()
+        with node_lock(folder, "examples"), node_lock(folder, "statistics"):
+            (mark,) = hosts.keys("records/nights/taxi/r/examples")
+            with pytest.raises(BlockingIOError), current().locked(folder / Path(mark).name, wait=False):
+                pass
+    assert hosts.keys("records/nights/taxi/r/") == []
 
 
 def test_metadata_in_a_file_of_one_host_is_refused(hosts, monkeypatch):
