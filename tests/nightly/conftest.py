@@ -9,6 +9,7 @@ import pytest
 from tests.support import live_server
 from tests.support.live_server import LiveServer
 from tests.support.postgresql import Database, running_database
+from tests.support.s3_server import S3Server
 from tests.support.servers import Server
 from tests.support.two_hosts import TwoHosts, two_hosts
 
@@ -49,8 +50,16 @@ def database() -> Iterator[Database]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def buckets() -> Iterator[S3Server]:
+    """An S3 server."""
+    server = S3Server()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def hosts(tmp_path: Path, database: Database) -> Iterator[TwoHosts]:
-    """Two hosts with a bucket of their own."""
-    with two_hosts(tmp_path, database) as running:
+def hosts(tmp_path: Path, buckets: S3Server, database: Database) -> Iterator[TwoHosts]:
+    """Two hosts with a state of their own in a bucket."""
+    with two_hosts(tmp_path, buckets, database) as running:
         yield running

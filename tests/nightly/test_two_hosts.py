@@ -10,6 +10,7 @@ import pytest
 
 from nightly.io.paths import safe_name
 from nightly.nights import download as download_step
+from nightly.nights import snapshot as snapshot_step
 from nightly.records.night import Download, utc_now
 from nightly.records.part import PartRecord
 from nightly.runtime import worker
@@ -21,7 +22,7 @@ from nightly.sources.part_store import alone, in_use
 from nightly.state.bucket import BucketState
 from nightly.state.errors import StateAddressError
 from nightly.state.hosts import check_path
-from tests.support.nights import a_night
+from tests.support.nights import a_night, utc
 from tests.support.parts import Days, contents
 from tests.support.snapshots import DETAILS
 from tests.support.two_hosts import damage, flip
@@ -191,3 +192,18 @@ def test_a_step_finds_its_night_by_model_and_run_id_where_no_task_has_opened_a_s
     assert json.loads(result.read_text()) == {"value": run_id}
     with hosts.session("A") as paths:
         assert (night.folder(paths) / "distributions.json").read_text() == "{}"
+
+
+def test_each_task_of_a_night_reads_what_the_other_host_has_left_of_the_one_before(hosts):
+    night = a_night(as_of=utc(2015, 1, 1), release=False)
+    with hosts.session("A") as paths:
+        night.save(night.folder(paths) / "request.json")
+    with hosts.session("B") as paths:
+        assert download_step.run(night.folder(paths), paths)["files"] == 1
+    with hosts.session("A") as paths:
+        first = snapshot_step.run(night.folder(paths), paths)
+        assert first["rows"] > 3000 and first["created"]
+    hosts.lose("A")
+    for host in "BA":
+        with hosts.session(host) as paths:
+            assert snapshot_step.run(night.folder(paths), paths) == first | {"created": False}

@@ -92,14 +92,14 @@ def forget_state() -> None:
 
 
 @contextmanager
-def two_hosts(folder: Path, database: Database) -> Iterator[TwoHosts]:
-    server = S3Server()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            yield TwoHosts(patch, folder / "var", server, database)
-            forget_state()
-    finally:
-        server.stop()
+def two_hosts(folder: Path, server: S3Server, database: Database) -> Iterator[TwoHosts]:
+    """Two hosts whose bucket is empty.
+
+    :param folder: for their disks; its name, which no other test has, is the prefix of the state
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        yield TwoHosts(patch, folder / "var", server, database)
+        forget_state()
 
 
 def damage(path: Path) -> None:

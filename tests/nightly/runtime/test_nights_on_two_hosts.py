@@ -18,7 +18,6 @@ from nightly.state import current
 from nightly.tfx.metadata import Execution, NightlyMetadata
 from nightly.tfx.reuse import REUSABLE
 from nightly.tfx.runner import run_node
-from tests.support.postgresql import running_database
 from tests.support.two_hosts import two_hosts
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -28,8 +27,8 @@ HERE = "tests.nightly.runtime.test_nights_on_two_hosts"
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory):
-    with running_database() as database, two_hosts(tmp_path_factory.mktemp("hosts"), database) as running:
+def hosts(tmp_path_factory, buckets, database):
+    with two_hosts(tmp_path_factory.mktemp("hosts"), buckets, database) as running:
         yield running
 
 
