@@ -13,6 +13,7 @@ from tfx import types
 from nightly.io.files import differences, hash_files
 from nightly.records.base import Contract
 from nightly.state import current, fetch
+from nightly.state.errors import DamagedStateError
 from nightly.tfx.metadata import Artifact, keep, kept
 
 log = logging.getLogger("nightly")
@@ -55,8 +56,14 @@ def check(artifacts: Artifacts) -> Contents:
     for name, group in artifacts.items():
         for artifact in group:
             sealed = seal_of(artifact)
-            contents[artifact.uri] = fetched(Path(artifact.uri), sealed)
-            if sealed and (changes := differences(sealed.files, contents[artifact.uri])):
+            try:
+                contents[artifact.uri] = fetched(Path(artifact.uri), sealed)
+                changes = differences(sealed.files, contents[artifact.uri]) if sealed else {}
+            except DamagedStateError as error:
+                if sealed is None:
+                    raise
+                changes = {"": str(error)}
+            if sealed and changes:
                 damaged.append(
                     f"`{name}` is not as {sealed.node} wrote it in {sealed.run_id}: "
                     f"{'; '.join(changes.values())} (in {artifact.uri}). Clear `{sealed.node}` with what is "
