@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, server_processes: list[Serv
 @pytest.fixture(scope="session")
 def database() -> Iterator[Database]:
     """A PostgreSQL server, for the locks between hosts and for ML Metadata."""
-    with running_database() as running:
+    with running_database("secret") as running:  # ML Metadata takes no password with a space
         yield running
 
 
