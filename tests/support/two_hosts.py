@@ -52,7 +52,7 @@ class TwoHosts:
         """Be on this host from now on."""
         if host == self.host:
             return
-        if self.host:
+        if self.host and self.var.exists():
             self.var.rename(self._folder(self.host))
         if self._folder(host).exists():
             self._folder(host).rename(self.var)
