@@ -1,0 +1,253 @@
+"""Airflow with Celery over hosts that share no disk, and what they share: PostgreSQL, Redis, a bucket, a model server.
+
+The machine itself is the middle: scheduler, DAG processor, API server, triggerer and the model server. Each worker is
+on a host of its own (tests/hosts/host.py).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from local.airflow import AirflowDidNotStart, LocalAirflow
+from local.child import Child
+from local.serving import LocalModelServer
+from nightly.io.paths import Paths, python_path
+from nightly.io.polling import poll
+from nightly.records.verdict import Verdict
+from tests.hosts.host import Host
+from tests.hosts.project import MODELS, TRIPS, copy_for_hosts
+from tests.hosts.services import Bucket, running_redis
+from tests.support.data import TAXI
+from tests.support.postgresql import running_database
+
+PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+WORKERS = ("host-a", "host-b")
+SLOTS = 2  # tasks at a time on one host
+START_SECONDS = 900
+NIGHT_SECONDS = 1500
+HEARTBEAT_SECONDS = 60  # until a task whose host is silent is dead
+INHERITED = ("AIRFLOW", "NIGHTLY_", "AWS_", "PYTHONPATH")  # begin what would lead a process elsewhere
+ENDED = ("success", "failed")
+
+
+class Cluster(LocalAirflow):
+    """All of it, in one folder below /tmp; it is up inside `running`."""
+
+    def __init__(self, folder: Path, bucket: Bucket, database: Any, broker: str) -> None:
+        self.folder = folder
+        self.bucket = bucket
+        self.database = database
+        self.project = copy_for_hosts(folder / "project", TAXI)
+        self.var = folder / "var"
+        self.var.mkdir()
+        self.paths = Paths.from_environment({"NIGHTLY_VAR": str(self.var)})
+        self.logs = folder / "logs"
+        super().__init__(self.var / "airflow", self._environment(broker))
+        self.server = LocalModelServer.of_releases(self.paths, self.logs / "serving.log")
+        self.hosts: dict[str, Host] = {}
+        self._children: dict[str, Child] = {}
+
+    # --- its life
+
+    def start(self) -> None:
+        self.server.start()
+        self.environment |= self.server.environment
+        self.cli("db", "migrate")
+        for name in PARTS:
+            self._start(name, str(self.project / "bin/airflow"), name)
+        self._start_pull()
+        for name in WORKERS:
+            command = [str(self.project / "bin/airflow"), "celery", "worker", "--celery-hostname", name]
+            # The log server would need an address of each host's own.
+            command += ["--concurrency", str(SLOTS), "--skip-serve-logs", "--without-gossip"]
+            code = [self.project, (self.project / ".venv").resolve()]
+            self.hosts[name] = Host(name, self.folder / "hosts" / name, self.var, code, command, self.environment)
+            self.hosts[name].start()
+        self.wait_until(self.healthy, START_SECONDS, "every part answers")
+        dags = {f"{model}_retrain" for model in MODELS}
+        self.wait_until(lambda: dags <= self._dags(), START_SECONDS, "the DAGs are there")
+        for dag in dags:
+            self.api("patch", f"dags/{dag}", json={"is_paused": False})
+
+    def stop(self) -> None:
+        for host in self.hosts.values():
+            host.thaw()
+            host.kill()
+        for child in reversed(self._children.values()):
+            child.stop()
+        self.server.stop()
+
+    def healthy(self) -> bool:
+        """Whether every part of the middle is alive by its own heartbeat, and every host takes tasks."""
+        for name, child in self._children.items():
+            if not child.running:
+                raise AirflowDidNotStart(f"{name} has ended: {child.last_lines(40)}")
+        health = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+        return all(part["status"] == "healthy" for part in health.values()) and all(map(self.takes_tasks, WORKERS))
+
+    def takes_tasks(self, name: str) -> bool:
+        """Whether the worker of a host is connected to the broker."""
+        host = self.hosts[name]
+        if not host.up:
+            raise AirflowDidNotStart(f"{name} has ended: {host.last_lines()}")
+        return f"celery@{name} ready" in host.last_lines(4000) or f"{name} ready" in host.last_lines(4000)
+
+    def wait_until(self, condition: Callable[[], Any], seconds: float, what: str) -> None:
+        """Wait until `condition` holds. Raises TimeoutError; an error of a request counts as not yet."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(requests.RequestException, KeyError, ValueError, FileNotFoundError):
+                if condition():
+                    return
+            time.sleep(0.5)
+        raise TimeoutError(f"waited {seconds:.0f} s in vain until {what}; the logs are in {self.folder}")
+
+    # --- its nights
+
+    def trigger(self, model: str, as_of: str, **conf: Any) -> str:
+        """Start a night that may release; return its run's id."""
+        run_id = f"{model}-{as_of}-{secrets.token_hex(2)}"
+        body = {"logical_date": None, "dag_run_id": run_id, "conf": {"as_of": as_of, "release": "yes", **conf}}
+        self.api("post", f"dags/{model}_retrain/dagRuns", json=body)
+        return run_id
+
+    def wait_for(self, model: str, run_id: str, seconds: float = NIGHT_SECONDS) -> str:
+        """Return a run's state at its end. Raises TimeoutError with its tasks' states."""
+        path = f"dags/{model}_retrain/dagRuns/{run_id}"
+        state = poll(lambda: self.api("get", path)["state"], until=ENDED.__contains__, seconds=seconds, every=1)
+        if state not in ENDED:
+            tasks = {task["task_id"]: (task["state"], task["hostname"]) for task in self.tasks(model, run_id)}
+            raise TimeoutError(f"{run_id} did not end within {seconds:.0f} s: {tasks}; the logs are in {self.folder}")
+        return str(state)
+
+    def tasks(self, model: str, run_id: str) -> list[dict[str, Any]]:
+        """The task instances of a run, in their last tries."""
+        path = f"dags/{model}_retrain/dagRuns/{run_id}/taskInstances"
+        return list(self.api("get", path, params={"limit": 100})["task_instances"])
+
+    def task(self, model: str, run_id: str, task_id: str) -> dict[str, Any]:
+        return dict(self.api("get", f"dags/{model}_retrain/dagRuns/{run_id}/taskInstances/{task_id}"))
+
+    def tries(self, model: str, run_id: str, task_id: str) -> list[dict[str, Any]]:
+        """All tries of a task, the first one first."""
+        path = f"dags/{model}_retrain/dagRuns/{run_id}/taskInstances/{task_id}/tries"
+        return sorted(self.api("get", path)["task_instances"], key=lambda attempt: attempt["try_number"])
+
+    def runs(self, model: str) -> list[dict[str, Any]]:
+        """The last hundred runs, the newest first."""
+        query = {"limit": 100, "order_by": "-run_after"}
+        return list(self.api("get", f"dags/{model}_retrain/dagRuns", params=query)["dag_runs"])
+
+    def verdict(self, model: str, run_id: str) -> Verdict | None:
+        """The verdict in the bucket."""
+        record = self.bucket.record("nights", model, self.paths.night(model, run_id).name, "verdict.json")
+        return None if record is None else Verdict.model_validate(record)
+
+    def log_of(self, model: str, run_id: str, task_id: str) -> str:
+        """What the tries of a task logged, from the disks of the hosts that ran it."""
+        logs = []
+        for host in self.hosts.values():
+            folder = host.disk / "var/airflow/logs" / f"dag_id={model}_retrain" / f"run_id={run_id}"
+            logs += [f"{host.name}: {log.read_text()}" for log in sorted(folder.glob(f"task_id={task_id}/*.log"))]
+        return "\n".join(logs)
+
+    def story(self, model: str, run_id: str) -> str:
+        """What became of a run, for a failed assertion."""
+        verdict = self.verdict(model, run_id)
+        lines = [f"{run_id}: {verdict and (verdict.outcome, verdict.summary)}"]
+        for task in sorted(self.tasks(model, run_id), key=lambda task: task["start_date"] or ""):
+            lines.append(f"  {task['task_id']:<18} {task['state']} on {task['hostname']}, try {task['try_number']}")
+            if task["state"] in ("failed", "up_for_retry"):
+                lines.append(self.log_of(model, run_id, task["task_id"])[-4000:])
+        return "\n".join(lines)
+
+    def command(self, *words: str, seconds: float = 600) -> Any:
+        """Run one of the project's commands on the middle, e.g. command("bin/state", "check")."""
+        import subprocess
+
+        return subprocess.run(
+            [self.project / words[0], *words[1:]],
+            env=self.environment,
+            cwd=self.project,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+
+    # --- inside
+
+    def _environment(self, broker: str) -> dict[str, str]:
+        url = self.database.url("airflow").removeprefix("postgresql:")
+        trips = {"conn_type": "fs", "extra": {"path": str(self.project / TRIPS)}}
+        return {
+            **{name: "" for name in os.environ if name.startswith(INHERITED)},
+            **self.bucket.environment,
+            "PYTHONPATH": os.pathsep.join([python_path(self.project), str(self.project / "plugins")]),
+            "NIGHTLY_VAR": str(self.var),
+            "NIGHTLY_METADATA_DB": self.database.url("mlmd"),
+            "NIGHTLY_CODE_VERSION": "hosts",
+            "HOSTS_RETRY_SECONDS": "5",
+            "AIRFLOW_CONN_TAXI_FILES": json.dumps(trips),
+            "AIRFLOW_HOME": str(self.var / "airflow"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.project / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.project / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2:{url}",
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(24),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(24),
+            "AIRFLOW__CELERY__BROKER_URL": broker,
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2:{url}",
+            "AIRFLOW__CELERY__OPERATION_TIMEOUT": "30",
+            "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
+            "AIRFLOW__CELERY__WORKER_PREFETCH_MULTIPLIER": "1",
+            # A message that a dead worker had taken comes back after this; it must last longer than a step.
+            "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "600",
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_SECONDS),
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
+            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
+            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
+        }
+
+    def _start(self, name: str, *command: str) -> None:
+        self._children[name] = Child(list(command), self.logs / f"{name}.log", self.environment)
+
+    def _start_pull(self) -> None:
+        """Keep the model server's volume as the bucket's releases say, if there is a command for that."""
+        if (self.project / "bin/pull").exists():
+            self._start("pull", str(self.project / "bin/pull"), "--watch")
+
+    def _dags(self) -> set[str]:
+        return {dag["dag_id"] for dag in self.api("get", "dags", params={"limit": 100})["dags"]}
+
+
+@contextlib.contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """Start everything in a new folder of /tmp; at the end stop it, and delete the folder unless HOSTS_KEEP is set."""
+    folder = Path(tempfile.mkdtemp(prefix="nightly-hosts-", dir="/tmp"))
+    folder.chmod(0o755)
+    bucket = Bucket()
+    try:
+        with running_database("password") as database, running_redis(folder) as broker:
+            cluster = Cluster(folder, bucket, database, broker)
+            with cluster.running():
+                yield cluster
+    finally:
+        bucket.stop()
+        if not os.environ.get("HOSTS_KEEP"):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,30 @@
+"""One cluster for all tests here: it takes minutes to start."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.hosts.cluster import running_cluster
+from tests.hosts.host import refusal
+from tests.hosts.services import redis_server
+
+TEST_SECONDS = 3 * 3600
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            for mark in (pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(TEST_SECONDS)):
+                item.add_marker(mark)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    if reason := refusal():
+        pytest.skip(reason)
+    try:
+        redis_server()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    with running_cluster() as running:
+        yield running
