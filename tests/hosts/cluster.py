@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from celery import Celery
 
 from local.airflow import AirflowDidNotStart, LocalAirflow
 from local.child import Child
@@ -26,6 +28,7 @@ from local.serving import LocalModelServer
 from nightly.io.paths import Paths, python_path
 from nightly.io.polling import poll
 from nightly.records.verdict import Verdict
+from nightly_airflow.pool import POOL
 from tests.hosts.host import Host
 from tests.hosts.project import MODELS, TRIPS, copy_for_hosts
 from tests.hosts.services import Bucket, running_redis
@@ -34,6 +37,7 @@ from tests.support.postgresql import running_database
 
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 WORKERS = ("host-a", "host-b")
+QUEUE = "default"  # Airflow's
 SLOTS = 2  # tasks at a time on one host
 START_SECONDS = 900
 NIGHT_SECONDS = 1500
@@ -47,6 +51,7 @@ class Cluster(LocalAirflow):
 
     def __init__(self, folder: Path, bucket: Bucket, database: Any, broker: str) -> None:
         self.folder = folder
+        self.broker = broker
         self.bucket = bucket
         self.database = database
         self.project = copy_for_hosts(folder / "project", TAXI)
@@ -54,7 +59,11 @@ class Cluster(LocalAirflow):
         self.var.mkdir()
         self.paths = Paths.from_environment({"NIGHTLY_VAR": str(self.var)})
         self.logs = folder / "logs"
-        super().__init__(self.var / "airflow", self._environment(broker))
+        own = self._environment()
+        super().__init__(self.var / "airflow", own)
+        for name in list(self.environment):
+            if name.startswith(INHERITED) and name not in own and self.environment[name] == os.environ.get(name):
+                del self.environment[name]
         self.server = LocalModelServer.of_releases(self.paths, self.logs / "serving.log")
         self.hosts: dict[str, Host] = {}
         self._children: dict[str, Child] = {}
@@ -114,6 +123,65 @@ class Cluster(LocalAirflow):
             time.sleep(0.5)
         raise TimeoutError(f"waited {seconds:.0f} s in vain until {what}; the logs are in {self.folder}")
 
+    # --- its hosts
+
+    def other(self, name: str) -> Host:
+        """Return the host that is not `name`."""
+        return self.hosts[next(worker for worker in WORKERS if worker != name)]
+
+    def bring_up(self) -> None:
+        """Start each host that is down, and wait until all take tasks."""
+        for host in self.hosts.values():
+            host.thaw()
+            if not host.up:
+                host.log.unlink(missing_ok=True)
+                host.start()
+            self._take_tasks(host, True)
+        self.wait_until(lambda: all(map(self.takes_tasks, WORKERS)), START_SECONDS, "both hosts take tasks")
+
+    @contextlib.contextmanager
+    def without(self, host: Host, *, emptied: bool = False) -> Iterator[None]:
+        """Have a host down, and afterwards up again; `emptied`: with an empty disk."""
+        host.kill()
+        try:
+            yield
+        finally:
+            if emptied:
+                host.empty()
+            self.bring_up()
+
+    @contextlib.contextmanager
+    def resting(self, host: Host) -> Iterator[None]:
+        """Let a host begin no task meanwhile; what runs there goes on."""
+        self._take_tasks(host, False)
+        try:
+            yield
+        finally:
+            self._take_tasks(host, True)
+
+    @contextlib.contextmanager
+    def between_tasks(self, model: str, run_id: str) -> Iterator[None]:
+        """Begin no ML step of any night, and wait until none runs."""
+        self.api("patch", f"pools/{POOL}", params={"update_mask": "slots"}, json={"name": POOL, "slots": 0})
+        try:
+            query = f"SELECT 1 FROM task_instance WHERE pool = '{POOL}' AND state IN ('queued', 'running')"
+            self.wait_until(lambda: not self.database.run("airflow", query), NIGHT_SECONDS, "no ML step runs")
+            yield
+        finally:
+            self.api("patch", f"pools/{POOL}", params={"update_mask": "slots"}, json={"name": POOL, "slots": SLOTS})
+
+    def empty_caches(self) -> None:
+        """Delete what the hosts keep of the state, as an administrator who needs space; only while no task runs."""
+        for host in self.hosts.values():
+            for path in (host.disk / "var").iterdir():
+                if path.name not in ("airflow", "run"):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def _take_tasks(self, host: Host, does: bool) -> None:
+        control = Celery(broker=self.broker).control
+        change = control.add_consumer if does else control.cancel_consumer
+        change(QUEUE, destination=[f"celery@{host.name}"], reply=True, timeout=10)
+
     # --- its nights
 
     def trigger(self, model: str, as_of: str, **conf: Any) -> str:
@@ -145,6 +213,20 @@ class Cluster(LocalAirflow):
         path = f"dags/{model}_retrain/dagRuns/{run_id}/taskInstances/{task_id}/tries"
         return sorted(self.api("get", path)["task_instances"], key=lambda attempt: attempt["try_number"])
 
+    def catch(self, model: str, run_id: str, task_id: str) -> Host:
+        """Wait until a task runs, and return its host. Raises TimeoutError."""
+        query = f"SELECT hostname FROM task_instance WHERE run_id = '{run_id}' AND task_id = '{task_id}'"
+        query += " AND state = 'running' AND hostname <> ''"
+        ended = f"SELECT 1 FROM dag_run WHERE run_id = '{run_id}' AND state IN ('success', 'failed')"
+        running = poll(
+            lambda: self.database.run("airflow", query) or self.database.run("airflow", ended) and [("",)],
+            seconds=NIGHT_SECONDS,
+            every=0.05,
+        )
+        if not running or not running[0][0]:
+            raise TimeoutError(f"{task_id} was never seen to run:\n{self.story(model, run_id)}")
+        return self.hosts[running[0][0]]
+
     def runs(self, model: str) -> list[dict[str, Any]]:
         """The last hundred runs, the newest first."""
         query = {"limit": 100, "order_by": "-run_after"}
@@ -154,6 +236,12 @@ class Cluster(LocalAirflow):
         """The verdict in the bucket."""
         record = self.bucket.record("nights", model, self.paths.night(model, run_id).name, "verdict.json")
         return None if record is None else Verdict.model_validate(record)
+
+    def page(self, path: str) -> str:
+        """The HTML of a page of the nights."""
+        answer = self._session.get(f"{self.url}/nightly/{path}", timeout=120)
+        answer.raise_for_status()
+        return answer.text
 
     def log_of(self, model: str, run_id: str, task_id: str) -> str:
         """What the tries of a task logged, from the disks of the hosts that ran it."""
@@ -173,10 +261,8 @@ class Cluster(LocalAirflow):
                 lines.append(self.log_of(model, run_id, task["task_id"])[-4000:])
         return "\n".join(lines)
 
-    def command(self, *words: str, seconds: float = 600) -> Any:
+    def command(self, *words: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
         """Run one of the project's commands on the middle, e.g. command("bin/state", "check")."""
-        import subprocess
-
         return subprocess.run(
             [self.project / words[0], *words[1:]],
             env=self.environment,
@@ -188,11 +274,10 @@ class Cluster(LocalAirflow):
 
     # --- inside
 
-    def _environment(self, broker: str) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         url = self.database.url("airflow").removeprefix("postgresql:")
         trips = {"conn_type": "fs", "extra": {"path": str(self.project / TRIPS)}}
         return {
-            **{name: "" for name in os.environ if name.startswith(INHERITED)},
             **self.bucket.environment,
             "PYTHONPATH": os.pathsep.join([python_path(self.project), str(self.project / "plugins")]),
             "NIGHTLY_VAR": str(self.var),
@@ -209,7 +294,7 @@ class Cluster(LocalAirflow):
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2:{url}",
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(24),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(24),
-            "AIRFLOW__CELERY__BROKER_URL": broker,
+            "AIRFLOW__CELERY__BROKER_URL": self.broker,
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2:{url}",
             "AIRFLOW__CELERY__OPERATION_TIMEOUT": "30",
             "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
