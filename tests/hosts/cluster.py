@@ -219,7 +219,7 @@ class Cluster(LocalAirflow):
         query += " AND state = 'running' AND hostname <> ''"
         ended = f"SELECT 1 FROM dag_run WHERE run_id = '{run_id}' AND state IN ('success', 'failed')"
         running = poll(
-            lambda: self.database.run("airflow", query) or self.database.run("airflow", ended) and [("",)],
+            lambda: self.database.run("airflow", query) or (self.database.run("airflow", ended) and [("",)]),
             seconds=NIGHT_SECONDS,
             every=0.05,
         )

@@ -68,7 +68,7 @@ def _verdicts(cluster: Cluster, model: str, records: list[ReleaseRecord]) -> Ite
         versions = [record.version for record in records if record.run_id == run_id and not record.taken_back]
         expected = [verdict.version] if verdict.outcome is Outcome.RELEASED else []
         if versions != expected:
-            yield f"the verdict on {run_id} is {verdict.outcome} with {verdict.version}, and its records have {versions}"
+            yield f"the verdict on {run_id} is {verdict.outcome} of {verdict.version}, and its records have {versions}"
 
 
 def _metadata(cluster: Cluster) -> Iterator[str]:
