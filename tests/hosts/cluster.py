@@ -160,12 +160,12 @@ class Cluster(LocalAirflow):
             self._take_tasks(host, True)
 
     @contextlib.contextmanager
-    def between_tasks(self, model: str, run_id: str) -> Iterator[None]:
-        """Begin no ML step of any night, and wait until none runs."""
+    def between_tasks(self) -> Iterator[None]:
+        """Begin no ML step of any night, and wait until no task runs."""
         self.api("patch", f"pools/{POOL}", params={"update_mask": "slots"}, json={"name": POOL, "slots": 0})
         try:
-            query = f"SELECT 1 FROM task_instance WHERE pool = '{POOL}' AND state IN ('queued', 'running')"
-            self.wait_until(lambda: not self.database.run("airflow", query), NIGHT_SECONDS, "no ML step runs")
+            query = "SELECT 1 FROM task_instance WHERE state IN ('queued', 'running')"
+            self.wait_until(lambda: not self.database.run("airflow", query), NIGHT_SECONDS, "no task runs")
             yield
         finally:
             self.api("patch", f"pools/{POOL}", params={"update_mask": "slots"}, json={"name": POOL, "slots": SLOTS})
