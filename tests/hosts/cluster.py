@@ -64,19 +64,32 @@ class Cluster(LocalAirflow):
         for name in list(self.environment):
             if name.startswith(INHERITED) and name not in own and self.environment[name] == os.environ.get(name):
                 del self.environment[name]
-        self.server = LocalModelServer.of_releases(self.paths, self.logs / "serving.log")
+        self.volume = folder / "volume"  # the model server's
+        self.server = LocalModelServer(
+            self.paths,
+            self.logs / "serving.log",
+            model_config_file=self.volume / "models.config",
+            model_config_file_poll_wait_seconds=5,
+            allow_version_labels_for_unavailable_models="true",
+            max_num_load_retries=0,
+            enable_batching="true",
+            batching_parameters_file=self.volume / "batching.config",
+            monitoring_config_file=self.volume / "monitoring.config",
+        )
         self.hosts: dict[str, Host] = {}
         self._children: dict[str, Child] = {}
 
     # --- its life
 
     def start(self) -> None:
+        pull = [str(self.project / "bin/pull"), "--from", self.bucket.state, "--into", str(self.volume), "--watch", "1"]
+        self._start("pull", *pull)
+        self.wait_until((self.volume / "models.config").exists, START_SECONDS, "bin/pull has written models.config")
         self.server.start()
         self.environment |= self.server.environment
         self.cli("db", "migrate")
         for name in PARTS:
             self._start(name, str(self.project / "bin/airflow"), name)
-        self._start_pull()
         for name in WORKERS:
             command = [str(self.project / "bin/airflow"), "celery", "worker", "--celery-hostname", name]
             # The log server would need an address of each host's own.
@@ -281,6 +294,7 @@ class Cluster(LocalAirflow):
             **self.bucket.environment,
             "PYTHONPATH": os.pathsep.join([python_path(self.project), str(self.project / "plugins")]),
             "NIGHTLY_VAR": str(self.var),
+            "NIGHTLY_SERVING_BASE_PATH": str(self.volume),
             "NIGHTLY_METADATA_DB": self.database.url("mlmd"),
             "NIGHTLY_CODE_VERSION": "hosts",
             "HOSTS_RETRY_SECONDS": "5",
@@ -311,11 +325,6 @@ class Cluster(LocalAirflow):
 
     def _start(self, name: str, *command: str) -> None:
         self._children[name] = Child(list(command), self.logs / f"{name}.log", self.environment)
-
-    def _start_pull(self) -> None:
-        """Keep the model server's volume as the bucket's releases say, if there is a command for that."""
-        if (self.project / "bin/pull").exists():
-            self._start("pull", str(self.project / "bin/pull"), "--watch")
 
     def _dags(self) -> set[str]:
         return {dag["dag_id"] for dag in self.api("get", "dags", params={"limit": 100})["dags"]}

@@ -43,7 +43,7 @@ def _versions(model: str, records: list[ReleaseRecord]) -> Iterator[str]:
 
 def _served(cluster: Cluster, model: str, records: list[ReleaseRecord]) -> Iterator[str]:
     """The model server's volume has what the records say, whole."""
-    folder = cluster.paths.serving / model
+    folder = cluster.volume / model
     live = {record.version: record for record in records if record.state in LIVE}
     there = {int(path.name) for path in folder.glob("*") if path.name.isdecimal()}
     if there != set(live):
