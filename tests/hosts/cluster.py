@@ -59,12 +59,12 @@ class Cluster(LocalAirflow):
         self.var.mkdir()
         self.paths = Paths.from_environment({"NIGHTLY_VAR": str(self.var)})
         self.logs = folder / "logs"
+        self.volume = folder / "volume"  # the model server's
         own = self._environment()
         super().__init__(self.var / "airflow", own)
         for name in list(self.environment):
             if name.startswith(INHERITED) and name not in own and self.environment[name] == os.environ.get(name):
                 del self.environment[name]
-        self.volume = folder / "volume"  # the model server's
         self.server = LocalModelServer(
             self.paths,
             self.logs / "serving.log",
