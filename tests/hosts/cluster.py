@@ -258,11 +258,13 @@ class Cluster(LocalAirflow):
 
     def log_of(self, model: str, run_id: str, task_id: str) -> str:
         """What the tries of a task logged, from the disks of the hosts that ran it."""
-        logs = []
+        lines = []
         for host in self.hosts.values():
             folder = host.disk / "var/airflow/logs" / f"dag_id={model}_retrain" / f"run_id={run_id}"
-            logs += [f"{host.name}: {log.read_text()}" for log in sorted(folder.glob(f"task_id={task_id}/*.log"))]
-        return "\n".join(logs)
+            for log in sorted(folder.glob(f"task_id={task_id}/*.log")):
+                lines.append(f"{host.name}, {log.name}:")
+                lines += [json.loads(line)["event"] for line in log.read_text().splitlines() if line.startswith("{")]
+        return "\n".join(lines)
 
     def story(self, model: str, run_id: str) -> str:
         """What became of a run, for a failed assertion."""
@@ -271,7 +273,7 @@ class Cluster(LocalAirflow):
         for task in sorted(self.tasks(model, run_id), key=lambda task: task["start_date"] or ""):
             lines.append(f"  {task['task_id']:<18} {task['state']} on {task['hostname']}, try {task['try_number']}")
             if task["state"] in ("failed", "up_for_retry"):
-                lines.append(self.log_of(model, run_id, task["task_id"])[-4000:])
+                lines.append(self.log_of(model, run_id, task["task_id"])[-2000:])
         return "\n".join(lines)
 
     def command(self, *words: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
