@@ -9,13 +9,16 @@ from tests.hosts.host import refusal
 from tests.hosts.services import redis_server
 
 TEST_SECONDS = 3 * 3600
+ORDER = ("test_nights", "test_faults", "test_campaign")  # the first nights are of the earliest days
 
 
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            for mark in (pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(TEST_SECONDS)):
-                item.add_marker(mark)
+    own = [item for item in items if Path(__file__).parent in item.path.parents]
+    if own == items:
+        items.sort(key=lambda item: ORDER.index(item.path.stem))
+    for item in own:
+        for mark in (pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(TEST_SECONDS)):
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")
