@@ -84,7 +84,8 @@ class Cluster(LocalAirflow):
     def start(self) -> None:
         pull = [str(self.project / "bin/pull"), "--from", self.bucket.state, "--into", str(self.volume), "--watch", "1"]
         self._start("pull", *pull)
-        self.wait_until((self.volume / "models.config").exists, START_SECONDS, "bin/pull has written models.config")
+        if not self._children["pull"].wait_for((self.volume / "models.config").exists, START_SECONDS):
+            raise AirflowDidNotStart(f"bin/pull wrote no models.config: {self._children['pull'].last_lines(20)}")
         self.server.start()
         self.environment |= self.server.environment
         self.cli("db", "migrate")
