@@ -176,13 +176,13 @@ class Cluster(LocalAirflow):
     @contextlib.contextmanager
     def between_tasks(self) -> Iterator[None]:
         """Begin no ML step of any night, and wait until no task runs."""
-        self.api("patch", f"pools/{POOL}", params={"update_mask": "slots"}, json={"name": POOL, "slots": 0})
+        self._resize_pool(0)
         try:
             query = "SELECT 1 FROM task_instance WHERE state IN ('queued', 'running')"
             self.wait_until(lambda: not self.database.run("airflow", query), NIGHT_SECONDS, "no task runs")
             yield
         finally:
-            self.api("patch", f"pools/{POOL}", params={"update_mask": "slots"}, json={"name": POOL, "slots": SLOTS})
+            self._resize_pool(SLOTS)
 
     def empty_caches(self) -> None:
         """Delete what the hosts keep of the state, as an administrator who needs space; only while no task runs."""
@@ -190,6 +190,10 @@ class Cluster(LocalAirflow):
             for path in (host.disk / "var").iterdir():
                 if path.name not in ("airflow", "run"):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def _resize_pool(self, slots: int) -> None:
+        body = {"name": POOL, "slots": slots, "include_deferred": False}
+        self.api("patch", f"pools/{POOL}", params={"update_mask": "slots"}, json=body)
 
     def _take_tasks(self, host: Host, does: bool) -> None:
         control = Celery(broker=self.broker).control
