@@ -6,7 +6,6 @@ on a host of its own (tests/hosts/host.py).
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -25,12 +24,13 @@ from celery import Celery
 from local.airflow import AirflowDidNotStart, LocalAirflow
 from local.child import Child
 from local.serving import LocalModelServer
-from nightly.io.paths import Paths, python_path
+from nightly.io.paths import Paths
 from nightly.io.polling import poll
 from nightly.records.verdict import Verdict
 from nightly_airflow.pool import POOL
+from tests.hosts.environment import environment
 from tests.hosts.host import Host
-from tests.hosts.project import MODELS, TRIPS, copy_for_hosts
+from tests.hosts.project import MODELS, copy_for_hosts
 from tests.hosts.services import Bucket, running_redis
 from tests.support.data import TAXI
 from tests.support.postgresql import running_database
@@ -41,7 +41,6 @@ QUEUE = "default"  # Airflow's
 SLOTS = 2  # tasks at a time on one host
 START_SECONDS = 900
 NIGHT_SECONDS = 1500
-HEARTBEAT_SECONDS = 60  # until a task whose host is silent is dead
 INHERITED = ("AIRFLOW", "NIGHTLY_", "AWS_", "PYTHONPATH")  # begin what would lead a process elsewhere
 ENDED = ("success", "failed")
 
@@ -60,7 +59,7 @@ class Cluster(LocalAirflow):
         self.paths = Paths.from_environment({"NIGHTLY_VAR": str(self.var)})
         self.logs = folder / "logs"
         self.volume = folder / "volume"  # the model server's
-        own = self._environment()
+        own = environment(self.folder, self.project, self.bucket, self.database, broker)
         super().__init__(self.var / "airflow", own)
         for name in list(self.environment):
             if name.startswith(INHERITED) and name not in own and self.environment[name] == os.environ.get(name):
@@ -293,42 +292,6 @@ class Cluster(LocalAirflow):
         )
 
     # --- inside
-
-    def _environment(self) -> dict[str, str]:
-        url = self.database.url("airflow").removeprefix("postgresql:")
-        trips = {"conn_type": "fs", "extra": {"path": str(self.project / TRIPS)}}
-        return {
-            **self.bucket.environment,
-            "PYTHONPATH": os.pathsep.join([python_path(self.project), str(self.project / "plugins")]),
-            "NIGHTLY_VAR": str(self.var),
-            "NIGHTLY_SERVING_BASE_PATH": str(self.volume),
-            "NIGHTLY_METADATA_DB": self.database.url("mlmd"),
-            "NIGHTLY_CODE_VERSION": "hosts",
-            "HOSTS_RETRY_SECONDS": "5",
-            "AIRFLOW_CONN_TAXI_FILES": json.dumps(trips),
-            "AIRFLOW_HOME": str(self.var / "airflow"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(self.project / "dags"),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.project / "plugins"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2:{url}",
-            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(24),
-            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(24),
-            "AIRFLOW__CELERY__BROKER_URL": self.broker,
-            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2:{url}",
-            "AIRFLOW__CELERY__OPERATION_TIMEOUT": "30",
-            "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
-            "AIRFLOW__CELERY__WORKER_PREFETCH_MULTIPLIER": "1",
-            # A message that a dead worker had taken comes back after this; it must last longer than a step.
-            "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "600",
-            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_SECONDS),
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
-            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
-            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
-        }
 
     def _start(self, name: str, *command: str) -> None:
         self._children[name] = Child(list(command), self.logs / f"{name}.log", self.environment)

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,8 +111,3 @@ def redis_server() -> str:
     if path := shutil.which("redis-server"):
         return path
     raise FileNotFoundError("there is no redis-server, and apt-get cannot install it")
-
-
-def wait(seconds: float) -> None:
-    """Wait in the middle of a fault."""
-    time.sleep(seconds)
