@@ -106,7 +106,11 @@ def _ingest(
     with (
         Rejects(folder / "rejected.parquet") as rejects,
         store.build(
-            columns, time_column=data.time_column, id_columns=data.id_columns, known_at=data.known_at
+            columns,
+            time_column=data.time_column,
+            id_columns=data.id_columns,
+            known_at=data.known_at,
+            keep_equal=data.equal_rows == "keep",
         ) as builder,
     ):
         cleaner = Cleaner(conversion, Times(data, *window, night.as_of), rejects)

@@ -1,6 +1,6 @@
 """Snapshots on disk: <root>/<model>/<id>/ with Parquet shards (rows-….parquet) and manifest.json.
 
-A snapshot's id is a hash of its columns and its set of rows: the same rows have the same id, whatever the order and the
+A snapshot's id is a hash of its columns and its rows: the same rows have the same id, whatever the order and the
 division of the bodies. Rows are stored by time, if they have one, then by hash. A snapshot never changes: it is built
 in another folder, synced and renamed. A damaged snapshot is replaced as a whole.
 """
@@ -117,15 +117,22 @@ class SnapshotStore:
         return removed
 
     def build(
-        self, columns: dict[str, str], *, time_column: str, id_columns: list[str], known_at: str = ""
+        self,
+        columns: dict[str, str],
+        *,
+        time_column: str,
+        id_columns: list[str],
+        known_at: str = "",
+        keep_equal: bool = False,
     ) -> SnapshotBuilder:
         """Return a context manager that takes rows and finishes a snapshot.
 
         :param columns: name -> key of TYPES
         :param time_column: "" if the rows have no time
         :param known_at: the column with the time when a row was known; "" if there is none
+        :param keep_equal: keep rows that are equal in all columns, instead of one of them
         """
-        return SnapshotBuilder(self, columns, time_column, id_columns, known_at)
+        return SnapshotBuilder(self, columns, time_column, id_columns, known_at, keep_equal)
 
     def _use(self, snapshot_id: str) -> SnapshotManifest | None:
         """Mark a snapshot as used now, on all hosts, so that retention keeps it, and return its manifest.
@@ -185,12 +192,14 @@ class SnapshotBuilder:
         time_column: str,
         id_columns: list[str],
         known_at: str = "",
+        keep_equal: bool = False,
     ) -> None:
         self.store = store
         self.columns = columns
         self.time_column = time_column
         self.id_columns = id_columns
         self.known_at = known_at
+        self.keep_equal = keep_equal
         self.superseded = 0
         self.schema = pa.schema([(name, TYPES[kind]) for name, kind in columns.items()])
         self.rows = 0
@@ -275,9 +284,12 @@ class SnapshotBuilder:
     def _order(self, times: np.ndarray, content: Any) -> np.ndarray:
         """Return the positions of the rows to keep, in the snapshot's order; add their hashes to `content`."""
         hashes = self._read("hashes", np.uint64).reshape(-1, 2)
-        ids = self._read("ids", np.uint64).reshape(-1, 2) if self.id_columns else hashes
-        order, self.superseded = last_of_each(ids, self._read("known", np.int64) if self.known_at else None)
-        del ids
+        if self.keep_equal:
+            order = np.arange(len(hashes))
+        else:
+            ids = self._read("ids", np.uint64).reshape(-1, 2) if self.id_columns else hashes
+            order, self.superseded = last_of_each(ids, self._read("known", np.int64) if self.known_at else None)
+            del ids
         order = order[by_time_and_hash(times[order], hashes[order])]
         for start in range(0, len(order), SHARD_ROWS):
             content.update(hashes[order[start : start + SHARD_ROWS]])
