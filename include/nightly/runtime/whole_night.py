@@ -38,10 +38,10 @@ def run_night(night: Night, paths: Paths, *, until: str | None = None) -> NightE
     states: dict[str, str | None] = dict.fromkeys(command_tasks_of(config_of(night)))
     for task in states:
         try:
-            states[task], continues = _run_task(task, night, paths)
+            states[task], continues = run_task(task, night, paths)
         except BaseException as error:  # the verdict records any end of the night
             after = {later: "upstream_failed" for later, state in states.items() if state is None and later != task}
-            message = _record(task, error, night.folder(paths))
+            message = record_error(task, error, night.folder(paths))
             return NightEnd(_conclude(night, paths, states | after | {task: "failed"}, {task: message}), error)
         if not continues:
             after = {later: "skipped" for later, state in states.items() if state is None}
@@ -51,7 +51,7 @@ def run_night(night: Night, paths: Paths, *, until: str | None = None) -> NightE
     return NightEnd(_conclude(night, paths, states))
 
 
-def _run_task(task: str, night: Night, paths: Paths) -> tuple[str, bool]:
+def run_task(task: str, night: Night, paths: Paths) -> tuple[str, bool]:
     """Run one task. Return its state in Airflow's terms, and whether the night continues."""
     folder = night.folder(paths)
     if task == "plan":
@@ -73,7 +73,7 @@ def _prepare(night: Night, paths: Paths) -> None:
         worker.step_function("nightly.tfx.production:prepare")(night.folder(paths), paths)
 
 
-def _record(task: str, error: BaseException, folder: Path) -> str:
+def record_error(task: str, error: BaseException, folder: Path) -> str:
     """Write a task's error to the night's folder, and return its message for the verdict."""
     # In Airflow, the plan's errors are its own, and the other tasks' come from the worker.
     text = masked(str(error) or type(error).__name__) if task == "plan" else worker.describe(error)
