@@ -5,7 +5,6 @@ nightly.tfx.pipeline. Kubeflow gives each night its run id, and the order. All d
 names and in ML Metadata's database, as under Airflow: Kubeflow's own artifacts are small files that name it.
 """
 
-import json
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 from tfx import v1 as tfx
 from tfx.dsl.component.experimental.placeholders import InputValuePlaceholder
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.orchestration import data_types
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 from tfx.types.artifact import Artifact
 
@@ -68,7 +67,8 @@ def compile_model(config: ModelConfig, image: str, state: str) -> str:
 
 def contents(night_folder: Path, paths: Paths) -> dict[str, str]:
     """Return NODE/KEY -> the artifact's path below NIGHTLY_VAR, for every artifact of the night."""
-    night, root = Night.load(night_folder / "request.json"), paths.pipeline / Night.load(night_folder / "request.json").model
+    night = Night.load(night_folder / "request.json")
+    root = paths.pipeline / night.model
     with NightlyMetadata(paths, night.model) as handle:
         run = handle.store.get_context_by_type_and_name("pipeline_run", night.run_id)
         artifacts = handle.store.get_artifacts_by_context(run.id) if run else []
@@ -87,7 +87,8 @@ def _tasks(config: ModelConfig, image: str) -> dict[str, BaseNode]:
             for key, channel in (node.inputs.items() if node else ())
         }
         outputs = {key: channel.type for key, channel in (node.outputs.items() if node else ())}
-        tasks[task] = _container(config.name, task, image, inputs, outputs).with_id(task)
+        # Argo, which runs Kubeflow's containers, takes no underscores.
+        tasks[task] = _container(config.name, task, image, inputs, outputs).with_id(task.replace("_", "-"))
         if task != VERDICT:  # Kubeflow runs the exit handler last
             tasks[task].add_upstream_nodes([tasks[name] for name in before[task] if name not in REVIEW])
     return tasks
@@ -112,7 +113,7 @@ def _container(
         outputs=dict(outputs),
         parameters=dict.fromkeys(["run", *parameters], str),
     )
-    values = {name: data_types.RuntimeParameter(name=name, ptype=str, default=value) for name, value in parameters.items()}
+    values = {name: RuntimeParameter(name=name, ptype=str, default=value) for name, value in parameters.items()}
     return component(**inputs, **values, run=RUN_ID)
 
 
@@ -133,16 +134,16 @@ def _inputs(config: ModelConfig) -> PipelineInputs:
 
 
 def _pass_parameters(spec: dict[str, Any]) -> None:
-    """Hand the run's parameters, with their defaults, on to the tasks before the exit handler; TFX stops at the root."""
-    definitions = {
-        name: {"parameterType": "STRING", "defaultValue": value, "isOptional": True} for name, value in PARAMETERS.items()
-    }
-    root = spec["root"]
-    root["inputDefinitions"] = {"parameters": definitions}
-    spec["components"][DAG]["inputDefinitions"] = {"parameters": json.loads(json.dumps(definitions))}
-    root["dag"]["tasks"][DAG]["inputs"] = {
-        "parameters": {name: {"componentInputParameter": name} for name in PARAMETERS}
-    }
+    """Pass the run's parameters, with their defaults, to the tasks before the exit handler; TFX stops at the root."""
+    for component in (spec["root"], spec["components"][DAG]):
+        component["inputDefinitions"] = {
+            "parameters": {
+                name: {"parameterType": "STRING", "defaultValue": value, "isOptional": True}
+                for name, value in PARAMETERS.items()
+            }
+        }
+    passed = {name: {"componentInputParameter": name} for name in PARAMETERS}
+    spec["root"]["dag"]["tasks"][DAG]["inputs"] = {"parameters": passed}
 
 
 def _secrets(config: ModelConfig, state: str) -> dict[str, Any]:
