@@ -45,6 +45,9 @@ COPY include/ include/
 # Releases are verified with the project's own client.
 COPY client/ client/
 COPY server/ server/
+# The commands; airflow.env is read by them.
+COPY bin/ bin/
+COPY airflow.env ./
 # User 50000 cannot write bytecode here. Without this, every task and DAG parse would compile the project anew.
 USER 0
 RUN python -m compileall -q dags plugins include client server
