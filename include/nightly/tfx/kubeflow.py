@@ -26,7 +26,7 @@ from nightly.records.config import ModelConfig
 from nightly.records.night import Night, utc_now
 from nightly.tfx.metadata import Artifact as StoredArtifact
 from nightly.tfx.metadata import NightlyMetadata
-from nightly.tfx.pipeline import RUN_FN, PipelineInputs, create_pipeline
+from nightly.tfx.pipeline import RUN_FN, PipelineInputs, create_nodes
 
 RUN_ID = "{{$.pipeline_job_uuid}}"  # Kubeflow replaces it by the run's id
 PARAMETERS = {"as_of": "", "release": "no"}  # of a run, which `plan` reads -> their defaults
@@ -78,7 +78,7 @@ def contents(night_folder: Path, paths: Paths) -> dict[str, str]:
 
 def _tasks(config: ModelConfig, image: str) -> dict[str, BaseNode]:
     """Return the night's tasks as containers, in their order, connected as the nodes of the model's pipeline are."""
-    nodes = {node.id: node for node in create_pipeline(_inputs(config)).components}
+    nodes = {node.id: node for node in create_nodes(_inputs(config))}
     before, tasks = tasks_of(config), {}
     for task in [*command_tasks_of(config), VERDICT]:
         node = nodes.get(task)

@@ -156,6 +156,7 @@ def commands(spec: dict[str, Any], parameters: dict[str, str], outputs: Path) ->
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(3000)
 @pytest.mark.integration
 def test_the_containers_commands_run_a_whole_night_in_their_order(spec, tmp_path):
     parameters = {"run": "3f0c9c1e", "as_of": "2014-02-01", "release": "yes"}
