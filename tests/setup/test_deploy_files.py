@@ -10,7 +10,7 @@ import pytest
 import yaml
 from kubernetes import client
 
-from tests.setup.test_container_files import SERVICES, tool
+from tests.setup.test_container_files import IN_BUCKET, SERVICES, tool
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY, DOCS = ROOT / "deploy", ROOT / "docs/how-to/deploy"
@@ -76,6 +76,7 @@ def test_the_model_server_runs_as_in_compose_on_the_volume_that_is_pulled_into()
     assert mount["mountPath"] == ENVIRONMENT["NIGHTLY_SERVING_BASE_PATH"]
     assert PULL["command"][PULL["command"].index("--into") + 1] == mount["mountPath"]
     assert PULL["restartPolicy"] == "Always"  # a sidecar
+    assert PULL["command"] == IN_BUCKET["pull"]["command"]
 
 
 def test_all_have_the_same_image_and_state():
@@ -84,7 +85,6 @@ def test_all_have_the_same_image_and_state():
     assert image in (DOCS / "kubernetes.md").read_text()
     state = ENVIRONMENT["NIGHTLY_STATE"]
     assert {entry["name"]: entry["value"] for entry in PULL["env"]} == {"NIGHTLY_STATE": state}
-    assert PULL["command"][PULL["command"].index("--from") + 1] == state
     assert (
         VALUES["volumeMounts"][0]["mountPath"] == re.search(r"NIGHTLY_VAR=(\S+)", (ROOT / "Dockerfile").read_text())[1]
     )
