@@ -15,8 +15,9 @@ from tests.setup.test_container_files import IN_BUCKET, SERVICES, tool
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY, DOCS = ROOT / "deploy", ROOT / "docs/how-to/deploy"
 VALUES = yaml.safe_load((DEPLOY / "kubernetes/values.yaml").read_text())
-MANIFESTS = list(yaml.safe_load_all((DEPLOY / "kubernetes/serving.yaml").read_text()))
-(DEPLOYMENT, SERVICE) = MANIFESTS
+(DEPLOYMENT, SERVICE) = yaml.safe_load_all((DEPLOY / "kubernetes/serving.yaml").read_text())
+(ROLE, BINDING) = yaml.safe_load_all((DEPLOY / "kubernetes/pods.yaml").read_text())
+MANIFESTS = [DEPLOYMENT, SERVICE, ROLE, BINDING]
 POD = DEPLOYMENT["spec"]["template"]["spec"]
 (PULL,), (SERVING,) = POD["initContainers"], POD["containers"]
 ENVIRONMENT = {entry["name"]: entry["value"] for entry in VALUES["env"]}
@@ -56,6 +57,19 @@ def test_a_wrong_manifest_would_be_refused(change):
     spec = {name: value for name, value in (DEPLOYMENT["spec"] | change).items() if value is not None}
     with pytest.raises((AssertionError, ValueError)):
         parsed(DEPLOYMENT | {"spec": spec}, "V1Deployment", "Deployment")
+
+
+def test_the_role_is_bound_and_is_the_one_that_the_guide_of_steps_in_pods_names():
+    assert BINDING["roleRef"] == {
+        "apiGroup": "rbac.authorization.k8s.io",
+        "kind": "Role",
+        "name": ROLE["metadata"]["name"],
+    }
+    guide = (ROOT / "docs/how-to/kubernetes-steps.md").read_text()
+    (named,) = [
+        yaml.safe_load(text) for text in re.findall(r"```yaml\n(.+?)```", guide, re.S) if "kind: Role\n" in text
+    ]
+    assert ROLE["rules"] == named["rules"]
 
 
 def test_the_service_reaches_the_model_server_by_the_address_that_airflow_has():
