@@ -11,6 +11,7 @@ Exit status: 0 done, skipped or held, 1 the task or the night failed, 2 it canno
 """
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -117,5 +118,10 @@ def _output(text: str) -> tuple[str, Path]:
     return key, Path(file)
 
 
+def _terminated(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminated)  # Kubernetes ends a pod so
     sys.exit(main())

@@ -38,6 +38,12 @@ class TaskEnd(Contract):
     ends_night: bool = False  # the tasks behind it are skipped
 
 
+class OutputRef(Contract):
+    """An output of a task, by the path of its content below NIGHTLY_STATE; "" if the task was skipped."""
+
+    content: str
+
+
 class NoSuchNightError(UserError):
     """The run has not been planned."""
 
@@ -60,7 +66,7 @@ def run(task: str, request: RunRequest, model: str, outputs: Mapping[str, Path])
             raise NoSuchNightError(f"{folder / 'request.json'} does not exist: run `plan` of {request.run_id} first")
         end = _run(task, Night.load(folder / "request.json"), paths)
         end.save(folder / END.format(task))
-        _write_outputs(task, folder, paths, outputs)
+        _write_outputs(end, folder, paths, outputs)
     return None
 
 
@@ -101,14 +107,9 @@ def _ends(folder: Path, tasks: list[str]) -> dict[str, TaskEnd]:
     return {task: TaskEnd.load(file) for task, file in files.items() if file.exists()}
 
 
-def _write_outputs(task: str, folder: Path, paths: Paths, outputs: Mapping[str, Path]) -> None:
-    """Write, for each output of the task's node, the path of its content in the state; none if it was skipped."""
-    contents = worker.step_function("nightly.tfx.kubeflow:contents")(folder, paths) if outputs else {}
+def _write_outputs(end: TaskEnd, folder: Path, paths: Paths, outputs: Mapping[str, Path]) -> None:
+    """Write, for each output of the task's node, where its content is in the state."""
+    done = outputs and end.state == "success"
+    contents = worker.step_function("nightly.tfx.kubeflow:contents")(folder, paths) if done else {}
     for key, file in outputs.items():
-        write_atomically(file, OutputRef(content=contents.get(f"{task}/{key}", "")).model_dump_json().encode())
-
-
-class OutputRef(Contract):
-    """An output of a task, by the path of its content below NIGHTLY_STATE; "" if the task was skipped."""
-
-    content: str
+        write_atomically(file, OutputRef(content=contents.get(f"{end.task}/{key}", "")).model_dump_json().encode())
