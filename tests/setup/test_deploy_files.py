@@ -113,7 +113,7 @@ def test_every_secret_is_created_in_the_guide_with_its_keys():
     (everywhere,) = yaml.safe_load(VALUES["extraEnvFrom"])
     assert everywhere == PULL["envFrom"][0]
     needed = {
-        everywhere["secretRef"]["name"]: {"NIGHTLY_METADATA_DB", "AIRFLOW_PASSWORDS"},
+        everywhere["secretRef"]["name"]: {"NIGHTLY_METADATA_DB"},
         VALUES["data"]["metadataSecretName"]: {"connection"},
         VALUES["data"]["resultBackendSecretName"]: {"connection"},
     }
@@ -125,9 +125,12 @@ def test_every_secret_is_created_in_the_guide_with_its_keys():
     }
     for value, key in keys.items():
         needed[VALUES[value]] = needed.get(VALUES[value], set()) | {key}
+    (passwords,) = VALUES["apiServer"]["env"]
+    secret = passwords["valueFrom"]["secretKeyRef"]
+    needed[secret["name"]] |= {secret["key"]}
     assert created.keys() == needed.keys()
     assert all(names <= created[secret] for secret, names in needed.items())
-    assert "AIRFLOW_PASSWORDS" in VALUES["apiServer"]["args"][-1]
+    assert f"${passwords['name']}" in VALUES["apiServer"]["args"][-1]
 
 
 def test_the_version_of_airflow_is_the_locked_one():
