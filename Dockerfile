@@ -29,7 +29,7 @@ COPY --from=environments /opt/nightly/ml /opt/nightly/ml
 COPY --from=environments /opt/nightly/airflow /opt/nightly/airflow
 USER 0
 # A new named volume takes owner and mode from the folder that it is mounted on.
-RUN install --directory --owner=50000 --group=0 --mode=0775 /opt/airflow/var /opt/airflow/var/serving
+RUN install --directory --owner=50000 --group=0 --mode=0775 /opt/airflow/var /opt/airflow/var/serving /models
 USER 50000
 WORKDIR /opt/airflow
 ENV AIRFLOW_HOME=/opt/airflow \

@@ -238,6 +238,14 @@ def test_with_the_bucket_file_the_workers_share_no_disk():
     assert pulled[0].split(":")[1] == SERVICES["serving"]["volumes"][0].split(":")[1]
 
 
+def test_a_volume_that_the_images_user_writes_to_is_mounted_where_the_image_has_a_folder_of_that_user():
+    (line,) = [words for words in arguments("RUN") if "/opt/airflow/var/serving" in words]
+    owned = {word for word in line.split() if word.startswith("/")}
+    assert "--owner=50000" in line
+    written = [SERVICES["scheduler"]["volumes"], *(IN_BUCKET[name]["volumes"] for name in (*WORKERS, "pull"))]
+    assert {mount.split(":")[1] for mounts in written for mount in mounts} == owned
+
+
 def test_compose_merges_the_files_of_the_bucket():
     if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("there is no docker command with Compose")
