@@ -22,7 +22,7 @@ from nightly.records.night import Night, utc_now
 from nightly.records.verdict import Outcome, Verdict
 from nightly.runtime import worker
 from nightly.runtime.whole_night import record_error, run_task
-from nightly.state.current import current
+from nightly.state import current
 
 log = logging.getLogger("nightly")
 

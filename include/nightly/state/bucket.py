@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nightly.io import variables
 from nightly.io.locks import locked
@@ -113,12 +114,26 @@ class BucketState:
         else:
             path.unlink(missing_ok=True)
 
+    def restore(self, path: Path) -> bool:
+        return self.content.restore(self._name(path))
+
+    def names(self, folder: Path) -> list[str]:
+        return sorted({*self.content.names(self._name(folder)), *(path.name for path in folder.glob("*"))})
+
     @contextmanager
-    def locked(self, path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    def locked(
+        self,
+        path: Path,
+        *,
+        wait: bool = True,
+        on_wait: Callable[[], object] = lambda: None,
+        shared: bool = False,
+    ) -> Iterator[None]:
         name = self._name(path)
+        how: dict[str, Any] = {"wait": wait, "on_wait": on_wait, "shared": shared}
         with (
-            locked(local_path(f"run/locks/{name}.lock"), wait=wait, on_wait=on_wait),
-            locked_by_postgres(f"{self.objects.address.rstrip('/')}/{name}", wait=wait, on_wait=on_wait),
+            locked(local_path(f"run/locks/{name}.lock"), **how),
+            locked_by_postgres(f"{self.objects.address.rstrip('/')}/{name}", **how),
         ):
             yield
 

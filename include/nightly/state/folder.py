@@ -30,13 +30,26 @@ class FolderState:
     def publish(self, path: Path) -> None:
         pass
 
+    def restore(self, path: Path) -> bool:
+        return False
+
     def remove(self, path: Path) -> None:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
 
+    def names(self, folder: Path) -> list[str]:
+        return sorted(path.name for path in folder.glob("*"))
+
     @contextmanager
-    def locked(self, path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
-        with locked(path, wait=wait, on_wait=on_wait):
+    def locked(
+        self,
+        path: Path,
+        *,
+        wait: bool = True,
+        on_wait: Callable[[], object] = lambda: None,
+        shared: bool = False,
+    ) -> Iterator[None]:
+        with locked(path, wait=wait, on_wait=on_wait, shared=shared):
             yield
