@@ -6,7 +6,7 @@ import pytest
 
 from nightly.cli import pipeline
 from nightly.nights.plan import RunRequest
-from nightly.records.night import GateResult, Night, utc_now
+from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
 from nightly.records.verdict import Outcome
 from nightly.runtime import single_task
 from nightly.runtime.single_task import END, NoSuchNightError, OutputRef, TaskEnd
@@ -91,3 +91,23 @@ def test_wrong_arguments_are_refused_in_one_sentence(paths, capsys, arguments, m
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error
     assert not (paths.nights / "taxi/r/request.json").exists()
+
+
+@pytest.mark.integration
+def test_with_the_state_in_a_bucket_a_task_needs_nothing_of_another_ones_disk(hosts, tmp_path):
+    for task in ("plan", "download", "snapshot"):
+        run(task)
+        hosts.lose("A")  # each container begins with an empty disk
+    with hosts.session("A") as paths:
+        folder = paths.night("taxi", "run")
+        assert SnapshotRef.load(folder / "snapshot.json").rows > 1000
+        assert [TaskEnd.load(folder / END.format(task)).state for task in ("plan", "download", "snapshot")] == [
+            "success"
+        ] * 3
+        ended(paths, "examples", ends_night=True)
+    hosts.lose("A")
+    run("transform", {"transform_graph": tmp_path / "graph"})
+    assert OutputRef.load(tmp_path / "graph").content == ""
+    hosts.lose("A")
+    verdict = run("verdict")
+    assert (verdict.outcome, verdict.failed_task) == (Outcome.FAILED, "schema")  # it was never started
