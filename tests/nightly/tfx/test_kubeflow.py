@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,27 +156,55 @@ def commands(spec: dict[str, Any], parameters: dict[str, str], outputs: Path) ->
     return {task: [replaced(task, word) for word in command] for task, command in words.items()}
 
 
-@pytest.mark.campaign
-@pytest.mark.timeout(3000)
-@pytest.mark.integration
-def test_the_containers_commands_run_a_whole_night_in_their_order(spec, tmp_path):
-    parameters = {"run": "3f0c9c1e", "as_of": "2014-02-01", "release": "yes"}
-    environment = {**os.environ, "NIGHTLY_STATE": str(tmp_path / "state")}
-    environment.pop("NIGHTLY_VAR", None)
-    for task, command in commands(spec, parameters, tmp_path / "outputs").items():
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+PARAMETERS = {"run": "3f0c9c1e", "as_of": "2014-02-01", "release": "yes"}
+
+
+def run_night(spec: dict[str, Any], outputs: Path, before: Callable[[], object] = lambda: None) -> None:
+    """Run the command of each container in a process of its own, in this environment, and `before` before each."""
+    for task, command in commands(spec, PARAMETERS, outputs).items():
+        before()
+        done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
         assert done.returncode == 0, f"{task}: {done.stdout}{done.stderr}"
-    state = Paths.from_environment({"NIGHTLY_STATE": str(tmp_path / "state")})
-    verdict = Verdict.load(state.night("taxi", "3f0c9c1e") / "verdict.json")
-    assert verdict.outcome is Outcome.RELEASED, verdict.summary
-    assert ReleaseRecord.load(state.releases / "taxi" / f"{verdict.version}.json").run_id == "3f0c9c1e"
-    written = {path.relative_to(tmp_path / "outputs").as_posix(): path for path in (tmp_path / "outputs").glob("*/*")}
+
+
+def contents(spec: dict[str, Any], outputs: Path) -> dict[str, str]:
+    """Output -> the path of its content in the state; every output of the pipeline has one."""
+    written = {path.relative_to(outputs).as_posix(): path for path in outputs.glob("*/*")}
     expected = {
         f"{name}/{key}"
         for name, component in spec["components"].items()
         for key in component.get("outputDefinitions", {}).get("artifacts", {})
     }
     assert set(written) == expected
-    for name, path in written.items():
-        content = json.loads(path.read_text())["content"]
-        assert (state.var / content).exists(), name
+    return {name: json.loads(path.read_text())["content"] for name, path in written.items()}
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3000)
+@pytest.mark.integration
+def test_the_containers_commands_run_a_whole_night_in_their_order(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTLY_STATE", str(tmp_path / "state"))
+    state = Paths.from_environment()
+    run_night(spec, tmp_path / "outputs")
+    verdict = Verdict.load(state.night("taxi", PARAMETERS["run"]) / "verdict.json")
+    assert verdict.outcome is Outcome.RELEASED, verdict.summary
+    assert ReleaseRecord.load(state.releases / "taxi" / f"{verdict.version}.json").run_id == PARAMETERS["run"]
+    assert [
+        name for name, path in contents(spec, tmp_path / "outputs").items() if not (state.var / path).exists()
+    ] == []
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3000)
+@pytest.mark.integration
+def test_with_the_state_in_a_bucket_no_container_needs_anything_of_another_ones_disk(spec, hosts, tmp_path):
+    run_night(spec, tmp_path / "outputs", before=lambda: hosts.lose("A"))
+    hosts.lose("A")
+    with hosts.session("A") as paths:
+        verdict = Verdict.load(paths.night("taxi", PARAMETERS["run"]) / "verdict.json")
+    assert verdict.outcome is Outcome.RELEASED, verdict.summary
+    published = hosts.keys("manifests/")
+    missing = [
+        name for name, path in contents(spec, tmp_path / "outputs").items() if f"manifests/{path}.json" not in published
+    ]
+    assert missing == []
