@@ -28,6 +28,7 @@ from nightly.records.base import Contract
 from nightly.records.night import Night
 from nightly.state import current, publish, remove
 from nightly.state.errors import StateAddressError
+from nightly.tfx.artifacts import RENAMED
 
 log = logging.getLogger("nightly")
 
@@ -137,7 +138,7 @@ def resolve_inputs(
             artifact.id
             for channel in spec.channels
             for artifact in outputs(handle, nodes[channel.producer_node_query.id], channel.output_key)
-            if artifact.type == channel.artifact_query.type.name
+            if RENAMED.get(artifact.type, artifact.type) == channel.artifact_query.type.name
         ]
         if artifact_ids:
             del spec.channels[:]

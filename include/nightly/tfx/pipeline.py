@@ -93,6 +93,17 @@ def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
 
 def create_pipeline(inputs: PipelineInputs) -> tfx.dsl.Pipeline:
     """Build the night's pipeline, from snapshot to release. A node's id equals its Airflow task id."""
+    return tfx.dsl.Pipeline(
+        pipeline_name=inputs.night.model,
+        pipeline_root=str(inputs.paths.pipeline / inputs.night.model),
+        components=create_nodes(inputs),
+        metadata_connection_config=connection_config(inputs.paths, inputs.night.model),
+        enable_cache=False,
+    )
+
+
+def create_nodes(inputs: PipelineInputs) -> list[BaseNode]:
+    """Return the pipeline's nodes, connected, each after those that it depends on."""
     data = _data_nodes(inputs)
     model = _model_nodes(inputs, data)
     release = Release(
@@ -103,13 +114,7 @@ def create_pipeline(inputs: PipelineInputs) -> tfx.dsl.Pipeline:
         infra_blessing=model["infra_validator"].outputs["blessing"],
         night_folder=inputs.night_folder,
     ).with_id("release")
-    return tfx.dsl.Pipeline(
-        pipeline_name=inputs.night.model,
-        pipeline_root=str(inputs.paths.pipeline / inputs.night.model),
-        components=[*data.values(), *model.values(), release],
-        metadata_connection_config=connection_config(inputs.paths, inputs.night.model),
-        enable_cache=False,
-    )
+    return [*data.values(), *model.values(), release]
 
 
 def _data_nodes(inputs: PipelineInputs) -> dict[str, BaseNode]:
