@@ -206,6 +206,7 @@ def _trainer(
             "model": config.name,
             "batch_size": config.training.batch_size,
             "hyperparameters": config.training.hyperparameters,
+            **({} if config.training.gpus == 1 else {"gpus": config.training.gpus}),
         },
     )
 

@@ -16,6 +16,7 @@ import warnings
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -30,6 +31,8 @@ from nightly.records.base import Contract
 from nightly.records.data_config import Data
 from nightly.records.label_spec import LabelSpec
 from nightly.training.answers import answers_of, check
+from nightly.training.devices import refuse_own_steps, strategy_of
+from nightly.training.errors import TrainingError
 from nightly.training.export import export
 from nightly.training.inputs import evaluation_batches, training_batches
 from nightly.training.labels import classes_of, label_spec
@@ -40,16 +43,13 @@ STEPS_PER_EXECUTION = 10  # steps in one call of TensorFlow; Keras's Python loop
 SAMPLE = 64  # transformed rows on which the model is tried before the export
 
 
-class TrainingError(RuntimeError):
-    """Training failed; the message names the step and what to change."""
-
-
 class Settings(Contract):
     """The Trainer's custom_config."""
 
     model: str
     hyperparameters: dict[str, int | float | str | bool] = {}
     batch_size: int = 512
+    gpus: int | Literal["all"] = 1  # which train together
     seed: int = 0  # of the weights and the row order, so that a snapshot always trains the same model
 
 
@@ -69,7 +69,9 @@ def run_fn(fn_args: FnArgs) -> None:
     keras.utils.set_random_seed(settings.seed)
     tuned = (fn_args.hyperparameters or {}).get("values", {})
     hyperparameters = Hyperparameters(settings.hyperparameters | tuned, fn_args.train_steps or 0)
-    model = _built(module, tf_transform_output, hyperparameters, label)
+    with strategy_of(settings.gpus, settings.batch_size).scope():
+        model = _built(module, tf_transform_output, hyperparameters, label)
+    refuse_own_steps(model, module.__file__)
     hyperparameters.refuse_unread(module.__file__)
     check(model, answers_of(label))  # refuse a wrong last layer before hours of training
     log.info("model %s: %s parameters, %s", settings.model, f"{model.count_params():,}", dict(hyperparameters))

@@ -55,7 +55,7 @@ class MLStepOperator(NightOperator):
     def perform(self, context: Context) -> Any:
         self.check()
         if self.pod:
-            self._defer(self.pod.start(context, self.environment()))
+            return self._defer(self.pod.start(context, self.environment()))
         return self._finish(context, partial(self.hook.run, self.step, self.folder, self.log, self.environment()))
 
     def resume(self, context: Context, event: dict[str, Any]) -> Any:
@@ -80,7 +80,7 @@ class MLStepOperator(NightOperator):
 
     def _defer(self, deferred: TaskDeferred) -> NoReturn:
         """Defer this task in place of the pod's operator, which is no task."""
-        self.defer(trigger=deferred.trigger, method_name="resume", timeout=deferred.timeout)
+        raise TaskDeferred(trigger=deferred.trigger, method_name="resume", timeout=deferred.timeout)
 
     def _finish(self, context: Context, run: Callable[[], Any]) -> Any:
         try:
