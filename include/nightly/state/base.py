@@ -13,10 +13,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from nightly.io.paths import Paths
+from nightly.io.paths import RECORDS, Paths
 
 # Below each folder of Paths: <model>/…; of downloads, the records are <model>/parts/ and the content <model>/bodies/.
-RECORDS = ("nights", "releases", "schemas", "downloads")
+# What must be read later is named by a path on the host: <session>/downloads/<model>/bodies is a link to the host's.
+__all__ = ["CONTENT", "RECORDS", "State"]
+
 CONTENT = ("snapshots", "baselines", "pipeline", "downloads", "serving")
 
 
@@ -34,6 +36,13 @@ class State(Protocol):
         inside a session of the same task, as in its ML process (NIGHTLY_SESSION), is the outer one.
 
         Raises ChangedElsewhereError at the end if another host has changed one of these records meanwhile.
+        """
+        ...
+
+    def view(self, model: str) -> Paths:
+        """Return paths to read the records of `model` at, as they were a few seconds ago at most.
+
+        For a process that lives long and only reads, as the web page: it calls this again for each request.
         """
         ...
 

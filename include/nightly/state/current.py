@@ -1,5 +1,6 @@
 """The state that NIGHTLY_STATE names, for this process."""
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from nightly.state.folder import FolderState
 
 def current() -> State:
     """Return the state that the environment names now. Raises StateAddressError for an address of another kind."""
-    return _state(variables.STATE.read())
+    address = variables.STATE.read()
+    if "://" not in address:
+        return FolderState()
+    return _bucket(address, os.getpid())
 
 
 def fetch(path: Path) -> None:
@@ -29,5 +33,8 @@ def remove(path: Path) -> None:
 
 
 @cache
-def _state(address: str) -> State:
-    return FolderState()
+def _bucket(address: str, process: int) -> State:
+    """Return the state in a bucket. A client does not survive a fork, so each process has its own."""
+    from nightly.state.bucket import BucketState
+
+    return BucketState(address)

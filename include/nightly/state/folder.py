@@ -18,6 +18,9 @@ class FolderState:
     def session(self, model: str) -> Iterator[Paths]:
         yield Paths.from_environment()
 
+    def view(self, model: str) -> Paths:
+        return Paths.from_environment()
+
     def refresh(self, folder: Path) -> None:
         pass
 
