@@ -52,3 +52,9 @@ def wait_for_a_file(night_folder, paths):
     while not (night_folder / "go").exists():
         time.sleep(0.05)
     return {"pid": os.getpid()}
+
+
+def record(night_folder, paths):
+    """Leave a record in the night's folder, and nothing else."""
+    (night_folder / "trained.json").write_text("{}")
+    return {"local": str(paths.var), "connections": [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]}

@@ -43,7 +43,7 @@ class Pod(Section):
     namespace: str = ""
     """The namespace. Empty: that of the Airflow connection, else that of Airflow's own pod, else `default`."""
     connection: str = "kubernetes_default"
-    """The Airflow connection of the cluster. Without one of this name, the cluster that Airflow itself runs in."""
+    """The Airflow connection of the cluster. Empty: the cluster that Airflow itself runs in."""
     service_account: str = ""
     """The pod's service account, such as one that may read and write the bucket. Empty: the namespace's default."""
     secrets: list[str] = []

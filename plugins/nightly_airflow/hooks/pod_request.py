@@ -39,7 +39,8 @@ def pod_arguments(
         "name": f"nightly-{model}-{step.rpartition(':')[2]}".replace("_", "-"),
         "image": pod.image,
         "namespace": pod.namespace or None,
-        "kubernetes_conn_id": pod.connection,
+        "kubernetes_conn_id": pod.connection or None,
+        "in_cluster": None if pod.connection else True,
         # Not the image's entrypoint, which may be another program.
         "cmds": [pod.python, "-P", "-m", "nightly.runtime.pod"],
         "arguments": [step, model, run_id],
