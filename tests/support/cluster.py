@@ -1,7 +1,7 @@
 """A Kubernetes cluster on this machine: etcd, a real API server, and a node that runs pods as processes.
 
-Debian has etcd (`apt-get install etcd-server`), `tests/support/build_kube_apiserver` builds the API server by Go's module
-proxy. Tests skip where one is missing.
+Debian has etcd (`apt-get install etcd-server`); `tests/support/build_kube_apiserver` builds the API server by Go's
+module proxy. Tests skip where one is missing.
 """
 
 import json
@@ -85,9 +85,7 @@ def running_cluster(folder: Path, environment: dict[str, str]) -> Iterator[Clust
     ports = [free_port() for _ in range(3)]
     urls = [f"http://127.0.0.1:{port}" for port in ports[:2]]
     tokens = {"admin": secrets.token_hex(16), "airflow": secrets.token_hex(16)}
-    (folder / "tokens.csv").write_text(
-        f'{tokens["admin"]},admin,1,"system:masters"\n{tokens["airflow"]},airflow,2\n'
-    )
+    (folder / "tokens.csv").write_text(f'{tokens["admin"]},admin,1,"system:masters"\n{tokens["airflow"]},airflow,2\n')
     key = folder / "service-accounts.key"
     subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
     store = [etcd, f"--data-dir={folder}/etcd", f"--listen-client-urls={urls[0]}", f"--advertise-client-urls={urls[0]}"]

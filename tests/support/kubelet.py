@@ -5,6 +5,8 @@ server, and ends a deleted pod as the kubelet does: SIGTERM, the grace period, S
 pod's own, in a mount namespace of its own (as root).
 """
 
+import base64
+import contextlib
 import datetime as dt
 import json
 import os
@@ -53,10 +55,8 @@ class Container:
             self.lines.append((dt.datetime.now(dt.UTC), line))
 
     def end(self, how: signal.Signals) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, how)
-        except ProcessLookupError:
-            pass
 
     def state(self) -> dict[str, Any]:
         code = self.process.poll()
@@ -217,8 +217,6 @@ class Kubelet:
 
 
 def _decoded(value: str) -> str:
-    import base64
-
     return base64.b64decode(value).decode()
 
 

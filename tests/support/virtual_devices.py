@@ -1,7 +1,7 @@
 """Train a real night on virtual devices: python -m tests.support.virtual_devices FOLDER MODEL AS_OF GPUS…
 
-It is a process of its own, because TensorFlow divides the processor before it is first used. Prints a line of JSON: for each
-number of devices the metrics on the eval split, and what the exported model answers.
+It is a process of its own, because TensorFlow divides the processor before it is first used. Prints a line of JSON: for
+each number of devices the metrics on the eval split, and what the exported model answers.
 """
 
 import json

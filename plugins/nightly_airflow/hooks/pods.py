@@ -18,7 +18,7 @@ from nightly.io.paths import Paths
 from nightly.io.secrets import masked
 from nightly.records.pod_result import PodResult
 from nightly.records.run_config import Pod
-from nightly.state import current
+from nightly.state import current, publish
 from nightly_airflow.hooks.ml import MLStepFailed
 from nightly_airflow.hooks.pod_end import why_without_result
 from nightly_airflow.hooks.pod_request import pod_arguments, secret_of, with_secret
@@ -110,12 +110,24 @@ class PodHook:
             operator.trigger_reentry(context, event)
         except AirflowException as error:
             log.debug("KubernetesPodOperator: %s", error)  # `why_without_result` says it in a sentence
-        result = self._result(name)
-        if result is None:
-            raise why_without_result(self.step, name, pod, event, self.pod.memory, self.timeout)
-        if result.error:
-            raise MLStepFailed(masked(result.error), result.retry)
-        return result.value
+        return self._value(name, pod, event)
+
+    def run(self, context: Context) -> Any:
+        """Run the step while this process waits for it, and return its result. Raises as `finish` does.
+
+        For the short work of a task that goes on with the result.
+        """
+        night_folder = self.paths.night(self.model, self.run_id)
+        publish(night_folder)  # what the task has just written is what the step reads
+        operator = self._new_operator({}, deferrable=False)
+        try:
+            operator.execute_sync(context)
+        except AirflowException as error:
+            log.debug("KubernetesPodOperator: %s", error)
+        result = self._value(operator.pod.metadata.name, operator.remote_pod, {"status": "failed"})
+        for folder in (night_folder, self.paths.releases, self.paths.schemas):
+            current().refresh(folder / self.model if folder != night_folder else folder)
+        return result
 
     def kill(self) -> None:
         """Delete the pod that this process waits for."""
@@ -126,6 +138,14 @@ class PodHook:
         arguments = pod_arguments(self.pod, self.model, self.step, self.run_id, self.paths, self.timeout)
         self._operator = PodOfStep(task_id="pod", secret=environment, deferrable=deferrable, **arguments)
         return self._operator
+
+    def _value(self, name: str, pod: k8s.V1Pod | None, event: dict[str, Any]) -> Any:
+        result = self._result(name)
+        if result is None:
+            raise why_without_result(self.step, name, pod, event, self.pod.memory, self.timeout)
+        if result.error:
+            raise MLStepFailed(masked(result.error), result.retry)
+        return result.value
 
     def _result(self, pod_name: str) -> PodResult | None:
         """Return what the pod recorded, or None if it ended before that."""

@@ -128,8 +128,7 @@ class Night:
 
 
 async def first(trigger: Any) -> Any:
-    async for event in trigger.run():
-        return event
+    return await anext(aiter(trigger.run()))
 
 
 @pytest.fixture
@@ -222,7 +221,7 @@ def test_the_log_is_in_the_task_s(night, caplog):
 
 
 def test_an_error_of_the_step_is_the_task_s_and_in_the_records(night, cluster):
-    with pytest.raises(MLStepFailed, match="^ValueError: the third column is missing$"):
+    with pytest.raises(MLStepFailed, match=r"^ValueError: the third column is missing$"):
         night.run(night.task(STEPS + "fail"))
     error = StepError.parse(night.records()["trainer.error.json"], where="the records")
     assert error.message == "ValueError: the third column is missing"
