@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 import threading
+import time
 import urllib.request
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -226,8 +227,9 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
                 answer = result if isinstance(result, bytes) else json.dumps(result).encode()
             except Refused as refused:
                 code, answer = refused.status["code"], json.dumps(refused.status).encode()
-            if query.get("watch"):
-                answer = b""  # nothing happens
+            if query.get("watch"):  # nothing happens
+                time.sleep(5)
+                answer = b""
             self.send_response(code)
             self.send_header("Content-Type", "text/plain" if address.path.endswith("/log") else "application/json")
             self.send_header("Content-Length", str(len(answer)))

@@ -143,7 +143,7 @@ class Kubelet:
             self.seen[name] = plain
             target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
             binding = {"metadata": {"name": name}, "target": target}
-            self.api.create_namespaced_binding(pod.metadata.namespace, binding, _preload_content=False)
+            self.api.create_namespaced_pod_binding(name, pod.metadata.namespace, binding, _preload_content=False)
         elif pod.metadata.deletion_timestamp:
             self._delete(pod)
         elif pod.status.phase in ("Succeeded", "Failed"):

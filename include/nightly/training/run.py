@@ -118,7 +118,9 @@ def train(model: keras.Model, fn_args: FnArgs, tf_transform_output: tft.TFTransf
 
 def fit(model: keras.Model, rows: tf.data.Dataset, steps: int, callbacks: list[keras.callbacks.Callback]) -> None:
     """Train for exactly `steps` steps, several per call of TensorFlow unless the model's compile() sets the number."""
-    if model.steps_per_execution == 1:
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        model.steps_per_execution = 1  # TensorFlow fails in Keras's loop of several distributed steps
+    elif model.steps_per_execution == 1:
         model.steps_per_execution = max(1, min(STEPS_PER_EXECUTION, steps // 10))  # progress is logged ten times
     # steps_per_epoch would be rounded up to whole executions.
     counted = rows.take(steps).apply(tf.data.experimental.assert_cardinality(steps))

@@ -65,6 +65,7 @@ def pod_arguments(
         "startup_timeout_seconds": pod.start_seconds,
         "logging_interval": STREAM_SECONDS,
         "on_finish_action": "delete_pod",
+        "log_events_on_startup": False,  # each look would read all events of the namespace
         "log_events_on_failure": True,
         "log_pod_spec_on_failure": False,
     }
