@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 
 from nightly.io import variables
-from nightly.io.paths import safe_name
 from nightly.records.pod_result import PodResult
 from nightly.runtime import worker
 from nightly.state import current
+from nightly.state.errors import StateError
 
 TERMINATED = 128 + signal.SIGTERM
 
@@ -24,13 +24,23 @@ def main(step: str, model: str, run_id: str) -> int:
     """Run the step, record its result or error, and return the exit status."""
     # The kernel ignores SIGTERM for a container's first process, unless it is handled. Nothing is pushed then.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
+    status, result = _run(step, model, run_id)
+    with current().session(model) as paths:
+        night_folder = paths.night(model, run_id)
+        PodResult(pod=variables.POD.read(), **result).save(PodResult.path(night_folder, step))
+    return status
+
+
+def _run(step: str, model: str, run_id: str) -> tuple[int, dict]:
+    """Run the step in a session; return its exit status, and its result or error."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "result.json"
-        status = worker.run(step, Path(model, safe_name(run_id)), file)
-        result = PodResult(pod=variables.POD.read(), **json.loads(file.read_text()))
-    with current().session(model) as paths:
-        result.save(PodResult.path(paths.night(model, run_id), step))
-    return status
+        try:
+            with current().session(model) as paths:
+                status = worker.run(step, paths.night(model, run_id), file)
+        except StateError as error:  # what the step did is not published
+            return 1, {"error": worker.describe(error), "infrastructure": True}
+        return status, json.loads(file.read_text())
 
 
 if __name__ == "__main__":
