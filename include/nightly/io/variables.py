@@ -99,6 +99,7 @@ TRIAL = Variable(
 GROUPS = {
     "State and folders": [STATE, CACHE_BYTES, VAR, *FOLDER_VARIABLES.values()],
     "Model server and database": [SERVING_REST, SERVING_GRPC, SERVING_BASE_PATH, METADATA_DB],
-    "Running steps": [ML_PYTHON, WARM, HOST_IDLE_SECONDS, LOG_LEVEL, CODE_VERSION, SESSION, POD],
+    "Running steps": [ML_PYTHON, WARM, HOST_IDLE_SECONDS, LOG_LEVEL, CODE_VERSION, SESSION],
     "Set-up and tests": [VENVS, TRIAL],
+    "Set in pods": [POD],
 }
