@@ -39,7 +39,7 @@ def _run(step: str, model: str, run_id: str) -> tuple[int, dict]:
             with current().session(model) as paths:
                 status = worker.run(step, paths.night(model, run_id), file)
         except StateError as error:  # what the step did is not published
-            return 1, {"error": worker.describe(error), "infrastructure": True}
+            return 1, {"error": worker.describe(error), "retry": getattr(error, "retry", True), "infrastructure": True}
         return status, json.loads(file.read_text())
 
 

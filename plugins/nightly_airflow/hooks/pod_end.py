@@ -20,7 +20,10 @@ DEADLINE = "DeadlineExceeded"
 
 
 class PodLost(Exception):
-    """Kubernetes did not start the pod, or ended it: an error of the infrastructure, which the retries wait out."""
+    """Kubernetes did not start the pod or ended it, or the pod did not reach the state.
+
+    These are errors of the infrastructure, which the retries wait out.
+    """
 
 
 def why_without_result(
