@@ -74,7 +74,7 @@ class PodHook:
         if not current().shared:
             raise AirflowFailException(
                 f"{step} runs in a Kubernetes pod, which has no disk of this worker, and the state is in the folder "
-                f'{paths.var}: name a bucket in NIGHTLY_STATE, or set run.steps.{step}.where = "host"'
+                f'{paths.var}: name a bucket in NIGHTLY_STATE, or set where = "host" for it in the model\'s config'
             )
         self.pod, self.step = pod, step
         self.model, self.run_id = model, run_id
