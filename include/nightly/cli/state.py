@@ -77,6 +77,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _copy(options: argparse.Namespace) -> int:
+    from nightly.release.shared import arrange
     from nightly.state.copying import to_bucket, to_folder
     from nightly.state.objects import open_objects
 
@@ -88,7 +89,9 @@ def _copy(options: argparse.Namespace) -> int:
     if up:
         copied = to_bucket(Path(options.source).absolute(), open_objects(options.target))
     else:
-        copied = to_folder(open_objects(options.source), Path(options.target).absolute())
+        target = Path(options.target).absolute()
+        copied = to_folder(open_objects(options.source), target)
+        arrange(target / "serving", target / "releases")
     print(f"{options.target} has {copied.contents:,} contents and {copied.records:,} records of {options.source}")
     return 0
 

@@ -78,6 +78,11 @@ WARM = Variable(
     "`0` runs each step in a process of its own. Otherwise steps are forks of a process that has TensorFlow loaded.",
     "1",
 )
+POOL = Variable(
+    "NIGHTLY_POOL",
+    "Airflow's pool of the ML steps, which must exist. Where the DAG processor loads the plugin, the plugin creates "
+    "the pool `ml` and sets this. Elsewhere the steps are in Airflow's default pool.",
+)
 HOST_IDLE_SECONDS = Variable(
     "NIGHTLY_HOST_IDLE_SECONDS", "How long that process waits for the next step before it ends.", "900"
 )
@@ -99,7 +104,7 @@ TRIAL = Variable(
 GROUPS = {
     "State and folders": [STATE, CACHE_BYTES, VAR, *FOLDER_VARIABLES.values()],
     "Model server and database": [SERVING_REST, SERVING_GRPC, SERVING_BASE_PATH, METADATA_DB],
-    "Running steps": [ML_PYTHON, WARM, HOST_IDLE_SECONDS, LOG_LEVEL, CODE_VERSION, SESSION],
+    "Running steps": [ML_PYTHON, WARM, POOL, HOST_IDLE_SECONDS, LOG_LEVEL, CODE_VERSION, SESSION],
     "Set-up and tests": [VENVS, TRIAL],
     "Set in pods": [POD],
 }

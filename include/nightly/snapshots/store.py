@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 from nightly.io.atomic import sync_file, sync_path
 from nightly.io.files import hash_file
 from nightly.io.hints import did_you_mean
-from nightly.io.locks import locked_folder
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.space import check_space, full_disk_explained
 from nightly.records.label_config import Kind
@@ -35,6 +34,7 @@ from nightly.snapshots.labels import LabelCounter
 from nightly.snapshots.order import by_time_and_hash, last_of_each, row_hashes, rows_by_day
 from nightly.snapshots.types import TYPES
 from nightly.snapshots.verification import MANIFEST, read_manifest, verify_snapshot
+from nightly.state import current, publish, remove
 
 log = logging.getLogger("nightly")
 
@@ -128,14 +128,15 @@ class SnapshotStore:
         return SnapshotBuilder(self, columns, time_column, id_columns, known_at)
 
     def _use(self, snapshot_id: str) -> SnapshotManifest | None:
-        """Mark a snapshot as used now, so that retention keeps it, and return its manifest.
+        """Mark a snapshot as used now, on all hosts, so that retention keeps it, and return its manifest.
 
-        Return None if it is missing or damaged.
+        Return None if it is missing or damaged. One that a process has not published before it died is published.
         """
         folder = self.path(snapshot_id)
         try:
             manifest = verify_snapshot(folder)
             os.utime(folder)
+            publish(folder)
         except FileNotFoundError:  # another run's retention removed it meanwhile
             return None
         except DamagedSnapshotError as error:
@@ -146,19 +147,23 @@ class SnapshotStore:
 
     def _publish(self, built: Path, snapshot_id: str) -> SnapshotManifest | None:
         """Rename `built` to its id, replacing a damaged snapshot; if an intact one exists, return its manifest."""
-        with locked_folder(self.folder):
+        with current().locked(self.folder.with_name(f".{self.model}.lock")):
             if existing := self._use(snapshot_id):
                 return existing
-            if self.path(snapshot_id).exists():
-                self._remove(snapshot_id)
+            self._remove(snapshot_id)
             built.rename(self.path(snapshot_id))
             sync_path(self.folder)
+            publish(self.path(snapshot_id))
         return None
 
     def _remove(self, snapshot_id: str) -> None:
-        doomed = Path(tempfile.mkdtemp(dir=self.folder, prefix=".removing-"))
-        self.path(snapshot_id).rename(doomed)  # no reader sees a half-removed snapshot under its id
-        shutil.rmtree(doomed, ignore_errors=True)  # _sweep removes the rest later
+        """Remove a snapshot, if it is on this host or any other."""
+        folder = self.path(snapshot_id)
+        if folder.exists():
+            doomed = Path(tempfile.mkdtemp(dir=self.folder, prefix=".removing-"))
+            folder.rename(doomed)  # no reader sees a half-removed snapshot under its id
+            shutil.rmtree(doomed, ignore_errors=True)  # _sweep removes the rest later
+        remove(folder)
 
     def _sweep(self) -> None:
         """Remove the folders left by processes that died while building or removing."""

@@ -16,6 +16,6 @@ its own (`session`), and sees what was published before.
 """
 
 from nightly.state.base import State
-from nightly.state.current import current, fetch, publish, remove
+from nightly.state.current import current, fetch, publish, remove, unshared
 
-__all__ = ["State", "current", "fetch", "publish", "remove"]
+__all__ = ["State", "current", "fetch", "publish", "remove", "unshared"]

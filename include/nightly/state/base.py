@@ -3,13 +3,15 @@
 Two kinds of things are in the state:
 
 record      a small file that changes: a night's JSON files, release records, schema versions, what is known of
-            downloaded parts. It is read and replaced as a whole
+            downloaded parts. It is read and replaced as a whole. A session's copy has the modification time of the
+            record itself, as for a folder
 content     a folder or file that never changes once it is published, and may be large: a snapshot, an artifact, a
             baseline, a downloaded body, the files of a released version
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -67,15 +69,49 @@ class State(Protocol):
         """
         ...
 
+    def restore(self, path: Path) -> bool:
+        """Replace this host's damaged copy of the content at `path` by the bucket's; return whether there is another.
+
+        A folder has no other copy. Raises as `fetch` does.
+        """
+        ...
+
     def remove(self, path: Path) -> None:
         """Delete the content at `path` for all hosts, and on this one. Its blobs stay until the next collection."""
         ...
 
+    def receive(self, folder: Path, wanted: Callable[[str, datetime], bool]) -> Path:
+        """Return a folder with the files that others put into `folder`, as clients their logs, and users their labels.
+
+        In a bucket each is an object `<folder's name>/<file>`. The result then has copies of those for which
+        `wanted(name, time of its last change)`. They have their objects' times.
+        """
+        ...
+
+    def send(self, path: Path, folder: Path) -> None:
+        """Put a complete file where `receive` of `folder` has it on all hosts.
+
+        Does nothing if it is there. Raises ChangedElsewhereError if another file of its name is, and StateAddressError
+        if the state is a folder, where others write themselves.
+        """
+        ...
+
+    def names(self, folder: Path) -> list[str]:
+        """Return the names of what is directly below `folder`: the published content and, if any, this host's own."""
+        ...
+
     def locked(
-        self, path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None
+        self,
+        path: Path,
+        *,
+        wait: bool = True,
+        on_wait: Callable[[], object] = lambda: None,
+        shared: bool = False,
     ) -> AbstractContextManager[None]:
         """Hold a lock named by `path` that no other process, on any host, holds. It ends with its process.
 
         Raises BlockingIOError if another process has it and `wait` is False.
+
+        :param shared: other processes may hold it at the same time, if they share it, too
         """
         ...

@@ -3,6 +3,7 @@
     blobs/<sha256>              files of content
     manifests/<name>.json       which files a content has; it is visible once this is there
     records/<name>              records
+    predictions/, feedback/     files of others (nightly.state.received)
     sweep.json                  how many sweeps there have been
 
 A name is a path below the state's folder, e.g. snapshots/<model>/<id> or nights/<model>/<run>/verdict.json.
@@ -14,7 +15,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from nightly.io import variables
 from nightly.io.locks import locked
@@ -26,6 +29,7 @@ from nightly.state.errors import StateError, StateNotReachedError
 from nightly.state.names import is_among_records, is_record, local_path, name_of, session_paths
 from nightly.state.objects import open_objects
 from nightly.state.postgres_locks import locked_by_postgres
+from nightly.state.received import receive, send
 from nightly.state.records import INDEX, Copy
 
 log = logging.getLogger("nightly")
@@ -73,10 +77,13 @@ class BucketState:
             self._viewed[model] = time.monotonic()
             content = Content(open_objects(self.objects.address, VIEW_PATIENCE), self.cache)
             copy = Copy(self._view, model, content)
+            complete = self._view / f".complete-{model}"
             try:
                 copy.refresh()
+                complete.touch()
             except StateNotReachedError as error:
-                if not copy.exists:
+                if not complete.exists():  # an empty page would say that there are no nights
+                    self._viewed.pop(model, None)
                     raise
                 log.warning("the records of %s are shown as they were: %s", model, error)
         return session_paths(self._view)
@@ -113,12 +120,35 @@ class BucketState:
         else:
             path.unlink(missing_ok=True)
 
+    def receive(self, folder: Path, wanted: Callable[[str, datetime], bool]) -> Path:
+        name = self._name(folder)
+        copies = self.cache.folder / "received" / name
+        receive(self.objects, name, copies, wanted)
+        return copies
+
+    def send(self, path: Path, folder: Path) -> None:
+        send(self.objects, f"{self._name(folder)}/{path.name}", path)
+
+    def restore(self, path: Path) -> bool:
+        return self.content.restore(self._name(path))
+
+    def names(self, folder: Path) -> list[str]:
+        return sorted({*self.content.names(self._name(folder)), *(path.name for path in folder.glob("*"))})
+
     @contextmanager
-    def locked(self, path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    def locked(
+        self,
+        path: Path,
+        *,
+        wait: bool = True,
+        on_wait: Callable[[], object] = lambda: None,
+        shared: bool = False,
+    ) -> Iterator[None]:
         name = self._name(path)
+        how: dict[str, Any] = {"wait": wait, "on_wait": on_wait, "shared": shared}
         with (
-            locked(local_path(f"run/locks/{name}.lock"), wait=wait, on_wait=on_wait),
-            locked_by_postgres(f"{self.objects.address.rstrip('/')}/{name}", wait=wait, on_wait=on_wait),
+            locked(local_path(f"run/locks/{name}.lock"), **how),
+            locked_by_postgres(f"{self.objects.address.rstrip('/')}/{name}", **how),
         ):
             yield
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nightly.state.cache import Cache
 from nightly.state.errors import ChangedElsewhereError, DamagedStateError, PreconditionFailedError
-from nightly.state.manifests import Manifest, blob_key, manifest_key
+from nightly.state.manifests import Manifest, blob_key, manifest_key, name_of_key
 from nightly.state.names import STUBS, local_path
 from nightly.state.objects import Objects
 from nightly.state.sweeping import Watch
@@ -68,12 +68,27 @@ class Content:
             if self.cache.has(manifest):
                 return
             try:
-                self.cache.install(manifest, lambda sha256, path: self.objects.download(blob_key(sha256), path))
+                self.cache.install(manifest, self._download)
             except DamagedStateError:
                 if self.manifest(name) is None:  # it was removed meanwhile
                     return
                 raise
         self.cache.make_room()
+
+    def restore(self, name: str) -> bool:
+        """See nightly.state.base.State.restore."""
+        if self.manifest(name) is None:
+            return False
+        with self.cache.in_use(name):
+            self.cache.drop(name)
+        self.fetch(name)
+        return True
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the content published directly below the folder of this name."""
+        keys = (entry.key for entry in self.objects.list(manifest_key(folder).removesuffix(".json")))
+        names = (name_of_key(key).removeprefix(f"{folder}/") for key in keys)
+        return [name for name in names if "/" not in name]
 
     def list_stubs(self, model: str, manifests: Mapping[str, tuple[bytes, datetime]]) -> None:
         """Have a folder on this host for each snapshot and baseline of the model, with the files of its manifest.
@@ -108,6 +123,19 @@ class Content:
         paths = {file.sha256: local_path(manifest.name) / name for name, file in manifest.files.items()}
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             list(pool.map(lambda blob: self._upload(*blob, paths[blob[0]]), manifest.blobs.items()))
+
+    def _download(self, sha256: str, path: Path) -> str | None:
+        """Download a blob, and return its SHA-256. One with other bytes is deleted: the next publication uploads it."""
+        key = blob_key(sha256)
+        before = self.objects.head(key)
+        actual = self.objects.download(key, path)
+        if actual in (None, sha256):
+            return actual
+        path.unlink()
+        again = self.objects.download(key, path)  # the way may have been at fault
+        if again not in (None, sha256) and self.objects.head(key) == before:
+            self.objects.delete(key)
+        return again
 
     def _upload(self, sha256: str, size: int, path: Path) -> None:
         existing = self.objects.head(blob_key(sha256))

@@ -1,6 +1,8 @@
 """The state that NIGHTLY_STATE names, for this process."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +32,19 @@ def publish(path: Path) -> None:
 def remove(path: Path) -> None:
     """See State.remove."""
     current().remove(path)
+
+
+@contextmanager
+def unshared() -> Iterator[None]:
+    """Have the state be a folder until the block ends: for data in temporary folders, which no night uses."""
+    address = variables.STATE.read()
+    if "://" in address:
+        del os.environ[variables.STATE.name]
+    try:
+        yield
+    finally:
+        if address:
+            os.environ[variables.STATE.name] = address
 
 
 @cache

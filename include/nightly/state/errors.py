@@ -22,9 +22,13 @@ class StateRefusedError(StateError):
 class StateNotReachedError(StateError):
     """The bucket, or the database of the locks, does not answer."""
 
+    infrastructure = True
+
 
 class ChangedElsewhereError(StateError):
     """Another host has changed what this one was about to change."""
+
+    infrastructure = True
 
 
 class DamagedStateError(StateError, DamageError):

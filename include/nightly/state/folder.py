@@ -3,10 +3,12 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from nightly.io.locks import locked
 from nightly.io.paths import Paths
+from nightly.state.errors import StateAddressError
 
 
 class FolderState:
@@ -30,13 +32,34 @@ class FolderState:
     def publish(self, path: Path) -> None:
         pass
 
+    def restore(self, path: Path) -> bool:
+        return False
+
     def remove(self, path: Path) -> None:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
 
+    def receive(self, folder: Path, wanted: Callable[[str, datetime], bool]) -> Path:
+        return folder
+
+    def send(self, path: Path, folder: Path) -> None:
+        raise StateAddressError(
+            f"the state is a folder, where clients write to {folder} themselves; set NIGHTLY_STATE to the bucket."
+        )
+
+    def names(self, folder: Path) -> list[str]:
+        return sorted(path.name for path in folder.glob("*"))
+
     @contextmanager
-    def locked(self, path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
-        with locked(path, wait=wait, on_wait=on_wait):
+    def locked(
+        self,
+        path: Path,
+        *,
+        wait: bool = True,
+        on_wait: Callable[[], object] = lambda: None,
+        shared: bool = False,
+    ) -> Iterator[None]:
+        with locked(path, wait=wait, on_wait=on_wait, shared=shared):
             yield

@@ -24,13 +24,14 @@ class LocksNotConfiguredError(StateError):
 
 
 @contextmanager
-def locked_by_postgres(name: str, *, wait: bool, on_wait: Callable[[], object]) -> Iterator[None]:
+def locked_by_postgres(name: str, *, wait: bool, on_wait: Callable[[], object], shared: bool = False) -> Iterator[None]:
     """Hold the lock `name` in the database of NIGHTLY_METADATA_DB until the block ends.
 
     Raises BlockingIOError if another has it and `wait` is False, LocksNotConfiguredError and StateNotReachedError.
     """
     import psycopg2
 
+    kind = "_shared" if shared else ""
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
     try:
         connection = psycopg2.connect(_database(), connect_timeout=20, options=KEEP_ALIVE, application_name="nightly")
@@ -40,17 +41,17 @@ def locked_by_postgres(name: str, *, wait: bool, on_wait: Callable[[], object]) 
         connection.autocommit = True
         cursor = connection.cursor()
         try:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (key,))
+            cursor.execute(f"SELECT pg_try_advisory_lock{kind}(%s)", (key,))
             if not cursor.fetchone()[0]:
                 if not wait:
                     raise BlockingIOError(11, "another host or process holds the lock", name)
                 on_wait()
-                cursor.execute("SELECT pg_advisory_lock(%s)", (key,))
+                cursor.execute(f"SELECT pg_advisory_lock{kind}(%s)", (key,))
         except psycopg2.Error as error:
             raise _not_reached(error) from None
         yield
         try:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", (key,))
+            cursor.execute(f"SELECT pg_advisory_unlock{kind}(%s)", (key,))
         except psycopg2.Error:
             log.warning("the connection of the lock %s was lost while it was held", name)
 

@@ -25,6 +25,7 @@ from nightly.schemas.curated import read_schema
 from nightly.schemas.features import Sized, sized_features
 from nightly.schemas.store import SchemaStore
 from nightly.snapshots.verification import read_manifest
+from nightly.state.hosts import check_path
 from nightly.tfx.components.data_gate import DataGate
 from nightly.tfx.components.drift_skew import DriftSkewValidator
 from nightly.tfx.components.evaluator import SideBySideEvaluator
@@ -72,8 +73,12 @@ class PipelineInputs:
 
 
 def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
-    """Read the inputs of the night's pipeline. Raises DamagedSnapshotError, SchemaVersionError, ContractError."""
+    """Read the inputs of the night's pipeline.
+
+    Raises DamagedSnapshotError, SchemaVersionError, ContractError, and StateAddressError on a host with other paths.
+    """
     config, snapshot = config_of(night), Path(SnapshotRef.load(night.folder(paths) / "snapshot.json").path)
+    check_path(snapshot, paths.snapshots)
     return PipelineInputs(
         night=night,
         config=config,

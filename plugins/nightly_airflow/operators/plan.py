@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ class PlanOperator(NightOperator):
         return runner_of(self, "plan")
 
     def perform(self, context: Context) -> dict[str, Any]:
+        warn_of_missing_notes(context, self.log)
         if self._released():
             night = self.night()
             self.log.info("this run has released already; its request of %s stays", night.planned_at)
@@ -103,6 +105,18 @@ class PlanOperator(NightOperator):
         run_url = context["ti"].log_url.partition("/tasks/")[0]
         request = request_of(context["dag_run"], context["params"], now := utc_now(), run_url)
         return plan(self.paths, self.model, request, now)
+
+
+def warn_of_missing_notes(context: Context, log: logging.Logger) -> None:
+    """Say so if the last successful run has no note: then no scheduler loads the plugin."""
+    before = context["ti"].get_previous_dagrun(state="success")
+    if before and before.note is None:
+        log.warning(
+            "the run %s has ended without a note, so this Airflow's scheduler does not load the plugin. Runs get no "
+            "note, and a night whose task `verdict` dies gets no verdict. Nights are shown on the page Nights, and in "
+            "the task `verdict`: its log and its rendered template",
+            before.run_id,
+        )
 
 
 def request_of(run: DagRunProtocol, params: Mapping[str, Any], now: dt.datetime, run_url: str = "") -> RunRequest:
