@@ -37,6 +37,7 @@ CACHE_BYTES = Variable(
 SESSION = Variable(
     "NIGHTLY_SESSION", "Set by a task for its own child processes: the folder of the task's session with the bucket."
 )
+POD = Variable("NIGHTLY_POD", "Set for a step in Kubernetes: the name of its pod.")
 ML_PYTHON = Variable("NIGHTLY_ML_PYTHON", "The ML environment's Python.", ".venv/ml/bin/python")
 
 # Each is a folder of this name below NIGHTLY_VAR, unless its own variable sets another path.
@@ -105,4 +106,5 @@ GROUPS = {
     "Model server and database": [SERVING_REST, SERVING_GRPC, SERVING_BASE_PATH, METADATA_DB],
     "Running steps": [ML_PYTHON, WARM, POOL, HOST_IDLE_SECONDS, LOG_LEVEL, CODE_VERSION, SESSION],
     "Set-up and tests": [VENVS, TRIAL],
+    "Set in pods": [POD],
 }

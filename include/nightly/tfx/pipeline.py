@@ -17,6 +17,7 @@ from tfx.types import BaseChannel, standard_artifacts
 from nightly.baselines import controls_of
 from nightly.io.paths import Paths, safe_name
 from nightly.models import config_of
+from nightly.records.base import ContractError
 from nightly.records.baseline import Control
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, SnapshotRef
@@ -87,7 +88,7 @@ def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
         controls=controls_of(paths, night, config.data_gate.controls),
         schema_file=SchemaStore(paths, night.model).path(night.schema_version),
         production_model=_production_model(night, paths),
-        run_fn=f"include.models.{config.name}.model.run_fn" if _has_run_fn(config) else RUN_FN,
+        run_fn=_run_fn(config),
     )
 
 
@@ -216,6 +217,7 @@ def _trainer(
             "model": config.name,
             "batch_size": config.training.batch_size,
             "hyperparameters": config.training.hyperparameters,
+            **({} if config.training.gpus == 1 else {"gpus": config.training.gpus}),
         },
     )
 
@@ -270,6 +272,14 @@ def pinned_production(night: Night, paths: Paths) -> Path:
     return paths.pipeline / night.model / "production_model" / f"{safe_name(night.run_id)}-{night.in_production}"
 
 
-def _has_run_fn(config: ModelConfig) -> bool:
+def _run_fn(config: ModelConfig) -> str:
+    """Return the import path of the model's own run_fn, or of the one for every model. Raises ContractError."""
     module = f"include.models.{config.name}.model"
-    return find_spec(module) is not None and hasattr(import_module(module), "run_fn")
+    if find_spec(module) is None or not hasattr(import_module(module), "run_fn"):
+        return RUN_FN
+    if config.training.gpus != 1:
+        raise ContractError(
+            f"{module} has a run_fn of its own, which training.gpus does not reach: leave gpus out, and use "
+            "tf.distribute in run_fn"
+        )
+    return f"{module}.run_fn"

@@ -56,7 +56,7 @@ USER_CODE = {
     "refit": "model",
 }  # node -> the module of the model's folder that it runs
 # Sections of a model's config that do not affect what a node computes.
-IGNORED_SECTIONS = {"name", "description", "owner", "tags", "source", "schedule", "pipeline"}
+IGNORED_SECTIONS = {"name", "description", "owner", "tags", "source", "schedule", "pipeline", "run"}
 IGNORED_SECTIONS |= {"data_gate", "schema_review", "model_gate", "release", "retention"}
 EXECUTIONS = 60  # how many of a node's newest executions are searched
 SCHEMA = "schema.pbtxt"
