@@ -1,7 +1,8 @@
-"""A night of real taxi trips on a multi-process Beam runner, against the same nodes in this process."""
+"""A night of real taxi trips on each Beam engine that is here, against the same nodes in this process."""
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,9 @@ from nightly.tfx.components.examples import SnapshotExampleGen
 from nightly.tfx.components.statistics import InProcessStatisticsGen
 from nightly.tfx.components.transform import InProcessTransform
 from nightly.tfx.pipeline import PREPROCESSING_FN
+from tests.support import beam_engines
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 
 
 def project_with(folder: Path, beam_args: list[str]) -> Path:
@@ -37,20 +37,25 @@ def project_with(folder: Path, beam_args: list[str]) -> Path:
     return folder
 
 
-def run(project: Path, var: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(project: Path, var: Path, *words: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(var), "NIGHTLY_VAR": str(var)}
     environment["PYTHONPATH"] = python_path(project)  # the environment is this project's, the code is the copy's
-    command = [project / "bin/night", "taxi", "--as-of", "2015-05-01", *words]
+    command = [*prefix, project / "bin/night", "taxi", "--as-of", "2015-05-01", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-@pytest.fixture(scope="module")
-def on_beam(tmp_path_factory):
-    """Where the night's pipeline has its artifacts, and its snapshot: what the runner's processes have made."""
-    project = project_with(tmp_path_factory.mktemp("project"), PROCESSES)
+@pytest.fixture(
+    scope="module",
+    params=["processes", *(pytest.param(name, marks=pytest.mark.campaign) for name in beam_engines.ENGINES)],
+)
+def on_beam(request, tmp_path_factory):
+    """Where the night's pipeline has its artifacts, and its snapshot: what the engine's workers have made."""
     var = tmp_path_factory.mktemp("var")
-    done = run(project, var, "--until", "evaluator", "--train-steps", "30")
-    assert done.returncode == 0, done.stderr[-5000:]
+    with beam_engines.running(request.param, tmp_path_factory.mktemp("engine")) as engine:
+        project = project_with(tmp_path_factory.mktemp("project"), engine.args)
+        done = run(project, var, "--until", "evaluator", "--train-steps", "30", prefix=engine.prefix)
+        assert done.returncode == 0, done.stderr[-5000:]
+        engine.check()
     return var / "pipeline/taxi", next((var / "snapshots/taxi").glob("[!.]*/"))
 
 

@@ -1,0 +1,124 @@
+"""Beam engines for tests: worker pools on hosts of their own, Prism, and one that the environment names."""
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam
+import pytest
+
+from nightly.io.paths import ROOT, python_path
+from tests.support.namespaces import Host, hosts
+
+ENGINES = ("hosts", "prism", "named")
+NAMED = "NIGHTLY_TEST_BEAM_ARGS"  # Beam's options of a cluster, e.g. of Flink, whose workers see the same folders
+POOL_PORT = 50000
+PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
+
+
+@dataclass
+class Engine:
+    """Beam's options, what the driver's command begins with, and what must be true afterwards."""
+
+    args: list[str]
+    prefix: Sequence[str] = ()
+    check: Callable[[], object] = lambda: None
+
+
+@contextmanager
+def running(name: str, folder: Path) -> Iterator[Engine]:
+    """Yield an engine, and stop it. Skips where a program that it needs is missing; its logs go to `folder`."""
+    with ExitStack() as stack:
+        yield _START[name](stack, folder)
+
+
+def _processes(stack: ExitStack, folder: Path) -> Engine:
+    return Engine(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
+
+
+def _hosts(stack: ExitStack, folder: Path) -> Engine:
+    """Two hosts with a worker pool each, and one for the driver."""
+    driver, *workers = stack.enter_context(hosts(3))
+    logs = [stack.enter_context(worker_pool(folder, host)) for host in workers]
+    addresses = ",".join(f"{host.address}:{POOL_PORT}" for host in workers)
+
+    def check() -> None:
+        for log in logs:
+            assert "Starting worker" in log.read_text(), "a host did nothing"
+
+    return Engine(["--environment_type=EXTERNAL", f"--environment_config={addresses}"], driver.prefix, check)
+
+
+def _prism(stack: ExitStack, folder: Path) -> Engine:
+    """Prism, built from its source, and a worker in another process."""
+    prism = built_prism(folder)
+    logs = [stack.enter_context(worker_pool(folder, None, port := free_port()))]
+
+    def check() -> None:
+        assert "Starting worker" in logs[0].read_text()
+
+    options = ["--runner=PrismRunner", f"--prism_location={prism}"]
+    return Engine([*options, "--environment_type=EXTERNAL", f"--environment_config=localhost:{port}"], (), check)
+
+
+def _named(stack: ExitStack, folder: Path) -> Engine:
+    if not (args := os.environ.get(NAMED)):
+        pytest.skip(f"no cluster: {NAMED}='--runner=FlinkRunner --flink_master=…' names the options of one")
+    return Engine(shlex.split(args))
+
+
+_START = {"processes": _processes, "hosts": _hosts, "prism": _prism, "named": _named}
+
+
+@contextmanager
+def worker_pool(folder: Path, host: Host | None, port: int = POOL_PORT, cpu: int | None = None) -> Iterator[Path]:
+    """Run Beam's worker pool on `host`, or here; yield the path of its log."""
+    log = folder / f"pool-{host.name if host else port}.log"
+    binaries = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin:/bin:/usr/sbin:/sbin"])
+    environment = {"PATH": binaries, "PYTHONPATH": python_path(ROOT), "HOME": str(folder)}
+    command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
+    pinned = ["taskset", "-c", str(cpu)] if cpu is not None else []
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*(host.prefix if host else ()), *pinned, *command],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 300
+        while f":{port:04X} " not in Path(f"/proc/{process.pid}/net/tcp6").read_text():  # of its own namespace
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.2)
+        yield log
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def built_prism(folder: Path) -> Path:
+    """Build Prism of Beam's version. Skips without Go, or where Go cannot get its modules."""
+    if not (go := shutil.which("go")):
+        pytest.skip("Prism is built by Go, which is missing")
+    command = [go, "install", f"{PRISM}@v{apache_beam.__version__}"]
+    done = subprocess.run(command, env=os.environ | {"GOBIN": str(folder)}, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"Go cannot build Prism: {done.stderr.strip().splitlines()[-1]}")
+    return folder / "prism"
+
+
+def free_port() -> int:
+    """Return a port that nothing listens at."""
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
