@@ -15,10 +15,10 @@ from typing import Protocol
 
 from nightly.io.paths import RECORDS, Paths
 
-# Below each folder of Paths: <model>/…; of downloads, the records are <model>/parts/ and the content <model>/bodies/.
-# What must be read later is named by a path on the host: <session>/downloads/<model>/bodies is a link to the host's.
 __all__ = ["CONTENT", "RECORDS", "State"]
 
+# Below each folder of Paths: <model>/…; of downloads, the records are <model>/parts/ and the content <model>/bodies/.
+# A session's <model>/bodies is a link to the host's: name a body by its path there, as the session's ends with it.
 CONTENT = ("snapshots", "baselines", "pipeline", "downloads", "serving")
 
 

@@ -40,16 +40,21 @@ class Content:
     def publish(self, name: str) -> None:
         """See nightly.state.base.State.publish."""
         with self.cache.in_use(name):
-            manifest = Manifest.of(name, local_path(name))
-            if not self._is_published(manifest):
-                watch = Watch(self.objects)
-                self.upload(manifest)
-                self._create(manifest)
-                while watch.has_swept():
-                    self.upload(manifest)
+            manifest = self.put(name)
             self.cache.keep(manifest)
             self.cache.mark(manifest)
         self.cache.make_room()
+
+    def put(self, name: str) -> Manifest:
+        """Have the bucket have the content of this host's folder, and return its manifest."""
+        manifest = Manifest.of(name, local_path(name))
+        if not self._is_published(manifest):
+            watch = Watch(self.objects)
+            self.upload(manifest)
+            self._create(manifest)
+            while watch.has_swept():
+                self.upload(manifest)
+        return manifest
 
     def fetch(self, name: str) -> None:
         """See nightly.state.base.State.fetch."""

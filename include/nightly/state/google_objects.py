@@ -51,6 +51,7 @@ class GoogleObjects:
                 "set GOOGLE_APPLICATION_CREDENTIALS."
             ) from None
         self._bucket = self._client.bucket(bucket)
+        self._is_there = False
 
     def get(self, key: str) -> Object | None:
         def get() -> Object:
@@ -135,8 +136,8 @@ class GoogleObjects:
             yield
         except PreconditionFailed:
             raise PreconditionFailedError(f"{self.address}/{key} was changed by another host.") from None
-        except NotFound as error:
-            if "bucket" in str(error.message).lower() and "does not exist" in str(error.message):
+        except NotFound:
+            if not self._exists():
                 raise StateRefusedError(f"{self.address}: the bucket does not exist; NIGHTLY_STATE names it.") from None
             raise MissingObjectError(f"{self.address}/{key} does not exist.") from None
         except (
@@ -155,3 +156,13 @@ class GoogleObjects:
                 f"{self.address}: the store refuses the environment's credentials ({type(error).__name__}); "
                 "docs/how-to/many-hosts.md lists the variables."
             ) from None
+
+    def _exists(self) -> bool:
+        """Return whether the bucket exists, which the store's answer for a missing object does not tell."""
+        try:
+            self._is_there = self._is_there or list(self._client.list_blobs(self._bucket, max_results=1)) is not None
+        except NotFound:
+            return False
+        except (GoogleAPIError, GoogleAuthError, requests.RequestException):
+            return True
+        return True
