@@ -19,6 +19,7 @@ from apache_beam.runners.runner import PipelineResult, create_runner
 
 from nightly.compat.beam import OptionParser
 from nightly.compat.beam_hosts import LOST, PoolNotReachedError, runner_on
+from nightly.io import variables
 from nightly.io.errors import UserError
 from nightly.io.hints import did_you_mean
 from nightly.io.paths import Paths, python_path
@@ -85,10 +86,8 @@ def check_reach(options: Options, paths: Iterable[str | os.PathLike[str]]) -> No
 
     Dataflow's workers see buckets only. Whether the workers of a cluster see a mount cannot be checked from here.
     """
-    if not _is_dataflow(options):
-        return
     local = [str(path) for path in paths if not str(path).startswith("gs://")]
-    if local:
+    if _is_dataflow(options) and local:
         raise BeamOptionsError(
             f"DataflowRunner cannot read or write {', '.join(local)}: its workers see gs:// only. Give gs:// paths; "
             "or use FlinkRunner or SparkRunner on a cluster that mounts the folder under the same path."
@@ -97,8 +96,14 @@ def check_reach(options: Options, paths: Iterable[str | os.PathLike[str]]) -> No
 
 def check(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Check the Beam options at the beginning of a night, before work that would be lost; return the runner."""
-    options = pipeline_options(config_of(Night.load(night_folder / "request.json")).pipeline.beam_args)
-    check_reach(options, [paths.snapshots, paths.pipeline])
+    config = config_of(Night.load(night_folder / "request.json"))
+    options = pipeline_options(config.pipeline.beam_args)
+    address = variables.STATE.read() or str(paths.var)
+    if _is_dataflow(options) and "://" not in address:
+        raise BeamOptionsError(
+            f"DataflowRunner's workers cannot reach the state in {address}: they see buckets only. Set NIGHTLY_STATE "
+            "to one, e.g. gs://my-bucket/nightly; or use workers that mount the folder under the same path."
+        )
     return {"runner": options.view_as(beam_options.StandardOptions).runner}
 
 

@@ -16,7 +16,6 @@ import apache_beam as beam
 import pyarrow as pa
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
-from apache_beam.io.filesystems import FileSystems
 from google.protobuf import json_format
 from tensorflow_model_analysis import version as tfma_version
 from tensorflow_model_analysis.metrics import metric_types
@@ -29,6 +28,7 @@ from nightly.evaluation.measured import Measured, Plan
 from nightly.evaluation.record import COUNT, Values, values_of
 from nightly.evaluation.scored import NO_EXAMPLES, Scored, checked
 from nightly.io.hints import did_you_mean
+from nightly.state.workers import WorkerState, collect
 
 log = logging.getLogger("nightly")
 
@@ -64,12 +64,12 @@ def write_results_on_beam(
     :param scored: gives batches of Scored
     """
     config = eval_config(plan)
-    part = f"{output}/measured.pickle"
+    part = output / "measured.pickle"
     with pipeline(options) as begin:
-        _ = begin | scored | beam.CombineGlobally(_Measuring(plan)) | beam.Map(_save, part)
-    with FileSystems.open(part) as file:
-        measured = pickle.load(file)
-    FileSystems.delete([part])
+        _ = begin | scored | beam.CombineGlobally(_Measuring(plan)) | beam.Map(_save, part, WorkerState())
+    collect(output)
+    measured = pickle.loads(part.read_bytes())
+    part.unlink()
     others = {}
     if plan.others and measured.examples:
         others = _by_tfma(scored | "to rows" >> beam.Map(_checked_rows), plan, options)
@@ -96,9 +96,9 @@ class _Measuring(beam.CombineFn):
         return measured
 
 
-def _save(measured: Measured, path: str) -> None:
-    with FileSystems.create(path) as file:
-        pickle.dump(measured, file)
+def _save(measured: Measured, path: Path, state: WorkerState) -> None:
+    with state.writing(path) as part:
+        part.write_bytes(pickle.dumps(measured))
 
 
 def _checked_rows(batch: Scored) -> pa.RecordBatch:

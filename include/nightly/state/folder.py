@@ -30,6 +30,12 @@ class FolderState:
     def publish(self, path: Path) -> None:
         pass
 
+    def hand_over(self, path: Path) -> None:
+        pass
+
+    def collect(self, folder: Path) -> None:
+        pass
+
     def remove(self, path: Path) -> None:
         if path.is_dir():
             shutil.rmtree(path)
