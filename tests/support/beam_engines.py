@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,27 +80,52 @@ _START = {"processes": _processes, "hosts": _hosts, "prism": _prism, "named": _n
 
 
 @contextmanager
-def worker_pool(folder: Path, host: Host | None, port: int = POOL_PORT, cpu: int | None = None) -> Iterator[Path]:
-    """Run Beam's worker pool on `host`, or here; yield the path of its log."""
+def worker_pool(
+    folder: Path,
+    host: Host | None,
+    port: int = POOL_PORT,
+    hidden: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> Iterator[Path]:
+    """Run Beam's worker pool on `host`, or here; yield the path of its log.
+
+    :param hidden: a folder that is empty on this host, whatever others have there
+    """
     log = folder / f"pool-{host.name if host else port}.log"
     binaries = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin:/bin:/usr/sbin:/sbin"])
-    environment = {"PATH": binaries, "PYTHONPATH": python_path(ROOT), "HOME": str(folder)}
+    own = {"PATH": binaries, "PYTHONPATH": python_path(ROOT), "HOME": str(folder)} | (environment or {})
     command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
-    pinned = ["taskset", "-c", str(cpu)] if cpu is not None else []
+    if hidden:  # `ip netns exec` has mounts of its own
+        command = ["sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"', str(hidden), *command]
+    with _serving([*(host.prefix if host else ()), *command], port, log, own):
+        yield log
+
+
+@contextmanager
+def s3_server(folder: Path, host: Host, port: int, environment: dict[str, str]) -> Iterator[None]:
+    """Run an S3 server on `host`, with the bucket that the environment names."""
+    moto = Path(sys.executable).with_name("moto_server")
+    if not moto.exists():
+        pytest.skip("moto is not installed: `python3 setup ml dev`")
+    bucket = environment["NIGHTLY_STATE"].split("/")[2]
+    create = f"import boto3; boto3.client('s3').create_bucket(Bucket={bucket!r})"
+    with _serving([*host.prefix, str(moto), "-H", host.address, "-p", str(port)], port, folder / "s3.log", os.environ):
+        subprocess.run([*host.prefix, sys.executable, "-c", create], env=os.environ | environment, check=True)
+        yield
+
+
+@contextmanager
+def _serving(command: Sequence[str], port: int, log: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Run a server until the end of the block, which begins when it listens."""
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*(host.prefix if host else ()), *pinned, *command],
-            env=environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+        process = subprocess.Popen(command, env=dict(environment), stdout=output, stderr=output, start_new_session=True)
     try:
+        sockets = [Path(f"/proc/{process.pid}/net/{name}") for name in ("tcp", "tcp6")]  # of its own namespace
         deadline = time.monotonic() + 300
-        while f":{port:04X} " not in Path(f"/proc/{process.pid}/net/tcp6").read_text():  # of its own namespace
+        while not any(f":{port:04X} 0000" in path.read_text() for path in sockets):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(0.2)
-        yield log
+        yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,6 +1,7 @@
 """The four nodes that run on Beam, over taxi trips, without the rest of a night.
 
     python -m tests.support.beam_nodes prepare ROWS             in the state that the environment names
+    python -m tests.support.beam_nodes publish                  what `prepare` has written
     python -m tests.support.beam_nodes run NAME [BEAM_ARGS…]    without arguments of Beam in this process
 
 `run` prints the seconds of each node, as JSON.
@@ -57,7 +58,11 @@ def prepare(rows: int) -> None:
     schema.mkdir(parents=True)
     shutil.copy(load_config("taxi").folder / "schema.pbtxt", schema / "schema.pbtxt")
     write_model(output("trainer", "model", "1"))
-    for path in (snapshot(), schema, output("trainer", "model", "1")):
+    publish_inputs()
+
+
+def publish_inputs() -> None:
+    for path in (snapshot(), output("schema", "schema", "1"), output("trainer", "model", "1")):
         publish(path)
 
 
@@ -185,5 +190,7 @@ def parameters(node: str, beam_args: list[str]) -> dict[str, object]:
 if __name__ == "__main__":
     if sys.argv[1] == "prepare":
         prepare(int(sys.argv[2]))
+    elif sys.argv[1] == "publish":
+        publish_inputs()
     else:
         print(json.dumps(run(sys.argv[2], sys.argv[3:])))
