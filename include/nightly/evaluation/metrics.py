@@ -28,6 +28,7 @@ from nightly.evaluation.measured import Measured, Plan
 from nightly.evaluation.record import COUNT, Values, values_of
 from nightly.evaluation.scored import NO_EXAMPLES, Scored, checked
 from nightly.io.hints import did_you_mean
+from nightly.state import current
 from nightly.state.workers import WorkerState, collect
 
 log = logging.getLogger("nightly")
@@ -72,7 +73,9 @@ def write_results_on_beam(
     part.unlink()
     others = {}
     if plan.others and measured.examples:
-        others = _by_tfma(scored | "to rows" >> beam.Map(_checked_rows), plan, options)
+        # TFMA's workers write to a folder, which they must see.
+        options = pipeline_options([]) if current().shared else options
+        others = _by_tfma(scored | "to rows" >> beam.Map(_checked_rows), plan, options, output)
     return _written(measured, others, config, output)
 
 
@@ -178,10 +181,10 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _by_tfma(rows: beam.PTransform, plan: Plan, options: Options) -> Values:
+def _by_tfma(rows: beam.PTransform, plan: Plan, options: Options, beside: Path | None = None) -> Values:
     """Return the metrics that have no formula, from TFMA's own pipeline over `rows` of as_rows."""
     config = _config(plan, [metric_class(name) for name in plan.others])
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=beside) as folder:
         with pipeline(options) as begin:
             analyze = tfma.ExtractEvaluateAndWriteResults(eval_config=config, output_path=folder)
             _ = begin | rows | analyze

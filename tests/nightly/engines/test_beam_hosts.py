@@ -71,6 +71,6 @@ def test_workers_that_die_fail_the_job(network, pools, tmp_path):
 
 
 def test_a_pool_that_is_not_there_is_named(network, tmp_path):
-    task = job(network, tmp_path / "out", "pid", f"{network[1].address}:1")
+    task = job(network, tmp_path / "out", "leave_address", f"{network[1].address}:1")
     assert task.wait(300) != 0
     assert f"BeamError: the worker pool {network[1].address}:1 cannot be reached" in task.stderr.read()
