@@ -23,7 +23,7 @@ from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import Paths
 from nightly.state.cache import Cache
 from nightly.state.content import Content
-from nightly.state.errors import StateError
+from nightly.state.errors import StateError, StateNotReachedError
 from nightly.state.names import is_among_records, is_record, local_path, name_of, session_paths
 from nightly.state.objects import open_objects
 from nightly.state.postgres_locks import locked_by_postgres
@@ -32,6 +32,7 @@ from nightly.state.records import INDEX, Copy
 log = logging.getLogger("nightly")
 
 VIEW_SECONDS = 3  # how old a view may be
+VIEW_PATIENCE = 2  # seconds: a page shows what was there before, rather than wait for the bucket
 
 
 class BucketState:
@@ -48,6 +49,8 @@ class BucketState:
     @contextmanager
     def session(self, model: str) -> Iterator[Paths]:
         if outer := _session():
+            if not outer.is_dir():
+                raise StateError(f"The session in {outer} has ended, and {variables.SESSION.name} still names it.")
             copy = Copy(outer, model, self.content)
             if not copy.exists:
                 copy.refresh()
@@ -68,8 +71,15 @@ class BucketState:
 
     def view(self, model: str) -> Paths:
         if time.monotonic() - self._viewed.get(model, -VIEW_SECONDS) >= VIEW_SECONDS:
-            Copy(self._view, model, self.content).refresh()
             self._viewed[model] = time.monotonic()
+            content = Content(open_objects(self.objects.address, VIEW_PATIENCE), self.cache)
+            copy = Copy(self._view, model, content)
+            try:
+                copy.refresh()
+            except StateNotReachedError as error:
+                if not copy.exists:
+                    raise
+                log.warning("the records of %s are shown as they were: %s", model, error)
         return session_paths(self._view)
 
     def refresh(self, folder: Path) -> None:

@@ -4,6 +4,7 @@ Nothing that was uploaded is visible before its manifest. A process that is kill
 which the sweep deletes.
 """
 
+import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -80,11 +81,11 @@ class Content:
         """
         for name, (data, published) in manifests.items():
             path = local_path(name)
-            if self.cache.knows(name) or not path.exists():  # else this host is about to publish it
-                manifest = Manifest.parse(data, manifest_key(name))
-                if self.cache.digest(name) != manifest.digest or not path.exists():
-                    with self.cache.in_use(name):
-                        self.cache.install(manifest, lambda sha256, path: None, stub=True)
+            is_other = self.cache.knows(name) and self.cache.digest(name) != hashlib.sha256(data).hexdigest()
+            if is_other or not path.exists():  # what this host is about to publish stays
+                with self.cache.in_use(name):
+                    manifest = Manifest.parse(data, manifest_key(name))
+                    self.cache.install(manifest, lambda sha256, path: None, stub=True)
             if path.stat().st_mtime < published.timestamp():
                 os.utime(path, (published.timestamp(),) * 2)
         held = self.cache.held()

@@ -40,8 +40,9 @@ Result = TypeVar("Result")
 class GoogleObjects:
     """See nightly.state.objects.Objects. An etag is an object's generation."""
 
-    def __init__(self, address: str, bucket: str, prefix: str) -> None:
+    def __init__(self, address: str, bucket: str, prefix: str, patience: float | None) -> None:
         self.address = address
+        self._patience = patience
         self._prefix = f"{prefix}/" if prefix else ""
         try:
             self._client = storage.Client()
@@ -122,7 +123,7 @@ class GoogleObjects:
             with self._explained(key):
                 return call()
 
-        return retried(explained)
+        return retried(explained, self._patience)
 
     def _or_none(self, key: str, call: Callable[[], Result]) -> Result | None:
         try:

@@ -44,7 +44,7 @@ class Object:
 class Objects(Protocol):
     """A bucket, or a prefix in it.
 
-    All methods raise StateNotReachedError after RETRY_SECONDS without an answer, and StateRefusedError.
+    All methods raise StateNotReachedError when the store does not answer, and StateRefusedError.
     """
 
     address: str
@@ -82,19 +82,25 @@ class Objects(Protocol):
         ...
 
 
-def retried(call: Callable[[], Result]) -> Result:
-    """Return the result of `call`, which is called again while it raises StateNotReachedError."""
+def retried(call: Callable[[], Result], seconds: float | None) -> Result:
+    """Return the result of `call`, which is called again while it raises StateNotReachedError.
+
+    :param seconds: for how long; None: RETRY_SECONDS
+    """
     retrying = Retrying(
         retry=retry_if_exception_type(StateNotReachedError),
-        stop=stop_after_delay(RETRY_SECONDS),
+        stop=stop_after_delay(RETRY_SECONDS if seconds is None else seconds),
         wait=wait_random_exponential(multiplier=0.2, max=5),
         reraise=True,
     )
     return retrying(call)
 
 
-def open_objects(address: str) -> Objects:
-    """Return a client of the bucket at `address`. Sends no request. Raises StateAddressError and StateRefusedError."""
+def open_objects(address: str, patience: float | None = None) -> Objects:
+    """Return a client of the bucket at `address`. Sends no request. Raises StateAddressError and StateRefusedError.
+
+    :param patience: for how many seconds it tries again while the store does not answer; None: RETRY_SECONDS
+    """
     scheme, _, rest = address.partition("://")
     bucket, _, prefix = rest.partition("/")
     if scheme not in SCHEMES or not bucket:
@@ -104,7 +110,7 @@ def open_objects(address: str) -> Objects:
     if scheme == "gs":
         from nightly.state.google_objects import GoogleObjects
 
-        return GoogleObjects(address, bucket, prefix.strip("/"))
+        return GoogleObjects(address, bucket, prefix.strip("/"), patience)
     from nightly.state.obstore_objects import ObstoreObjects
 
-    return ObstoreObjects(address, scheme, bucket, prefix.strip("/"))
+    return ObstoreObjects(address, scheme, bucket, prefix.strip("/"), patience)

@@ -38,8 +38,9 @@ Result = TypeVar("Result")
 class ObstoreObjects:
     """See nightly.state.objects.Objects."""
 
-    def __init__(self, address: str, scheme: str, bucket: str, prefix: str) -> None:
+    def __init__(self, address: str, scheme: str, bucket: str, prefix: str, patience: float | None) -> None:
         self.address = address
+        self._patience = patience
         plain = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
         client = {**CLIENT, **({"allow_http": True} if plain else {})}
         try:
@@ -107,7 +108,7 @@ class ObstoreObjects:
             with self._explained(key):
                 return call()
 
-        return retried(explained)
+        return retried(explained, self._patience)
 
     def _or_none(self, key: str, call: Callable[[], Result]) -> Result | None:
         try:

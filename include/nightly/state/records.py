@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -30,6 +31,7 @@ from nightly.state.objects import Entry
 log = logging.getLogger("nightly")
 
 CONNECTIONS = 16
+FORGET_SECONDS = 600  # a younger version may be of a session that has not linked to it yet
 SERVING = "serving"
 MODELS_CONFIG = f"{SERVING}/{SERVER_FILES[0]}"
 INDEX = ".index-"
@@ -92,7 +94,8 @@ class Copy:
     def commit(self) -> None:
         """Write to the bucket what was written here, in that order, and delete what was deleted here.
 
-        Raises ChangedElsewhereError at the end if another host has changed one of these records.
+        The records of downloaded parts are first. Raises ChangedElsewhereError at the end if another host has changed
+        one of these records.
         """
         self._push_changes("")
 
@@ -161,8 +164,11 @@ class Copy:
         """Remove the versions that the bucket no longer has, if no copy has them."""
         known = {_version_name(entry) for entry in entries}
         for file in os.scandir(self.versions):
-            if file.name not in known and not file.name.startswith(".") and file.stat().st_nlink == 1:
-                Path(file).unlink(missing_ok=True)
+            if file.name not in known:
+                with contextlib.suppress(FileNotFoundError):
+                    state = file.stat()
+                    if state.st_nlink == 1 and state.st_ctime < time.time() - FORGET_SECONDS:
+                        Path(file).unlink()
 
     def _make_folders(self) -> None:
         for prefix in PREFIXES:
@@ -176,14 +182,20 @@ class Copy:
     # --- to the bucket
 
     def _push_changes(self, below: str) -> None:
-        problems = []
-        with self._index() as index:
-            changed = [name for name in self._names(index) if _is_in(name, below) and self._is_changed(name, index)]
-            for name in sorted(changed, key=self._time):
+        problems: list[str] = []
+        with self._index() as index, ThreadPoolExecutor(CONNECTIONS) as pool:
+
+            def push(name: str) -> None:
                 try:
                     self._push(name, index)
                 except ChangedElsewhereError as error:
                     problems.append(str(error))
+
+            changed = [name for name in self._names(index) if _is_in(name, below) and self._is_changed(name, index)]
+            parts = [name for name in changed if name.startswith("downloads/")]  # hundreds, which the others refer to
+            list(pool.map(push, parts))
+            for name in sorted(set(changed) - set(parts), key=self._time):
+                push(name)
         if problems:
             raise ChangedElsewhereError(" ".join(problems))
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from nightly.io.paths import python_path
-from nightly.state.errors import ChangedElsewhereError
+from nightly.state import bucket
+from nightly.state.errors import ChangedElsewhereError, StateError
 from tests.nightly.state.conftest import write
 
 
@@ -53,7 +54,7 @@ def test_deletions(hosts):
 
 
 def test_the_second_of_two_writers_is_told(hosts):
-    with hosts.on("a") as (state, var), state.session("taxi") as paths:
+    with hosts.on("a") as (state, _var), state.session("taxi") as paths:
         write(night(paths), {"1.json": b"1"})
     with (
         hosts.on("a") as (state, _var),
@@ -71,7 +72,7 @@ def test_the_second_of_two_writers_is_told(hosts):
 
 
 def test_a_large_file_of_a_night_is_fetched_when_it_is_read(hosts, s3):
-    with hosts.on("a") as (state, var), state.session("taxi") as paths:
+    with hosts.on("a") as (state, _var), state.session("taxi") as paths:
         write(night(paths), {"rejected.parquet": b"rows"})
     with hosts.on("b") as (state, _var), state.session("taxi") as paths:
         assert not (night(paths) / "rejected.parquet").exists()
@@ -169,3 +170,37 @@ def test_the_models_config_of_all_models_is_one_record(hosts):
             os.environ.pop("NIGHTLY_SESSION")
             with other.session("taxi") as others:
                 assert (others.serving / "models.config").read_bytes() == b"second"
+
+
+def test_a_view_is_as_old_as_it_must_be_when_the_bucket_does_not_answer(hosts, monkeypatch, caplog):
+    with hosts.on("a") as (state, _):
+        with state.session("taxi") as paths:
+            write(night(paths), {"1.json": b"1"})
+        state.view("taxi")
+        monkeypatch.setattr(bucket, "VIEW_SECONDS", 0)
+        monkeypatch.setattr(bucket, "VIEW_PATIENCE", 0)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        assert (night(state.view("taxi")) / "1.json").read_bytes() == b"1"
+        assert "the records of taxi are shown as they were: s3://" in caplog.text
+
+
+def test_a_view_follows_the_bucket(hosts, monkeypatch):
+    monkeypatch.setattr(bucket, "VIEW_SECONDS", 0)
+    with hosts.on("a") as (state, _), hosts.on("b") as (other, _):
+        for content in (b"1", b"2"):
+            with state.session("taxi") as paths:
+                write(night(paths), {"1.json": content, content.decode(): b"new"})
+            assert (night(other.view("taxi")) / "1.json").read_bytes() == content
+        with state.session("taxi") as paths:
+            (night(paths) / "1").unlink()
+        assert {path.name for path in night(other.view("taxi")).iterdir()} == {"1.json", "2"}
+
+
+def test_a_session_that_has_ended(hosts, monkeypatch, tmp_path):
+    monkeypatch.setenv("NIGHTLY_SESSION", str(tmp_path / "ended"))
+    with (
+        hosts.on("a") as (state, _),
+        pytest.raises(StateError, match="has ended, and NIGHTLY_SESSION still names it"),
+        state.session("taxi"),
+    ):
+        pass
