@@ -1,8 +1,13 @@
-"""The four nodes that run on Beam, on each engine that is here, against the same nodes in this process."""
+"""The four nodes that run on Beam, on each engine that is here, against the same nodes in this process.
 
+The last test measures: NIGHTLY_TEST_BEAM_ROWS=10000000 bin/test -m campaign -k "slots"
+"""
+
+import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ from tests.support.namespaces import hosts
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(1800)]
 
 ROWS = 12_000
+MANY_ROWS = int(os.environ.get("NIGHTLY_TEST_BEAM_ROWS", "1000000"))
 BUCKET = "s3://nightly/state"
 BUCKET_PORT = 9000
 
@@ -78,3 +84,26 @@ def test_on_hosts_without_a_shared_disk_the_nodes_give_the_same(var, tmp_path):
             nodes(var, "publish", prefix=driver.prefix, **environment)
             nodes(var, "run", "bucket", *args, prefix=driver.prefix, **environment)
     assert_same(var, "bucket")
+
+
+@pytest.mark.timeout(14_400)
+def test_with_more_slots_many_rows_give_the_same(tmp_path):
+    """Prints the seconds of each node in a process, and on worker pools of two hosts with 1, 2 and 4 slots."""
+    var, seconds = tmp_path / "var", {}
+    nodes(var, "prepare", str(MANY_ROWS))
+    seconds["in process"] = json.loads(nodes(var, "run", "here"))
+    with ExitStack() as stack:
+        driver, *workers = stack.enter_context(hosts(3))
+        for host in workers:
+            stack.enter_context(beam_engines.worker_pool(tmp_path, host))
+        for slots in (1, 2, 4):
+            pools = ",".join(f"{host.address}:{beam_engines.POOL_PORT}" for host in workers[:slots])
+            args = ["--environment_type=EXTERNAL", f"--environment_config={pools}", f"--direct_num_workers={slots}"]
+            seconds[f"{slots} slots"] = json.loads(nodes(var, "run", f"slots-{slots}", *args, prefix=driver.prefix))
+    for name, by_node in seconds.items():
+        print(f"{MANY_ROWS:,} rows, {name}: {by_node}")
+    for slots in (1, 2, 4):
+        paths = [var / "pipeline/taxi/statistics/statistics" / run for run in ("here", f"slots-{slots}")]
+        beam_same.assert_statistics(*paths)
+        paths = [var / "pipeline/taxi/evaluator/evaluation" / run for run in ("here", f"slots-{slots}")]
+        beam_same.assert_evaluation(*paths)
