@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from nightly.io.files import hash_file
 from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
+from nightly.schemas.curated import read_schema
 from nightly.state import publish
 from tests.support.data import TAXI
 
@@ -69,7 +71,7 @@ def publish_inputs() -> None:
 def write_snapshot(folder: Path, rows: int) -> None:
     """Write the trips, and more that differ from them in their fares and miles."""
     folder.mkdir(parents=True)
-    trips, random = pd.read_csv(TAXI), np.random.default_rng(0)
+    trips, random = typed(pd.read_csv(TAXI)), np.random.default_rng(0)
     group_rows = min(GROUP_ROWS, -(-rows // 6))
     files = []
     for number, first in enumerate(range(0, rows, SHARD_ROWS)):
@@ -91,6 +93,13 @@ def write_snapshot(folder: Path, rows: int) -> None:
         last_row=day, columns={}, schema_fingerprint="", label_counts={}, files=files, source=[], source_sha256=[],
         code_version="tests", created_at=day,
     ).save(folder / "manifest.json")  # fmt: skip
+
+
+def typed(trips: pd.DataFrame) -> pd.DataFrame:
+    """Give the columns the types that the curated schema has."""
+    names = {schema_pb2.INT: "Int64", schema_pb2.FLOAT: "float64", schema_pb2.BYTES: "string"}
+    types = {feature.name: names[feature.type] for feature in read_schema(load_config("taxi").folder / "schema.pbtxt").feature}
+    return trips.astype({name: kind for name, kind in types.items() if name in trips.columns})
 
 
 def write_model(folder: Path) -> None:
