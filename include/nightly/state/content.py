@@ -49,12 +49,13 @@ class Content:
     def put(self, name: str) -> Manifest:
         """Have the bucket have the content of this host's folder, and return its manifest."""
         manifest = Manifest.of(name, local_path(name))
-        if not self._is_published(manifest):
-            watch = Watch(self.objects)
+        if self._is_published(manifest) and self.cache.has(manifest):
+            return manifest
+        watch = Watch(self.objects)
+        self.upload(manifest)  # also what is published and was made here again, as the bucket may have lost its blobs
+        self._create(manifest)
+        while watch.has_swept():
             self.upload(manifest)
-            self._create(manifest)
-            while watch.has_swept():
-                self.upload(manifest)
         return manifest
 
     def fetch(self, name: str) -> None:
@@ -86,6 +87,7 @@ class Content:
                 with self.cache.in_use(name):
                     manifest = Manifest.parse(data, manifest_key(name))
                     self.cache.install(manifest, lambda sha256, path: None, stub=True)
+                os.utime(path, (0, 0))
             if path.stat().st_mtime < published.timestamp():
                 os.utime(path, (published.timestamp(),) * 2)
         held = self.cache.held()

@@ -57,6 +57,8 @@ def test_a_missing_blob(hosts, published):
         assert not first(var).exists()
         (problem,) = check(state.objects, content=False).problems
         assert problem == f"snapshots/taxi/first: its blob {published} is missing"
+        state.publish(write(first(var), FILES))  # by a host that has made it again
+        assert check(state.objects, content=True).problems == []
 
 
 @pytest.mark.parametrize("content", [b"torn", b"ROWS" * 1000])
