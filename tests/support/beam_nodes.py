@@ -98,7 +98,8 @@ def write_snapshot(folder: Path, rows: int) -> None:
 def typed(trips: pd.DataFrame) -> pd.DataFrame:
     """Give the columns the types that the curated schema has."""
     names = {schema_pb2.INT: "Int64", schema_pb2.FLOAT: "float64", schema_pb2.BYTES: "string"}
-    types = {feature.name: names[feature.type] for feature in read_schema(load_config("taxi").folder / "schema.pbtxt").feature}
+    features = read_schema(load_config("taxi").folder).feature
+    types = {feature.name: names[feature.type] for feature in features}
     return trips.astype({name: kind for name, kind in types.items() if name in trips.columns})
 
 
