@@ -116,11 +116,6 @@ def pipeline(options: Options) -> beam.Pipeline:
     return _Pipeline(runner=runner_on(pools) if pools else None, options=options)
 
 
-def counters(result: PipelineResult) -> dict[str, int]:
-    """Return counter name -> value of a finished pipeline."""
-    return {counter.key.metric.name: counter.result or 0 for counter in result.metrics().query()["counters"]}
-
-
 class _Pipeline(beam.Pipeline):
     def run(self, *args: Any, **kwargs: Any) -> PipelineResult:
         try:
