@@ -1,12 +1,15 @@
 """Object stores: each on a real server. What is true of one is true of all."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from nightly.state import objects
+from nightly.state.check import check
 from nightly.state.errors import (
     PreconditionFailedError,
     StateAddressError,
@@ -14,7 +17,8 @@ from nightly.state.errors import (
     StateRefusedError,
 )
 from nightly.state.objects import Objects, open_objects
-from tests.nightly.state.conftest import environment
+from nightly.state.sweep import sweep
+from tests.nightly.state.conftest import Hosts, environment, write
 from tests.support import object_stores
 from tests.support.object_stores import ObjectStore
 
@@ -34,14 +38,21 @@ def cloud_storage() -> Iterator[ObjectStore]:
         yield server
 
 
-@pytest.fixture(params=["s3", "gs", "az"])
+@pytest.fixture(scope="module")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with object_stores.minio(tmp_path_factory.mktemp("minio")) as server:
+        yield server
+
+
+@pytest.fixture(params=["s3", "minio", "gs", "az"])
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Objects:
-    fixtures = {"s3": "s3", "gs": "cloud_storage", "az": "azure"}
+    fixtures = {"s3": "s3", "minio": "minio", "gs": "cloud_storage", "az": "azure"}
     server = request.getfixturevalue(fixtures[request.param])
     bucket = f"stores-{next(NUMBERS)}"
     server.put(f"{bucket}/a/prefixed", b"not below the prefix")
     variables = {
         "s3": lambda: environment(server, ""),
+        "minio": lambda: environment(server, ""),
         "gs": dict,
         "az": lambda: {
             "AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1",
@@ -51,7 +62,8 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ob
     }[request.param]()
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return open_objects(f"{request.param}://{bucket}/a/prefix")
+    scheme = {"minio": "s3"}.get(request.param, request.param)
+    return open_objects(f"{scheme}://{bucket}/a/prefix")
 
 
 def test_objects_are_created_swapped_and_deleted(store):
@@ -71,6 +83,40 @@ def test_objects_are_created_swapped_and_deleted(store):
     assert store.get("x/y") is None
     with pytest.raises(PreconditionFailedError):
         store.swap("x/y", b"3", second)
+
+
+@pytest.mark.parametrize("store", ["minio", "gs", "az"], indirect=True)  # moto compares, and then swaps
+def test_of_many_who_swap_at_once_one_wins(store):
+    etag = store.create("x", b"0")
+
+    def swap(number: int) -> bool:
+        try:
+            store.swap("x", b"%d" % number, etag)
+        except PreconditionFailedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = [number for number, wins in enumerate(pool.map(swap, range(8))) if wins]
+    assert store.get("x").data in {b"%d" % number for number in won}
+    assert len(won) == 1
+
+
+def test_a_content_and_a_session_on_two_hosts(store, tmp_path, monkeypatch):
+    hosts = Hosts(store.address, tmp_path, monkeypatch)
+    with hosts.on("a") as (state, var), state.session("taxi") as paths:
+        write(paths.nights / "taxi/run", {"1.json": b"1"})
+        state.publish(write(var / "snapshots/taxi/1", {"rows": b"rows" * 1000, "manifest.json": b"{}"}))
+        state.objects.put(f"blobs/{'0' * 64}", b"of no manifest")
+    with hosts.on("b") as (state, var), state.session("taxi") as paths:
+        assert (paths.nights / "taxi/run/1.json").read_bytes() == b"1"
+        write(paths.nights / "taxi/run", {"1.json": b"2"})
+        state.fetch(var / "snapshots/taxi/1")
+        assert (var / "snapshots/taxi/1/rows").read_bytes() == b"rows" * 1000
+    with hosts.on("a") as (state, _):
+        assert (state.view("taxi").nights / "taxi/run/1.json").read_bytes() == b"2"
+    assert sweep(store, timedelta(0)).blobs == 1
+    assert check(store, content=True).problems == []
 
 
 def test_lists_have_the_versions_and_sizes(store):
