@@ -76,6 +76,14 @@ class State(Protocol):
         """
         ...
 
+    def hand_over(self, path: Path) -> None:
+        """Let another host collect the file at `path`: a part of content that is not complete yet."""
+        ...
+
+    def collect(self, folder: Path) -> None:
+        """Have on this host each file below `folder` that another host has handed over."""
+        ...
+
     def remove(self, path: Path) -> None:
         """Delete the content at `path` for all hosts, and on this one. Its blobs stay until the next collection."""
         ...

@@ -4,6 +4,7 @@
     manifests/<name>.json       which files a content has; it is visible once this is there
     records/<name>              records
     predictions/, feedback/     files of others (nightly.state.received)
+    parts/<name>                files that a job's workers have handed over to its driver
     sweep.json                  how many sweeps there have been
 
 A name is a path below the state's folder, e.g. snapshots/<model>/<id> or nights/<model>/<run>/verdict.json.
@@ -110,6 +111,19 @@ class BucketState:
         else:
             self._hold(name)
             self.content.publish(name)
+
+    def hand_over(self, path: Path) -> None:
+        self.objects.upload(f"parts/{self._name(path)}", path)
+        path.unlink()
+
+    def collect(self, folder: Path) -> None:
+        prefix = f"parts/{self._name(folder)}"
+        for entry in self.objects.list(prefix):
+            path = folder / entry.key.removeprefix(f"{prefix}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            self.objects.download(entry.key, path)
+            self.objects.delete(entry.key)
 
     def remove(self, path: Path) -> None:
         name = self._name(path)

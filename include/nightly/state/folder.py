@@ -35,6 +35,12 @@ class FolderState:
     def restore(self, path: Path) -> bool:
         return False
 
+    def hand_over(self, path: Path) -> None:
+        pass
+
+    def collect(self, folder: Path) -> None:
+        pass
+
     def remove(self, path: Path) -> None:
         if path.is_dir():
             shutil.rmtree(path)
