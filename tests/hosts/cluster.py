@@ -68,7 +68,6 @@ class Cluster(LocalAirflow):
             self.paths,
             self.logs / "serving.log",
             model_config_file=self.volume / "models.config",
-            model_config_file_poll_wait_seconds=5,
             allow_version_labels_for_unavailable_models="true",
             max_num_load_retries=0,
             enable_batching="true",
