@@ -83,7 +83,7 @@ def test_the_service_reaches_the_model_server_by_the_address_that_airflow_has():
 
 
 def test_the_model_server_runs_as_in_compose_on_the_volume_that_is_pulled_into():
-    assert SERVING["args"] == SERVICES["serving"]["command"]
+    assert SERVING["args"] == IN_BUCKET["serving"]["command"]
     assert SERVING["image"] == re.sub(r"\$\{\w+:-([\d.]+)\}", r"\1", SERVICES["serving"]["image"])
     (mount,), (pulled,) = SERVING["volumeMounts"], PULL["volumeMounts"]
     assert mount == pulled | {"readOnly": True}

@@ -78,7 +78,7 @@ def compiled(*arguments: str, stdin: str = "") -> dict[str, str]:
 
 @pytest.mark.slow
 def test_the_extras_resolve_beside_airflow_and_the_providers_of_managed_images_and_move_no_version(tmp_path):
-    image = "\n".join([AIRFLOW, *(f"apache-airflow-providers-{name}" for name in PROVIDERS.split())])
+    image = "\n".join([AIRFLOW, *(f"apache-airflow-providers-{name}" for name in PROVIDERS)])
     constraints = compiled("-", stdin=image)
     (tmp_path / "constraints.txt").write_text("\n".join(f"{name}=={version}" for name, version in constraints.items()))
 
