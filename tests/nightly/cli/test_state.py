@@ -3,10 +3,27 @@
 import pytest
 
 from nightly.cli import state
+from nightly.records.night import utc_now
+from nightly.records.release import ReleaseRecord
 from nightly.state.manifests import blob_key
 from tests.nightly.state.conftest import Hosts, address, hosts, read, s3, write
 
 __all__ = ["Hosts", "address", "hosts", "s3"]
+
+RELEASED = ReleaseRecord(
+    model="taxi",
+    version=20160101,
+    state="released",
+    run_id="run",
+    snapshot_id="1",
+    code_version="",
+    requested_by="test",
+    metrics={},
+    files={},
+    path="",
+    previous_version=None,
+    released_at=utc_now(),
+)
 
 
 @pytest.fixture
@@ -28,7 +45,7 @@ def filled(tmp_path):
             "nights/taxi/run/verdict.json": b"{}",
             "nights/taxi/run/rejected.parquet": b"bad rows",
             "nights/taxi/run/.running-trainer": b"",
-            "releases/taxi/20160101.json": b"{}",
+            "releases/taxi/20160101.json": RELEASED.model_dump_json().encode(),
             "schemas/taxi/1.pbtxt": b"schema",
         },
     )
