@@ -3,27 +3,13 @@
 import pytest
 
 from nightly.cli import state
-from nightly.records.night import utc_now
-from nightly.records.release import ReleaseRecord
 from nightly.state.manifests import blob_key
 from tests.nightly.state.conftest import Hosts, address, hosts, read, s3, write
+from tests.support.records import release_record
 
 __all__ = ["Hosts", "address", "hosts", "s3"]
 
-RELEASED = ReleaseRecord(
-    model="taxi",
-    version=20160101,
-    state="released",
-    run_id="run",
-    snapshot_id="1",
-    code_version="",
-    requested_by="test",
-    metrics={},
-    files={},
-    path="",
-    previous_version=None,
-    released_at=utc_now(),
-)
+RELEASED = release_record(version=20160101)
 
 
 @pytest.fixture
