@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -61,10 +62,17 @@ def connection_config(paths: Paths, model: str) -> metadata_store_pb2.Connection
     config = metadata_store_pb2.ConnectionConfig()
     config.postgresql.host = parts.hostname
     config.postgresql.port = str(parts.port or 5432)
-    config.postgresql.user = unquote(parts.username or "")
-    config.postgresql.password = unquote(parts.password or "")
+    config.postgresql.user = _quoted(unquote(parts.username or ""))
+    config.postgresql.password = _quoted(unquote(parts.password or ""))
     config.postgresql.dbname = name
     return config
+
+
+def _quoted(value: str) -> str:
+    """Quote a value as libpq's `name=value` strings need it: ML Metadata puts values into one as they are."""
+    if not re.search(r"[\s'\\]", value):
+        return value
+    return "'" + re.sub(r"(['\\])", r"\\\1", value) + "'"
 
 
 class NightlyMetadata(PersistentMetadata):
