@@ -127,11 +127,11 @@ class Content:
     def _download(self, sha256: str, path: Path) -> str | None:
         """Download a blob, and return its SHA-256. One with other bytes is deleted: the next publication uploads it."""
         key = blob_key(sha256)
-        before = self.objects.head(key)
         actual = self.objects.download(key, path)
         if actual in (None, sha256):
             return actual
         path.unlink()
+        before = self.objects.head(key)
         again = self.objects.download(key, path)  # the way may have been at fault
         if again not in (None, sha256) and self.objects.head(key) == before:
             self.objects.delete(key)

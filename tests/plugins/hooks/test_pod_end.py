@@ -50,7 +50,7 @@ def why(pod: V1Pod | None, event: dict[str, Any] = FAILED) -> BaseException:
         ),
         (
             pod(conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3"}]),
-            {"status": "timeout", "_execution_deadline": time.time() + 60},
+            {"status": "timeout", "_execution_deadline": time.time() + 86_400},
             "did not start: Unschedulable: 0/3",
         ),
     ],
