@@ -29,7 +29,7 @@ COPY --from=environments /opt/nightly/ml /opt/nightly/ml
 COPY --from=environments /opt/nightly/airflow /opt/nightly/airflow
 USER 0
 # A new named volume takes owner and mode from the folder that it is mounted on.
-RUN install --directory --owner=50000 --group=0 --mode=0775 /opt/airflow/var /opt/airflow/var/serving
+RUN install --directory --owner=50000 --group=0 --mode=0775 /opt/airflow/var /opt/airflow/var/serving /models
 USER 50000
 WORKDIR /opt/airflow
 ENV AIRFLOW_HOME=/opt/airflow \
@@ -45,6 +45,9 @@ COPY include/ include/
 # Releases are verified with the project's own client.
 COPY client/ client/
 COPY server/ server/
+# The commands; airflow.env is read by them.
+COPY bin/ bin/
+COPY airflow.env ./
 # User 50000 cannot write bytecode here. Without this, every task and DAG parse would compile the project anew.
 USER 0
 RUN python -m compileall -q dags plugins include client server

@@ -7,7 +7,7 @@ ML_PYTHON := .venv/ml/bin/python
 LINT := .venv/lint/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-containers chaos bench docs lint reference setup setup-dev lock clean
+.PHONY: help demo up test test-containers test-hosts chaos bench docs lint reference setup setup-dev lock clean
 
 help:  ## list the targets, from the comments behind them
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: setup-dev lint  ## run every test but the campaigns; both sides' summaries
 
 test-containers:  ## build the image and run a night in docker compose; without an engine: as root on Debian
 	@$(PYTHON) -m tests.containers
+
+test-hosts: setup-dev  ## run nights over two hosts that share no disk (hours; root); ARGS='-m "not campaign"' for less
+	@$(AIRFLOW_PYTHON) -m pytest tests/hosts $(ARGS)
 
 chaos: setup-dev  ## run whole nights under faults (hours); fewer: make chaos ARGS="--faults 20 --seed 7"
 	@$(AIRFLOW_PYTHON) -m tests.chaos $(ARGS)

@@ -31,6 +31,7 @@ NAMES = (
     "start",
     "scaling",
     "parse",
+    "state",
     "sources",
     "serving",
     "gate_noise",

@@ -68,10 +68,10 @@ def first_night(table: PublicTable, path: Path, folder: Path) -> tuple[tuple[flo
         *(["--time", table.time.lower()] * bool(table.time)),
     ]
     began = time.monotonic()
-    status = _command(["bin/new", table.name, path, *wishes, "--yes"], folder / f"{table.name}.new.log")
+    status = _command(["bin/new", table.model, path, *wishes, "--yes"], folder / f"{table.name}.new.log")
     created = time.monotonic()
     if not status:
-        status = _command(["bin/night", table.name], folder / f"{table.name}.night.log")
+        status = _command(["bin/night", table.model], folder / f"{table.name}.night.log")
     return (round(created - began, 1), round(time.monotonic() - created, 1)), status
 
 
@@ -101,13 +101,14 @@ def goal_of(table: PublicTable, row: dict[str, Any]) -> Goal:
 
 def compare(name: str) -> dict[str, Any]:
     """Load the model and the examples of the first night, train boosting on the same rows, and compare them."""
-    table, config = TABLES[name], load_config(name)
-    root = Paths.from_environment().pipeline / name
+    table = TABLES[name]
+    config = load_config(table.model)
+    root = Paths.from_environment().pipeline / table.model
     (model,) = root.glob("trainer/model/*/Format-Serving")
     spec = LabelSpec.load(model / "assets.extra/label.json")
     (examples,) = root.glob("examples/examples/*")
     records = {split: read_records(examples / f"Split-{split}") for split in ("train", "eval")}
-    features = import_module(f"include.models.{name}.features").FEATURES
+    features = import_module(f"include.models.{table.model}.features").FEATURES
     frames = {split: frame_of(rows, [*features.numbers, *features.categories]) for split, rows in records.items()}
     labels = {split: labels_of(frame_of(rows, [config.data.label.column]), spec) for split, rows in records.items()}
     known = {split: ~np.isnan(values) for split, values in labels.items()}

@@ -29,6 +29,11 @@ class PublicTable:
     time: str = ""  # the time column
     categories: tuple[str, ...] = ()  # codes that are written as numbers
 
+    @property
+    def model(self) -> str:
+        """The name of its model; `taxi` and `fares` are the project's own."""
+        return f"new_{self.name}"
+
 
 def taxi() -> pd.DataFrame:
     return trips().drop(columns=["tips", *TOO_FINE])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-from nightly_airflow.pool import POOL, SLOTS
 from nightly_airflow.web.address import DAG_SUFFIX, MOUNT, ROUTE
 from nightly_airflow.web.link import NightLink
 
@@ -21,23 +19,21 @@ class NightlyListener:
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """Create the pool of the ML steps if there is none: without it, tasks wait for ever. Users may resize it."""
+        """Create the pool of the ML steps, and give verdicts that are missing since no scheduler lived to do so.
+
+        Also in the DAG processor and the triggerer: a managed Airflow may keep the plugin from its scheduler.
+        """
         if type(component).__name__ != "Job":  # a task's process, without the database
             return
-        from airflow.models.pool import Pool
-        from sqlalchemy.exc import IntegrityError
+        from nightly_airflow.pool import ensure_pool
 
-        with contextlib.suppress(IntegrityError):  # another component has created it just now
-            if Pool.get_pool(POOL) is None:
-                Pool.create_or_update_pool(POOL, SLOTS, "ML steps at a time, over all models", include_deferred=False)
+        ensure_pool()
+        from airflow.utils.session import create_session
 
-        if component.job_type == "SchedulerJob":  # it may have died while the listener worked
-            from airflow.utils.session import create_session
+        from nightly_airflow.missing_verdicts import start_if_missing
 
-            from nightly_airflow.missing_verdicts import start_if_missing
-
-            with create_session() as session:
-                start_if_missing(session)
+        with create_session() as session:  # the scheduler may have died while the listener worked
+            start_if_missing(session)
 
     @hookimpl
     def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:

@@ -22,4 +22,4 @@ os.environ |= {
     "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in (".", "include", "client", "server")),
 }
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["tests.support.fixtures", "tests.support.bucket_hosts"]

@@ -10,6 +10,7 @@ from nightly.records.baseline import Baseline, Control
 from nightly.records.data_gate_config import ControlName
 from nightly.records.night import Night
 from nightly.records.release import ReleaseRecord
+from nightly.state import fetch, publish, remove
 
 NEW, REMOVED = ".new-", ".removed-"  # prefixes of folders that are being written or removed
 SAME_WEEKDAY_WEEKS = range(4, 9)  # far enough to show a slow drift, near enough that little else has changed
@@ -99,6 +100,8 @@ def accept(root: Path, baseline: Baseline, statistics: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{baseline.as_of:%Y%m%dT%H%M%S}-{baseline.snapshot_id[:12]}"
     if target.exists():  # the same night under another run id had the same data
+        fetch(target)
+        publish(target)  # unless its process died first
         return target
     remove_abandoned([*folder.glob(f"{NEW}*"), *folder.glob(f"{REMOVED}*")])
     with owned_folder(folder, NEW) as building:
@@ -106,6 +109,7 @@ def accept(root: Path, baseline: Baseline, statistics: Path) -> Path:
         baseline.save(building / "whole/baseline.json")
         (building / "whole").rename(target)
     sync_path(folder)
+    publish(target)
     return target
 
 
@@ -149,3 +153,4 @@ def _all(root: Path, model: str) -> list[tuple[Baseline, Path]]:
 def _remove(folder: Path) -> None:
     """Remove a baseline, atomically: the rename hides it even if this process dies."""
     shutil.rmtree(folder.rename(folder.with_name(f"{REMOVED}{folder.name}")))
+    remove(folder)  # for other hosts

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightly.io.errors import DamageError
+from nightly.state import current
 from nightly_client import read_tfrecord
 
 ROWS = 8_192  # of a table
@@ -43,8 +44,12 @@ def read(folder: Path, start: dt.datetime | None = None, end: dt.datetime | None
 
     Raises DamagedLogError for an unreadable file, because skipping it silently would falsify a comparison.
     """
-    for path in sorted(path for kind in READERS for path in Path(folder).glob(f"predictions-*{kind}")):
-        if not _may_hold(path, start, end):
+
+    def may_hold(name: str, written: dt.datetime) -> bool:
+        return Path(name).suffix in READERS and _may_hold(name, written, start, end)
+
+    for path in files(current().receive(Path(folder), may_hold)):
+        if not may_hold(path.name, dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)):
             continue
         try:
             records = _within(READERS[path.suffix](path), start, end)
@@ -57,16 +62,21 @@ def read(folder: Path, start: dt.datetime | None = None, end: dt.datetime | None
             ) from error
 
 
-def _may_hold(path: Path, start: dt.datetime | None, end: dt.datetime | None) -> bool:
-    """Return whether the file may have records of this time, by the time in its name and its modification time.
+def files(folder: Path) -> list[Path]:
+    """Return the complete files of a log in this folder, oldest first."""
+    return sorted(path for kind in READERS for path in folder.glob(f"predictions-*{kind}"))
+
+
+def _may_hold(name: str, written: dt.datetime, start: dt.datetime | None, end: dt.datetime | None) -> bool:
+    """Return whether a file may have records of this time, by the time in its name and that of its last change.
 
     So most of a long log is not read.
     """
-    if start and dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC) < start - SLACK:
+    if start and written < start - SLACK:
         return False
     try:
-        begun = dt.datetime.strptime(path.name.split("-")[1], "%Y%m%dT%H%M%S").replace(tzinfo=dt.UTC)
-    except ValueError:
+        begun = dt.datetime.strptime(name.split("-")[1], "%Y%m%dT%H%M%S").replace(tzinfo=dt.UTC)
+    except (ValueError, IndexError):
         return True
     return not end or begun < end + SLACK
 

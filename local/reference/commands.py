@@ -17,7 +17,6 @@ error with exit status 2.
 """
 MODULES = {  # commands without a script -> the module of their parser
     "python -m nightly.cli.show": "nightly.cli.show",
-    "python -m nightly.cli.pull": "nightly.cli.pull",
     "python -m nightly.cli.configure": "nightly.cli.configure",
     "python -m nightly_server": "nightly_server.flags",
     "python -m local.up": "local.up",

@@ -1,6 +1,7 @@
 """The texts of the Airflow UI about the DAG and its tasks: what each task does, and what to do when it fails."""
 
 from nightly.records.config import ModelConfig
+from nightly_airflow.pool import DEFAULT, pool_of_steps
 
 DAG_DOC = """\
 ### {config.description}
@@ -17,15 +18,22 @@ data and model deserve it.
   One run at a time, so that each night is compared with the one before. It trains and judges, and does not release
   without `--dag-run-conf '{{"release": "yes"}}'`.
 - **Rerun**: clear any task, with its downstream tasks. A night is never released twice.
+- **How many steps run at once**: {pool}
 
 Owner: {config.owner}. The model's code and config: `include/models/{config.name}`.
 """
+
+NO_POOL = """\
+no pool of their own bounds them, because this Airflow's DAG processor does not load the plugin. They are in Airflow's
+  default pool. To bound them, create a pool and name it in `NIGHTLY_POOL`."""
 
 
 def dag_doc(config: ModelConfig) -> str:
     """Return the text of a model's DAG."""
     days = f"the last {config.data.look_back_days} days"
-    return DAG_DOC.format(config=config, window=days if config.data.time_column else "all rows")
+    name = pool_of_steps()
+    pool = NO_POOL if name == DEFAULT else f"the pool `{name}` says, for all models. Resize it under *Admin*, *Pools*."
+    return DAG_DOC.format(config=config, window=days if config.data.time_column else "all rows", pool=pool)
 
 
 TASK_DOCS = {

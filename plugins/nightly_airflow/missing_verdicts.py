@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from nightly.io.locks import locked
 from nightly.io.paths import ROOT, Paths, python_path
 from nightly.io.polling import poll
 from nightly.io.processes import start
 from nightly.models import model_names
 from nightly.nights.steps import TASKS, VERDICT
 from nightly.records.night import utc_now
+from nightly.records.verdict import Verdict
+from nightly.state import current
 from nightly_airflow.note import NOTE_KEY, write_note
 from nightly_airflow.web.address import DAG_SUFFIX
 
@@ -80,34 +81,44 @@ def give_verdict(run: DagRun, session: Session) -> None:
     from airflow.models.xcom import XComModel
 
     from nightly.nights.report import note
-    from nightly.nights.verdict import judge, write
-    from nightly_airflow.operators.base import ERROR_KEY, notified_mark, notify_once
-    from nightly_airflow.operators.plan import requested_as_of
-    from nightly_airflow.operators.verdict import needs_notice, notify
 
-    model, paths = run.dag_id.removesuffix(DAG_SUFFIX), Paths.from_environment()
-    folder = paths.night(model, run.run_id)
-    tasks = {instance.task_id: instance for instance in run.get_task_instances(session=session)}
-    order = [task for task in TASKS if task in tasks and task != VERDICT]
-    errors = session.scalars(XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id, key=ERROR_KEY))
-    verdict = judge(
-        model,
-        run.run_id,
-        paths,
-        {task: tasks[task].state for task in order},
-        tries={task: tasks[task].max_tries + 1 for task in order},
-        errors={error.task_id: XComModel.deserialize_value(error) for error in errors},
-        as_of=requested_as_of(run, utc_now()),
-        run_url=tasks[VERDICT].log_url.partition("/tasks/")[0],
-    )
-    write(verdict, folder)
-    if needs_notice(verdict):
-        notify_once(lambda: notify(verdict, {}), notified_mark(folder, VERDICT, tasks[VERDICT].max_tries))
+    verdict = _judge(run, session)
     # Last, since this XCom marks the verdict and the notification as done.
     XComModel.set(NOTE_KEY, note(verdict), dag_id=run.dag_id, task_id=VERDICT, run_id=run.run_id, session=session)
     write_note(session.merge(run))  # reading an Airflow variable closes the thread's session
     session.commit()
     log.warning("%s of %s had no verdict; it is %s: %s", run.run_id, run.dag_id, verdict.outcome, verdict.summary)
+
+
+def _judge(run: DagRun, session: Session) -> Verdict:
+    """Judge `run`, write verdict.json for all hosts, and notify."""
+    from airflow.models.xcom import XComModel
+
+    from nightly.nights.verdict import judge, write
+    from nightly_airflow.operators.base import ERROR_KEY, notified_mark, notify_once
+    from nightly_airflow.operators.plan import requested_as_of
+    from nightly_airflow.operators.verdict import needs_notice, notify
+
+    model = run.dag_id.removesuffix(DAG_SUFFIX)
+    tasks = {instance.task_id: instance for instance in run.get_task_instances(session=session)}
+    order = [task for task in TASKS if task in tasks and task != VERDICT]
+    errors = session.scalars(XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id, key=ERROR_KEY))
+    with current().session(model) as paths:
+        folder = paths.night(model, run.run_id)
+        verdict = judge(
+            model,
+            run.run_id,
+            paths,
+            {task: tasks[task].state for task in order},
+            tries={task: tasks[task].max_tries + 1 for task in order},
+            errors={error.task_id: XComModel.deserialize_value(error) for error in errors},
+            as_of=requested_as_of(run, utc_now()),
+            run_url=tasks[VERDICT].log_url.partition("/tasks/")[0],
+        )
+        write(verdict, folder)
+        if needs_notice(verdict):
+            notify_once(lambda: notify(verdict, {}), notified_mark(folder, VERDICT, tasks[VERDICT].max_tries))
+    return verdict
 
 
 def give_all() -> bool:
@@ -130,7 +141,7 @@ def give_all() -> bool:
 def main() -> int:
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"  # connections come from the database, as in the scheduler
     logging.basicConfig(level=logging.INFO)
-    with locked(Paths.from_environment().run / "missing_verdicts.lock"):  # one process at a time
+    with current().locked(Paths.from_environment().run / "missing_verdicts.lock"):  # one process, of all schedulers
         return 0 if poll(give_all, tries=TRIES, every=1) else 1
 
 

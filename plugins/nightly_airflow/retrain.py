@@ -20,7 +20,7 @@ from nightly_airflow.operators.plan import PlanOperator
 from nightly_airflow.operators.review import DataGateOperator, SchemaReviewOperator
 from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_airflow.params import params
-from nightly_airflow.pool import POOL
+from nightly_airflow.pool import pool_of_steps
 from nightly_airflow.retries import RETRIES, StepRetries
 
 HISTORY = dt.datetime(2010, 1, 1, tzinfo=dt.UTC)  # the earliest date of a backfill; there is no automatic catch-up
@@ -30,6 +30,7 @@ def retrain_dag(model: str) -> DAG:
     """Return the DAG of include/models/MODEL. Raise ContractError with every problem of its config."""
     config = load_config(model)
     read_schema_text(config)
+    pool = pool_of_steps()
     with DAG(
         dag_id=f"{model}_retrain",
         description=config.description,
@@ -55,13 +56,13 @@ def retrain_dag(model: str) -> DAG:
         DownloadOperator(
             **task("download"), retries=3, retry_policy=StepRetries(own=3), execution_timeout=dt.timedelta(hours=3)
         )
-        SnapshotOperator(**task("snapshot"), pool=POOL)
-        MLStepOperator(**task("examples"), pool=POOL)
-        MLStepOperator(**task("schema"), pool=POOL)
-        MLStepOperator(**task("statistics"), pool=POOL)
-        MLStepOperator(**task("example_validator"), pool=POOL)
-        MLStepOperator(**task("drift_skew"), pool=POOL)
-        DataGateOperator(**task("data_gate"), pool=POOL, retry_policy=StepRetries(own=2))
+        SnapshotOperator(**task("snapshot"), pool=pool)
+        MLStepOperator(**task("examples"), pool=pool)
+        MLStepOperator(**task("schema"), pool=pool)
+        MLStepOperator(**task("statistics"), pool=pool)
+        MLStepOperator(**task("example_validator"), pool=pool)
+        MLStepOperator(**task("drift_skew"), pool=pool)
+        DataGateOperator(**task("data_gate"), pool=pool, retry_policy=StepRetries(own=2))
         SchemaReviewOperator(
             **task("schema_review"),
             hours=config.schema_review.hours,
@@ -69,23 +70,23 @@ def retrain_dag(model: str) -> DAG:
             retry_delay=dt.timedelta(seconds=1),
             max_retry_delay=dt.timedelta(seconds=10),
         )
-        GateOperator(**task("data_gate_again"), pool=POOL, retry_policy=StepRetries(own=2))
+        GateOperator(**task("data_gate_again"), pool=pool, retry_policy=StepRetries(own=2))
         MLStepOperator(
             **task("transform"),
-            pool=POOL,
+            pool=pool,
             execution_timeout=dt.timedelta(hours=3),
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,  # the review is skipped in most nights
         )
-        MLStepOperator(**task("trainer"), pool=POOL, execution_timeout=dt.timedelta(hours=12))
-        MLStepOperator(**task("evaluator"), pool=POOL, execution_timeout=dt.timedelta(hours=3))
-        GateOperator(**task("model_gate"), pool=POOL, retry_policy=StepRetries(own=2))
+        MLStepOperator(**task("trainer"), pool=pool, execution_timeout=dt.timedelta(hours=12))
+        MLStepOperator(**task("evaluator"), pool=pool, execution_timeout=dt.timedelta(hours=3))
+        GateOperator(**task("model_gate"), pool=pool, retry_policy=StepRetries(own=2))
         if config.training.refit:
-            MLStepOperator(**task("refit"), pool=POOL, execution_timeout=dt.timedelta(hours=12))
-        MLStepOperator(**task("infra_validator"), pool=POOL)
+            MLStepOperator(**task("refit"), pool=pool, execution_timeout=dt.timedelta(hours=12))
+        MLStepOperator(**task("infra_validator"), pool=pool)
         # One release at a time over all runs of the model: nightly, manual and backfill. A pool for each model would
         # do the same, but would have to be created by hand for a new model.
         # Its tries span about four minutes, by which time a model server that restarts or moves is back.
-        ReleaseOperator(**task("release"), pool=POOL, max_active_tis_per_dag=1, retry_policy=StepRetries(own=3))
+        ReleaseOperator(**task("release"), pool=pool, max_active_tis_per_dag=1, retry_policy=StepRetries(own=3))
         VerdictOperator(**task("verdict"), execution_timeout=dt.timedelta(minutes=5))
         for task_id, upstream in tasks_of(config).items():
             dag.get_task(task_id).set_upstream([dag.get_task(name) for name in upstream])

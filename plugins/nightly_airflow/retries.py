@@ -12,7 +12,7 @@ from nightly_airflow.hooks.ml import MLProcessDied, MLStepFailed
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-RETRIES = 4  # for errors of the infrastructure: Airflow's API, a host that does not start, a full disk
+RETRIES = 4  # for errors of the infrastructure: Airflow's API, the bucket, a host that does not start, a full disk
 OWN = (MLStepFailed, MLProcessDied, AirflowTaskTimeout)
 
 
@@ -32,6 +32,8 @@ class StepRetries(RetryPolicy):
     ) -> RetryDecision:
         retries = (context["task"].retries or 0) if context else max_tries
         earlier = try_number - (max_tries - retries) - 1  # tries since the task was last cleared
+        if not getattr(exception, "retry", True):
+            return RetryDecision.fail("a retry would meet the same error: a person must act first")
         if isinstance(exception, OWN) and earlier >= self.own:
             return RetryDecision.fail(f"the step failed by itself, and its own errors are retried {self.own} times")
         return RetryDecision.default()

@@ -25,7 +25,7 @@ ENDED = ("success", "failed")
 RUNNING = (1, 2)  # NEW and RUNNING of ML Metadata's Execution.State
 LEFTOVERS = {  # what a killed process may leave, and the next nights clear away
     "var": ("snapshots/*/.building-*", "snapshots/*/.removing-*", "serving/*/.staging-*", "serving/.staging-*"),
-    "more": ("serving/*/removed-*", "releases/*/.*.json.*", "nights/*/*/.*.json.*", "nights/*/*/.running-*"),
+    "more": ("serving/*/removed-*", "releases/*/.*.json.*", "nights/*/*/.*.json.*", "nights/*/*/*.running"),
     "tmp": ("nightly-*", "__autograph_generated_file*", "tmp*autograph*", "rollback-*"),
 }
 LEFT_FOR_NIGHTS = 2  # a leftover may stay for so many ordinary nights: a young one is left alone by the first

@@ -230,3 +230,17 @@ def test_the_pool_of_the_ml_steps_is_made_when_airflow_starts_and_keeps_the_size
     Job()
     assert Pool.get_pool("ml").slots == 5
     assert {task.pool for task in dags["taxi_retrain"].tasks} <= {"ml", Pool.DEFAULT_POOL_NAME}
+
+
+def test_a_dag_names_the_pool_only_where_a_component_has_seen_it(database, monkeypatch):
+    from airflow.jobs.job import Job
+
+    from nightly_airflow.retrain import retrain_dag
+
+    monkeypatch.delenv("NIGHTLY_POOL", raising=False)
+    dag = retrain_dag("taxi")
+    assert {task.pool for task in dag.tasks} == {"default_pool"} and "no pool of their own" in dag.doc_md
+    monkeypatch.setenv("NIGHTLY_POOL", "")  # so that what follows is undone
+    Job()
+    dag = retrain_dag("taxi")
+    assert {task.pool for task in dag.tasks} == {"default_pool", "ml"} and "the pool `ml` says" in dag.doc_md

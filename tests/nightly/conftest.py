@@ -8,7 +8,10 @@ import pytest
 
 from tests.support import live_server
 from tests.support.live_server import LiveServer
+from tests.support.postgresql import Database, running_database
+from tests.support.s3_server import S3Server
 from tests.support.servers import Server
+from tests.support.two_hosts import TwoHosts, two_hosts
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +41,25 @@ def server(tmp_path_factory: pytest.TempPathFactory, server_processes: list[Serv
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Database]:
+    """A PostgreSQL server, for the locks between hosts and for ML Metadata."""
+    with running_database("secret") as running:  # ML Metadata takes no password with a space
+        yield running
+
+
+@pytest.fixture(scope="session")
+def buckets() -> Iterator[S3Server]:
+    """An S3 server."""
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, buckets: S3Server, database: Database) -> Iterator[TwoHosts]:
+    """Two hosts with a state of their own in a bucket."""
+    with two_hosts(tmp_path, buckets, database) as running:
+        yield running

@@ -4,6 +4,8 @@ import ast
 import json
 import os
 import re
+import runpy
+import shutil
 import subprocess
 import threading
 import tomllib
@@ -26,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE_TEXT = (ROOT / "docker-compose.yaml").read_text()
 COMPOSE = yaml.safe_load(COMPOSE_TEXT)
 GPU_TEXT = (ROOT / "docker-compose.gpu.yaml").read_text()
+BUCKET_TEXT = (ROOT / "docker-compose.bucket.yaml").read_text()
+ALL_TEXT = COMPOSE_TEXT + GPU_TEXT + BUCKET_TEXT
+IN_BUCKET = yaml.safe_load(BUCKET_TEXT)["services"]
 SERVICES = COMPOSE["services"]
 TUNING = (ROOT / "airflow.env").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -61,6 +66,12 @@ def airflow_options() -> dict[str, dict[str, Any]]:
     return {section: content["options"] for section, content in yaml.safe_load(template.read_text()).items()}
 
 
+def celery_options() -> dict[str, Any]:
+    """The keys of the section that the Celery provider adds."""
+    provider = next(AIRFLOW.glob("lib/python3*/site-packages/airflow/providers/celery/get_provider_info.py"))
+    return runpy.run_path(str(provider))["get_provider_info"]()["config"]["celery"]["options"]
+
+
 def instructions() -> list[tuple[str, str]]:
     """The Dockerfile's instructions, as (name, arguments), with continued lines joined."""
     text = re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.M).replace("\\\n", " ")
@@ -75,28 +86,29 @@ def arguments(name: str) -> list[str]:
 
 
 def test_compose_is_valid_by_the_compose_specification():
-    files = [ROOT / "docker-compose.yaml", ROOT / "docker-compose.gpu.yaml"]
+    files = sorted(ROOT.glob("docker-compose*.yaml"))
+    assert len(files) == 3
     done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "version" not in COMPOSE
 
 
 def test_every_variable_of_compose_is_explained_in_the_example_and_no_other():
-    used = {name for name, _, _ in VARIABLE.findall(COMPOSE_TEXT + GPU_TEXT)}
+    used = {name for name, _, _ in VARIABLE.findall(ALL_TEXT)}
     explained = read_env()
     assert used == set(explained)
     assert all(comment for _, comment in explained.values())
 
 
 def test_what_has_no_default_is_required_by_name_and_the_others_default_to_the_example():
-    for name, operator, rest in VARIABLE.findall(COMPOSE_TEXT + GPU_TEXT):
+    for name, operator, rest in VARIABLE.findall(ALL_TEXT):
         value, _ = read_env()[name]
         assert (operator, rest) == ((":-", value) if value else (":?", "set it in .env")), name
 
 
 def test_secrets_come_from_the_environment_only():
     seen = set()
-    for name, service in SERVICES.items():
+    for name, service in [*SERVICES.items(), *IN_BUCKET.items()]:
         for key, value in service.get("environment", {}).items():
             if SECRET.search(key) and key != "POSTGRES_DB":
                 assert re.search(r"\$\{\w+:\?", str(value)), f"{name}: {key}"
@@ -194,6 +206,58 @@ def test_the_gpu_file_changes_the_model_server_alone_to_the_same_version_with_a_
     assert changed["serving"]["image"] == SERVICES["serving"]["image"] + "-gpu"
     (device,) = changed["serving"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"] and device["driver"] == "nvidia"
+
+
+WORKERS = ("worker-1", "worker-2")
+
+
+def test_with_the_bucket_file_every_part_has_the_same_state_executor_and_broker():
+    for name in ("init", "api-server", "scheduler", "dag-processor", "triggerer", *WORKERS):
+        assert IN_BUCKET[name]["environment"] == IN_BUCKET["scheduler"]["environment"], name
+    environment = IN_BUCKET["scheduler"]["environment"]
+    assert environment["NIGHTLY_METADATA_DB"] == SERVICES["scheduler"]["environment"]["NIGHTLY_METADATA_DB"]
+    database = SERVICES["scheduler"]["environment"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    assert environment["AIRFLOW__CELERY__RESULT_BACKEND"] == f"db+{database}"
+    options = airflow_options() | {"celery": celery_options()}
+    for setting in (name for name in environment if name.startswith("AIRFLOW__")):
+        _, section, option = setting.lower().split("__")
+        assert option in options[section], setting
+    pull = IN_BUCKET["pull"]["environment"]
+    assert pull.items() <= environment.items() and "NIGHTLY_STATE" in pull
+
+
+def test_with_the_bucket_file_the_workers_share_no_disk():
+    base = {mount.split(":")[1] for mount in SERVICES["scheduler"]["volumes"]}
+    own = {name: dict(mount.split(":")[:2] for mount in IN_BUCKET[name]["volumes"]) for name in WORKERS}
+    for volumes in own.values():
+        assert set(volumes.values()) == base  # a volume of the same path replaces that of docker-compose.yaml
+    volumes = [*own["worker-1"], *own["worker-2"]]
+    assert len(set(volumes)) == 4 and not {"var", "serving"} & set(volumes)
+    pulled, served = IN_BUCKET["pull"]["volumes"], IN_BUCKET["serving"]["volumes"]
+    assert served == [f"{mount}:ro" for mount in pulled]
+    assert pulled[0].split(":")[1] == SERVICES["serving"]["volumes"][0].split(":")[1]
+
+
+def test_a_volume_that_the_images_user_writes_to_is_mounted_where_the_image_has_a_folder_of_that_user():
+    (line,) = [words for words in arguments("RUN") if "/opt/airflow/var/serving" in words]
+    owned = {word for word in line.split() if word.startswith("/")}
+    assert "--owner=50000" in line
+    written = [SERVICES["scheduler"]["volumes"], *(IN_BUCKET[name]["volumes"] for name in (*WORKERS, "pull"))]
+    assert {mount.split(":")[1] for mounts in written for mount in mounts} == owned
+
+
+def test_compose_merges_the_files_of_the_bucket():
+    if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
+        pytest.skip("there is no docker command with Compose")
+    secrets = {name: "secret" for name, (value, _) in read_env().items() if not value}
+    command = ["docker", "compose", "-f", "docker-compose.yaml", "-f", "docker-compose.bucket.yaml", "config"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | secrets, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    for name in WORKERS:
+        mounted = {volume["source"] for volume in services[name]["volumes"]}
+        assert mounted == {name, f"{name}-serving"}
+        assert services[name]["command"] == ["airflow", "celery", "worker"]
 
 
 class Answer(BaseHTTPRequestHandler):

@@ -129,6 +129,52 @@ def s3() -> Iterator[ObjectStore]:
 
 
 @contextlib.contextmanager
+def minio(folder: Path) -> Iterator[ObjectStore]:
+    """Run MinIO, an S3 server in Go; skip if it is not there (`go install github.com/minio/minio@latest`)."""
+    program = shutil.which("minio")
+    if not program:
+        pytest.skip("MinIO is not installed: `go install github.com/minio/minio@latest`, with Go's bin in PATH")
+    boto3 = pytest.importorskip("boto3")
+    import requests
+
+    address = f"127.0.0.1:{free_port()}"
+    keys = {"MINIO_ROOT_USER": "writer", "MINIO_ROOT_PASSWORD": "planted-secret", "MINIO_BROWSER": "off"}
+    process = subprocess.Popen(
+        [program, "server", "--address", address, str(folder)],
+        env={**os.environ, **keys},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{address}",
+        aws_access_key_id="writer",
+        aws_secret_access_key="planted-secret",
+        region_name="us-east-1",
+    )
+    made: set[str] = set()
+
+    def put(bucket: str, key: str, content: bytes) -> None:
+        if bucket not in made:
+            client.create_bucket(Bucket=bucket)
+            made.add(bucket)
+        client.put_object(Bucket=bucket, Key=key, Body=content)
+
+    try:
+        for _ in range(600):
+            with contextlib.suppress(requests.ConnectionError):
+                if requests.get(f"http://{address}/minio/health/live", timeout=5).ok:
+                    break
+            time.sleep(0.1)
+        extra = {"region_name": "us-east-1", "endpoint_url": f"http://{address}"}
+        connection = Connection(conn_type="aws", login="writer", password="planted-secret", extra=extra)
+        yield ObjectStore(f"http://{address}", connection, put)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
 def cloud_storage() -> Iterator[ObjectStore]:
     """Run fake-gcs-server; STORAGE_EMULATOR_HOST points to it meanwhile."""
     package = pytest.importorskip(
@@ -176,7 +222,7 @@ def azure(folder: Path) -> Iterator[ObjectStore]:
     address = f"http://127.0.0.1:{port}/devstoreaccount1"
     extra = {"connection_string": f"AccountName=devstoreaccount1;AccountKey={AZURITE_KEY};BlobEndpoint={address}"}
     try:
-        for _ in range(200):
+        for _ in range(600):
             with contextlib.suppress(requests.ConnectionError):
                 requests.get(address, timeout=5)
                 break

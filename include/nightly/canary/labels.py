@@ -2,7 +2,8 @@
 
     snapshots   rows of snapshots since the canary began; the id is the values of data.id_columns, joined by `:`
     feedback    files in var/feedback/<model>/, Parquet or CSV with the columns id and label. Hidden files are not read,
-                so write a file under a hidden name (.new.csv) and rename it when it is complete
+                so write a file under a hidden name (.new.csv) and rename it when it is complete. If the state is in a
+                bucket, they are the objects feedback/<model>/… of it
 
 Labels have the values of the label column in the data (data.label): a class by its text, a number as a number. Blank
 labels are ignored.
@@ -27,6 +28,7 @@ from nightly.records.label_spec import LabelSpec
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.store import SnapshotStore
 from nightly.snapshots.verification import verify_snapshot
+from nightly.state import current
 
 log = logging.getLogger("nightly")
 
@@ -81,7 +83,8 @@ def _of_snapshots(
 def _of_feedback(
     paths: Paths, config: ModelConfig, spec: LabelSpec, since: dt.datetime
 ) -> Iterator[tuple[dt.datetime, pa.Table]]:
-    files = [path for kind in ("parquet", "csv") for path in (paths.feedback / config.name).glob(f"[!.]*.{kind}")]
+    folder = current().receive(paths.feedback / config.name, lambda name, _: name.endswith((".parquet", ".csv")))
+    files = [path for kind in ("parquet", "csv") for path in folder.glob(f"[!.]*.{kind}")]
     for path in sorted(files):
         written = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
         table = _read(path, spec)

@@ -16,6 +16,7 @@ from nightly.records.config import ModelConfig
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.label_spec import LABEL_SPEC, LabelSpec
 from nightly.serving.models_config import CANARY, STABLE
+from nightly.state import fetch
 
 COLUMNS = ["id", "canary", "caller"]
 POSITIVE = "1"  # the positive class of a binary model's classification
@@ -31,6 +32,7 @@ class Version:
     def of(cls, paths: Paths, config: ModelConfig, number: int) -> "Version":
         """Return a released version. One of an older release has no label.json: it is binary, as the config says."""
         folder = paths.serving / config.name / str(number)
+        fetch(folder)
         spec = LabelSpec.of_model(folder, config.data.label)
         if not (folder / LABEL_SPEC).exists() and (folder / GOLDEN).exists():  # a run_fn may have named the output
             spec = spec.model_copy(update={"output": Golden.load(folder / GOLDEN).output})

@@ -32,6 +32,7 @@ from nightly.records.verdict import Outcome
 from nightly.runtime import worker
 from nightly.runtime.whole_night import NightEnd, run_night
 from nightly.serving.confirmation import confirmed
+from nightly.state import current
 
 STATUS = {Outcome.RELEASED: 0, Outcome.ACCEPTED: 0}  # 3 for the other outcomes
 FAILED = 1
@@ -56,11 +57,16 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
     worker.set_up_logging()
-    paths = Paths.from_environment()
-    night = _plan(options, paths)
-    end = run_night(night, paths, until=options.until)
+    with current().session(options.model) as paths:
+        night = _plan(options, paths)
+    end = run_night(night, until=options.until)
     if end.error:
         return _failed(end, asked_for_source=options.source is not None)
+    with current().session(options.model) as paths:
+        return _ended(end, night, paths)
+
+
+def _ended(end: NightEnd, night: Night, paths: Paths) -> int:
     if end.verdict is None:
         print(f"done: {night.folder(paths)}")
         return 0

@@ -41,6 +41,7 @@ from nightly.serving.agreement import ask_server, disagreements
 from nightly.serving.confirmation import NOT_CONFIRMED, confirmed
 from nightly.serving.rollback import parse_version, roll_back_now
 from nightly.serving.server import find_server
+from nightly.state import current
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,7 +77,11 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    paths = Paths.from_environment()
+    with current().session(options.model) as paths:
+        return _run(paths, options)
+
+
+def _run(paths: Paths, options: argparse.Namespace) -> int:
     store = store_of(paths, options.model)
     try:
         if store.disk.undecided():

@@ -13,12 +13,12 @@ import tomllib
 from collections.abc import Sequence
 
 from nightly.cli.errors import Parser, command
-from nightly.io.paths import Paths
 from nightly.io.tables import print_table
 from nightly.nights.history import NightFindings, findings
 from nightly.nights.replay import ENOUGH_NIGHTS, Thresholds, is_number, replay, suggest
 from nightly.records.base import ContractError
 from nightly.records.night import Reason
+from nightly.state import current
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,8 +33,10 @@ def parser() -> argparse.ArgumentParser:
 @command("bin/replay")
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
-    thresholds = Thresholds.of(options.model, dict(_setting(text) for text in options.set))
-    nights = findings(Paths.from_environment(), options.model)
+    proposed = dict(_setting(text) for text in options.set)
+    with current().session(options.model) as paths:
+        thresholds = Thresholds.of(options.model, proposed)
+        nights = findings(paths, options.model)
     if not nights:
         print(f"{options.model} has no nights yet that its data gate has judged")
     elif options.suggest:

@@ -20,6 +20,7 @@ from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.schema import PROPOSAL, SchemaProposal
 from nightly.schemas.store import SchemaStore, SchemaVersionError, answer
+from nightly.state import current
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,9 +51,9 @@ def parser() -> argparse.ArgumentParser:
 @command("bin/schema")
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
-    paths = Paths.from_environment()
     load_config(options.model)  # refuses a name that is no model's
-    print(COMMANDS[options.command](SchemaStore(paths, options.model), paths, options))
+    with current().session(options.model) as paths:
+        print(COMMANDS[options.command](SchemaStore(paths, options.model), paths, options))
     return 0
 
 

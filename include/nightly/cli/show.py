@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nightly.cli.errors import Parser, command
-from nightly.io.paths import Paths
 from nightly.release.errors import ReleaseError
 from nightly.release.find import store_of
 from nightly.serving.inspection import ask, describe
+from nightly.state import current
 
 COMMAND = "python -m nightly.cli.show"
 
@@ -37,14 +37,15 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    store = store_of(Paths.from_environment(), options.model)
-    version = options.version or store.disk.production()
-    if version is None:
-        raise ReleaseError(f"{options.model} has no version in production in {store.disk.folder}; name a version")
-    record, folder = store.disk.record(version), store.disk.find(version)
-    print("\n".join(describe(folder, record)))
-    if options.input or options.golden:
-        print("\n".join(ask(folder, record, options.input)))
+    with current().session(options.model) as paths:
+        store = store_of(paths, options.model)
+        version = options.version or store.disk.production()
+        if version is None:
+            raise ReleaseError(f"{options.model} has no version in production in {store.disk.folder}; name a version")
+        record, folder = store.disk.record(version), store.disk.find(version)
+        print("\n".join(describe(folder, record)))
+        if options.input or options.golden:
+            print("\n".join(ask(folder, record, options.input)))
     return 0
 
 

@@ -26,6 +26,7 @@ from nightly.records.night import SnapshotRef
 from nightly.records.snapshot import SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.store import SnapshotStore
+from nightly.state import current
 
 LABELS = 10  # values that are shown
 Nights = dict[str, list[tuple[str, SnapshotRef]]]
@@ -56,11 +57,11 @@ def parser() -> argparse.ArgumentParser:
 @command("bin/snapshots")
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
-    paths = Paths.from_environment()
-    store = SnapshotStore(paths.snapshots, options.model)
-    if not store.folder.is_dir():
-        load_config(options.model)  # refuses a name that is no model's
-    return COMMANDS[options.command](paths, store, options)
+    with current().session(options.model) as paths:
+        store = SnapshotStore(paths.snapshots, options.model)
+        if not store.folder.is_dir():
+            load_config(options.model)  # refuses a name that is no model's
+        return COMMANDS[options.command](paths, store, options)
 
 
 def _nights(paths: Paths, model: str) -> Nights:

@@ -9,10 +9,10 @@ from apache_beam.io.filesystems import FileSystems
 
 from nightly.data.errors import DataError
 from nightly.io.hints import did_you_mean
-from nightly.io.paths import Paths
 from nightly.snapshots.errors import SnapshotError
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources.files.formats import READABLE, Kind, compression_of, kind_of
+from nightly.state import current
 
 SNAPSHOT = "snapshot:"
 LATEST = "latest"
@@ -84,7 +84,11 @@ def _snapshot(reference: str) -> list[str]:
     model, slash, snapshot = reference.partition("/")
     if not (model and slash and snapshot):
         raise DataError(f"{SNAPSHOT}{reference}: give {SNAPSHOT}MODEL/ID, or {SNAPSHOT}MODEL/{LATEST}")
-    root = Paths.from_environment().snapshots
+    with current().session(model) as paths:
+        return _files_of(paths.snapshots, model, snapshot)
+
+
+def _files_of(root: Path, model: str, snapshot: str) -> list[str]:
     models = [path.name for path in root.glob("[!.]*/")]
     if model not in models:
         hint = did_you_mean(model, models) if models else "; no model has any"

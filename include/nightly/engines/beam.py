@@ -1,4 +1,4 @@
-"""Run work that outgrows one machine on Beam: in several local processes, on Flink or Spark, or on Dataflow.
+"""Run work that outgrows one machine on Beam: in local processes, on other hosts, on Flink or Spark, or on Dataflow.
 
 Options are Beam's own, as on its command lines, e.g. ["--runner=FlinkRunner", "--flink_master=…"]. They are checked
 before anything runs. Imports no TensorFlow, since workers import this module.
@@ -6,6 +6,7 @@ before anything runs. Imports no TensorFlow, since workers import this module.
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,8 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineResult, create_runner
 
 from nightly.compat.beam import OptionParser
+from nightly.compat.beam_hosts import LOST, PoolNotReachedError, runner_on
+from nightly.io import variables
 from nightly.io.errors import UserError
 from nightly.io.hints import did_you_mean
 from nightly.io.paths import Paths, python_path
@@ -35,6 +38,11 @@ DATAFLOW_NEEDS = {  # without these Beam would guess the region and create a buc
     "region": "--region=europe-west4",
     "temp_location": "--temp_location=gs://my-bucket/tmp",
 }
+WRONG_RUNNERS = {  # they end without an error, and without all results
+    "dask": "it loses tagged outputs, what finish_bundle yields, and all branches of a job but the last",
+    "render": "it draws the job and does not run it",
+}
+POOL = re.compile(r"\S+:\d+")
 BRINGS_CODE = ("sdk_container_image", "setup_file", "extra_packages")
 
 
@@ -52,6 +60,7 @@ def pipeline_options(args: Sequence[str]) -> Options:
     standard = options.view_as(beam_options.StandardOptions)
     if standard.runner in DIRECT:
         standard.runner = LOCAL
+    _refuse_wrong(standard.runner)
     try:
         runner = create_runner(standard.runner)
     except (ValueError, ImportError, AttributeError):
@@ -66,6 +75,9 @@ def pipeline_options(args: Sequence[str]) -> Options:
     problems = (_missing(offline, validator) if _is_dataflow(options) else []) or validator.validate()
     if problems:
         raise BeamOptionsError(f"the options of {standard.runner} are not valid: " + "; ".join(problems))
+    if pools := _pools(options):
+        direct = options.view_as(beam_options.DirectOptions)
+        direct.direct_num_workers = max(direct.direct_num_workers, len(pools))
     return options
 
 
@@ -74,10 +86,8 @@ def check_reach(options: Options, paths: Iterable[str | os.PathLike[str]]) -> No
 
     Dataflow's workers see buckets only. Whether the workers of a cluster see a mount cannot be checked from here.
     """
-    if not _is_dataflow(options):
-        return
     local = [str(path) for path in paths if not str(path).startswith("gs://")]
-    if local:
+    if _is_dataflow(options) and local:
         raise BeamOptionsError(
             f"DataflowRunner cannot read or write {', '.join(local)}: its workers see gs:// only. Give gs:// paths; "
             "or use FlinkRunner or SparkRunner on a cluster that mounts the folder under the same path."
@@ -86,8 +96,14 @@ def check_reach(options: Options, paths: Iterable[str | os.PathLike[str]]) -> No
 
 def check(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Check the Beam options at the beginning of a night, before work that would be lost; return the runner."""
-    options = pipeline_options(config_of(Night.load(night_folder / "request.json")).pipeline.beam_args)
-    check_reach(options, [paths.snapshots, paths.pipeline])
+    config = config_of(Night.load(night_folder / "request.json"))
+    options = pipeline_options(config.pipeline.beam_args)
+    address = variables.STATE.read() or str(paths.var)
+    if _is_dataflow(options) and "://" not in address:
+        raise BeamOptionsError(
+            f"DataflowRunner's workers cannot reach the state in {address}: they see buckets only. Set NIGHTLY_STATE "
+            "to one, e.g. gs://my-bucket/nightly; or use workers that mount the folder under the same path."
+        )
     return {"runner": options.view_as(beam_options.StandardOptions).runner}
 
 
@@ -96,12 +112,8 @@ def pipeline(options: Options) -> beam.Pipeline:
     # Beam's local processes need the project on their path, whatever folder this process started in.
     existing = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*python_path().split(os.pathsep), *existing]))
-    return _Pipeline(options=options)
-
-
-def counters(result: PipelineResult) -> dict[str, int]:
-    """Return counter name -> value of a finished pipeline."""
-    return {counter.key.metric.name: counter.result or 0 for counter in result.metrics().query()["counters"]}
+    pools = _pools(options)
+    return _Pipeline(runner=runner_on(pools) if pools else None, options=options)
 
 
 class _Pipeline(beam.Pipeline):
@@ -110,7 +122,8 @@ class _Pipeline(beam.Pipeline):
             return super().run(*args, **kwargs)
         except RuntimeError as error:  # an error of another process is text that begins with the traceback
             lines = str(error).strip().splitlines()
-            if len(lines) > 1 and any(line.startswith("Traceback (most recent call last):") for line in lines):
+            of_worker = any(line.startswith("Traceback (most recent call last):") for line in lines)
+            if (len(lines) > 1 and of_worker) or isinstance(error, PoolNotReachedError) or LOST in str(error):
                 raise BeamError(lines[-1]) from error
             raise
 
@@ -118,6 +131,35 @@ class _Pipeline(beam.Pipeline):
 class _Parser(OptionParser):
     def error(self, message: str) -> NoReturn:
         raise BeamOptionsError(f"an option of Beam is not valid: {message}")
+
+
+def _refuse_wrong(runner: str) -> None:
+    """Raise BeamOptionsError for a runner that is known to be wrong."""
+    name = runner.rpartition(".")[2]
+    if reason := WRONG_RUNNERS.get(name.lower().removesuffix("runner")):
+        raise BeamOptionsError(f"{name} is not used, since {reason}; use FnApiRunner, FlinkRunner or DataflowRunner")
+
+
+def _pools(options: Options) -> list[str]:
+    """Return the worker pools of other hosts, HOST:PORT, that FnApiRunner's workers run in; [] for local workers.
+
+    Raises BeamOptionsError for an address of another form, and for workers that must be local.
+    """
+    standard = options.view_as(beam_options.StandardOptions)
+    portable = options.view_as(beam_options.PortableOptions)
+    if standard.runner != LOCAL or portable.environment_type != "EXTERNAL":
+        return []
+    address = portable.environment_config or portable.lookup_environment_option("external_service_address")
+    pools = [pool.strip() for pool in address.split(",")]
+    if wrong := [pool for pool in pools if not POOL.fullmatch(pool)]:
+        raise BeamOptionsError(
+            f"--environment_config names no worker pool: {wrong[0]!r}; write HOST:PORT, with commas between several"
+        )
+    if options.view_as(beam_options.DirectOptions).direct_running_mode != "in_memory":
+        raise BeamOptionsError(
+            "--direct_running_mode is for processes of this host: leave it out with EXTERNAL workers"
+        )
+    return pools
 
 
 def _check_names(args: Sequence[str], with_job_server: bool) -> None:

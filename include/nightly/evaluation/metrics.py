@@ -16,7 +16,6 @@ import apache_beam as beam
 import pyarrow as pa
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
-from apache_beam.io.filesystems import FileSystems
 from google.protobuf import json_format
 from tensorflow_model_analysis import version as tfma_version
 from tensorflow_model_analysis.metrics import metric_types
@@ -29,6 +28,8 @@ from nightly.evaluation.measured import Measured, Plan
 from nightly.evaluation.record import COUNT, Values, values_of
 from nightly.evaluation.scored import NO_EXAMPLES, Scored, checked
 from nightly.io.hints import did_you_mean
+from nightly.state import current
+from nightly.state.workers import WorkerState, collect
 
 log = logging.getLogger("nightly")
 
@@ -64,15 +65,17 @@ def write_results_on_beam(
     :param scored: gives batches of Scored
     """
     config = eval_config(plan)
-    part = f"{output}/measured.pickle"
+    part = output / "measured.pickle"
     with pipeline(options) as begin:
-        _ = begin | scored | beam.CombineGlobally(_Measuring(plan)) | beam.Map(_save, part)
-    with FileSystems.open(part) as file:
-        measured = pickle.load(file)
-    FileSystems.delete([part])
+        _ = begin | scored | beam.CombineGlobally(_Measuring(plan)) | beam.Map(_save, part, WorkerState())
+    collect(output)
+    measured = pickle.loads(part.read_bytes())
+    part.unlink()
     others = {}
     if plan.others and measured.examples:
-        others = _by_tfma(scored | "to rows" >> beam.Map(_checked_rows), plan, options)
+        # TFMA's workers write to a folder, which they must see.
+        options = pipeline_options([]) if current().shared else options
+        others = _by_tfma(scored | "to rows" >> beam.Map(_checked_rows), plan, options, output)
     return _written(measured, others, config, output)
 
 
@@ -96,9 +99,9 @@ class _Measuring(beam.CombineFn):
         return measured
 
 
-def _save(measured: Measured, path: str) -> None:
-    with FileSystems.create(path) as file:
-        pickle.dump(measured, file)
+def _save(measured: Measured, path: Path, state: WorkerState) -> None:
+    with state.writing(path) as part:
+        part.write_bytes(pickle.dumps(measured))
 
 
 def _checked_rows(batch: Scored) -> pa.RecordBatch:
@@ -178,10 +181,10 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _by_tfma(rows: beam.PTransform, plan: Plan, options: Options) -> Values:
+def _by_tfma(rows: beam.PTransform, plan: Plan, options: Options, beside: Path | None = None) -> Values:
     """Return the metrics that have no formula, from TFMA's own pipeline over `rows` of as_rows."""
     config = _config(plan, [metric_class(name) for name in plan.others])
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=beside) as folder:
         with pipeline(options) as begin:
             analyze = tfma.ExtractEvaluateAndWriteResults(eval_config=config, output_path=folder)
             _ = begin | rows | analyze

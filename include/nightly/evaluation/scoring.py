@@ -13,6 +13,7 @@ from nightly.evaluation.labels import aligned, read_labels
 from nightly.evaluation.scored import Scored
 from nightly.records.label_config import Label
 from nightly.records.label_spec import LabelSpec
+from nightly.state.workers import WorkerState
 
 RAW = "__raw"  # the column of serialized examples
 SERVING_BATCH = 4096  # twice as fast as 1024; larger batches only need more memory
@@ -32,9 +33,12 @@ class Scorer:
     slices: list[str] = field(default_factory=list)
     weight_column: str = ""
     classes: list[str] = field(default_factory=list)  # the candidate's
+    contents: list[str] = field(default_factory=list)  # the paths of the content that the models are in
+    state: WorkerState = field(default_factory=WorkerState)
 
     @cached_property
     def signatures(self) -> dict[str, Signature]:
+        self.state.fetch(*self.contents)
         return {name: tf.saved_model.load(path).signatures["serving_default"] for name, path in self.models.items()}
 
     def score(self, batch: pa.RecordBatch) -> Iterator[Scored]:

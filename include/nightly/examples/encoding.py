@@ -4,21 +4,25 @@ Imports no TFX: Beam's workers import this.
 """
 
 import datetime as dt
-from collections.abc import Iterator
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-import apache_beam as beam
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.metrics import Metrics
 
 from nightly.examples.identity import identity
 from nightly.examples.parquet import rows_per_batch
 from nightly.examples.tfexample import serialized
+from nightly.examples.tfrecord import framed
+from nightly.state.workers import WorkerState
 
 BATCH_ROWS = 16_384
 SPLITS = ("train", "eval")
@@ -76,15 +80,48 @@ class Encoding(NamedTuple):
         times = rows.column(self.time_column)
         return pc.greater_equal(times, pa.scalar(start, times.type))
 
-    def encode_group(self, group: RowGroup) -> Iterator[beam.pvalue.TaggedOutput]:
-        """Yield the examples of a row group, tagged with their split; count them and the unlabelled rows."""
+    def encode_group(self, group: RowGroup, files: dict[str, BinaryIO]) -> dict[str, int]:
+        """Write a row group's examples to each split's file; return the rows of each, and the unlabelled ones."""
+        counts = dict.fromkeys([*SPLITS, UNLABELLED], 0)
         for batch in group.batches():
             sides = self.sides(batch)
             for split, rows in sides.items():
-                Metrics.counter("examples", split).inc(rows.num_rows)
-                for example in serialized(rows).to_pylist():
-                    yield beam.pvalue.TaggedOutput(split, example)
-            Metrics.counter("examples", UNLABELLED).inc(batch.num_rows - sum(side.num_rows for side in sides.values()))
+                files[split].write(framed(serialized(rows)))
+                counts[split] += rows.num_rows
+            counts[UNLABELLED] += batch.num_rows - sum(side.num_rows for side in sides.values())
+        return counts
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What Beam's workers write: a file of each split for each row group, whichever worker has it."""
+
+    encoding: Encoding
+    snapshot: str
+    outputs: dict[str, str]  # split -> path of its files, without -00000-of-00001
+    count: int
+    state: WorkerState = field(default_factory=WorkerState)
+
+    def write(self, shard: tuple[int, RowGroup]) -> dict[str, int]:
+        """Write the shard's files, and return the rows of each split, and the unlabelled ones."""
+        number, group = shard
+        self.state.fetch(self.snapshot)
+        with ExitStack() as opened:
+            files = {}
+            for split, output in self.outputs.items():
+                path = Path(f"{output}-{number:05d}-of-{self.count:05d}")
+                files[split] = opened.enter_context(opened.enter_context(self.state.writing(path)).open("wb"))
+            return self.encoding.encode_group(group, files)
+
+    def save_counts(self, counts: dict[str, int], path: str) -> None:
+        """Write the sum of all counts, for the driver."""
+        with self.state.writing(Path(path)) as part:
+            part.write_text(json.dumps(counts))
+
+
+def add_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Add up what `Shards.write` returns."""
+    return dict(sum(map(Counter, counts), Counter()))
 
 
 def split_hash(batch: pa.RecordBatch, id_columns: list[str]) -> np.ndarray:

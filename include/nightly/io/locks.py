@@ -1,7 +1,6 @@
 """Locks between processes. The kernel releases a lock when its holder ends in any way, so they need no time-out."""
 
 import fcntl
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,17 +21,6 @@ def locked(
     with path.open("a") as file:
         _lock(file.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait, on_wait)
         yield file
-
-
-@contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold a lock on the folder itself, without a lock file, until the block ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def has_owner(path: Path) -> bool:

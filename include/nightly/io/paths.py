@@ -10,6 +10,7 @@ from nightly.io import variables
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / "include/models"
+RECORDS = ("nights", "releases", "schemas", "downloads")  # the folders that a session with a bucket has of its own
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,11 @@ class Paths:
             value = environment.get(variable.name)
             return Path(value).absolute() if value else base / variable.default
 
-        var = path(variables.VAR, ROOT)
+        state = variables.STATE.read(environment)
+        var = path(variables.VAR, ROOT) if "://" in state or not state else Path(state).absolute()
         folders = {name: path(variable, var) for name, variable in variables.FOLDER_VARIABLES.items()}
+        if session := variables.SESSION.read(environment):
+            folders |= {name: Path(session) / name for name in RECORDS}
         return cls(var=var, ml_python=path(variables.ML_PYTHON, ROOT), **folders)
 
     def night(self, model: str, run_id: str) -> Path:

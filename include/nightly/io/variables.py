@@ -21,7 +21,23 @@ class Variable:
         return environment.get(self.name) or self.default
 
 
-VAR = Variable("NIGHTLY_VAR", "The folder of all state.", "var")
+STATE = Variable(
+    "NIGHTLY_STATE",
+    "Where all state is: a folder, or a bucket that many hosts share, `s3://bucket/prefix`, `gs://…` or `az://…`. "
+    "Without it, the folder `NIGHTLY_VAR`. See [Many hosts](../how-to/many-hosts.md).",
+)
+VAR = Variable(
+    "NIGHTLY_VAR", "The folder of all state; if the state is in a bucket, this host's copies and sockets.", "var"
+)
+CACHE_BYTES = Variable(
+    "NIGHTLY_CACHE_BYTES",
+    "How much of a bucket's content a host keeps, at most; what was used last stays.",
+    "20_000_000_000",
+)
+SESSION = Variable(
+    "NIGHTLY_SESSION", "Set by a task for its own child processes: the folder of the task's session with the bucket."
+)
+POD = Variable("NIGHTLY_POD", "Set for a step in Kubernetes: the name of its pod.")
 ML_PYTHON = Variable("NIGHTLY_ML_PYTHON", "The ML environment's Python.", ".venv/ml/bin/python")
 
 # Each is a folder of this name below NIGHTLY_VAR, unless its own variable sets another path.
@@ -62,6 +78,11 @@ WARM = Variable(
     "`0` runs each step in a process of its own. Otherwise steps are forks of a process that has TensorFlow loaded.",
     "1",
 )
+POOL = Variable(
+    "NIGHTLY_POOL",
+    "Airflow's pool of the ML steps, which must exist. Where the DAG processor loads the plugin, the plugin creates "
+    "the pool `ml` and sets this. Elsewhere the steps are in Airflow's default pool.",
+)
 HOST_IDLE_SECONDS = Variable(
     "NIGHTLY_HOST_IDLE_SECONDS", "How long that process waits for the next step before it ends.", "900"
 )
@@ -81,8 +102,9 @@ TRIAL = Variable(
 )
 
 GROUPS = {
-    "Folders": [VAR, *FOLDER_VARIABLES.values()],
+    "State and folders": [STATE, CACHE_BYTES, VAR, *FOLDER_VARIABLES.values()],
     "Model server and database": [SERVING_REST, SERVING_GRPC, SERVING_BASE_PATH, METADATA_DB],
-    "Running steps": [ML_PYTHON, WARM, HOST_IDLE_SECONDS, LOG_LEVEL, CODE_VERSION],
+    "Running steps": [ML_PYTHON, WARM, POOL, HOST_IDLE_SECONDS, LOG_LEVEL, CODE_VERSION, SESSION],
     "Set-up and tests": [VENVS, TRIAL],
+    "Set in pods": [POD],
 }

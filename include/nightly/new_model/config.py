@@ -53,6 +53,9 @@ def _data(proposal: Proposal) -> Iterator[str]:
     roles, time, window = proposal.roles, proposal.time, proposal.window
     yield "[data]"
     yield from _line("id_columns", roles.ids, roles.id_reason)
+    if gates.keeps_equal_rows(proposal):
+        equal = f"? {gates.duplicate_share(proposal):.1%} of the rows are equal to another in all columns"
+        yield from _line("equal_rows", "keep", f'{equal}; "drop" keeps one of them')
     if time and window:
         span = f"{time.first:%Y-%m-%d} to {time.last:%Y-%m-%d}"
         yield from _line("time_column", time.column, span)

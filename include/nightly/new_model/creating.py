@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from nightly.io.owned import owned_folder, remove_abandoned
-from nightly.io.paths import MODELS, Paths
+from nightly.io.paths import MODELS
 from nightly.models import load_config
 from nightly.new_model import gates, templates
 from nightly.new_model.config import config_text
@@ -24,6 +24,7 @@ from nightly.new_model.writing import DAGS, publish, refuse_name, stage
 from nightly.records.connection import Connection, variable
 from nightly.records.source_config import SourceConfig
 from nightly.sources import fetch
+from nightly.state import current, unshared
 from nightly.training.tabular.recommended import Recommended, recommended
 
 STAGING = ".new-"  # prefix of the folders in include/models that are being written
@@ -89,7 +90,8 @@ def create(
         if proposal.window:
             stage(name, _files(proposal, history, training), folder)
             draft = load_config(name, models=folder)
-            history = measure(draft, folder / name / "schema.pbtxt", table, proposal.window, folder)
+            with unshared():
+                history = measure(draft, folder / name / "schema.pbtxt", table, proposal.window, folder)
         staged = stage(name, _files(proposal, history, training), folder)
         written = publish(name, staged, models, dags)
     return Created(proposal, history, training, written)
@@ -103,8 +105,9 @@ def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime) -
         raise NewModelError(
             f"--connection {config.connection}: set {variable(config.connection)} to its URI or JSON, as for Airflow"
         )
-    folder = Paths.from_environment().downloads / name
-    download = fetch(config, window_start=FIRST, window_end=now, as_of=now, folder=folder, connection=connection)
+    with current().session(name) as paths:
+        folder = paths.downloads / name
+        download = fetch(config, window_start=FIRST, window_end=now, as_of=now, folder=folder, connection=connection)
     return read_table([Path(file.path) for file in download.files], origin)
 
 

@@ -30,6 +30,8 @@ def data_gate(proposal: Proposal, history: History) -> dict[str, Value]:
     """Return the keys of [data_gate] that differ from their defaults."""
     table, rows = proposal.table, proposal.rows
     label = table.columns[proposal.label.column]
+    duplicates = 0.0 if keeps_equal_rows(proposal) else duplicate_share(proposal)
+    rows = round(rows * (1 - duplicates))
     values = {"min_rows": Value(max(int(rows * ROWS_SHARE), 1), f"half of the {rows:,} rows that a night has now")}
     if proposal.window:
         values["max_age_days"] = Value(
@@ -42,7 +44,6 @@ def data_gate(proposal: Proposal, history: History) -> dict[str, Value]:
         rejected = table.rejected / (table.rejected + table.rows)
         if rejected * MARGIN > 0.01:
             values["max_rejected_share"] = Value(_up(rejected * MARGIN), f"{rejected:.2%} of the rows cannot be read")
-    duplicates = duplicate_share(proposal)
     if duplicates * MARGIN > DUPLICATES:
         values["max_duplicate_share"] = Value(
             min(_up(duplicates * MARGIN), 1.0),
@@ -53,6 +54,14 @@ def data_gate(proposal: Proposal, history: History) -> dict[str, Value]:
         if section == "data_gate" and value != getattr(DataGate(), name):
             values[name] = Value(value, history.measured if name == "min_rows" else "measured")
     return values
+
+
+def keeps_equal_rows(proposal: Proposal) -> bool:
+    """Return whether rows that are equal in all columns count as rows of their own.
+
+    They do in a table without an id that each night reads once and whole. With a time, deliveries may overlap.
+    """
+    return not proposal.roles.ids and proposal.time is None and duplicate_share(proposal) > 0
 
 
 def duplicate_share(proposal: Proposal) -> float:

@@ -4,6 +4,7 @@ import textwrap
 
 from nightly.io.paths import ROOT
 from nightly.new_model.creating import Created
+from nightly.new_model.gates import duplicate_share, keeps_equal_rows
 from nightly.new_model.proposal import Proposal
 
 WIDTH = 110
@@ -26,6 +27,8 @@ def show_proposal(proposal: Proposal) -> None:
     else:
         _line("time", "none: every night reads all rows")
     _line("id", f"{' + '.join(roles.ids) or 'the whole row'}: {roles.id_reason}")
+    if keeps_equal_rows(proposal):
+        _line("", f"{duplicate_share(proposal):.1%} of the rows are equal to another in all columns; all are kept")
     for group, names in roles.groups.items():
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -13,7 +13,8 @@ from nightly.records.base import ContractError
 from nightly.records.connection import Connection, variable
 from nightly.records.night import Download, Night
 from nightly.sources import fetch
-from nightly.sources.part_store import alone, in_use, retain
+from nightly.sources.part_store import PARTS, alone, in_use, retain
+from nightly.state import current, publish
 
 KEEP = 3  # nights whose bodies stay: the last, and those with the latest windows; the snapshots hold their rows
 
@@ -43,6 +44,7 @@ def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
             fresh=night.fresh,
         )
         download.save(night_folder / "download.json")
+        publish(night_folder / "download.json")  # before other hosts may remove its bodies
     remove_old(paths, night.model)
     return report(download)
 
@@ -78,6 +80,8 @@ def remove_old(paths: Paths, model: str) -> int:
     folder, removed = paths.downloads / model, []
     try:
         with alone(folder):
+            for records in (paths.nights / model, folder / PARTS):
+                current().refresh(records)
             removed = retain(folder, *_in_use(paths, model))
     except BlockingIOError:
         log.info("no body is removed while another run of %s downloads", model)

@@ -18,6 +18,8 @@ from nightly.schemas.store import SchemaStore
 from nightly.snapshots.errors import UnreadableBodyError
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
+from nightly.sources.part_store import bodies_folder
+from nightly.state.hosts import check_path
 
 log = logging.getLogger("nightly")
 
@@ -29,6 +31,9 @@ def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     store = SnapshotStore(paths.snapshots, night.model)
     schema = SchemaStore(paths, night.model).path(night.schema_version)
     download = Download.load(night_folder / "download.json")
+    for file in download.files:
+        if file.run_id:
+            check_path(Path(file.path), bodies_folder(paths.downloads / night.model))
     try:
         ref = ingest(config, night, download, store, folder=night_folder, schema=schema)
     except UnreadableBodyError:

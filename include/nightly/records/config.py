@@ -16,6 +16,7 @@ from nightly.records import metrics
 from nightly.records.base import ContractError
 from nightly.records.data_config import Data, Schedule
 from nightly.records.data_gate_config import DataGate
+from nightly.records.run_config import Run
 from nightly.records.section import Days, Section, without_repeats
 from nightly.records.source_config import SourceConfig
 
@@ -104,13 +105,16 @@ class Training(Section):
     """Examples in a step."""
     hyperparameters: dict[str, int | float | str | bool] = {}
     """Values for the model's own code."""
+    gpus: Annotated[int, Field(ge=1)] | Literal["all"] = 1
+    """GPUs of one host that train together, each on its share of every batch; `"all"`: as many as there are. See
+    [Several GPUs](../how-to/kubernetes-steps.md#several-gpus)."""
     refit: bool = False
     """With `data.eval = "newest"`: once the gate has judged a model, trains another on all rows, and releases it. The
     released model is not the judged one, which stays inside it, to be compared with the next night's."""
 
 
 class Pipeline(Section):
-    """Where the steps run whose work grows with the rows. Beam is slower for what one machine can hold."""
+    """How the steps compute whose work grows with the rows. Beam is slower for what one machine can hold."""
 
     reuse: bool = True
     """Reuses the work of an earlier night where data, code and config are the same."""
@@ -234,6 +238,8 @@ class ModelConfig(Section):
     training: Training = Training()
     """How the model is trained."""
     pipeline: Pipeline = Pipeline()
+    """How the steps compute."""
+    run: Run = Run()
     """Where the steps run."""
     release: Release = Release()
     """How the model is released."""
@@ -268,6 +274,14 @@ class ModelConfig(Section):
                 'training.refit trains on the newest days too, and data.eval = "hash" holds out none: set '
                 'data.eval = "newest", or leave refit out'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pods_have_the_gpus(self) -> "ModelConfig":
+        for step in ("trainer", "refit"):
+            pod, gpus = self.run.pod(step), self.training.gpus
+            if pod and gpus != "all" and gpus > max(pod.gpus, 1):
+                raise ValueError(f"training.gpus is {gpus}, and the pod of {step} has {pod.gpus}: raise run.….gpus")
         return self
 
     @model_validator(mode="after")

@@ -49,6 +49,9 @@ class Data(Section):
 
     id_columns: list[str]
     """The columns that identify a row. They decide its side of the train/eval split. `[]` stands for the whole row."""
+    equal_rows: Literal["drop", "keep"] = "drop"
+    """Of rows that are equal in all columns, `drop` keeps one, as a source may deliver a row twice. `keep` keeps them
+    all, for a table without an id that each night reads once and whole. It needs `id_columns = []`."""
     time_column: str
     """The column with the row's time, which the window is applied to. `""` for data without a time: each night reads
     all rows."""
@@ -137,6 +140,11 @@ class Data(Section):
             raise ValueError(
                 f"known_at is {self.known_at!r}, which is a column of another meaning too: name the column that says "
                 "when the source got to know a row, or leave known_at out"
+            )
+        if self.equal_rows == "keep" and (self.id_columns or self.known_at):
+            names = f"id_columns = {self.id_columns}" if self.id_columns else f"known_at = {self.known_at!r}"
+            raise ValueError(
+                f'equal_rows = "keep" and {names}: of rows with one id only the last is kept. Leave equal_rows out'
             )
         if self.label.column in self.ignore:
             raise ValueError(

@@ -22,12 +22,15 @@ CLASSES = (
     *("accuracy", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy", "categorical_crossentropy", "macro_auc"),
     *("macro_precision", "macro_recall", "macro_f1_score", "weighted_example_count"),
 )
+# TFMA computes the metrics of a binary label for classes, too: over all pairs of an example and a class. Of these two,
+# the first is always 0, and TFMA may divide by 0 for the second.
+OF_PAIRS = tuple(name for name in BINARY if name not in (*CLASSES, "exact_match", "prevalence_threshold"))
 NUMBER = (
     *("mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error", "mean_squared_logarithmic_error"),
     *("root_mean_squared_error", "r_squared", "squared_pearson_correlation", "mean_bias", "calibration"),
     *("mean_label", "mean_prediction", "weighted_example_count"),
 )
-NAMES: dict[Kind, tuple[str, ...]] = {"binary": BINARY, "classes": CLASSES, "number": NUMBER}
+NAMES: dict[Kind, tuple[str, ...]] = {"binary": BINARY, "classes": (*CLASSES, *OF_PAIRS), "number": NUMBER}
 OF_CLASSES: dict[Kind, tuple[str, ...]] = {
     "binary": (),
     "classes": ("precision", "recall", "f1_score"),

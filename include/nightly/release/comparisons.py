@@ -4,6 +4,7 @@ from pathlib import Path
 
 from nightly.io.paths import Paths
 from nightly.records.canary import Comparison
+from nightly.state import publish
 
 
 def comparison_path(paths: Paths, model: str, version: int) -> Path:
@@ -17,5 +18,7 @@ def comparisons(paths: Paths, model: str) -> list[Comparison]:
 
 
 def save_comparison(paths: Paths, comparison: Comparison) -> Comparison:
-    comparison.save(comparison_path(paths, comparison.model, comparison.version))
+    path = comparison_path(paths, comparison.model, comparison.version)
+    comparison.save(path)
+    publish(path)  # a decision is known before it is carried out, even if this process dies
     return comparison

@@ -4,6 +4,7 @@ This module decides which operation is allowed when. The others do the work:
 
     versions.py      reads the versions and their records
     transitions.py   makes each change, safely even if the process dies at any line
+    shared.py        does what these two do, where the state is in a bucket
     candidates.py    has the model server verify a new version
     servers.py       is the interface of a model server
 
@@ -14,7 +15,6 @@ released meanwhile.
 
 import datetime as dt
 import logging
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,8 +33,8 @@ from nightly.release.errors import (
     WithdrawnError,
 )
 from nightly.release.servers import ServerConfiguration, canary_except, has_address, update_server
-from nightly.release.transitions import Transitions
-from nightly.release.versions import ASIDE, LIVE, Versions, hash_version
+from nightly.release.shared import versions_and_transitions
+from nightly.release.versions import ASIDE, LIVE, hash_version
 
 LOG = logging.getLogger(__name__)
 ANY = -1  # any version, or none, may be in production
@@ -45,8 +45,7 @@ class ReleaseStore:
 
     def __init__(self, serving: Path, releases: Path, model: str) -> None:
         self.model = model
-        self.disk = Versions(serving, releases, model)
-        self.transitions = Transitions(self.disk)
+        self.disk, self.transitions = versions_and_transitions(serving, releases, model)
 
     def release(
         self,
@@ -116,7 +115,7 @@ class ReleaseStore:
                 canary_share=canary_share if production is not None else None,
             )
             record = self.transitions.publish(source, record)
-            self._drop_unverified(record)
+            self.transitions.drop_unverified(record)
             return candidates.into_production(record)
 
     def settle(self, server: ServerConfiguration | None) -> list[ReleaseRecord]:
@@ -236,7 +235,7 @@ class ReleaseStore:
                 )
             self.disk.verify(to)
             not_reached = update_server(self.disk, to, server)
-            newer = [r for r in reversed(self.disk.records()) if r.version > to and self.disk.path(r.version).exists()]
+            newer = [r for r in reversed(self.disk.records()) if r.version > to and self.disk.in_sight(r)]
             for record in newer:
                 self.transitions.withdraw(record, why)
             not_reached = not_reached or update_server(self.disk, to, server)
@@ -287,14 +286,6 @@ class ReleaseStore:
         if newest and newest[0].state == "unverified" and newest[0].files == files:
             return newest[0].version
         return self.transitions.next_version(now)
-
-    def _drop_unverified(self, record: ReleaseRecord) -> None:
-        """Remove unverified versions with the same files as `record`."""
-        for other in self.disk.records():
-            if other.state == "unverified" and other.files == record.files:
-                self.transitions.save(other, state="removed", why=f"the same files are version {record.version}")
-            if other.files == record.files:
-                shutil.rmtree(self.disk.aside("unverified", other.version), ignore_errors=True)
 
     def _released_before(self, record: ReleaseRecord) -> ReleaseRecord:
         if record.state not in LIVE:

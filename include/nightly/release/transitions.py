@@ -18,6 +18,7 @@ from nightly.io.files import copy_file, copy_files, hash_file
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError, SpaceError
 from nightly.release.versions import ASIDE, LIVE, PARSES_AS_INTEGER, Versions, hash_version
+from nightly.state import current
 
 LOG = logging.getLogger(__name__)
 
@@ -33,13 +34,8 @@ class Transitions:
 
     def recover(self) -> None:
         """Make folder and records consistent after a process died between the two."""
-        folder, records = self.disk.folder, self.disk.releases
-        for leftover in [self._first_staging(), *folder.glob(".staging-*"), *records.glob(".*.json.*")]:
-            if leftover.is_dir():
-                LOG.warning("clearing away %s, left by a release that did not end", leftover)
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink(missing_ok=True)
+        folder = self.disk.folder
+        self._clear_staging()
         for record in self.disk.records():
             renamed = self.disk.path(record.version).exists()
             if record.state == "releasing" and renamed:
@@ -59,6 +55,15 @@ class Transitions:
         unverified = {self.disk.aside(r.state, r.version) for r in self.disk.records() if r.state == "unverified"}
         for leftover in [*folder.glob("removed-*"), *set(folder.glob("unverified-*")) - unverified]:
             shutil.rmtree(leftover)
+
+    def _clear_staging(self) -> None:
+        folder, records = self.disk.folder, self.disk.releases
+        for leftover in [self._first_staging(), *folder.glob(".staging-*"), *records.glob(".*.json.*")]:
+            if leftover.is_dir():
+                LOG.warning("clearing away %s, left by a release that did not end", leftover)
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink(missing_ok=True)
 
     def _moved_aside(self, record: ReleaseRecord) -> str | None:
         """Return the state in the folder's name, or None if the record has that state."""
@@ -102,9 +107,7 @@ class Transitions:
             staging, renamed, to = self._first_staging() / final.name, self._first_staging(), self.disk.folder
         LOG.info("releasing %s %s: %s files from %s", self.model, record.version, len(record.files), source)
         try:
-            copy_files(source, staging, renamed)
-            if hash_version(staging) != record.files:
-                raise DamagedError(f"the copy in {staging} differs from {source}: was it changed meanwhile? Retry.")
+            self._copy(source, staging, renamed, record)
             record.save(self.disk.record_path(record.version))
         except OSError as error:
             self._abandon(renamed, record)
@@ -114,6 +117,11 @@ class Transitions:
             raise
         self.rename(renamed, to)
         return self._complete(record)
+
+    def _copy(self, source: Path, staging: Path, top: Path, record: ReleaseRecord) -> None:
+        copy_files(source, staging, top)
+        if hash_version(staging) != record.files:
+            raise DamagedError(f"the copy in {staging} differs from {source}: was it changed meanwhile? Retry.")
 
     def _abandon(self, staging: Path, record: ReleaseRecord) -> None:
         shutil.rmtree(staging, ignore_errors=True)
@@ -177,13 +185,23 @@ class Transitions:
         self.save(record, state="removed", removed_from=record.state, why=why)
         shutil.rmtree(removed, ignore_errors=True)
 
+    def drop_unverified(self, record: ReleaseRecord) -> None:
+        """Remove unverified versions with the same files as `record`."""
+        for other in self.disk.records():
+            if other.state == "unverified" and other.files == record.files:
+                self.save(other, state="removed", why=f"the same files are version {record.version}")
+            if other.files == record.files:
+                shutil.rmtree(self.disk.aside("unverified", other.version), ignore_errors=True)
+
     def rename(self, old: Path, new: Path) -> None:
         old.rename(new)
         sync_path(new.parent)
 
     def save(self, record: ReleaseRecord, **changes: Any) -> ReleaseRecord:
         record = record.model_copy(update=changes)
-        record.save(self.disk.record_path(record.version))
+        path = self.disk.record_path(record.version)
+        record.save(path)
+        current().publish(path)
         return record
 
     def _first_staging(self) -> Path:

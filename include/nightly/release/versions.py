@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nightly.io.files import NotPlainFileError, differences, hash_files
-from nightly.io.locks import locked
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError
+from nightly.state import current
 
 LOG = logging.getLogger(__name__)
 
@@ -45,11 +45,13 @@ class Versions:
     def locked(self, wait: bool = True) -> Iterator[None]:
         """Hold the lock under which this model's versions are changed, or read without changes meanwhile.
 
-        Raises BlockingIOError if another process has the lock and `wait` is False.
+        The records are then as the last holder left them, on whichever host. Raises BlockingIOError if another process
+        has the lock and `wait` is False.
         """
         path = self.releases / ".lock"
         message = "waiting for another release of %s to end (%s)"
-        with locked(path, wait=wait, on_wait=lambda: LOG.info(message, self.model, path)):
+        with current().locked(path, wait=wait, on_wait=lambda: LOG.info(message, self.model, path)):
+            current().refresh(self.releases)
             yield
 
     def production(self) -> int | None:
@@ -58,7 +60,7 @@ class Versions:
 
     def canary(self) -> ReleaseRecord | None:
         """Return the record of the version that is being compared with production, or None."""
-        canaries = [r for r in self.records() if r.state == "canary" and self.path(r.version).is_dir()]
+        canaries = [record for record in self.records() if record.state == "canary" and self.in_sight(record)]
         return canaries[-1] if canaries else None
 
     def waits_for(self, run_id: str) -> str:
@@ -80,7 +82,11 @@ class Versions:
                 self.folder / name,
                 self.releases,
             )
-        return sorted(r.version for r in self.records() if r.state == "released" and self.path(r.version).is_dir())
+        return sorted(r.version for r in self.records() if r.state == "released" and self.in_sight(r))
+
+    def in_sight(self, record: ReleaseRecord) -> bool:
+        """Return whether the model server can load the version."""
+        return self.path(record.version).is_dir()
 
     def unrecorded(self) -> list[str]:
         """Return the names that TensorFlow Serving loads as versions but that have no record."""

@@ -1,4 +1,4 @@
-"""Run a whole night in one process, without Airflow: the same tasks, order and records."""
+"""Run a whole night in one process, without Airflow: the same tasks, order, sessions and records."""
 
 import logging
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from nightly.nights.verdict import judge, write
 from nightly.records.night import Night, StepError, utc_now
 from nightly.records.verdict import Verdict
 from nightly.runtime import worker
+from nightly.state import current
 
 STOPPED = {KeyboardInterrupt: "it was interrupted (Ctrl-C)", SystemExit: "it was terminated (SIGTERM)"}
 
@@ -28,8 +29,8 @@ class NightEnd:
     error: BaseException | None = None
 
 
-def run_night(night: Night, paths: Paths, *, until: str | None = None) -> NightEnd:
-    """Run the tasks of a planned night, up to the first that ends it, and write its verdict.
+def run_night(night: Night, *, until: str | None = None) -> NightEnd:
+    """Run the tasks of a planned night, each in a session, up to the first that ends it, and write its verdict.
 
     An error or interruption (KeyboardInterrupt, SystemExit) is returned, not raised.
 
@@ -38,20 +39,20 @@ def run_night(night: Night, paths: Paths, *, until: str | None = None) -> NightE
     states: dict[str, str | None] = dict.fromkeys(command_tasks_of(config_of(night)))
     for task in states:
         try:
-            states[task], continues = _run_task(task, night, paths)
+            with current().session(night.model) as paths:
+                states[task], continues = run_task(task, night, paths)
         except BaseException as error:  # the verdict records any end of the night
             after = {later: "upstream_failed" for later, state in states.items() if state is None and later != task}
-            message = _record(task, error, night.folder(paths))
-            return NightEnd(_conclude(night, paths, states | after | {task: "failed"}, {task: message}), error)
+            return NightEnd(_fail(night, task, states | after | {task: "failed"}, error), error)
         if not continues:
             after = {later: "skipped" for later, state in states.items() if state is None}
-            return NightEnd(_conclude(night, paths, states | after))
+            return NightEnd(_conclude(night, states | after))
         if task == until:
             return NightEnd(None)
-    return NightEnd(_conclude(night, paths, states))
+    return NightEnd(_conclude(night, states))
 
 
-def _run_task(task: str, night: Night, paths: Paths) -> tuple[str, bool]:
+def run_task(task: str, night: Night, paths: Paths) -> tuple[str, bool]:
     """Run one task. Return its state in Airflow's terms, and whether the night continues."""
     folder = night.folder(paths)
     if task == "plan":
@@ -73,7 +74,13 @@ def _prepare(night: Night, paths: Paths) -> None:
         worker.step_function("nightly.tfx.production:prepare")(night.folder(paths), paths)
 
 
-def _record(task: str, error: BaseException, folder: Path) -> str:
+def _fail(night: Night, task: str, states: dict[str, str | None], error: BaseException) -> Verdict:
+    with current().session(night.model) as paths:
+        message = record_error(task, error, night.folder(paths))
+        return _conclude(night, states, {task: message})
+
+
+def record_error(task: str, error: BaseException, folder: Path) -> str:
     """Write a task's error to the night's folder, and return its message for the verdict."""
     # In Airflow, the plan's errors are its own, and the other tasks' come from the worker.
     text = masked(str(error) or type(error).__name__) if task == "plan" else worker.describe(error)
@@ -85,9 +92,8 @@ def _record(task: str, error: BaseException, folder: Path) -> str:
     return message
 
 
-def _conclude(
-    night: Night, paths: Paths, states: dict[str, str | None], errors: dict[str, str] | None = None
-) -> Verdict:
-    verdict = judge(night.model, night.run_id, paths, states, errors=errors)
-    write(verdict, night.folder(paths))
+def _conclude(night: Night, states: dict[str, str | None], errors: dict[str, str] | None = None) -> Verdict:
+    with current().session(night.model) as paths:
+        verdict = judge(night.model, night.run_id, paths, states, errors=errors)
+        write(verdict, night.folder(paths))
     return verdict

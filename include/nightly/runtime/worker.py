@@ -1,8 +1,10 @@
 """Run one step of a night: python -m nightly.runtime.worker STEP NIGHT_FOLDER RESULT_FILE
 
-An Airflow task starts this process, either directly or as a fork of the warm host. It logs to standard error, one
-`LEVEL logger: message` per line. It writes its result, or its error in one sentence, to RESULT_FILE. If that fails, for
-example on a full disk, it writes the line `RESULT_FILE: result` to standard error.
+An Airflow task starts this process, either directly or as a fork of the warm host, and it works in the task's session
+with the state. Where nobody has opened a session, as in a pod, it opens its own; NIGHT_FOLDER is MODEL/RUN then.
+
+It logs to standard error, one `LEVEL logger: message` per line. It writes its result, or its error in one sentence, to
+RESULT_FILE. If that fails, for example on a full disk, it writes the line `RESULT_FILE: result` to standard error.
 """
 
 import json
@@ -21,6 +23,7 @@ from nightly.io.atomic import write_atomically
 from nightly.io.paths import Paths
 from nightly.io.secrets import masked
 from nightly.runtime.processes import end_with
+from nightly.state import current
 
 log = logging.getLogger("nightly")
 OURS = ("nightly", "nightly_server", "include")  # the project's loggers
@@ -52,16 +55,21 @@ def describe(error: BaseException) -> str:
 
 
 def run(step: str, night_folder: Path, result_file: Path) -> int:
-    """Run `step`, write its result or error to `result_file`, and return the exit status."""
+    """Run `step`, write its result or error to `result_file`, and return the exit status.
+
+    :param night_folder: absolute; or MODEL/RUN, which is in the session's nights
+    """
     set_up_logging()
     began = time.monotonic()
     try:
-        value = step_function(step)(night_folder, Paths.from_environment())
+        with current().session(night_folder.parent.name) as paths:
+            value = step_function(step)(paths.nights / night_folder, paths)
         result, status = {"value": value}, 0
         log.info("%s took %.1f s", step, time.monotonic() - began)
     except Exception as error:
         log.exception("%s failed after %.1f s", step, time.monotonic() - began)
-        result, status = {"error": describe(error), "retry": getattr(error, "retry", True)}, 1
+        marks = {name: getattr(error, name, default) for name, default in (("retry", True), ("infrastructure", False))}
+        result, status = {"error": describe(error), **marks}, 1
     text = json.dumps(result)
     try:
         write_atomically(result_file, text.encode())

@@ -11,7 +11,7 @@ from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
 from nightly.release.versions import LIVE
 from nightly.serving.address import find_address
-from nightly.serving.models_config import CANARY, FILE, STABLE, LiveConfig
+from nightly.serving.models_config import CANARY, FILE, STABLE, LiveConfig, config_folder
 from nightly.serving.server import CALL_SECONDS
 from nightly.serving.verify import NOT_REACHED
 from nightly_client import Client, ServingError
@@ -87,14 +87,14 @@ def _on_disk(store: ReleaseStore) -> Iterator[Disagreement]:
 
 
 def _of_record(store: ReleaseStore, record: ReleaseRecord) -> Iterator[Disagreement]:
-    folder = store.disk.folder / str(record.version)
+    folder, in_sight = store.disk.path(record.version), store.disk.in_sight(record)
     title = f"{store.model} {record.version}"
     if record.state in ("releasing", "verifying"):
         yield Disagreement(
             what=f"the release of {title} did not end: its record says {record.state}",
             action="wait while it goes on; if it died, the next bin/releases command takes it out of sight",
         )
-    elif record.state in LIVE and not folder.is_dir():
+    elif record.state in LIVE and not in_sight:
         yield Disagreement(
             what=f"{title} is {record.state} by its record, and {folder} is not there",
             action=f"put the folder back; or, if it is lost, bin/releases quarantine {title} --reason lost",
@@ -104,7 +104,7 @@ def _of_record(store: ReleaseStore, record: ReleaseRecord) -> Iterator[Disagreem
             store.disk.verify(record.version)
         except DamagedError as error:
             yield Disagreement(what=str(error), action=f"bin/releases repair {title}")
-    elif folder.is_dir():
+    elif in_sight:
         yield Disagreement(
             what=f"{title} is {record.state} by its record, and {folder} is there to be served",
             action=f"bin/releases quarantine {title} --reason '{record.state} before'",
@@ -112,7 +112,7 @@ def _of_record(store: ReleaseStore, record: ReleaseRecord) -> Iterator[Disagreem
 
 
 def _in_file(paths: Paths, store: ReleaseStore) -> Iterator[Disagreement]:
-    live, expected, serve = LiveConfig(paths.serving, ""), _labels(store), f"bin/releases serve {store.model}"
+    live, expected, serve = LiveConfig(config_folder(paths), ""), _labels(store), f"bin/releases serve {store.model}"
     try:
         entry = live.entry(store.model)
     except FileNotFoundError:
@@ -130,7 +130,7 @@ def _in_file(paths: Paths, store: ReleaseStore) -> Iterator[Disagreement]:
                 f"at {version or 'no version'}",
                 action=serve,
             )
-        elif label not in (STABLE, CANARY) and not (store.disk.folder / str(labels[label])).is_dir():
+        elif label not in (STABLE, CANARY) and labels[label] not in store.disk.loadable():
             yield Disagreement(
                 what=f"{FILE} has the label {label!r} of {store.model} at {labels[label]}, which is not on disk",
                 action=serve,

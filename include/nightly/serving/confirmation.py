@@ -4,7 +4,7 @@ import sys
 
 from nightly.io.paths import Paths
 from nightly.serving.address import find_address
-from nightly.serving.models_config import FILE
+from nightly.serving.models_config import FILE, config_folder
 
 NOT_CONFIRMED = 4  # done on disk, in the records and in models.config, but not confirmed by a server
 
@@ -14,8 +14,8 @@ def confirmed(paths: Paths) -> int:
     if find_address(paths):
         return 0
     print(
-        f"no model server is known here: {paths.serving / FILE} is written, but a running server has not reloaded it. "
-        "Set NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC, and run bin/releases serve MODEL.",
+        f"no model server is known here: {config_folder(paths) / FILE} is written, but a running server has not "
+        "reloaded it. Set NIGHTLY_SERVING_REST and NIGHTLY_SERVING_GRPC, and run bin/releases serve MODEL.",
         file=sys.stderr,
     )
     return NOT_CONFIRMED

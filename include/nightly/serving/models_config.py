@@ -11,6 +11,9 @@ by gRPC takes effect at once, but is not written to the file: it lasts until the
 here is made twice: first in the file, then with the same text by gRPC. The server has the same configuration from
 either, and nothing waits for a poll.
 
+If the state is in a bucket, the file is one of its records: a host that releases changes it there, under a lock of all
+hosts, and the model server's host copies it into its volume (nightly.serving.pull).
+
 Start the server, TensorFlow Serving or ours, with
 
     --model_config_file=<serving>/models.config --allow_version_labels_for_unavailable_models
@@ -30,11 +33,12 @@ from typing import Any
 from google.protobuf import text_format
 
 from nightly.io.atomic import write_atomically
-from nightly.io.locks import locked
 from nightly.io.paths import Paths
 from nightly.release.errors import ReleaseNotVerified
+from nightly.release.shared import of_all_models
 from nightly.release.store import ReleaseStore
 from nightly.serving.address import base_path
+from nightly.state import current, publish
 from nightly_client.protos import message
 
 FILE = "models.config"
@@ -47,20 +51,30 @@ STABLE, CANARY = "stable", "canary"
 Config = Any  # a ModelServerConfig of the client's own protos, which need no TensorFlow
 
 
+def config_folder(paths: Paths) -> Path:
+    """Return the folder of the file: the server's volume or, if the state is in a bucket, a session's records."""
+    return of_all_models(paths.releases) if current().shared else paths.serving
+
+
 class LiveConfig:
     """The file, with changes to one model's entry at a time.
 
-    :param serving: the serving volume, as this process sees it
+    :param folder: the file's, as this process sees it (`config_folder`)
     :param base_path: the serving volume, as the server sees it
     """
 
-    def __init__(self, serving: Path, base_path: str) -> None:
-        self.path = serving / FILE
+    def __init__(self, folder: Path, base_path: str) -> None:
+        self.path = folder / FILE
         self.base_path = base_path.rstrip("/")
+
+    def exists(self) -> bool:
+        current().refresh(self.path)
+        return self.path.exists()
 
     def read(self) -> Config:
         """Return the configuration. Raises FileNotFoundError, or text_format.ParseError with the line."""
-        return text_format.Parse(self.path.read_text(), message("ModelServerConfig")())
+        missing = not self.exists() and current().shared  # the model server's host then has an empty one
+        return text_format.Parse(EMPTY if missing else self.path.read_text(), message("ModelServerConfig")())
 
     def has(self, model: str) -> bool:
         return self.entry(model) is not None
@@ -97,15 +111,20 @@ class LiveConfig:
         :param load: how many of them, the newest first, the server loads
         :param served: False removes the model
         """
-        with locked(self.path.with_name(f".{FILE}.lock")):  # two models may be released at a time
-            before = self.path.read_text() if self.path.exists() else EMPTY
+        with current().locked(self.path.with_name(f".{FILE}.lock")):  # two models may be released at a time
+            before = self.path.read_text() if self.exists() else EMPTY
             text = self._changed(before, model, labels, sorted(loadable)[-load:], load, served)
-            write_atomically(self.path, text.encode())
+            self.replace(text)
             try:
                 yield text
             except ReleaseNotVerified:
-                write_atomically(self.path, before.encode())
+                self.replace(before)
                 raise
+
+    def replace(self, text: str) -> None:
+        """Replace the whole file."""
+        write_atomically(self.path, text.encode())
+        publish(self.path)
 
     def _changed(
         self, before: str, model: str, moved: Mapping[str, int | None], loaded: list[int], load: int, served: bool
@@ -128,14 +147,15 @@ class LiveConfig:
 
 def write(paths: Paths, base_path: str) -> Path:
     """Write the file from the release records: it has every model with a version in production, and no other."""
-    live = LiveConfig(paths.serving, base_path)
-    known = {path.name for path in paths.releases.glob("*/")}
-    if live.path.exists():
+    live = LiveConfig(config_folder(paths), base_path)
+    known = {path.name for path in paths.releases.glob("*/")} - {of_all_models(paths.releases).name}
+    if live.exists():
         known |= {entry.name for entry in live.read().model_config_list.config}
-    if not live.path.exists():
-        write_atomically(live.path, EMPTY.encode())
+    else:
+        live.replace(EMPTY)
     for model in sorted(known):
         store = ReleaseStore(paths.serving, paths.releases, model)
+        current().refresh(store.disk.releases)
         production, canary = store.disk.production(), store.disk.canary()
         labels = {STABLE: production, CANARY: canary.version if canary else None}
         loadable = store.disk.released() + ([canary.version] if canary else [])

@@ -8,6 +8,7 @@ no later statistics than those of its snapshot.
 import logging
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from nightly.release.store import ANY, ReleaseStore
 from nightly.release.targets import retire
 from nightly.release.versions import LIVE
 from nightly.serving.server import find_server
+from nightly.state import publish
 
 log = logging.getLogger("nightly")
 
@@ -40,12 +42,13 @@ def parse_version(text: str) -> int | None:
 
 def step(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Carry out `rollback.json` in the folder. A second call completes an interrupted one and goes no further back."""
-    return roll_back(paths, night_folder / REQUEST).model_dump(mode="json")
+    return roll_back(paths, night_folder / REQUEST, publish).model_dump(mode="json")
 
 
-def roll_back(paths: Paths, path: Path) -> Rollback:
+def roll_back(paths: Paths, path: Path, written: Callable[[Path], object] = lambda path: None) -> Rollback:
     """Carry out the file `path` (a Rollback record), and write the result to it.
 
+    `written` is called after each change of the file, for a retry on another host.
     Raises ReleaseError, or ContractError for an unknown model.
     """
     rollback = Rollback.load(path)
@@ -62,6 +65,7 @@ def roll_back(paths: Paths, path: Path) -> Rollback:
         with store.disk.locked():
             rollback = _resolved(rollback, store)
             rollback.save(path)
+            written(path)
     restored = store.disk.record(rollback.version)
     why = f"rolled back to {rollback.version} by {rollback.requested_by}: {rollback.reason}"
     not_confirmed: NotConfirmed | None = None
@@ -71,7 +75,7 @@ def roll_back(paths: Paths, path: Path) -> Rollback:
         )
     except ProductionChanged:  # a release ended between the two
         rollback.model_copy(update={"version": None, "from_version": None, "withdrawn": []}).save(path)
-        return roll_back(paths, path)
+        return roll_back(paths, path, written)
     except NotConfirmed as error:
         not_confirmed = error
     baselines = withdraw_after(paths.baselines, rollback.model, restored.run_id, restored.snapshot_id)
@@ -79,6 +83,7 @@ def roll_back(paths: Paths, path: Path) -> Rollback:
         update={"baselines": rollback.baselines + [baseline.snapshot_id for baseline in baselines]}
     )
     rollback.save(path)
+    written(path)
     for comparison in comparisons(paths, rollback.model):
         if comparison.version in rollback.withdrawn and not comparison.decision:
             stopped = comparison.decided("stop", why, rollback.requested_by)

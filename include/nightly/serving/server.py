@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from operator import not_
-from pathlib import Path
 
 from nightly.io.paths import Paths
 from nightly.io.polling import poll
@@ -20,7 +19,8 @@ from nightly.release.store import ReleaseStore
 from nightly.serving import verify
 from nightly.serving.address import ServerAddress, base_path, find_address
 from nightly.serving.address import path as address_file
-from nightly.serving.models_config import CANARY, LOADED, STABLE, LiveConfig, write
+from nightly.serving.models_config import CANARY, LOADED, STABLE, LiveConfig, config_folder, write
+from nightly.state import current
 from nightly_client import Client, ServingError
 
 log = logging.getLogger("nightly")
@@ -36,20 +36,20 @@ class ConfigurationFile:
     def __init__(self, paths: Paths, model: str) -> None:
         self.paths = paths
         self.model = model
-        self.live = LiveConfig(paths.serving, base_path(paths))
+        self.live = LiveConfig(config_folder(paths), base_path(paths))
 
     def check(self) -> None:
         """Do nothing: there is no server to check."""
 
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         """Move the labels `stable` and `canary` in the file. Without a version, remove the model."""
-        if not self.live.path.exists():
+        if not self.live.exists():
             write(self.paths, self.live.base_path)  # the other models too
         self.write(version, loadable, canary)
 
     def write(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         """Like `serve`, but only if the file exists: a server that was started without it must not read it later."""
-        if self.live.path.exists():
+        if self.live.exists():
             with self.live.serving(self.model, version, loadable, canary):
                 pass
 
@@ -86,7 +86,8 @@ class RunningServer(ConfigurationFile):
 
         Raises ReleaseNotVerified if the version is at fault, else NotLoadedInTime or ServerNotReached.
         """
-        golden = verify.read_golden(Path(record.path))
+        store = ReleaseStore(self.paths.serving, self.paths.releases, self.model)
+        golden = verify.read_golden(store.disk.find(record.version))
         if not self._configured():
             try:
                 self._apply(self.live.changing(self.model, {}, [record.version]), seconds=verify.REACH_SECONDS)
@@ -156,11 +157,12 @@ class RunningServer(ConfigurationFile):
         The recorded server may have ended, and another project's server may use its port.
         """
         store = ReleaseStore(self.paths.serving, self.paths.releases, model)
-        known = {record.version for record in store.disk.records()} | {int(name) for name in store.disk.unrecorded()}
         try:
             served = {version for version, status in self._grpc.status(model).items() if status.state == "AVAILABLE"}
         except ServingError:  # the server does not answer, or does not have the model: other calls report that
             return
+        current().refresh(store.disk.releases)
+        known = {record.version for record in store.disk.records()} | {int(name) for name in store.disk.unrecorded()}
         if served - known:
             raise ServerNotReached(
                 f"the server at {self.address} serves {model} {max(served - known)}, which is not in "

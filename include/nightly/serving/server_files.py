@@ -16,6 +16,7 @@ from nightly.io.atomic import write_atomically
 from nightly.io.paths import Paths
 from nightly.serving import address
 from nightly.serving import models_config as live
+from nightly.state import current
 
 SETTINGS = ("batching.config", "monitoring.config")
 
@@ -33,7 +34,12 @@ def write(paths: Paths, base_path: str) -> list[Path]:
 
 
 def write_all(paths: Paths) -> list[Path]:
-    """Write the server's files and, if its address is known, server.json; return their paths."""
+    """Write the server's files and, if its address is known, server.json; return their paths.
+
+    Writes none if the state is in a bucket: the server is then on a host of its own, where bin/pull writes them.
+    """
+    if current().shared:
+        return []
     written = write(paths, address.base_path(paths))
     if known := address.find_address(paths):
         address.record(paths, known)

@@ -1,7 +1,6 @@
 """Read bodies in batches, type the rows of the window, write a snapshot, and record each rejected row's reason."""
 
 import datetime as dt
-import hashlib
 import logging
 from pathlib import Path
 
@@ -9,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nightly.io.files import hash_file
 from nightly.records.config import ModelConfig
 from nightly.records.data_config import Data
-from nightly.records.night import Download, Night, SnapshotRef
+from nightly.records.night import Download, DownloadedFile, Night, SnapshotRef
 from nightly.records.snapshot import Delivery, TruncatedBody
 from nightly.snapshots.body import Body, RowTest
 from nightly.snapshots.cleaning import Cleaner
@@ -33,6 +33,8 @@ from nightly.snapshots.readers import bodies, read
 from nightly.snapshots.rejects import Rejects
 from nightly.snapshots.store import SnapshotStore
 from nightly.snapshots.times import Times
+from nightly.state import current, fetch
+from nightly.state.errors import DamagedStateError
 
 log = logging.getLogger("nightly")
 
@@ -61,11 +63,7 @@ def ingest(
     """
     data = config.data
     window = (night.window_start, night.as_of - dt.timedelta(days=data.late_days))
-    streams = [
-        body
-        for file in download.files
-        for body in bodies(_unchanged(file.path, file.sha256), file.suffix, file.partition)
-    ]
+    streams = [body for file in download.files for body in bodies(_unchanged(file), file.suffix, file.partition)]
     if not streams:
         log.info("the source has nothing from %s to %s", *window)
         return SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=Delivery())
@@ -108,7 +106,11 @@ def _ingest(
     with (
         Rejects(folder / "rejected.parquet") as rejects,
         store.build(
-            columns, time_column=data.time_column, id_columns=data.id_columns, known_at=data.known_at
+            columns,
+            time_column=data.time_column,
+            id_columns=data.id_columns,
+            known_at=data.known_at,
+            keep_equal=data.equal_rows == "keep",
         ) as builder,
     ):
         cleaner = Cleaner(conversion, Times(data, *window, night.as_of), rejects)
@@ -178,15 +180,22 @@ def _truncated(streams: list[tuple[Body, dict[str, str]]]) -> list[TruncatedBody
     return [TruncatedBody(file=body.name, reason=body.truncated, text=body.cut_row) for body in bodies]
 
 
-def _unchanged(path: str, sha256: str) -> Path:
+def _unchanged(file: DownloadedFile) -> Path:
+    """Return the path of a body with the hash that it was downloaded with. Raises UnreadableBodyError."""
+    path = Path(file.path)
     try:
-        with Path(path).open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if file.run_id:  # not a local file, which is read where it is
+            fetch(path)
+        actual = hash_file(path)
+        if actual != file.sha256 and file.run_id and current().restore(path):
+            actual = hash_file(path)
     except OSError as error:
         raise UnreadableBodyError(f"{path}: {error.strerror}; run the download again.") from error
-    if actual != sha256:
+    except DamagedStateError as error:
+        raise UnreadableBodyError(f"{path} is damaged in the bucket ({error}); run the download again.") from error
+    if actual != file.sha256:
         raise UnreadableBodyError(f"{path} has changed since it was downloaded; run the download again.")
-    return Path(path)
+    return path
 
 
 def _row_test(body: Body, renamed: dict[str, str], data: Data) -> RowTest:
@@ -213,7 +222,8 @@ def _check_share(config: ModelConfig, rejects: Rejects, rows: int, columns: dict
         raise TooManyRejectedError(
             f"{rejects.rows:,} of {rejects.rows + rows:,} rows could not be read: {share:.2%}, above "
             f"data_gate.max_rejected_share of {limit:.2%}. Most often ({worst.rows:,} rows) the fault is "
-            f"{worst.fault}, e.g. {worst.place}. All are in {rejects.path}, each with its reason.",
+            f"{worst.fault}, e.g. {worst.place}. All are in {rejects.path.name} in the night's folder, each with its "
+            "reason.",
             retyped=_retyped(rejects, rows, columns),
         )
 

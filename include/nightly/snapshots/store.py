@@ -1,6 +1,6 @@
 """Snapshots on disk: <root>/<model>/<id>/ with Parquet shards (rows-….parquet) and manifest.json.
 
-A snapshot's id is a hash of its columns and its set of rows: the same rows have the same id, whatever the order and the
+A snapshot's id is a hash of its columns and its rows: the same rows have the same id, whatever the order and the
 division of the bodies. Rows are stored by time, if they have one, then by hash. A snapshot never changes: it is built
 in another folder, synced and renamed. A damaged snapshot is replaced as a whole.
 """
@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 from nightly.io.atomic import sync_file, sync_path
 from nightly.io.files import hash_file
 from nightly.io.hints import did_you_mean
-from nightly.io.locks import locked_folder
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.space import check_space, full_disk_explained
 from nightly.records.label_config import Kind
@@ -35,6 +34,7 @@ from nightly.snapshots.labels import LabelCounter
 from nightly.snapshots.order import by_time_and_hash, last_of_each, row_hashes, rows_by_day
 from nightly.snapshots.types import TYPES
 from nightly.snapshots.verification import MANIFEST, read_manifest, verify_snapshot
+from nightly.state import current, publish, remove
 
 log = logging.getLogger("nightly")
 
@@ -117,25 +117,33 @@ class SnapshotStore:
         return removed
 
     def build(
-        self, columns: dict[str, str], *, time_column: str, id_columns: list[str], known_at: str = ""
+        self,
+        columns: dict[str, str],
+        *,
+        time_column: str,
+        id_columns: list[str],
+        known_at: str = "",
+        keep_equal: bool = False,
     ) -> SnapshotBuilder:
         """Return a context manager that takes rows and finishes a snapshot.
 
         :param columns: name -> key of TYPES
         :param time_column: "" if the rows have no time
         :param known_at: the column with the time when a row was known; "" if there is none
+        :param keep_equal: keep rows that are equal in all columns, instead of one of them
         """
-        return SnapshotBuilder(self, columns, time_column, id_columns, known_at)
+        return SnapshotBuilder(self, columns, time_column, id_columns, known_at, keep_equal)
 
     def _use(self, snapshot_id: str) -> SnapshotManifest | None:
-        """Mark a snapshot as used now, so that retention keeps it, and return its manifest.
+        """Mark a snapshot as used now, on all hosts, so that retention keeps it, and return its manifest.
 
-        Return None if it is missing or damaged.
+        Return None if it is missing or damaged. One that a process has not published before it died is published.
         """
         folder = self.path(snapshot_id)
         try:
             manifest = verify_snapshot(folder)
             os.utime(folder)
+            publish(folder)
         except FileNotFoundError:  # another run's retention removed it meanwhile
             return None
         except DamagedSnapshotError as error:
@@ -146,19 +154,23 @@ class SnapshotStore:
 
     def _publish(self, built: Path, snapshot_id: str) -> SnapshotManifest | None:
         """Rename `built` to its id, replacing a damaged snapshot; if an intact one exists, return its manifest."""
-        with locked_folder(self.folder):
+        with current().locked(self.folder.with_name(f".{self.model}.lock")):
             if existing := self._use(snapshot_id):
                 return existing
-            if self.path(snapshot_id).exists():
-                self._remove(snapshot_id)
+            self._remove(snapshot_id)
             built.rename(self.path(snapshot_id))
             sync_path(self.folder)
+            publish(self.path(snapshot_id))
         return None
 
     def _remove(self, snapshot_id: str) -> None:
-        doomed = Path(tempfile.mkdtemp(dir=self.folder, prefix=".removing-"))
-        self.path(snapshot_id).rename(doomed)  # no reader sees a half-removed snapshot under its id
-        shutil.rmtree(doomed, ignore_errors=True)  # _sweep removes the rest later
+        """Remove a snapshot, if it is on this host or any other."""
+        folder = self.path(snapshot_id)
+        if folder.exists():
+            doomed = Path(tempfile.mkdtemp(dir=self.folder, prefix=".removing-"))
+            folder.rename(doomed)  # no reader sees a half-removed snapshot under its id
+            shutil.rmtree(doomed, ignore_errors=True)  # _sweep removes the rest later
+        remove(folder)
 
     def _sweep(self) -> None:
         """Remove the folders left by processes that died while building or removing."""
@@ -180,12 +192,14 @@ class SnapshotBuilder:
         time_column: str,
         id_columns: list[str],
         known_at: str = "",
+        keep_equal: bool = False,
     ) -> None:
         self.store = store
         self.columns = columns
         self.time_column = time_column
         self.id_columns = id_columns
         self.known_at = known_at
+        self.keep_equal = keep_equal
         self.superseded = 0
         self.schema = pa.schema([(name, TYPES[kind]) for name, kind in columns.items()])
         self.rows = 0
@@ -270,9 +284,12 @@ class SnapshotBuilder:
     def _order(self, times: np.ndarray, content: Any) -> np.ndarray:
         """Return the positions of the rows to keep, in the snapshot's order; add their hashes to `content`."""
         hashes = self._read("hashes", np.uint64).reshape(-1, 2)
-        ids = self._read("ids", np.uint64).reshape(-1, 2) if self.id_columns else hashes
-        order, self.superseded = last_of_each(ids, self._read("known", np.int64) if self.known_at else None)
-        del ids
+        if self.keep_equal:
+            order = np.arange(len(hashes))
+        else:
+            ids = self._read("ids", np.uint64).reshape(-1, 2) if self.id_columns else hashes
+            order, self.superseded = last_of_each(ids, self._read("known", np.int64) if self.known_at else None)
+            del ids
         order = order[by_time_and_hash(times[order], hashes[order])]
         for start in range(0, len(order), SHARD_ROWS):
             content.update(hashes[order[start : start + SHARD_ROWS]])

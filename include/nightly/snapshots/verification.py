@@ -1,11 +1,16 @@
-"""Verify that a snapshot on disk still matches its manifest."""
+"""Verify that a snapshot still matches its manifest: on this host, or in the bucket that it is fetched from."""
 
+import logging
 from pathlib import Path
 
 from nightly.io.files import hash_file
 from nightly.records.base import ContractError
 from nightly.records.snapshot import SnapshotFile, SnapshotManifest
 from nightly.snapshots.errors import DamagedSnapshotError
+from nightly.state import current, fetch
+from nightly.state.errors import DamagedStateError
+
+log = logging.getLogger("nightly")
 
 MANIFEST = "manifest.json"
 REMEDY = (
@@ -32,13 +37,31 @@ def read_manifest(folder: Path) -> SnapshotManifest:
 def verify_snapshot(folder: Path, *, content: bool = True) -> SnapshotManifest:
     """Return the manifest of the snapshot in `folder` after comparing each file with it.
 
-    :param content: compare hashes; otherwise only the files' names and sizes
+    :param content: fetch the files, and compare hashes; otherwise only the names and sizes of those on this host
     :raises DamagedSnapshotError: lists every difference
     """
+    if not content:
+        return _compare(folder, content=False)
+    try:
+        fetch(folder)
+        try:
+            return _compare(folder, content=True)
+        except DamagedSnapshotError as error:
+            if not current().restore(folder):
+                raise
+            log.warning("this host's copy was damaged, and is fetched again: %s", error)
+        return _compare(folder, content=True)
+    except DamagedStateError as error:
+        raise _damaged(folder, [f"in the bucket, {error}"]) from error
+
+
+def _compare(folder: Path, *, content: bool) -> SnapshotManifest:
     manifest = read_manifest(folder)
     expected = {file.name: file for file in manifest.files}
     present = {path.name for path in folder.iterdir() if path.name != MANIFEST}
-    problems = [f"{name} is missing" for name in expected.keys() - present]
+    # Of a snapshot in a bucket, a host may have the manifest alone.
+    missing = expected.keys() - present if content or present or not current().shared else set()
+    problems = [f"{name} is missing" for name in missing]
     problems += [f"{name} does not belong to it" for name in present - expected.keys()]
     differences = {name: _difference(folder / name, expected[name], content) for name in expected.keys() & present}
     problems += [f"{name} {difference}" for name, difference in differences.items() if difference]

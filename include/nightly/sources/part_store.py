@@ -5,28 +5,33 @@
     parts/<key>.json          what is known of a part (contract PartRecord), with the name of its body
     partial/<run>/            bodies that a run has not received completely
 
+In a session with a bucket, the folder is the session's own and only `parts` is in it: `bodies` is a link to the folder
+of bodies of this host, which has `partial` beside it.
+
 Runs of a model may fetch at the same time. Each holds the lock in shared mode (`in_use`) until its download.json names
 its bodies; old bodies are removed only when no run holds it.
 
 Nothing here is synced: it is a cache. What a power cut damages has another size or hash, and is fetched again.
 """
 
+import contextlib
 import datetime as dt
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from nightly.io.atomic import write_atomically
 from nightly.io.files import hash_file, stamp
-from nightly.io.locks import locked
 from nightly.records.base import ContractError
 from nightly.records.night import DownloadedFile, utc_now
 from nightly.records.part import PartRecord
 from nightly.sources.base import Part
 from nightly.sources.errors import SourceError
+from nightly.state import current, fetch, publish, remove
+from nightly.state.errors import DamagedStateError
 
 BODIES, PARTS, PARTIAL, LOCK = "bodies", "parts", "partial", ".lock"
 EMPTY_KEPT = dt.timedelta(days=400)  # how long a part without rows is remembered
@@ -45,12 +50,13 @@ class PartStore:
     def __init__(self, folder: Path, source: str) -> None:
         self.folder = folder
         self.source = source
-        self.bodies = folder / BODIES
+        self.bodies = bodies_folder(folder)
 
     def get(self, part: Part) -> PartRecord | None:
         """Return what an earlier night has fetched of this part; None if nothing, or its body is gone or damaged.
 
-        A body with its old stamp (size, times, inode) is not hashed: the snapshot step hashes it as it reads it.
+        A body with its old stamp (size, times, inode) is not hashed: the snapshot step hashes it as it reads it. On
+        another host than the one that received it, it has another stamp.
         """
         try:
             record = PartRecord.load(self._record(part))
@@ -62,9 +68,12 @@ class PartStore:
         body = self.bodies / record.body
         if not record.sha256 or (body.exists() and record.stamp and record.stamp == stamp(body)):
             return record
-        if not body.exists() or body.stat().st_size != record.bytes or hash_file(body) != record.sha256:
+        if not self._has(body, record):
             log.warning("%s, of %s, is gone or damaged; the part is fetched anew", body, part.name)
+            remove(body)
             return None
+        if current().shared:  # a stamp that each host replaces would be of no use
+            return record
         restamped = record.model_copy(update={"stamp": stamp(body)})
         self._save(part, restamped)
         return restamped
@@ -92,6 +101,7 @@ class PartStore:
             body = sha256[:32] + part.suffix
             self.bodies.mkdir(parents=True, exist_ok=True)
             fetched.replace(self.bodies / body)
+            publish(self.bodies / body)
         if earlier and earlier.sha256 != sha256:
             revised = revised or part.end is None or earlier.fetched_at >= part.end
         record = PartRecord(
@@ -125,26 +135,45 @@ class PartStore:
             run_id=record.run_id,
         )
 
+    def _has(self, body: Path, record: PartRecord) -> bool:
+        """Return whether the body is whole, on this host or after a fetch from the bucket."""
+        with contextlib.suppress(DamagedStateError):
+            fetch(body)
+            return _is(body, record) or (current().restore(body) and _is(body, record))
+        return False
+
     def _save(self, part: Part, record: PartRecord) -> None:
-        write_atomically(self._record(part), record.model_dump_json().encode(), durable=False)
+        """Write and publish a part's record, so that a try on another host goes on with the next part."""
+        path = self._record(part)
+        write_atomically(path, record.model_dump_json().encode(), durable=False)
+        publish(path)
 
     def _record(self, part: Part) -> Path:
         key = hashlib.sha256(f"{self.source}\0{part.name}\0{part.suffix}".encode()).hexdigest()[:32]
         return self.folder / PARTS / f"{key}.json"
 
 
-@contextmanager
-def in_use(folder: Path) -> Iterator[None]:
-    """Keep all bodies of a model until the block ends."""
-    with locked(folder / LOCK, shared=True):
-        yield
+def _is(body: Path, record: PartRecord) -> bool:
+    return body.exists() and body.stat().st_size == record.bytes and hash_file(body) == record.sha256
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Let no run begin a download until the block ends. Raises BlockingIOError if one is at it."""
-    with locked(folder / LOCK, wait=False):
-        yield
+def bodies_folder(folder: Path) -> Path:
+    """Return the folder of a model's bodies on this host; `folder` is the model's downloads, maybe of a session."""
+    bodies = folder / BODIES
+    return folder / bodies.readlink() if bodies.is_symlink() else bodies
+
+
+def in_use(folder: Path) -> AbstractContextManager[None]:
+    """Return a context manager that keeps all bodies of a model, on every host."""
+    return current().locked(bodies_folder(folder).parent / LOCK, shared=True)
+
+
+def alone(folder: Path) -> AbstractContextManager[None]:
+    """Return a context manager that lets no run, on any host, begin a download.
+
+    Entering it raises BlockingIOError if one is at it.
+    """
+    return current().locked(bodies_folder(folder).parent / LOCK, wait=False)
 
 
 def begin(partial: Path) -> dt.datetime:
@@ -166,7 +195,7 @@ def discard_bodies(partial: Path) -> None:
 
 def partial_folder(folder: Path, run_id: str) -> Path:
     """Return the folder for the bodies that a run has not received completely."""
-    return folder / PARTIAL / hashlib.sha256(run_id.encode()).hexdigest()[:16]
+    return bodies_folder(folder).parent / PARTIAL / hashlib.sha256(run_id.encode()).hexdigest()[:16]
 
 
 def retain(folder: Path, bodies: Iterable[str], unfinished: Iterable[str]) -> list[str]:
@@ -179,14 +208,15 @@ def retain(folder: Path, bodies: Iterable[str], unfinished: Iterable[str]) -> li
     names = {path.name for path in kept}
     runs = {path.parent.name for path in kept}
     partial = {partial_folder(folder, run_id) for run_id in unfinished}
-    old = [path for path in (folder / BODIES).glob("*") if path.name not in names]
-    old += [path for path in (folder / PARTIAL).glob("*") if path not in partial]
-    old += [path for path in folder.glob("*/") if path.name not in {BODIES, PARTS, PARTIAL, *runs}]
-    for path in old:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    received = bodies_folder(folder)
+    old = [received / name for name in current().names(received) if name not in names]
+    for body in old:
+        remove(body)
+    unused = [path for path in (received.parent / PARTIAL).glob("*") if path not in partial]
+    unused += [path for path in received.parent.glob("*/") if path.name not in {BODIES, PARTS, PARTIAL, *runs}]
+    for path in unused:
+        shutil.rmtree(path, ignore_errors=True)
+    old += unused
     _forget_parts(folder / PARTS, names)
     return sorted(path.name for path in old)
 

@@ -10,6 +10,8 @@ from tfx.components.statistics_gen import executor as statistics_gen
 
 from nightly.io.files import differences, hash_files
 from nightly.records.baseline import Control
+from nightly.state import current, fetch
+from nightly.state.errors import DamagedStateError
 
 log = logging.getLogger("nightly")
 
@@ -24,16 +26,30 @@ def read_controls(folder: str) -> list[Control]:
 
 
 def intact(control: Control) -> Control:
-    """Return the control, or a missing control with the reason if its statistics are damaged."""
-    if control.baseline is None or control.baseline.files is None:  # accepted by an older version
+    """Fetch the control's statistics. Return it, or a missing control with the reason if they are damaged."""
+    if control.baseline is None:
         return control
-    files = hash_files(Path(control.folder))
-    del files["baseline.json"]
-    if not (changes := differences(control.baseline.files, files)):
-        return control
-    missing = f"the statistics in {control.folder} are damaged: {'; '.join(changes.values())}. Delete this folder"
+    folder, expected = Path(control.folder), control.baseline.files
+    try:
+        fetch(folder)
+        if expected is None:  # accepted by an older version
+            return control
+        changes = _changes(folder, expected)
+        if changes and current().restore(folder):
+            changes = _changes(folder, expected)
+        if not changes:
+            return control
+        missing = f"the statistics in {folder} are damaged: {'; '.join(changes.values())}. Delete this folder"
+    except DamagedStateError as error:
+        missing = f"the statistics in {folder} are damaged in the bucket: {error}"
     log.warning("%s: %s", control.name, missing)
     return Control(name=control.name, factor=control.factor, missing=missing)
+
+
+def _changes(folder: Path, expected: dict[str, str]) -> dict[str, str]:
+    files = hash_files(folder)
+    files.pop("baseline.json", None)
+    return differences(expected, files)
 
 
 def read_distances(folder: str, control: str) -> anomalies_pb2.Anomalies | None:

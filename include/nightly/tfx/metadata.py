@@ -2,15 +2,15 @@
 
 SQLite fails with "database is locked" as soon as two processes write. PostgreSQL lets both in, but has no unique index
 on type names: two processes that register a type at once create it twice, and a look-up by name then misses artifacts
-of the second. TFX enters the Metadata object only for short transactions, before and after a node runs. A file lock
-around each transaction is therefore enough.
+of the second. TFX enters the Metadata object only for short transactions, before and after a node runs. A lock around
+each transaction is therefore enough.
 """
 
 import contextlib
 import itertools
 import json
 import logging
-import shutil
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,15 +24,17 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from nightly.compat.tfx import PersistentMetadata
 from nightly.io import variables
-from nightly.io.locks import has_owner, locked
 from nightly.io.paths import Paths
 from nightly.records.base import Contract
 from nightly.records.night import Night
+from nightly.state import current, publish, remove
+from nightly.state.errors import StateAddressError
+from nightly.tfx.artifacts import RENAMED
 
 log = logging.getLogger("nightly")
 
 CHUNK = 2000  # ASCII characters: PostgreSQL's index of properties takes at most 2704 bytes
-RUNNING = ".running-"  # prefix of a node's lock file in the night's folder
+RUNNING = ".running"  # suffix of a node's mark in the night's folder
 
 Artifact = metadata_store_pb2.Artifact
 Execution = metadata_store_pb2.Execution
@@ -41,9 +43,15 @@ Execution = metadata_store_pb2.Execution
 def connection_config(paths: Paths, model: str) -> metadata_store_pb2.ConnectionConfig:
     """Return the connection to PostgreSQL if NIGHTLY_METADATA_DB names a database, else to the model's SQLite file.
 
-    Raises ValueError if NIGHTLY_METADATA_DB is not of the form postgresql://user:password@host:port/name.
+    Raises StateAddressError if the state is shared and there is none, and ValueError if NIGHTLY_METADATA_DB is not of
+    the form postgresql://user:password@host:port/name.
     """
     url = variables.METADATA_DB.read()
+    if not url and current().shared:
+        raise StateAddressError(
+            f"the state is in {variables.STATE.read()}, and ML Metadata would be a file of this host: set "
+            "NIGHTLY_METADATA_DB to a PostgreSQL database that all hosts reach"
+        )
     if not url:
         return metadata.sqlite_metadata_connection_config(str(paths.metadata / f"{model}.sqlite"))
     parts = urlsplit(url)
@@ -54,10 +62,17 @@ def connection_config(paths: Paths, model: str) -> metadata_store_pb2.Connection
     config = metadata_store_pb2.ConnectionConfig()
     config.postgresql.host = parts.hostname
     config.postgresql.port = str(parts.port or 5432)
-    config.postgresql.user = unquote(parts.username or "")
-    config.postgresql.password = unquote(parts.password or "")
+    config.postgresql.user = _quoted(unquote(parts.username or ""))
+    config.postgresql.password = _quoted(unquote(parts.password or ""))
     config.postgresql.dbname = name
     return config
+
+
+def _quoted(value: str) -> str:
+    """Quote a value as libpq's `name=value` strings need it: ML Metadata puts values into one as they are."""
+    if not re.search(r"[\s'\\]", value):
+        return value
+    return "'" + re.sub(r"(['\\])", r"\\\1", value) + "'"
 
 
 class NightlyMetadata(PersistentMetadata):
@@ -72,7 +87,7 @@ class NightlyMetadata(PersistentMetadata):
 
     def __enter__(self) -> Self:
         if not self.entered:
-            self._lock.enter_context(locked(self._lock_path))
+            self._lock.enter_context(current().locked(self._lock_path))
         return super().__enter__()
 
     def __exit__(
@@ -131,7 +146,7 @@ def resolve_inputs(
             artifact.id
             for channel in spec.channels
             for artifact in outputs(handle, nodes[channel.producer_node_query.id], channel.output_key)
-            if artifact.type == channel.artifact_query.type.name
+            if RENAMED.get(artifact.type, artifact.type) == channel.artifact_query.type.name
         ]
         if artifact_ids:
             del spec.channels[:]
@@ -141,7 +156,7 @@ def resolve_inputs(
 def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, root: Path) -> None:
     """Abandon the outputs of earlier attempts of `node` in its run, so that consumers read one attempt only.
 
-    :param root: the pipeline's folder, from which the partial outputs of killed attempts are removed
+    :param root: the pipeline's folder, from which the outputs of killed attempts are removed
     """
     stale = outputs(handle, node)
     for artifact in stale:
@@ -150,49 +165,52 @@ def forget_outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, roo
         handle.store.put_artifacts(stale)
     unfinished = _unfinished(_executions_of(handle, node))
     for execution in unfinished:
-        _cancel(execution, root / node.node_info.id)
+        _cancel(execution, root / node.node_info.id, node.outputs.outputs)
     if unfinished:
         handle.store.put_executions(unfinished)
 
 
-def close_abandoned(handle: NightlyMetadata, model: str, nights: Path, root: Path) -> None:
-    """Cancel the executions that a process left unfinished when it died.
+def close_abandoned(
+    handle: NightlyMetadata, model: str, nodes: Mapping[str, pipeline_pb2.PipelineNode], paths: Paths
+) -> None:
+    """Cancel the executions that a process, on any host, left unfinished when it died.
 
-    ML Metadata is only queried for nights with a stale lock file (see node_lock).
+    ML Metadata is only queried for nights with a mark of a running node that nobody holds (see node_lock).
 
-    :param nights: the folder of the model's nights
-    :param root: the pipeline's folder, from which the partial outputs are removed
+    :param nodes: the nodes of the model's pipeline by id, whose partial outputs are removed
     """
-    for lock in nights.glob(f"*/{RUNNING}*"):
-        if has_owner(lock):
-            continue
-        node_id = lock.name.removeprefix(RUNNING)
-        run = Night.load(lock.parent / "request.json").run_id
-        for execution in _unfinished(_executions(handle, run, f"{model}.{node_id}")):
-            _cancel(execution, root / node_id)
-            handle.store.put_executions([execution])
-            log.info("closed %s of %s in ML Metadata, whose process had died", node_id, run)
-        lock.unlink(missing_ok=True)
+    for mark in (paths.nights / model).glob(f"*/*{RUNNING}"):
+        with contextlib.suppress(BlockingIOError), current().locked(mark, wait=False):
+            node_id, run_id = mark.stem, Night.load(mark.parent / "request.json").run_id
+            keys = nodes[node_id].outputs.outputs if node_id in nodes else ()  # the model has dropped it since
+            for execution in _unfinished(_executions(handle, run_id, f"{model}.{node_id}")):
+                _cancel(execution, paths.pipeline / model / node_id, keys)
+                handle.store.put_executions([execution])
+                log.info("closed %s of %s in ML Metadata, whose process had died", node_id, run_id)
+            remove(mark)
 
 
 @contextlib.contextmanager
 def node_lock(night_folder: Path, node_id: str) -> Iterator[None]:
-    """Hold the node's lock file while it runs. A lock file without an owner means that the process died."""
-    lock = night_folder / f"{RUNNING}{node_id}"
-    with locked(lock):
+    """Hold the node's lock while it runs, and have a mark in the night's folder, which a process that dies leaves."""
+    mark = night_folder / f"{node_id}{RUNNING}"
+    with current().locked(mark):
+        mark.touch()
+        publish(mark)
         yield
-        lock.unlink(missing_ok=True)
+        remove(mark)
 
 
 def _unfinished(executions: Iterable[Execution]) -> list[Execution]:
     return [e for e in executions if e.last_known_state in (Execution.NEW, Execution.RUNNING)]
 
 
-def _cancel(execution: Execution, folder: Path) -> None:
-    """Mark a killed attempt as canceled, and remove its partial outputs from `folder`, the node's folder."""
+def _cancel(execution: Execution, folder: Path, keys: Iterable[str]) -> None:
+    """Mark a killed attempt as canceled, and remove its outputs of these keys from `folder`, the node's folder."""
     execution.last_known_state = Execution.CANCELED
-    for partial in folder.glob(f"*/{execution.id}"):
-        shutil.rmtree(partial, ignore_errors=True)
+    for key in keys:
+        with contextlib.suppress(OSError):
+            remove(folder / key / str(execution.id))
 
 
 def _executions_of(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode) -> list[Execution]:

@@ -17,6 +17,7 @@ from tfx.types import BaseChannel, standard_artifacts
 from nightly.baselines import controls_of
 from nightly.io.paths import Paths, safe_name
 from nightly.models import config_of
+from nightly.records.base import ContractError
 from nightly.records.baseline import Control
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, SnapshotRef
@@ -24,6 +25,7 @@ from nightly.schemas.curated import read_schema
 from nightly.schemas.features import Sized, sized_features
 from nightly.schemas.store import SchemaStore
 from nightly.snapshots.verification import read_manifest
+from nightly.state.hosts import check_path
 from nightly.tfx.components.data_gate import DataGate
 from nightly.tfx.components.drift_skew import DriftSkewValidator
 from nightly.tfx.components.evaluator import SideBySideEvaluator
@@ -71,8 +73,12 @@ class PipelineInputs:
 
 
 def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
-    """Read the inputs of the night's pipeline. Raises DamagedSnapshotError, SchemaVersionError, ContractError."""
+    """Read the inputs of the night's pipeline.
+
+    Raises DamagedSnapshotError, SchemaVersionError, ContractError, and StateAddressError on a host with other paths.
+    """
     config, snapshot = config_of(night), Path(SnapshotRef.load(night.folder(paths) / "snapshot.json").path)
+    check_path(snapshot, paths.snapshots)
     return PipelineInputs(
         night=night,
         config=config,
@@ -82,12 +88,23 @@ def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
         controls=controls_of(paths, night, config.data_gate.controls),
         schema_file=SchemaStore(paths, night.model).path(night.schema_version),
         production_model=_production_model(night, paths),
-        run_fn=f"include.models.{config.name}.model.run_fn" if _has_run_fn(config) else RUN_FN,
+        run_fn=_run_fn(config),
     )
 
 
 def create_pipeline(inputs: PipelineInputs) -> tfx.dsl.Pipeline:
     """Build the night's pipeline, from snapshot to release. A node's id equals its Airflow task id."""
+    return tfx.dsl.Pipeline(
+        pipeline_name=inputs.night.model,
+        pipeline_root=str(inputs.paths.pipeline / inputs.night.model),
+        components=create_nodes(inputs),
+        metadata_connection_config=connection_config(inputs.paths, inputs.night.model),
+        enable_cache=False,
+    )
+
+
+def create_nodes(inputs: PipelineInputs) -> list[BaseNode]:
+    """Return the pipeline's nodes, connected, each after those that it depends on."""
     data = _data_nodes(inputs)
     model = _model_nodes(inputs, data)
     release = Release(
@@ -98,13 +115,7 @@ def create_pipeline(inputs: PipelineInputs) -> tfx.dsl.Pipeline:
         infra_blessing=model["infra_validator"].outputs["blessing"],
         night_folder=inputs.night_folder,
     ).with_id("release")
-    return tfx.dsl.Pipeline(
-        pipeline_name=inputs.night.model,
-        pipeline_root=str(inputs.paths.pipeline / inputs.night.model),
-        components=[*data.values(), *model.values(), release],
-        metadata_connection_config=connection_config(inputs.paths, inputs.night.model),
-        enable_cache=False,
-    )
+    return [*data.values(), *model.values(), release]
 
 
 def _data_nodes(inputs: PipelineInputs) -> dict[str, BaseNode]:
@@ -206,6 +217,7 @@ def _trainer(
             "model": config.name,
             "batch_size": config.training.batch_size,
             "hyperparameters": config.training.hyperparameters,
+            **({} if config.training.gpus == 1 else {"gpus": config.training.gpus}),
         },
     )
 
@@ -260,6 +272,14 @@ def pinned_production(night: Night, paths: Paths) -> Path:
     return paths.pipeline / night.model / "production_model" / f"{safe_name(night.run_id)}-{night.in_production}"
 
 
-def _has_run_fn(config: ModelConfig) -> bool:
+def _run_fn(config: ModelConfig) -> str:
+    """Return the import path of the model's own run_fn, or of the one for every model. Raises ContractError."""
     module = f"include.models.{config.name}.model"
-    return find_spec(module) is not None and hasattr(import_module(module), "run_fn")
+    if find_spec(module) is None or not hasattr(import_module(module), "run_fn"):
+        return RUN_FN
+    if config.training.gpus != 1:
+        raise ContractError(
+            f"{module} has a run_fn of its own, which training.gpus does not reach: leave gpus out, and use "
+            "tf.distribute in run_fn"
+        )
+    return f"{module}.run_fn"

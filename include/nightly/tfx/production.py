@@ -16,6 +16,7 @@ from nightly.records.release import NOT_RELEASED, NotReleased
 from nightly.release.errors import DamagedError, ProductionChanged, ReleaseError
 from nightly.release.repair import describe, repair
 from nightly.release.store import ReleaseStore
+from nightly.state import publish
 from nightly.tfx.pipeline import pinned_production
 from nightly.tfx.reuse import link_file
 from nightly.tfx.runner import run_node
@@ -119,7 +120,10 @@ def _pin(night: Night, paths: Paths) -> bool:
         except (FileNotFoundError, shutil.Error):  # a release or rollback has just renamed its folder
             if not tries_left:
                 raise
-    return not store.disk.damage(store.disk.record(night.in_production), target)
+    if store.disk.damage(store.disk.record(night.in_production), target):
+        return False
+    publish(target)
+    return True
 
 
 def _title(version: int | None) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import shutil
 from pathlib import Path
 
 from nightly.io.paths import Paths
@@ -10,6 +9,7 @@ from nightly.nights.download import remove_old
 from nightly.nights.snapshot import retain
 from nightly.records.config import ModelConfig
 from nightly.release.store import ReleaseStore
+from nightly.state import remove
 from nightly.tfx.metadata import Artifact, NightlyMetadata
 
 log = logging.getLogger("nightly")
@@ -41,12 +41,10 @@ def prune(handle: NightlyMetadata, root: Path, keep: int) -> int:
     removed = []
     for artifacts in [artifacts for artifacts in own if artifacts][:-keep]:
         for artifact in artifacts:
-            payload = Path(artifact.uri)
             if artifact.state == Artifact.DELETED:
                 continue
-            shutil.rmtree(payload, ignore_errors=True)
             with contextlib.suppress(OSError):
-                payload.unlink(missing_ok=True)  # the artifact of a plain value is a file
+                remove(Path(artifact.uri))
             artifact.state = Artifact.DELETED
             removed.append(artifact)
     if removed:

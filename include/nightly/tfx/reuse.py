@@ -40,8 +40,10 @@ from nightly.records.config import ModelConfig
 from nightly.records.night import Night
 from nightly.records.reuse import CacheEntry, Reuse
 from nightly.schemas.curated import schema_fingerprint
+from nightly.state import publish
+from nightly.state.errors import DamagedStateError
 from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata, keep, kept
-from nightly.tfx.seals import Artifacts, Contents, seal, seal_of
+from nightly.tfx.seals import Artifacts, Contents, fetched, seal, seal_of
 
 log = logging.getLogger("nightly")
 
@@ -54,7 +56,7 @@ USER_CODE = {
     "refit": "model",
 }  # node -> the module of the model's folder that it runs
 # Sections of a model's config that do not affect what a node computes.
-IGNORED_SECTIONS = {"name", "description", "owner", "tags", "source", "schedule", "pipeline"}
+IGNORED_SECTIONS = {"name", "description", "owner", "tags", "source", "schedule", "pipeline", "run"}
 IGNORED_SECTIONS |= {"data_gate", "schema_review", "model_gate", "release", "retention"}
 EXECUTIONS = 60  # how many of a node's newest executions are searched
 SCHEMA = "schema.pbtxt"
@@ -199,6 +201,7 @@ class NodeCache:
                 our.state = ArtifactState.PUBLISHED
                 if seal_of(our) is None:  # written by an older version
                     seal([our.mlmd_artifact], self.id, entry.run_id)
+                publish(Path(our.uri))
         keep(execution, PROPERTY, entry)
         with self.handle:
             execution_publish_utils.publish_cached_executions(self.handle, contexts, [execution], [ours])
@@ -227,10 +230,13 @@ def content(uri: str, files: dict[str, str]) -> str:
 
 def _changed_outputs(artifacts: Artifacts, entry: CacheEntry) -> list[str]:
     """Return a message that names the outputs whose files differ from the cache entry, or [] if there are none."""
-    hashes = {
-        key: [content(artifact.uri, hash_files(Path(artifact.uri))) for artifact in group]
-        for key, group in artifacts.items()
-    }
+    try:
+        hashes = {
+            key: [content(artifact.uri, fetched(Path(artifact.uri), seal_of(artifact))) for artifact in group]
+            for key, group in artifacts.items()
+        }
+    except DamagedStateError as error:
+        return [f"an output of {_run(entry)} is damaged ({error})"]
     changed = sorted(key for key in entry.outputs.keys() | hashes.keys() if entry.outputs.get(key) != hashes.get(key))
     paths = ", ".join(artifact.uri for key in changed for artifact in artifacts.get(key, []))
     return [f"{', '.join(changed)} of {_run(entry)} is damaged or missing ({paths})"] if changed else []

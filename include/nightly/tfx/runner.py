@@ -23,6 +23,7 @@ from nightly.models import config_of
 from nightly.nights.space import check_node
 from nightly.records.night import Night
 from nightly.records.reuse import REUSE, Reuse
+from nightly.state import publish
 from nightly.tfx import metadata, retention, seals
 from nightly.tfx.pipeline import create_pipeline, read_inputs
 from nightly.tfx.reuse import REUSABLE, NodeCache
@@ -65,9 +66,8 @@ def _run(
         metadata.resolve_inputs(handle, node, nodes)
     if not node.upstream_nodes:
         with handle:
-            root = paths.pipeline / night.model
-            metadata.close_abandoned(handle, night.model, paths.nights / night.model, root)
-            retention.prune(handle, root, config_of(night).retention.runs)
+            metadata.close_abandoned(handle, night.model, nodes, paths)
+            retention.prune(handle, paths.pipeline / night.model, config_of(night).retention.runs)
     result, reuse_record = folder / f"{node_id}.json", folder / REUSE.format(node_id)
     result.unlink(missing_ok=True)
     reuse_record.unlink(missing_ok=True)
@@ -81,13 +81,15 @@ def _run(
 
 
 class NightlyLauncher(RerunLauncher):
-    """A launcher that seals each output artifact."""
+    """A launcher that seals each output artifact, and publishes its files before ML Metadata names it."""
 
     def executed(self, info: data_types.ExecutionInfo, output: execution_result_pb2.ExecutorOutput) -> None:
         """Seal both objects of each artifact: the planned one, and the executor's, which is published."""
-        planned = (artifact.mlmd_artifact for group in info.output_dict.values() for artifact in group)
+        planned = [artifact.mlmd_artifact for group in info.output_dict.values() for artifact in group]
         described = (artifact for group in output.output_artifacts.values() for artifact in group.artifacts)
         seals.seal((*planned, *described), self.node.node_info.id, info.pipeline_run_id)
+        for artifact in planned:
+            publish(Path(artifact.uri))
 
 
 def _inputs(node: pipeline_pb2.PipelineNode, handle: metadata.NightlyMetadata) -> seals.Artifacts:

@@ -4,6 +4,7 @@ A seal is a property of the artifact in ML Metadata, so a reused artifact keeps 
 from an older version of this project, has none and is not checked.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from tfx import types
 
 from nightly.io.files import differences, hash_files
 from nightly.records.base import Contract
+from nightly.state import current, fetch
+from nightly.state.errors import DamagedStateError
 from nightly.tfx.metadata import Artifact, keep, kept
+
+log = logging.getLogger("nightly")
 
 PROPERTY = "nightly_seal"  # of an artifact: Seal
 
@@ -41,7 +46,7 @@ def seal(artifacts: Iterable[Artifact], node: str, run_id: str) -> None:
 
 
 def check(artifacts: Artifacts) -> Contents:
-    """Check the files of `artifacts` against their seals, and return the files' hashes.
+    """Fetch `artifacts`, check their files against their seals, and return the files' hashes.
 
     Raises DamagedArtifactError.
 
@@ -50,9 +55,15 @@ def check(artifacts: Artifacts) -> Contents:
     contents, damaged = {}, []
     for name, group in artifacts.items():
         for artifact in group:
-            contents[artifact.uri] = hash_files(Path(artifact.uri))
             sealed = seal_of(artifact)
-            if sealed and (changes := differences(sealed.files, contents[artifact.uri])):
+            try:
+                contents[artifact.uri] = fetched(Path(artifact.uri), sealed)
+                changes = differences(sealed.files, contents[artifact.uri]) if sealed else {}
+            except DamagedStateError as error:
+                if sealed is None:
+                    raise
+                changes = {"": str(error)}
+            if sealed and changes:
                 damaged.append(
                     f"`{name}` is not as {sealed.node} wrote it in {sealed.run_id}: "
                     f"{'; '.join(changes.values())} (in {artifact.uri}). Clear `{sealed.node}` with what is "
@@ -61,6 +72,19 @@ def check(artifacts: Artifacts) -> Contents:
     if damaged:
         raise DamagedArtifactError(" ".join(damaged))
     return contents
+
+
+def fetched(folder: Path, sealed: Seal | None) -> dict[str, str]:
+    """Fetch an artifact's files, once more if this host's copy is not as sealed, and return their hashes.
+
+    Raises DamagedStateError.
+    """
+    fetch(folder)
+    files = hash_files(folder)
+    if sealed and differences(sealed.files, files) and current().restore(folder):
+        log.warning("this host's copy of %s was damaged: it is fetched again", folder)
+        files = hash_files(folder)
+    return files
 
 
 def seal_of(artifact: types.Artifact) -> Seal | None:

@@ -16,6 +16,7 @@ import warnings
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -30,6 +31,8 @@ from nightly.records.base import Contract
 from nightly.records.data_config import Data
 from nightly.records.label_spec import LabelSpec
 from nightly.training.answers import answers_of, check
+from nightly.training.devices import refuse_own_steps, strategy_of
+from nightly.training.errors import TrainingError
 from nightly.training.export import export
 from nightly.training.inputs import evaluation_batches, training_batches
 from nightly.training.labels import classes_of, label_spec
@@ -40,16 +43,13 @@ STEPS_PER_EXECUTION = 10  # steps in one call of TensorFlow; Keras's Python loop
 SAMPLE = 64  # transformed rows on which the model is tried before the export
 
 
-class TrainingError(RuntimeError):
-    """Training failed; the message names the step and what to change."""
-
-
 class Settings(Contract):
     """The Trainer's custom_config."""
 
     model: str
     hyperparameters: dict[str, int | float | str | bool] = {}
     batch_size: int = 512
+    gpus: int | Literal["all"] = 1  # which train together
     seed: int = 0  # of the weights and the row order, so that a snapshot always trains the same model
 
 
@@ -69,7 +69,9 @@ def run_fn(fn_args: FnArgs) -> None:
     keras.utils.set_random_seed(settings.seed)
     tuned = (fn_args.hyperparameters or {}).get("values", {})
     hyperparameters = Hyperparameters(settings.hyperparameters | tuned, fn_args.train_steps or 0)
-    model = _built(module, tf_transform_output, hyperparameters, label)
+    with strategy_of(settings.gpus, settings.batch_size).scope():
+        model = _built(module, tf_transform_output, hyperparameters, label)
+    refuse_own_steps(model, module.__file__)
     hyperparameters.refuse_unread(module.__file__)
     check(model, answers_of(label))  # refuse a wrong last layer before hours of training
     log.info("model %s: %s parameters, %s", settings.model, f"{model.count_params():,}", dict(hyperparameters))
@@ -116,7 +118,9 @@ def train(model: keras.Model, fn_args: FnArgs, tf_transform_output: tft.TFTransf
 
 def fit(model: keras.Model, rows: tf.data.Dataset, steps: int, callbacks: list[keras.callbacks.Callback]) -> None:
     """Train for exactly `steps` steps, several per call of TensorFlow unless the model's compile() sets the number."""
-    if model.steps_per_execution == 1:
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        model.steps_per_execution = 1  # TensorFlow fails in Keras's loop of several distributed steps
+    elif model.steps_per_execution == 1:
         model.steps_per_execution = max(1, min(STEPS_PER_EXECUTION, steps // 10))  # progress is logged ten times
     # steps_per_epoch would be rounded up to whole executions.
     counted = rows.take(steps).apply(tf.data.experimental.assert_cardinality(steps))

@@ -58,6 +58,10 @@ class MLStepFailed(Exception):
         self.retry = retry
 
 
+class MLStateNotReached(Exception):
+    """The step could not read or write the state: the bucket or the database was away, or another host was faster."""
+
+
 class MLProcessDied(Exception):
     """The step's process ended without a result: killed, out of memory, or crashed in native code."""
 
@@ -86,6 +90,7 @@ class MLHook:
 
         :param environment: further environment variables of the step's process
         :raises MLStepFailed: the step's own error
+        :raises MLStateNotReached: an error of the state, which a later try may not meet
         :raises MLProcessDied: its process was killed or crashed
         """
         if not self.paths.ml_python.exists():
@@ -114,7 +119,7 @@ class MLHook:
                 raise MLProcessDied(watch.describe(step, status, memory, last_lines))
             result = json.loads(text)
             if "error" in result:
-                raise MLStepFailed(masked(result["error"]), result.get("retry", True))
+                raise _error(masked(result["error"]), result)
             return result["value"]
 
     def kill(self) -> None:
@@ -249,7 +254,9 @@ class MLHook:
         self._socket.parent.chmod(0o700)
         with self._host_log.open("ab") as log:
             command: list[str | Path] = [self.paths.ml_python, "-m", "nightly.runtime.host", self._socket]
-            return start(command, environment=_environment(), folder=ROOT, output=log)
+            environment = _environment()
+            environment.pop(variables.SESSION.name, None)  # this task's, and the host serves later ones, too
+            return start(command, environment=environment, folder=ROOT, output=log)
 
     @property
     def _socket(self) -> Path:
@@ -302,6 +309,12 @@ def _stream(
             text = match[3] if match else line.rstrip()
             last_lines.append(text)
             log.log(level, "%s", text)
+
+
+def _error(message: str, result: Mapping[str, Any]) -> MLStepFailed | MLStateNotReached:
+    if result.get("infrastructure"):
+        return MLStateNotReached(message)
+    return MLStepFailed(message, result.get("retry", True))
 
 
 def _read_fields(answers: TextIO, count: int = 2) -> list[str]:

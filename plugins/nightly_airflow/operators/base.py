@@ -16,18 +16,22 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
     AirflowTaskTimeout,
     DownstreamTasksSkipped,
+    TaskDeferred,
 )
 
+from nightly.io.errors import UserError
 from nightly.io.hints import did_you_mean
 from nightly.io.paths import Paths
 from nightly.io.secrets import masked
 from nightly.models import load_config
 from nightly.records.night import Night, StepError, utc_now
 from nightly.release.store import ReleaseStore
+from nightly.state import current, publish
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+SIGNALS = (AirflowSkipException, DownstreamTasksSkipped, TaskDeferred)  # raised by tasks that have no error
 ERROR_KEY = "error"  # the XCom of an error that could not be written to the night's folder
 
 log = logging.getLogger(__name__)
@@ -49,6 +53,7 @@ class NightOperator(BaseOperator):
 
     @cached_property
     def paths(self) -> Paths:
+        """The paths of the task's session, while it works."""
         return Paths.from_environment()
 
     @property
@@ -76,12 +81,39 @@ class NightOperator(BaseOperator):
         return self.run_recording_errors(self.perform, context)
 
     def run_recording_errors(self, work: Callable[[Context], Any], context: Context) -> Any:
-        """Do `work`; record its error for the verdict, in the night's folder or, if the disk is full, in XCom."""
+        """Do `work` in a session; record its error for the verdict, in the night's folder or, if that fails, in XCom.
+
+        It fails if the disk is full, the bucket is not reached, or another host has changed a record.
+        """
+        return self.in_session(partial(self._record_errors, work), context)
+
+    def in_session(self, work: Callable[[Context], Any], context: Context) -> Any:
+        """Do `work` in a session of the state. An error of the session itself goes to XCom, for the verdict."""
+        raised: BaseException | None = None
+        try:
+            with current().session(self.model) as self.paths:
+                try:
+                    return work(context)
+                except SIGNALS as signal:  # no error: what the task wrote must be published first
+                    raised = signal
+                except BaseException as error:
+                    raised = error
+                    raise
+        except (Exception, AirflowTaskTimeout) as error:
+            if error is not raised:
+                self._push_error(self._message(error), context)
+            raise
+        assert raised
+        raise raised
+
+    def _record_errors(self, work: Callable[[Context], Any], context: Context) -> Any:
         failure = self.folder / f"{self.task_id}.error.json"
-        failure.unlink(missing_ok=True)
+        if failure.exists():  # gone at once for all hosts: a task that is killed leaves no error of an earlier try
+            failure.unlink()
+            publish(failure)
         try:
             return work(context)
-        except (AirflowSkipException, DownstreamTasksSkipped):
+        except SIGNALS:
             raise
         except (Exception, AirflowTaskTimeout) as error:
             self._record_error(error, failure, context)
@@ -95,12 +127,16 @@ class NightOperator(BaseOperator):
         notify_once(partial(send, context), self.notification_mark(context))
 
     def _record_error(self, error: BaseException, path: Path, context: Context) -> None:
-        ti, message = context["ti"], self._message(error)
+        number, message = context["ti"].try_number, self._message(error)
         try:
-            StepError(task=self.task_id, message=message, try_number=ti.try_number, failed_at=utc_now()).save(path)
+            StepError(task=self.task_id, message=message, try_number=number, failed_at=utc_now()).save(path)
         except OSError as disk_error:
-            self.log.error("%s cannot be written (%s), so XCom keeps this error: %s", path, disk_error, message)
-            ti.xcom_push(key=ERROR_KEY, value=message)
+            self.log.error("%s cannot be written: %s", path, disk_error)
+            self._push_error(message, context)
+
+    def _push_error(self, message: str, context: Context) -> None:
+        self.log.error("XCom keeps this error: %s", message)
+        context["ti"].xcom_push(key=ERROR_KEY, value=message)
 
     def perform(self, context: Context) -> Any:
         """Do the task's work; the returned value is pushed to XCom."""
@@ -118,7 +154,7 @@ def notified_mark(folder: Path, task_id: str, max_tries: int) -> Path:
 
 
 def notify_once(send: Callable[[], object], mark: Path) -> None:
-    """Call `send` unless the file `mark` exists, then create it. Errors are only logged.
+    """Call `send` unless the file `mark` exists, then create it, for all hosts. Errors are only logged.
 
     The mark is an empty file, which a full disk can still hold.
     """
@@ -133,7 +169,8 @@ def notify_once(send: Callable[[], object], mark: Path) -> None:
     try:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
-    except OSError:
+        publish(mark)
+    except (OSError, UserError):
         log.exception("%s cannot be written, so a retry notifies again", mark)
 
 

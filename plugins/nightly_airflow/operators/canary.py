@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from nightly.canary.report import headline, report
 from nightly.nights.report import NOTE_LIMIT
 from nightly.records.canary import CanaryRequest, Comparison, Look
-from nightly_airflow.hooks.ml import MLHook
+from nightly_airflow.hooks.where import Runner, runner_of
 from nightly_airflow.note import NOTE_KEY
 from nightly_airflow.operators.base import NightOperator, refuse_unknown_keys, rendered
 
@@ -41,8 +41,8 @@ class CompareOperator(NightOperator):
         self.reason = reason
 
     @cached_property
-    def hook(self) -> MLHook:
-        return MLHook()
+    def hook(self) -> Runner:
+        return runner_of(self, "canary")
 
     def perform(self, context: Context) -> dict[str, Any]:
         refuse_unknown_keys(context)
@@ -81,8 +81,8 @@ class DecideOperator(NightOperator):
         self.comparison = comparison
 
     @cached_property
-    def hook(self) -> MLHook:
-        return MLHook()
+    def hook(self) -> Runner:
+        return runner_of(self, "canary")
 
     def perform(self, context: Context) -> dict[str, Any]:
         result = self.hook.run("nightly.canary.decide:decide_step", self.folder, self.log)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.bases.skipmixin import SkipMixin
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from nightly.models import window_end
+from nightly.models import load_config, window_end
 from nightly.nights.report import table
 from nightly.nights.unreleased import reason_not_to_release, recorded_reason
 from nightly.records.night import GateResult, SnapshotRef
@@ -18,9 +19,13 @@ from nightly_airflow.operators.base import NightOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from nightly_airflow.hooks.pods import PodHook
+
 
 class MLStepOperator(NightOperator):
     """Runs a step in the ML environment; its lines stream to the task's log, its result goes to XCom.
+
+    By the model's config it runs in the worker's environment or, with the task deferred, in a Kubernetes pod.
 
     :param step: a node of the pipeline; by default the task's id
     """
@@ -36,13 +41,55 @@ class MLStepOperator(NightOperator):
     def hook(self) -> MLHook:
         return MLHook()
 
+    @cached_property
+    def pod(self) -> PodHook | None:
+        """The step's pod, or None if it runs in the worker's environment."""
+        pod = load_config(self.model).run.pod(self.step)
+        if pod is None:
+            return None
+        from nightly_airflow.hooks.pods import PodHook  # imports the Kubernetes client
+
+        step = {"model": self.model, "run_id": self.run_id, "step": self.step}
+        return PodHook(pod, **step, paths=self.paths, timeout=self.execution_timeout)
+
     def perform(self, context: Context) -> Any:
+        self.check()
+        if self.pod:
+            return self._defer(self.pod.start(context, self.environment()))
+        return self._finish(context, partial(self.hook.run, self.step, self.folder, self.log, self.environment()))
+
+    def resume(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on when the step's pod has ended."""
+        return self.run_recording_errors(partial(self._resume, event), context)
+
+    def check(self) -> None:
+        """Raise AirflowSkipException or AirflowFailException if the step must not run."""
+
+    def conclude(self, context: Context, result: Any) -> Any:
+        """Return the task's result after the step's."""
+        return result
+
+    def _resume(self, event: dict[str, Any], context: Context) -> Any:
+        if self.pod is None:
+            raise AirflowFailException(f"{self.step} began in a pod, and the config has been changed since: clear it")
+        self.environment()  # so that this process, too, masks what is secret in it
         try:
-            return self.hook.run(self.step, self.folder, self.log, self.environment())
+            return self._finish(context, partial(self.pod.finish, context, event))
+        except TaskDeferred as deferred:  # the pod still runs
+            return self._defer(deferred)
+
+    def _defer(self, deferred: TaskDeferred) -> NoReturn:
+        """Defer this task in place of the pod's operator, which is no task."""
+        raise TaskDeferred(trigger=deferred.trigger, method_name="resume", timeout=deferred.timeout)
+
+    def _finish(self, context: Context, run: Callable[[], Any]) -> Any:
+        try:
+            result = run()
         except MLStepFailed as error:
             if error.retry:
                 raise
             raise AirflowFailException(str(error)) from None
+        return self.conclude(context, result)
 
     def environment(self) -> dict[str, str]:
         """Return further environment variables of the step's process."""
@@ -50,6 +97,8 @@ class MLStepOperator(NightOperator):
 
     def on_kill(self) -> None:
         self.hook.kill()
+        if "pod" in self.__dict__ and self.pod:
+            self.pod.kill()
 
 
 class ShortCircuitStepOperator(MLStepOperator, SkipMixin):
@@ -61,8 +110,7 @@ class ShortCircuitStepOperator(MLStepOperator, SkipMixin):
 
     inherits_from_skipmixin = True  # otherwise the scheduler ignores that XCom
 
-    def perform(self, context: Context) -> Any:
-        result = super().perform(context)
+    def conclude(self, context: Context, result: Any) -> Any:
         if reason := self.reason_to_stop(result):
             self.log.warning("%s; skipping the downstream tasks", reason)
         if skipped := self.tasks_to_skip(context, stop=bool(reason)):
@@ -104,7 +152,7 @@ class GateOperator(ShortCircuitStepOperator):
 class ReleaseOperator(MLStepOperator):
     """Releases the model into the serving volume, if both gates passed and the run is asked to release."""
 
-    def perform(self, context: Context) -> Any:
+    def check(self) -> None:
         for name in ("data_gate", "model_gate"):
             gate = GateResult.load(self.folder / f"{name}.json")
             if not gate.passed:  # a person has marked or cleared tasks by hand
@@ -114,7 +162,8 @@ class ReleaseOperator(MLStepOperator):
                 )
         if reason := reason_not_to_release(self.night(), self.paths):
             raise AirflowSkipException(f"data and model are accepted, and nothing is released: {reason}.")
-        result = super().perform(context)
+
+    def conclude(self, context: Context, result: Any) -> Any:
         if reason := recorded_reason(self.night(), self.paths):  # the model is a version already
             raise AirflowSkipException(f"nothing is released: {reason}")
         return result

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from nightly.models import config_of
+from nightly.models import config_of, load_config
 from nightly.nights.plan import RunRequest, plan, read_as_of
 from nightly.nights.space import check_night
 from nightly.records.base import ContractError
@@ -19,6 +21,7 @@ from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
 from nightly.schemas.reviews import set_aside_review
 from nightly_airflow.hooks.ml import MLHook, MLStepFailed
+from nightly_airflow.hooks.where import Runner, runner_of
 from nightly_airflow.operators.base import NightOperator, refuse_unknown_keys
 
 if TYPE_CHECKING:
@@ -30,12 +33,17 @@ PREPARE = "nightly.tfx.production:prepare"
 
 
 class PlanOperator(NightOperator):
-    """Writes the run's request.json (contract Night) and starts the warm host of the ML environment.
+    """Writes the run's request.json (contract Night) and starts the warm host of the ML environment, if steps use it.
 
     A rerun plans again, unless the run has released already: then its request stays as it was.
     """
 
+    @cached_property
+    def runner(self) -> Runner:
+        return runner_of(self, "plan")
+
     def perform(self, context: Context) -> dict[str, Any]:
+        warn_of_missing_notes(context, self.log)
         if self._released():
             night = self.night()
             self.log.info("this run has released already; its request of %s stays", night.planned_at)
@@ -50,15 +58,15 @@ class PlanOperator(NightOperator):
             (self.folder / PROPOSAL).unlink(missing_ok=True)  # of an earlier try, whose data may have differed
             set_aside_review(self.folder)
         self.settle_releases()
-        hook = MLHook()
-        hook.start_host()  # warm by the end of the download
+        if load_config(self.model).run.on_hosts:
+            MLHook(paths=self.paths).start_host()  # warm by the end of the download
         if config_of(night).pipeline.engine == "beam":
             try:
-                hook.run(BEAM_CHECK, self.folder, self.log)
+                self.runner.run(BEAM_CHECK, self.folder, self.log)
             except MLStepFailed as error:
                 raise AirflowFailException(str(error)) from None
         if self._production_is_damaged(night):
-            hook.run(PREPARE, self.folder, self.log)
+            self.runner.run(PREPARE, self.folder, self.log)
             night = self.night()
         self.log.info(
             "%s night of %s for %s: as of %s, from %s, %d train steps, %s; in production: %s; code %s",
@@ -97,6 +105,18 @@ class PlanOperator(NightOperator):
         run_url = context["ti"].log_url.partition("/tasks/")[0]
         request = request_of(context["dag_run"], context["params"], now := utc_now(), run_url)
         return plan(self.paths, self.model, request, now)
+
+
+def warn_of_missing_notes(context: Context, log: logging.Logger) -> None:
+    """Say so if the last successful run has no note: then no scheduler loads the plugin."""
+    before = context["ti"].get_previous_dagrun(state="success")
+    if before and before.note is None:
+        log.warning(
+            "the run %s has ended without a note, so this Airflow's scheduler does not load the plugin. Runs get no "
+            "note, and a night whose task `verdict` dies gets no verdict. Nights are shown on the page Nights, and in "
+            "the task `verdict`: its log and its rendered template",
+            before.run_id,
+        )
 
 
 def request_of(run: DagRunProtocol, params: Mapping[str, Any], now: dt.datetime, run_url: str = "") -> RunRequest:

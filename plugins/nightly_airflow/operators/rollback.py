@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from nightly.records.release import Rollback
-from nightly_airflow.hooks.ml import MLHook
+from nightly_airflow.hooks.where import Runner, runner_of
 from nightly_airflow.operators.base import NightOperator, refuse_unknown_keys
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class RollbackOperator(NightOperator):
         self.reason = reason
 
     @cached_property
-    def hook(self) -> MLHook:
-        return MLHook()
+    def hook(self) -> Runner:
+        return runner_of(self, "rollback")
 
     def perform(self, context: Context) -> dict[str, Any]:
         if not (self.folder / REQUEST).exists():

@@ -13,6 +13,7 @@ from nightly.nights.report import note, report
 from nightly.nights.verdict import judge, write
 from nightly.records.night import utc_now
 from nightly.records.verdict import Outcome, Verdict
+from nightly.state import publish
 from nightly_airflow.note import NOTE_KEY
 from nightly_airflow.notifiers.verdict import VerdictNotifier
 from nightly_airflow.operators.base import ERROR_KEY, NightOperator, rendered
@@ -41,6 +42,9 @@ class VerdictOperator(NightOperator):
         self.verdict = verdict
 
     def execute(self, context: Context) -> None:
+        self.in_session(self.perform, context)
+
+    def perform(self, context: Context) -> None:
         ti = context["ti"]
         order = [task.task_id for task in self.dag.topological_sort() if task.task_id in self._upstream()]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
@@ -61,6 +65,8 @@ class VerdictOperator(NightOperator):
             self.log.info("%s", line)
         self.verdict = rendered(text)
         unwritten = write(verdict, self.folder)
+        if not unwritten:
+            publish(self.folder / "verdict.json")  # before the note, which marks the verdict as given
         if needs_notice(verdict):
             self.notify_once(partial(notify, verdict), context)
         # After the notification: to missing_verdicts.py, this note marks the run as finished.

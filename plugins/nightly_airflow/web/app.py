@@ -1,4 +1,4 @@
-"""The page in Airflow's UI: a small web application inside the API server, which shows the records on disk.
+"""The page in Airflow's UI: a small web application inside the API server, which shows the records.
 
 Airflow does not protect a plugin's pages. Here every page requires Airflow's log-in, and a model is shown only to
 users who may read the runs of its DAG. The style sheet, the script and the icon are public.
@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from nightly.io.paths import safe_name
 from nightly.records.base import Contract
+from nightly.state.errors import StateError
 from nightly_airflow.web import log, render
 from nightly_airflow.web.address import DAG_SUFFIX, MOUNT
 from nightly_airflow.web.records import MODEL, NotFound, Records
@@ -87,6 +88,11 @@ async def http_error(request: Request, error: StarletteHTTPException) -> Respons
 @app.exception_handler(NotFound)
 async def not_found(request: Request, error: NotFound) -> Response:
     return problem(request, HTTPStatus.NOT_FOUND, "Not found", str(error))
+
+
+@app.exception_handler(StateError)
+async def state_not_read(request: Request, error: StateError) -> Response:
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, "The nights cannot be read now", str(error))
 
 
 def problem(request: Request, status: int, title: str, message: str) -> HTMLResponse:

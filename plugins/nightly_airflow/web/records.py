@@ -1,4 +1,4 @@
-"""Reads the page's content from the records on disk. A damaged record is shown as a problem, and never raised."""
+"""Reads the page's content from the records. A damaged record is shown as a problem, and never raised."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from nightly.records.thresholds import FILE as THRESHOLDS
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.records.verdict import Verdict
 from nightly.release.comparisons import comparison_path
+from nightly.state import current
 from nightly_airflow.web.history import NIGHTS, History
 from nightly_airflow.web.views import Canary, ModelRecord, NightDetails, NightRecord
 
@@ -38,20 +39,26 @@ class NotFound(UserError, LookupError):
 
 
 class Records:
-    """The records that the page shows. A name from a URL must match an existing name: it never becomes a path."""
+    """The records that the page shows. A name from a URL must match an existing name: it never becomes a path.
+
+    :param paths: where they are; by default where the state shows them. An object shows each model as it was when it
+        was first asked for: make one for each request.
+    """
 
     def __init__(self, paths: Paths | None = None) -> None:
-        self.paths = paths or Paths.from_environment()
+        self._paths = paths
+        self._views: dict[str, Paths] = {}
 
     def models(self) -> list[str]:
-        """Return the names of models that are configured or have records."""
-        recorded = [p.name for root in (self.paths.nights, self.paths.releases) for p in _folders(root)]
+        """Return the names of models that are configured or have records on this host."""
+        paths = self._paths or Paths.from_environment()
+        recorded = [p.name for root in (paths.nights, paths.releases) for p in _folders(root)]
         return sorted({*model_names(), *filter(MODEL.fullmatch, recorded)})
 
     def model(self, name: str) -> ModelRecord:
         """Return a model with its nights and versions. Raise NotFound."""
         problems: list[str] = []
-        releases = self.paths.releases / self._known(name)
+        releases = self.view(self._known(name)).releases / name
         records = [_read(ReleaseRecord, path, problems) for path in releases.glob("[0-9]*.json")]
         comparisons = [_read(Comparison, path, problems) for path in (releases / "canaries").glob("[0-9]*.json")]
         rollbacks = [_read(Rollback, path, problems) for path in (releases / "rollbacks").glob("*.json")]
@@ -72,12 +79,14 @@ class Records:
 
     def nights(self, model: str) -> list[NightRecord]:
         """Return the model's nights by as-of time, newest first; at the same as-of time, the last planned first."""
-        records = [self._night(model, folder) for folder in _folders(self.paths.nights / model) if _is_night(folder)]
+        records = [
+            self._night(model, folder) for folder in _folders(self.view(model).nights / model) if _is_night(folder)
+        ]
         return sorted(records, key=_sort_key, reverse=True)
 
     def night(self, model: str, name: str) -> NightDetails:
         """Return a night with all its records. Raise NotFound."""
-        folders = _folders(self.paths.nights / self._known(model))
+        folders = _folders(self.view(self._known(model)).nights / model)
         folder = next((folder for folder in folders if folder.name == name), None)
         if folder is None:
             latest = ", ".join(record.name for record in self.nights(model)[:3]) or "none yet"
@@ -108,7 +117,7 @@ class Records:
 
     def snapshot(self, model: str, snapshot_id: str) -> SnapshotManifest:
         """Return a snapshot's manifest. Raise NotFound."""
-        folders = _folders(self.paths.snapshots / self._known(model))
+        folders = _folders(self.view(self._known(model)).snapshots / model)
         folder = next((folder for folder in folders if folder.name == snapshot_id), None)
         problems: list[str] = []
         manifest = _read(SnapshotManifest, folder / "manifest.json", problems) if folder else None
@@ -118,13 +127,19 @@ class Records:
 
     def release(self, model: str, version: str) -> ReleaseRecord:
         """Return the record of a release. Raise NotFound."""
-        paths = (self.paths.releases / self._known(model)).glob("[0-9]*.json")
+        paths = (self.view(self._known(model)).releases / model).glob("[0-9]*.json")
         path = next((path for path in paths if path.stem == version), None)
         problems: list[str] = []
         record = _read(ReleaseRecord, path, problems) if path else None
         if record is None:
             raise NotFound("\n".join(problems) if path else f"{model} never had a version of that number.")
         return record
+
+    def view(self, model: str) -> Paths:
+        """Return where the model's records can be read."""
+        if model not in self._views:
+            self._views[model] = self._paths or current().view(model)
+        return self._views[model]
 
     def _known(self, model: str) -> str:
         """Return the name if there is such a model, so that it is safe in a path. Raise NotFound."""
@@ -141,32 +156,32 @@ class Records:
     def _canary(self, model: str, release: ReleaseRecord | None, problems: list[str]) -> Canary | None:
         if release is None or release.canary_share is None:
             return None
-        releases = self.paths.releases / model
-        current = _read(ReleaseRecord, releases / f"{release.version}.json", problems)
-        path = comparison_path(self.paths, model, release.version)
-        return Canary(release.version, current or release, _read(Comparison, path, problems))
+        releases = self.view(model).releases / model
+        latest = _read(ReleaseRecord, releases / f"{release.version}.json", problems)
+        path = comparison_path(self.view(model), model, release.version)
+        return Canary(release.version, latest or release, _read(Comparison, path, problems))
 
-    def _judged_before(self, current: NightRecord) -> tuple[NightRecord, ThresholdsUsed] | None:
-        for record in self.nights(current.model):  # newest first
-            if _sort_key(record) < _sort_key(current):
-                path = self.paths.nights / current.model / record.name / THRESHOLDS
+    def _judged_before(self, shown: NightRecord) -> tuple[NightRecord, ThresholdsUsed] | None:
+        for record in self.nights(shown.model):  # newest first
+            if _sort_key(record) < _sort_key(shown):
+                path = self.view(shown.model).nights / shown.model / record.name / THRESHOLDS
                 if used := _read(ThresholdsUsed, path, []):
                     return record, used
         return None
 
-    def _history(self, current: NightRecord) -> History:
+    def _history(self, shown: NightRecord) -> History:
         """Return what this night and those before it measured, one night for each as-of time."""
         history = History()
-        if current.as_of is None:
+        if shown.as_of is None:
             return history
         nights: dict[dt.datetime, NightRecord] = {}
-        for record in self.nights(current.model):
-            if record.as_of and record.as_of <= current.as_of:
+        for record in self.nights(shown.model):
+            if record.as_of and record.as_of <= shown.as_of:
                 nights.setdefault(record.as_of, record)
-        nights[current.as_of] = current
+        nights[shown.as_of] = shown
         for as_of in sorted(nights)[-NIGHTS:]:
             name = nights[as_of].name
-            folder = self.paths.nights / current.model / name
+            folder = self.view(shown.model).nights / shown.model / name
             if gate := _read(GateResult, folder / "data_gate.json", []):
                 history.add_gate(as_of, name, gate)
             if labels := _read(Labels, folder / LABELS, []):

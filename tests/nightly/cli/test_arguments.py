@@ -34,7 +34,7 @@ def test_a_port_ends_at_65535():
     [
         (night.main, ["taxi", "--train-steps"]),
         (snapshots.main, ["show", "taxi", "latest", "--rows"]),
-        (pull.main, ["gs://models/production", "taxi", "--into", "/nowhere", "--every"]),
+        (pull.main, ["taxi", "--gcs", "gs://models/production", "--into", "/nowhere", "--watch"]),
     ],
 )
 def test_a_command_refuses_zero_and_less_before_it_begins(main, words, number, capsys):

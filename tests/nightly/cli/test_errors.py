@@ -19,7 +19,7 @@ NAMES = {
     schema: "bin/schema",
     snapshots: "bin/snapshots",
     replay: "bin/replay",
-    pull: "python -m nightly.cli.pull",
+    pull: "bin/pull",
     configure: "python -m nightly.cli.configure",
     show: "python -m nightly.cli.show",
 }
@@ -44,7 +44,7 @@ MISTAKES = {
         ([snapshots, "prune", "taxy"], "did you mean 'taxi'?"),
         ([replay, "taxy"], "did you mean 'taxi'?"),
         ([show, "taxy"], "nothing was released for 'taxy'"),
-        ([pull, "gs://nowhere/a", "taxy", "--into", "volume"], "gs://nowhere/a/taxy"),
+        ([pull, "taxy", "--gcs", "gs://nowhere/a", "--into", "volume"], "gs://nowhere/a/taxy"),
     ],
     "bad date or number": [
         ([night, "taxi", "--as-of", "yesterday"], "as_of 'yesterday' is no date; write 2016-03-01"),
@@ -56,7 +56,7 @@ MISTAKES = {
         ([replay, "taxi", "--set", "min_rows"], "give KEY=NUMBER, e.g. data_gate.min_rows=2000"),
         ([replay, "taxi", "--set", "data_gate.min_row=5"], "did you mean 'min_rows'?"),
         ([data, "drift", "good.csv", "good.csv", "--threshold", "fare"], "give FEATURE=VALUE"),
-        ([pull, "gs://nowhere/a", "taxi", "--into", "volume", "--every", "-1"], "is no number above 0"),
+        ([pull, "taxi", "--gcs", "gs://nowhere/a", "--into", "volume", "--watch", "-1"], "is no number above 0"),
         ([configure, "models"], "unrecognized arguments: models"),
     ],
     "missing path": [

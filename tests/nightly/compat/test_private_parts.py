@@ -4,6 +4,8 @@ import inspect
 
 import pytest
 from apache_beam.options import pipeline_options as beam_options
+from apache_beam.portability import common_urns
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from pyiceberg.io import pyarrow as pyiceberg_reader
 from pyiceberg.manifest import FileFormat
 from tensorflow_transform import analyzers
@@ -11,7 +13,7 @@ from tensorflow_transform.beam import analyzer_impls
 from tfx.orchestration import metadata
 from tfx.orchestration.portable import launcher
 
-from nightly.compat import beam, iceberg, tft, tfx
+from nightly.compat import beam, beam_hosts, iceberg, tft, tfx
 
 SIGNATURES = {
     # TFX's launcher: RerunLauncher.launch calls these, and replaces the last.
@@ -33,6 +35,9 @@ SIGNATURES = {
     pyiceberg_reader.ArrowScan._record_batches_from_scan_tasks_and_deletes: "self tasks deletes_per_file",
     pyiceberg_reader._read_all_delete_files: "io tasks",
     iceberg._get_file_format: "file_format kwargs",
+    worker_handlers.ExternalWorkerHandler.__init__: "self external_payload state provision_info grpc_server",
+    worker_handlers.ExternalWorkerHandler.host_from_worker: "self",
+    worker_handlers.ControlConnection.push: "self req",
     beam_options._BeamArgumentParser.error: "self message",
     beam_options.PipelineOptions._add_argparse_args: "parser",
 }
@@ -48,6 +53,14 @@ def test_pyiceberg_asks_for_a_buffer_of_the_whole_file_which_is_left_out():
     assert "_get_file_format(task.file.file_format" in inspect.getsource(pyiceberg_reader._task_to_record_batches)
     options = pyiceberg_reader._get_file_format(FileFormat.PARQUET, pre_buffer=True).default_fragment_scan_options
     assert not options.pre_buffer
+
+
+def test_beams_runner_starts_the_thread_that_reads_a_workers_answers_when_the_worker_connects():
+    connection = worker_handlers.ControlConnection()
+    assert connection._futures_by_id == {} and not connection._read_thread.is_alive()
+    assert "self._read_thread.start()" in inspect.getsource(connection.set_input)
+    handler, _ = worker_handlers.WorkerHandler._registered_environments[common_urns.environments.EXTERNAL.urn]
+    assert handler is beam_hosts.PoolWorkerHandler
 
 
 def test_tfx_s_launcher_has_the_attributes_that_are_read():

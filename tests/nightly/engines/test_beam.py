@@ -1,5 +1,6 @@
 """Beam's options are checked before anything runs; pipelines run on several processes, and are built for Dataflow."""
 
+import datetime as dt
 import os
 import signal
 import subprocess
@@ -13,9 +14,14 @@ import pytest
 import tensorflow_data_validation as tfdv
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
+from nightly.engines import beam as beam_engine
 from nightly.engines.beam import BeamError, BeamOptionsError, check_reach, pipeline, pipeline_options
-from nightly.examples.encoding import SPLITS, Encoding, RowGroup
-from nightly.io.paths import ROOT
+from nightly.examples.encoding import SPLITS, Encoding, RowGroup, Shards, add_counts
+from nightly.io.paths import ROOT, Paths
+from nightly.models import load_config
+from nightly.records.config import Pipeline
+from nightly.records.night import Night
+from nightly.statistics.on_workers import write_statistics
 from tests.support import beam_sources
 
 pytestmark = pytest.mark.slow
@@ -33,6 +39,19 @@ PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
         (["--projct=x"], "no option '--projct=x'; did you mean '--project'"),
         (["runner=DataflowRunner"], "did you mean '--runner'"),
         (["--runner=FlnkRunner"], "no runner 'FlnkRunner'; did you mean 'FlinkRunner'"),
+        (["--runner=DaskRunner"], "DaskRunner is not used, since it loses tagged outputs.*; use FnApiRunner"),
+        (["--runner=apache_beam.runners.dask.dask_runner.DaskRunner"], "^DaskRunner is not used"),
+        (["--runner=dask"], "dask is not used, since it loses"),
+        (["--runner=apache_beam.runners.render.RenderRunner"], "RenderRunner is not used.*draws the job"),
+        (["--environment_type=EXTERNAL"], "external_service_address is required for environment type"),
+        (
+            ["--environment_type=EXTERNAL", "--environment_config=a:50000,b"],
+            "no worker pool: 'b'; write HOST:PORT",
+        ),
+        (
+            ["--environment_type=EXTERNAL", "--environment_config=a:1", "--direct_running_mode=multi_processing"],
+            "direct_running_mode is for processes of this host",
+        ),
         (["--direct_running_mode=many"], "--direct_running_mode: invalid choice: 'many' .*'multi_processing'"),
         (["--direct_num_workers=two"], "--direct_num_workers: invalid int value: 'two'"),
         (["--runner=FlinkRunner", "--flink_mster=host:8081"], "did you mean '--flink_master'"),
@@ -69,6 +88,26 @@ def test_dataflow_is_refused_paths_of_this_machine():
         check_reach(pipeline_options(DATAFLOW), ["gs://bucket/data", Path("/mnt/snapshots")])
     check_reach(pipeline_options(DATAFLOW), ["gs://bucket/data"])
     check_reach(pipeline_options(PROCESSES), ["/mnt/snapshots"])
+
+
+def test_a_night_on_dataflow_needs_its_state_in_a_bucket(tmp_path, monkeypatch):
+    paths = Paths.from_environment({"NIGHTLY_VAR": str(tmp_path)})
+    config = load_config("taxi").model_copy(update={"pipeline": Pipeline(engine="beam", beam_args=DATAFLOW)})
+    monkeypatch.setattr(beam_engine, "config_of", lambda night: config)
+    write_night(tmp_path / "night")
+    with pytest.raises(BeamOptionsError, match=rf"cannot reach the state in {tmp_path}: .*NIGHTLY_STATE"):
+        beam_engine.check(tmp_path / "night", paths)
+    monkeypatch.setenv("NIGHTLY_STATE", "gs://my-bucket/nightly")
+    assert beam_engine.check(tmp_path / "night", paths) == {"runner": "DataflowRunner"}
+
+
+def write_night(folder):
+    folder.mkdir()
+    now = dt.datetime(2016, 1, 1, tzinfo=dt.UTC)
+    Night(
+        model="taxi", run_id="run", trigger="command", requested_by="me", as_of=now, window_start=now, release=False,
+        train_steps=1, code_version="", planned_at=now,
+    ).save(folder / "request.json")  # fmt: skip
 
 
 def test_work_is_done_by_other_processes(tmp_path):
@@ -118,19 +157,18 @@ def test_workers_end_with_the_process_group_of_their_task(tmp_path):
 
 
 def test_a_job_for_dataflow_is_built_without_a_cloud():
-    groups = [RowGroup("gs://bucket/snapshot/rows-00000-of-00001.parquet", 0)]
+    groups = [RowGroup("/var/snapshots/taxi/1/rows-00000.parquet", number) for number in range(3)]
     encoding = Encoding(["fare"], ["fare"], "big_tipper", eval_percent=20)
+    shards = Shards(encoding, "/var/snapshots/taxi/1", {split: f"/var/Split-{split}/data" for split in SPLITS}, 3)
     with pipeline(pipeline_options([*DATAFLOW, "--dry_run=True"])) as begin:
-        sources = begin | beam.Create(groups, reshuffle=True)
-        encoded = sources | beam.FlatMap(encoding.encode_group).with_output_types(bytes).with_outputs(*SPLITS)
-        for split in SPLITS:
-            _ = encoded[split] | f"write {split}" >> beam.io.WriteToTFRecord(f"gs://bucket/examples/Split-{split}/data")
-        rows = sources | beam.FlatMap(RowGroup.batches).with_output_types(pa.RecordBatch)
+        sources = begin | beam.Create(list(enumerate(groups)), reshuffle=True)
+        _ = sources | beam.Map(shards.write) | beam.CombineGlobally(add_counts)
+        rows = sources | beam.FlatMap(lambda shard: shard[1].batches()).with_output_types(pa.RecordBatch)
         measured = rows | "measure" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
-        _ = measured | tfdv.WriteStatisticsToBinaryFile("gs://bucket/FeatureStats.pb")
+        _ = measured | "write" >> beam.Map(write_statistics, "/var/FeatureStats.pb", shards.state)
     job = begin.result.job
     steps = {transform.unique_name.split("/")[0] for transform in job.proto_pipeline.components.transforms.values()}
-    assert {"write train", "write eval", "measure"} <= steps
+    assert {"Map(write)", "measure", "write"} <= steps
     environments = list(job.proto_pipeline.components.environments.values())
     assert environments and all(b"my-project/ml/nightly:1" in environment.payload for environment in environments)
     assert job.google_cloud_options.region == "europe-west4"

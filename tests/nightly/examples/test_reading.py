@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from nightly.examples import reading
-from nightly.examples.reading import reader, record_batches
+from nightly.examples.reading import record_batches
 from tests.support.trial_night import write
 
 ROWS = 50
@@ -42,12 +42,16 @@ def test_compressed_or_not_rows_come_in_order_and_in_bounded_batches(split, monk
 
 
 def test_the_batches_are_those_of_tfxs_reader(split):
+    from tfx_bsl.tfxio import tf_example_record
     from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
     (split / "data-00002-of-00003").unlink()  # of files of two kinds, TFX's reader reads none
     options = RecordBatchesOptions(batch_size=ROWS, num_epochs=1, shuffle=False)
     (ours,) = record_batches(str(split), raw_record_column="raw")
-    (theirs,) = reader(str(split), raw_record_column="raw").RecordBatches(options)
+    reader = tf_example_record.TFExampleRecord(
+        str(split / "*"), telemetry_descriptors=["tests"], raw_record_column_name="raw"
+    )
+    (theirs,) = reader.RecordBatches(options)
     assert ours.schema == theirs.schema
     ordered = [sorted(batch.to_pylist(), key=lambda row: row["number"]) for batch in (ours, theirs)]  # it interleaves
     assert ordered[0] == ordered[1]

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from nightly.io.locks import has_owner, locked, locked_folder
+from nightly.io.locks import has_owner, locked
 
 HOLDER = """
 import signal, sys
@@ -41,8 +41,3 @@ def test_a_lock_is_refused_or_waited_for_until_its_holder_dies(tmp_path):
     with locked(path, on_wait=kill_holder):
         assert waited == [True]
     holder.wait()
-
-
-def test_a_folder_is_locked_without_a_file_in_it(tmp_path):
-    with locked_folder(tmp_path):
-        assert not list(tmp_path.iterdir())

@@ -284,3 +284,17 @@ def test_a_large_table_is_sampled_evenly_and_counted_exactly(tmp_path):
     mean = sum(map(int, read.sample["n"].to_pylist())) / read.sample.num_rows
     assert abs(mean / rows - 0.5) < 0.01
     assert not times_of(read)
+
+
+def test_equal_rows_of_a_table_without_id_and_time_are_kept(new):
+    answers = "".join(f"{n % 5},{'no' if n % 3 else 'yes'}\n" for n in range(600))  # a survey: 15 kinds of rows
+    _, config = new(f"children,moved\n{answers}", label="moved")
+    assert config["data"]["id_columns"] == [] and config["data"]["equal_rows"] == "keep"
+    assert config["data_gate"]["min_rows"] == 300 and "max_duplicate_share" not in config["data_gate"]
+
+
+def test_equal_rows_of_a_table_with_a_time_count_once(new):
+    days = "".join(f"2026-01-{1 + n % 20:02},{n % 2},{'no' if n % 3 else 'yes'}\n" for n in range(600))
+    _, config = new(f"day,open,late\n{days}", label="late", time="day")
+    assert "equal_rows" not in config["data"]
+    assert config["data_gate"]["min_rows"] <= 30, "half of the 60 rows that differ"

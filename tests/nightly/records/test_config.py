@@ -6,6 +6,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from nightly.models import load_config, model_names
 from nightly.records import columns
 from nightly.records.base import ContractError
+from nightly.records.data_config import Data
 
 GOOD = """
 description = "a model"
@@ -245,3 +246,10 @@ def test_the_models_of_the_project_are_valid():
     assert {"complaints", "taxi"} <= set(model_names())
     for name in model_names():
         assert load_config(name).description
+
+
+def test_equal_rows_are_kept_only_where_the_whole_row_is_the_id():
+    data = {"id_columns": [], "time_column": "", "label": {"column": "y", "positive": ["1"]}, "equal_rows": "keep"}
+    assert Data.model_validate(data).equal_rows == "keep"
+    with pytest.raises(ValueError, match=r"id_columns = \['id'\]: of rows with one id only the last is kept"):
+        Data.model_validate(data | {"id_columns": ["id"]})

@@ -41,8 +41,8 @@ def rows_of(store, manifest):
     return rows
 
 
-def create(store, *batches, id_columns=()):
-    with store.build(COLUMNS, time_column="day", id_columns=list(id_columns)) as builder:
+def create(store, *batches, id_columns=(), keep_equal=False):
+    with store.build(COLUMNS, time_column="day", id_columns=list(id_columns), keep_equal=keep_equal) as builder:
         for rows in batches:
             builder.add(rows)
         return builder.finish(label="text", **DETAILS)
@@ -57,6 +57,17 @@ def test_a_snapshot_is_listed_found_by_a_prefix_and_verified(store):
     names = sorted(path.name for path in store.path(manifest.snapshot_id).iterdir())
     assert names == ["manifest.json", "rows-00000-of-00001.parquet"]
     assert [path.name for path in store.folder.iterdir()] == [manifest.snapshot_id]
+
+
+def test_equal_rows_are_one_row_or_rows_of_their_own(store):
+    dropped, _ = create(store, batch([1, 2]), batch([2, 3]))
+    kept, _ = create(store, batch([1, 2]), batch([2, 3]), keep_equal=True)
+    again, created = create(store, batch([3, 2, 2, 1]), keep_equal=True)
+    assert (dropped.rows, kept.rows) == (3, 4)
+    assert sorted(row["id"] for row in rows_of(store, kept)) == [1, 2, 2, 3]
+    assert (again, created) == (kept, False), "the order and the division of the bodies do not matter"
+    without, _ = create(store, batch([1, 2, 3]), keep_equal=True)
+    assert without.snapshot_id == dropped.snapshot_id, "rows that differ make the same snapshot either way"
 
 
 def test_the_same_rows_are_the_same_snapshot_and_nothing_is_written_again(store):

@@ -7,11 +7,14 @@ from nightly.io.paths import Paths
 from nightly.tfx.metadata import NightlyMetadata, connection_config, resolve_inputs
 
 
-def test_a_postgresql_url_is_taken_apart_and_its_password_decoded(monkeypatch):
-    monkeypatch.setenv("NIGHTLY_METADATA_DB", "postgresql://airflow:p%40ss%2Fword@db/mlmd")
-    found = connection_config(Paths.from_environment(), "taxi").postgresql
-    assert (found.host, found.port, found.user, found.dbname) == ("db", "5432", "airflow", "mlmd")
-    assert found.password == "p@ss/word"
+@pytest.mark.parametrize(
+    ("text", "password"), [("p%40ss%2Fword", "p@ss/word"), ("a%20b", "'a b'"), ("it%27s%5C", r"'it\'s\\'"), ("", "")]
+)
+def test_a_postgresql_url_is_parsed_and_its_password_is_one_that_libpq_reads(text, password, monkeypatch):
+    monkeypatch.setenv("NIGHTLY_METADATA_DB", f"postgresql://airflow:{text}@db/mlmd")
+    config = connection_config(Paths.from_environment(), "taxi").postgresql
+    assert (config.host, config.port, config.user, config.dbname) == ("db", "5432", "airflow", "mlmd")
+    assert config.password == password
 
 
 @pytest.mark.parametrize("url", ["mysql://airflow:hidden@db/mlmd", "postgresql://airflow:hidden@db", "airflow:hidden"])

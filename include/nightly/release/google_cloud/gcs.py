@@ -9,7 +9,7 @@ A version exists once `releases.json` names it. That object is replaced atomical
 one that was read before the upload. So of two concurrent releases, the second is refused.
 
 The index also names its owner, the machine that releases here. Other machines are refused until a person makes one the
-owner (`bin/releases own`). A serving machine downloads the versions with `python -m nightly.cli.pull`.
+owner (`bin/releases own`). A serving machine downloads the versions with `bin/pull`.
 
 The digest is computed from the released files, so two releases never write to the same object. Each object is created
 with the precondition that it does not exist. An existing object is accepted only if its size and CRC32C are those of
@@ -129,8 +129,8 @@ class GcsReleases:
             self._sweep(kept)
         return [release.version for release in releases if release not in kept]
 
-    def download(self, record: ReleaseRecord, folder: Path) -> None:
-        """Download a release's files into the new `folder`. Raises DamagedError if they differ from the record."""
+    def download(self, record: ReleaseRecord, folder: Path) -> Path:
+        """Download a release's files into the new `folder`, and return it. Raises DamagedError if they differ."""
         with self._reported():
             for name in record.files:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +142,7 @@ class GcsReleases:
         wrong = sorted(name for name in record.files if hashes.get(name) != record.files[name])
         if wrong:
             raise DamagedError(f"{self.uri(record)} is not what was released: {', '.join(wrong)} differ")
+        return folder
 
     def _upload(self, record: ReleaseRecord, folder: Path) -> None:
         prefix = f"{self._prefix}{folder_name(record)}/"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
+from nightly.io.prefetch import read_ahead
 from nightly.sources.sql.times import Times
 
 MOST = 128  # slices that one query reads
@@ -54,4 +55,5 @@ class RunAhead:
         self._ahead = min(2 * self._ahead, self._most) if follows else 1
         self._rest = None
         self._end = min(index + self._ahead, len(self._starts) - 1)
-        self._batches = self._query(self._starts[index], self._starts[self._end])
+        # In a thread: while a part is written, the database goes on.
+        self._batches = read_ahead(self._query(self._starts[index], self._starts[self._end]))

@@ -17,7 +17,7 @@ from nightly.evaluation.measured import Plan
 from nightly.evaluation.metrics import write_results, write_results_on_beam
 from nightly.evaluation.record import BALANCE, CANDIDATE, PRODUCTION, evaluate
 from nightly.evaluation.scoring import RAW, Scorer
-from nightly.examples.reading import reader, record_batches
+from nightly.examples.reading import Reader, record_batches
 from nightly.records.evaluation import OVERALL
 from nightly.records.label_config import Kind, Label
 from nightly.records.label_spec import LabelSpec
@@ -75,10 +75,11 @@ def SideBySideEvaluator(
     names = {*json.loads(metrics), *ALWAYS[configured.kind]}
     names |= {of_class(metric, name) for metric in OF_CLASSES[configured.kind] for name in classes}
     plan = Plan(configured.kind, list(models), sorted(names), json.loads(slices), classes, bool(weight_column))
-    scorer = Scorer(models, specs, configured, plan.slices, weight_column, classes)
+    contents = [artifact.uri for artifact in (model, baseline_model) if artifact is not None]
+    scorer = Scorer(models, specs, configured, plan.slices, weight_column, classes, contents)
     split, output = artifact_utils.get_split_uri([examples], "eval"), Path(evaluation.uri)
     if beam_args:
-        rows = reader(split, raw_record_column=RAW).BeamSource() | beam.FlatMap(scorer.score)
+        rows = Reader(examples.uri, split, raw_record_column=RAW).source() | beam.FlatMap(scorer.score)
         measured, values = write_results_on_beam(rows, plan, output, pipeline_options(json.loads(beam_args)))
     else:
         scored = chain.from_iterable(map(scorer.score, record_batches(split, raw_record_column=RAW)))

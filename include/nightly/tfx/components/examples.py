@@ -14,15 +14,25 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from nightly.engines.beam import counters, pipeline, pipeline_options
+from nightly.engines.beam import pipeline, pipeline_options
 from nightly.examples.days import first_eval_day, rows_by_day
-from nightly.examples.encoding import SPLITS, UNLABELLED, Encoding, RowGroup, as_lists, row_groups
+from nightly.examples.encoding import (
+    SPLITS,
+    UNLABELLED,
+    Encoding,
+    RowGroup,
+    Shards,
+    add_counts,
+    as_lists,
+    row_groups,
+)
 from nightly.examples.reading import columns_file
 from nightly.examples.tfexample import serialized
 from nightly.examples.tfrecord import framed
 from nightly.io.prefetch import prefetch
 from nightly.io.space import check_space
 from nightly.snapshots.verification import verify_snapshot
+from nightly.state.workers import collect
 
 log = logging.getLogger("nightly")
 
@@ -68,7 +78,7 @@ def SnapshotExampleGen(
     encoding = Encoding(columns.split("\n"), id_columns.split("\n"), label, eval_percent, newest_by, eval_from)
     groups = row_groups(Path(snapshot))
     if beam_args:
-        counts = _on_beam(groups, encoding, outputs, json.loads(beam_args))
+        counts = _on_beam(groups, encoding, snapshot, outputs, json.loads(beam_args))
     else:
         columns_files = {split: columns_file(examples.uri, split) for split in SPLITS}
         counts = _in_process(groups, encoding, outputs, columns_files)
@@ -114,11 +124,17 @@ def _in_process(
     return counts
 
 
-def _on_beam(groups: list[RowGroup], encoding: Encoding, outputs: dict[str, Path], args: list[str]) -> dict[str, int]:
-    """Write the same splits on a Beam runner, which chooses the number of files. Return counts as _in_process does."""
+def _on_beam(
+    groups: list[RowGroup], encoding: Encoding, snapshot: str, outputs: dict[str, Path], args: list[str]
+) -> dict[str, int]:
+    """Write the same splits on a Beam runner, a file for each row group. Return counts as _in_process does."""
+    shards = Shards(encoding, snapshot, {split: str(path) for split, path in outputs.items()}, len(groups))
+    counts = outputs["train"].with_name("counts.json")
     with pipeline(pipeline_options(args)) as begin:
-        sources = begin | beam.Create(groups, reshuffle=True)
-        encoded = sources | beam.FlatMap(encoding.encode_group).with_output_types(bytes).with_outputs(*SPLITS)
-        for split, path in outputs.items():
-            _ = encoded[split] | f"write {split}" >> beam.io.WriteToTFRecord(str(path))
-    return dict.fromkeys([*SPLITS, UNLABELLED], 0) | counters(begin.result)
+        written = begin | beam.Create(list(enumerate(groups)), reshuffle=True) | beam.Map(shards.write)
+        _ = written | beam.CombineGlobally(add_counts) | beam.Map(shards.save_counts, str(counts))
+    for output in outputs.values():
+        collect(output.parent)
+    total = json.loads(counts.read_text())
+    counts.unlink()
+    return dict.fromkeys([*SPLITS, UNLABELLED], 0) | total

@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 
+import apache_beam as beam
 import tensorflow_data_validation as tfdv
 from tfx.components.statistics_gen import executor as statistics_gen
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -11,8 +12,10 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
 from nightly.engines.beam import pipeline, pipeline_options
-from nightly.examples.reading import column_batches, columns_file, reader, record_batches
+from nightly.examples.reading import Reader, column_batches, columns_file, record_batches
+from nightly.state.workers import WorkerState, collect
 from nightly.statistics.measure import statistics_of
+from nightly.statistics.on_workers import write_statistics
 from nightly.statistics.sizes import stats_options
 
 log = logging.getLogger("nightly")
@@ -43,9 +46,10 @@ def InProcessStatisticsGen(
     if beam_args:
         with pipeline(pipeline_options(json.loads(beam_args))) as begin:
             for split, output in outputs.items():
-                rows = begin | f"read {split}" >> reader(inputs[split]).BeamSource()
+                rows = begin | f"read {split}" >> Reader(examples.uri, inputs[split]).source()
                 measured = rows | f"measure {split}" >> tfdv.GenerateStatistics(stats_options(measured_by_size))
-                _ = measured | f"write {split}" >> tfdv.WriteStatisticsToBinaryFile(str(output))
+                _ = measured | f"write {split}" >> beam.Map(write_statistics, str(output), WorkerState())
+        collect(Path(statistics.uri))
     else:
         for split, output in outputs.items():
             columns = columns_file(examples.uri, split)  # only SnapshotExampleGen writes one

@@ -19,6 +19,7 @@ import nightly.io.atomic
 import nightly.io.files
 import nightly.release.google_cloud.gcs
 import nightly.release.google_cloud.pull
+import nightly.release.volume
 from nightly.cli import releases
 from nightly.cli.pull import main
 from nightly.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError
@@ -229,8 +230,8 @@ def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucke
 
 
 def test_a_pull_killed_anywhere_leaves_whole_versions_and_a_retry_completes_it(bucket, project, tmp_path):
-    files = {
-        module.__file__ for module in (nightly.release.google_cloud.pull, nightly.io.files, nightly.io.atomic, shutil)
+    files = {nightly.release.google_cloud.pull.__file__} | {
+        module.__file__ for module in (nightly.release.volume, nightly.io.files, nightly.io.atomic, shutil)
     }
     killed = 0
     for step in itertools.count():
@@ -338,7 +339,7 @@ def test_the_puller_refuses_versions_that_it_did_not_bring_and_a_copy_that_was_c
 
 def test_the_command_pulls_and_says_what_is_wrong(bucket, project, tmp_path, caplog, capsys):
     caplog.set_level("INFO")
-    arguments = [bucket, "taxi", "--into", str(tmp_path / "volume")]
+    arguments = ["taxi", "--gcs", bucket, "--into", str(tmp_path / "volume")]
     assert main(arguments) == 2 and f"nothing is released at {bucket}/taxi" in capsys.readouterr().err
     put(project, bucket, 0)
     assert main(arguments) == 0 and f"taxi is at {NOW}" in caplog.text

@@ -1,0 +1,47 @@
+"""Run one step of a night in a Kubernetes pod: python -m nightly.runtime.pod STEP MODEL RUN_ID
+
+The step works in a session of its own with the state. Its result or error is then a record of the night, which names
+the pod (NIGHTLY_POD): the Airflow task reads it there, whatever became of the pod and its log, and however long it is.
+"""
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from nightly.io import variables
+from nightly.records.pod_result import PodResult
+from nightly.runtime import worker
+from nightly.state import current
+from nightly.state.errors import StateError
+
+TERMINATED = 128 + signal.SIGTERM
+
+
+def main(step: str, model: str, run_id: str) -> int:
+    """Run the step, record its result or error, and return the exit status."""
+    # The kernel ignores SIGTERM for a container's first process, unless it is handled. Nothing is pushed then.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
+    status, result = _run(step, model, run_id)
+    with current().session(model) as paths:
+        night_folder = paths.night(model, run_id)
+        PodResult(pod=variables.POD.read(), **result).save(PodResult.path(night_folder, step))
+    return status
+
+
+def _run(step: str, model: str, run_id: str) -> tuple[int, dict]:
+    """Run the step in a session; return its exit status, and its result or error."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "result.json"
+        try:
+            with current().session(model) as paths:
+                status = worker.run(step, paths.night(model, run_id), file)
+        except StateError as error:  # what the step did is not published
+            return 1, {"error": worker.describe(error), "retry": getattr(error, "retry", True), "infrastructure": True}
+        return status, json.loads(file.read_text())
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,189 @@
+"""Keep a model server's volume as the release records in a bucket say. The command is bin/pull.
+
+    <into>/<model>/<version>/   each version that is `verifying`, `canary` or `released`, in one rename
+    <into>/models.config        as the hosts that release have written it
+
+A version comes before a label that names it, and goes after the label has moved: a version whose label has just moved
+stays for one more round.
+
+The host that releases tells one server at once, by gRPC, and the file follows. A server that reads the file every few
+seconds by itself would take the label back until then. So each server is told by its own puller instead (`tell`).
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+
+from nightly.io.atomic import write_atomically
+from nightly.io.errors import UserError
+from nightly.io.paths import Paths
+from nightly.records.release import ReleaseRecord
+from nightly.release.errors import ReleaseError, ServerNotReached
+from nightly.release.shared import of_all_models
+from nightly.release.versions import LIVE
+from nightly.release.volume import Volume
+from nightly.serving.models_config import EMPTY, FILE, HEADER
+from nightly.serving.server_files import SETTINGS
+from nightly.state.bucket import BucketState
+from nightly.state.records import record_key
+from nightly_client import Client, ServingError
+from nightly_client.protos import message
+
+log = logging.getLogger("nightly")
+
+RELEASES = "releases"
+TELL_SECONDS = 30.0
+
+
+class StateReleases:
+    """The releases in the state at `address`, read without a session (a Source of nightly.release.volume)."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._state = BucketState(address)
+        self._records: dict[tuple[str, str], ReleaseRecord] = {}  # (key, etag) -> record
+
+    def models(self) -> list[str]:
+        """Return the models with release records."""
+        keys = [entry.key.split("/") for entry in self._state.objects.list(record_key(RELEASES))]
+        return sorted({key[2] for key in keys if len(key) > 3} - {of_all_models(Path()).name})
+
+    def records(self, model: str) -> list[ReleaseRecord]:
+        """Return the records of all versions of the model, oldest first."""
+        entries = self._state.objects.list(record_key(f"{RELEASES}/{model}"))
+        known, self._records = self._records, {k: v for k, v in self._records.items() if v.model != model}
+        for entry in entries:
+            name = Path(entry.key).name
+            if entry.key == record_key(f"{RELEASES}/{model}/{name}") and name.removesuffix(".json").isdecimal():
+                version = (entry.key, entry.etag)
+                if version in known:
+                    self._records[version] = known[version]
+                elif record := self._state.objects.get(entry.key):
+                    parsed = ReleaseRecord.parse(record.data.decode(), where=f"{self.address}/{entry.key}")
+                    self._records[entry.key, record.etag] = parsed
+        return sorted((r for r in self._records.values() if r.model == model), key=lambda record: record.version)
+
+    def models_config(self) -> str:
+        """Return models.config as the hosts that release have written it."""
+        name = of_all_models(Path(RELEASES)) / FILE
+        written = self._state.objects.get(record_key(name.as_posix()))
+        return written.data.decode() if written else EMPTY
+
+    def download(self, record: ReleaseRecord, folder: Path) -> Path:
+        """See Source: the folder is the state's copy on this host."""
+        path = Paths.from_environment().serving / record.model / str(record.version)
+        self._state.fetch(path)
+        if not path.is_dir():
+            raise ReleaseError(f"{self.address} has no files of {record.model} {record.version} any more")
+        return path
+
+
+class Puller:
+    """Pulls models into the volume `into`, in rounds.
+
+    :param models: which; [] for all
+    :param tell: takes the text of models.config whenever it has changed, and has the server read it
+    """
+
+    def __init__(
+        self,
+        source: StateReleases,
+        into: Path,
+        models: Sequence[str],
+        tell: Callable[[str], object] = lambda text: None,
+    ) -> None:
+        self.source = source
+        self.into = into
+        self.models = list(models)
+        self.tell = tell
+        self._volumes: dict[str, Volume] = {}
+        self._told = ""  # the text that the server has for sure
+
+    def round(self) -> dict[str, list[int]]:
+        """Make the volume fit the records as they are now; return model -> versions that the server sees.
+
+        A model that fails keeps what it has, and the others go on. Raises the last error at the end.
+        """
+        failed: UserError | OSError | None = None
+        records = {}
+        for model in self.models or self.source.models():
+            self._volumes.setdefault(model, Volume(self.into, model))
+            records[model] = self.source.records(model)
+        config = self.source.models_config()  # after the records, so it labels no version that they say is withdrawn
+        for model, each in records.items():
+            try:
+                live = [record for record in reversed(each) if record.state in LIVE]
+                self._volumes[model].add(live, self.source)
+            except (UserError, OSError) as error:
+                log.error("%s: %s", model, error)
+                failed = error
+        before, after = self._configure(config)
+        if after != self._told:
+            try:
+                self.tell(after)
+                self._told = after
+            except (UserError, OSError) as error:
+                failed = error
+        for model, each in records.items():
+            withdrawn = {record.version for record in each if record.state not in LIVE}
+            self._volumes[model].remove(withdrawn - _labelled(model, before, after, self._told))
+        if failed:
+            raise failed
+        return {model: sorted(volume.present()) for model, volume in self._volumes.items()}
+
+    def _configure(self, text: str) -> tuple[str, str]:
+        """Write models.config; return its text before and now.
+
+        A model's entry stays as it is until all versions that its labels name are here.
+        """
+        path = self.into / FILE
+        old = path.read_text() if path.exists() else ""
+        before = _entries(old)
+        config = message("ModelServerConfig")()
+        config.model_config_list.SetInParent()
+        for model, entry in _entries(text).items():
+            present = self._volumes[model].present() if model in self._volumes else []
+            whole = present and {*entry.version_labels.values()} <= {*present}
+            if model in self._volumes and (chosen := entry if whole else before.get(model)):
+                config.model_config_list.config.add().CopyFrom(chosen)
+        new = HEADER + text_format.MessageToString(config)
+        if old != new:
+            write_atomically(path, new.encode())
+        return old, new
+
+
+def write_settings(into: Path) -> None:
+    """Write the server's other files, unless they are there."""
+    for name in SETTINGS:
+        if not (into / name).exists():
+            write_atomically(into / name, (resources.files("nightly_server") / name).read_bytes())
+
+
+def teller(address: str) -> Callable[[str], object]:
+    """Return a function that has the server at `address`, host:port of its gRPC, take a configuration's text.
+
+    The function raises ServerNotReached.
+    """
+    client = Client(f"grpc://{address}", timeout=TELL_SECONDS, retries=0)
+
+    def tell(text: str) -> None:
+        try:
+            client.reload_config(text)
+        except ServingError as error:
+            raise ServerNotReached(f"the model server at {address} has not read {FILE}: {error}") from None
+
+    return tell
+
+
+def _labelled(model: str, *texts: str) -> set[int]:
+    entries = [_entries(text).get(model) for text in texts]
+    return {version for entry in entries if entry for version in entry.version_labels.values()}
+
+
+def _entries(text: str) -> dict[str, Any]:
+    config = text_format.Parse(text, message("ModelServerConfig")())
+    return {entry.name: entry for entry in config.model_config_list.config}

@@ -1,0 +1,169 @@
+"""Objects in Google Cloud Storage, by Google's own client, whose API is the only one that the emulator knows.
+
+Credentials are the application's default ones (GOOGLE_APPLICATION_CREDENTIALS, or the machine's role).
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import requests
+from google.api_core.exceptions import (
+    Forbidden,
+    GoogleAPIError,
+    NotFound,
+    PreconditionFailed,
+    RetryError,
+    ServerError,
+    TooManyRequests,
+    Unauthorized,
+)
+from google.auth.exceptions import GoogleAuthError, TransportError
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption
+
+from nightly.state.errors import (
+    MissingObjectError,
+    PreconditionFailedError,
+    StateNotReachedError,
+    StateRefusedError,
+)
+from nightly.state.objects import Entry, Object, retried
+
+SECONDS = 60  # of silence
+
+Result = TypeVar("Result")
+
+
+class GoogleObjects:
+    """See nightly.state.objects.Objects. An etag is an object's generation."""
+
+    def __init__(self, address: str, bucket: str, prefix: str, patience: float | None) -> None:
+        self.address = address
+        self._patience = patience
+        self._prefix = f"{prefix}/" if prefix else ""
+        try:
+            self._client = storage.Client()
+        except (GoogleAuthError, OSError) as error:
+            raise StateRefusedError(
+                f"{address}: the environment has no credentials of Google ({type(error).__name__}); "
+                "set GOOGLE_APPLICATION_CREDENTIALS."
+            ) from None
+        self._bucket = self._client.bucket(bucket)
+        self._is_there = False
+
+    def get(self, key: str) -> Object | None:
+        def get() -> Object:
+            blob = self._blob(key)
+            data = blob.download_as_bytes(timeout=SECONDS, retry=None)
+            if blob.updated is None:  # a download tells the generation only
+                blob.reload(timeout=SECONDS, retry=None)
+            return Object(data, str(blob.generation), blob.updated)
+
+        return self._or_none(key, get)
+
+    def head(self, key: str) -> Entry | None:
+        def head() -> Entry | None:
+            blob = self._bucket.get_blob(self._prefix + key, timeout=SECONDS, retry=None)
+            return self._entry(blob) if blob else None
+
+        return self._or_none(key, head)
+
+    def put(self, key: str, data: bytes) -> str:
+        return self._write(key, data, None)
+
+    def create(self, key: str, data: bytes) -> str:
+        return self._write(key, data, 0)
+
+    def swap(self, key: str, data: bytes, etag: str) -> str:
+        return self._write(key, data, int(etag))
+
+    def delete(self, key: str) -> None:
+        self._or_none(key, lambda: self._blob(key).delete(timeout=SECONDS, retry=None))
+
+    def list(self, prefix: str) -> list[Entry]:
+        def listed() -> list[Entry]:
+            whole = f"{self._prefix}{prefix.rstrip('/')}/" if prefix else self._prefix
+            blobs = self._client.list_blobs(self._bucket, prefix=whole, timeout=SECONDS, retry=None)
+            return [self._entry(blob) for blob in blobs]
+
+        return self._call(prefix, listed)
+
+    def upload(self, key: str, path: Path) -> None:
+        self._call(
+            key, lambda: self._blob(key).upload_from_filename(str(path), timeout=SECONDS, retry=None, checksum="crc32c")
+        )
+
+    def download(self, key: str, path: Path) -> str | None:
+        def download() -> str:
+            self._blob(key).download_to_filename(str(path), timeout=SECONDS, retry=None)
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+
+        return self._or_none(key, download)
+
+    def _blob(self, key: str) -> storage.Blob:
+        return self._bucket.blob(self._prefix + key)
+
+    def _entry(self, blob: storage.Blob) -> Entry:
+        return Entry(blob.name.removeprefix(self._prefix), str(blob.generation), blob.size, blob.updated)
+
+    def _write(self, key: str, data: bytes, generation: int | None) -> str:
+        def write() -> str:
+            blob = self._blob(key)
+            blob.upload_from_string(data, if_generation_match=generation, timeout=SECONDS, retry=None)
+            return str(blob.generation)
+
+        return self._call(key, write)
+
+    def _call(self, key: str, call: Callable[[], Result]) -> Result:
+        def explained() -> Result:
+            with self._explained(key):
+                return call()
+
+        return retried(explained, self._patience)
+
+    def _or_none(self, key: str, call: Callable[[], Result]) -> Result | None:
+        try:
+            return self._call(key, call)
+        except MissingObjectError:
+            return None
+
+    @contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except PreconditionFailed:
+            raise PreconditionFailedError(f"{self.address}/{key} was changed by another host.") from None
+        except NotFound:
+            if not self._exists():
+                raise StateRefusedError(f"{self.address}: the bucket does not exist; NIGHTLY_STATE names it.") from None
+            raise MissingObjectError(f"{self.address}/{key} does not exist.") from None
+        except (
+            ServerError,
+            TooManyRequests,
+            RetryError,
+            TransportError,
+            DataCorruption,
+            requests.RequestException,
+        ) as error:
+            raise StateNotReachedError(
+                f"{self.address} does not answer ({type(error).__name__}); try again when it can be reached."
+            ) from None
+        except (Forbidden, Unauthorized, GoogleAuthError, GoogleAPIError) as error:
+            raise StateRefusedError(
+                f"{self.address}: the store refuses the environment's credentials ({type(error).__name__}); "
+                "docs/how-to/many-hosts.md lists the variables."
+            ) from None
+
+    def _exists(self) -> bool:
+        """Return whether the bucket exists, which the store's answer for a missing object does not tell."""
+        try:
+            self._is_there = self._is_there or list(self._client.list_blobs(self._bucket, max_results=1)) is not None
+        except NotFound:
+            return False
+        except (GoogleAPIError, GoogleAuthError, requests.RequestException):
+            return True
+        return True

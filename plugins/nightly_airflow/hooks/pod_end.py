@@ -1,0 +1,80 @@
+"""Why a pod ended without a result, as the error of the task and in a sentence."""
+
+from __future__ import annotations
+
+import datetime as dt
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowTaskTimeout
+
+from nightly.io.secrets import masked
+from nightly_airflow.hooks.ml import LAST_LINES, MLProcessDied
+
+if TYPE_CHECKING:
+    from kubernetes.client import models as k8s
+
+KILLED = 128 + signal.SIGKILL
+DEADLINE = "DeadlineExceeded"
+
+
+class PodLost(Exception):
+    """Kubernetes did not start the pod or ended it, or the pod did not reach the state.
+
+    These are errors of the infrastructure, which the retries wait out.
+    """
+
+
+def why_without_result(
+    step: str, name: str, pod: k8s.V1Pod | None, event: dict[str, Any], memory: str, timeout: dt.timedelta | None
+) -> Exception | AirflowTaskTimeout:
+    """Return the error of a step whose pod recorded no result.
+
+    :param pod: as it was when the trigger's `event` came; None if it was gone
+    :param memory: the pod's limit
+    """
+    if pod is None:
+        return PodLost(f"{step}: the pod {name} was deleted while it ran, by a person or with its node")
+    ended = _terminated(pod)
+    if _reason(pod) == DEADLINE or (event["status"] == "timeout" and _is_late(event)):
+        return AirflowTaskTimeout(f"{step}: the pod {name} was ended after {timeout}, the time it is allowed")
+    if _reason(pod):  # only Kubernetes sets it, as when a node is drained or has no disk left
+        return PodLost(f"{step}: Kubernetes ended the pod {name}: {_reason(pod)}. {pod.status.message or ''}".rstrip())
+    if ended is None:
+        return PodLost(f"{step}: the pod {name} did not start: {_waits_for(pod)}; {event.get('message', '')}")
+    code = f"exit code {ended.exit_code}, reason {ended.reason}"
+    if ended.reason == "OOMKilled" or ended.exit_code == KILLED:
+        advice = f"It may have {memory} of memory: raise run.steps.{step}.memory if it needs more"
+        return PodLost(f"{step}: the pod {name} was killed: {code}. {advice}.{_end_of_log(ended)}")
+    return MLProcessDied(f"{step}: the pod {name} ended without a result: {code}.{_end_of_log(ended)}")
+
+
+def _is_late(event: dict[str, Any]) -> bool:
+    """Whether the task's time is over. The trigger calls a pod that does not start `timeout`, too."""
+    return time.time() >= event.get("_execution_deadline", float("inf"))
+
+
+def _reason(pod: k8s.V1Pod) -> str:
+    return pod.status.reason or ""
+
+
+def _terminated(pod: k8s.V1Pod) -> k8s.V1ContainerStateTerminated | None:
+    statuses = pod.status.container_statuses or []
+    return statuses[0].state.terminated if statuses and statuses[0].state else None
+
+
+def _waits_for(pod: k8s.V1Pod) -> str:
+    """Return what the container waits for, such as its image, or what the scheduler says of the pod."""
+    for status in pod.status.container_statuses or []:
+        if status.state and status.state.waiting:
+            return f"{status.state.waiting.reason}: {status.state.waiting.message or 'no details'}"
+    for condition in pod.status.conditions or []:
+        if condition.type == "PodScheduled" and condition.status != "True":
+            return f"{condition.reason}: {condition.message}"
+    return f"it is {pod.status.phase}"
+
+
+def _end_of_log(ended: k8s.V1ContainerStateTerminated) -> str:
+    lines = masked(ended.message or "").splitlines()[-LAST_LINES:]
+    return "\n".join([" Its log ends:", *lines]) if lines else ""

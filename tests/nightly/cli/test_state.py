@@ -1,0 +1,99 @@
+"""bin/state against a bucket."""
+
+import pytest
+
+from nightly.cli import state
+from nightly.state.manifests import blob_key
+from tests.nightly.state.conftest import Hosts, address, hosts, read, s3, write
+from tests.support.records import release_record
+
+__all__ = ["Hosts", "address", "hosts", "s3"]
+
+RELEASED = release_record(version=20160101)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A folder's state, as nights leave it."""
+    return write(
+        tmp_path / "folder",
+        {
+            "snapshots/taxi/1/manifest.json": b"{}",
+            "snapshots/taxi/1/rows-0.parquet": b"rows",
+            "snapshots/taxi/.new-1/rows-0.parquet": b"half",
+            "baselines/taxi/2016-1/baseline.json": b"{}",
+            "pipeline/taxi/trainer/model/7/saved_model.pb": b"model",
+            "pipeline/taxi/trainer/.system/executor_execution/7/x": b"of TFX",
+            "downloads/taxi/bodies/hash": b"body",
+            "downloads/taxi/parts/part.json": b"{}",
+            "serving/taxi/20160101/saved_model.pb": b"model",
+            "serving/models.config": b"config",
+            "nights/taxi/run/verdict.json": b"{}",
+            "nights/taxi/run/rejected.parquet": b"bad rows",
+            "nights/taxi/run/.running-trainer": b"",
+            "releases/taxi/20160101.json": RELEASED.model_dump_json().encode(),
+            "schemas/taxi/1.pbtxt": b"schema",
+        },
+    )
+
+
+def test_a_state_goes_to_a_bucket_and_back(filled, address, tmp_path, capsys):
+    for _ in range(2):  # again after it was broken off
+        assert state.main(["copy", str(filled), address]) == 0
+    assert capsys.readouterr().out.endswith(f"{address} has 6 contents and 5 records of {filled}\n")
+    assert state.main(["check", "--content"]) == 0
+    assert "5 records: no problems" in capsys.readouterr().out
+    assert state.main(["copy", address, str(tmp_path / "back")]) == 0
+    hidden = [name for name in read(filled) if "/." in name]
+    assert len(hidden) == 3
+    assert read(tmp_path / "back") == {name: data for name, data in read(filled).items() if name not in hidden}
+
+
+def test_a_session_has_what_was_copied(filled, address, hosts):
+    state.main(["copy", str(filled), address])
+    with hosts.on("a") as (bucket, _), bucket.session("taxi") as paths:
+        assert (paths.nights / "taxi/run/verdict.json").exists()
+        bucket.fetch(paths.nights / "taxi/run/rejected.parquet")
+        assert (paths.nights / "taxi/run/rejected.parquet").read_bytes() == b"bad rows"
+
+
+def test_a_damaged_bucket(filled, address, hosts, capsys):
+    state.main(["copy", str(filled), address])
+    with hosts.on("a") as (bucket, _):
+        blob = next(iter(bucket.content.manifest("snapshots/taxi/1").blobs))
+        bucket.objects.delete(blob_key(blob))
+    assert state.main(["check"]) == 1
+    assert capsys.readouterr().err == f"error: snapshots/taxi/1: its blob {blob} is missing\n"
+
+
+def test_a_sweep_spares_young_blobs(filled, address, hosts, capsys):
+    state.main(["copy", str(filled), address])
+    with hosts.on("a") as (bucket, var):
+        bucket.remove(var / "snapshots/taxi/1")
+    capsys.readouterr()
+    assert state.main(["sweep"]) == 0
+    expected = "deleted 0 blobs of 0.0 MB; 1 others that no manifest names are younger than 24 hours\n"
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check"], "NIGHTLY_STATE names no bucket; set it to s3://bucket/prefix"),
+        (["sweep"], "NIGHTLY_STATE names no bucket"),
+        (["copy", "a", "b"], "FROM and TO must be a folder and a bucket"),
+        (["copy", "/no/such", "s3://bucket"], "/no/such is no folder; name one"),
+        (["copy", "/tmp", "ftp://bucket"], "use a folder, or a bucket as s3://bucket/prefix"),
+        (["sweep", "--grace", "0"], "--grace"),
+    ],
+)
+def test_one_sentence(arguments, message, monkeypatch, capsys):
+    monkeypatch.delenv("NIGHTLY_STATE", raising=False)
+    try:
+        status = state.main(arguments)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1

@@ -1,0 +1,82 @@
+"""Why a pod ended without a result: an error of the step, or of the infrastructure, in a sentence."""
+
+import datetime as dt
+import time
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowTaskTimeout
+from kubernetes.client import ApiClient, V1Pod
+
+from nightly_airflow.hooks.ml import MLProcessDied
+from nightly_airflow.hooks.pod_end import PodLost, why_without_result
+from nightly_airflow.retries import OWN
+
+FAILED = {"status": "failed"}
+
+
+def pod(state: dict[str, Any] | None = None, **status: Any) -> V1Pod:
+    if state:
+        status["containerStatuses"] = [
+            {"name": "step", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+        ]
+    return ApiClient()._ApiClient__deserialize({"status": {"phase": "Failed", **status}}, "V1Pod")
+
+
+def ended(exit_code: int, reason: str, message: str = "") -> dict[str, Any]:
+    return {"terminated": {"exitCode": exit_code, "reason": reason, "message": message}}
+
+
+def why(pod: V1Pod | None, event: dict[str, Any] = FAILED) -> BaseException:
+    return why_without_result("trainer", "nightly-taxi-trainer-x", pod, event, "8Gi", dt.timedelta(hours=12))
+
+
+@pytest.mark.parametrize(
+    ("of", "event", "message"),
+    [
+        (
+            pod(ended(137, "OOMKilled")),
+            FAILED,
+            "was killed: exit code 137, reason OOMKilled. It may have 8Gi of memory",
+        ),
+        (pod(ended(137, "Error")), FAILED, "was killed: exit code 137, reason Error"),
+        (pod(reason="Evicted", message="low on memory"), FAILED, "Kubernetes ended the pod nightly-taxi-trainer-x: Ev"),
+        (pod(reason="NodeShutdown"), FAILED, "NodeShutdown.$"),
+        (None, FAILED, "was deleted while it ran"),
+        (
+            pod({"waiting": {"reason": "ErrImagePull", "message": "no"}}),
+            {"status": "timeout"},
+            "start: ErrImagePull: no",
+        ),
+        (
+            pod(conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3"}]),
+            {"status": "timeout", "_execution_deadline": time.time() + 86_400},
+            "did not start: Unschedulable: 0/3",
+        ),
+    ],
+)
+def test_an_error_of_the_infrastructure(of, event, message):
+    error = why(of, event)
+    assert isinstance(error, PodLost) and not isinstance(error, OWN)
+    with pytest.raises(PodLost, match=message):
+        raise error
+
+
+def test_a_crash_is_the_step_s_own_and_quotes_the_log_without_secrets():
+    error = why(pod(ended(139, "Error", "loading\nfatal: postgres://user:planted@host/db\n")))
+    assert isinstance(error, MLProcessDied)
+    assert str(error) == (
+        "trainer: the pod nightly-taxi-trainer-x ended without a result: exit code 139, reason Error. Its log ends:\n"
+        "loading\nfatal: postgres://***@host/db"
+    )
+
+
+@pytest.mark.parametrize(
+    ("of", "event"),
+    [
+        (pod(phase="Running"), {"status": "timeout", "_execution_deadline": time.time() - 1}),
+        (pod(reason="DeadlineExceeded"), FAILED),
+    ],
+)
+def test_its_time_is_over(of, event):
+    assert isinstance(why(of, event), AirflowTaskTimeout)
