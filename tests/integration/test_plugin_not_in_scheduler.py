@@ -55,6 +55,7 @@ def managed(tmp_path_factory):
         "NIGHTLY_VAR": str(var),
         "NIGHTLY_ML_PYTHON": str(ROOT / "tests/support/scripted_ml.py"),
         "NIGHTLY_WARM": "0",
+        "NIGHTLY_POOL": "",  # the plugin has set it in this process if another test has loaded it
         "AIRFLOW_CONN_TAXI_FILES": json.dumps({"conn_type": "fs", "extra": {"path": str(trips)}}),
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
     }
