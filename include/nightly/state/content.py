@@ -35,8 +35,8 @@ class Content:
     def manifest(self, name: str) -> Manifest | None:
         """Return the manifest of the content `name` in the bucket, or None."""
         key = manifest_key(name)
-        found = self.objects.get(key)
-        return Manifest.parse(found.data, key) if found else None
+        stored = self.objects.get(key)
+        return Manifest.parse(stored.data, key) if stored else None
 
     def publish(self, name: str) -> None:
         """See nightly.state.base.State.publish."""

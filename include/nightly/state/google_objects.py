@@ -4,10 +4,9 @@ Credentials are the application's default ones (GOOGLE_APPLICATION_CREDENTIALS, 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import requests
 from google.api_core.exceptions import (
@@ -30,19 +29,17 @@ from nightly.state.errors import (
     StateNotReachedError,
     StateRefusedError,
 )
-from nightly.state.objects import Entry, Object, retried
+from nightly.state.objects import Calls, Entry, Object
 
 SECONDS = 60  # of silence
 
-Result = TypeVar("Result")
 
-
-class GoogleObjects:
+class GoogleObjects(Calls):
     """See nightly.state.objects.Objects. An etag is an object's generation."""
 
     def __init__(self, address: str, bucket: str, prefix: str, patience: float | None) -> None:
         self.address = address
-        self._patience = patience
+        super().__init__(patience)
         self._prefix = f"{prefix}/" if prefix else ""
         try:
             self._client = storage.Client()
@@ -117,19 +114,6 @@ class GoogleObjects:
             return str(blob.generation)
 
         return self._call(key, write)
-
-    def _call(self, key: str, call: Callable[[], Result]) -> Result:
-        def explained() -> Result:
-            with self._explained(key):
-                return call()
-
-        return retried(explained, self._patience)
-
-    def _or_none(self, key: str, call: Callable[[], Result]) -> Result | None:
-        try:
-            return self._call(key, call)
-        except MissingObjectError:
-            return None
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:

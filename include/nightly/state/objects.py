@@ -3,7 +3,9 @@
 Keys are relative to the address's prefix. Each call is tried again while the store does not answer.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from nightly.state.errors import StateAddressError, StateNotReachedError
+from nightly.state.errors import MissingObjectError, StateAddressError, StateNotReachedError
 
 RETRY_SECONDS = 180  # a bucket may be out of reach for a minute or two
 SCHEMES = ("s3", "gs", "az")
@@ -82,18 +84,36 @@ class Objects(Protocol):
         ...
 
 
-def retried(call: Callable[[], Result], seconds: float | None) -> Result:
-    """Return the result of `call`, which is called again while it raises StateNotReachedError.
+class Calls(ABC):
+    """Calls of a store's client, each tried again while it raises StateNotReachedError.
 
-    :param seconds: for how long; None: RETRY_SECONDS
+    :param patience: for how many seconds; None: RETRY_SECONDS
     """
-    retrying = Retrying(
-        retry=retry_if_exception_type(StateNotReachedError),
-        stop=stop_after_delay(RETRY_SECONDS if seconds is None else seconds),
-        wait=wait_random_exponential(multiplier=0.2, max=5),
-        reraise=True,
-    )
-    return retrying(call)
+
+    def __init__(self, patience: float | None) -> None:
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(StateNotReachedError),
+            stop=stop_after_delay(RETRY_SECONDS if patience is None else patience),
+            wait=wait_random_exponential(multiplier=0.2, max=5),
+            reraise=True,
+        )
+
+    @abstractmethod
+    def _explained(self, key: str) -> AbstractContextManager[None]:
+        """Raise the client's errors as those of nightly.state.errors."""
+
+    def _call(self, key: str, call: Callable[[], Result]) -> Result:
+        def explained() -> Result:
+            with self._explained(key):
+                return call()
+
+        return self._retrying.copy()(explained)  # threads share the store
+
+    def _or_none(self, key: str, call: Callable[[], Result]) -> Result | None:
+        try:
+            return self._call(key, call)
+        except MissingObjectError:
+            return None
 
 
 def open_objects(address: str, patience: float | None = None) -> Objects:

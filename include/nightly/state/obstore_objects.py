@@ -6,11 +6,11 @@ AWS_ACCESS_KEY_ID, AZURE_STORAGE_ACCOUNT_NAME, …; or from the machine's role.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import obstore
 from obstore import exceptions
@@ -24,23 +24,21 @@ from nightly.state.errors import (
     StateNotReachedError,
     StateRefusedError,
 )
-from nightly.state.objects import Entry, Object, retried
+from nightly.state.objects import Calls, Entry, Object
 
 STORES = {"s3": S3Store, "az": AzureStore}
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
-# `retried` does the rest: it also repeats writes, whose outcome the callers compare.
+# `Calls` does the rest: it also repeats writes, whose outcome the callers compare.
 RETRIES: dict[str, Any] = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 ONE_REQUEST_BYTES = 32 << 20  # larger files are uploaded in parts
 
-Result = TypeVar("Result")
 
-
-class ObstoreObjects:
+class ObstoreObjects(Calls):
     """See nightly.state.objects.Objects."""
 
     def __init__(self, address: str, scheme: str, bucket: str, prefix: str, patience: float | None) -> None:
         self.address = address
-        self._patience = patience
+        super().__init__(patience)
         plain = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
         client = {**CLIENT, **({"allow_http": True} if plain else {})}
         try:
@@ -102,19 +100,6 @@ class ObstoreObjects:
     def _write(self, key: str, data: bytes, mode: Any) -> str:
         result = self._call(key, lambda: obstore.put(self._store, key, data, mode=mode, use_multipart=False))
         return (result["e_tag"] or "").strip('"')
-
-    def _call(self, key: str, call: Callable[[], Result]) -> Result:
-        def explained() -> Result:
-            with self._explained(key):
-                return call()
-
-        return retried(explained, self._patience)
-
-    def _or_none(self, key: str, call: Callable[[], Result]) -> Result | None:
-        try:
-            return self._call(key, call)
-        except MissingObjectError:
-            return None
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:
