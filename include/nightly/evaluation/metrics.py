@@ -4,6 +4,7 @@ Most metrics are functions of sums (formulas.py), which a stream of batches fill
 fill them, and the rest is the same. TFMA computes any other metric, example by example.
 """
 
+import json
 import logging
 import pickle
 import re
@@ -28,6 +29,7 @@ from nightly.evaluation.measured import Measured, Plan
 from nightly.evaluation.record import COUNT, Values, values_of
 from nightly.evaluation.scored import NO_EXAMPLES, Scored, checked
 from nightly.io.hints import did_you_mean
+from nightly.records.metrics import fixed_rate, listed_name
 from nightly.state import current
 from nightly.state.workers import WorkerState, collect
 
@@ -129,11 +131,10 @@ def eval_config(plan: Plan) -> config_pb2.EvalConfig:
     It names the metrics that TFMA knows. Raises ValueError for one that is unknown here too.
     """
     fast = plan.formulas
-    classes = [metric_class(name) for name in (COUNT, *plan.metrics) if name not in fast or _is_tfmas(name)]
-    return _config(plan, classes)
+    return _config(plan, [name for name in (COUNT, *plan.metrics) if name not in fast or _is_tfmas(name)])
 
 
-def _config(plan: Plan, classes: list[str]) -> config_pb2.EvalConfig:
+def _config(plan: Plan, metrics: list[str]) -> config_pb2.EvalConfig:
     config = config_pb2.EvalConfig(
         model_specs=[
             config_pb2.ModelSpec(
@@ -144,13 +145,21 @@ def _config(plan: Plan, classes: list[str]) -> config_pb2.EvalConfig:
             )
             for name in plan.models
         ],
-        metrics_specs=[config_pb2.MetricsSpec(metrics=[config_pb2.MetricConfig(class_name=name) for name in classes])],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=list(map(_metric_config, metrics)))],
         slicing_specs=[
             config_pb2.SlicingSpec(),
             *(config_pb2.SlicingSpec(feature_keys=[name]) for name in plan.slices),
         ],
     )
     return config_util.update_eval_config_with_defaults(config)
+
+
+def _metric_config(name: str) -> config_pb2.MetricConfig:
+    rate = fixed_rate(name)
+    return config_pb2.MetricConfig(
+        class_name=metric_class(listed_name(name).removesuffix("_N")),
+        config=json.dumps({"name": name} | rate) if rate else "",
+    )
 
 
 def metric_class(name: str) -> str:
@@ -183,7 +192,7 @@ def _snake_case(name: str) -> str:
 
 def _by_tfma(rows: beam.PTransform, plan: Plan, options: Options, beside: Path | None = None) -> Values:
     """Return the metrics that have no formula, from TFMA's own pipeline over `rows` of as_rows."""
-    config = _config(plan, [metric_class(name) for name in plan.others])
+    config = _config(plan, plan.others)
     with tempfile.TemporaryDirectory(dir=beside) as folder:
         with pipeline(options) as begin:
             analyze = tfma.ExtractEvaluateAndWriteResults(eval_config=config, output_path=folder)

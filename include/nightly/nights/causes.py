@@ -176,7 +176,7 @@ def _key(reason: Reason) -> tuple[Kind, str]:
         return "withdrawn", reason.subject
     if reason.control == "serving":
         return "serving", reason.subject
-    if reason.metric.partition(":")[0] in METRICS:  # before the rest: `max_recall` is no check of a feature
+    if metrics.listed_name(reason.metric.partition(":")[0]) in METRICS:  # before the rest: `max_recall` is no check of a feature
         return "model", ""
     if not reason.subject or reason.check.endswith(DELIVERY):
         return "delivery", ""

@@ -260,10 +260,10 @@ class ModelConfig(Section):
         sections = {"metrics": names, "slice_metrics": names, "class_metrics": metrics.OF_CLASSES[kind]}
         for section, known in sections.items():
             for name in getattr(gate, section):
-                if name not in known:
+                if metrics.listed_name(name) not in known or name in metrics.FIXED_RATES:
                     raise ValueError(
                         f"model_gate.{section}: there is no metric {name!r} of a label of kind {kind!r}"
-                        + did_you_mean(name, list(known))
+                        + did_you_mean(name, [known_name.replace("_N", "_90") for known_name in known])
                     )
         return self
 

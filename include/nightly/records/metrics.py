@@ -1,9 +1,22 @@
 """The metrics that a gate can bound, by the kind of label. docs/metrics.md defines each.
 
-The lists are here because Airflow's environment reads the config and has no TFMA. A test computes each metric.
+The lists are here because Airflow's environment reads the config and has no TFMA. A test computes each metric. N in a
+name is a percentage that the config chooses, as in recall_at_precision_90.
 """
 
+import re
+
 from nightly.records.label_config import Kind
+
+# The metrics of TFMA that fix one rate, and the argument of TFMA that takes it.
+FIXED_RATES = {
+    "precision_at_recall_N": "recall",
+    "recall_at_false_positive_rate_N": "false_positive_rate",
+    "recall_at_precision_N": "precision",
+    "sensitivity_at_specificity_N": "specificity",
+    "specificity_at_sensitivity_N": "sensitivity",
+    "threshold_at_recall_N": "recall",
+}
 
 # Those of TFMA that are a single number for a binary classifier.
 BINARY = (
@@ -16,7 +29,7 @@ BINARY = (
     *("negative_predictive_value", "npv", "positive_likelihood_ratio", "ppv", "precision", "predicted_positive_rate"),
     *("prevalence", "prevalence_threshold", "recall", "relative_coefficient_of_discrimination"),
     *("specificity", "squared_pearson_correlation", "threat_score", "tn", "tnr", "tp", "tpr"),
-    *("true_negatives", "true_positives", "weighted_example_count"),
+    *("true_negatives", "true_positives", "weighted_example_count", *FIXED_RATES),
 )
 CLASSES = (
     *("accuracy", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy", "categorical_crossentropy", "macro_auc"),
@@ -36,6 +49,19 @@ OF_CLASSES: dict[Kind, tuple[str, ...]] = {
     "classes": ("precision", "recall", "f1_score"),
     "number": (),
 }
+
+
+def listed_name(name: str) -> str:
+    """Return the name as NAMES has it: recall_at_precision_90 -> recall_at_precision_N."""
+    stem, _, percent = name.rpartition("_")
+    listed = f"{stem}_N"
+    return listed if listed in FIXED_RATES and re.fullmatch("[1-9][0-9]?", percent) else name
+
+
+def fixed_rate(name: str) -> dict[str, float]:
+    """Return what a metric fixes, as TFMA's argument: recall_at_precision_90 -> {"precision": 0.9}."""
+    listed = listed_name(name)
+    return {FIXED_RATES[listed]: int(name.rpartition("_")[2]) / 100} if listed in FIXED_RATES else {}
 
 
 def is_of_class(name: str) -> bool:

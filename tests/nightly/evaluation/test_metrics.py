@@ -76,9 +76,13 @@ def figures(result, sub_key=""):
     }
 
 
+def names_of(kind):
+    return [name.replace("_N", "_70") for name in NAMES[kind]]
+
+
 def plan_of(kind, scored, metrics=None):
     classes = CLASSES if kind == "classes" else []
-    names = metrics or [*NAMES[kind], *(of_class(metric, name) for metric in OF_CLASSES[kind] for name in classes)]
+    names = metrics or [*names_of(kind), *(of_class(metric, name) for metric in OF_CLASSES[kind] for name in classes)]
     return Plan(kind, MODELS, names, ["shop"], classes, scored.weights is not None)
 
 
@@ -116,7 +120,7 @@ def test_each_metric_that_a_config_may_bound_is_one_number(kind, tmp_path):
         assert values[model][()].keys() == {"example_count", *plan.metrics}
         assert np.isfinite(list(values[model][()].values())).all()
         measured = figures(tfma.load_eval_result(str(tmp_path), model_name=model))
-        assert {name for key, name in measured if key == ()} == {"example_count", *NAMES[kind]}
+        assert {name for key, name in measured if key == ()} == {"example_count", *names_of(kind)}
 
 
 DATA = pytest.mark.parametrize(("source", "weighted"), [(drawn, False), (drawn, True), (of_trips, True)])
@@ -238,6 +242,28 @@ def test_any_other_metric_of_tfma_is_computed_by_tfma(frame, tmp_path):
         assert found[(), "exact_match"] == (frame[model] == frame[LABEL]).mean()
         assert found[(), "max_recall"] == 1
         assert found[(("product", "Mortgage"),), "auc"] > 0.5
+
+
+def at_each_threshold(frame, model):
+    """(threshold, recall, precision, specificity) at each score."""
+    positive, scores = frame[LABEL] == 1, frame[model]
+    for threshold in np.unique(scores):
+        above = scores >= threshold
+        yield threshold, above[positive].mean(), positive[above].mean(), 1 - above[~positive].mean()
+
+
+@pytest.mark.slow
+def test_a_rate_that_a_metric_fixes_is_in_its_name(frame, tmp_path):
+    names = ["recall_at_precision_40", "sensitivity_at_specificity_90", "recall_at_false_positive_rate_10"]
+    _, values = write_results(batches(frame), binary(names), tmp_path)
+    for model in MODELS:
+        points = list(at_each_threshold(frame, model))
+        recall_at_precision = max(recall for _, recall, precision, _ in points if precision >= 0.4)
+        sensitivity_at_specificity = max(recall for _, recall, _, specificity in points if specificity >= 0.9)
+        overall = values[model][()]
+        assert overall["recall_at_precision_40"] == pytest.approx(recall_at_precision, abs=0.02)
+        assert overall["sensitivity_at_specificity_90"] == pytest.approx(sensitivity_at_specificity, abs=0.02)
+        assert overall["recall_at_false_positive_rate_10"] == pytest.approx(sensitivity_at_specificity, abs=0.02)
 
 
 def test_one_class_alone_has_no_auc_and_the_rest_is_there(frame, tmp_path):

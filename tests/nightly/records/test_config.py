@@ -72,6 +72,8 @@ def test_a_good_config_is_read_with_its_folder_as_name(tmp_path):
         (('["id"]', '["Trip ID"]'), ["no column has the name 'Trip ID'; write 'trip_id'"]),
         (('column = "y"', 'column = "day"'), ["'day' cannot be the label and the time_column"]),
         (("auc = {", "acu = {"), ["model_gate.metrics: there is no metric 'acu'", "did you mean 'auc'"]),
+        (("auc = {", "recall_at_precision = {"), ["no metric 'recall_at_precision'", "mean 'recall_at_precision_90'"]),
+        (("auc = {", "recall_at_precision_100 = {"), ["no metric 'recall_at_precision_100'"]),
         (
             (
                 "[model_gate.metrics]\nauc = { floor = 0.6, max_drop = 0.02 }",
