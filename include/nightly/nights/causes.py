@@ -176,7 +176,8 @@ def _key(reason: Reason) -> tuple[Kind, str]:
         return "withdrawn", reason.subject
     if reason.control == "serving":
         return "serving", reason.subject
-    if metrics.listed_name(reason.metric.partition(":")[0]) in METRICS:  # before the rest: `max_recall` is no check of a feature
+    metric = metrics.listed_name(reason.metric.partition(":")[0])
+    if metric in METRICS:  # before the rest: `max_recall` is no check of a feature
         return "model", ""
     if not reason.subject or reason.check.endswith(DELIVERY):
         return "delivery", ""

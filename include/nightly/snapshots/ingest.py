@@ -114,38 +114,15 @@ def _ingest(
         ) as builder,
     ):
         cleaner = Cleaner(conversion, Times(data, *window, night.as_of), rejects)
-        seen = cleaner.seen
         for body, renamed in streams:
             for batch in read(body, renamed, rejects, _row_test(body, renamed, data), columns):
                 builder.add(cleaner.clean(batch, body))
         rejects.close()
-        log.info(
-            "%s bodies, %s readable rows: %s in the window %s to %s, %s outside it; %s rejected",
-            *(len(streams), f"{seen.rows:,}", f"{builder.rows:,}", *window, f"{seen.outside:,}", f"{rejects.rows:,}"),
-        )
-        if seen.not_known_yet:
-            log.info("%s rows of the window were known only after %s", f"{seen.not_known_yet:,}", night.as_of)
-        for count in rejects.counts():
-            log.warning("%s rows rejected for %s, e.g. %r", count.rows, count.fault, count.example)
-        truncated = _truncated(streams)
+        _log_rows(cleaner, rejects, builder.rows, len(streams))
+        delivery = _delivery(cleaner, rejects, builder.rows, streams)
         _check_share(config, rejects, builder.rows, columns)
-        delivery = Delivery(
-            rows=builder.rows,
-            not_known_yet=seen.not_known_yet,
-            outside=seen.outside,
-            oldest=seen.oldest,
-            newest=seen.newest,
-            rejected=rejects.counts(),
-            truncated=truncated,
-            without_newline=[body.name for body, _ in streams if body.without_newline],
-            unnamed=unnamed_columns(streams),
-        )
         if not builder.rows:
-            if truncated:
-                raise TruncatedBodyError(
-                    f"{truncated[0].file} is truncated: {truncated[0].reason}, "
-                    "and no row before the cut is in the window. Have it delivered again."
-                )
+            _check_not_cut(delivery.truncated)
             return SnapshotRef(snapshot_id="", path="", rows=0, created=False, delivery=delivery)
         manifest, created = builder.finish(
             label=data.label.column,
@@ -157,7 +134,6 @@ def _ingest(
             code_version=night.code_version,
         )
     duplicates = delivery.rows - manifest.rows - builder.superseded
-    delivery = delivery.model_copy(update={"duplicate_rows": duplicates, "superseded": builder.superseded})
     log.info(
         "snapshot %s %s: %s rows%s, %s duplicates and %s earlier versions left out",
         *(manifest.snapshot_id, "created" if created else "exists already", f"{manifest.rows:,}"),
@@ -169,8 +145,44 @@ def _ingest(
         path=str(store.path(manifest.snapshot_id).absolute()),
         rows=manifest.rows,
         created=created,
-        delivery=delivery,
+        delivery=delivery.model_copy(update={"duplicate_rows": duplicates, "superseded": builder.superseded}),
     )
+
+
+def _log_rows(cleaner: Cleaner, rejects: Rejects, rows: int, bodies: int) -> None:
+    seen, times = cleaner.seen, cleaner.times
+    log.info(
+        "%s bodies, %s readable rows: %s in the window %s to %s, %s outside it; %s rejected",
+        *(bodies, f"{seen.rows:,}", f"{rows:,}", times.start, times.end, f"{seen.outside:,}", f"{rejects.rows:,}"),
+    )
+    if seen.not_known_yet:
+        log.info("%s rows of the window were known only after %s", f"{seen.not_known_yet:,}", times.as_of)
+    for count in rejects.counts():
+        log.warning("%s rows rejected for %s, e.g. %r", count.rows, count.fault, count.example)
+
+
+def _delivery(cleaner: Cleaner, rejects: Rejects, rows: int, streams: list[tuple[Body, dict[str, str]]]) -> Delivery:
+    seen = cleaner.seen
+    return Delivery(
+        rows=rows,
+        not_known_yet=seen.not_known_yet,
+        outside=seen.outside,
+        oldest=seen.oldest,
+        newest=seen.newest,
+        rejected=rejects.counts(),
+        truncated=_truncated(streams),
+        without_newline=[body.name for body, _ in streams if body.without_newline],
+        unnamed=unnamed_columns(streams),
+    )
+
+
+def _check_not_cut(truncated: list[TruncatedBody]) -> None:
+    """Raise TruncatedBodyError if there are no rows, and a body was cut before them."""
+    if truncated:
+        raise TruncatedBodyError(
+            f"{truncated[0].file} is truncated: {truncated[0].reason}, "
+            "and no row before the cut is in the window. Have it delivered again."
+        )
 
 
 def _truncated(streams: list[tuple[Body, dict[str, str]]]) -> list[TruncatedBody]:
