@@ -1,15 +1,19 @@
-"""The container files, really run: python3 -m tests.containers (`make test-containers`)
+"""Run the container files: python3 -m tests.containers [--bucket]  (`make test-containers`)
 
-Builds the image, starts docker-compose.yaml, and lets a night of the taxi model be released while the scheduler and
-PostgreSQL are restarted; then takes everything down. It uses the Docker engine that is there. Where there is none it
-unpacks one from Debian's packages, for which it must be root on Debian. A base image that cannot be pulled is replaced
-by a stand-in made of Debian's packages (`stand-ins/`). Needs the standard library only, 25 GB of disk and half an hour.
+Builds the image, starts docker-compose.yaml, and releases a night of the taxi model while the scheduler and PostgreSQL
+are restarted; then takes everything down. With --bucket it adds docker-compose.bucket.yaml, and kills the worker that
+trains instead of restarting the scheduler.
+
+It uses the Docker engine that is there. Where there is none it unpacks one from Debian's packages, for which it must be
+root on Debian. A base image that cannot be pulled is replaced by a stand-in made of Debian's packages (`stand-ins/`).
+Needs the standard library only, 25 GB of disk and half an hour.
 
 NIGHTLY_TRIAL names the folder of engine and stand-ins; it is kept for the next trial.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -34,9 +38,12 @@ DAG, RUN, AS_OF = "taxi_retrain", "trial", "2014-02-03T09:00:00Z"
 GIGABYTES = 25
 START_SECONDS, NIGHT_SECONDS = 1800, 3600  # on a machine that does other things, too
 # For each stand-in: Debian's release and the packages of its file system, or None where it is made of our own image.
+WITH_PYTHON = ("debian-12", "bookworm", "python3,python3-venv,ca-certificates,curl,dumb-init,netbase")
 FILE_SYSTEMS = {
-    "airflow": ("debian-12", "bookworm", "python3,python3-venv,ca-certificates,curl,dumb-init,netbase"),
+    "airflow": WITH_PYTHON,
+    "minio": WITH_PYTHON,
     "postgres": ("debian-13", "trixie", "postgresql-17"),
+    "redis": ("debian-12-redis", "bookworm", "redis-server"),
 }
 
 
@@ -81,7 +88,7 @@ class Docker:
         shutil.copytree(HERE / "stand-ins" / name, context, dirs_exist_ok=True)
         if name in FILE_SYSTEMS:
             self._import_file_system(*FILE_SYSTEMS[name])
-        if name == "airflow":
+        if FILE_SYSTEMS.get(name) == WITH_PYTHON:
             shutil.copyfile("/etc/ssl/certs/ca-certificates.crt", context / "ca-certificates.crt")
             (context / "pip.conf").write_text(_pip_settings())
         self("build", "--quiet", "--tag", stand_in, context)
@@ -98,8 +105,11 @@ class Docker:
 class Compose:
     """The project's services, each trial with new secrets and free ports."""
 
-    def __init__(self, docker: Docker, images: dict[str, str]) -> None:
+    def __init__(self, docker: Docker, images: dict[str, str], *, bucket: bool) -> None:
         self.docker = docker
+        files = [ROOT / "docker-compose.yaml", HERE / "compose.yaml"]
+        files += [ROOT / "docker-compose.bucket.yaml", HERE / "compose.bucket.yaml"] if bucket else []
+        self.files = [word for file in files for word in ("--file", str(file))]
         self.password = secrets.token_hex(12)
         ports = dict(zip(("AIRFLOW_PORT", "SERVING_GRPC_PORT", "SERVING_REST_PORT"), _free_ports(3), strict=True))
         settings = {
@@ -108,6 +118,8 @@ class Compose:
             "AIRFLOW_FERNET_KEY": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "AIRFLOW_JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW_SECRET_KEY": secrets.token_hex(32),
+            "BUCKET_PASSWORD": secrets.token_hex(12),
+            "REDIS_PASSWORD": secrets.token_hex(12),
             "CODE_VERSION": "trial",
             **{key: str(port) for key, port in ports.items()},
             **{f"TRIAL_{name.upper()}": image for name, image in images.items()},
@@ -121,8 +133,7 @@ class Compose:
 
     def __call__(self, *arguments: str) -> str:
         """Run `docker compose ARGUMENTS`; returns what it printed. Raises TrialFailed."""
-        files = ["--file", "docker-compose.yaml", "--file", str(HERE / "compose.yaml")]
-        return self.docker("compose", "--env-file", self.settings, "--progress", "plain", *files, *arguments)
+        return self.docker("compose", "--env-file", self.settings, "--progress", "plain", *self.files, *arguments)
 
     def api(self, method: str, path: str, body: object = None) -> Any:
         """Call Airflow's REST API; returns the decoded answer, or None while it does not answer."""
@@ -139,10 +150,10 @@ class Compose:
         except OSError:  # PostgreSQL or the API server is on its way
             return None
 
-    def tasks(self) -> dict[str, str]:
-        """The state of each task of the night that has one."""
+    def tasks(self, field: str = "state") -> dict[str, str]:
+        """The state of each task of the night that has one, or another field of Airflow's API."""
         answer = self.api("GET", f"dags/{DAG}/dagRuns/{RUN}/taskInstances?limit=100") or {"task_instances": []}
-        return {task["task_id"]: task["state"] for task in answer["task_instances"] if task["state"]}
+        return {task["task_id"]: task[field] for task in answer["task_instances"] if task[field]}
 
     def unhealthy(self) -> list[str]:
         """The services whose check does not pass, as name and state."""
@@ -158,10 +169,13 @@ class Compose:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.containers", description="Run the container files.")
+    parser.add_argument("--bucket", action="store_true", help="with docker-compose.bucket.yaml, too")
+    bucket = parser.parse_args().bucket
     measured: dict[str, str] = {}
     try:
         with Docker() as docker:
-            trial(docker, measured)
+            trial(docker, measured, bucket=bucket)
     except TrialFailed as error:
         print(f"\nthe trial failed: {error}", file=sys.stderr)
         return 1
@@ -172,27 +186,35 @@ def main() -> int:
     return 0
 
 
-def trial(docker: Docker, measured: dict[str, str]) -> None:
-    """Build, start, run the night, restart services in it, and take everything down; raises TrialFailed."""
+def trial(docker: Docker, measured: dict[str, str], *, bucket: bool) -> None:
+    """Build, start, run the night, disturb services in it, and take everything down; raises TrialFailed."""
     version = re.search(r"serving:\$\{TF_SERVING_VERSION:-([\d.]+)", (ROOT / "docker-compose.yaml").read_text())[1]
     base = re.search(r"^ARG BASE=(\S+)", (ROOT / "Dockerfile").read_text(), re.M)[1]
     images = {"airflow": docker.base(base, "airflow"), "postgres": docker.base("postgres:17", "postgres")}
-    compose = Compose(docker, images | {"serving": "made-after-the-build"})
+    if bucket:
+        text = (ROOT / "docker-compose.bucket.yaml").read_text()
+        images |= {
+            name: docker.base(re.search(rf"image: (\S*{name}:\S+)", text)[1], name) for name in ("minio", "redis")
+        }
+    compose = Compose(docker, images | {"serving": "made-after-the-build"}, bucket=bucket)
     with _Clock(measured, "build"):
         compose("build", "init")
     size = int(docker("image", "inspect", "--format", "{{.Size}}", "nightly-trial/nightly-retrain"))
     measured["image"] = f"{size / 1e9:.2f} GB, on a base of {_size(docker, images['airflow'])}"
     images["serving"] = docker.base(f"tensorflow/serving:{version}", "serving")
-    compose = Compose(docker, images)
+    compose = Compose(docker, images, bucket=bucket)
     measured["base images"] = ", ".join(images.values())
     try:
         with _Clock(measured, "up, until all are healthy"):
             compose("up", "--detach", "--no-build")
             _wait(START_SECONDS, "every service is healthy", lambda: not compose.unhealthy(), compose.unhealthy)
         measured["memory, idle"] = compose.memory()
-        with _Clock(measured, "night, with two restarts"):
-            night(compose)
+        first = ("trainer", kill_worker) if bucket else ("trainer", restart("scheduler"))
+        with _Clock(measured, "night, disturbed twice"):
+            night(compose, [first, ("evaluator", restart("postgres"))])
         measured["memory, after the night"] = compose.memory()
+        measured["hosts of the tasks"] = ", ".join(sorted(set(compose.tasks("hostname").values())))
+        compose("up", "--detach", "--no-build")  # a killed worker begins again
         state = _request("GET", f"{compose.serving}/v1/models/taxi/labels/stable")["model_version_status"][0]
         if state["state"] != "AVAILABLE":
             raise TrialFailed(f"the model server has `stable` as {state}")
@@ -204,16 +226,32 @@ def trial(docker: Docker, measured: dict[str, str]) -> None:
         compose("down", "--volumes", "--timeout", "60")
 
 
-def night(compose: Compose) -> None:
-    """One night of the taxi model to RELEASED; its trainer loses the scheduler, its evaluator PostgreSQL."""
+def restart(service: str) -> Callable[[Compose, str], None]:
+    """Return a disturbance of a task: restart that service."""
+
+    def act(compose: Compose, task: str) -> None:
+        print(f"{task} runs: restarting {service}", flush=True)
+        compose("restart", service)
+
+    return act
+
+
+def kill_worker(compose: Compose, task: str) -> None:
+    """Kill the container that runs the task. Airflow lets another worker run it again once its heartbeat is missed."""
+    container = compose.tasks("hostname")[task]
+    print(f"{task} runs: killing its worker, {container}", flush=True)
+    compose.docker("kill", container)
+
+
+def night(compose: Compose, disturbances: list[tuple[str, Callable[[Compose, str], None]]]) -> None:
+    """Run one night of the taxi model to RELEASED; while each named task runs, it is disturbed."""
     _wait(START_SECONDS, f"{DAG} is known", lambda: compose.api("GET", f"dags?dag_id_pattern={DAG}")["dags"])
     compose.api("PATCH", f"dags/{DAG}", {"is_paused": False})
     conf = {"as_of": AS_OF, "release": "yes"}
     compose.api("POST", f"dags/{DAG}/dagRuns", {"dag_run_id": RUN, "logical_date": None, "conf": conf})
-    for task, service in (("trainer", "scheduler"), ("evaluator", "postgres")):
+    for task, disturb in disturbances:
         _wait(NIGHT_SECONDS, f"{task} runs", lambda task=task: _runs(compose, task), compose.tasks)
-        print(f"{task} runs: restarting {service}", flush=True)
-        compose("restart", service)
+        disturb(compose, task)
     _wait(
         NIGHT_SECONDS, "the night ends", lambda: _run_of(compose).get("state") in ("success", "failed"), compose.tasks
     )
