@@ -22,7 +22,7 @@ test: setup-dev lint  ## run every test but the campaigns; both sides' summaries
 	@bin/test
 
 test-containers:  ## build the image and run a night in docker compose; without an engine: as root on Debian
-	@$(PYTHON) -m tests.containers
+	@$(PYTHON) -m tests.containers $(ARGS)
 
 test-hosts: setup-dev  ## run nights over two hosts that share no disk (hours; root); ARGS='-m "not campaign"' for less
 	@$(AIRFLOW_PYTHON) -m pytest tests/hosts $(ARGS)
