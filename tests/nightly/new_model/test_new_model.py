@@ -219,7 +219,7 @@ def test_a_file_that_is_not_there_is_one_sentence(new, tmp_path):
 def test_an_existing_model_is_never_overwritten(new):
     new(rentals(), label="returned_late")
     before = (new.models / "bikes/config.toml").read_text()
-    with pytest.raises(UserError, match="exists, and people may have worked on it"):
+    with pytest.raises(UserError, match="exists and may have been edited"):
         new(rentals(), label="station")
     assert (new.models / "bikes/config.toml").read_text() == before
 

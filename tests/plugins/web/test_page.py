@@ -360,7 +360,7 @@ def test_a_canary_whose_records_are_missing_or_damaged_is_said(ask, paths, recor
         if page != "/nightly/":
             assert ("1456800100.json cannot be read" in answer.text) is (content is not None)
     text = ask("/nightly/taxi").text
-    assert ("no look at it is recorded yet" in text.lower()) is record.startswith("canaries")
+    assert ("no comparison is recorded yet" in text.lower()) is record.startswith("canaries")
     assert ("its release is unknown" in text) is not record.startswith("canaries")
 
 
