@@ -51,7 +51,7 @@ def test_every_kind_is_drawn_and_escaped(ask, paths, kind):
 def test_a_change_that_the_examples_cannot_tell_is_neither_met_nor_broken(paths):
     text = drawn(paths, write_labelled_night(paths, 0, "binary"))
     assert f"≥ 0.60 ✓, drop ≤ 0.02: cannot tell on {EXAMPLES:,} examples<" in text
-    assert "Noticed, and not held for" in text
+    assert "Notable findings that did not hold the night" in text
 
 
 def test_a_difference_has_its_interval_and_a_direction_where_both_are_known(paths):

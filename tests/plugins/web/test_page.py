@@ -344,7 +344,7 @@ def test_how_canaries_ended_stands_with_the_releases(ask, paths):
     assert "3 ended" in text and 'id="canary"' not in text
     assert EVIL not in text
     write_canary(paths, 1456800100, decision="stop", reason="surely worse", decided_by="ann", decided_at=FIRST)
-    assert "not carried out to its end yet" in ask("/nightly/taxi").text
+    assert "not carried out completely yet" in ask("/nightly/taxi").text
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"unknown": 1}', "\xff\x00"])
