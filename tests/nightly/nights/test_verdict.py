@@ -144,4 +144,4 @@ def test_a_night_whose_model_was_taken_back_is_held_and_says_what_to_do(folder):
     assert found.outcome is Outcome.HELD_MODEL
     assert found.summary == f"{reason}: it is not released again; version 1470000000 stays in production"
     (held,) = [one for one in found.reasons if one.held]
-    assert held.subject == "version 1480000000" and "anew does not change that" in held.action
+    assert held.subject == "version 1480000000" and "training again" in held.action
