@@ -12,7 +12,7 @@ LINT := .venv/lint/bin
 help:  ## list the targets, from the comments behind them
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: setup  ## run six nights of real taxi data through Airflow, offline: some released, one held
+demo: setup  ## run six nights of real taxi data through Airflow, offline: four released, two held
 	@$(AIRFLOW_PYTHON) -m local.demo
 
 up: setup  ## run Airflow and a model server in the foreground, for a person

@@ -42,7 +42,7 @@ def _begin_as_a_writer(connection: Connection) -> None:
 
 
 def refusal(arguments: list[str]) -> str:
-    """Return why `airflow ARGUMENTS` must not run, or "". Airflow's own errors are left to Airflow."""
+    """Return why `airflow ARGUMENTS` must not run, or "". Airflow reports its own errors itself."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("--dag-id", default="")
     parser.add_argument("--dag-run-conf", default="{}")
@@ -62,9 +62,9 @@ def refusal(arguments: list[str]) -> str:
         if not dag.is_paused or args.dry_run:
             return ""
     return (
-        f"{args.dag_id} is paused, and the nights of a backfill wait as long as their DAG is. Either unpause it "
-        f"first, by `bin/airflow dags unpause {args.dag_id}`: its schedule begins too, with the night of the last "
-        "interval at once, which may release. Or run no night but those of backfills and triggers: stop Airflow, start "
+        f"{args.dag_id} is paused, and the nights of its backfill would wait until it is unpaused. Either unpause it "
+        f"first, by `bin/airflow dags unpause {args.dag_id}`: this also starts its schedule, and the night of the last "
+        "interval runs at once and may release. Or run only backfills and triggers: stop Airflow, start "
         "it with AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE=False in its environment, and unpause the DAG there."
     )
 

@@ -207,8 +207,8 @@ def _show(summary: dict[str, Any], home: Path) -> None:
     console.print(f"versions on disk: {', '.join(map(str, summary['versions_on_disk']))}  ({home}/serving/taxi)")
     if summary["prediction"]:
         predictions = ", ".join(f"{float(value[0]):.4f}" for value in summary["prediction"]["answered"])
-        console.print(f"asked over REST, version {summary['prediction']['version']} answers {predictions}")
-    result = "[green]all as it should be[/]" if summary["ok"] else "[red]not as it should be[/]"
+        console.print(f"over REST, version {summary['prediction']['version']} answers {predictions}")
+    result = "[green]every night ended as expected[/]" if summary["ok"] else "[red]a night did not end as expected[/]"
     console.print(f"{result}, {summary['seconds']:.0f} s; {home / 'summary.json'}")
 
 

@@ -1,6 +1,6 @@
 """Airflow and a model server in the foreground, for a person: python -m local.up [PORT]
 
-Airflow is on PORT, or on 8080, or on a free port where that is taken; the model server on 8500 and 8501 likewise.
+Airflow is on PORT, or on 8080, or on a free port if that is taken; the model server on 8500 and 8501 likewise.
 """
 
 import argparse

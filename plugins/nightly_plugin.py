@@ -19,7 +19,7 @@ class NightlyListener:
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """Create the pool of the ML steps, and give verdicts that are missing since no scheduler lived to do so.
+        """Create the pool of the ML steps, and write verdicts that no scheduler was alive to write.
 
         Also in the DAG processor and the triggerer: a managed Airflow may keep the plugin from its scheduler.
         """

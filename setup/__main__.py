@@ -5,10 +5,10 @@ ml       .venv/ml from requirements-ml.txt, with a private C runtime where the s
 dev      requirements-dev.txt on top of those two
 lint     .venv/lint from requirements-lint.txt
 docs     .venv/docs from requirements-docs.txt
-slim     without what no night reads, for an image
-lock     write the requirements files anew from pyproject.toml
+slim     without files that no night reads, for an image
+lock     write the requirements files from pyproject.toml
 
-Only the standard library is needed. What is set up already costs a file comparison.
+This needs only the standard library. An environment that is up to date is left as it is.
 """
 
 import sys

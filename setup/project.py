@@ -12,7 +12,7 @@ NAME = "nightly-retrain.pth"
 
 
 def link(venv: Path) -> None:
-    """Write the file into `venv`, if it is not there as it should be."""
+    """Write the file into `venv`, unless it is up to date."""
     (packages,) = venv.glob("lib/python3*/site-packages")
     file, text = packages / NAME, "".join(f"{(ROOT / folder).resolve()}\n" for folder in FOLDERS)
     if not file.exists() or file.read_text() != text:

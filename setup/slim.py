@@ -8,7 +8,7 @@ UNREAD = ("tensorflow/include", "clang", "**/tests", "**/testdata")
 
 
 def slim(venv: Path) -> None:
-    """Delete those folders of `venv`, and print how much they held."""
+    """Delete those folders of `venv`, and print how much space that saves."""
     (packages,) = venv.glob("lib/python3*/site-packages")
     before = _megabytes(packages)
     for pattern in UNREAD:

@@ -8,14 +8,14 @@ from nightly.io.paths import ROOT
 
 HEAD = """# Environment variables
 
-Everything works without them. A variable that is set to nothing counts as not set. `docker-compose.yaml` and `make` set
+All of them are optional. An empty variable counts as not set. `docker-compose.yaml` and `make` set
 those that differ there.
 """
 BELOW_VAR = "`{}` in `NIGHTLY_VAR`"
 AIRFLOW = """## Airflow
 
-Airflow's own variables work as everywhere. `airflow.env` holds the settings that this project changes, and both
-`bin/airflow` and `docker-compose.yaml` read it. A setting that is in the environment already wins.
+Airflow's own variables work as usual. `airflow.env` contains the settings that this project changes; `bin/airflow` and
+`docker-compose.yaml` read it. A setting that is already in the environment takes precedence.
 """
 COMPOSE = """## docker compose
 

@@ -21,9 +21,9 @@ became known since. It then promotes the canary, stops it, or waits.
 
 - **Promoted**: the canary is not worse by more than the margin. The label `stable` moves to it.
 - **Stopped**: the canary is worse. It is quarantined, and its callers are back on the version in production.
-- **Waiting**: neither is certain yet. The test allows for a comparison every day. After `max_days` it ends anyway.
+- **Waiting**: neither is certain yet. The comparison is repeated every day, and ends after `max_days`.
 - **To decide earlier**: trigger this DAG with the model, the decision and a reason.
-- **While a canary is compared** the nights train and judge, and release nothing.
+- **While a canary is compared** the nights train and check, and release nothing.
 
 The run's note, *Rendered Templates* of `decide`, and `bin/releases canary MODEL` show the values.
 """
@@ -109,13 +109,13 @@ def params(models: list[str]) -> dict[str, Param]:
             enum=["auto", "promote", "stop"],
             title="Decision",
             section="What",
-            description="auto: as the comparison says. promote and stop are done now, whatever it says.",
+            description="auto: the comparison decides. promote, stop: now, whatever the comparison says.",
         ),
         "reason": Param(
             None,
             type=["null", "string"],
             title="Reason",
             section="Why",
-            description="Stands in the records. Needed to promote or stop.",
+            description="Recorded with the decision. Required to promote or stop.",
         ),
     }

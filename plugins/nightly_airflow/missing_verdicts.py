@@ -1,4 +1,4 @@
-"""Gives a verdict to nights whose `verdict` task gave none, as when all its calls to Airflow's API failed.
+"""Writes the verdict of nights whose `verdict` task did not, as when all its calls to Airflow's API failed.
 
     python -m nightly_airflow.missing_verdicts
 
@@ -70,7 +70,7 @@ def start_if_missing(session: Session) -> None:
     Not in a thread: the scheduler forks its workers, and a mail server may take minutes.
     """
     if runs := without_verdict(session):
-        log.warning("no verdict was given on %s: giving it now", ", ".join(run.run_id for run in runs))
+        log.warning("no verdict on %s: writing it now", ", ".join(run.run_id for run in runs))
         path = os.pathsep.join(filter(None, [python_path(), str(ROOT / "plugins"), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "nightly_airflow.missing_verdicts"]
         start(command, environment={**os.environ, "PYTHONPATH": path})
@@ -133,7 +133,7 @@ def give_all() -> bool:
                 give_verdict(session.merge(run), session)
             except Exception:  # the other runs still get their verdicts
                 session.rollback()
-                log.exception("the verdict on a night could not be given")
+                log.exception("the verdict of a night could not be written")
                 done = False
         return done
 

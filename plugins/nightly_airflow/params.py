@@ -17,9 +17,9 @@ def params(config: ModelConfig) -> dict[str, Param]:
             format="date-time",
             title="As of",
             section=window,
-            description="The night knows nothing later. Empty: the end of the data interval for scheduled and backfill "
-            "runs; for a manual run its logical date, or now, or the end of the history where it has ended. "
-            "UTC unless it says otherwise.",
+            description="The night uses only what was known at this time. Empty: the end of the data interval for "
+            "scheduled and backfill runs; for a manual run its logical date, or now, or the end of the data if it has "
+            "ended. UTC without an offset.",
         ),
         "look_back_days": Param(
             None,
@@ -28,7 +28,7 @@ def params(config: ModelConfig) -> dict[str, Param]:
             maximum=36_500,
             title="Look-back, days",
             section=window,
-            description=f"How long before that the window begins. Empty: {config.data.look_back_days}.",
+            description=f"The length of the window of data. Empty: {config.data.look_back_days}.",
         ),
         "train_steps": Param(
             None,
@@ -41,9 +41,9 @@ def params(config: ModelConfig) -> dict[str, Param]:
         "fresh": Param(
             False,
             type="boolean",
-            title="Compute everything anew",
+            title="Compute everything again",
             section=training,
-            description="Otherwise an earlier night's work is reused where data, code and config are the same.",
+            description="Otherwise earlier work is reused if data, code and config are the same.",
         ),
         "release": Param(
             "auto",
@@ -66,6 +66,6 @@ def params(config: ModelConfig) -> dict[str, Param]:
             type=["null", "string"],
             title="Reason",
             section=judging,
-            description="Why they are replaced; the verdict records it.",
+            description="Why the thresholds are replaced. The verdict records it.",
         ),
     }

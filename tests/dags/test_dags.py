@@ -239,8 +239,8 @@ def test_a_dag_names_the_pool_only_where_a_component_has_seen_it(database, monke
 
     monkeypatch.delenv("NIGHTLY_POOL", raising=False)
     dag = retrain_dag("taxi")
-    assert {task.pool for task in dag.tasks} == {"default_pool"} and "no pool of their own" in dag.doc_md
+    assert {task.pool for task in dag.tasks} == {"default_pool"} and "Airflow's default pool, because" in dag.doc_md
     monkeypatch.setenv("NIGHTLY_POOL", "")  # so that what follows is undone
     Job()
     dag = retrain_dag("taxi")
-    assert {task.pool for task in dag.tasks} == {"default_pool", "ml"} and "the pool `ml` says" in dag.doc_md
+    assert {task.pool for task in dag.tasks} == {"default_pool", "ml"} and "**Pool of the steps**: `ml`" in dag.doc_md

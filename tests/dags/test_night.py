@@ -180,7 +180,7 @@ def test_while_a_canary_is_compared_a_night_trains_and_judges_and_releases_nothi
     state, note, states, _ = run_night(as_of="2016-01-02")
 
     assert state == "success" and "release" in skipped(states) and "model_gate" not in skipped(states)
-    assert note.startswith("**○ ACCEPTED: data and model deserve a release, and canary 1480000000 is being compared")
+    assert note.startswith("**○ ACCEPTED: both gates passed, but canary 1480000000 is being compared")
     assert "since 2016-01-01 09:00 UTC" in note
 
 

@@ -94,7 +94,7 @@ def test_no_step_waits_for_a_pool_that_is_not_there_and_what_is_missing_is_said(
 def test_a_dag_processor_with_the_plugin_makes_the_pool_and_names_it(managed):
     managed.airflow.start_dag_processor(ROOT / "plugins")
     assert poll(
-        lambda: "the pool `ml` says" in managed.airflow.api("get", f"dags/{DAG}/details")["doc_md"],
+        lambda: "**Pool of the steps**: `ml`" in managed.airflow.api("get", f"dags/{DAG}/details")["doc_md"],
         seconds=300,
         every=1,
     )

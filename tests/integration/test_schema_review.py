@@ -103,4 +103,4 @@ def test_an_approved_change_lets_the_night_go_on_and_a_rejected_one_does_not(nig
     paid_by("Cheque")
     nights.clear(DAG, run, "download", downstream=True)
     assert nights.wait(DAG, run)["transform"] == "skipped"
-    assert "Airflow shows this run's first proposal only" in nights.verdict(DAG, run).summary
+    assert "Airflow shows only a run's first proposal" in nights.verdict(DAG, run).summary

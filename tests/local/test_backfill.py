@@ -120,4 +120,4 @@ def test_a_backfill_of_an_unpaused_dag_is_created(home):
 
 def test_make_up_refuses_a_port_that_is_none():
     done = subprocess.run([sys.executable, "-m", "local.up", "0"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "'0' is no whole number, 1 to 65535" in done.stderr
+    assert done.returncode == 2 and "'0' is not a whole number: give 1 to 65535" in done.stderr

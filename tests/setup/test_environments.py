@@ -139,7 +139,7 @@ def test_a_c_runtime_that_cannot_be_had_is_said_before_anything_is_installed(fre
     monkeypatch.setattr(environments.platform, "system", lambda: "Linux")
     monkeypatch.setenv("PATH", "")  # no apt-get
     assert setup_main.main(["airflow", "ml"]) == 1
-    assert "has glibc 2.36 and no apt-get to take a newer one from" in capsys.readouterr().err
+    assert "has glibc 2.36 and no apt-get to download a newer one" in capsys.readouterr().err
     assert not fresh.exists()
 
 

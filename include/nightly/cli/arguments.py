@@ -21,7 +21,7 @@ def positive_number(text: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
 
 
@@ -32,5 +32,5 @@ def _whole(text: str, least: int, most: int | None) -> int:
     except ValueError:
         number = least - 1
     if number < least or (most is not None and number > most):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, {allowed}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number: give {allowed}")
     return number

@@ -1,6 +1,6 @@
-"""Write all that the model server is configured by into the serving volume, and print the files.
+"""Write the model server's configuration into the serving volume, and print the files.
 
-They are models.config, batching.config, monitoring.config and, where the environment names a server, server.json.
+They are models.config, batching.config, monitoring.config and, if the environment names a server, server.json.
 Run it before the server's first start, and after a change of the settings in server/nightly_server.
 """
 

@@ -1,5 +1,5 @@
-"""The everyday tasks on data. DATA is a CSV, TFRecord or Parquet file, a folder of them, a quoted glob,
-`snapshot:MODEL/ID` or `snapshot:MODEL/latest`, or statistics that were saved (.pb, .pbtxt; not for convert).
+"""Inspect, check and convert data. DATA is a CSV, TFRecord or Parquet file, a folder of them, a quoted glob,
+`snapshot:MODEL/ID` or `snapshot:MODEL/latest`, or saved statistics (.pb, .pbtxt; not for convert).
 
     bin/data statistics DATA [--out FILE]            TFDV's statistics
     bin/data schema infer DATA [--out FILE]          a first schema, for a person to correct
@@ -14,7 +14,7 @@
 
     bin/data statistics 'gs://b/day-*.parquet' --runner DataflowRunner --dry-run -- --project=p --region=r …
 
-Exit status: 0 all that was asked for is fine, 1 something is not or could not be judged, 2 it could not be done.
+Exit status: 0 done and nothing is wrong, 1 a check failed or could not be done, 2 wrong arguments or unreadable data.
 docs/data.md has more.
 """
 
@@ -78,14 +78,14 @@ def _infer(options: argparse.Namespace) -> int:
 
     out = schema_file(options.out) if options.out else None
     if out and out.exists():
-        raise DataError(f"{out} exists, and a person may have worked on it: remove it first, or name another file")
+        raise DataError(f"{out} exists and may have been edited: remove it first, or name another file")
     config = load_config(options.model) if options.model else None
     statistics = _statistics_of(options.data, options)
     schema = first_schema(statistics, config) if config else infer_schema(statistics)
     if out:
         header = HEADER.format(model=config.name, data=options.data) if config else ""
         save_schema(schema, out, header)
-        print(f"{out}: {len(schema.feature)} features; read and correct it before anything is held against it")
+        print(f"{out}: {len(schema.feature)} features; read and correct it before you use it")
     else:
         print(text_format.MessageToString(schema, as_utf8=True), end="")
     return 0

@@ -19,12 +19,12 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     )
     reading.add_argument("--schema", type=Path, help="a schema in text format (schema.pbtxt); types of columns, too")
     reading.add_argument(
-        "--max-rejected-share", type=_share, metavar="SHARE", help="rows to leave out that cannot be read (0)"
+        "--max-rejected-share", type=_share, metavar="SHARE", help="leave out unreadable rows, up to this share (0)"
     )
     showing = argparse.ArgumentParser(add_help=False)
     showing.add_argument("--json", action="store_true", help="for machines")
     beam = argparse.ArgumentParser(add_help=False)
-    beam.add_argument("--runner", choices=RUNNERS, help="a Beam runner, whose options follow a --; else this process")
+    beam.add_argument("--runner", choices=RUNNERS, help="a Beam runner, its options after --; by default this process")
     beam.add_argument("--dry-run", action="store_true", help="show the job that the runner would get")
     comparing = argparse.ArgumentParser(add_help=False)
     comparing.add_argument("now", metavar="NOW", help="or the training data")
@@ -44,15 +44,13 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     schemas = commands.add_parser("schema", help="infer or show a schema").add_subparsers(required=True, metavar="WHAT")
     subparser = schemas.add_parser("infer", parents=[reading], help="a first schema, for a person to correct")
     subparser.add_argument("data", metavar="DATA")
-    subparser.add_argument(
-        "--out", type=Path, metavar="FILE", help="save it as text; a file that is there is not replaced"
-    )
+    subparser.add_argument("--out", type=Path, metavar="FILE", help="save it as text; an existing file is not replaced")
     subparser.set_defaults(run="infer")
     subparser = schemas.add_parser("show", help="its features, with their domains and thresholds")
     subparser.add_argument("schema", metavar="SCHEMA|MODEL")
     subparser.set_defaults(run="show")
 
-    subparser = commands.add_parser("validate", parents=[reading, showing], help="what is not as the schema has it")
+    subparser = commands.add_parser("validate", parents=[reading, showing], help="anomalies against the schema")
     subparser.add_argument("data", metavar="DATA")
     subparser.add_argument("--environment", help="of the schema, e.g. SERVING, where no label is expected")
     subparser.set_defaults(run="validate")

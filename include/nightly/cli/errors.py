@@ -67,7 +67,7 @@ def describe(error: UserError | OSError) -> str:
         errno.ENOENT: f"{path} does not exist; check the path",
         errno.EACCES: f"{path}: no permission; change its owner or mode, or run this as its owner (ls -ld {path})",
         errno.EISDIR: f"{path} is a folder; name a file",
-        errno.ENOTDIR: f"{path} is no folder; name one",
+        errno.ENOTDIR: f"{path} is not a folder; name a folder",
         errno.EEXIST: f"{path} exists; remove it, or name another path",
         errno.EROFS: f"{path} is on a read-only file system; name a path that can be written",
         errno.ENOSPC: f"{path}: no space is left on the disk; make room and run the command again",

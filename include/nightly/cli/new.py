@@ -1,11 +1,11 @@
-"""Look at data and write a model for it: its folder in include/models and its DAG file.
+"""Inspect data and write a model for it: its folder in include/models and its DAG file.
 
     bin/new NAME DATA [--label COLUMN]              DATA is a file, a folder or a URL
     bin/new NAME --connection ID --table T          a table of a database
 
-It proposes the label, its kind, the time and id columns, the features and the thresholds, each with a reason. What is
-not certain is a question on the terminal; --yes takes every proposal. Then it writes all files, or none, and never over
-files that exist. docs/how-to/new-model.md says how it decides.
+It proposes the label, its kind, the time and id columns, the features and the thresholds, each with a reason. It asks
+about what is not certain; --yes accepts every proposal. Then it writes all files or none, and overwrites nothing.
+docs/how-to/new-model.md says how it decides.
 """
 
 import argparse
@@ -30,8 +30,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--kind", choices=["binary", "classes", "number"], help="the label's kind")
     parser.add_argument("--time", default="", metavar="COLUMN", help="the time of a row; `none` if there is none")
     parser.add_argument("--id", action="append", default=[], metavar="COLUMN", help="identifies a row; may be repeated")
-    parser.add_argument("--weight", default="", metavar="COLUMN", help="how much a row counts")
-    parser.add_argument("--yes", action="store_true", help="take every proposal")
+    parser.add_argument("--weight", default="", metavar="COLUMN", help="the weight of a row")
+    parser.add_argument("--yes", action="store_true", help="accept every proposal")
     return parser
 
 

@@ -6,8 +6,8 @@ The same steps run in the same order in one process, up to the gate that holds t
 in the night's folder and its artifacts in ML Metadata, as from Airflow, and the verdict is on the page like any other.
 The source's connection is in the environment variable AIRFLOW_CONN_<ID>, as a URI or JSON that Airflow could read.
 
-Exit status: 0 the model is accepted or released, 1 a step failed, 2 what is asked for cannot be done, 3 the night is
-held or has no data, 4 the model is released and no model server has confirmed it.
+Exit status: 0 the model is accepted or released, 1 a step failed, 2 wrong arguments or configuration, 3 the night is
+held or has no data, 4 the model is released but no model server has confirmed it.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--as-of", help="end of the window, ISO 8601, UTC unless it says otherwise (default: now)")
     parser.add_argument("--release", action="store_true", help="release the model if both gates pass")
     parser.add_argument("--train-steps", type=positive_int)
-    parser.add_argument("--fresh", action="store_true", help="compute everything anew, reusing no earlier work")
+    parser.add_argument("--fresh", action="store_true", help="compute everything again, reusing no earlier work")
     parser.add_argument("--source", help="another path or URL than the config's")
     parser.add_argument("--until", choices=UNTIL, help="stop after this step, without a verdict unless a gate holds")
     return parser
@@ -80,7 +80,7 @@ def _plan(options: argparse.Namespace, paths: Paths) -> Night:
     """Plan the night and write its request.json. A refused request leaves no folder."""
     if has_userinfo(options.source or ""):
         raise ContractError(
-            "--source has a password in it, which the night's records would keep: put it into an Airflow connection, "
+            "--source contains a password, which the night's records would keep: put it into the Airflow connection, "
             "AIRFLOW_CONN_<ID>, that `source.connection` in the model's config.toml names"
         )
     now = utc_now()

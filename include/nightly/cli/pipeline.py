@@ -7,7 +7,7 @@ NIGHTLY_STATE must name a bucket, which all containers share. `run` is what the 
 works on a folder too, task by task in the order of a night, from plan to verdict. Once a gate has held the night, the
 later tasks are skipped.
 
-Exit status: 0 done, skipped or held, 1 the task or the night failed, 2 it cannot be done.
+Exit status: 0 done, skipped or held, 1 the task or the night failed, 2 wrong arguments or configuration.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Bring what clients have logged on this host, and labels that came later, into the bucket of the shared state:
+"""Upload predictions that clients have logged on this host, and later labels, to the bucket of the shared state:
 
     bin/predictions push taxi --from /var/log/predictions --watch 60 --delete
     bin/predictions labels taxi labels.csv
 
-The checks of serving skew and the comparison of a canary read both there. `push` uploads complete files only, and a
-file that is there already once. It needs no TensorFlow and no database.
+The checks of serving skew and the comparison of a canary read both there. `push` uploads only complete files, each
+once. It needs no TensorFlow and no database.
 """
 
 import argparse
@@ -30,12 +30,12 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = Parser(COMMAND, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    push = commands.add_parser("push", help="upload the complete files of a log of predictions")
+    push = commands.add_parser("push", help="upload the complete files of a prediction log")
     push.add_argument("model")
     push.add_argument("--from", dest="folder", type=Path, help="the folder where clients log; default: predictions/")
-    push.add_argument("--delete", action="store_true", help="delete each file here that the bucket has")
+    push.add_argument("--delete", action="store_true", help="delete each local file once the bucket has it")
     push.add_argument(
-        "--watch", type=positive_number, metavar="SECONDS", help="go on for ever; what fails is tried again"
+        "--watch", type=positive_number, metavar="SECONDS", help="repeat until stopped; failures are tried again"
     )
     labels = commands.add_parser("labels", help="upload files of labels: Parquet or CSV with the columns id and label")
     labels.add_argument("model")

@@ -1,11 +1,11 @@
-"""Bring a model server's volume to what is released, on a host that does not release:
+"""Keep a model server's volume up to date with the releases, on a host that does not release:
 
-    bin/pull --from s3://bucket/state --into /models --watch 5          as the records of the shared state say
+    bin/pull --from s3://bucket/state --into /models --watch 5          by the records of the shared state
     bin/pull taxi --gcs gs://bucket/prefix --into /models --watch 30    the current version of a model's release.gcs
 
-A version appears whole, in one rename, once every file is as it was released. What was rolled back leaves the server's
-sight. From the shared state, models.config is written too, and --tell has the server read it. With --watch each change
-is seen within that many seconds. It needs no TensorFlow. Several may run, each into a volume of its own.
+A version appears complete, in one rename, once every file is as it was released. Withdrawn versions are removed from
+the server's sight. From the shared state, models.config is written too, and --tell makes the server read it. With
+--watch the command repeats after that many seconds. It needs no TensorFlow. Several may run, each into its own volume.
 """
 
 import argparse
@@ -29,14 +29,14 @@ log = logging.getLogger("nightly")
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = Parser(COMMAND, description=__doc__)
-    parser.add_argument("model", nargs="*", help="default: all models with a release, and only of a shared state")
-    places = parser.add_mutually_exclusive_group()
-    places.add_argument("--from", dest="state", help="the shared state, as NIGHTLY_STATE, which is the default")
-    places.add_argument("--gcs", help="gs://BUCKET/PREFIX, as release.gcs in the model's config.toml")
+    parser.add_argument("model", nargs="*", help="by default, with a shared state, all models with a release")
+    origin = parser.add_mutually_exclusive_group()
+    origin.add_argument("--from", dest="state", help="the shared state (default: NIGHTLY_STATE)")
+    origin.add_argument("--gcs", help="gs://BUCKET/PREFIX, as release.gcs in the model's config.toml")
     parser.add_argument("--into", type=Path, required=True, help="the volume that the model server watches")
     parser.add_argument("--tell", metavar="HOST:PORT", help="the gRPC address of the model server on this volume")
     parser.add_argument(
-        "--watch", type=positive_number, metavar="SECONDS", help="go on for ever; what fails is tried again"
+        "--watch", type=positive_number, metavar="SECONDS", help="repeat until stopped; failures are tried again"
     )
     return parser
 

@@ -1,20 +1,20 @@
-"""Look at a model's releases, and change what is in production:
+"""Show a model's releases, and change what is in production:
 
     bin/releases list MODEL                                   every version: its state, when, by which run
     bin/releases show MODEL VERSION                           its record, as JSON
     bin/releases verify MODEL [VERSION]                       compare records, disk, models.config and model server
     bin/releases rollback MODEL VERSION|previous --reason WHY  quarantine every newer version
-    bin/releases quarantine MODEL VERSION --reason WHY        take one version out of the server's sight
+    bin/releases quarantine MODEL VERSION --reason WHY        withdraw one version for good
     bin/releases canary MODEL [promote|stop --reason WHY]     compare the canary with production, or decide now
     bin/releases serve MODEL                                  write models.config, and tell the model server
-    bin/releases repair MODEL [VERSION]                       replace damaged files by whole copies
+    bin/releases repair MODEL [VERSION]                       replace damaged files by intact copies
     bin/releases own MODEL --reason WHY                       make this machine the owner of the releases in the bucket
 
 A rollback moves the label `stable` first; so does a quarantine of the version in production. `verify` of one version
 compares its files with its record. `repair` copies from the pipeline's artifacts or the bucket.
 
-Exit status: 0 done, 1 a disagreement or damaged files, 2 it cannot be done, 4 done, and no model server has confirmed
-it.
+Exit status: 0 done, 1 refused, a disagreement or damaged files, 2 wrong arguments or configuration, 4 done, but no
+model server has confirmed it.
 """
 
 import argparse
@@ -60,16 +60,16 @@ def parser() -> argparse.ArgumentParser:
     add("show", "one version's record, as JSON").add_argument("version", type=int)
     verify = add("verify", "compare records, disk, models.config and model server; or one version with its record")
     verify.add_argument("version", type=int, nargs="?")
-    rollback = add("rollback", "quarantine every newer version", "stands in the records of the versions taken back")
+    rollback = add("rollback", "quarantine every newer version", "why; recorded with the withdrawn versions")
     rollback.add_argument("version", help="its number, or `previous`")
-    quarantining = add("quarantine", "take one version out of the server's sight", "stands in its record")
+    quarantining = add("quarantine", "withdraw one version for good", "why; recorded with the version")
     quarantining.add_argument("version", type=int)
-    canary = add("canary", "compare the canary with production, or decide before that is clear")
+    canary = add("canary", "compare the canary with production, or decide now")
     canary.add_argument("action", nargs="?", choices=("status", "promote", "stop"), default="status")
-    canary.add_argument("--reason", default="", help="stands in the records; needed to promote or stop")
+    canary.add_argument("--reason", default="", help="why; required to promote or stop")
     add("serve", "write models.config as the records say, and tell the model server")
-    add("repair", "replace what is damaged by whole copies").add_argument("version", type=int, nargs="?")
-    add("own", "make this machine the owner of the model's releases in the bucket", "stands in the bucket's index")
+    add("repair", "replace damaged files by intact copies").add_argument("version", type=int, nargs="?")
+    add("own", "make this machine the owner of the releases in the bucket", "why; recorded in the bucket's index")
     return parser
 
 

@@ -3,8 +3,8 @@
     bin/replay MODEL [--set data_gate.min_rows=2000 --set drift.payment_type=0.03 …]
     bin/replay MODEL --suggest
 
-Without --set it replays the thresholds of today's config and schema. --suggest gives thresholds that the nights
-which passed would have passed too, with a margin. Both change nothing.
+Without --set it replays the thresholds of today's config and schema. --suggest prints thresholds that the nights
+that passed would also have passed, with a margin. Both change nothing.
 """
 
 import argparse
@@ -77,16 +77,14 @@ def _print_suggestions(nights: list[NightFindings], thresholds: Thresholds) -> N
     passed = sum(night.result.passed for night in nights)
     suggestions = suggest(nights, thresholds)
     if not suggestions:
-        print(
-            f"{passed} nights have passed; at least {ENOUGH_NIGHTS} figures of each are needed to suggest a threshold"
-        )
+        print(f"{passed} nights have passed; a suggestion needs at least {ENOUGH_NIGHTS} values of a threshold")
         return
-    print(f"from {passed} nights that passed; a line can be given to --set as KEY=VALUE")
+    print(f"from {passed} nights that passed; try a suggestion with --set KEY=VALUE")
     rows = [
         (f"  {key}", f"{thresholds.base(key):.4g}", f"{value:.4g}", str(count))
         for key, (value, count) in suggestions.items()
     ]
-    print_table(["  key", "now", "suggested", "figures"], rows, right={1, 2, 3})
+    print_table(["  key", "now", "suggested", "values"], rows, right={1, 2, 3})
 
 
 if __name__ == "__main__":

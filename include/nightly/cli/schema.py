@@ -4,7 +4,7 @@ bin/schema versions MODEL                  every version: what it changed, who a
 bin/schema show MODEL [VERSION]            its text; of the one in force by default, 0 is the curated one
 bin/schema diff MODEL [RUN]                what RUN proposes, with its evidence; or what the curated one lacks
 bin/schema approve MODEL RUN --reason WHY  later nights use it, and RUN when it is cleared at `snapshot`
-bin/schema reject MODEL RUN --reason WHY   record that what RUN proposes is not wanted
+bin/schema reject MODEL RUN --reason WHY   reject the change that RUN proposes
 bin/schema adopt MODEL                     put the one in force into the model's folder, to be committed
 """
 
@@ -32,8 +32,8 @@ def parser() -> argparse.ArgumentParser:
         "show": "the text of a version",
         "diff": "what a night proposes, or what has changed in the curated schema",
         "approve": "write the version that a night proposes",
-        "reject": "record that what a night proposes is not wanted",
-        "adopt": "put the schema in force into the model's folder",
+        "reject": "reject the change that a night proposes",
+        "adopt": "copy the valid schema into the model's folder",
     }
     for name, text in texts.items():
         subparser = commands.add_parser(name, help=text, description=text)
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
             night = "the night's run id, or the name of its folder"
             subparser.add_argument("run", nargs="?" if name == "diff" else None, help=night)
         if name in ("approve", "reject"):
-            subparser.add_argument("--reason", required=True, help="stands in the records")
+            subparser.add_argument("--reason", required=True, help="why; recorded with the answer")
     return parser
 
 
@@ -94,8 +94,8 @@ def approve(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> st
     folder = paths.night(options.model, options.run)
     review = answer(paths, options.model, folder, approved=True, by=getpass.getuser(), reason=options.reason)
     return (
-        f"version {review.version} of {options.model}'s schema holds from now on. If the night still waits in Airflow, "
-        f"approve there too; if it has ended, clear its task `snapshot` with what is downstream."
+        f"version {review.version} of {options.model}'s schema is valid from now on. If the night still waits in "
+        f"Airflow, approve there too; if it has ended, clear its task `snapshot` with everything downstream."
     )
 
 
@@ -105,8 +105,8 @@ def reject(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str
     review = answer(paths, options.model, folder, approved=False, by=getpass.getuser(), reason=options.reason)
     current = store.current()
     approved_before = any(answer.version == current for answer in review.earlier if answer.version)
-    hint = f" Version {current} holds on: edit {store.curated} to supersede it." if approved_before else ""
-    return f"{review.sentence}.{hint} If the night still waits in Airflow, reject it there too: it waits on otherwise."
+    hint = f" Version {current} stays valid: edit {store.curated} to supersede it." if approved_before else ""
+    return f"{review.sentence}.{hint} If the night still waits in Airflow, reject it there too, or it goes on waiting."
 
 
 def adopt(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:

@@ -3,8 +3,8 @@
     python -m nightly.cli.show MODEL [VERSION] [--input FILE.json | --golden]
 
 VERSION is the one in production by default; a quarantined one can be shown, too. FILE.json is a request as for REST,
-{"instances": […]} or {"inputs": …}, with "signature_name" where it is not serving_default; the answer is the very one
-that the server would give. --golden asks the version its golden examples and compares.
+{"instances": […]} or {"inputs": …}, with "signature_name" where it is not serving_default; the answer is the
+one that the server would give. --golden asks the version its golden examples and compares.
 """
 
 import argparse

@@ -5,7 +5,7 @@
     bin/snapshots verify MODEL
     bin/snapshots prune MODEL
 
-Exit status: 0 done, 1 a snapshot is damaged, 2 it cannot be done.
+Exit status: 0 done, 1 a snapshot is damaged, 2 wrong arguments or configuration.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     verifying = commands.add_parser("verify", help="read every snapshot, and compare its hashes with its manifest's")
     pruning = commands.add_parser(
         "prune",
-        help="apply [retention] and release.keep now, not in the next night: versions, snapshots, bodies, artifacts",
+        help="apply [retention] and release.keep now: versions, snapshots, bodies, artifacts",
     )
     for subparser in (listing, showing, verifying, pruning):
         subparser.add_argument("model")
@@ -130,7 +130,7 @@ def _show(paths: Paths, store: SnapshotStore, options: argparse.Namespace) -> in
         "first, last row": f"{manifest.first_row}, {manifest.last_row}" if manifest.first_row else "have no time",
         "window": f"{manifest.window_start} to {manifest.window_end}",
         "label": _label(manifest),
-        "made": f"{manifest.created_at} by code {manifest.code_version}",
+        "created": f"{manifest.created_at} by code {manifest.code_version}",
         "schema": manifest.schema_fingerprint,
     }
     print_table([], [[key, value] for key, value in facts.items()])

@@ -6,7 +6,7 @@
 
 NIGHTLY_STATE names the bucket of `check` and `sweep`. Nights may run meanwhile. While a state is copied, none may.
 
-Exit status: 0 done, 1 the bucket is damaged, 2 it cannot be done.
+Exit status: 0 done, 1 the bucket is damaged, 2 wrong arguments or configuration.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def _check(options: argparse.Namespace) -> int:
     print(
         f"{checked.contents:,} contents with {checked.blobs:,} blobs of {checked.bytes / 1e6:,.1f} MB, and "
         f"{checked.records:,} records: {len(checked.problems) or 'no'} problems. "
-        f"{checked.unused:,} blobs are named by no manifest."
+        f"No manifest names {checked.unused:,} blobs."
     )
     return 1 if checked.problems else 0
 

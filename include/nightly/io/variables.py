@@ -31,7 +31,7 @@ VAR = Variable(
 )
 CACHE_BYTES = Variable(
     "NIGHTLY_CACHE_BYTES",
-    "How much of a bucket's content a host keeps, at most; what was used last stays.",
+    "How much of a bucket's content a host keeps, at most; what was used least recently is removed first.",
     "20_000_000_000",
 )
 SESSION = Variable(
@@ -42,9 +42,9 @@ ML_PYTHON = Variable("NIGHTLY_ML_PYTHON", "The ML environment's Python.", ".venv
 
 # Each is a folder of this name below NIGHTLY_VAR, unless its own variable sets another path.
 FOLDERS = {
-    "downloads": "Bodies as sources delivered them: `<model>/bodies/`. What is known of them: `<model>/parts/`.",
+    "downloads": "Bodies as sources delivered them: `<model>/bodies/`. Their records: `<model>/parts/`.",
     "snapshots": "Snapshots: `<model>/<snapshot id>/`.",
-    "nights": "The records of each night, one JSON file a step: `<model>/<run>/`.",
+    "nights": "The records of each night, as JSON files: `<model>/<run>/`.",
     "baselines": "Statistics of accepted snapshots, which later nights are compared with: `<model>/`.",
     "pipeline": "TFX artifacts: `<model>/<node>/`.",
     "metadata": "ML Metadata, unless `NIGHTLY_METADATA_DB` names a database: `<model>.sqlite`.",
@@ -75,7 +75,7 @@ METADATA_DB = Variable(
 
 WARM = Variable(
     "NIGHTLY_WARM",
-    "`0` runs each step in a process of its own. Otherwise steps are forks of a process that has TensorFlow loaded.",
+    "`0` runs each step in a new process. Otherwise steps are forks of the warm host, which has imported TensorFlow.",
     "1",
 )
 POOL = Variable(
@@ -84,7 +84,7 @@ POOL = Variable(
     "the pool `ml` and sets this. Elsewhere the steps are in Airflow's default pool.",
 )
 HOST_IDLE_SECONDS = Variable(
-    "NIGHTLY_HOST_IDLE_SECONDS", "How long that process waits for the next step before it ends.", "900"
+    "NIGHTLY_HOST_IDLE_SECONDS", "How long the warm host waits for the next step before it ends, in seconds.", "900"
 )
 LOG_LEVEL = Variable(
     "NIGHTLY_LOG_LEVEL",

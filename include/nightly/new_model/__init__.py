@@ -1,4 +1,4 @@
-"""Look at data and write a model for it: its folder in include/models, and its DAG file. The command is bin/new.
+"""Inspect data and write a model for it: its folder in include/models, and its DAG file. The command is bin/new.
 
 tables.py     reads the data once, in bounded memory: types, ranges, and a sample of rows
 times.py      finds the time column and its format

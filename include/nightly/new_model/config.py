@@ -18,7 +18,7 @@ def config_text(proposal: Proposal, history: History, training: Recommended) -> 
     table = proposal.table
     lines = [
         *_comment(f"Written by bin/new from {proposal.origin}: {table.rows:,} rows, {len(table.columns)} columns."),
-        *_comment("Every key is in docs/reference/config.md. Look at the comments that begin with a question mark."),
+        *_comment("Every key is in docs/reference/config.md. Check the comments that begin with a question mark."),
         f"description = {_toml(f'Predicts {proposal.label.column}.')}",
         "",
         "[source]",
@@ -44,8 +44,8 @@ def config_text(proposal: Proposal, history: History, training: Recommended) -> 
 
 def _ended(proposal: Proposal) -> Iterator[str]:
     if proposal.window and proposal.window.ended_on:
-        yield from _comment("? The data seems to have ended: a night without a date is as of this day. Remove the line")
-        yield from _comment("once more rows arrive.")
+        yield from _comment("? The data seems to have ended: a night without a date runs as of this day. Remove the")
+        yield from _comment("line once more rows arrive.")
         yield f"ended_on = {proposal.window.ended_on}"
 
 
@@ -65,7 +65,7 @@ def _data(proposal: Proposal) -> Iterator[str]:
     if proposal.weight:
         yield f"weight_column = {_toml(proposal.weight)}"
     if proposal.table.rename:
-        yield from _comment("Headers that give no name of their own, or one that another column has.")
+        yield from _comment("Headers that are no valid name, or the name of another column.")
         pairs = ", ".join(f"{_toml(header)} = {_toml(name)}" for header, name in proposal.table.rename.items())
         yield f"rename = {{ {pairs} }}"
     for doubt in proposal.doubts:
@@ -110,9 +110,7 @@ def _data_gate(proposal: Proposal, history: History) -> Iterator[str]:
     yield "[data_gate]"
     if history.measured:
         text = f"Thresholds are {history.measured}: the largest distance times 1.5, and half of the default or more."
-        yield from _comment(
-            f"{text} Keys without `measured`, and those that are not here, have defaults or the rule beside them."
-        )
+        yield from _comment(f"{text} Other keys have defaults, or the rule in their comment.")
     else:
         yield from _comment(
             f"Thresholds are wide defaults, since there is too little history: {history.missing}. After some nights, "

@@ -54,7 +54,7 @@ class Alone:
             self._targets = np.isin(classes, positive).astype(int) if label.kind == "binary" else classes
 
     def score(self, column: Column) -> float:
-        """Return the column's score; 0 for what is no single value."""
+        """Return the column's score; 0 for lists and bytes."""
         if not column.is_single or len(self._judge) < 10 or len(set(self._targets[self._learn].tolist())) < 2:
             return 0.0
         inputs = column.numbers if column.is_number else self._encoded(column)

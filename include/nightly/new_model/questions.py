@@ -1,4 +1,4 @@
-"""Questions to a person on the terminal. Without a person, what is not certain needs an option or --yes."""
+"""Questions to a person on the terminal. Without a terminal, an uncertain choice needs an option or --yes."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ def _on_a_terminal() -> bool:
 
 @dataclass
 class Questions:
-    """Asks what is not certain.
+    """Asks about uncertain choices.
 
-    :ivar yes: take every proposal
+    :ivar yes: accept every proposal
     :ivar is_terminal: whether a person can answer
     """
 
@@ -28,9 +28,9 @@ class Questions:
     def choose(self, what: str, proposal: str, why: str, *, options: Sequence[str], option: str) -> str:
         """Return one of `options`, by default the proposal.
 
-        Raises NewModelError if nobody can answer.
+        Raises NewModelError if there is no terminal.
 
-        :param what: what is asked for, such as "the label"
+        :param what: the subject of the question, such as "the label"
         :param why: the reason for the proposal
         :param option: the command's option that answers the question
         """
@@ -38,7 +38,7 @@ class Questions:
             return proposal
         if not self.is_terminal:
             raise NewModelError(
-                f"{what}: likely {proposal!r} ({why}), but that is not certain: say it with {option}, or take every "
+                f"{what}: likely {proposal!r} ({why}), but that is not certain: choose with {option}, or accept every "
                 "proposal with --yes"
             )
         while True:

@@ -151,7 +151,7 @@ def read_table(files: Iterable[Path], title: str) -> Table:
 
 def _read(bodies: list[Body], title: str) -> Table:
     if not bodies:
-        raise NewModelError(f"{title} has no rows: there is nothing to look at")
+        raise NewModelError(f"{title} has no rows")
     rename: dict[str, str] = {}
     for body in bodies:
         _refuse_headerless(body)
@@ -174,7 +174,7 @@ def _read(bodies: list[Body], title: str) -> Table:
             "name says, and are its columns separated by commas?"
         )
     if rows < MIN_ROWS:
-        raise NewModelError(f"{title} has {rows:,} rows, and a model needs {MIN_ROWS} or more: bring more data")
+        raise NewModelError(f"{title} has {rows:,} rows, and a model needs {MIN_ROWS} or more: provide more data")
     if len(measures) < 2:
         (name,) = measures
         hint = "; columns are separated by commas" if re.search("[;\t|]", bodies[0].headers[0]) else ""

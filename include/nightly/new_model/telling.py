@@ -16,7 +16,7 @@ def show_proposal(proposal: Proposal) -> None:
     """Print what each column is for, with reasons."""
     table, roles, label = proposal.table, proposal.roles, proposal.label
     print(f"{proposal.origin}: {table.rows:,} rows, {len(table.columns)} columns", end="")
-    print(f"; what follows was seen in {table.sample.num_rows:,} of them" if table.is_sampled else "")
+    print(f"; the following is based on a sample of {table.sample.num_rows:,} of them" if table.is_sampled else "")
     if table.rejected:
         _line("", f"{table.rejected:,} rows cannot be read, and every night leaves them out")
     _line("label", f"{label.column}, {label.kind} ({proposal.label_why}): {label.why}")
@@ -48,8 +48,8 @@ def show_end(created: Created, seconds: float) -> None:
     _line("wrote", " and ".join(_short(path) for path in created.written) + f", in {seconds:.0f} s")
     print(f"\nRun its first night:\n  bin/night {name}\n")
     print(
-        f"Then read include/models/{name}/config.toml and schema.pbtxt: what was a guess has a question mark, or says\n"
-        "default. features.py says what the model reads; preprocessing.py and model.py are yours to replace."
+        f"Then read include/models/{name}/config.toml and schema.pbtxt: guesses have a question mark, or say default.\n"
+        "features.py says what the model reads; you can replace preprocessing.py and model.py."
     )
 
 

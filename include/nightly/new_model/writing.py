@@ -31,11 +31,12 @@ def refuse_name(name: str, models: Path = MODELS, dags: Path = DAGS) -> None:
         likely = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789") or "trips"
         likely += "_model" if keyword.iskeyword(likely) else ""
         raise NewModelError(
-            f"{name!r} is no model's name: lower-case letters, digits and _, and a letter first, such as {likely!r}"
+            f"{name!r} is not a valid model name: use lower-case letters, digits and _, and begin "
+            f"with a letter, as in {likely!r}"
         )
     for path in (models / name, dag_file(name, dags)):
         if os.path.lexists(path):
-            raise NewModelError(f"{path} exists, and people may have worked on it: choose another name, or remove it")
+            raise NewModelError(f"{path} exists and may have been edited: choose another name, or remove it")
 
 
 def stage(name: str, files: Mapping[str, str], folder: Path) -> Path:

@@ -30,11 +30,11 @@ EXPLAINS = ("constant_feature", "max_scale_factor", "max_missing_change", *LABEL
 SCHEMA = {  # TFDV's short description -> what happened, and what to do
     "Column dropped": (
         "the column is gone",
-        "Ask the source's owner for it. If it is gone for good, take it out of the schema and the model.",
+        "Ask the source's owner for it. If it is gone for good, remove it from the schema and the model.",
     ),
     "New column": (
         "a new column, which the schema does not know",
-        "Approve the proposed change of the schema if it is wanted; name it in data.ignore of config.toml if not.",
+        "Approve the proposed change of the schema to keep the column, or name it in data.ignore to leave it out.",
     ),
 }
 DETAILED = (
@@ -44,7 +44,7 @@ DETAILED = (
     "max_label_change_by_value",
 )  # their messages have more than a value and its threshold
 ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|required|wanted)(?=;|$)")  # wanted: in older records
-RENAMED = "Ask the source's owner whether the value has a new name; mend the source, or teach it to schema and model."
+RENAMED = "Ask the source's owner whether the value has a new name. Fix the source, or adopt the new name."
 METRICS = frozenset(name for names in (*metrics.NAMES.values(), *metrics.OF_CLASSES.values()) for name in names)
 ALIKE = 0.2  # a value may have been renamed if it falls by as much as another appears, within this relative tolerance
 
@@ -190,7 +190,7 @@ def _cause(kind: Kind, subject: str, reasons: list[Reason]) -> Cause:
     lead = min(reasons, key=_explains)
     text = _headline(kind, subject, lead, reasons)
     if kind == "model" and len(reasons) > 1:
-        text += f"; {len(reasons)} of its figures are " + (
+        text += f"; {len(reasons)} of its metrics are " + (
             "undecided" if all(reason.undecided for reason in reasons) else "not good enough"
         )
     action = lead.action or next((reason.action for reason in reasons if reason.action), "")

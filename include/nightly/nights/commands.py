@@ -53,7 +53,7 @@ def remedies(
     """Return what to run after a held night, if its data was wrong and if it was right."""
     kinds = {cause.kind for cause in causes}
     if "withdrawn" in kinds:
-        return [Remedy("To train anew on the same data", request.again(fresh=True))]
+        return [Remedy("To train again on the same data", request.again(fresh=True))]
     held = [reason for cause in causes for reason in cause.reasons]
     by_schema = [reason for reason in held if reason.check == "schema"]
     steps = []
@@ -64,9 +64,9 @@ def remedies(
         thresholds = lifting(held, used)
         if thresholds is not None and (thresholds or steps):
             steps.append(request.again(**({"thresholds": thresholds, "reason": "WHY"} if thresholds else {})))
-    when = "To release it nevertheless, this once" if kinds == {"model"} else "If it is right and wanted, this once"
+    when = "To release it nevertheless, once" if kinds == {"model"} else "If the data is right, to accept it once"
     right = [Remedy(when, "\n".join(steps))] if steps else []
-    wrong = [] if kinds == {"model"} else [Remedy("If it was wrong, once the source is mended", request.again())]
+    wrong = [] if kinds == {"model"} else [Remedy("If the data was wrong, once the source is fixed", request.again())]
     return [*wrong, *right]
 
 

@@ -19,7 +19,7 @@ from nightly.schemas.store import SchemaStore
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """What a person or the schedule asks of one run. The model's config decides what is None.
+    """What a person or the schedule requests of a run. Where a field is None, the model's config decides.
 
     :ivar time: the run's as-of time if `as_of` is None
     :ivar as_of: the window's end, as text
@@ -111,7 +111,7 @@ def read_as_of(text: str, now: dt.datetime) -> dt.datetime:
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
-        raise ContractError(f"as_of {text!r} is no date; write 2016-03-01 or 2016-03-01T03:00:00+00:00") from None
+        raise ContractError(f"as_of {text!r} is not a date; write 2016-03-01 or 2016-03-01T03:00:00+00:00") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
     if moment > now:
         raise ContractError(f"as_of {text} is in the future: the latest possible is now, {now:%Y-%m-%dT%H:%M}Z")

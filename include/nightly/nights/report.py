@@ -34,7 +34,7 @@ def table(reasons: Sequence[Reason]) -> str:
     if not reasons:
         return "no findings"
     reasons = sorted(reasons, key=lambda reason: not reason.held)
-    rows = [("", "check", "subject", "against", "figure", "threshold"), *(_row(reason) for reason in reasons)]
+    rows = [("", "check", "subject", "against", "value", "threshold"), *(_row(reason) for reason in reasons)]
     header, *lines = aligned(rows)
     text = [header]
     for reason, line in zip(reasons, lines, strict=True):
@@ -88,7 +88,7 @@ def others(reasons: Iterable[Reason]) -> str:
         return ""
     counts = [f"{len(rest) - unmeasured - undecided - warnings} other checks are ok"]
     counts += [f"{undecided} could not be decided on so few examples"] if undecided else []
-    counts += [f"{warnings} are to be looked at"] if warnings else []
+    counts += [f"{warnings} have a warning"] if warnings else []
     counts += [f"{unmeasured} could not be measured"] if unmeasured else []
     return ", ".join(counts)
 

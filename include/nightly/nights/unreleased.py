@@ -15,10 +15,7 @@ def reason_not_to_release(night: Night, paths: Paths) -> str:
     path = night.folder(paths) / NOT_RELEASED
     path.unlink(missing_ok=True)
     if not night.release:
-        return (
-            "this run is not asked to release: production stays as it is. "
-            "Backfills do not release unless they are given release=yes"
-        )
+        return "this run is not asked to release: production stays as it is. A backfill releases only with release=yes"
     waits_for = ReleaseStore(paths.serving, paths.releases, night.model).disk.waits_for(night.run_id)
     if waits_for:
         NotReleased(reason=waits_for, decided_at=utc_now()).save(path)

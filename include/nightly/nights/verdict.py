@@ -23,6 +23,7 @@ from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
 
 Kind = TypeVar("Kind", bound=Contract)
+NOT_ASKED = "this run was not asked to release"
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ class _Records:
 
     def _stays(self, production: int | None) -> str:
         if self.release:  # a gate was cleared and held after the release
-            return f"version {self.release.version}, which this run released before, is still there"
+            return f"version {self.release.version}, which this run released before, stays"
         return f"version {production} stays in production" if production else "nothing is in production yet"
 
     def _held(self, stays: str) -> tuple[Outcome, str] | None:
@@ -189,8 +190,8 @@ class _Records:
         if self.not_released and self.not_released.withdrawn:
             return Outcome.HELD_MODEL, f"{self.not_released.reason}: it is not released again; {stays}"
         requested = self.night is None or self.night.release
-        why = self.not_released.reason if self.not_released else "" if requested else "this run was not asked to"
-        return (Outcome.ACCEPTED, f"data and model deserve a release, and {why}; {stays}") if why else None
+        why = self.not_released.reason if self.not_released else "" if requested else NOT_ASKED
+        return (Outcome.ACCEPTED, f"both gates passed, but {why}; {stays}") if why else None
 
 
 def _not_released(folder: Path, states: Mapping[str, str | None]) -> NotReleased | None:
@@ -207,7 +208,7 @@ def _held_back(not_released: NotReleased) -> Reason:
         threshold=None,
         held=True,
         message=not_released.reason,
-        action="Snapshot, code and settings are those of that version, and computing them anew does not change that. "
+        action="Snapshot, code and settings are those of that version, so training again would give no better model. "
         "New data trains a new model by itself. To train on the same data, change the code or a setting (train_steps).",
     )
 
@@ -232,7 +233,7 @@ def _first_failure(
             often = f"try {tries[task]} of {tries[task]}" if task in tries else "its last try"
             return task, (
                 f"it is {states[task]} after {often} and left no message: it was killed, marked as failed, or never "
-                f"began since Airflow's API did not answer. Its log in Airflow says more; clear {task} with what is "
+                f"began since Airflow's API did not answer. Its log in Airflow says more; clear {task} with everything "
                 "downstream to run the night from there"
             )
     return "", ""

@@ -25,11 +25,11 @@ Name = Annotated[str, Field(min_length=1, max_length=100)]  # Airflow refuses a 
 
 
 class SchemaReviewing(Section):
-    """A night that only needs a change of the schema to go on waits for a person. A backfill never waits."""
+    """If nothing but the schema holds a night, it waits for a person to approve a change. A backfill never waits."""
 
     hours: Annotated[float, Field(ge=0)] = 12
-    """How long a night waits before it is held, in hours. The next night starts when this one has ended, so stay below
-    the schedule's interval. `0`: no night waits; proposals are recorded all the same."""
+    """How long a night waits for an answer, in hours. The next night starts when this one has ended, so stay below the
+    schedule's interval. With `0` no night waits, but proposals are still recorded."""
 
 
 class Bound(Section):
@@ -60,11 +60,12 @@ class ModelGate(Section):
 
     metrics: dict[str, Bound] = {}
     """Metrics, each with its bounds: `auc` or `binary_crossentropy` of a binary label, `accuracy` or `macro_f1_score`
-    of classes, `mean_absolute_error` of a number, and every other of [Metrics](../metrics.md)."""
+    of classes, `mean_absolute_error` of a number, or any other of [Metrics](../metrics.md)."""
     must_beat_constant: bool = True
-    """Holds a model that surely does not beat the best constant answer of its own training split."""
+    """Holds a model that is not certainly better than the best constant answer of its training split."""
     alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
-    """The probability of holding a model for a change that is chance, over all metrics, slices and classes together."""
+    """The probability of holding a model for a change that is due to chance, over all metrics, slices and classes
+    together."""
     undecided: Literal["release", "hold"] = "release"
     """What to do when the examples are too few to tell whether the model is worse than `max_drop` or `max_rise`
     allow."""
@@ -75,10 +76,10 @@ class ModelGate(Section):
     class_metrics: dict[str, Bound] = {}
     """`precision`, `recall` and `f1_score` of each class that has `min_slice_rows` examples, with their bounds."""
     min_slice_rows: Annotated[int, Field(ge=1)] = 100
-    """Fewest examples of a slice that is bounded."""
+    """Smallest number of examples in a slice or class whose bounds apply."""
     damaged_production: Literal["bounds_only", "hold"] = "bounds_only"
     """What to do when the files in production are damaged and cannot be repaired, so that there is nothing to compare
-    with. `bounds_only` applies floors and ceilings alone, as in a first night; `hold` holds the model."""
+    with. `bounds_only` applies only floors and ceilings, as in a first night; `hold` holds the model."""
 
     @field_validator("slices")
     @classmethod
@@ -109,15 +110,15 @@ class Training(Section):
     """GPUs of one host that train together, each on its share of every batch; `"all"`: as many as there are. See
     [Several GPUs](../how-to/kubernetes-steps.md#several-gpus)."""
     refit: bool = False
-    """With `data.eval = "newest"`: once the gate has judged a model, trains another on all rows, and releases it. The
-    released model is not the judged one, which stays inside it, to be compared with the next night's."""
+    """With `data.eval = "newest"`: after the model gate, trains again on all rows, and releases that model. The model
+    that the gate judged stays inside it, for the comparison with the next night's."""
 
 
 class Pipeline(Section):
-    """How the steps compute whose work grows with the rows. Beam is slower for what one machine can hold."""
+    """How the steps compute whose work grows with the rows. Beam is slower for data that one machine can hold."""
 
     reuse: bool = True
-    """Reuses the work of an earlier night where data, code and config are the same."""
+    """Reuses the work of an earlier night if data, code and config are the same."""
     engine: Literal["in_process", "beam"] = "in_process"
     """`in_process` streams in the step's own process; `beam` runs a Beam job."""
     beam_args: list[str] = []
@@ -158,13 +159,13 @@ class CanaryConfig(Section):
     """The smallest difference that matters. The canary is promoted once the interval's upper bound is below it. Half
     the margin needs four times the labels."""
     alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
-    """The probability of a wrong decision, over all nights that look at the comparison."""
+    """The probability of a wrong decision, over all nights of the comparison together."""
     min_labelled: Annotated[int, Field(ge=100)] = 500
-    """Fewest labelled predictions of each version before any decision."""
+    """Smallest number of labelled predictions of each version before any decision."""
     max_days: Days = 14
     """How long a comparison may last, in days."""
     undecided: Literal["stop", "promote"] = "stop"
-    """How a comparison ends that has not decided by then."""
+    """How a comparison ends that is still undecided then."""
     labels: Annotated[list[Literal["snapshots", "feedback"]], Field(min_length=1)] = ["snapshots", "feedback"]
     """Where later labels come from: rows of later snapshots by their `id_columns`, files in `var/feedback/MODEL`, or
     both."""
@@ -204,7 +205,7 @@ class Retention(Section):
     runs: Annotated[int, Field(ge=2)] = 14
     """Runs whose pipeline artifacts are kept, so that they can be rerun from the middle."""
     snapshots: Annotated[int, Field(ge=1)] = 30
-    """Snapshots that were used last, whatever became of their nights."""
+    """Snapshots that were used last, whatever the verdict of their nights."""
     accepted_snapshots: Annotated[int, Field(ge=1)] = 60
     """Snapshots, in all, that an accepted or released night refers to. Those of versions that are kept stay anyway."""
     baselines: Annotated[int, Field(ge=60)] = 400

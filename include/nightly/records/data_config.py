@@ -48,22 +48,23 @@ class Data(Section):
     `rename`."""
 
     id_columns: list[str]
-    """The columns that identify a row. They decide its side of the train/eval split. `[]` stands for the whole row."""
+    """The columns that identify a row. They decide whether it is in the train or the eval split. `[]` stands for the
+    whole row."""
     equal_rows: Literal["drop", "keep"] = "drop"
-    """Of rows that are equal in all columns, `drop` keeps one, as a source may deliver a row twice. `keep` keeps them
-    all, for a table without an id that each night reads once and whole. It needs `id_columns = []`."""
+    """Of rows that are equal in all columns, `drop` keeps one, since a source may deliver a row twice. `keep` keeps
+    them all, for a table without an id that each night reads as a whole. It needs `id_columns = []`."""
     time_column: str
     """The column with the row's time, which the window is applied to. `""` for data without a time: each night reads
     all rows."""
     time_format: str = "%Y-%m-%d"
     """The format of the time column, for strptime; or `epoch_s` or `epoch_ms`."""
     time_zone: str = "UTC"
-    """The time zone of times without an offset, a name of the IANA database. A time that the clocks show twice is the
-    first of the two; one that they skip is the moment after the gap. Windows and days are in UTC anyway."""
+    """The time zone of times without an offset, a name of the IANA database. A time that occurs twice is the first of
+    the two; a time that is skipped is the moment after the gap. Windows and days are always in UTC."""
     known_at: str = ""
-    """The column that says when a row was known. Rows that were known after a night's as-of time are left out, and of
-    the versions of an id the one known last is kept. So a night of the past sees what it would have seen then. The
-    column stays in the snapshot and is left out of the examples."""
+    """The column that says when a row was known. Rows that were known only after a night's as-of time are left out, and
+    of each id the latest known version is kept. So a night of the past sees what it would have seen then. The column
+    stays in the snapshot and is left out of the examples."""
     known_at_format: str = ""
     """The format of `known_at`; by default that of the time column. A day without a time of day counts as its end."""
     label: Label
@@ -77,12 +78,12 @@ class Data(Section):
     look_back_days: Days = 90
     """The length of a night's window, in days. The window ends at the as-of time, less `late_days`."""
     late_days: Annotated[int, Field(ge=0)] = 0
-    """How many days late rows may arrive. Younger rows are not used yet."""
+    """How many days late rows may arrive. Rows of these last days are not used yet."""
     eval: Literal["hash", "newest"] = "hash"
-    """The rows of the eval split. `hash` takes them by a hash of their id, so an id is in the same split every night.
-    `newest` takes the newest days, as the model will be used: on later rows than it was trained on."""
+    """The rows of the eval split. `hash` chooses them by a hash of their id, so an id is in the same split every night.
+    `newest` takes the newest days: later rows than the model was trained on, as in production."""
     eval_percent: Annotated[int, Field(ge=1, le=50)] = 20
-    """The percentage of rows in the eval split; the others are trained on. With `newest`, the fewest newest days that
+    """The percentage of rows in the eval split; the others are trained on. With `newest`, as few of the newest days as
     have this percentage."""
 
     @field_validator("label", mode="before")

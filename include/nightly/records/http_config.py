@@ -30,7 +30,7 @@ class PagePaging(Section):
     first: int = 1
     """The number of the first page."""
     total: str = ""
-    """The place in a JSON answer of the number of all rows, e.g. `meta.total`. As many must arrive."""
+    """The path of the number of all rows in a JSON answer, e.g. `meta.total`. As many must arrive."""
 
 
 class OffsetPaging(Section):
@@ -41,7 +41,7 @@ class OffsetPaging(Section):
     param: Annotated[str, Field(min_length=1)] = "offset"
     """The parameter with the number of rows before the page."""
     total: str = ""
-    """The place in a JSON answer of the number of all rows, e.g. `meta.total`. As many must arrive."""
+    """The path of the number of all rows in a JSON answer, e.g. `meta.total`. As many must arrive."""
 
 
 class CursorPaging(Section):
@@ -50,11 +50,11 @@ class CursorPaging(Section):
     kind: Literal["cursor"] = "cursor"
     """Follows what each page says."""
     next: Annotated[str, Field(min_length=1)]
-    """The place in a JSON answer of the next page's address or token, e.g. `meta.next`. The last page has none."""
+    """The path of the next page's address or token in a JSON answer, e.g. `meta.next`. The last page has none."""
     param: str = ""
     """The parameter that takes the token. Without it, `next` has addresses."""
     total: str = ""
-    """The place in a JSON answer of the number of all rows, e.g. `meta.total`. As many must arrive."""
+    """The path of the number of all rows in a JSON answer, e.g. `meta.total`. As many must arrive."""
 
 
 Paging = Annotated[PagePaging | OffsetPaging | CursorPaging, Field(discriminator="kind")]

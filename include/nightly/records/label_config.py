@@ -17,7 +17,7 @@ class BinaryLabel(Section):
     column: str
     """The column with the label."""
     positive: list[str]
-    """The values that count as 1. Every other value counts as 0; a blank value is no label."""
+    """The values that count as 1. Every other value counts as 0; a row with a blank value has no label."""
 
     @field_validator("positive")
     @classmethod
@@ -37,7 +37,7 @@ class ClassesLabel(Section):
     kind: Literal["classes"] = "classes"
     """One of several classes."""
     column: str
-    """The column with the label. A blank value is no label."""
+    """The column with the label. A row with a blank value has no label."""
     classes: Literal["schema", "learned"] = "schema"
     """`schema` takes the classes from the label's domain in the curated schema. `learned` takes the values of the
     training split, the most frequent first."""
@@ -51,10 +51,10 @@ class NumberLabel(Section):
     kind: Literal["number"] = "number"
     """A number."""
     column: str
-    """The column with the label. A blank value is no label."""
+    """The column with the label. A row with a blank value has no label."""
     transform: Literal["none", "log1p"] = "none"
     """`log1p` trains on the logarithm of 1 + label, for labels of 0 and more with a long tail. Serving, metrics and the
-    page have the label's own scale."""
+    page use the label's own scale."""
 
 
 Label = Annotated[BinaryLabel | ClassesLabel | NumberLabel, Field(discriminator="kind")]

@@ -48,15 +48,15 @@ class Pod(Section):
     """The pod's service account, such as one that may read and write the bucket. Empty: the namespace's default."""
     secrets: list[str] = []
     """Kubernetes secrets whose keys become environment variables of the pod: `NIGHTLY_METADATA_DB`, and the bucket's
-    credentials where no service account has them."""
+    credentials unless a service account has them."""
     env: dict[str, str] = {}
     """Further environment variables, which are not secret, such as `AWS_REGION`."""
     cpu: Quantity = "1"
-    """The processors that the pod requests, such as `4` or `500m`. It may use more where the node has them free."""
+    """The processors that the pod requests, such as `4` or `500m`. It may use more if the node has them free."""
     memory: Quantity = "4Gi"
     """The memory that the pod requests, which is also its limit."""
     gpus: Annotated[int, Field(ge=0)] = 0
-    """The GPUs that the pod requests. How many the training uses is `training.gpus`."""
+    """The GPUs that the pod requests. `training.gpus` says how many the training uses."""
     gpu_resource: str = "nvidia.com/gpu"
     """The cluster's name of a GPU."""
     disk: Quantity = "20Gi"
@@ -86,7 +86,7 @@ class Pod(Section):
 
 
 class StepRun(Pod):
-    """Where one step runs, and what its pod has otherwise than `[run.kubernetes]`."""
+    """Where one step runs, and the keys of its pod that differ from `[run.kubernetes]`."""
 
     where: Where | None = None
     """`host` or `kubernetes`, for this step alone."""
@@ -100,7 +100,7 @@ class Run(Section):
     kubernetes: Pod = Pod()
     """The pod of every step that runs in Kubernetes."""
     steps: dict[str, StepRun] = {}
-    """Steps by name, such as `[run.steps.trainer]`, each with what is otherwise. `plan`, `canary` and `rollback` are
+    """Steps by name, such as `[run.steps.trainer]`, each with the keys that differ. `plan`, `canary` and `rollback` are
     names, too."""
 
     @field_validator("steps")

@@ -26,8 +26,8 @@ class _Source(Section):
     ended_on: dt.date | None = None
     """The day on which the data ends, for a source that gets no more. A run without a date is as of this day."""
     settled_days: Annotated[int, Field(ge=0)] | None = None
-    """After so many days the source changes its rows no more. Parts that an earlier night fetched at least so many days
-    after their end are not asked for again. By default each part is, unless the source tells that it is unchanged."""
+    """The number of days after which the source's rows do not change any more. A part that was fetched at least so many
+    days after its end is not fetched again. By default every part is, unless the source says that it is unchanged."""
 
 
 class FilesSource(_Source):
@@ -42,7 +42,7 @@ class FilesSource(_Source):
     `?`) and dates (`{date:%Y/%m/%d}`), of which a night reads those of its window. `package:NAME/PATH` is a file inside
     a wheel of the ML environment. If `connection` exists and has a path, that replaces it."""
     format: Literal["", "csv", "json", "avro", "tfrecord", "parquet"] = ""
-    """What the files hold, if their names do not tell. `json` means JSON lines."""
+    """The format of the files, if their names do not show it. `json` means JSON lines."""
     extra_days: Annotated[int, Field(ge=0)] = 0
     """With dates in `path`: files of so many days before and after the window are read, too. Rows of the window may be
     in them if files are dated by arrival, or in another time zone than UTC."""
@@ -141,13 +141,13 @@ class HttpSource(_Source):
     format: Literal["json", "jsonl", "csv"] = "json"
     """What the API answers: JSON, JSON lines, or CSV."""
     rows: str = ""
-    """The place of the list of rows in a JSON answer, e.g. `data.items`. By default it is the only list there."""
+    """The path of the list of rows in a JSON answer, e.g. `data.items`. By default it is the only list there."""
     paging: Paging | None = None
     """How the API pages. A header `Link: …; rel=next` is followed without it."""
     slice_days: Days = 1
-    """How many days a request asks for. Fewer are incremental, more are fewer requests."""
+    """How many days a request asks for. Fewer days fetch less again, more days need fewer requests."""
     too_big_statuses: list[int] = [413]
-    """Statuses by which the API refuses a slice as too big. Half of it is asked for then."""
+    """Statuses that mean that a slice is too big. Half of it is requested then."""
     retry_statuses: list[int] = []
     """Statuses after which a request is repeated, besides 408, 425, 429 and those from 500 on."""
     empty_statuses: list[int] = []
@@ -155,7 +155,7 @@ class HttpSource(_Source):
     timeout_seconds: Annotated[float, Field(gt=0)] = 60
     """The longest silence of the API, in seconds."""
     retries: Annotated[int, Field(ge=0)] = 5
-    """How many failures in a row a request is repeated after."""
+    """How many times in a row a failed request is repeated."""
 
     @model_validator(mode="after")
     def _can_be_requested(self) -> "HttpSource":

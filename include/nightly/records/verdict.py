@@ -10,7 +10,7 @@ from nightly.records.night import Reason
 
 class Outcome(StrEnum):
     RELEASED = "RELEASED"  # a new version is in the serving volume
-    ACCEPTED = "ACCEPTED"  # data and model deserve a release, but the run makes none
+    ACCEPTED = "ACCEPTED"  # both gates passed, but the run releases nothing
     HELD_DATA = "HELD_DATA"
     HELD_MODEL = "HELD_MODEL"
     NO_DATA = "NO_DATA"  # the source had no rows for the window

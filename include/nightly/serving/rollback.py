@@ -36,7 +36,7 @@ def parse_version(text: str) -> int | None:
     if text.strip() == "previous":
         return None
     if not text.strip().isdecimal():
-        raise ReleaseError(f"{text!r} is no version: give its number, or `previous`")
+        raise ReleaseError(f"{text!r} is not a version: give its number, or `previous`")
     return int(text)
 
 

@@ -59,7 +59,7 @@ class MLStepFailed(Exception):
 
 
 class MLStateNotReached(Exception):
-    """The step could not read or write the state: the bucket or the database was away, or another host was faster."""
+    """The step could not read or write the state: no answer, or another host has changed a record."""
 
 
 class MLProcessDied(Exception):

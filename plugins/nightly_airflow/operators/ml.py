@@ -161,7 +161,7 @@ class ReleaseOperator(MLStepOperator):
                     "the night again with that threshold replaced, and a reason."
                 )
         if reason := reason_not_to_release(self.night(), self.paths):
-            raise AirflowSkipException(f"data and model are accepted, and nothing is released: {reason}.")
+            raise AirflowSkipException(f"both gates passed, but nothing is released: {reason}.")
 
     def conclude(self, context: Context, result: Any) -> Any:
         if reason := recorded_reason(self.night(), self.paths):  # the model is a version already

@@ -54,7 +54,7 @@ class DataGateOperator(GateOperator):
         if not proposal.lifts:
             self.log.warning("with it the night would still be held: %s. %s", "; ".join(proposal.left), by_command)
         elif night.trigger == "backfill":
-            self.log.warning("a backfill waits for nobody. %s", by_command)
+            self.log.warning("a backfill does not wait for an answer. %s", by_command)
         elif not config_of(night).schema_review.hours:
             self.log.warning("schema_review.hours is 0: no night waits. %s", by_command)
         else:
@@ -74,7 +74,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
     ui_color = "#fdebd0"
 
     def __init__(self, *, hours: float, **kwargs: Any) -> None:
-        reason = Param("", type="string", title="Reason", source="task", description="Why: it stands in the records.")
+        reason = Param("", type="string", title="Reason", source="task", description="Recorded with your answer.")
         super().__init__(
             subject="Approve a change of the schema?",
             defaults=self.REJECT,
@@ -90,7 +90,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         if asked.exists() and SchemaProposal.load(asked).text != proposal.text:
             # Airflow shows a run's first question even after clearing: a person would approve what is not shown.
             command = f"bin/schema approve {self.model} '{self.run_id}' --reason …"
-            self._stays_held(context, f"Airflow shows this run's first proposal only, and this is another; `{command}`")
+            self._stays_held(context, f"Airflow shows only a run's first proposal, and this is another; `{command}`")
         proposal.save(asked)
         self.subject = f"{proposal.model}, {proposal.as_of:%Y-%m-%d}: approve {summary(proposal)}?"
         self.body = body(proposal, self.hours)
@@ -102,7 +102,7 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
 
     def _answered(self, event: dict[str, Any], context: Context) -> Any:
         if event.get("timedout"):
-            self._stays_held(context, f"nobody gave one within {self.hours:g} hours")
+            self._stays_held(context, f"nobody answered within {self.hours:g} hours")
         if "error" in event:
             raise AirflowFailException(f"the answer could not be read: {event['error']}")
         user = event["responded_by_user"] or {}
@@ -178,7 +178,7 @@ def _change(change: SchemaChange) -> list[str]:
         f"### {_escaped(change.feature)}: {change.kind}",
         "",
         f"- **Change**: {was}{_escaped(change.new)}",
-        f"- **Found**: {values or 'no value'}.{where}",
+        f"- **Observed**: {values or 'no value'}.{where}",
         f"- **Risk**: {_escaped(change.risk)}",
         "",
     ]

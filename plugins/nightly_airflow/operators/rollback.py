@@ -57,7 +57,7 @@ class RollbackOperator(NightOperator):
         refuse_unknown_keys(context)
         version = self.version.strip()
         if version != "previous" and not version.isdecimal():
-            raise AirflowFailException(f"{self.version!r} is no version: give its number, or `previous`")
+            raise AirflowFailException(f"{self.version!r} is not a version: give its number, or `previous`")
         if not self.reason.strip():
             raise AirflowFailException("a rollback needs a reason")
         return Rollback(

@@ -57,7 +57,7 @@ def may_read(model: str, user: BaseUser, entity: DagAccessEntity = DagAccessEnti
 def readable_model(model: str, user: User) -> str:
     """Return the model's name if it is valid and the user may read it; nobody else learns whether it exists."""
     if not MODEL.fullmatch(model):
-        raise NotFound("A model's name is lower-case letters, digits and _.")
+        raise NotFound("A model's name has only lower-case letters, digits and _.")
     if not may_read(model, user):
         raise HTTPException(HTTPStatus.FORBIDDEN, f"You may not read the runs of {model}{DAG_SUFFIX}.")
     return model
@@ -128,7 +128,7 @@ def overview(request: Request, user: User) -> Response:
 def run_page(request: Request, user: User, dag_id: str, run_id: str) -> Response:
     """Redirect from a run to its night, for the tab on the run's page."""
     if not dag_id.endswith(DAG_SUFFIX):
-        raise NotFound(f"{dag_id} is no nightly retrain: its runs have no night.")
+        raise NotFound(f"{dag_id} is not a retrain DAG: its runs are not nights.")
     model = readable_model(dag_id.removesuffix(DAG_SUFFIX), user)
     return RedirectResponse(f"{base_of(request)}/{model}/nights/{quote(safe_name(run_id))}", HTTPStatus.SEE_OTHER)
 

@@ -1,4 +1,4 @@
-"""Axes of a plot: numbers to places, and ticks at round numbers."""
+"""Axes of a plot: numbers to positions, and ticks at round numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONG = 50  # an axis is logarithmic if its largest number is so many times its s
 
 @dataclass(frozen=True)
 class Axis:
-    """Numbers from `low` to `high` at places from `begin` to `end`."""
+    """Maps numbers from `low` to `high` to positions from `begin` to `end`."""
 
     low: float
     high: float
@@ -38,7 +38,7 @@ class Axis:
         return cls(low, max(high, low + (abs(low) * 0.01 or 1.0)), begin, end)
 
     def __call__(self, value: float) -> float:
-        """Return the place of a number."""
+        """Return the position of a number."""
         low, high = self._scaled(self.low), self._scaled(self.high)
         share = (self._scaled(value) - low) / (high - low)
         return self.begin + share * (self.end - self.begin)

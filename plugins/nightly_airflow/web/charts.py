@@ -138,9 +138,9 @@ def confusion(charts: Charts, title: str) -> Confusion | None:
 
 
 def residuals(new: Histogram | None, old: Histogram | None) -> Markup:
-    """Return a plot of the distributions of prediction less label; "" without any.
+    """Return a plot of the distributions of prediction minus label; "" without any.
 
-    The new model's is filled, production's a stepped line. Areas are shares, as the two have bins of their own.
+    The new model's is filled, production's a stepped line. Areas are shares, since the two have different bins.
     """
     if new is None or not _has_area(new):
         return Markup("")
@@ -172,7 +172,7 @@ def residuals(new: Histogram | None, old: Histogram | None) -> Markup:
     parts += [plots.text(across(value), SHORT - 4, text, "middle") for value, text in across.ticks()]
     most = max(range(len(new.rows)), key=lambda position: densities[0][position])
     where = f"{plots.number(new.edges[most])} to {plots.number(new.edges[most + 1])}"
-    return plots.svg(parts, f"Prediction less label: most often from {where} with the new model", SHORT)
+    return plots.svg(parts, f"Prediction minus label: most often from {where} with the new model", SHORT)
 
 
 def _densities(side: Histogram) -> list[float]:

@@ -110,7 +110,7 @@ def _kind(record: Labels) -> str:
 
 
 def _where(kind: Kind, place: str) -> str:
-    """Return the words for what LabelSummary.change names: a class, or a range such as "up to 8.25"."""
+    """Describe what LabelSummary.change names: a class, or a range such as "up to 8.25"."""
     if not place or kind == "binary":
         return ""
     if kind == "classes":

@@ -139,8 +139,8 @@ class ModelMetrics:
         if not metrics:
             return ", not judged"
         undecided = sum(metric.undecided for metric in metrics)
-        words = f", {held:,} of {len(metrics):,} figures held" if held else ", none held"
-        return words + (f", {undecided:,} undecided" if undecided else "")
+        summary = f", {held:,} of {len(metrics):,} metrics held" if held else ", none held"
+        return summary + (f", {undecided:,} undecided" if undecided else "")
 
 
 def model_metrics(details: NightDetails) -> ModelMetrics:

@@ -42,7 +42,7 @@ def percent(share: float | None) -> str:
 def brief(value: str) -> str:
     """Return a value as it fits a table: the beginning of a long text, and the size of what is no text."""
     if any(not (character.isprintable() or character.isspace()) for character in value[:LONG]):
-        return f"({len(value):,} characters that are no text)"
+        return f"({len(value):,} characters that are not text)"
     return f"{value[:LONG]} … ({len(value):,} characters)" if len(value) > LONG + 20 else value
 
 
@@ -232,7 +232,7 @@ def share_bar(current: float, control: float, tallest: float, with_control: bool
 
 
 def svg(parts: Sequence[Markup], label: str, height: int = HEIGHT) -> Markup:
-    """Return a plot of these parts; `label` is its content in words."""
+    """Return a plot of these parts; `label` describes it for screen readers."""
     return Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, height, label, Markup("").join(parts)
     )
@@ -242,5 +242,5 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
     return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(kind, x1, y1, x2, y2)
 
 
-def text(x: float, y: float, words: str, anchor: str) -> Markup:
-    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, escape(words))
+def text(x: float, y: float, content: str, anchor: str) -> Markup:
+    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, escape(content))

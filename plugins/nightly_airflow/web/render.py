@@ -197,10 +197,10 @@ def canary_status(canary: Canary) -> tuple[str, str]:
     comparison, release = canary.comparison, canary.release
     if comparison and comparison.decision:
         by = f" (decided by {comparison.decided_by})" if comparison.decided_by != "the comparison" else ""
-        unfinished = "" if comparison.done_at else "; not carried out to its end yet: the next look completes it"
+        unfinished = "" if comparison.done_at else "; not carried out completely yet: the next comparison completes it"
         return comparison.decision, f"{comparison.reason}{by}{unfinished}"
     if canary.live:
-        return "wait", canary.last.reason if canary.last else "no look at it is recorded yet"
+        return "wait", canary.last.reason if canary.last else "no comparison is recorded yet"
     why = (
         f"it is {release.state}" + (f": {release.why}" if release.why else "") if release else "its release is unknown"
     )

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     output = parser.add_mutually_exclusive_group(required=True)
     output.add_argument("--out", type=Path, help="the file to write")
     output.add_argument(
-        "--thresholds", action="store_true", help="print what the night was judged by, and what changed"
+        "--thresholds", action="store_true", help="print the night's thresholds and what changed since the night before"
     )
     return parser
 

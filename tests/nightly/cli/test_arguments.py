@@ -11,14 +11,14 @@ from nightly.cli import arguments, night, pull, snapshots
 @pytest.mark.parametrize("kind", [arguments.positive_int, arguments.port])
 def test_a_whole_number_is_1_or_more(kind, text):
     assert kind("1") == 1
-    with pytest.raises(argparse.ArgumentTypeError, match="is no whole number, 1 "):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number: give 1 "):
         kind(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "x"])
 def test_a_number_is_above_0(text):
     assert arguments.positive_number("0.5") == 0.5
-    with pytest.raises(argparse.ArgumentTypeError, match="is no number above 0"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a number above 0"):
         arguments.positive_number(text)
 
 

@@ -47,16 +47,16 @@ MISTAKES = {
         ([pull, "taxy", "--gcs", "gs://nowhere/a", "--into", "volume"], "gs://nowhere/a/taxy"),
     ],
     "bad date or number": [
-        ([night, "taxi", "--as-of", "yesterday"], "as_of 'yesterday' is no date; write 2016-03-01"),
+        ([night, "taxi", "--as-of", "yesterday"], "as_of 'yesterday' is not a date; write 2016-03-01"),
         ([night, "taxi", "--as-of", "2999-01-01"], "is in the future: the latest possible is now"),
         ([night, "taxi", "--as-of", "0001-01-05"], "no window of 365 days ends at 0001-01-05"),
-        ([night, "taxi", "--train-steps", "0"], "'0' is no whole number, 1 or more; see bin/night --help"),
+        ([night, "taxi", "--train-steps", "0"], "'0' is not a whole number: give 1 or more; see bin/night --help"),
         ([snapshots, "show", "taxi", "ab", "--rows", "0"], "see bin/snapshots show --help"),
         ([releases, "show", "taxi", "latest"], "invalid int value: 'latest'; see bin/releases show --help"),
         ([replay, "taxi", "--set", "min_rows"], "give KEY=NUMBER, e.g. data_gate.min_rows=2000"),
         ([replay, "taxi", "--set", "data_gate.min_row=5"], "did you mean 'min_rows'?"),
         ([data, "drift", "good.csv", "good.csv", "--threshold", "fare"], "give FEATURE=VALUE"),
-        ([pull, "taxi", "--gcs", "gs://nowhere/a", "--into", "volume", "--watch", "-1"], "is no number above 0"),
+        ([pull, "taxi", "--gcs", "gs://nowhere/a", "--into", "volume", "--watch", "-1"], "is not a number above 0"),
         ([configure, "models"], "unrecognized arguments: models"),
     ],
     "missing path": [
@@ -70,7 +70,7 @@ MISTAKES = {
     "a file in the place of a folder": [
         ([data, "convert", "good.csv", "good.csv/out"], "good.csv"),
         ([data, "statistics", "good.csv", "--out", "good.csv/x.pb"], "good.csv"),
-        ([data, "schema", "infer", "good.csv", "--out", "good.csv"], "exists, and a person may have worked on it"),
+        ([data, "schema", "infer", "good.csv", "--out", "good.csv"], "exists and may have been edited"),
     ],
     "nothing that was asked for": [
         ([data, "statistics"], "the following arguments are required: DATA; see bin/data statistics --help"),
@@ -209,7 +209,7 @@ def test_a_traceback_is_shown_on_request(monkeypatch, caplog):
         (UserError(""), "it failed without a message"),
         (OSError(errno.ENOENT, "No such file", "/a"), "/a does not exist; check the path"),
         (OSError(errno.EACCES, "Denied", "/a"), "/a: no permission; change its owner or mode"),
-        (OSError(errno.ENOTDIR, "Not a folder", "/a"), "/a is no folder; name one"),
+        (OSError(errno.ENOTDIR, "Not a folder", "/a"), "/a is not a folder; name a folder"),
         (OSError(errno.EIO, "Input/output error", "/a"), "/a: Input/output error; check the path"),
         (OSError("the server hung up"), "the server hung up"),
     ],

@@ -192,12 +192,13 @@ def test_until_stops_without_a_verdict(run):
 
 
 @pytest.mark.parametrize(
-    "as_of, words", [("2999-01-01", "as_of 2999-01-01 is in the future"), ("yesterday", "as_of 'yesterday' is no date")]
+    "as_of, message",
+    [("2999-01-01", "as_of 2999-01-01 is in the future"), ("yesterday", "as_of 'yesterday' is not a date")],
 )
-def test_an_as_of_that_cannot_be_is_one_line(paths, capsys, as_of, words):
+def test_an_as_of_that_cannot_be_is_one_line(paths, capsys, as_of, message):
     assert command.main(["taxi", "--as-of", as_of]) == 2
     error = capsys.readouterr().err
-    assert words in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
     assert not paths.nights.exists(), "and no night has begun"
 
 
@@ -222,7 +223,7 @@ def test_a_connection_comes_from_the_environment_and_a_malformed_one_is_one_line
 def test_a_source_with_a_password_is_refused_before_it_is_recorded(paths, capsys):
     assert command.main(["taxi", "--source", "https://mary:sesame@example.org/trips.csv"]) == 2
     error = capsys.readouterr().err
-    assert "--source has a password in it" in error and "sesame" not in error and not paths.nights.exists()
+    assert "--source contains a password" in error and "sesame" not in error and not paths.nights.exists()
 
 
 @pytest.mark.parametrize("sign, status", [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)])

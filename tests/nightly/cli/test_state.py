@@ -82,7 +82,7 @@ def test_a_sweep_spares_young_blobs(filled, address, hosts, capsys):
         (["check"], "NIGHTLY_STATE names no bucket; set it to s3://bucket/prefix"),
         (["sweep"], "NIGHTLY_STATE names no bucket"),
         (["copy", "a", "b"], "FROM and TO must be a folder and a bucket"),
-        (["copy", "/no/such", "s3://bucket"], "/no/such is no folder; name one"),
+        (["copy", "/no/such", "s3://bucket"], "/no/such is not a folder; name a folder"),
         (["copy", "/tmp", "ftp://bucket"], "use a folder, or a bucket as s3://bucket/prefix"),
         (["sweep", "--grace", "0"], "--grace"),
     ],

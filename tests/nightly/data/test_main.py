@@ -99,7 +99,7 @@ def test_converting_says_what_was_written(tmp_path, capsys):
         (["statistics", str(TAXI), "--out", f"{TAXI}/x.pb"], "data.csv"),
         (["validate", str(TAXI), "--schema", "gone.pbtxt"], "--out gone.pbtxt` writes a first one"),
         (["schema", "infer", str(TAXI), "--out", f"{TAXI}/s.pbtxt"], "data.csv"),
-        (["schema", "infer", str(TAXI), "--out", str(TAXI)], "exists, and a person"),
+        (["schema", "infer", str(TAXI), "--out", str(TAXI)], "exists and may have been edited"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_to_do(words, said, capsys, tmp_path, monkeypatch):

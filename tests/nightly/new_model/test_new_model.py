@@ -204,8 +204,8 @@ def test_without_a_person_what_is_not_certain_needs_an_option(new):
         pytest.param(rentals(), {"label": "station", "kind": "number"}, "has text", id="text is no number"),
         pytest.param(rentals(), {"label": "returned_late", "time": "station"}, "no format of times", id="no time"),
         pytest.param(rentals(), {"label": "returned_late", "weight": "station"}, "numbers, 0 or more", id="weight"),
-        pytest.param(rentals(), {"label": "returned_late", "name": "My Bikes"}, "such as 'my_bikes'", id="name"),
-        pytest.param(rentals(), {"label": "returned_late", "name": "class"}, "no model's name", id="keyword"),
+        pytest.param(rentals(), {"label": "returned_late", "name": "My Bikes"}, "as in 'my_bikes'", id="name"),
+        pytest.param(rentals(), {"label": "returned_late", "name": "class"}, "not a valid model name", id="keyword"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(new, data, wishes, match):
@@ -219,7 +219,7 @@ def test_a_file_that_is_not_there_is_one_sentence(new, tmp_path):
 def test_an_existing_model_is_never_overwritten(new):
     new(rentals(), label="returned_late")
     before = (new.models / "bikes/config.toml").read_text()
-    with pytest.raises(UserError, match="exists, and people may have worked on it"):
+    with pytest.raises(UserError, match="exists and may have been edited"):
         new(rentals(), label="station")
     assert (new.models / "bikes/config.toml").read_text() == before
 

@@ -76,7 +76,7 @@ def test_what_the_model_gate_found_is_one_cause_led_by_the_whole():
         reason("auc", "all examples", 0.55, 0.6, message="auc is 0.5500; at least 0.6 is required"),
     ]
     [cause] = causes(reasons)
-    assert cause.headline == "auc is 0.5500, at least 0.6 is required; 3 of its figures are not good enough"
+    assert cause.headline == "auc is 0.5500, at least 0.6 is required; 3 of its metrics are not good enough"
 
 
 def test_a_metric_is_of_the_model_even_if_it_has_the_name_of_a_check_of_data():
@@ -91,9 +91,9 @@ def test_what_is_surely_not_good_enough_leads_and_what_cannot_be_told_follows():
     of_class = reason("recall:Cash", "all examples", 0.1, 0.6, message="recall of class Cash is 0.1000")
     constant = reason("better_than_constant", "all examples", -0.1, 0, message="the model is worse by 0.1000")
     [cause] = causes([open_, of_class, constant])
-    assert cause.headline == "the model is worse by 0.1000; 3 of its figures are not good enough"
+    assert cause.headline == "the model is worse by 0.1000; 3 of its metrics are not good enough"
     [cause] = causes([open_, open_.model_copy(update={"subject": "city=A"})])
-    assert cause.headline == "accuracy, 90 examples cannot tell; 2 of its figures are undecided"
+    assert cause.headline == "accuracy, 90 examples cannot tell; 2 of its metrics are undecided"
 
 
 def test_a_change_of_the_label_and_a_column_that_is_gone_are_said_plainly():

@@ -104,7 +104,8 @@ def test_a_proposed_schema_is_approved_before_the_night_runs_again():
     approve, again = right.command.splitlines()
     assert approve == f"bin/schema approve taxi {NIGHT.run_id} --reason WHY"
     assert "thresholds" not in again
-    assert [one.when for one in remedies(NIGHT, found, USED, None)] == ["If it was wrong, once the source is mended"]
+    (remedy,) = remedies(NIGHT, found, USED, None)
+    assert remedy.when == "If the data was wrong, once the source is fixed"
 
 
 def test_a_night_that_was_not_to_release_is_not_released_by_running_it_again():

@@ -27,7 +27,7 @@ def make(outcome=Outcome.HELD_DATA, reasons=(ROWS, DRIFT), **more):
 
 def test_the_table_has_each_finding_with_its_figure_those_that_hold_first():
     assert table([ROWS, NO_BASELINE, DRIFT]).splitlines() == [
-        "      check     subject  against        figure    threshold",
+        "      check     subject  against        value     threshold",
         "HELD  drift     company  last accepted  0.312346  0.1",
         "      company drifted by 0.312 from the snapshot of 2016-01-01. Ask the source's owner.",
         "ok    min_rows                          5000      1000",

@@ -107,7 +107,7 @@ def test_a_night_whose_release_waits_for_a_canary_is_accepted_and_says_for_which
     NotReleased(reason=reason, decided_at=utc_now()).save(folder / NOT_RELEASED)
     found = verdict(folder)
     assert found.outcome is Outcome.ACCEPTED and found.version is None
-    assert found.summary == (f"data and model deserve a release, and {reason}; version 1470000000 stays in production")
+    assert found.summary == (f"both gates passed, but {reason}; version 1470000000 stays in production")
     assert verdict(folder, release="failed").outcome is Outcome.FAILED, "what an earlier try left does not count"
 
 
@@ -132,7 +132,7 @@ def test_a_night_in_which_nothing_changed_is_accepted_and_says_whose_work_it_too
     Reuse(task="data_gate", run_id="other", reason="it did not run").save(folder / REUSE.format("data_gate"))
     found = verdict(folder, data_gate="skipped")
     assert (found.outcome, found.reused) == (Outcome.ACCEPTED, {"trainer": "last-night"})
-    assert found.summary == f"data and model deserve a release, and {reason}; version 1470000000 stays in production"
+    assert found.summary == f"both gates passed, but {reason}; version 1470000000 stays in production"
     assert "reused        trainer of last-night" in report(found)
 
 
@@ -144,4 +144,4 @@ def test_a_night_whose_model_was_taken_back_is_held_and_says_what_to_do(folder):
     assert found.outcome is Outcome.HELD_MODEL
     assert found.summary == f"{reason}: it is not released again; version 1470000000 stays in production"
     (held,) = [one for one in found.reasons if one.held]
-    assert held.subject == "version 1480000000" and "anew does not change that" in held.action
+    assert held.subject == "version 1480000000" and "training again" in held.action

@@ -109,7 +109,7 @@ def test_a_rollback_that_is_killed_is_completed_by_its_retry(paths):
 
 @pytest.mark.parametrize(
     ("version", "why"),
-    [(str(NOW + 9), "no version"), (str(NOW + 2), "quarantined"), ("newest", "no version: give its number")],
+    [(str(NOW + 9), "no version"), (str(NOW + 2), "quarantined"), ("newest", "not a version: give its number")],
 )
 def test_what_cannot_be_gone_back_to_is_refused_and_nothing_changes(paths, version, why, capsys):
     taxi(paths).quarantine(NOW + 2, "bad")

@@ -83,7 +83,7 @@ def test_a_task_whose_container_was_killed_is_named(planned):
     [
         (["run", "trane", "--model", "taxi", "--run", "r"], "have no task 'trane'; did you mean"),
         (["run", "plan", "--model", "taxy", "--run", "r"], "there is no model 'taxy'"),
-        (["run", "plan", "--model", "taxi", "--run", "r", "--as-of", "May"], "as_of 'May' is no date"),
+        (["run", "plan", "--model", "taxi", "--run", "r", "--as-of", "May"], "as_of 'May' is not a date"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_sentence(paths, capsys, arguments, message):

@@ -31,7 +31,7 @@ def test_a_proposal_is_looked_at_and_approved(bench, schema):
     assert "b: new column: INT" in schema("diff", "taxi", run)[1]
     status, said = schema("approve", "taxi", run, "--reason", "a new meter")
     assert (status, bench.store.current()) == (0, 1), said
-    assert "version 1 of taxi's schema holds from now on" in said
+    assert "version 1 of taxi's schema is valid from now on" in said
     assert "+b" in schema("diff", "taxi")[1].splitlines()
     assert schema("show", "taxi")[1] == bench.store.text(1)
     assert schema("show", "taxi", "0")[1] == bench.store.text(0)
@@ -50,7 +50,7 @@ def test_a_rejection_of_what_was_approved_says_so_and_what_holds(bench, schema):
     bench.propose("b", run="night")
     schema("approve", "taxi", "night", "--reason", "a new meter")
     said = schema("reject", "taxi", "night", "--reason", "a fault")[1]
-    assert "approved the proposed schema change as version 1: a new meter" in said and "Version 1 holds on" in said
+    assert "approved the proposed schema change as version 1: a new meter" in said and "Version 1 stays valid" in said
     assert bench.store.current() == 1
 
 

@@ -79,7 +79,7 @@ def test_late_rows_move_the_whole_window_back():
     ("params", "message"),
     [
         ({"as_of": "2030-01-01"}, "in the future: the latest possible is now, 2026-05-05T12:00Z"),
-        ({"as_of": "soon"}, "'soon' is no date; write 2016-03-01"),
+        ({"as_of": "soon"}, "'soon' is not a date; write 2016-03-01"),
         ({"thresholds": {"data_gate.min_rows": 5}}, "without a reason: say why"),
         ({"thresholds": {"data_gate.min_rows": 5}, "reason": "  "}, "without a reason: say why"),
         ({"thresholds": {"data_gate.min_row": 5}, "reason": "thin"}, "did you mean 'min_rows'?"),

@@ -124,7 +124,7 @@ def test_without_an_answer_in_time_the_night_stays_held_and_says_so(dag, held):
     assert set(asked["ti"].pushed["skipmixin_key"]["skipped"]) == {"data_gate_again", "transform"}
     verdict = decide("taxi", "tonight", folder, dict.fromkeys(("plan", "data_gate", "schema_review"), "success"))
     assert verdict.outcome is Outcome.HELD_DATA
-    assert "no answer to the proposed schema change: nobody gave one within 12 hours" in verdict.summary
+    assert "no answer to the proposed schema change: nobody answered within 12 hours" in verdict.summary
 
 
 def test_an_answer_without_a_reason_is_an_error_that_the_verdict_can_quote(dag, held):

@@ -42,7 +42,7 @@ def test_every_kind_is_drawn_and_escaped(ask, paths, kind):
         assert not re.search(r"<[^>]+ (style|on[a-z]+)=", text), "the policy forbids them"
         assert ("Calibration by tenths of the examples" in text) is (kind != "classes")
         assert ("Right and wrong, by class" in text) is (kind == "classes")
-        assert ("Prediction less label: most often" in text) is (kind == "number")
+        assert ("Prediction minus label: most often" in text) is (kind == "number")
         assert "<h2>The label</h2>" in text
         assert "<strong>target</strong>" in text and "Recorded in 4,0" in text
         assert "Change of the label against last accepted: 1.2 %, threshold 5.0 %; 2 nights" in text
@@ -51,7 +51,7 @@ def test_every_kind_is_drawn_and_escaped(ask, paths, kind):
 def test_a_change_that_the_examples_cannot_tell_is_neither_met_nor_broken(paths):
     text = drawn(paths, write_labelled_night(paths, 0, "binary"))
     assert f"≥ 0.60 ✓, drop ≤ 0.02: cannot tell on {EXAMPLES:,} examples<" in text
-    assert "Noticed, and not held for" in text
+    assert "Notable findings that did not hold the night" in text
 
 
 def test_a_difference_has_its_interval_and_a_direction_where_both_are_known(paths):
@@ -126,7 +126,7 @@ def test_the_metrics_of_classes_are_folded_and_one_that_held_stands_with_the_res
     before_fold = text[text.index("<h2>The model</h2>") : text.index("<summary>2 more figures")]
     assert re.search(r'class="held-row"><th scope="row"[^>]*>all examples</th><td class="n">24<', before_fold)
     assert "recall of <strong>Prepaid</strong>" in before_fold and "≥ 0.60 ✕" in before_fold
-    assert "<summary>5 classes, 1 of 1 figures held</summary>" in text
+    assert "<summary>5 classes, 1 of 1 metrics held</summary>" in text
     open_ = held.model_copy(
         update={
             "check": "recall:Cash against production",
@@ -242,7 +242,7 @@ def test_long_texts_and_what_is_no_text_are_shown_by_their_size(paths):
     image = FeatureDistribution(name="image", type="STRING", missing_current=0, missing_control=0, values=values)
     known.model_copy(update={"features": [*known.features, image]}).save(path)
     text = drawn(paths, name)
-    assert "… (500,000 characters)" in text and "(500,000 characters that are no text)" in text
+    assert "… (500,000 characters)" in text and "(500,000 characters that are not text)" in text
     assert len(text) < 100_000
 
 

@@ -344,7 +344,7 @@ def test_how_canaries_ended_stands_with_the_releases(ask, paths):
     assert "3 ended" in text and 'id="canary"' not in text
     assert EVIL not in text
     write_canary(paths, 1456800100, decision="stop", reason="surely worse", decided_by="ann", decided_at=FIRST)
-    assert "not carried out to its end yet" in ask("/nightly/taxi").text
+    assert "not carried out completely yet" in ask("/nightly/taxi").text
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"unknown": 1}', "\xff\x00"])
@@ -360,7 +360,7 @@ def test_a_canary_whose_records_are_missing_or_damaged_is_said(ask, paths, recor
         if page != "/nightly/":
             assert ("1456800100.json cannot be read" in answer.text) is (content is not None)
     text = ask("/nightly/taxi").text
-    assert ("no look at it is recorded yet" in text.lower()) is record.startswith("canaries")
+    assert ("no comparison is recorded yet" in text.lower()) is record.startswith("canaries")
     assert ("its release is unknown" in text) is not record.startswith("canaries")
 
 
