@@ -92,8 +92,8 @@ class BucketState:
     def refresh(self, folder: Path) -> None:
         name = self._name(folder)
         copies = _session() or self._view
-        top, _, rest = name.partition("/")
-        for model in [rest.partition("/")[0]] if rest and top != "serving" else _models(copies):
+        _, _, rest = name.partition("/")
+        for model in [rest.partition("/")[0]] if rest else _models(copies):
             Copy(copies, model, self.content).refresh(name)
 
     def fetch(self, path: Path) -> None:
@@ -105,9 +105,7 @@ class BucketState:
     def publish(self, path: Path) -> None:
         name = self._name(path)
         if is_among_records(name):
-            session = self._open_session(name)
-            for model in _models(session) if name.startswith("serving/") else [name.split("/")[1]]:
-                Copy(session, model, self.content).push(name)
+            Copy(self._open_session(name), name.split("/")[1], self.content).push(name)
         else:
             self._hold(name)
             self.content.publish(name)
