@@ -58,8 +58,11 @@ class MLStepFailed(Exception):
         self.retry = retry
 
 
-class MLStateNotReached(Exception):
-    """The step could not read or write the state: the bucket or the database was away, or another host was faster."""
+class MLInfrastructureFailed(Exception):
+    """What the step needs failed, and a later try may not meet it.
+
+    The bucket or the database was away, another host was faster, or Kubernetes ended the pod or never started it.
+    """
 
 
 class MLProcessDied(Exception):
@@ -68,6 +71,12 @@ class MLProcessDied(Exception):
 
 class MLHostNotStarted(Exception):
     """The warm host could not be started."""
+
+
+def step_error(error: str, retry: bool = True, infrastructure: bool = False) -> MLStepFailed | MLInfrastructureFailed:
+    """Return the error that a step recorded (nightly.runtime.worker)."""
+    message = masked(error)
+    return MLInfrastructureFailed(message) if infrastructure else MLStepFailed(message, retry)
 
 
 class MLHook:
@@ -90,7 +99,7 @@ class MLHook:
 
         :param environment: further environment variables of the step's process
         :raises MLStepFailed: the step's own error
-        :raises MLStateNotReached: an error of the state, which a later try may not meet
+        :raises MLInfrastructureFailed: the state was not reached, or another host was faster
         :raises MLProcessDied: its process was killed or crashed
         """
         if not self.paths.ml_python.exists():
@@ -119,7 +128,7 @@ class MLHook:
                 raise MLProcessDied(watch.describe(step, status, memory, last_lines))
             result = json.loads(text)
             if "error" in result:
-                raise _error(masked(result["error"]), result)
+                raise step_error(**result)
             return result["value"]
 
     def kill(self) -> None:
@@ -309,12 +318,6 @@ def _stream(
             text = match[3] if match else line.rstrip()
             last_lines.append(text)
             log.log(level, "%s", text)
-
-
-def _error(message: str, result: Mapping[str, Any]) -> MLStepFailed | MLStateNotReached:
-    if result.get("infrastructure"):
-        return MLStateNotReached(message)
-    return MLStepFailed(message, result.get("retry", True))
 
 
 def _read_fields(answers: TextIO, count: int = 2) -> list[str]:

@@ -10,20 +10,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from nightly.io.secrets import masked
-from nightly_airflow.hooks.ml import LAST_LINES, MLProcessDied
+from nightly_airflow.hooks.ml import LAST_LINES, MLInfrastructureFailed, MLProcessDied
 
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
 
 KILLED = 128 + signal.SIGKILL
 DEADLINE = "DeadlineExceeded"
-
-
-class PodLost(Exception):
-    """Kubernetes did not start the pod or ended it, or the pod did not reach the state.
-
-    These are errors of the infrastructure, which the retries wait out.
-    """
 
 
 def why_without_result(
@@ -35,18 +28,22 @@ def why_without_result(
     :param memory: the pod's limit
     """
     if pod is None:
-        return PodLost(f"{step}: the pod {name} was deleted while it ran, by a person or with its node")
+        return MLInfrastructureFailed(f"{step}: the pod {name} was deleted while it ran, by a person or with its node")
     ended = _terminated(pod)
     if _reason(pod) == DEADLINE or (event["status"] == "timeout" and _is_late(event)):
         return AirflowTaskTimeout(f"{step}: the pod {name} was ended after {timeout}, the time it is allowed")
     if _reason(pod):  # only Kubernetes sets it, as when a node is drained or has no disk left
-        return PodLost(f"{step}: Kubernetes ended the pod {name}: {_reason(pod)}. {pod.status.message or ''}".rstrip())
+        return MLInfrastructureFailed(
+            f"{step}: Kubernetes ended the pod {name}: {_reason(pod)}. {pod.status.message or ''}".rstrip()
+        )
     if ended is None:
-        return PodLost(f"{step}: the pod {name} did not start: {_waits_for(pod)}; {event.get('message', '')}")
+        return MLInfrastructureFailed(
+            f"{step}: the pod {name} did not start: {_waits_for(pod)}; {event.get('message', '')}"
+        )
     code = f"exit code {ended.exit_code}, reason {ended.reason}"
     if ended.reason == "OOMKilled" or ended.exit_code == KILLED:
         advice = f"It may have {memory} of memory: raise run.steps.{step}.memory if it needs more"
-        return PodLost(f"{step}: the pod {name} was killed: {code}. {advice}.{_end_of_log(ended)}")
+        return MLInfrastructureFailed(f"{step}: the pod {name} was killed: {code}. {advice}.{_end_of_log(ended)}")
     return MLProcessDied(f"{step}: the pod {name} ended without a result: {code}.{_end_of_log(ended)}")
 
 

@@ -15,12 +15,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 from kubernetes.client.exceptions import ApiException
 
 from nightly.io.paths import Paths
-from nightly.io.secrets import masked
 from nightly.records.pod_result import PodResult
 from nightly.records.run_config import Pod
 from nightly.state import current, publish
-from nightly_airflow.hooks.ml import MLStepFailed
-from nightly_airflow.hooks.pod_end import PodLost, why_without_result
+from nightly_airflow.hooks.ml import step_error
+from nightly_airflow.hooks.pod_end import why_without_result
 from nightly_airflow.hooks.pod_request import pod_arguments, secret_of, with_secret
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class PodHook:
         :raises TaskDeferred: the pod still runs, after an error of the trigger
         :raises MLStepFailed: the step's own error
         :raises MLProcessDied: its process crashed
-        :raises PodLost: Kubernetes ended the pod, or never started it, or the pod did not reach the state
+        :raises MLInfrastructureFailed: Kubernetes ended the pod, or never started it, or it did not reach the state
         :raises AirflowTaskTimeout: it took longer than it may
         """
         operator = self._new_operator({}, deferrable=True)
@@ -143,10 +142,8 @@ class PodHook:
         result = self._result(name)
         if result is None:
             raise why_without_result(self.step, name, pod, event, self.pod.memory, self.timeout)
-        if result.infrastructure:
-            raise PodLost(masked(result.error))
         if result.error:
-            raise MLStepFailed(masked(result.error), result.retry)
+            raise step_error(result.error, result.retry, result.infrastructure)
         return result.value
 
     def _result(self, pod_name: str) -> PodResult | None:

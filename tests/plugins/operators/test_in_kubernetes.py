@@ -18,8 +18,7 @@ from nightly.io.paths import ROOT, Paths
 from nightly.records.night import StepError
 from nightly.records.run_config import Run
 from nightly.state import current
-from nightly_airflow.hooks.ml import MLProcessDied, MLStepFailed
-from nightly_airflow.hooks.pod_end import PodLost
+from nightly_airflow.hooks.ml import MLInfrastructureFailed, MLProcessDied, MLStepFailed
 from nightly_airflow.operators import ml
 from nightly_airflow.operators.ml import GateOperator, MLStepOperator
 from tests.support import object_stores
@@ -249,7 +248,7 @@ def test_what_kubernetes_does_to_a_pod_is_an_error_of_the_infrastructure(night, 
         else:
             cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
 
-    with pytest.raises(PodLost, match=message):
+    with pytest.raises(MLInfrastructureFailed, match=message):
         night.run(night.task(STEPS + "hang_with_a_child"), meanwhile)
     assert "trainer.error.json" in night.records()
 
@@ -260,7 +259,7 @@ def test_what_kubernetes_does_to_a_pod_is_an_error_of_the_infrastructure(night, 
 def test_an_image_that_cannot_be_pulled_says_so(night, cluster, monkeypatch):
     night.kubernetes["start_seconds"] = 3
     monkeypatch.setattr(cluster.kubelet, "pulls", False)
-    with pytest.raises(PodLost, match="did not start: ImagePullBackOff: no such image"):
+    with pytest.raises(MLInfrastructureFailed, match="did not start: ImagePullBackOff: no such image"):
         night.run(night.task(STEPS + "record"))
     assert nothing_is_left(cluster)
 
