@@ -25,7 +25,7 @@ def why_without_result(
     """Return the error of a step whose pod recorded no result.
 
     :param pod: as it was when the trigger's `event` came; None if it was gone
-    :param memory: the pod's limit
+    :param memory: the pod's limit, and how to raise it
     """
     if pod is None:
         return MLInfrastructureFailed(f"{step}: the pod {name} was deleted while it ran, by a person or with its node")
@@ -42,8 +42,8 @@ def why_without_result(
         )
     code = f"exit code {ended.exit_code}, reason {ended.reason}"
     if ended.reason == "OOMKilled" or ended.exit_code == KILLED:
-        advice = f"It may have {memory} of memory: raise run.steps.{step}.memory if it needs more"
-        return MLInfrastructureFailed(f"{step}: the pod {name} was killed: {code}. {advice}.{_end_of_log(ended)}")
+        killed = f"{step}: the pod {name} was killed: {code}. It may have {memory}."
+        return MLInfrastructureFailed(f"{killed}{_end_of_log(ended)}")
     return MLProcessDied(f"{step}: the pod {name} ended without a result: {code}.{_end_of_log(ended)}")
 
 

@@ -28,7 +28,7 @@ def ended(exit_code: int, reason: str, message: str = "") -> dict[str, Any]:
 
 
 def why(pod: V1Pod | None, event: dict[str, Any] = FAILED) -> BaseException:
-    return why_without_result("trainer", "nightly-taxi-trainer-x", pod, event, "8Gi", dt.timedelta(hours=12))
+    return why_without_result("trainer", "nightly-taxi-trainer-x", pod, event, "8Gi of memory", dt.timedelta(hours=12))
 
 
 @pytest.mark.parametrize(

@@ -211,10 +211,13 @@ def test_the_source_s_connection_is_in_a_secret_that_goes_with_the_pod(night, cl
     assert "planted" not in json.dumps(cluster.kubelet.seen[owner.name])
 
 
-def test_the_log_is_in_the_task_s(night, capsys):
+def test_the_log_is_in_the_task_s_with_its_levels(night, caplog):
+    caplog.set_level("INFO")
     night.run(night.task(STEPS + "speak"))
-    log = capsys.readouterr().out
-    assert "first line" in log and "last line" in log
+    lines = {record.getMessage(): record.levelname for record in caplog.records}
+    assert lines["first line"] == "INFO" and lines["a warning"] == "WARNING"
+    assert any(line.startswith("last line") for line in lines)
+    assert not any("WARNING nightly" in line for line in lines)
 
 
 def test_an_error_of_the_step_is_the_task_s_and_in_the_records(night, cluster):
@@ -233,7 +236,7 @@ def test_a_crash_quotes_the_end_of_the_log(night):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("memory", r"was killed: exit code 137, reason OOMKilled. It may have 3Gi of memory: raise run\.steps"),
+        ("memory", r"exit code 137, reason OOMKilled. It may have 3Gi of memory: raise run\.kubernetes\.memory if"),
         ("evicted", r"Kubernetes ended the pod \S+: Evicted. The node was low on resource: memory"),
         ("deleted", r"the pod \S+ was deleted while it ran, by a person or with its node"),
     ],
