@@ -132,10 +132,10 @@ class BucketState:
         else:
             path.unlink(missing_ok=True)
 
-    def receive(self, folder: Path, wanted: Callable[[str, datetime], bool]) -> Path:
+    def receive(self, folder: Path, select: Callable[[str, datetime], bool]) -> Path:
         name = self._name(folder)
         copies = self.cache.folder / "received" / name
-        receive(self.objects, name, copies, wanted)
+        receive(self.objects, name, copies, select)
         return copies
 
     def send(self, path: Path, folder: Path) -> None:
