@@ -144,6 +144,11 @@ class BucketState:
     def restore(self, path: Path) -> bool:
         return self.content.restore(self._name(path))
 
+    def size(self, path: Path) -> int:
+        """Return the bytes of the published content at `path`; 0 if there is none."""
+        manifest = self.content.manifest(self._name(path))
+        return sum(file.bytes for file in manifest.files.values()) if manifest else 0
+
     def names(self, folder: Path) -> list[str]:
         return sorted({*self.content.names(self._name(folder)), *(path.name for path in folder.glob("*"))})
 
