@@ -12,6 +12,7 @@ from nightly.state.errors import StateAddressError
 
 PREFIXES = ("nights/{0}", "releases/{0}", "schemas/{0}", "downloads/{0}/parts")  # of one model's records
 LARGE = ".parquet"  # the suffix of a file among records that is kept as content
+RUNNING = ".running"  # the suffix of a node's mark in the night's folder while it runs
 STUBS = ("snapshots", "baselines")  # folders of content that is listed before it is fetched
 
 

@@ -72,7 +72,10 @@ def test_a_sweep_spares_young_blobs(filled, address, hosts, capsys):
         bucket.remove(var / "snapshots/taxi/1")
     capsys.readouterr()
     assert state.main(["sweep"]) == 0
-    expected = "deleted 0 blobs of 0.0 MB; 1 others that no manifest names are younger than 24 hours\n"
+    expected = (
+        "deleted 0 blobs of 0.0 MB, and 0 objects that dead processes left; 1 other blobs that no manifest names are "
+        "younger than 24 hours\n"
+    )
     assert capsys.readouterr().out == expected
 
 
