@@ -7,6 +7,9 @@ record      a small file that changes: a night's JSON files, release records, sc
             record itself, as for a folder
 content     a folder or file that never changes once it is published, and may be large: a snapshot, an artifact, a
             baseline, a downloaded body, the files of a released version
+
+Of downloads, the records are <model>/parts/ and the content <model>/bodies/. A session's <model>/bodies is a link to
+the host's: name a body by its path there, as the session's ends with it.
 """
 
 from collections.abc import Callable
@@ -15,13 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from nightly.io.paths import RECORDS, Paths
-
-__all__ = ["CONTENT", "RECORDS", "State"]
-
-# Below each folder of Paths: <model>/…; of downloads, the records are <model>/parts/ and the content <model>/bodies/.
-# A session's <model>/bodies is a link to the host's: name a body by its path there, as the session's ends with it.
-CONTENT = ("snapshots", "baselines", "pipeline", "downloads", "serving")
+from nightly.io.paths import Paths
 
 
 class State(Protocol):

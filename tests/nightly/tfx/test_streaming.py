@@ -1,12 +1,13 @@
 """More rows than memory: what a step holds is a bounded part of the data, measured by the operating system."""
 
 import random
+import resource
 
 import pyarrow as pa
 import pytest
 from tfx.types import standard_artifacts
 
-from benchmarks.common import forked, own_peak_mb
+from benchmarks.common import forked
 from nightly.examples import encoding
 from nightly.snapshots import builder
 from nightly.snapshots.builder import SnapshotBuilder
@@ -39,6 +40,11 @@ def batches():
         yield pa.RecordBatch.from_arrays(
             [*columns, pa.array([n % 2 for n in range(BATCH)])], ["day", "id", "text", "label"]
         )
+
+
+def own_peak_mb():
+    """This process's largest resident set so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def grown(function):
