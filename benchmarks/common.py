@@ -11,7 +11,6 @@ import json
 import os
 import pickle
 import platform
-import resource
 import signal
 import statistics
 import sys
@@ -177,8 +176,3 @@ def main(run: Callable[[bool, Path], Result]) -> None:
     result = asdict(run("--quick" in sys.argv, folder))
     details = {"seconds": round(time.monotonic() - began), "facts": facts()}
     result_file.write_text(json.dumps(result | details, indent=1) + "\n")
-
-
-def own_peak_mb() -> float:
-    """Return this process's largest resident set so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -113,6 +113,7 @@ def _judge(run: DagRun, session: Session) -> Verdict:
             tries={task: tasks[task].max_tries + 1 for task in order},
             errors={error.task_id: XComModel.deserialize_value(error) for error in errors},
             as_of=requested_as_of(run, utc_now()),
+            began=run.start_date,
             run_url=tasks[VERDICT].log_url.partition("/tasks/")[0],
         )
         write(verdict, folder)

@@ -102,7 +102,6 @@ class RestApi:
         self._processes = processes
         self._prometheus_path = prometheus_path
         self._timeout = timeout
-        self._max_body_bytes = max_body_bytes
         self._bodies = BodyReader(timeout, max_body_bytes)
         self._large = asyncio.Semaphore(limits.LARGE_REQUESTS)
         # Called with the connection of each request.

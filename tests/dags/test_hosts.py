@@ -18,7 +18,7 @@ from nightly.state import current
 from nightly.state.bucket import BucketState
 from nightly.state.errors import ChangedElsewhereError, StateNotReachedError, StateRefusedError
 from nightly_airflow.hooks import ml
-from nightly_airflow.hooks.ml import MLStateNotReached
+from nightly_airflow.hooks.ml import MLInfrastructureFailed
 from nightly_airflow.missing_verdicts import give_verdict
 from nightly_airflow.operators.base import ERROR_KEY, NightOperator, notified_mark, notify_once
 from nightly_airflow.operators.verdict import VerdictOperator
@@ -232,7 +232,7 @@ def retries_after(error: BaseException, number: int = 4) -> bool:
     ("error", "again"),
     [
         (StateNotReachedError("the bucket"), True),
-        (MLStateNotReached("StateNotReachedError: the bucket"), True),
+        (MLInfrastructureFailed("StateNotReachedError: the bucket"), True),
         (StateRefusedError("the key"), False),
     ],
 )

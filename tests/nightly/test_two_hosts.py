@@ -14,6 +14,7 @@ from nightly.nights import snapshot as snapshot_step
 from nightly.records.night import Download, utc_now
 from nightly.records.part import PartRecord
 from nightly.runtime import worker
+from nightly.snapshots.builder import SnapshotBuilder
 from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.snapshots.store import SnapshotStore
 from nightly.snapshots.verification import verify_snapshot
@@ -42,7 +43,7 @@ def make_snapshot(paths, fares=(1.0, 2.0)):
         pa.schema([(name, TYPES[kind]) for name, kind in COLUMNS.items()]),
     )
     details = {name: value for name, value in DETAILS.items() if name != "rejected"}
-    with store.build(COLUMNS, time_column="day", id_columns=[]) as builder:
+    with SnapshotBuilder(store, COLUMNS, time_column="day", id_columns=[]) as builder:
         for batch in rows.to_batches():
             builder.add(batch)
         return builder.finish(label="fare", **details)

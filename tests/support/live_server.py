@@ -4,6 +4,7 @@ import base64
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -68,6 +69,48 @@ def exports(folder: Path) -> Path:
     return folder
 
 
+def start_server(volume: Path) -> Server:
+    """Start a server of the volume; the environment names it from then on."""
+    server = Server(f"--model_config_file={volume / live.FILE}", "--allow_version_labels_for_unavailable_models")
+    return named(server.wait_ready())
+
+
+def named(server: Server) -> Server:
+    """Have the environment name the server."""
+    os.environ["NIGHTLY_SERVING_REST"] = server.url.removeprefix("http://")
+    os.environ["NIGHTLY_SERVING_GRPC"] = server.grpc_address
+    return server
+
+
+def release(
+    paths: Paths,
+    name: str,
+    source: Path,
+    run_id: str = "run",
+    canary_share: float | None = None,
+    timeout_seconds: float = 30,
+    **config: float,
+) -> ReleaseRecord:
+    """Release as the pipeline does it, verified by the server that the environment names."""
+    server = find_server(paths, name, Release(timeout_seconds=timeout_seconds, **config))
+    return ReleaseStore(paths.serving, paths.releases, name).release(
+        source,
+        run_id=run_id,
+        snapshot_id=f"snapshot of {run_id}",
+        code_version="c0ffee",
+        requested_by="someone",
+        metrics={"auc": 0.7},
+        server=server,
+        canary_share=canary_share,
+    )
+
+
+def answer(client: Client, name: str, label: str | None = None, x: float = 0.0) -> tuple[float, int]:
+    """Return what the model answers, and which version of it."""
+    answered = client.predict(name, [example({"x": x}).SerializeToString()], label=label)
+    return round(answered.values[0][0], 4), answered.version
+
+
 class LiveServer:
     """The paths of a project, the server that serves its releases, and clients of it.
 
@@ -83,22 +126,15 @@ class LiveServer:
             self.start()
         else:
             running.reload((self.paths.serving / live.FILE).read_text())
-            self._connect(running)
+            self._connect(named(running))
 
     def start(self) -> None:
-        self._connect(
-            Server(
-                f"--model_config_file={self.paths.serving / live.FILE}",
-                "--allow_version_labels_for_unavailable_models",
-            ).wait_ready()
-        )
+        self._connect(start_server(self.paths.serving))
 
     def _connect(self, server: Server) -> None:
         self.server = server
         self.grpc = Client(f"grpc://{self.server.grpc_address}")
         self.rest = Client(self.server.url)
-        os.environ["NIGHTLY_SERVING_REST"] = self.server.url.removeprefix("http://")
-        os.environ["NIGHTLY_SERVING_GRPC"] = self.server.grpc_address
 
     def close(self) -> None:
         for client in (self.grpc, self.rest):
@@ -111,26 +147,11 @@ class LiveServer:
     def store(self, name: str) -> ReleaseStore:
         return ReleaseStore(self.paths.serving, self.paths.releases, name)
 
-    def release(
-        self, name: str, source: Path, run_id: str = "run", canary_share: float | None = None, **config: float
-    ) -> ReleaseRecord:
-        """Released as the pipeline does it, verified by this server."""
-        server = find_server(self.paths, name, Release(**{"timeout_seconds": 30, **config}))
-        return self.store(name).release(
-            source,
-            run_id=run_id,
-            snapshot_id=f"snapshot of {run_id}",
-            code_version="c0ffee",
-            requested_by="someone",
-            metrics={"auc": 0.7},
-            server=server,
-            canary_share=canary_share,
-        )
+    def release(self, name: str, source: Path, *args: Any, **kwargs: Any) -> ReleaseRecord:
+        return release(self.paths, name, source, *args, **kwargs)
 
     def answer(self, name: str, label: str | None = None, x: float = 0.0) -> tuple[float, int]:
-        """What the model answers over gRPC, and which version of it."""
-        found = self.grpc.predict(name, [example({"x": x}).SerializeToString()], label=label)
-        return round(found.values[0][0], 4), found.version
+        return answer(self.grpc, name, label, x)
 
     def labels(self, name: str) -> dict[str, int]:
         config = live.LiveConfig(self.paths.serving, "").read()

@@ -94,7 +94,6 @@ class _Faulty:
 def s3() -> Iterator[ObjectStore]:
     """Run moto's server in this process."""
     moto = pytest.importorskip("moto.moto_server.werkzeug_app", reason="moto is not installed: `python3 setup ml dev`")
-    boto3 = pytest.importorskip("boto3")
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
@@ -104,24 +103,8 @@ def s3() -> Iterator[ObjectStore]:
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     store.address = "http://{}:{}".format(*server.server_address[:2])
-    extra = {"region_name": "us-east-1", "endpoint_url": store.address}
-    store.connection = Connection(conn_type="aws", login="reader", password="planted-secret", extra=extra)
-    client = boto3.client(
-        "s3",
-        endpoint_url=store.address,
-        aws_access_key_id="writer",
-        aws_secret_access_key="other-secret",
-        region_name="us-east-1",
-    )
-    made: set[str] = set()
-
-    def put(bucket: str, key: str, content: bytes) -> None:
-        if bucket not in made:
-            client.create_bucket(Bucket=bucket)
-            made.add(bucket)
-        client.put_object(Bucket=bucket, Key=key, Body=content)
-
-    store.write = put
+    store.connection = _aws(store.address, "reader", "planted-secret")
+    store.write = _writer(_aws(store.address, "writer", "other-secret"))
     try:
         yield store
     finally:
@@ -134,44 +117,33 @@ def minio(folder: Path) -> Iterator[ObjectStore]:
     program = shutil.which("minio")
     if not program:
         pytest.skip("MinIO is not installed: `go install github.com/minio/minio@latest`, with Go's bin in PATH")
-    boto3 = pytest.importorskip("boto3")
-    import requests
-
     address = f"127.0.0.1:{free_port()}"
     keys = {"MINIO_ROOT_USER": "writer", "MINIO_ROOT_PASSWORD": "planted-secret", "MINIO_BROWSER": "off"}
-    process = subprocess.Popen(
-        [program, "server", "--address", address, str(folder)],
-        env={**os.environ, **keys},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{address}",
-        aws_access_key_id="writer",
-        aws_secret_access_key="planted-secret",
-        region_name="us-east-1",
-    )
+    connection = _aws(f"http://{address}", "writer", "planted-secret")
+    store = ObjectStore(f"http://{address}", connection, _writer(connection))
+    with _running([program, "server", "--address", address, str(folder)], f"http://{address}/minio/health/live", keys):
+        yield store
+
+
+def _aws(address: str, login: str, password: str) -> Connection:
+    extra = {"region_name": "us-east-1", "endpoint_url": address}
+    return Connection(conn_type="aws", login=login, password=password, extra=extra)
+
+
+def _writer(connection: Connection) -> Callable[[str, str, bytes], None]:
+    """Return an S3 server's ObjectStore.write, by the client of Amazon."""
+    boto3 = pytest.importorskip("boto3")
+    keys = {"aws_access_key_id": connection.login, "aws_secret_access_key": connection.password}
+    client = boto3.client("s3", **keys, **connection.extra)
     made: set[str] = set()
 
-    def put(bucket: str, key: str, content: bytes) -> None:
+    def write(bucket: str, key: str, content: bytes) -> None:
         if bucket not in made:
             client.create_bucket(Bucket=bucket)
             made.add(bucket)
         client.put_object(Bucket=bucket, Key=key, Body=content)
 
-    try:
-        for _ in range(600):
-            with contextlib.suppress(requests.ConnectionError):
-                if requests.get(f"http://{address}/minio/health/live", timeout=5).ok:
-                    break
-            time.sleep(0.1)
-        extra = {"region_name": "us-east-1", "endpoint_url": f"http://{address}"}
-        connection = Connection(conn_type="aws", login="writer", password="planted-secret", extra=extra)
-        yield ObjectStore(f"http://{address}", connection, put)
-    finally:
-        process.terminate()
-        process.wait()
+    return write
 
 
 @contextlib.contextmanager
@@ -202,7 +174,6 @@ def azure(folder: Path) -> Iterator[ObjectStore]:
     if not program:
         pytest.skip("Azurite is not installed: `npm install --global azurite`")
     import obstore
-    import requests
 
     port = free_port()
     command = [
@@ -215,27 +186,36 @@ def azure(folder: Path) -> Iterator[ObjectStore]:
         str(folder),
         "--silent",
         "--disableTelemetry",
+        "--skipApiVersionCheck",
     ]
-    process = subprocess.Popen(
-        [*command, "--skipApiVersionCheck"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
     address = f"http://127.0.0.1:{port}/devstoreaccount1"
     extra = {"connection_string": f"AccountName=devstoreaccount1;AccountKey={AZURITE_KEY};BlobEndpoint={address}"}
+    connection = Connection(conn_type="wasb", extra=extra)
+
+    def put(bucket: str, key: str, content: bytes) -> None:
+        from nightly.sources.files.stores import open_store
+
+        _make_container(address, bucket)
+        obstore.put(open_store("az", bucket, connection), key, content)
+
+    with _running(command, address):
+        yield ObjectStore(address, connection, put)
+
+
+@contextlib.contextmanager
+def _running(command: list[str], url: str, environment: dict[str, str] | None = None) -> Iterator[None]:
+    """Run a server until the block ends, which begins when `url` answers."""
+    import requests
+
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, **silent)
     try:
         for _ in range(600):
             with contextlib.suppress(requests.ConnectionError):
-                requests.get(address, timeout=5)
-                break
+                if requests.get(url, timeout=5).status_code < 500:
+                    break
             time.sleep(0.1)
-
-        def put(bucket: str, key: str, content: bytes) -> None:
-            from nightly.sources.files.stores import open_store
-
-            _make_container(address, bucket)
-            obstore.put(open_store("az", bucket, connection), key, content)
-
-        connection = Connection(conn_type="wasb", extra=extra)
-        yield ObjectStore(address, connection, put)
+        yield
     finally:
         process.terminate()
         process.wait()

@@ -1,7 +1,7 @@
 """Check the state in a bucket, delete what it no longer needs, or copy a state:
 
     bin/state check [--content]      compare the bucket's objects with its manifests and lists
-    bin/state sweep [--grace HOURS]  delete blobs that no manifest names
+    bin/state sweep [--grace HOURS]  delete blobs that no manifest names, and what dead processes left
     bin/state copy FROM TO           from a folder to a bucket, or from a bucket to a folder
 
 NIGHTLY_STATE names the bucket of `check` and `sweep`. Nights may run meanwhile. While a state is copied, none may.
@@ -29,13 +29,13 @@ def parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     checking = commands.add_parser("check", help="compare the bucket's objects with its manifests and lists")
     checking.add_argument("--content", action="store_true", help="read and hash every blob, too")
-    sweeping = commands.add_parser("sweep", help="delete the blobs that no manifest names")
+    sweeping = commands.add_parser("sweep", help="delete blobs that no manifest names, and what dead processes left")
     sweeping.add_argument(
         "--grace",
         type=positive_int,
         default=GRACE_HOURS,
         metavar="HOURS",
-        help="how old such a blob must be (%(default)s)",
+        help="how old such an object must be (%(default)s)",
     )
     copying = commands.add_parser("copy", help="copy a state from a folder to a bucket, or from a bucket to a folder")
     copying.add_argument("source", metavar="FROM", help="a folder, or s3://bucket/prefix, gs://… or az://…")
@@ -70,8 +70,8 @@ def _sweep(options: argparse.Namespace) -> int:
 
     swept = sweep(open_objects(_address()), timedelta(hours=options.grace))
     print(
-        f"deleted {swept.blobs:,} blobs of {swept.bytes / 1e6:,.1f} MB; {swept.young:,} others that no manifest names "
-        f"are younger than {options.grace} hours"
+        f"deleted {swept.blobs:,} blobs of {swept.bytes / 1e6:,.1f} MB, and {swept.abandoned:,} objects that dead "
+        f"processes left; {swept.young:,} other blobs that no manifest names are younger than {options.grace} hours"
     )
     return 0
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def judge(model: str, run_id: str, paths: Paths, states: Mapping[str, str | None], **known: Any) -> Verdict:
-    """Return the verdict on a run, with the version that is in production now.
+    """Return the verdict on a run, with the version that is in production now, and remove errors of earlier tries.
 
     :param known: further arguments of `decide`
     """
@@ -38,7 +38,12 @@ def judge(model: str, run_id: str, paths: Paths, states: Mapping[str, str | None
     except (ContractError, OSError):  # a damaged record must not cost the verdict
         log.exception("the version in production cannot be read; the verdict has the one that the night knew")
         production = None
-    return decide(model, run_id, paths.night(model, run_id), states, production=production, **known)
+    folder = paths.night(model, run_id)
+    verdict = decide(model, run_id, folder, states, production=production, **known)
+    for task, state in states.items():
+        if state != "failed":  # a task that was cleared and did not begin since has the error of its earlier try
+            (folder / f"{task}.error.json").unlink(missing_ok=True)
+    return verdict
 
 
 def write(verdict: Verdict, folder: Path) -> OSError | None:
@@ -61,6 +66,7 @@ def decide(
     errors: Mapping[str, str] | None = None,
     production: int | None = None,
     as_of: dt.datetime | None = None,
+    began: dt.datetime | None = None,
     run_url: str = "",
 ) -> Verdict:
     """Return the verdict, from the tasks' states in the order they run, and from the records of successful tasks.
@@ -71,6 +77,7 @@ def decide(
     :param errors: task -> error, for failed tasks that could not write it to the folder
     :param production: the version in production now, by the release store
     :param as_of: the run's as-of time, used if the night was not planned
+    :param began: when the run began, or was started again after tasks were cleared
     :param run_url: the run in the Airflow UI
     """
 
@@ -79,7 +86,7 @@ def decide(
     if production is None:  # the release store was not read, so the records have to do
         released = release.version if release and release.state != "canary" else None
         production = released or (night.production_version if night else None)
-    failed_task, error = _first_failure(folder, states, tries or {}, errors or {})
+    failed_task, error = _first_failure(folder, states, tries or {}, errors or {}, began)
     if failed_task:
         outcome, summary = Outcome.FAILED, f"{failed_task} failed: {_shorten(error)}"
     elif ended := records.ended(production):
@@ -221,22 +228,36 @@ def _reused(folder: Path, states: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _first_failure(
-    folder: Path, states: Mapping[str, str | None], tries: Mapping[str, int], errors: Mapping[str, str]
+    folder: Path,
+    states: Mapping[str, str | None],
+    tries: Mapping[str, int],
+    errors: Mapping[str, str],
+    began: dt.datetime | None,
 ) -> tuple[str, str]:
     """Return the first failed task and its error; ("", "") if none failed."""
     for task in (task for state in ("failed", "upstream_failed") for task in states if states[task] == state):
-        try:
-            return task, StepError.load(folder / f"{task}.error.json").message
-        except FileNotFoundError:
-            if task in errors:
-                return task, errors[task]
-            often = f"try {tries[task]} of {tries[task]}" if task in tries else "its last try"
-            return task, (
-                f"it is {states[task]} after {often} and left no message: it was killed, marked as failed, or never "
-                f"began since Airflow's API did not answer. Its log in Airflow says more; clear {task} with everything "
-                "downstream to run the night from there"
-            )
+        path = folder / f"{task}.error.json"
+        if states[task] == "failed" and path.exists():
+            return task, _told(StepError.load(path), began)
+        if task in errors:
+            return task, errors[task]
+        often = f"try {tries[task]} of {tries[task]}" if task in tries else "its last try"
+        return task, (
+            f"it is {states[task]} after {often} and left no message: it was killed, marked as failed, or never "
+            f"began since Airflow's API did not answer. Its log in Airflow says more; clear {task} with everything "
+            "downstream to run the night from there"
+        )
     return "", ""
+
+
+def _told(error: StepError, began: dt.datetime | None) -> str:
+    """Return the error's message, and say if it may be of an earlier try: only Airflow knows what was cleared."""
+    if began is None or error.failed_at >= began:
+        return error.message
+    return (
+        f"{error.message}\n(This is from before the run was started again. If {error.task} was cleared then, its last "
+        "try left no message: it was killed before it began, or marked as failed.)"
+    )
 
 
 def _shorten(text: str) -> str:

@@ -131,6 +131,11 @@ class Run(Section):
         return any(self.pod(step) is None for step in RUNNABLE)
 
 
+def section_of(step: str) -> str:
+    """Return the section of the config with the step's pod; a user's `module:function` has none of its own."""
+    return f"run.steps.{step}" if step in RUNNABLE else "run.kubernetes"
+
+
 def _set(pod: Pod) -> dict[str, object]:
     """Return the keys that the config sets."""
     return {name: getattr(pod, name) for name in pod.model_fields_set if name != "where"}

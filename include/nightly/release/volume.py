@@ -17,8 +17,9 @@ from typing import Protocol
 from nightly.io.atomic import sync_path
 from nightly.io.files import copy_files, stamp
 from nightly.io.locks import locked
+from nightly.io.space import check_space
 from nightly.records.release import ReleaseRecord
-from nightly.release.errors import DamagedError, ReleaseError
+from nightly.release.errors import DamagedError, ReleaseError, SpaceError
 from nightly.release.versions import hash_version
 
 log = logging.getLogger("nightly")
@@ -28,6 +29,9 @@ class Source(Protocol):
     """Where versions are pulled from."""
 
     address: str
+
+    def size(self, record: ReleaseRecord) -> int:
+        """Return the bytes of the version's files; 0 if they are gone. Raises ReleaseError."""
 
     def download(self, record: ReleaseRecord, folder: Path) -> Path:
         """Return a folder with the version's files: `folder`, which is new, or another. Raises ReleaseError."""
@@ -89,6 +93,8 @@ class Volume:
         log.info("pulling %s %s from %s: %s files", record.model, record.version, source.address, len(record.files))
         staging = self._pulled / "work/staging"
         shutil.rmtree(self._pulled / "work", ignore_errors=True)  # left by an interrupted pull
+        needed = 2 * source.size(record)  # its download, and the copy
+        check_space({self._pulled: needed}, f"pulling {record.model} {record.version}", SpaceError)
         files = source.download(record, self._pulled / "work/download")
         copy_files(files, staging / str(record.version), staging)
         if hash_version(staging / str(record.version)) != record.files:

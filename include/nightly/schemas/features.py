@@ -71,7 +71,7 @@ def sized_features(schema: schema_pb2.Schema) -> dict[str, Sized]:
 
 
 def column_type(feature: schema_pb2.Feature) -> str:
-    """Return the feature's type in a snapshot, a key of nightly.snapshots.store.TYPES."""
+    """Return the feature's type in a snapshot, a key of nightly.snapshots.types.TYPES."""
     element = "binary" if is_bytes(feature) else ELEMENTS.get(feature.type, "string")
     return f"list<{element}>" if is_list(feature) else element
 

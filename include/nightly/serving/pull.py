@@ -73,13 +73,21 @@ class StateReleases:
         written = self._state.objects.get(record_key(name.as_posix()))
         return written.data.decode() if written else EMPTY
 
+    def size(self, record: ReleaseRecord) -> int:
+        """See Source."""
+        return self._state.size(self._path(record))
+
     def download(self, record: ReleaseRecord, folder: Path) -> Path:
         """See Source: the folder is the state's copy on this host."""
-        path = Paths.from_environment().serving / record.model / str(record.version)
+        path = self._path(record)
         self._state.fetch(path)
         if not path.is_dir():
             raise ReleaseError(f"{self.address} has no files of {record.model} {record.version} any more")
         return path
+
+    @staticmethod
+    def _path(record: ReleaseRecord) -> Path:
+        return Paths.from_environment().serving / record.model / str(record.version)
 
 
 class Puller:

@@ -14,6 +14,7 @@ from nightly.records.data_config import Data
 from nightly.records.night import Download, DownloadedFile, Night, SnapshotRef
 from nightly.records.snapshot import Delivery, TruncatedBody
 from nightly.snapshots.body import Body, RowTest
+from nightly.snapshots.builder import SnapshotBuilder
 from nightly.snapshots.cleaning import Cleaner
 from nightly.snapshots.columns import (
     SnapshotSchema,
@@ -105,7 +106,8 @@ def _ingest(
     conversion = Conversion(columns, expected)
     with (
         Rejects(folder / "rejected.parquet") as rejects,
-        store.build(
+        SnapshotBuilder(
+            store,
             columns,
             time_column=data.time_column,
             id_columns=data.id_columns,

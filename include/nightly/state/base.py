@@ -7,6 +7,9 @@ record      a small file that changes: a night's JSON files, release records, sc
             record itself, as for a folder
 content     a folder or file that never changes once it is published, and may be large: a snapshot, an artifact, a
             baseline, a downloaded body, the files of a released version
+
+Of downloads, the records are <model>/parts/ and the content <model>/bodies/. A session's <model>/bodies is a link to
+the host's: name a body by its path there, as the session's ends with it.
 """
 
 from collections.abc import Callable
@@ -15,13 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from nightly.io.paths import RECORDS, Paths
-
-__all__ = ["CONTENT", "RECORDS", "State"]
-
-# Below each folder of Paths: <model>/…; of downloads, the records are <model>/parts/ and the content <model>/bodies/.
-# A session's <model>/bodies is a link to the host's: name a body by its path there, as the session's ends with it.
-CONTENT = ("snapshots", "baselines", "pipeline", "downloads", "serving")
+from nightly.io.paths import Paths
 
 
 class State(Protocol):
@@ -77,27 +74,34 @@ class State(Protocol):
         ...
 
     def hand_over(self, path: Path) -> None:
-        """Let another host collect the file at `path`: a part of content that is not complete yet."""
+        """Give a job's driver the file at `path`, which a worker of the job wrote: content that is not complete yet.
+
+        In a bucket it leaves this host, and waits there until the driver calls `collect`. Compare `send`.
+        """
         ...
 
     def collect(self, folder: Path) -> None:
-        """Have on this host each file below `folder` that another host has handed over."""
+        """Take the files below `folder` that the job's workers have handed over: from then on only this host has them.
+
+        Compare `receive`.
+        """
         ...
 
     def remove(self, path: Path) -> None:
         """Delete the content at `path` for all hosts, and on this one. Its blobs stay until the next collection."""
         ...
 
-    def receive(self, folder: Path, wanted: Callable[[str, datetime], bool]) -> Path:
+    def receive(self, folder: Path, select: Callable[[str, datetime], bool]) -> Path:
         """Return a folder with the files that others put into `folder`, as clients their logs, and users their labels.
 
-        In a bucket each is an object `<folder's name>/<file>`. The result then has copies of those for which
-        `wanted(name, time of its last change)`. They have their objects' times.
+        The files stay where they are, for every host and every later call. In a bucket each is an object
+        `<folder's name>/<file>`, and the result has copies of those for which `select(name, time of its last change)`.
+        They have their objects' times. Compare `collect`.
         """
         ...
 
     def send(self, path: Path, folder: Path) -> None:
-        """Put a complete file where `receive` of `folder` has it on all hosts.
+        """Put a complete file, which is of no run, where `receive` of `folder` has it on all hosts from then on.
 
         Does nothing if it is there. Raises ChangedElsewhereError if another file of its name is, and StateAddressError
         if the state is a folder, where others write themselves.

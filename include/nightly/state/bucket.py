@@ -92,8 +92,8 @@ class BucketState:
     def refresh(self, folder: Path) -> None:
         name = self._name(folder)
         copies = _session() or self._view
-        top, _, rest = name.partition("/")
-        for model in [rest.partition("/")[0]] if rest and top != "serving" else _models(copies):
+        _, _, rest = name.partition("/")
+        for model in [rest.partition("/")[0]] if rest else _models(copies):
             Copy(copies, model, self.content).refresh(name)
 
     def fetch(self, path: Path) -> None:
@@ -105,9 +105,7 @@ class BucketState:
     def publish(self, path: Path) -> None:
         name = self._name(path)
         if is_among_records(name):
-            session = self._open_session(name)
-            for model in _models(session) if name.startswith("serving/") else [name.split("/")[1]]:
-                Copy(session, model, self.content).push(name)
+            Copy(self._open_session(name), name.split("/")[1], self.content).push(name)
         else:
             self._hold(name)
             self.content.publish(name)
@@ -134,10 +132,10 @@ class BucketState:
         else:
             path.unlink(missing_ok=True)
 
-    def receive(self, folder: Path, wanted: Callable[[str, datetime], bool]) -> Path:
+    def receive(self, folder: Path, select: Callable[[str, datetime], bool]) -> Path:
         name = self._name(folder)
         copies = self.cache.folder / "received" / name
-        receive(self.objects, name, copies, wanted)
+        receive(self.objects, name, copies, select)
         return copies
 
     def send(self, path: Path, folder: Path) -> None:
@@ -145,6 +143,11 @@ class BucketState:
 
     def restore(self, path: Path) -> bool:
         return self.content.restore(self._name(path))
+
+    def size(self, path: Path) -> int:
+        """Return the bytes of the published content at `path`; 0 if there is none."""
+        manifest = self.content.manifest(self._name(path))
+        return sum(file.bytes for file in manifest.files.values()) if manifest else 0
 
     def names(self, folder: Path) -> list[str]:
         return sorted({*self.content.names(self._name(folder)), *(path.name for path in folder.glob("*"))})

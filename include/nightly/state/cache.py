@@ -28,6 +28,7 @@ from nightly.io.atomic import write_atomically
 from nightly.io.files import hash_file
 from nightly.io.locks import has_owner, locked
 from nightly.io.owned import LOCK, owned_folder, remove_abandoned
+from nightly.io.space import check_space
 from nightly.state.errors import DamagedStateError, StateAddressError
 from nightly.state.manifests import WHOLE, File, Manifest
 from nightly.state.names import STUBS, host_paths, local_path
@@ -81,6 +82,9 @@ class Cache:
         target = local_path(manifest.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         files = {name: file for name, file in manifest.files.items() if file.text is not None or not stub}
+        missing = {file.sha256: file.bytes for file in files.values() if file.text is None and not self._has_blob(file)}
+        if missing:
+            check_space({self.folder: sum(missing.values())}, f"fetching {manifest.name}")
         with owned_folder(self.folder, BUILDING) as building:
             sources = {name: self._source(manifest, name, building, download) for name in files}
             if target.exists() or WHOLE in files:
@@ -106,7 +110,7 @@ class Cache:
     def keep(self, manifest: Manifest) -> None:
         """Have the cache share the files of a content of this host."""
         for name, file in manifest.files.items():
-            if file.text is None and not (self.blobs / file.sha256).exists():
+            if file.text is None and not self._has_blob(file):
                 _link(local_path(manifest.name) / name, self.blobs / file.sha256)
 
     def drop(self, name: str) -> None:
@@ -214,6 +218,9 @@ class Cache:
         new.chmod(0o644)
         new.replace(path)
         return path
+
+    def _has_blob(self, file: File) -> bool:
+        return (self.blobs / file.sha256).exists()
 
     def _marker(self, name: str) -> Path:
         return self.folder / "contents" / f"{name}.json"

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from nightly.io import variables
 from nightly.io.atomic import write_atomically
+from nightly.io.paths import RECORDS
 from nightly.state.cache import Cache
 from nightly.state.content import Content
 from nightly.state.manifests import blob_key
-from nightly.state.names import LARGE, SERVER_FILES, is_among_records, is_hidden, is_record, local_path
+from nightly.state.names import LARGE, is_among_records, is_hidden, is_record, local_path
 from nightly.state.objects import Objects
 from nightly.state.records import CONNECTIONS, record_key
 from nightly.state.sweep import manifests
@@ -78,8 +79,8 @@ def _content(folder: Path) -> Iterator[Path]:
 
 
 def _records(folder: Path) -> Iterator[Path]:
-    for top in ("nights", "releases", "schemas", "downloads", *(f"serving/{name}" for name in SERVER_FILES)):
-        for path in [folder / top, *(folder / top).rglob("*")]:
+    for top in RECORDS:
+        for path in (folder / top).rglob("*"):
             name = _name(path, folder)
             if path.is_file() and is_among_records(name) and not is_hidden(name):
                 yield path

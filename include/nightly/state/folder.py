@@ -47,7 +47,7 @@ class FolderState:
         else:
             path.unlink(missing_ok=True)
 
-    def receive(self, folder: Path, wanted: Callable[[str, datetime], bool]) -> Path:
+    def receive(self, folder: Path, select: Callable[[str, datetime], bool]) -> Path:
         return folder
 
     def send(self, path: Path, folder: Path) -> None:

@@ -10,9 +10,9 @@ from nightly.io import variables
 from nightly.io.paths import RECORDS, Paths
 from nightly.state.errors import StateAddressError
 
-SERVER_FILES = ("models.config", "server.json")  # of the serving folder: records of all models
 PREFIXES = ("nights/{0}", "releases/{0}", "schemas/{0}", "downloads/{0}/parts")  # of one model's records
 LARGE = ".parquet"  # the suffix of a file among records that is kept as content
+RUNNING = ".running"  # the suffix of a node's mark in the night's folder while it runs
 STUBS = ("snapshots", "baselines")  # folders of content that is listed before it is fetched
 
 
@@ -51,8 +51,6 @@ def local_path(name: str) -> Path:
 def is_among_records(name: str) -> bool:
     """Return whether a session has what has this name in its own folder: a record, or a large file beside records."""
     parts = name.split("/")
-    if parts[0] == "serving":
-        return len(parts) == 2 and parts[1] in SERVER_FILES
     return parts[0] in RECORDS and (parts[0] != "downloads" or parts[2:3] == ["parts"])
 
 

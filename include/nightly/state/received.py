@@ -19,15 +19,15 @@ from nightly.state.errors import ChangedElsewhereError, PreconditionFailedError
 from nightly.state.objects import Entry, Objects
 
 CONNECTIONS = 8
-KEPT_SECONDS = 86_400  # how long a copy stays that nobody wants; another task may be reading it
+KEPT_SECONDS = 86_400  # how long a copy stays that nobody selects; another task may be reading it
 
 
-def receive(objects: Objects, name: str, folder: Path, wanted: Callable[[str, datetime], bool]) -> None:
-    """Have those of the files of the bucket's folder `name` in `folder` that are wanted, with their objects' times."""
+def receive(objects: Objects, name: str, folder: Path, select: Callable[[str, datetime], bool]) -> None:
+    """Have in `folder` those files of the bucket's folder `name` that are selected, with their objects' times."""
     folder.mkdir(parents=True, exist_ok=True)
     listed = {entry.key.removeprefix(f"{name}/"): entry for entry in objects.list(name)}
     entries = {file: entry for file, entry in listed.items() if "/" not in file and not file.startswith(".")}
-    due = {file: entry for file, entry in entries.items() if wanted(file, entry.modified)}
+    due = {file: entry for file, entry in entries.items() if select(file, entry.modified)}
     for path in folder.iterdir():
         is_old = path.stat().st_ctime < time.time() - KEPT_SECONDS
         if is_old if path.name.startswith(".") or path.name in entries.keys() - due.keys() else path.name not in due:

@@ -25,15 +25,13 @@ from nightly.io.locks import locked
 from nightly.state.content import Content
 from nightly.state.errors import ChangedElsewhereError, PreconditionFailedError
 from nightly.state.manifests import manifest_key, name_of_key
-from nightly.state.names import PREFIXES, SERVER_FILES, STUBS, is_hidden, is_record, local_path
+from nightly.state.names import PREFIXES, STUBS, is_hidden, is_record, local_path
 from nightly.state.objects import Entry
 
 log = logging.getLogger("nightly")
 
 CONNECTIONS = 16
 FORGET_SECONDS = 600  # a younger version may be of a session that has not linked to it yet
-SERVING = "serving"
-MODELS_CONFIG = f"{SERVING}/{SERVER_FILES[0]}"
 INDEX = ".index-"
 Index = dict[str, list[Any]]
 
@@ -63,8 +61,7 @@ class Copy:
     def refresh(self, below: str = "") -> None:
         """Bring the records and stubs whose names begin with `below` to the bucket's; keep what was written here."""
         self.versions.mkdir(parents=True, exist_ok=True)
-        folders = [prefix.format(self.model) for prefix in PREFIXES]
-        keys = [record_key(name) for name in [*folders, SERVING]]
+        keys = [record_key(prefix.format(self.model)) for prefix in PREFIXES]
         keys += [manifest_key(f"{top}/{self.model}").removesuffix(".json") for top in ("nights", *STUBS)]
         keys = [key for key in keys if _overlap(key.partition("/")[2], below)]
         if not Path(below).suffix:  # a folder: list no more than it
@@ -99,25 +96,21 @@ class Copy:
         """
         self._push_changes("")
 
-    def path(self, name: str) -> Path:
-        """Return where the record is: the model server's files are the host's."""
-        return local_path(name) if name.startswith(f"{SERVING}/") else self.folder / name
-
     # --- from the bucket
 
     def _check_out(self, entries: dict[str, Entry], below: str, index: Index, pool: ThreadPoolExecutor) -> None:
         for name in [name for name in index if _overlap(name, below) and name not in entries]:
-            if not self._is_changed(name, index) and not name.startswith(f"{SERVING}/"):
-                self.path(name).unlink(missing_ok=True)
+            if not self._is_changed(name, index):
+                (self.folder / name).unlink(missing_ok=True)
                 del index[name]
         due = {name: entry for name, entry in entries.items() if self._is_due(name, entry, index)}
         small = [name for name in due if is_record(name)]
         for name, version in zip(small, pool.map(self._version, [due[name] for name in small]), strict=True):
             if version is not None:
                 self._place(name, version)
-                index[name] = [due[name].etag, *_stamp(self.path(name))]
+                index[name] = [due[name].etag, *_stamp(self.folder / name)]
         for name in due.keys() - set(small):
-            path = self.path(name)
+            path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
             path.symlink_to(local_path(name))
@@ -125,18 +118,13 @@ class Copy:
 
     def _is_due(self, name: str, entry: Entry, index: Index) -> bool:
         if name not in index:
-            return name.startswith(f"{SERVING}/") or not os.path.lexists(self.path(name))
+            return not os.path.lexists(self.folder / name)
         return index[name][0] != entry.etag and not self._is_changed(name, index)
 
     def _place(self, name: str, version: Path) -> None:
         """Put a version of a record at its path, at once. What is appended to is a copy."""
-        path = self.path(name)
+        path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if name.startswith(f"{SERVING}/"):
-            with locked(path.with_name(f".{path.name}.lock")):  # as those who write it
-                if not path.exists() or path.read_bytes() != version.read_bytes():
-                    write_atomically(path, version.read_bytes())
-            return
         new = path.with_name(f".new-{os.getpid()}-{path.name}")
         new.unlink(missing_ok=True)
         if path.suffix == ".json":
@@ -200,7 +188,7 @@ class Copy:
             raise ChangedElsewhereError(" ".join(problems))
 
     def _push(self, name: str, index: Index) -> None:
-        path = self.path(name)
+        path = self.folder / name
         if not is_record(name):
             self._push_large(name, index)
         elif not path.exists():
@@ -225,7 +213,7 @@ class Copy:
 
     def _push_large(self, name: str, index: Index) -> None:
         """Publish a large file among the records as content, in the place of an earlier one."""
-        path, target = self.path(name), local_path(name)
+        path, target = self.folder / name, local_path(name)
         self.content.remove(name)
         if path.is_file() and not path.is_symlink():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -250,8 +238,6 @@ class Copy:
     def _names(self, index: Index) -> set[str]:
         """Return the names of all files here, and of those that were here."""
         names = set(index)
-        if local_path(MODELS_CONFIG).exists():
-            names.add(MODELS_CONFIG)
         for prefix in PREFIXES:
             for folder, _, files in os.walk(self.folder / prefix.format(self.model)):
                 relative = Path(folder).relative_to(self.folder).as_posix()
@@ -259,11 +245,11 @@ class Copy:
         return {name for name in names if not is_hidden(name)}
 
     def _is_changed(self, name: str, index: Index) -> bool:
-        return name not in index or index[name][1:] != _stamp(self.path(name))
+        return name not in index or index[name][1:] != _stamp(self.folder / name)
 
     def _time(self, name: str) -> tuple[int, int]:
         """Return what orders the changes: writes by their time, then deletions."""
-        stamp = _stamp(self.path(name))
+        stamp = _stamp(self.folder / name)
         return (0, stamp[1]) if stamp else (1, 0)
 
 

@@ -1,14 +1,20 @@
-"""Delete the blobs that no manifest names any more; see nightly.state.sweeping for what publishes beside it."""
+"""Delete the blobs that no manifest names any more, and what processes that died have left.
+
+See nightly.state.sweeping for what publishes beside it.
+"""
 
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from nightly.state.errors import DamagedStateError, PreconditionFailedError, StateError
-from nightly.state.manifests import Manifest, blob_key
+from nightly.state.manifests import Manifest, blob_key, name_of_key
+from nightly.state.names import RUNNING
 from nightly.state.objects import Entry, Objects
+from nightly.state.records import record_key
 from nightly.state.sweeping import KEY, SWEEP_SECONDS, read_count
 
 CONNECTIONS = 16
@@ -16,15 +22,19 @@ CONNECTIONS = 16
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep deleted, and how many unreferenced blobs are too young for it."""
+    """What a sweep deleted, and how many unreferenced blobs are too young for it.
 
+    :ivar abandoned: manifests of versions and parts of jobs, which processes that died have left
+    """
+
+    abandoned: int
     blobs: int
     bytes: int
     young: int
 
 
 def sweep(objects: Objects, grace: timedelta) -> Swept:
-    """Delete the blobs that are older than `grace` and that no manifest names.
+    """Delete the blobs that are older than `grace` and that no manifest names, and what has been abandoned as long.
 
     Raises DamagedStateError, and deletes nothing, if a manifest cannot be read or the bucket's lists are not true.
     Raises StateError while another sweep runs.
@@ -33,8 +43,11 @@ def sweep(objects: Objects, grace: timedelta) -> Swept:
     unmarked = _unmarked(objects)
     old = {entry.key: entry for entry in unmarked if now - entry.modified >= grace}
     young = len(unmarked) - len(old)
+    abandoned = [entry for entry in _abandoned(objects) if now - entry.modified >= grace]
+    for entry in abandoned:
+        objects.delete(entry.key)
     if not old:
-        return Swept(0, 0, young)
+        return Swept(len(abandoned), 0, 0, young)
     etag = _begin(objects, now)
     end = time.monotonic() + SWEEP_SECONDS / 2  # a delete may be tried for some minutes more
     deleted: list[Entry] = []
@@ -52,7 +65,7 @@ def sweep(objects: Objects, grace: timedelta) -> Swept:
     finally:
         count, _ = read_count(objects)
         objects.swap(KEY, replace(count, running=False).dump(), etag)
-    return Swept(len(deleted), sum(entry.bytes for entry in deleted), young)
+    return Swept(len(abandoned), len(deleted), sum(entry.bytes for entry in deleted), young)
 
 
 def manifests(objects: Objects) -> dict[str, Manifest]:
@@ -84,6 +97,30 @@ def _unmarked(objects: Objects) -> list[Entry]:
     blobs = objects.list("blobs")
     marked = {blob_key(sha256) for manifest in manifests(objects).values() for sha256 in manifest.blobs}
     return [entry for entry in blobs if entry.key not in marked]
+
+
+def _abandoned(objects: Objects) -> list[Entry]:
+    """Return the manifests of versions that no record names, and the parts of jobs whose node does not run.
+
+    The records are listed last. The record of a version follows its manifest at once. The mark of a running node is
+    there before its first part, and goes after its last; if its process dies, the next night takes it away.
+    """
+    versions, parts = objects.list("manifests/serving"), objects.list("parts")
+    records = {entry.key for top in ("releases", "nights") for entry in objects.list(record_key(top))}
+    running = {(key.split("/")[2], Path(key).stem) for key in records if key.endswith(RUNNING)}
+    return [
+        *(entry for entry in versions if _is_version(entry) and _record_of(entry) not in records),
+        *(entry for entry in parts if tuple(entry.key.split("/")[2:4]) not in running),
+    ]
+
+
+def _is_version(entry: Entry) -> bool:
+    return Path(entry.key).stem.isdecimal()  # others are versions that were moved aside in a folder
+
+
+def _record_of(entry: Entry) -> str:
+    """Return the key of the record of a version, from the entry of its manifest."""
+    return record_key(f"releases/{name_of_key(entry.key).removeprefix('serving/')}.json")
 
 
 def _begin(objects: Objects, now: datetime) -> str:

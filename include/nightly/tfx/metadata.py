@@ -29,12 +29,12 @@ from nightly.records.base import Contract
 from nightly.records.night import Night
 from nightly.state import current, publish, remove
 from nightly.state.errors import StateAddressError
+from nightly.state.names import RUNNING
 from nightly.tfx.artifacts import RENAMED
 
 log = logging.getLogger("nightly")
 
 CHUNK = 2000  # ASCII characters: PostgreSQL's index of properties takes at most 2704 bytes
-RUNNING = ".running"  # suffix of a node's mark in the night's folder
 
 Artifact = metadata_store_pb2.Artifact
 Execution = metadata_store_pb2.Execution

@@ -10,7 +10,7 @@ from nightly.nights.snapshot import retain
 from nightly.records.config import ModelConfig
 from nightly.release.store import ReleaseStore
 from nightly.state import remove
-from nightly.tfx.metadata import Artifact, NightlyMetadata
+from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata
 
 log = logging.getLogger("nightly")
 
@@ -51,3 +51,19 @@ def prune(handle: NightlyMetadata, root: Path, keep: int) -> int:
         handle.store.put_artifacts(removed)
         log.info("removed %d artifacts of runs before the last %d", len(removed), keep)
     return len(removed)
+
+
+def remove_late(handle: NightlyMetadata, root: Path) -> None:
+    """Remove what the workers of a Beam job have written since its execution failed or was canceled.
+
+    They may live on for a while after their driver died.
+
+    :param root: the pipeline's folder
+    """
+    folders = [folder for folder in root.glob("*/*/*") if folder.name.isdecimal()]
+    executions = handle.store.get_executions_by_id({int(folder.name) for folder in folders})
+    ended = {e.id for e in executions if e.last_known_state in (Execution.CANCELED, Execution.FAILED)}
+    for folder in folders:
+        if int(folder.name) in ended:
+            remove(folder)
+            log.info("removed %s, which was written after its node had ended", folder)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import signal
 import socket
 import struct
@@ -17,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -30,6 +29,7 @@ from nightly.io.processes import end_group, start
 from nightly.io.secrets import masked
 from nightly.records.connection import PREFIX as CONNECTIONS
 from nightly_airflow.hooks.death import Watch
+from nightly_airflow.hooks.step_log import logged
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,6 @@ TEMPORARY = Path(tempfile.gettempdir())
 SCRATCH = "nightly-step-"  # prefix of a step's temporary folder
 LAST_LINES = 10  # of the step's log, quoted in its error
 PEER = struct.Struct("3i")  # process id, user id, group id
-# ML Metadata's native library logs each connection to PostgreSQL, and its level cannot be set. Only errors are shown.
-NATIVE = re.compile(r"[IW]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ |WARNING: Logging before InitGoogleLogging")
-LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)")
 
 Exit = tuple[int, int | None]  # exit status (negative for a signal), and peak memory in bytes, if known
 
@@ -58,8 +55,11 @@ class MLStepFailed(Exception):
         self.retry = retry
 
 
-class MLStateNotReached(Exception):
-    """The step could not read or write the state: no answer, or another host has changed a record."""
+class MLInfrastructureFailed(Exception):
+    """What the step needs failed, and a later try may not meet it.
+
+    The bucket or the database was away, another host was faster, or Kubernetes ended the pod or never started it.
+    """
 
 
 class MLProcessDied(Exception):
@@ -68,6 +68,12 @@ class MLProcessDied(Exception):
 
 class MLHostNotStarted(Exception):
     """The warm host could not be started."""
+
+
+def step_error(error: str, retry: bool = True, infrastructure: bool = False) -> MLStepFailed | MLInfrastructureFailed:
+    """Return the error that a step recorded (nightly.runtime.worker)."""
+    message = masked(error)
+    return MLInfrastructureFailed(message) if infrastructure else MLStepFailed(message, retry)
 
 
 class MLHook:
@@ -90,7 +96,7 @@ class MLHook:
 
         :param environment: further environment variables of the step's process
         :raises MLStepFailed: the step's own error
-        :raises MLStateNotReached: an error of the state, which a later try may not meet
+        :raises MLInfrastructureFailed: the state was not reached, or another host was faster
         :raises MLProcessDied: its process was killed or crashed
         """
         if not self.paths.ml_python.exists():
@@ -119,7 +125,7 @@ class MLHook:
                 raise MLProcessDied(watch.describe(step, status, memory, last_lines))
             result = json.loads(text)
             if "error" in result:
-                raise _error(masked(result["error"]), result)
+                raise step_error(**result)
             return result["value"]
 
     def kill(self) -> None:
@@ -289,32 +295,20 @@ def _environment(scratch: Path | None = None) -> dict[str, str]:
 def _stream(
     descriptor: int, log: logging.Logger, last_lines: collections.deque[str], prefix: str, printed_result: list[str]
 ) -> None:
-    """Log each line at the level it was logged with; a line without a level keeps that of the line before.
+    """Log each line, and keep the last ones in `last_lines`.
 
-    Also keep the last lines in `last_lines`. A step that cannot write its result file prints the result after
-    `prefix`; that goes to `printed_result`.
+    A step that cannot write its result file prints the result after `prefix`; that goes to `printed_result`.
     """
-    level = logging.INFO
-    with os.fdopen(descriptor, errors="replace") as lines:
-        for line in map(masked, lines):  # also what a native library prints
+
+    def without_result(lines: TextIO) -> Iterator[str]:
+        for line in lines:
             if line.startswith(prefix):
-                printed_result[:] = [line.removeprefix(prefix)]
-                continue
-            if NATIVE.match(line):
-                log.debug("%s", line.rstrip())
-                continue
-            match = LINE.match(line)
-            if match:
-                level = logging.getLevelNamesMapping()[match[1]]
-            text = match[3] if match else line.rstrip()
-            last_lines.append(text)
-            log.log(level, "%s", text)
+                printed_result[:] = [masked(line.removeprefix(prefix))]
+            else:
+                yield line
 
-
-def _error(message: str, result: Mapping[str, Any]) -> MLStepFailed | MLStateNotReached:
-    if result.get("infrastructure"):
-        return MLStateNotReached(message)
-    return MLStepFailed(message, result.get("retry", True))
+    with os.fdopen(descriptor, errors="replace") as lines:
+        last_lines.extend(logged(without_result(lines), log))
 
 
 def _read_fields(answers: TextIO, count: int = 2) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from nightly.io.secrets import masked
-from nightly_airflow.hooks.ml import LAST_LINES, MLProcessDied
+from nightly_airflow.hooks.ml import LAST_LINES, MLInfrastructureFailed, MLProcessDied
 
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
@@ -19,34 +19,31 @@ KILLED = 128 + signal.SIGKILL
 DEADLINE = "DeadlineExceeded"
 
 
-class PodLost(Exception):
-    """Kubernetes did not start the pod or ended it, or the pod did not reach the state.
-
-    These are errors of the infrastructure, which the retries wait out.
-    """
-
-
 def why_without_result(
     step: str, name: str, pod: k8s.V1Pod | None, event: dict[str, Any], memory: str, timeout: dt.timedelta | None
 ) -> Exception | AirflowTaskTimeout:
     """Return the error of a step whose pod recorded no result.
 
     :param pod: as it was when the trigger's `event` came; None if it was gone
-    :param memory: the pod's limit
+    :param memory: the pod's limit, and how to raise it
     """
     if pod is None:
-        return PodLost(f"{step}: the pod {name} was deleted while it ran, by a person or with its node")
+        return MLInfrastructureFailed(f"{step}: the pod {name} was deleted while it ran, by a person or with its node")
     ended = _terminated(pod)
     if _reason(pod) == DEADLINE or (event["status"] == "timeout" and _is_late(event)):
         return AirflowTaskTimeout(f"{step}: the pod {name} was ended after {timeout}, the time it is allowed")
     if _reason(pod):  # only Kubernetes sets it, as when a node is drained or has no disk left
-        return PodLost(f"{step}: Kubernetes ended the pod {name}: {_reason(pod)}. {pod.status.message or ''}".rstrip())
+        return MLInfrastructureFailed(
+            f"{step}: Kubernetes ended the pod {name}: {_reason(pod)}. {pod.status.message or ''}".rstrip()
+        )
     if ended is None:
-        return PodLost(f"{step}: the pod {name} did not start: {_waits_for(pod)}; {event.get('message', '')}")
+        return MLInfrastructureFailed(
+            f"{step}: the pod {name} did not start: {_waits_for(pod)}; {event.get('message', '')}"
+        )
     code = f"exit code {ended.exit_code}, reason {ended.reason}"
     if ended.reason == "OOMKilled" or ended.exit_code == KILLED:
-        advice = f"It may have {memory} of memory: raise run.steps.{step}.memory if it needs more"
-        return PodLost(f"{step}: the pod {name} was killed: {code}. {advice}.{_end_of_log(ended)}")
+        killed = f"{step}: the pod {name} was killed: {code}. It may have {memory}."
+        return MLInfrastructureFailed(f"{killed}{_end_of_log(ended)}")
     return MLProcessDied(f"{step}: the pod {name} ended without a result: {code}.{_end_of_log(ended)}")
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +17,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 from kubernetes.client.exceptions import ApiException
 
 from nightly.io.paths import Paths
-from nightly.io.secrets import masked
 from nightly.records.pod_result import PodResult
-from nightly.records.run_config import Pod
+from nightly.records.run_config import Pod, section_of
 from nightly.state import current, publish
-from nightly_airflow.hooks.ml import MLStepFailed
-from nightly_airflow.hooks.pod_end import PodLost, why_without_result
+from nightly_airflow.hooks.ml import step_error
+from nightly_airflow.hooks.pod_end import why_without_result
 from nightly_airflow.hooks.pod_request import pod_arguments, secret_of, with_secret
+from nightly_airflow.hooks.step_log import logged
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,7 +35,7 @@ NOT_FOUND, CONFLICT = 404, 409
 
 
 class PodOfStep(KubernetesPodOperator):
-    """KubernetesPodOperator, with environment variables that are in a secret of the pod's own.
+    """KubernetesPodOperator, with environment variables that are in a secret of the pod's own, and levels in the log.
 
     :param secret: these variables. The secret has the pod's name, and goes with the pod
     """
@@ -59,24 +61,38 @@ class PodOfStep(KubernetesPodOperator):
                     raise
         return pod
 
+    def _write_logs(self, pod: k8s.V1Pod, follow: bool = False, since_time: dt.datetime | None = None) -> None:
+        """Log what the pod has printed since the trigger's last look. The provider would log it all as INFO."""
+        since = math.ceil(time.time() - since_time.timestamp()) if since_time else None
+        lines = self.client.read_namespaced_pod_log(
+            pod.metadata.name,
+            pod.metadata.namespace,
+            container=self.base_container_name,
+            since_seconds=since,
+            _preload_content=False,
+        )
+        for _ in logged((line.decode(errors="backslashreplace") for line in lines), self.log):
+            pass
+
 
 class PodHook:
     """One step of a night in a pod.
 
     :param pod: what the config says of it
     :param step: a step's name, or any `package.module:function`
+    :param task: what the config calls the step's task
     :param timeout: how long the task may take
     """
 
     def __init__(
-        self, pod: Pod, *, model: str, run_id: str, step: str, paths: Paths, timeout: dt.timedelta | None
+        self, pod: Pod, *, model: str, run_id: str, step: str, task: str, paths: Paths, timeout: dt.timedelta | None
     ) -> None:
         if not current().shared:
             raise AirflowFailException(
                 f"{step} runs in a Kubernetes pod, which has no disk of this worker, and the state is in the folder "
                 f'{paths.var}: name a bucket in NIGHTLY_STATE, or set where = "host" for it in the model\'s config'
             )
-        self.pod, self.step = pod, step
+        self.pod, self.step, self.task = pod, step, task
         self.model, self.run_id = model, run_id
         self.paths = paths
         self.timeout = timeout
@@ -100,7 +116,7 @@ class PodHook:
         :raises TaskDeferred: the pod still runs, after an error of the trigger
         :raises MLStepFailed: the step's own error
         :raises MLProcessDied: its process crashed
-        :raises PodLost: Kubernetes ended the pod, or never started it, or the pod did not reach the state
+        :raises MLInfrastructureFailed: Kubernetes ended the pod, or never started it, or it did not reach the state
         :raises AirflowTaskTimeout: it took longer than it may
         """
         operator = self._new_operator({}, deferrable=True)
@@ -142,11 +158,10 @@ class PodHook:
     def _value(self, name: str, pod: k8s.V1Pod | None, event: dict[str, Any]) -> Any:
         result = self._result(name)
         if result is None:
-            raise why_without_result(self.step, name, pod, event, self.pod.memory, self.timeout)
-        if result.infrastructure:
-            raise PodLost(masked(result.error))
+            memory = f"{self.pod.memory} of memory: raise {section_of(self.task)}.memory if it needs more"
+            raise why_without_result(self.step, name, pod, event, memory, self.timeout)
         if result.error:
-            raise MLStepFailed(masked(result.error), result.retry)
+            raise step_error(result.error, result.retry, result.infrastructure)
         return result.value
 
     def _result(self, pod_name: str) -> PodResult | None:

@@ -32,14 +32,14 @@ class Runner(Protocol):
 def runner_of(operator: NightOperator, task: str) -> Runner:
     """Return what runs the functions of `task`, a key of the config's run.steps: here, or in a pod while it waits."""
     pod = load_config(operator.model).run.pod(task)
-    return MLHook(paths=operator.paths) if pod is None else InPod(pod, operator, operator.paths)
+    return MLHook(paths=operator.paths) if pod is None else InPod(pod, task, operator, operator.paths)
 
 
 class InPod:
     """Runs functions in pods, one after the other; the task keeps its slot, because it goes on with the result."""
 
-    def __init__(self, pod: Pod, operator: NightOperator, paths: Paths) -> None:
-        self.pod, self.operator, self.paths = pod, operator, paths
+    def __init__(self, pod: Pod, task: str, operator: NightOperator, paths: Paths) -> None:
+        self.pod, self.task, self.operator, self.paths = pod, task, operator, paths
         self._hook: PodHook | None = None
 
     def run(
@@ -47,7 +47,7 @@ class InPod:
     ) -> dict[str, Any]:
         from nightly_airflow.hooks.pods import PodHook  # imports the Kubernetes client
 
-        night = {"model": self.operator.model, "run_id": self.operator.run_id}
+        night = {"model": self.operator.model, "run_id": self.operator.run_id, "task": self.task}
         timeout = self.operator.execution_timeout
         self._hook = PodHook(self.pod, **night, step=step, paths=self.paths, timeout=timeout)
         return self._hook.run(get_current_context())

@@ -49,7 +49,7 @@ class MLStepOperator(NightOperator):
             return None
         from nightly_airflow.hooks.pods import PodHook  # imports the Kubernetes client
 
-        step = {"model": self.model, "run_id": self.run_id, "step": self.step}
+        step = {"model": self.model, "run_id": self.run_id, "step": self.step, "task": self.step}
         return PodHook(pod, **step, paths=self.paths, timeout=self.execution_timeout)
 
     def perform(self, context: Context) -> Any:

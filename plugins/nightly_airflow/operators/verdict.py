@@ -58,6 +58,7 @@ class VerdictOperator(NightOperator):
             tries={task.task_id: (task.retries or 0) + 1 for task in self.dag.tasks},
             errors={task: error for task, error in errors.items() if error},
             as_of=requested_as_of(context["dag_run"], utc_now()),
+            began=context["dag_run"].start_date,
             run_url=ti.log_url.partition("/tasks/")[0],
         )
         text = report(verdict)

@@ -23,6 +23,7 @@ from nightly.records.golden import GOLDEN, Golden
 from nightly.records.label_spec import LabelSpec
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord
+from nightly.snapshots.builder import SnapshotBuilder
 from nightly.snapshots.store import SnapshotStore
 from nightly_client import PredictionLog
 from tests.support.records import release_record
@@ -70,7 +71,7 @@ def snapshot(paths: Paths, rows: list[tuple]) -> None:
     columns = {"vehicle": "int64", "trip": "string", "time": "timestamp", "big_tipper": "int64"}
     known = {"window_start": moment, "window_end": utc_now(), "rejected": [], "source": [], "source_sha256": []}
     store = SnapshotStore(paths.snapshots, "taxi")
-    with store.build(columns, time_column="time", id_columns=["vehicle", "trip"]) as builder:
+    with SnapshotBuilder(store, columns, time_column="time", id_columns=["vehicle", "trip"]) as builder:
         vehicles, trips, labels = zip(*rows, strict=True)
         values = [vehicles, trips, [moment] * len(rows), labels]
         arrays = [pa.array(v, field.type) for v, field in zip(values, builder.schema, strict=True)]

@@ -20,6 +20,7 @@ from nightly.records.config import ModelConfig
 from nightly.records.label_spec import LABEL_SPEC, OTHER, LabelSpec
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord
+from nightly.snapshots.builder import SnapshotBuilder
 from nightly.snapshots.store import SnapshotStore
 from nightly_client import PredictionLog
 from tests.support.records import release_record
@@ -134,7 +135,9 @@ def snapshot(paths: Paths, kind: str, labels: list) -> None:
     moment = dt.datetime(2016, 1, 1, tzinfo=dt.UTC)
     columns = {"trip": "string", "time": "timestamp", "label": kind}
     known = {"window_start": moment, "window_end": utc_now(), "rejected": [], "source": [], "source_sha256": []}
-    with SnapshotStore(paths.snapshots, "taxi").build(columns, time_column="time", id_columns=["trip"]) as builder:
+    with SnapshotBuilder(
+        SnapshotStore(paths.snapshots, "taxi"), columns, time_column="time", id_columns=["trip"]
+    ) as builder:
         values = [[str(number) for number in range(len(labels))], [moment] * len(labels), labels]
         arrays = [pa.array(v, field.type) for v, field in zip(values, builder.schema, strict=True)]
         builder.add(pa.record_batch(arrays, schema=builder.schema))

@@ -6,7 +6,7 @@ import pytest
 
 from nightly.cli.replay import main
 from nightly.nights import replay
-from nightly.nights.history import findings, history
+from nightly.nights.history import findings
 from nightly.records.night import GateResult, Reason
 from tests.support.nights import a_night
 
@@ -51,12 +51,10 @@ def held(paths, **proposed):
     return replay.replay(findings(paths, "taxi"), thresholds)
 
 
-def test_a_figure_has_its_history(paths):
-    found = history(paths, "taxi", "drift", "payment_type", "production")
-    assert len(found) == NIGHTS
-    assert [as_of for as_of, _, _ in found] == sorted(as_of for as_of, _, _ in found)
-    assert found[0][1] == "night-00" and found[0][2].figure == pytest.approx(0.02)
-    assert len(history(paths, "taxi", "drift", "payment_type")) == 2 * NIGHTS
+def test_findings_are_in_the_order_of_the_nights(paths):
+    nights = [each.night for each in findings(paths, "taxi")]
+    assert len(nights) == NIGHTS and nights[0].run_id == "night-00"
+    assert [night.as_of for night in nights] == sorted(night.as_of for night in nights)
 
 
 def test_the_thresholds_of_today_hold_what_was_held(paths):

@@ -18,6 +18,7 @@ from nightly.data import convert, load_statistics, save_statistics, statistics
 from nightly.data.errors import DataError
 from nightly.data.reading import BATCH_ROWS, open_data
 from nightly.io.paths import Paths
+from nightly.snapshots.builder import SnapshotBuilder
 from nightly.snapshots.store import SnapshotStore
 from tests.support.data import TAXI
 from tests.support.statistics import assert_same, by_name, examples, write
@@ -80,7 +81,7 @@ def test_a_snapshot_is_found_by_its_id_its_beginning_or_as_the_latest(trips, tmp
     for rows in (100, 300):
         times = [dt.datetime(2016, 1, 1, tzinfo=dt.UTC) + dt.timedelta(hours=n) for n in range(rows)]
         columns = {"day": "timestamp", "fare": "float", "company": "string"}
-        with store.build(columns, time_column="day", id_columns=[]) as builder:
+        with SnapshotBuilder(store, columns, time_column="day", id_columns=[]) as builder:
             some = trips.head(rows)[["fare", "company"]].assign(day=times)[["day", "fare", "company"]]
             builder.add(pa.RecordBatch.from_pandas(some, builder.schema, preserve_index=False))
             manifest, _ = builder.finish(

@@ -13,6 +13,7 @@ from nightly.io.space import SpaceError, check_space, full_disk_explained, size_
 from nightly.nights.space import check_night, check_node
 from nightly.records.night import Download
 from nightly.records.verdict import Outcome, Verdict
+from nightly.snapshots.builder import SnapshotBuilder
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources.http.download import download
 from tests.support.nights import utc
@@ -92,7 +93,10 @@ def test_a_snapshot_that_has_no_room_says_so_and_leaves_nothing(small, rows, wor
     days = pa.array([utc(2016, 1, 1)] * rows, pa.timestamp("us", "UTC"))
     texts = pa.array([f"{number:092}" for number in range(rows)])
     store = SnapshotStore(small, "test")
-    with pytest.raises(SpaceError, match=words), store.build(columns, time_column="day", id_columns=[]) as builder:
+    with (
+        pytest.raises(SpaceError, match=words),
+        SnapshotBuilder(store, columns, time_column="day", id_columns=[]) as builder,
+    ):
         builder.add(pa.RecordBatch.from_arrays([days, texts], list(columns)))
         builder.finish(label="text")
     assert list(store.folder.iterdir()) == []

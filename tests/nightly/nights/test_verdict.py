@@ -4,8 +4,9 @@ import datetime as dt
 
 import pytest
 
+from nightly.io.paths import Paths
 from nightly.nights.report import report
-from nightly.nights.verdict import decide
+from nightly.nights.verdict import decide, judge
 from nightly.records.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased
 from nightly.records.reuse import REUSE, Reuse
@@ -63,6 +64,30 @@ def test_the_first_failed_task_is_quoted(folder):
     error.save(folder / "trainer.error.json")
     found = verdict(folder, trainer="failed", model_gate="upstream_failed", release="upstream_failed")
     assert found.summary == "trainer failed: ValueError: no such column" and "\n" in found.error
+
+
+def test_an_error_of_a_task_that_was_cleared_and_did_not_begin_since_is_none_of_this_try(tmp_path):
+    paths = Paths.from_environment({"NIGHTLY_VAR": str(tmp_path)})
+    folder = paths.night("taxi", "tonight")
+    for task in ("transform", "trainer", "evaluator"):
+        StepError(task=task, message=f"{task} had no memory", try_number=1, failed_at=utc_now()).save(
+            folder / f"{task}.error.json"
+        )
+    states = {"plan": "success", "transform": "failed", "trainer": "upstream_failed", "evaluator": "success"}
+    found = judge("taxi", "tonight", paths, states, began=utc_now())
+    assert found.failed_task == "transform"
+    assert found.error.startswith("transform had no memory\n(This is from before the run was started again. If trans")
+    assert [path.name for path in folder.glob("*.error.json")] == ["transform.error.json"]
+    states |= {"transform": "upstream_failed"}
+    assert "had no memory" not in judge("taxi", "tonight", paths, states).error
+
+
+def test_an_error_of_this_try_stays(tmp_path):
+    paths, began = Paths.from_environment({"NIGHTLY_VAR": str(tmp_path)}), utc_now()
+    path = paths.night("taxi", "tonight") / "trainer.error.json"
+    StepError(task="trainer", message="it had no memory", try_number=2, failed_at=utc_now()).save(path)
+    found = judge("taxi", "tonight", paths, {"plan": "success", "trainer": "failed"}, began=began)
+    assert found.error == "it had no memory" and path.exists()
 
 
 def test_a_killed_task_left_no_message_and_the_verdict_says_so(folder):

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from nightly.nights.steps import TASKS
 from nightly.records.config import ModelConfig
-from nightly.records.run_config import RUNNABLE, Run
+from nightly.records.run_config import RUNNABLE, Run, section_of
 
 
 def config(**sections: object) -> ModelConfig:
@@ -68,3 +68,8 @@ def test_a_training_on_more_gpus_than_its_pod_has_is_refused():
     assert config(run=run, training={"gpus": 2}).training.gpus == 2
     with pytest.raises(ValidationError, match=r"training\.gpus is 4, and the pod of trainer has 2"):
         config(run=run, training={"gpus": 4})
+
+
+def test_the_section_of_a_step_that_a_user_wrote_is_that_of_all_pods():
+    assert section_of("trainer") == "run.steps.trainer"
+    assert section_of("my_company.steps:upload") == "run.kubernetes"

@@ -10,8 +10,9 @@ import pytest
 from nightly.cli.pull import main
 from nightly.io import atomic, files
 from nightly.io.errors import DamageError
+from nightly.io.space import size_of
 from nightly.release import volume as volumes
-from nightly.release.errors import DamagedError, ServerNotReached
+from nightly.release.errors import DamagedError, ServerNotReached, SpaceError
 from nightly.release.store import ReleaseStore
 from nightly.serving import pull
 from nightly.serving.models_config import LiveConfig, config_folder
@@ -116,6 +117,15 @@ def test_a_damaged_model_keeps_what_it_has_and_the_others_go_on(hosts, puller, t
         puller.round()
     assert loadable(puller.into / "taxi") == [NOW, NOW + 1] and labels(puller) == {"stable": NOW + 1}
     assert loadable(puller.into / "fares") == [NOW] and labels(puller, "fares") == {"stable": NOW}
+
+
+def test_a_volume_without_room_for_a_version_is_said_before_the_download(hosts, puller, tmp_path, small_disk):  # noqa: F811
+    with released(hosts) as (store, _):
+        release(store, export(tmp_path / "export", kilobytes=4096))
+    puller.into = small_disk / "volume"
+    with pytest.raises(SpaceError, match=rf"has 80 MB free, and pulling taxi {NOW} needs 96 MB\. Make room"):
+        puller.round()
+    assert size_of(small_disk) < 10_000 and size_of(tmp_path / "volume") < 10_000
 
 
 def test_a_changed_file_in_the_volume_is_reported(hosts, puller, tmp_path):  # noqa: F811

@@ -11,12 +11,14 @@ import pytest
 
 from nightly.io.paths import ROOT, python_path
 from nightly.records.config import Release
+from nightly.records.release import ReleaseRecord
 from nightly.release.errors import NotVerifiedYet, ReleaseNotVerified
 from nightly.release.store import ReleaseStore
 from nightly.serving.server import find_server
-from nightly_client import Client, ServingError, example
+from nightly_client import Client, ServingError
+from tests.support import live_server
 from tests.support.releases import loadable
-from tests.support.servers import Server, wait_for
+from tests.support.servers import wait_for
 from tests.support.shared_releases import SharedReleases, bucket_and_locks
 
 pytestmark = pytest.mark.integration
@@ -29,13 +31,8 @@ class ServingHost:
         self.hosts, self.volume = hosts, volume
         self.pull = self.pulling()
         wait_for((volume / "models.config").exists)
-        self.server = Server(
-            f"--model_config_file={volume / 'models.config'}",
-            "--allow_version_labels_for_unavailable_models",
-        ).wait_ready()
+        self.server = live_server.start_server(volume)
         self.grpc = Client(f"grpc://{self.server.grpc_address}")
-        os.environ["NIGHTLY_SERVING_REST"] = self.server.url.removeprefix("http://")
-        os.environ["NIGHTLY_SERVING_GRPC"] = self.server.grpc_address
         os.environ["NIGHTLY_SERVING_BASE_PATH"] = str(volume)
 
     def pulling(self, *options: str) -> subprocess.Popen:
@@ -44,24 +41,21 @@ class ServingHost:
         environment = secret | {"PYTHONPATH": python_path(), "NIGHTLY_STATE": ""}
         return subprocess.Popen(list(map(str, command)), env=environment, cwd=ROOT)
 
-    def release(self, name: str, source: Path, run_id: str, host: str = "a", share: float | None = None, **config):
-        """Released as the pipeline does it, by a host that has another disk."""
+    def release(
+        self,
+        name: str,
+        source: Path,
+        run_id: str,
+        host: str = "a",
+        share: float | None = None,
+        timeout_seconds: float = 60,
+    ) -> ReleaseRecord:
+        """Release from a host that has another disk."""
         with self.hosts.session(host, name) as paths:
-            server = find_server(paths, name, Release(**{"timeout_seconds": 60, **config}))
-            return ReleaseStore(paths.serving, paths.releases, name).release(
-                source,
-                run_id=run_id,
-                snapshot_id=f"snapshot of {run_id}",
-                code_version="c0ffee",
-                requested_by="someone",
-                metrics={"auc": 0.7},
-                server=server,
-                canary_share=share,
-            )
+            return live_server.release(paths, name, source, run_id, share, timeout_seconds)
 
     def answer(self, name: str, label: str | None = None) -> tuple[float, int]:
-        answered = self.grpc.predict(name, [example({"x": 0.0}).SerializeToString()], label=label)
-        return round(answered.values[0][0], 4), answered.version
+        return live_server.answer(self.grpc, name, label)
 
     def command(self, *arguments: str, host: str = "a") -> subprocess.CompletedProcess:
         environment = os.environ | {

@@ -10,8 +10,8 @@ from nightly.records.baseline import Baseline
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import OTHER
 from nightly.records.snapshot import NUMBERS, SnapshotManifest
+from nightly.snapshots import builder
 from nightly.snapshots import labels as counting
-from nightly.snapshots import store
 from nightly.snapshots.labels import LabelCounter, quantiles
 
 ROWS = "day,trips,fare,city\n" + "".join(
@@ -20,7 +20,7 @@ ROWS = "day,trips,fare,city\n" + "".join(
 
 
 def test_numbers_have_a_hundred_and_one_quantiles_of_all_shards(bench, monkeypatch):
-    monkeypatch.setattr(store, "SHARD_ROWS", 300)
+    monkeypatch.setattr(builder, "SHARD_ROWS", 300)
     bench.body("rows.csv", ROWS)
     manifest = bench.store.get(bench.ingest(label=NumberLabel(column="fare")).snapshot_id)
     assert len(manifest.files) == 4

@@ -195,7 +195,7 @@ def test_large_rows_are_divided_into_more_shards_with_the_same_id(bench, monkeyp
     rows = [{**ROW, "trips": number, "sound": bytes([1]) * 10_000} for number in range(40)]
     parquet(bench, *rows)
     whole = bench.ingest()
-    monkeypatch.setattr("nightly.snapshots.store.SHARD_BYTES", 100_000)
+    monkeypatch.setattr("nightly.snapshots.builder.SHARD_BYTES", 100_000)
     bench.store = SnapshotStore(bench.folder / "others", "test")
     divided = bench.ingest()
     assert divided.snapshot_id == whole.snapshot_id

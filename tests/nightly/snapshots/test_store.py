@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightly.io.owned import owned_folder
-from nightly.snapshots import store as module
+from nightly.snapshots import builder as module
+from nightly.snapshots.builder import SnapshotBuilder
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotNotFoundError
 from nightly.snapshots.order import by_time_and_hash, last_of_each
 from nightly.snapshots.store import SnapshotStore
@@ -42,7 +43,9 @@ def rows_of(store, manifest):
 
 
 def create(store, *batches, id_columns=(), keep_equal=False):
-    with store.build(COLUMNS, time_column="day", id_columns=list(id_columns), keep_equal=keep_equal) as builder:
+    with SnapshotBuilder(
+        store, COLUMNS, time_column="day", id_columns=list(id_columns), keep_equal=keep_equal
+    ) as builder:
         for rows in batches:
             builder.add(rows)
         return builder.finish(label="text", **DETAILS)
@@ -128,7 +131,7 @@ def test_creators_of_the_same_content_at_once_all_succeed(store):
     barrier, results = threading.Barrier(4), []
 
     def run():
-        with store.build(COLUMNS, time_column="day", id_columns=[]) as builder:
+        with SnapshotBuilder(store, COLUMNS, time_column="day", id_columns=[]) as builder:
             builder.add(batch(range(1000)))
             barrier.wait()
             results.append(builder.finish(label="text", **DETAILS))
@@ -144,7 +147,7 @@ def test_creators_of_the_same_content_at_once_all_succeed(store):
 
 
 def test_a_creator_that_fails_leaves_nothing(store):
-    with pytest.raises(ZeroDivisionError), store.build(COLUMNS, time_column="day", id_columns=[]) as builder:
+    with pytest.raises(ZeroDivisionError), SnapshotBuilder(store, COLUMNS, time_column="day", id_columns=[]) as builder:
         builder.add(batch([1]))
         raise ZeroDivisionError
     assert list(store.folder.iterdir()) == []

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from nightly.io.paths import python_path
+from nightly.io.space import SpaceError, size_of
+from nightly.state.bucket import BucketState
 from nightly.state.cache import Cache
 from tests.nightly.state.conftest import read, write
 
@@ -34,6 +36,16 @@ def test_what_was_used_last_stays(hosts, four, monkeypatch):
         assert len(list((var / "cache/blobs").iterdir())) == 2
         state.fetch(path(var, 1))
         assert read(path(var, 1)) == {"weights": b"\1" * MB, "x.json": b"{}"}
+
+
+def test_a_disk_without_room_for_a_content_is_said_before_the_download(hosts, small_disk, monkeypatch):
+    with hosts.on("a") as (state, var):
+        state.publish(write(path(var, 0), {"weights": bytes(20 << 20), "x.json": b"{}"}))
+    with hosts.on("b") as (_, _):
+        monkeypatch.setenv("NIGHTLY_VAR", str(small_disk))
+        with pytest.raises(SpaceError, match=r"80 MB free, and fetching pipeline/taxi/trainer/model/0 needs 84 MB"):
+            BucketState(hosts.address).fetch(path(small_disk, 0))
+        assert size_of(small_disk) < 10_000
 
 
 def test_what_an_open_session_holds_stays(hosts, four, monkeypatch, caplog):

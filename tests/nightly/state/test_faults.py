@@ -13,7 +13,7 @@ import pytest
 
 from nightly.io.paths import python_path
 from nightly.state import sweeping
-from nightly.state.check import check
+from nightly.state.check import Checked, check
 from nightly.state.errors import ChangedElsewhereError, DamagedStateError, StateError
 from nightly.state.manifests import blob_key
 from nightly.state.sweep import probe_lists, sweep
@@ -256,6 +256,31 @@ def test_a_sweep_deletes_what_no_manifest_names_and_nothing_else(hosts, publishe
         assert sweep(state.objects, AT_ONCE).blobs == 2
         assert check(state.objects, content=True).problems == []
         assert check(state.objects, content=False).unused == 0
+
+
+def test_a_sweep_deletes_a_version_that_no_record_names(hosts):
+    with hosts.on("a") as (state, var):
+        for version in (1, 2):
+            state.publish(write(var / f"serving/taxi/{version}", {"saved_model.pb": b"model %d" % version}))
+        with state.session("taxi") as paths:
+            write(paths.releases / "taxi", {"2.json": b"{}"})  # the host died before it wrote the record of the first
+        assert sweep(state.objects, timedelta(hours=1)).abandoned == 0
+        assert sweep(state.objects, AT_ONCE).abandoned == 1
+        assert state.names(var / "serving/taxi") == ["1", "2"]  # this host's own copy stays
+        assert sweep(state.objects, AT_ONCE).blobs == 1
+        assert check(state.objects, content=True) == Checked(1, 1, len(b"model 2"), 1, 0, [])
+
+
+def test_a_sweep_deletes_the_parts_of_a_job_whose_driver_died(hosts):
+    with hosts.on("a") as (state, _var), state.session("taxi") as paths:
+        for node in ("examples", "statistics"):
+            state.hand_over(write(paths.pipeline / f"taxi/{node}/out/7", {"data-00000": b"rows"}) / "data-00000")
+        state.publish(write(paths.nights / "taxi/run", {"examples.running": b""}) / "examples.running")
+        assert sweep(state.objects, timedelta(hours=1)).abandoned == 0
+        assert sweep(state.objects, AT_ONCE).abandoned == 1
+        state.collect(paths.pipeline / "taxi/examples/out/7")
+        assert (paths.pipeline / "taxi/examples/out/7/data-00000").read_bytes() == b"rows"
+        assert not state.objects.list("parts")
 
 
 def test_a_publication_beside_a_sweep_uploads_again_what_it_deleted(hosts, published):

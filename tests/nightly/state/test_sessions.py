@@ -159,17 +159,25 @@ def test_the_next_session_reads_no_record_again(hosts, s3):
         assert not [path for _, path, _ in s3.requests if "records/nights/taxi/run/" in path]
 
 
-def test_the_models_config_of_all_models_is_one_record(hosts):
+def test_a_record_of_all_models(hosts):
     with hosts.on("a") as (state, _var), state.session("taxi") as paths:
-        write(paths.serving, {"models.config": b"first"})
+        state.publish(write(paths.releases / "_all", {"models.config": b"first"}) / "models.config")
     with hosts.on("b") as (state, _var), state.session("digits") as paths:
-        assert (paths.serving / "models.config").read_bytes() == b"first"
-        write(paths.serving, {"models.config": b"second"})
-        state.publish(paths.serving / "models.config")
-        with hosts.on("a") as (other, _):
-            os.environ.pop("NIGHTLY_SESSION")
-            with other.session("taxi") as others:
-                assert (others.serving / "models.config").read_bytes() == b"second"
+        config = paths.releases / "_all/models.config"
+        state.refresh(config)
+        assert config.read_bytes() == b"first"
+        config.write_bytes(b"second")
+    with hosts.on("a") as (state, _var), state.session("taxi") as paths:
+        state.refresh(paths.releases / "_all")
+        assert (paths.releases / "_all/models.config").read_bytes() == b"second"
+
+
+def test_the_model_servers_files_stay_on_their_host(hosts):
+    with hosts.on("a") as (state, _var), state.session("taxi") as paths:
+        write(paths.serving, {"models.config": b"config", "server.json": b"{}"})
+    with hosts.on("b") as (state, _var), state.session("taxi") as paths:
+        assert not paths.serving.exists()
+        assert not state.objects.list("records")
 
 
 def test_a_view_is_as_old_as_it_must_be_when_the_bucket_does_not_answer(hosts, monkeypatch, caplog):

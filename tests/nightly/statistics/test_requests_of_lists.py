@@ -8,6 +8,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from nightly.models import load_config
+from nightly.snapshots.builder import SnapshotBuilder
 from nightly.snapshots.store import SnapshotStore
 from nightly.statistics import serving
 from nightly.statistics.comparators import distances
@@ -30,7 +31,9 @@ def snapshot(tmp_path):
     """The digits as rows of a night of taxi, whose label they borrow."""
     time, label = "trip_start_timestamp", "big_tipper"
     columns = {time: "timestamp", label: "int64", **COLUMNS}
-    with SnapshotStore(tmp_path / "snapshots", "taxi").build(columns, time_column=time, id_columns=[]) as builder:
+    with SnapshotBuilder(
+        SnapshotStore(tmp_path / "snapshots", "taxi"), columns, time_column=time, id_columns=[]
+    ) as builder:
         rows = [{time: NOW - dt.timedelta(days=1), label: row["even"], **row} for row in digits()]
         builder.add(pa.RecordBatch.from_pylist(rows, builder.schema))
         manifest, _ = builder.finish(

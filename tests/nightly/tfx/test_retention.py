@@ -1,8 +1,10 @@
 """Old runs' payloads go, and nothing else does."""
 
-from nightly.tfx.metadata import Artifact, NightlyMetadata
-from nightly.tfx.retention import prune
-from tests.support.metadata import run_with_an_artifact
+import pytest
+
+from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata
+from nightly.tfx.retention import prune, remove_late
+from tests.support.metadata import begin, run_with_an_artifact
 
 
 def test_the_newest_runs_keep_theirs_and_what_lies_elsewhere_stays(paths, tmp_path):
@@ -31,3 +33,19 @@ def test_the_runs_of_another_model_in_the_same_database_are_not_counted_and_keep
         assert prune(handle, paths.pipeline / "taxi", keep=2) == 1
     assert sorted(path.name for path in taxi.iterdir()) == ["1", "2"]
     assert len(list(complaints.iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    ("state", "stays"),
+    [("CANCELED", False), ("FAILED", False), ("RUNNING", True), ("COMPLETE", True)],
+)
+def test_what_workers_write_after_their_node_has_ended_goes(paths, state, stays):
+    with NightlyMetadata(paths, "taxi") as handle:
+        execution, _ = begin(handle, "night")
+        execution.last_known_state = Execution.State.Value(state)
+        handle.store.put_executions([execution])
+        folder = paths.pipeline / "taxi/examples/examples" / str(execution.id)
+        (folder / "Split-train").mkdir(parents=True)
+        (folder / "Split-train/data-00003").touch()
+        remove_late(handle, paths.pipeline / "taxi")
+    assert folder.exists() is stays

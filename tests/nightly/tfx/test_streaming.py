@@ -1,14 +1,17 @@
 """More rows than memory: what a step holds is a bounded part of the data, measured by the operating system."""
 
 import random
+import resource
 
 import pyarrow as pa
 import pytest
 from tfx.types import standard_artifacts
 
-from benchmarks.common import forked, own_peak_mb
+from benchmarks.common import forked
 from nightly.examples import encoding
-from nightly.snapshots import store as snapshots
+from nightly.snapshots import builder
+from nightly.snapshots.builder import SnapshotBuilder
+from nightly.snapshots.store import SnapshotStore
 from nightly.statistics import value_counts
 from nightly.tfx.components.examples import SnapshotExampleGen
 from nightly.tfx.components.statistics import InProcessStatisticsGen
@@ -22,8 +25,8 @@ AT_MOST_MB = 180
 @pytest.fixture
 def small(monkeypatch):
     """What is held at a time, as small beside these rows as it is beside many more."""
-    monkeypatch.setattr(snapshots, "SHARD_ROWS", 20_000)
-    monkeypatch.setattr(snapshots, "ROW_GROUP_ROWS", 5000)
+    monkeypatch.setattr(builder, "SHARD_ROWS", 20_000)
+    monkeypatch.setattr(builder, "ROW_GROUP_ROWS", 5000)
     monkeypatch.setattr(encoding, "BATCH_ROWS", 1000)
     monkeypatch.setattr(value_counts, "MAX_BYTES", 4 << 20)
 
@@ -39,6 +42,11 @@ def batches():
         )
 
 
+def own_peak_mb():
+    """This process's largest resident set so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def grown(function):
     """What the function gives in a fork, and by how many MB that process grew."""
 
@@ -52,8 +60,8 @@ def grown(function):
 def test_no_step_up_to_the_statistics_holds_all_rows(tmp_path, small):
     def snapshot():
         columns = {"day": "timestamp", "id": "int64", "text": "string", "label": "int64"}
-        store = snapshots.SnapshotStore(tmp_path, "test")
-        with store.build(columns, time_column="day", id_columns=["id"]) as builder:
+        store = SnapshotStore(tmp_path, "test")
+        with SnapshotBuilder(store, columns, time_column="day", id_columns=["id"]) as builder:
             for batch in batches():
                 builder.add(batch)
             manifest, _ = builder.finish(label="label", **DETAILS)

@@ -8,8 +8,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
 from kubernetes.client import ApiClient, V1Pod
 
-from nightly_airflow.hooks.ml import MLProcessDied
-from nightly_airflow.hooks.pod_end import PodLost, why_without_result
+from nightly_airflow.hooks.ml import MLInfrastructureFailed, MLProcessDied
+from nightly_airflow.hooks.pod_end import why_without_result
 from nightly_airflow.retries import OWN
 
 FAILED = {"status": "failed"}
@@ -28,7 +28,7 @@ def ended(exit_code: int, reason: str, message: str = "") -> dict[str, Any]:
 
 
 def why(pod: V1Pod | None, event: dict[str, Any] = FAILED) -> BaseException:
-    return why_without_result("trainer", "nightly-taxi-trainer-x", pod, event, "8Gi", dt.timedelta(hours=12))
+    return why_without_result("trainer", "nightly-taxi-trainer-x", pod, event, "8Gi of memory", dt.timedelta(hours=12))
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def why(pod: V1Pod | None, event: dict[str, Any] = FAILED) -> BaseException:
 )
 def test_an_error_of_the_infrastructure(of, event, message):
     error = why(of, event)
-    assert isinstance(error, PodLost) and not isinstance(error, OWN)
-    with pytest.raises(PodLost, match=message):
+    assert isinstance(error, MLInfrastructureFailed) and not isinstance(error, OWN)
+    with pytest.raises(MLInfrastructureFailed, match=message):
         raise error
 
 

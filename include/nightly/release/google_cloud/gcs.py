@@ -129,6 +129,11 @@ class GcsReleases:
             self._sweep(kept)
         return [release.version for release in releases if release not in kept]
 
+    def size(self, record: ReleaseRecord) -> int:
+        """Return the bytes of a release's files. Raises ReleaseError."""
+        with self._reported():
+            return sum(blob.size for blob in self._blobs(record))
+
     def download(self, record: ReleaseRecord, folder: Path) -> Path:
         """Download a release's files into the new `folder`, and return it. Raises DamagedError if they differ."""
         with self._reported():
@@ -145,8 +150,7 @@ class GcsReleases:
         return folder
 
     def _upload(self, record: ReleaseRecord, folder: Path) -> None:
-        prefix = f"{self._prefix}{folder_name(record)}/"
-        existing = {blob.name: blob for blob in self._bucket.list_blobs(prefix=prefix)}
+        existing = {blob.name: blob for blob in self._blobs(record)}
         for name in record.files:
             path, blob = folder / name, self._blob(record, name)
             if blob.name not in existing:
@@ -237,6 +241,9 @@ class GcsReleases:
                     blob.delete(if_generation_match=blob.generation)
                 except (NotFound, PreconditionFailed):
                     log.info("%s was gone already", blob.name)
+
+    def _blobs(self, record: ReleaseRecord) -> list[storage.Blob]:
+        return list(self._bucket.list_blobs(prefix=f"{self._prefix}{folder_name(record)}/"))
 
     def _blob(self, record: ReleaseRecord, name: str) -> storage.Blob:
         return self._bucket.blob(f"{self._prefix}{folder_name(record)}/{name}")

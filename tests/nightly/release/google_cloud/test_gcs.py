@@ -22,7 +22,7 @@ import nightly.release.google_cloud.pull
 import nightly.release.volume
 from nightly.cli import releases
 from nightly.cli.pull import main
-from nightly.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError
+from nightly.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError, SpaceError
 from nightly.release.google_cloud.gcs import GcsReleases, folder_name
 from nightly.release.google_cloud.pull import pull
 from nightly.release.machine import FILE
@@ -324,6 +324,13 @@ def test_a_corrupted_object_is_found_and_what_is_served_stays(bucket, project, t
     with pytest.raises(DamagedError, match=r"variables\.index"):
         pull(gcs, tmp_path / "volume")
     assert loadable(tmp_path / "volume/taxi") == [NOW]
+
+
+def test_a_volume_without_room_for_a_version_is_said_before_the_download(bucket, project, small_disk):
+    publish(config(bucket), project.store, project.release(0, 4096))
+    with pytest.raises(SpaceError, match=rf"has 80 MB free, and pulling taxi {NOW} needs 96 MB"):
+        pull(GcsReleases(bucket, "taxi"), small_disk)
+    assert not loadable(small_disk / "taxi")
 
 
 def test_the_puller_refuses_versions_that_it_did_not_bring_and_a_copy_that_was_changed(bucket, project, tmp_path):
