@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nightly.cli import configure, data, night, pull, releases, replay, schema, show, snapshots
+from nightly.cli import configure, data, night, predictions, pull, releases, replay, schema, show, snapshots
 from nightly.cli.errors import command, describe
 from nightly.io.errors import DamageError, UserError
 from nightly.io.paths import ROOT
@@ -20,6 +20,7 @@ NAMES = {
     snapshots: "bin/snapshots",
     replay: "bin/replay",
     pull: "bin/pull",
+    predictions: "bin/predictions",
     configure: "python -m nightly.cli.configure",
     show: "python -m nightly.cli.show",
 }
@@ -66,6 +67,7 @@ MISTAKES = {
         ([schema, "show", "taxi", "99"], "has no version 99"),
         ([schema, "diff", "taxi", "manual__1"], "proposes no change of the schema"),
         ([snapshots, "show", "taxi", "abc"], "abc"),
+        ([predictions, "push", "taxi", "--from", "gone"], "gone is no folder; name one"),
     ],
     "a file in the place of a folder": [
         ([data, "convert", "good.csv", "good.csv/out"], "good.csv"),
