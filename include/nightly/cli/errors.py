@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
 
 from nightly.io import variables
@@ -63,9 +64,11 @@ def describe(error: UserError | OSError) -> str:
     if isinstance(error, UserError) or error.filename is None:
         return masked(one_line(str(error)))
     path = error.filename2 or error.filename
+    # What is to be made is not there yet: its folder refuses it.
+    there = next((parent for parent in (Path(path), *Path(path).parents) if os.path.lexists(parent)), path)
     texts = {
         errno.ENOENT: f"{path} does not exist; check the path",
-        errno.EACCES: f"{path}: no permission; change its owner or mode, or run this as its owner (ls -ld {path})",
+        errno.EACCES: f"{path}: no permission; change the owner or mode of {there}, or run this as its owner",
         errno.EISDIR: f"{path} is a folder; name a file",
         errno.ENOTDIR: f"{path} is no folder; name one",
         errno.EEXIST: f"{path} exists; remove it, or name another path",

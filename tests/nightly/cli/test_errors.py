@@ -159,6 +159,14 @@ def test_a_missing_permission_is_one_line(locked_out, args, capsys):
     assert "var" in (line := run(args, capsys)) and ("no permission" in line or "ermission" in line)
 
 
+@pytest.mark.parametrize("name", ["night", "new", "releases"])
+def test_without_the_ml_environment_a_command_names_what_sets_it_up(folder, name):
+    environment = {**os.environ, "NIGHTLY_ML_PYTHON": "/nowhere/python"}
+    done = subprocess.run([ROOT / "bin" / name, "taxi"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"bin/{name}: error: /nowhere/python does not exist; set it up with `make setup`")
+
+
 @pytest.mark.parametrize(
     ("args", "part"),
     [
@@ -210,7 +218,7 @@ def test_a_traceback_is_shown_on_request(monkeypatch, caplog):
         (UserError("a is not valid:\n  b: no\n  c: no"), "a is not valid: b: no; c: no"),
         (UserError(""), "it failed without a message"),
         (OSError(errno.ENOENT, "No such file", "/a"), "/a does not exist; check the path"),
-        (OSError(errno.EACCES, "Denied", "/a"), "/a: no permission; change its owner or mode"),
+        (OSError(errno.EACCES, "Denied", "/a"), "/a: no permission; change the owner or mode of /,"),
         (OSError(errno.ENOTDIR, "Not a folder", "/a"), "/a is no folder; name one"),
         (OSError(errno.EIO, "Input/output error", "/a"), "/a: Input/output error; check the path"),
         (OSError("the server hung up"), "the server hung up"),
