@@ -35,7 +35,7 @@ def command(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's `main`: print a user's error in one line and return an exit status.
 
     The status is 2 for a user's error and 1 for damaged files. Any other error is a bug, and is raised. With
-    NIGHTLY_LOG_LEVEL=DEBUG, the traceback of a user's error is shown too.
+    NIGHTLY_LOG_LEVEL=DEBUG, the traceback of a user's error or of Ctrl-C is shown too.
 
     :param name: the command as people type it
     """
@@ -48,6 +48,10 @@ def command(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
             except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
+            except KeyboardInterrupt:
+                if variables.LOG_LEVEL.read().upper() != "DEBUG":
+                    sys.excepthook = lambda *_: print(f"{name}: interrupted", file=sys.stderr)
+                raise  # so that the shell learns of the signal
             except (UserError, OSError) as error:
                 if variables.LOG_LEVEL.read().upper() == "DEBUG":
                     log.exception("%s failed", name)

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -226,3 +228,13 @@ def test_a_traceback_is_shown_on_request(monkeypatch, caplog):
 )
 def test_an_error_says_what_where_and_what_to_do(error, text):
     assert describe(error).startswith(text)
+
+
+def test_ctrl_c_is_one_line_and_the_shell_learns_of_the_signal():
+    code = (
+        "import os, signal; from nightly.cli.errors import command\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "command('bin/night')(lambda: os.kill(os.getpid(), signal.SIGINT))()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "bin/night: interrupted\n")
