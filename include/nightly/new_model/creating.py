@@ -2,7 +2,7 @@
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from nightly.new_model import gates, templates
 from nightly.new_model.config import config_text
 from nightly.new_model.errors import NewModelError
 from nightly.new_model.history import History, measure
+from nightly.new_model.labels import NAMES
 from nightly.new_model.proposal import TRAIN_SHARE, Proposal, Wishes, propose
 from nightly.new_model.questions import Questions
 from nightly.new_model.schema import schema_text
@@ -79,7 +80,7 @@ def create(
     """
     refuse_name(name, models, dags)
     now = dt.datetime.now(dt.UTC)
-    table = _read(name, source, origin, now)
+    table = _read(name, source, origin, now, [wishes.label] if wishes.label else NAMES)
     proposal = propose(name, source, origin, table, wishes, questions, now)
     tell(proposal)
     features = proposal.roles.features
@@ -97,7 +98,7 @@ def create(
     return Created(proposal, history, training, written)
 
 
-def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime) -> Table:
+def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime, keep: Collection[str]) -> Table:
     """Fetch the data as a night does, and read it."""
     try:
         config = TypeAdapter(SourceConfig).validate_python(dict(source))
@@ -113,7 +114,7 @@ def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime) -
         folder = paths.downloads / name
         download = fetch(config, window_start=FIRST, window_end=now, as_of=now, folder=folder, connection=connection)
     return read_table(
-        (body for file in download.files for body in bodies(Path(file.path), file.suffix, file.partition)), origin
+        (body for file in download.files for body in bodies(Path(file.path), file.suffix, file.partition)), origin, keep
     )
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,18 +17,23 @@ VALUE = re.compile(rf"\s*([+-]?\d+(\.\d+)?([eE][+-]?\d+)?\s*$|{DATE})")  # a num
 SHOWN = 4
 
 
-def renamed(headers: Iterable[str]) -> dict[str, str]:
-    """Return header -> column name for the headers whose snake_case is taken by another, or is no name."""
+def renamed(headers: Iterable[str], keep: Collection[str] = ()) -> dict[str, str]:
+    """Return header -> column name for the headers whose snake_case is taken by another, or is no feature's name.
+
+    :param keep: names that may be the label's, which may have any
+    """
     taken: dict[str, str] = {}
     rename = {}
     for header in dict.fromkeys(headers):
-        name = base = column_name(header) or "column"
+        own = column_name(header)
+        # TensorFlow's signatures would call the input 1st arg_1st.
+        name = base = own if own and (not own[0].isdigit() or own in keep) else f"column_{own}".strip("_")
         for number in itertools.count(2):
-            if name not in taken and name not in (ROW, *NO_FEATURES):
+            if name not in taken and name != ROW and (name not in NO_FEATURES or name in keep):
                 break
             name = f"{base}_{number}"
         taken[name] = header
-        if name != column_name(header):
+        if name != own:
             rename[header] = name
     return rename
 

@@ -16,6 +16,7 @@ from nightly.new_model.roles import Roles, ids_of, is_id, roles_of
 from nightly.new_model.tables import Table
 from nightly.new_model.times import Time, time_of, times_of, why_not
 from nightly.new_model.windows import Window, window_of
+from nightly.records.columns import NO_FEATURES
 from nightly.records.label_config import Kind
 
 NO_TIME = "none"  # --time none
@@ -83,6 +84,8 @@ def propose(
     if not roles.names:
         left = ", ".join(f"{name} ({reason})" for name, reason in roles.ignored.items())
         raise NewModelError(f"no column is left to predict {column} from: {left}")
+    if unnamed := [name for name in roles.names if name in NO_FEATURES]:
+        raise NewModelError(f"no feature can have the name {unnamed[0]!r}: with --label {column} it gets another")
     window = window_of(table, time, now) if time else None
     rows = TRAIN_SHARE * (window.rows if window else table.rows)
     labels.refuse_rare_classes(table.columns[column], label, rows / table.sample.num_rows)

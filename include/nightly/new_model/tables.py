@@ -4,7 +4,7 @@ Types, ranges and missing values are exact. What is read off the sample says so 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -152,25 +152,26 @@ class Table:
         return f" in a sample of {self.sample.num_rows:,} rows" if self.is_sampled else ""
 
 
-def read_table(bodies: Iterable[Body], title: str) -> Table:
+def read_table(bodies: Iterable[Body], title: str, keep: Collection[str] = ()) -> Table:
     """Read all rows once. Raises NewModelError.
 
     :param bodies: may raise SnapshotError, which becomes a NewModelError
     :param title: what is read, for messages
+    :param keep: names that may be the label's
     """
     try:
-        return _read(list(bodies), title)
+        return _read(list(bodies), title, keep)
     except SnapshotError as error:
         raise NewModelError(str(error)) from error
 
 
-def _read(bodies: list[Body], title: str) -> Table:
+def _read(bodies: list[Body], title: str, keep: Collection[str]) -> Table:
     if not bodies:
         raise NewModelError(f"{title} has no rows: there is nothing to look at")
     rename: dict[str, str] = {}
     for body in bodies:
         refuse_headers(body)
-        rename |= renamed([*body.headers, *body.partition])
+        rename |= renamed([*body.headers, *body.partition], keep)
     bad, sample, measures = BadRows(), _Sample(), dict[str, _Measure]()
     declared, lists, rows = dict[str, str](), dict[str, str](), 0
     for body in bodies:

@@ -1,5 +1,6 @@
 """Check the columns that a config names against the text of the model's curated schema, without TFDV."""
 
+import keyword
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -28,7 +29,7 @@ FEATURE_FIELDS = (
 
 MAX_CLASSES = 10_000
 NUMBERS = ("INT", "FLOAT")
-NO_FEATURES = ("self",)  # signatures pass features to Python's methods by name
+NO_FEATURES = ("self", *keyword.kwlist)  # TensorFlow's signatures pass features as parameters of Python's functions
 
 _parse = lru_cache(maxsize=8)(pbtxt.parse)  # a step reads its config many times
 

@@ -279,8 +279,15 @@ def test_folders_of_partitions_are_columns_and_no_label(new, tmp_path):
 
 
 def test_a_column_gets_another_name_if_no_signature_can_take_its_own(new):
-    _, config = new(rentals(self=lambda n, late: n % 5), label="returned_late")
-    assert config["data"]["rename"] == {"self": "self_2"}
+    columns = {"self": lambda n, late: n % 5, "Class": lambda n, late: n % 4, "1st": lambda n, late: n % 3}
+    _, config = new(rentals(**columns), label="returned_late")
+    assert config["data"]["rename"] == {"self": "self_2", "Class": "class_2", "1st": "column_1st"}
+    _, config = new(rentals(**columns), label="class", name="grades")
+    assert config["data"]["label"]["column"] == "class", "a label may have any name"
+    _, config = new("from,class\n" + "1,a\n2,b\n1,b\n2,a\n" * 50, name="proposed")
+    assert config["data"]["label"]["column"] == "class" and config["data"]["rename"] == {"from": "from_2"}
+    with pytest.raises(UserError, match="no feature can have the name 'class': with --label label"):
+        new("class,label\n" + "1,a\n2,b\n1,b\n2,a\n" * 50, name="both")
 
 
 def test_numbers_that_a_network_cannot_read_are_left_out_with_the_reason(new):
