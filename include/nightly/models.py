@@ -29,7 +29,7 @@ def load_config(name: str, models: Path = MODELS) -> ModelConfig:
         names = model_names(models)
         raise ContractError(f"there is no model {name!r}: {path} does not exist" + did_you_mean(name, names))
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(_read(path).removeprefix("\ufeff"))  # some editors write a byte order mark
     except tomllib.TOMLDecodeError as error:
         raise ContractError(f"{path} is not TOML: {error}") from None
     try:
@@ -37,7 +37,7 @@ def load_config(name: str, models: Path = MODELS) -> ModelConfig:
     except ValidationError as error:
         raise ContractError(explain(error, ModelConfig, str(path))) from None
     schema = path.with_name("schema.pbtxt")
-    if schema.exists() and (wrong := misnamed(config, CuratedSchema(schema, schema.read_text()))):
+    if schema.exists() and (wrong := misnamed(config, CuratedSchema(schema, _read(schema)))):
         raise ContractError("\n  ".join([f"{path} is not valid:", *wrong]))
     return config
 
@@ -60,4 +60,12 @@ def read_schema_text(config: ModelConfig) -> CuratedSchema:
             f"{path} is missing, and a night checks its data against it: infer one from data with "
             f"`bin/data schema infer DATA --model {config.name} --out {path}`, and read it through"
         )
-    return CuratedSchema(path, path.read_text())
+    return CuratedSchema(path, _read(path))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ContractError(f"{path}, line {line}, is not UTF-8: save the file as UTF-8") from None

@@ -107,7 +107,8 @@ class _Numbers:
 
     def __init__(self, paths: list[Path], column: str) -> None:
         columns = _read(paths, column, dictionary=False)
-        numbers = np.concatenate([column.cast(pa.float64()).to_numpy() for column in columns])  # null is NaN
+        # Null is NaN. A whole number beyond 2**53 is the nearest that a float has.
+        numbers = np.concatenate([column.cast(pa.float64(), safe=False).to_numpy() for column in columns])
         (finite,) = np.nonzero(np.isfinite(numbers))
         self.order = finite[np.argsort(numbers[finite], kind="stable")]
         self.numbers = numbers[self.order]

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
 
 from nightly.io import variables
@@ -34,7 +35,7 @@ def command(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's `main`: print a user's error in one line and return an exit status.
 
     The status is 2 for a user's error and 1 for damaged files. Any other error is a bug, and is raised. With
-    NIGHTLY_LOG_LEVEL=DEBUG, the traceback of a user's error is shown too.
+    NIGHTLY_LOG_LEVEL=DEBUG, the traceback of a user's error or of Ctrl-C is shown too.
 
     :param name: the command as people type it
     """
@@ -47,6 +48,10 @@ def command(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
             except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
+            except KeyboardInterrupt:
+                if variables.LOG_LEVEL.read().upper() != "DEBUG":
+                    sys.excepthook = lambda *_: print(f"{name}: interrupted", file=sys.stderr)
+                raise  # so that the shell learns of the signal
             except (UserError, OSError) as error:
                 if variables.LOG_LEVEL.read().upper() == "DEBUG":
                     log.exception("%s failed", name)
@@ -63,9 +68,11 @@ def describe(error: UserError | OSError) -> str:
     if isinstance(error, UserError) or error.filename is None:
         return masked(one_line(str(error)))
     path = error.filename2 or error.filename
+    # What is to be made is not there yet: its folder refuses it.
+    there = next((parent for parent in (Path(path), *Path(path).parents) if os.path.lexists(parent)), path)
     texts = {
         errno.ENOENT: f"{path} does not exist; check the path",
-        errno.EACCES: f"{path}: no permission; change its owner or mode, or run this as its owner (ls -ld {path})",
+        errno.EACCES: f"{path}: no permission; change the owner or mode of {there}, or run this as its owner",
         errno.EISDIR: f"{path} is a folder; name a file",
         errno.ENOTDIR: f"{path} is not a folder; name a folder",
         errno.EEXIST: f"{path} exists; remove it, or name another path",

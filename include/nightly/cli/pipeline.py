@@ -85,8 +85,8 @@ def _compile(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     tasks = [*command_tasks_of(load_config(options.model)), VERDICT]
     if options.task not in tasks:
-        hint = did_you_mean(options.task, tasks)
-        raise NoSuchTaskError(f"the nights of {options.model} have no task {options.task!r}{hint}: {', '.join(tasks)}")
+        hint = did_you_mean(options.task, tasks, otherwise=f"they have, in this order: {', '.join(tasks)}")
+        raise NoSuchTaskError(f"the nights of {options.model} have no task {options.task!r}{hint}")
     worker.set_up_logging()
     now = utc_now()
     request = RunRequest(

@@ -8,6 +8,7 @@ once. It needs no TensorFlow and no database.
 """
 
 import argparse
+import errno
 import logging
 import sys
 import time
@@ -60,6 +61,8 @@ def main(args: Sequence[str] | None = None) -> int:
         except (UserError, OSError) as error:
             log.error("%s", describe(error))
         time.sleep(options.watch)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "", str(folder))
     push(folder, paths.predictions / options.model, sent, delete=options.delete)
     return 0
 

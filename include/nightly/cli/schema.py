@@ -76,6 +76,8 @@ def show(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
 def difference(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
     if options.run is None:
         current = store.current()
+        if not current:
+            return "the curated schema is in force: there is no approved version to compare it with"
         texts = [store.text(version).splitlines() for version in (0, current)]
         return "\n".join(difflib.unified_diff(*texts, "the curated one", f"version {current}", lineterm=""))
     proposal = _proposal(paths, options)

@@ -27,6 +27,11 @@ class BadRows:
         if len(self.shown) < SHOWN:
             self.shown.append(f"{file}:{row}" + (f", {column}" if column else "") + f": {unmark(value)[:LENGTH]!r}")
 
+    @property
+    def main_reason(self) -> str:
+        """The most frequent reason; "" without bad rows."""
+        return self.reasons.most_common(1)[0][0] if self.reasons else ""
+
     def check(self, name: str, kept: int, max_share: float) -> None:
         """Log the rows that are left out. Raises DataError if their share exceeds `max_share`.
 

@@ -30,7 +30,7 @@ from nightly.records.config import ModelConfig
 from nightly.schemas.curated import read_schema
 from nightly.schemas.features import Sized, column_type, is_list, sized_features
 from nightly.snapshots import readers
-from nightly.snapshots.body import MARKED, ROW
+from nightly.snapshots.body import MARKED, ROW, refuse_duplicates
 from nightly.snapshots.columns import column_names
 from nightly.snapshots.errors import SnapshotError
 from nightly.snapshots.lists import parse_lists
@@ -268,8 +268,13 @@ def _parquet(file: str) -> pq.ParquetFile:
 
 
 def _infer_parquet(file: str) -> Columns:
+    schema = _parquet(file).schema_arrow
     try:
-        return {column.name: kinds.kind_of_field(column) for column in _parquet(file).schema_arrow}
+        refuse_duplicates(file, schema.names)
+    except SnapshotError as error:
+        raise DataError(str(error)) from error
+    try:
+        return {column.name: kinds.kind_of_field(column) for column in schema}
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
 

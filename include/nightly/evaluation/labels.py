@@ -27,7 +27,7 @@ def read_labels(column: pa.Array, label: Label, classes: list[str]) -> tuple[np.
             indices = pc.if_else(column.is_valid(), indices.fill_null(classes.index(OTHER)), None)
         known, values = indices.is_valid(), indices.cast(pa.int64())
     else:
-        values = column.cast(pa.float64())
+        values = column.cast(pa.float64(), safe=False)  # beyond 2**53 the nearest
         known = pc.is_finite(values).fill_null(False)
     rows = known.to_numpy(zero_copy_only=False)
     return values.filter(known).to_numpy(zero_copy_only=False), rows

@@ -84,7 +84,7 @@ def _weights(batch: pa.RecordBatch, name: str) -> np.ndarray:
     """Return the weights, float64 [rows]; a row without one weighs 0, as in training."""
     if name not in batch.schema.names:
         raise ValueError(f"the examples have no column {name!r}, which data.weight_column names")
-    return _first(batch, name).cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False)
+    return _first(batch, name).cast(pa.float64(), safe=False).fill_null(0.0).to_numpy(zero_copy_only=False)
 
 
 def _texts(batch: pa.RecordBatch, name: str) -> pa.Array:

@@ -2,12 +2,12 @@
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import MODELS
@@ -16,20 +16,21 @@ from nightly.new_model import gates, templates
 from nightly.new_model.config import config_text
 from nightly.new_model.errors import NewModelError
 from nightly.new_model.history import History, measure
-from nightly.new_model.proposal import Proposal, Wishes, propose
+from nightly.new_model.labels import NAMES
+from nightly.new_model.proposal import TRAIN_SHARE, Proposal, Wishes, propose
 from nightly.new_model.questions import Questions
 from nightly.new_model.schema import schema_text
 from nightly.new_model.tables import Table, read_table
 from nightly.new_model.writing import DAGS, publish, refuse_name, stage
 from nightly.records.connection import Connection, variable
 from nightly.records.source_config import SourceConfig
+from nightly.snapshots.readers import bodies
 from nightly.sources import fetch
 from nightly.state import current, unshared
 from nightly.training.tabular.recommended import Recommended, recommended
 
 STAGING = ".new-"  # prefix of the folders in include/models that are being written
 FIRST = dt.datetime(1900, 1, 1, tzinfo=dt.UTC)
-TRAIN_SHARE = 0.8
 
 log = logging.getLogger("nightly")
 
@@ -79,7 +80,7 @@ def create(
     """
     refuse_name(name, models, dags)
     now = dt.datetime.now(dt.UTC)
-    table = _read(name, source, origin, now)
+    table = _read(name, source, origin, now, [wishes.label] if wishes.label else NAMES)
     proposal = propose(name, source, origin, table, wishes, questions, now)
     tell(proposal)
     features = proposal.roles.features
@@ -97,9 +98,13 @@ def create(
     return Created(proposal, history, training, written)
 
 
-def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime) -> Table:
+def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime, keep: Collection[str]) -> Table:
     """Fetch the data as a night does, and read it."""
-    config = TypeAdapter(SourceConfig).validate_python(dict(source))
+    try:
+        config = TypeAdapter(SourceConfig).validate_python(dict(source))
+    except ValidationError as error:
+        problems = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise NewModelError(f"the data cannot be read as it is named: {problems}") from None
     connection = Connection.from_environment(config.connection) if config.connection else None
     if config.connection and connection is None:
         raise NewModelError(
@@ -108,7 +113,9 @@ def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime) -
     with current().session(name) as paths:
         folder = paths.downloads / name
         download = fetch(config, window_start=FIRST, window_end=now, as_of=now, folder=folder, connection=connection)
-    return read_table([Path(file.path) for file in download.files], origin)
+    return read_table(
+        (body for file in download.files for body in bodies(Path(file.path), file.suffix, file.partition)), origin, keep
+    )
 
 
 def _files(proposal: Proposal, history: History, training: Recommended) -> dict[str, str]:

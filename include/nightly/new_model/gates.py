@@ -82,7 +82,7 @@ def metrics(proposal: Proposal) -> dict[str, dict[str, Value]]:
         return {"mean_absolute_error": {"max_rise": rise}}
     counts = np.array([rows for _, rows in column.counts], float)
     if label.kind == "binary":
-        positive = sum(rows for value, rows in column.counts if value.removesuffix(".0") in label.positive)
+        positive = sum(rows for value, rows in column.counts if label.is_positive(value))
         counts = np.array([positive, column.present - positive], float)
     shares = counts[counts > 0] / counts.sum()
     loss = float(-(shares * np.log(shares)).sum())

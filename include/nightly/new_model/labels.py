@@ -9,7 +9,7 @@ import numpy as np
 
 from nightly.io.hints import did_you_mean
 from nightly.new_model.errors import NewModelError
-from nightly.new_model.tables import Column, Table
+from nightly.new_model.tables import LARGEST, Column, Count, Table
 from nightly.records.label_config import Kind
 
 NAMES = ("label", "target", "y", "class", "outcome", "response", "is_fraud", "churn", "churned", "survived", "default")
@@ -38,6 +38,10 @@ class Label:
     transform: Literal["none", "log1p"] = "none"
     classes: Literal["schema", "learned"] = "schema"
     is_certain: bool = True
+
+    def is_positive(self, value: str) -> bool:
+        """Return whether a value, as `Column.counts` has it, counts as 1."""
+        return bool({value, value.removesuffix(".0")} & set(self.positive))
 
 
 def proposed_column(table: Table, others: Collection[str]) -> tuple[str, str]:
@@ -81,26 +85,55 @@ def label_of(column: Column, kind: Kind | None = None) -> Label:
     if chosen == "number":
         if not column.is_number:
             example = next(value for value, _ in column.counts)
+            if column.odd_numbers:
+                raise NewModelError(_odd(column))
             raise NewModelError(f"--kind number: {name} has text such as {example!r}: choose binary or classes")
+        if max(abs(column.low), abs(column.high)) > LARGEST:
+            raise NewModelError(f"{name} has numbers beyond {LARGEST:.0e}, which float32 does not hold: scale it")
         return _number(column, is_certain=kind is not None or column.type == "float" or distinct > FEW)
     if column.type == "float" and not _is_whole(column):
         raise NewModelError(f"--kind {chosen}: {name} has fractions such as {column.counts[0].value}: choose number")
     if chosen == "binary":
-        if distinct > 2 and kind is None:
-            raise AssertionError("only two values are proposed as binary")
         return _binary(column, kind is not None)
     return _classes(column, is_certain=kind is not None or column.is_text)
 
 
 def with_positive(column: Column, positive: str) -> Label:
-    """Return the binary label with this value as the positive one."""
-    share = next(rows for value, rows in column.counts if value == positive) / column.present
-    why = f"{positive!r} counts as 1, as you said: {share:.1%} of the rows"
-    return Label(column.name, "binary", why, positive=(positive.removesuffix(".0"),))
+    """Return the binary label with this value, in all its spellings, as the positive one."""
+    return _with_positive(column, spellings(column)[_folded(positive)], "as you said", is_certain=True)
+
+
+def spellings(column: Column) -> dict[str, list[Count]]:
+    """Return the values, those together that differ only in case and spaces, as yes and Yes do."""
+    together: dict[str, list[Count]] = {}
+    for count in column.counts:
+        together.setdefault(_folded(count.value), []).append(count)
+    return together
+
+
+def _folded(value: str) -> str:
+    return value.strip().casefold()
+
+
+def _odd(column: Column) -> str:
+    return f"{column.name} has numbers, but also {column.odd_numbers}: leave these blank at the source"
+
+
+def refuse_rare_classes(column: Column, label: Label, share: float) -> None:
+    """Raise NewModelError if a night would have no two classes that are frequent enough to be learned.
+
+    :param share: rows that a night trains on, for a row of the sample
+    """
+    frequent = [value for value, rows in column.counts if rows * share >= MIN_CLASS_ROWS]
+    if label.classes == "learned" and len(frequent) < 2:
+        raise NewModelError(
+            f"{column.name} has {column.distinct:,} different values, and no two of them have {MIN_CLASS_ROWS} rows of "
+            "those that a night trains on: choose another column with --label, or bring more data"
+        )
 
 
 def _kind(column: Column) -> Kind:
-    if column.distinct == 2:
+    if column.distinct == 2 or (column.is_text and len(spellings(column)) == 2):
         return "binary"
     if column.is_text:
         return "classes"
@@ -114,26 +147,31 @@ def _is_whole(column: Column) -> bool:
 
 
 def _binary(column: Column, is_stated: bool) -> Label:
-    counts = column.counts
-    known = [value for value, _ in counts if value.lower() in YES or value in ("1.0",)]
-    positive = known[0] if len(known) == 1 else min(counts, key=lambda count: count.rows).value
-    share = next(rows for value, rows in counts if value == positive) / column.present
-    positive = positive.removesuffix(".0")
-    values = " and ".join(repr(value) for value, _ in counts[:2]) + (" and others" if len(counts) > 2 else "")
+    together = spellings(column)
+    # 1 beside 2 is a code as well as 2 is.
+    known = [value for value in together if value.removesuffix(".0") in YES and not (column.low or 0) >= 1]
+    rarest = min(filter(None, together), key=lambda value: sum(rows for _, rows in together[value]))  # blank is none
+    positive = together[known[0] if len(known) == 1 else rarest]
     which = "which says so" if len(known) == 1 else "the rarer one"
-    return Label(
-        column.name,
-        "binary",
-        f"it has {values}; {positive!r} counts as 1, {which}: {share:.1%} of the rows",
-        positive=(positive,),
-        is_certain=len(known) == 1 or is_stated,
-    )
+    return _with_positive(column, positive, which, is_certain=len(known) == 1 or is_stated)
+
+
+def _with_positive(column: Column, positive: list[Count], which: str, is_certain: bool) -> Label:
+    counts = column.counts
+    values = " and ".join(repr(value) for value, _ in counts[:2]) + (" and others" if len(counts) > 2 else "")
+    names = tuple(value.removesuffix(".0") if column.is_number else value for value, _ in positive)
+    share = sum(rows for _, rows in positive) / column.present
+    shown = " or ".join(map(repr, names))
+    why = f"it has {values}; {shown} counts as 1, {which}: {share:.1%} of the rows"
+    return Label(column.name, "binary", why, positive=names, is_certain=is_certain)
 
 
 def _classes(column: Column, is_certain: bool) -> Label:
     frequent = [value for value, rows in column.counts if rows >= MIN_CLASS_ROWS]
     covered = sum(rows for _, rows in column.counts if rows >= MIN_CLASS_ROWS) / column.present
     if column.distinct > DOMAIN and (len(frequent) < 2 or covered < 0.5):
+        if column.odd_numbers:
+            raise NewModelError(_odd(column))
         raise NewModelError(
             f"{column.name} has {column.distinct:,} different values in {column.present:,} rows, too many to be "
             "classes: choose another column with --label"

@@ -50,7 +50,7 @@ class Alone:
             texts = _values(column)
             codes = {value: number for number, (value, _) in enumerate(column.counts)}
             classes = np.array([codes.get(value, -1) for value in texts])
-            positive = [codes[value] for value in codes if value.removesuffix(".0") in label.positive]
+            positive = [codes[value] for value in codes if label.is_positive(value)]
             self._targets = np.isin(classes, positive).astype(int) if label.kind == "binary" else classes
 
     def score(self, column: Column) -> float:

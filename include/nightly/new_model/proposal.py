@@ -7,17 +7,20 @@ from typing import Any
 
 from nightly.io.hints import did_you_mean
 from nightly.new_model import labels, leaks
+from nightly.new_model.doubts import doubts_of
 from nightly.new_model.errors import NewModelError
 from nightly.new_model.labels import Label
 from nightly.new_model.leaks import Alone
 from nightly.new_model.questions import Questions
 from nightly.new_model.roles import Roles, ids_of, is_id, roles_of
 from nightly.new_model.tables import Table
-from nightly.new_model.times import Time, time_of, times_of
+from nightly.new_model.times import Time, time_of, times_of, why_not
 from nightly.new_model.windows import Window, window_of
+from nightly.records.columns import NO_FEATURES
 from nightly.records.label_config import Kind
 
 NO_TIME = "none"  # --time none
+TRAIN_SHARE = 0.8  # of a night's rows
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,12 @@ def propose(
     if not roles.names:
         left = ", ".join(f"{name} ({reason})" for name, reason in roles.ignored.items())
         raise NewModelError(f"no column is left to predict {column} from: {left}")
+    if unnamed := [name for name in roles.names if name in NO_FEATURES]:
+        raise NewModelError(f"no feature can have the name {unnamed[0]!r}: with --label {column} it gets another")
     window = window_of(table, time, now) if time else None
-    if time is None:
-        doubts += [f"{t.column} has times, but {_why_not(t)}" for t in times if not t.is_usable]
+    rows = TRAIN_SHARE * (window.rows if window else table.rows)
+    labels.refuse_rare_classes(table.columns[column], label, rows / table.sample.num_rows)
+    doubts += doubts_of(table, label, times, time, now)
     return Proposal(name, source, origin, table, label, why, time, window, roles, weight, doubts)
 
 
@@ -102,8 +108,8 @@ def _label(table: Table, name: str, wishes: Wishes, questions: Questions) -> Lab
     label = labels.label_of(column, wishes.kind)
     if label.is_certain:
         return label
-    if label.kind == "binary" and column.distinct == 2:
-        values = [value for value, _ in column.counts]
+    if label.kind == "binary":
+        values = [value for value, _ in column.counts if value.strip()]
         positive = questions.choose(
             f"the value of {name} that counts as 1",
             label.positive[0],
@@ -111,7 +117,7 @@ def _label(table: Table, name: str, wishes: Wishes, questions: Questions) -> Lab
             options=values,
             option="--kind binary",
         )
-        return labels.with_positive(column, positive)
+        return label if positive == label.positive[0] else labels.with_positive(column, positive)
     options = ["classes", "number"]
     kind = questions.choose(f"the kind of {name}", label.kind, label.why, options=options, option="--kind KIND")
     return label if kind == label.kind else labels.label_of(column, "number" if kind == "number" else "classes")
@@ -127,7 +133,7 @@ def _time(table: Table, times: list[Time], wishes: Wishes, questions: Questions,
             example = table.columns[column].counts[0].value if table.columns[column].counts else "nothing"
             raise NewModelError(f"--time {column}: {example!r} is in no format of times that is known here")
         if not time.is_usable:
-            raise NewModelError(f"--time {column}: {_why_not(time)}")
+            raise NewModelError(f"--time {column}: {why_not(time)}")
         return _one_format(time, questions)
     usable = [time for time in times if time.is_usable and time.column != label]
     if not usable:
@@ -160,15 +166,9 @@ def _differ(time: Time) -> bool:
     return len({moment.strftime(f) for f in time.formats if "%b" not in f and "%B" not in f}) > 1
 
 
-def _why_not(time: Time) -> str:
-    if time.missing > 0.01:
-        return f"{time.missing:.1%} of the rows have none"
-    return "all rows have the same"
-
-
 def _ids(table: Table, wishes: Wishes, label: str, time: Time | None) -> tuple[list[str], str]:
     if wishes.ids:
-        ids = [_column(table, name, "--id") for name in wishes.ids]
+        ids = [_column(table, name, "--id") for name in dict.fromkeys(wishes.ids)]
         if label in ids:
             raise NewModelError(f"--id {label}: it is the label")
         return ids, "as you said"

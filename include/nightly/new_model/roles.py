@@ -3,14 +3,13 @@
 import re
 from dataclasses import dataclass, field
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightly.new_model.tables import Column, Table
+from nightly.new_model.tables import LARGEST, Column, Table
 from nightly.new_model.times import Time, mixed_formats, time_of
 from nightly.new_model.windows import is_series
 from nightly.schemas.features import image_format
-from nightly.snapshots.parsing import parse_numbers
+from nightly.snapshots.parsing import NUMBER
 from nightly.snapshots.types import is_list
 from nightly.training.tabular.features import Features
 
@@ -18,12 +17,12 @@ ID = re.compile(r"(^|_)(id|ids|uuid|guid|key|index|row|rownum|no|nr|number|code)
 CODE = re.compile(
     r"(^|_)(id|code|zip|zipcode|postcode|area|tract|region|type|class|category|kind|group|store|shop)(_|$)"
 )
+SIGNED = re.compile(r"(?=.*[$€£¥%,])\s*[-+]?[$€£¥]?\s*[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?\s*[$€£¥%]?\s*")
 MANY_ROWS = 10  # rows that a value of a category needs on average: with fewer, most are rare or new
 UNIQUE = 0.98  # of the values: a column of names, not of categories
 LONG_WORDS = 3.0  # mean words from which text that hardly repeats is read as words
 FEW_VALUES = 20  # of all rows: nothing can be learnt from fewer
 MOST_CODES = 1000  # values of whole numbers that are read as codes
-ODD = 0.5  # largest share of odd values in a column that is meant to be a number
 
 
 @dataclass
@@ -110,10 +109,14 @@ def _no_feature(column: Column) -> str:
         return f"times of several formats ({' and '.join(formats)}): write one format at the source"
     share = column.distinct / column.present
     if column.is_number:
+        if max(abs(column.low), abs(column.high)) > LARGEST:
+            return f"it has numbers beyond {LARGEST:.0e}, which float32 does not hold"
         identifies = column.type == "int64" and share >= UNIQUE and (ID.search(column.name) or _counts_up(column))
         return "a number of its own for each row" if identifies else ""
-    if odd := _odd_numbers(column):
-        return f"numbers, but also {odd}: leave these blank at the source"
+    if column.odd_numbers:
+        return f"numbers, but also {column.odd_numbers}: leave these blank at the source"
+    if column.distinct > MANY_ROWS and _has_signs(column):
+        return f"numbers with signs, such as {column.counts[0].value!r}: write them plainly at the source"
     if share > 1 / MANY_ROWS and column.distinct > MANY_ROWS and not _is_prose(column):
         return f"{column.distinct:,} different texts in {column.present:,} rows, so most are new every night"
     return ""
@@ -153,16 +156,10 @@ def _is_prose(column: Column) -> bool:
     return (pc.mean(words).as_py() or 0) >= LONG_WORDS
 
 
-def _odd_numbers(column: Column) -> str:
-    """Return the values that keep a column of numbers from being one; "" if it is none."""
-    values = pa.array([value for value, _ in column.counts], pa.string())
-    rows = [rows for _, rows in column.counts]
-    _, wrong = parse_numbers(values, pa.float64())
-    odd = [(value, n) for value, n, bad in zip(values.to_pylist(), rows, wrong.to_pylist(), strict=True) if bad]
-    share = sum(n for _, n in odd) / column.present
-    if not odd or share > ODD or len(rows) - len(odd) < MANY_ROWS:
-        return ""
-    return ", ".join(repr(value) for value, _ in odd[:3])
+def _has_signs(column: Column) -> bool:
+    """Return whether the values are numbers with signs of money or percent, or with commas between thousands."""
+    plain = [value for value, _ in column.counts if not SIGNED.fullmatch(value)]
+    return len(plain) < column.distinct and all(NUMBER.fullmatch(value) for value in plain)
 
 
 def _counts_up(column: Column) -> bool:

@@ -3,12 +3,10 @@
 Types, ranges and missing values are exact. What is read off the sample says so where it is shown.
 """
 
-import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +17,7 @@ from nightly.data import kinds
 from nightly.data.bad_rows import BadRows
 from nightly.data.proposals import lists_of
 from nightly.new_model.errors import NewModelError
+from nightly.new_model.headers import refuse_headers, refuse_rows_as_headers, renamed, uneven
 from nightly.records.data_config import column_name
 from nightly.snapshots import readers
 from nightly.snapshots.body import MARKED, ROW, Body
@@ -33,7 +32,10 @@ MAX_BAD_SHARE = 0.05  # with more unreadable rows, the file is not what its name
 MIN_ROWS = 50  # fewer rows have no fifth to judge a model by
 FINITE = ("int64", "whole", "float")
 SEED = 20160301
-NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+LARGEST = 1e38  # of the numbers that a network computes with, float32
+ODD = 0.5  # largest share of odd values in a column that is meant to be a number
+FEWEST_NUMBERS = 10  # different numbers that such a column has
+NOT_UTF8 = "not UTF-8"
 
 
 class Count(NamedTuple):
@@ -103,6 +105,17 @@ class Column:
         return len(self.texts) - self.texts.null_count
 
     @cached_property
+    def odd_numbers(self) -> str:
+        """The values that keep a column of numbers from being one; "" if it is none."""
+        values, rows = pa.array([count.value for count in self.counts], pa.string()), [n for _, n in self.counts]
+        _, wrong = parse_numbers(values, pa.float64())
+        odd = [(value, n) for value, n, bad in zip(values.to_pylist(), rows, wrong.to_pylist(), strict=True) if bad]
+        share = sum(n for _, n in odd) / max(self.present, 1)
+        if not self.is_text or not odd or share > ODD or len(rows) - len(odd) < FEWEST_NUMBERS:
+            return ""
+        return ", ".join(repr(value) for value, _ in odd[:3])
+
+    @cached_property
     def lengths(self) -> set[int]:
         """How many values the sample's lists have."""
         return set(pc.list_value_length(self.texts.drop_null()).to_pylist()) if is_list(self.type) else {1}
@@ -114,6 +127,7 @@ class Table:
 
     :ivar sample: rows of the sample, evenly drawn; all rows if there are few
     :ivar rejected: rows that could not be read
+    :ivar uneven: a sentence on files that lack columns of others; "" if there are none
     """
 
     rows: int
@@ -121,6 +135,7 @@ class Table:
     sample: pa.Table
     rename: dict[str, str] = field(default_factory=dict)
     rejected: int = 0
+    uneven: str = ""
 
     @property
     def is_sampled(self) -> bool:
@@ -137,29 +152,30 @@ class Table:
         return f" in a sample of {self.sample.num_rows:,} rows" if self.is_sampled else ""
 
 
-def read_table(files: Iterable[Path], title: str) -> Table:
-    """Read all rows of `files` once. Raises NewModelError.
+def read_table(bodies: Iterable[Body], title: str, keep: Collection[str] = ()) -> Table:
+    """Read all rows once. Raises NewModelError.
 
+    :param bodies: may raise SnapshotError, which becomes a NewModelError
     :param title: what is read, for messages
+    :param keep: names that may be the label's
     """
     try:
-        bodies = [body for file in files for body in readers.bodies(file)]
-        return _read(bodies, title)
+        return _read(list(bodies), title, keep)
     except SnapshotError as error:
         raise NewModelError(str(error)) from error
 
 
-def _read(bodies: list[Body], title: str) -> Table:
+def _read(bodies: list[Body], title: str, keep: Collection[str]) -> Table:
     if not bodies:
         raise NewModelError(f"{title} has no rows")
     rename: dict[str, str] = {}
     for body in bodies:
-        _refuse_headerless(body)
-        rename |= _renamed(body.headers)
+        refuse_headers(body)
+        rename |= renamed([*body.headers, *body.partition], keep)
     bad, sample, measures = BadRows(), _Sample(), dict[str, _Measure]()
     declared, lists, rows = dict[str, str](), dict[str, str](), 0
     for body in bodies:
-        names = {header: rename.get(header) or column_name(header) for header in body.headers}
+        names = {header: rename.get(header) or column_name(header) for header in [*body.headers, *body.partition]}
         declared |= {names[header]: kind for header, kind in body.kinds.items()}
         for batch in _batches(body, names, bad, declared):
             if not rows and body.kind == "csv":
@@ -170,18 +186,22 @@ def _read(bodies: list[Body], title: str) -> Table:
             sample.add(batch)
     if bad.rows > MAX_BAD_SHARE * (bad.rows + rows):
         raise NewModelError(
-            f"{bad.rows:,} of {bad.rows + rows:,} rows of {title} cannot be read, e.g. {bad.shown[0]}: is it what its "
-            "name says, and are its columns separated by commas?"
+            f"{bad.rows:,} of {bad.rows + rows:,} rows of {title} cannot be read, e.g. {bad.shown[0]}: {_advice(bad)}"
         )
+    if cut := next((body for body in bodies if body.truncated), None):
+        raise NewModelError(f"{cut.name} is truncated: {cut.truncated}: have it delivered again")
     if rows < MIN_ROWS:
-        raise NewModelError(f"{title} has {rows:,} rows, and a model needs {MIN_ROWS} or more: provide more data")
+        many = "1 row" if rows == 1 else f"{rows:,} rows"
+        raise NewModelError(f"{title} has {many}, and a model needs {MIN_ROWS} or more: provide more data")
     if len(measures) < 2:
         (name,) = measures
         hint = "; columns are separated by commas" if re.search("[;\t|]", bodies[0].headers[0]) else ""
         raise NewModelError(f"{title} has one column, {name!r}: a model needs a label and a feature{hint}")
     drawn = sample.table(list(measures))
+    refuse_rows_as_headers(bodies, rename, drawn)
     columns = {}
-    for name, measure in measures.items():
+    folders = {rename.get(key) or column_name(key) for body in bodies for key in body.partition}
+    for name, measure in sorted(measures.items(), key=lambda item: item[0] not in folders):  # a label stands last
         texts = drawn.column(name).combine_chunks()
         texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
         if name in lists:
@@ -190,34 +210,14 @@ def _read(bodies: list[Body], title: str) -> Table:
         missing = rows - measure.values  # the rows of files without the column, too
         columns[name] = Column(name, kind, rows, missing, measure.low, measure.high, texts)
     used = {header: name for header, name in rename.items() if name in columns}
-    return Table(rows, columns, drawn, used, bad.rows)
+    return Table(rows, columns, drawn, used, bad.rows, uneven(bodies))
 
 
-def _renamed(headers: Iterable[str]) -> dict[str, str]:
-    """Return header -> column name for the headers whose snake_case is taken by another, or is no name."""
-    taken: dict[str, str] = {}
-    rename = {}
-    for header in dict.fromkeys(headers):
-        name = base = column_name(header) or "column"
-        for number in itertools.count(2):
-            if name not in taken and name != ROW:
-                break
-            name = f"{base}_{number}"
-        taken[name] = header
-        if name != column_name(header):
-            rename[header] = name
-    return rename
-
-
-def _refuse_headerless(body: Body) -> None:
-    """Raise NewModelError if the first line has numbers where names should be."""
-    named = [header for header in body.headers if header not in body.unnamed]
-    numbers = [header for header in named if NUMBER.fullmatch(header.strip())]
-    if body.kind == "csv" and len(named) and 2 * len(numbers) > len(named):
-        shown = ", ".join(named[:4])
-        raise NewModelError(
-            f"{body.name}: the first line is {shown}…, which looks like a row: write the columns' names above it"
-        )
+def _advice(bad: BadRows) -> str:
+    """Return what to do about the unreadable rows."""
+    if bad.main_reason.startswith(NOT_UTF8):
+        return "save the file as UTF-8"
+    return "is it what its name says, and are its columns separated by commas?"
 
 
 def _batches(body: Body, names: dict[str, str], bad: BadRows, declared: dict[str, str]) -> Iterator[pa.RecordBatch]:
@@ -232,7 +232,8 @@ def _batches(body: Body, names: dict[str, str], bad: BadRows, declared: dict[str
             if pa.types.is_string(batch.column(name).type):
                 wrong = pc.match_substring_regex(batch.column(name), MARKED).fill_null(False)
                 for row in pc.indices_nonzero(wrong).to_pylist():
-                    bad.add("not UTF-8", name, file=body.name, row=None, value=batch.column(name)[row].as_py(), text="")
+                    number, value = batch.column(ROW)[row].as_py(), batch.column(name)[row].as_py()
+                    bad.add(NOT_UTF8, name, file=body.name, row=number, value=value, text="")
                 batch = batch.filter(pc.invert(wrong))
         yield batch.select([name for name in batch.schema.names if name != ROW])
 

@@ -129,6 +129,13 @@ def _is_time(text: str, time_format: str) -> bool:
         return False
 
 
+def why_not(time: Time) -> str:
+    """Return why the times are not usable."""
+    if time.missing > MAX_MISSING:
+        return f"{time.missing:.1%} of the rows have none"
+    return "all rows have the same"
+
+
 def mixed_formats(column: Column) -> list[str]:
     """Return two formats or more that together read a column of text that none reads alone; [] if there are none."""
     values = [value.strip() for value, _ in column.counts[:TRIED]] if column.is_text else []

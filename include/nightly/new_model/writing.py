@@ -12,6 +12,7 @@ from nightly.models import load_config
 from nightly.new_model.errors import NewModelError
 
 DAGS = ROOT / "dags"
+LONGEST = 100  # characters of a name, which is part of names of files
 DAG = '''\
 """The nightly retrain of the {name} model, as an Airflow DAG."""
 
@@ -27,6 +28,8 @@ def dag_file(name: str, dags: Path = DAGS) -> Path:
 
 def refuse_name(name: str, models: Path = MODELS, dags: Path = DAGS) -> None:
     """Raise NewModelError if a model cannot have this name, or has it already."""
+    if len(name) > LONGEST:
+        raise NewModelError(f"{name[:20]}… is no model's name: it has {len(name)} characters, and may have {LONGEST}")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         likely = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789") or "trips"
         likely += "_model" if keyword.iskeyword(likely) else ""

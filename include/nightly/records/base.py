@@ -1,5 +1,6 @@
 """The base class of all contracts: immutable, strict about unknown keys, and saved atomically."""
 
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nightly.io.atomic import write_atomically
 from nightly.io.errors import UserError
 from nightly.io.hints import did_you_mean
+
+SCALAR = re.compile(r"constrained-\w+|literal\[.*\]")  # pydantic's tags of a union's members that are no model
 
 
 class ContractError(UserError, ValueError):
@@ -50,7 +53,9 @@ def explain(error: ValidationError, contract: type[BaseModel], where: str) -> st
     for problem in error.errors():
         key = ".".join(_keys(contract, problem["loc"]))
         line = f"  {key}: {problem['msg']} (given: {problem['input']!r})"
-        if problem["type"] == "value_error":  # raised by a validator here, whose message includes the value
+        if problem["type"] == "missing":
+            line = f"  {key}: it is required, and is not there"
+        elif problem["type"] == "value_error":  # raised by a validator here, whose message includes the value
             line = f"  {key}: {problem['ctx']['error']}".replace("  : ", "  ")
         elif problem["type"] == "extra_forbidden":
             names = _names_at(contract, problem["loc"][:-1])
@@ -63,12 +68,12 @@ def explain(error: ValidationError, contract: type[BaseModel], where: str) -> st
 
 
 def _keys(contract: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Return the location as keys of the config, without the tag by which pydantic names a union's member."""
+    """Return the location as keys of the config, without the tags by which pydantic names a union's members."""
     keys = []
     for end, part in enumerate(location):
         candidates = _models_at(contract, location[:end])
         tags = [field.default for model in candidates for field in model.model_fields.values()]
-        if not (part in tags and len(candidates) > 1):
+        if not (part in tags and len(candidates) > 1) and not SCALAR.fullmatch(str(part)):
             keys.append(str(part))
     return keys
 

@@ -1,5 +1,6 @@
 """Check the columns that a config names against the text of the model's curated schema, without TFDV."""
 
+import keyword
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -28,6 +29,7 @@ FEATURE_FIELDS = (
 
 MAX_CLASSES = 10_000
 NUMBERS = ("INT", "FLOAT")
+NO_FEATURES = ("self", *keyword.kwlist)  # TensorFlow's signatures pass features as parameters of Python's functions
 
 _parse = lru_cache(maxsize=8)(pbtxt.parse)  # a step reads its config many times
 
@@ -124,6 +126,11 @@ def misnamed(config: ModelConfig, schema: CuratedSchema) -> list[str]:
                     f"{key}: {column!r} is not a feature of {where}, and not in data.ignore: add it to either{hint}"
                 )
     inputs = [name for name in features if name not in (data.label.column, data.weight_column, *data.ignore)]
+    problems += [
+        f"data.rename: {where} has a feature {name!r}, a name that no tensor of a signature can have: give it another"
+        for name in inputs
+        if name in NO_FEATURES
+    ]
     for column in config.model_gate.slices:
         if column == data.label.column or column in data.ignore:
             problem = "the label" if column == data.label.column else "ignored, so examples are without it"

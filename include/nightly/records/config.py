@@ -324,4 +324,4 @@ class ModelConfig(Section):
                 if not isinstance(target, dict):
                     raise ContractError(f"threshold {key!r}: {part} is a value and has nothing below it")
             target[last] = value
-        return ModelConfig.parse(data, where="the thresholds given for this run")
+        return ModelConfig.parse(data, where="a threshold given for this run")

@@ -151,6 +151,8 @@ class Data(Section):
             raise ValueError(
                 f"ignore leaves the label {self.label.column!r} out of the examples: take it out of ignore"
             )
+        if self.label.column in self.id_columns:
+            raise ValueError(f"the label {self.label.column!r} cannot identify a row: take it out of id_columns")
         if not self.time_column and self.eval == "newest":
             raise ValueError(
                 'eval = "newest" holds out the newest days, and there is no time_column: set eval = "hash"'

@@ -27,7 +27,7 @@ class PathPattern:
         scheme, separator, rest = self.text.partition("://")
         if separator and scheme not in (*STORES, *WEB):
             hint = did_you_mean(scheme, [*STORES, *WEB], otherwise="files are read from s3, gs, az, http and https")
-            raise ValueError(f"{scheme}:// cannot be read{hint}; copy the files into a folder or bucket, or mount them")
+            raise ValueError(f"{scheme}:// cannot be read: copy the files into a folder or bucket, or mount them{hint}")
         if separator and not rest.partition("/")[0]:
             raise ValueError(f"{self.text!r} names no bucket, container or host")
         if separator and "@" in rest.partition("/")[0]:

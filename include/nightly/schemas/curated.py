@@ -24,7 +24,11 @@ def read_schema(path: Path) -> schema_pb2.Schema:
     """
     path = Path(path)
     path = path / "schema.pbtxt" if path.is_dir() else path
-    return parse_schema(path.read_text(), where=str(path))
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise SchemaError(f"{path} is not UTF-8: save the file as UTF-8") from None
+    return parse_schema(text, where=str(path))
 
 
 def parse_schema(text: str, *, where: str) -> schema_pb2.Schema:

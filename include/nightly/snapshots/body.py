@@ -2,13 +2,15 @@
 
 import codecs
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightly.snapshots.errors import ColumnError
 from nightly.snapshots.rejects import EXAMPLE_LENGTH
 
 ROW = "__row"  # an extra column of each batch: the record's number in its file; a CSV header is number 1
@@ -62,6 +64,13 @@ class Body:
         """Record that the body is truncated. The first reason stays, as it causes the later ones."""
         self.truncated = self.truncated or reason
         self.cut_row = self.cut_row or unmark(row.split("\n")[0])[:EXAMPLE_LENGTH]
+
+
+def refuse_duplicates(name: str, headers: Sequence[str]) -> None:
+    """Raise ColumnError if two columns of the file `name` have the same header."""
+    duplicates = sorted(header for header, times in Counter(headers).items() if times > 1)
+    if duplicates:
+        raise ColumnError(f"{name}: the header {duplicates[0]!r} is there twice; rename one, or leave it out.")
 
 
 def as_text(values: pa.Array, body: Body) -> pa.StringArray:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from nightly.snapshots.body import MARKED, ROW, Body, RowTest, unmark
-from nightly.snapshots.errors import ColumnError, UnreadableBodyError
+from nightly.snapshots.body import MARKED, ROW, Body, RowTest, refuse_duplicates, unmark
+from nightly.snapshots.errors import UnreadableBodyError
 from nightly.snapshots.rejects import Rejects
 
 BLOCK_BYTES = 2 << 20  # also the longest row; Arrow prefetches up to 32 blocks
@@ -83,9 +83,7 @@ def read_headers(body: Body) -> None:
     if not headers or headers == [END] or not any(map(str.strip, headers)):
         why = f": {start.truncated}" if start.truncated else ""
         raise UnreadableBodyError(f"{body.name} has no header line{why}; its first line must name the columns.")
-    duplicates = sorted({header for header in headers if header.strip() and headers.count(header) > 1})
-    if duplicates:
-        raise ColumnError(f"{body.name}: the header {duplicates[0]!r} is there twice; rename one, or leave it out.")
+    refuse_duplicates(body.name, [header for header in headers if header.strip()])
     for position, header in enumerate(headers, start=1):
         name = header if header.strip() else _generated_name(position, headers)
         body.headers.append(name)

@@ -36,8 +36,11 @@ def read_keys(body: Body) -> None:
         if not row.keys() <= keys.keys():
             keys |= dict.fromkeys(row)
     if not keys:
-        why = body.truncated or 'write each row as an object on a line of its own, e.g. {"city": "Chicago"}'
-        raise UnreadableBodyError(f"{body.name} has no JSON object on a line of its own: {why}")
+        why = f" ({body.truncated})" if body.truncated else ""
+        raise UnreadableBodyError(
+            f"{body.name} has no JSON object on a line of its own{why}: write each row as an object on a line of its "
+            'own, e.g. {"city": "Chicago"}'
+        )
     body.headers = list(keys)
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from nightly.examples.parquet import rows_per_batch
 from nightly.io.tables import shown
-from nightly.snapshots.body import ROW, Body, as_text
+from nightly.snapshots.body import ROW, Body, as_text, refuse_duplicates
 from nightly.snapshots.errors import UnreadableBodyError
 from nightly.snapshots.rejects import Rejects
 from nightly.snapshots.types import is_list, is_text
@@ -23,9 +23,12 @@ ROWS = 10_000  # in a batch at most
 def read_columns(body: Body) -> None:
     """Set the headers of a Parquet file, and the kinds of those that are lists or bytes.
 
-    Raises UnreadableBodyError for values in values: a row of a snapshot is flat.
+    Raises UnreadableBodyError for values in values: a row of a snapshot is flat. Raises ColumnError if two columns have
+    the same name.
     """
-    for field in pq.ParquetFile(body.open()).schema_arrow:
+    schema = pq.ParquetFile(body.open()).schema_arrow
+    refuse_duplicates(body.name, schema.names)
+    for field in schema:
         declare(body, field)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from nightly.records.label_spec import OUTPUTS, LabelSpec
+from nightly.training.errors import ModelError
 
 NEGATIVE_AND_POSITIVE = ["0", "1"]
 SUM_TOLERANCE = 0.01  # of a row's probabilities: float16 has three digits
@@ -17,7 +18,7 @@ SUM_TOLERANCE = 0.01  # of a row's probabilities: float16 has three digits
 Outputs = dict[str, tf.Tensor]
 
 
-class ExportError(ValueError):
+class ExportError(ModelError):
     """The model cannot be served; the message names the change that it needs."""
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from nightly.training.errors import ModelError
 from nightly.training.transforming import LABEL, WEIGHT
 
 SHUFFLE_ROWS = 65_536  # shuffled as a block of columns; a shuffle buffer of rows costs more than all else
@@ -20,7 +21,7 @@ READY = 4  # prefetched batches
 Rows = tuple[dict[str, tf.Tensor], tf.Tensor] | tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]
 
 
-class NoRowsError(ValueError):
+class NoRowsError(ModelError):
     """There are no rows to train on or to evaluate; the message names the files."""
 
 
@@ -29,7 +30,7 @@ def keras_inputs(tf_transform_output: tft.TFTransformOutput) -> dict[str, keras.
     inputs = {}
     for name, feature in _feature_spec(tf_transform_output).items():
         if not isinstance(feature, tf.io.FixedLenFeature):
-            raise ValueError(f"the transformed feature {name!r} is not dense: return a dense tensor for it")
+            raise ModelError(f"the transformed feature {name!r} is not dense: return a dense tensor for it")
         if name not in (LABEL, WEIGHT):
             inputs[name] = keras.Input(feature.shape, dtype=feature.dtype.name, name=name)
     return inputs
@@ -141,7 +142,7 @@ def _paths(patterns: Iterable[str]) -> list[str]:
 def _feature_spec(tf_transform_output: tft.TFTransformOutput) -> dict:
     spec = tf_transform_output.transformed_feature_spec()
     if LABEL not in spec:
-        raise ValueError(
+        raise ModelError(
             f"the transformed examples have no {LABEL!r}: Transform must run "
             "nightly.training.transforming.preprocessing_fn, which adds it to the model's own outputs"
         )

@@ -8,6 +8,7 @@ import tensorflow_transform as tft
 
 from nightly.records.label_config import ClassesLabel, Label
 from nightly.records.label_spec import LabelSpec
+from nightly.training.errors import ModelError
 from nightly.training.inputs import labels_and_weights
 from nightly.training.transforming import learned_classes, listed_classes
 
@@ -17,7 +18,7 @@ QUANTILES = 101  # 0 %, 1 %, … 100 %
 def classes_of(label: Label, schema: Path, tf_transform_output: tft.TFTransformOutput) -> list[str]:
     """Return the label's classes in the order of their indices, [] if it has none.
 
-    Raises ValueError if no value is frequent enough to be learned.
+    Raises ModelError if no value is frequent enough to be learned.
 
     :param schema: the night's schema file
     """
@@ -25,7 +26,7 @@ def classes_of(label: Label, schema: Path, tf_transform_output: tft.TFTransformO
         return listed_classes(label, schema)
     classes = learned_classes(tf_transform_output)
     if len(classes) < 2:
-        raise ValueError(
+        raise ModelError(
             f"no value of {label.column!r} has {label.min_class_rows} rows in the train split, so no class can be "
             "learned: lower data.label.min_class_rows, or use more days"
         )

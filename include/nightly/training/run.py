@@ -56,7 +56,7 @@ class Settings(Contract):
 def run_fn(fn_args: FnArgs) -> None:
     """Train for fn_args.train_steps steps, and export to fn_args.serving_model_dir.
 
-    Raises TrainingError, NoRowsError, ExportError, and ValueError for a label without two classes.
+    Raises TrainingError, NoRowsError, ExportError, and ModelError for a label without two classes.
     """
     settings = Settings.parse(fn_args.custom_config or {}, where="the Trainer's custom_config")
     module = import_module(f"include.models.{settings.model}.model")

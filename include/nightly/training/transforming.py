@@ -19,6 +19,7 @@ from nightly.models import load_config
 from nightly.records.columns import CuratedSchema
 from nightly.records.label_config import BinaryLabel, ClassesLabel, Label, NumberLabel
 from nightly.records.label_spec import OTHER
+from nightly.training.errors import ModelError
 
 LABEL = "label"  # the transformed label, [batch, 1]
 WEIGHT = "weight"  # float32 [batch, 1], if there is a data.weight_column
@@ -38,7 +39,7 @@ def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str
         columns[WEIGHT] = config.data.weight_column
     for role, column in columns.items():
         if column not in inputs:
-            raise ValueError(
+            raise ModelError(
                 f"the {role} {column!r} is not in the schema of model {config.name!r}: add it to "
                 f"{config.folder / 'schema.pbtxt'} or change {KEYS[role]} in config.toml"
             )
@@ -47,7 +48,7 @@ def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str
     outputs = dict(module.preprocessing_fn(features))
     for role in KEYS:
         if role in outputs:
-            raise ValueError(
+            raise ModelError(
                 f"{module.__file__}: {role!r} is the name of the transformed {role}; give the output another"
             )
     classes = listed_classes(config.data.label, custom_config.get("schema"))
@@ -91,15 +92,15 @@ def label_of(column: tf.SparseTensor, positive: list[str]) -> tf.Tensor:
 def listed_classes(label: Label, schema: str | Path | None) -> list[str]:
     """Return the label's classes if the schema file lists them, else [].
 
-    Raises ValueError if it lists fewer than two, or if there is no file.
+    Raises ModelError if it lists fewer than two, or if there is no file.
     """
     if not isinstance(label, ClassesLabel) or label.classes == "learned":
         return []
     if schema is None:
-        raise ValueError(f"the classes of {label.column!r} are in the schema, and custom_config names no schema file")
+        raise ModelError(f"the classes of {label.column!r} are in the schema, and custom_config names no schema file")
     classes = CuratedSchema(Path(schema), Path(schema).read_text()).classes(label.column)
     if len(classes) < 2:
-        raise ValueError(
+        raise ModelError(
             f"{schema} lists {len(classes)} classes of {label.column!r}, and a model needs two or more: give the label "
             'a string_domain, or an int_domain with min and max; or set data.label.classes = "learned"'
         )

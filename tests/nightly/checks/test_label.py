@@ -100,6 +100,13 @@ def test_the_numbers_of_each_value_are_those_of_its_rows(tmp_path):
         assert summary.quantiles == [known[0], *(known[end] for end in upper_ends)]
 
 
+def test_whole_numbers_beyond_those_of_a_float_are_counted_too(tmp_path):
+    numbers = [2**60 + n for n in range(8)]
+    shards_of(tmp_path, city=["a"] * 8, y=numbers)
+    found = label_by_value(tmp_path, {"city": ["a"]}, NumberLabel(column="y"), LabelSummary(rows=0))["city"]["a"]
+    assert found.rows == 8 and found.quantiles[-1] == float(numbers[-1])
+
+
 def test_the_classes_of_each_value_are_counted_and_those_outside_the_schema_are_not_recorded(tmp_path):
     shards_of(tmp_path, city=pa.array(["a", "a", "a", "b", None, "a"]), y=pa.array([1, 2, 1, 2, 1, None]))
     every = LabelSummary.of_counts({"1": 3, "2": 2})

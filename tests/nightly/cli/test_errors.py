@@ -2,12 +2,14 @@
 
 import errno
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from nightly.cli import configure, data, night, pull, releases, replay, schema, show, snapshots
+from nightly.cli import configure, data, night, predictions, pull, releases, replay, schema, show, snapshots
 from nightly.cli.errors import command, describe
 from nightly.io.errors import DamageError, UserError
 from nightly.io.paths import ROOT
@@ -20,6 +22,7 @@ NAMES = {
     snapshots: "bin/snapshots",
     replay: "bin/replay",
     pull: "bin/pull",
+    predictions: "bin/predictions",
     configure: "python -m nightly.cli.configure",
     show: "python -m nightly.cli.show",
 }
@@ -66,6 +69,7 @@ MISTAKES = {
         ([schema, "show", "taxi", "99"], "has no version 99"),
         ([schema, "diff", "taxi", "manual__1"], "proposes no change of the schema"),
         ([snapshots, "show", "taxi", "abc"], "abc"),
+        ([predictions, "push", "taxi", "--from", "gone"], "gone is no folder; name one"),
     ],
     "a file in the place of a folder": [
         ([data, "convert", "good.csv", "good.csv/out"], "good.csv"),
@@ -157,6 +161,14 @@ def test_a_missing_permission_is_one_line(locked_out, args, capsys):
     assert "var" in (line := run(args, capsys)) and ("no permission" in line or "ermission" in line)
 
 
+@pytest.mark.parametrize("name", ["night", "new", "releases"])
+def test_without_the_ml_environment_a_command_names_what_sets_it_up(folder, name):
+    environment = {**os.environ, "NIGHTLY_ML_PYTHON": "/nowhere/python"}
+    done = subprocess.run([ROOT / "bin" / name, "taxi"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"bin/{name}: error: /nowhere/python does not exist; set it up with `make setup`")
+
+
 @pytest.mark.parametrize(
     ("args", "part"),
     [
@@ -208,7 +220,7 @@ def test_a_traceback_is_shown_on_request(monkeypatch, caplog):
         (UserError("a is not valid:\n  b: no\n  c: no"), "a is not valid: b: no; c: no"),
         (UserError(""), "it failed without a message"),
         (OSError(errno.ENOENT, "No such file", "/a"), "/a does not exist; check the path"),
-        (OSError(errno.EACCES, "Denied", "/a"), "/a: no permission; change its owner or mode"),
+        (OSError(errno.EACCES, "Denied", "/a"), "/a: no permission; change the owner or mode of /,"),
         (OSError(errno.ENOTDIR, "Not a folder", "/a"), "/a is not a folder; name a folder"),
         (OSError(errno.EIO, "Input/output error", "/a"), "/a: Input/output error; check the path"),
         (OSError("the server hung up"), "the server hung up"),
@@ -216,3 +228,13 @@ def test_a_traceback_is_shown_on_request(monkeypatch, caplog):
 )
 def test_an_error_says_what_where_and_what_to_do(error, text):
     assert describe(error).startswith(text)
+
+
+def test_ctrl_c_is_one_line_and_the_shell_learns_of_the_signal():
+    code = (
+        "import os, signal; from nightly.cli.errors import command\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "command('bin/night')(lambda: os.kill(os.getpid(), signal.SIGINT))()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "bin/night: interrupted\n")

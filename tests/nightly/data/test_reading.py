@@ -217,6 +217,11 @@ def nested_parquet(folder):
     return folder / "a.parquet"
 
 
+def twice_in_parquet(folder):
+    pq.write_table(pa.table([[1], [2]], names=["a", "a"]), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
 def test_the_index_that_pandas_writes_is_a_column(tmp_path):
     data = open_data(write(tmp_path / "a.csv", ",fare\n0,9.5\n1,3\n"))
     assert data.columns == {"index": "int64", "fare": "float"}
@@ -267,6 +272,7 @@ def mixed_examples(folder):
         (lambda f: write(f / "a.parquet", "a,b\n1,2\n"), "is named as Parquet and is not"),
         (lambda f: damaged_parquet(f).rename(f / "x.csv"), "is named as csv, and is Parquet"),
         (damaged_parquet, "is not Parquet, or is damaged"),
+        (twice_in_parquet, "a.parquet: the header 'a' is there twice"),
         (nested_parquet, "a.parquet: a is struct<b: int64>; .* flatten it"),
         (truncated_gzip, r"cut\.csv\.gz is truncated: its compressed data end too early"),
         (lambda f: write(f / "a.csv", gzip.compress(b"a\n1\n")), "rename it to a.csv.gz"),

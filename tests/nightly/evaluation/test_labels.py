@@ -24,6 +24,7 @@ def test_a_blank_label_is_none():
     assert read(["Yes", None, "No"], TIP) == ([1, 0], [True, False, True])
     assert read(["Cash", None], PAID, ["Card", "Cash"]) == ([1], [True, False])
     assert read([1.5, None, float("nan"), float("inf")], FARE) == ([1.5], [True, False, False, False])
+    assert read([2**53 + 1, 2], FARE) == ([2.0**53, 2.0], [True, True]), "the nearest number that a float has"
 
 
 def test_a_label_outside_the_classes_is_other_and_without_that_none():

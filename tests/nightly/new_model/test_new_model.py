@@ -2,6 +2,7 @@
 
 import datetime as dt
 import random
+import re
 import tomllib
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from nightly.new_model.tables import read_table
 from nightly.new_model.times import time_of, times_of
 from nightly.new_model.writing import publish
 from nightly.records.columns import CuratedSchema
+from nightly.snapshots.readers import bodies
 from tests.nightly.new_model.data import rentals
 from tests.support.data import TAXI
 
@@ -31,7 +33,7 @@ def new(tmp_path, monkeypatch):
 
     def run(data, *, name="bikes", yes=True, read=None, **wishes):
         if not isinstance(data, Path):
-            (tmp_path / "data.csv").write_text(data)
+            (tmp_path / "data.csv").write_bytes(data.encode(errors="surrogateescape"))
             data = tmp_path / "data.csv"
         questions = Questions(yes, read is not None, read or input, lambda line: None)
         source = source_of(str(data), "", "")
@@ -206,6 +208,30 @@ def test_without_a_person_what_is_not_certain_needs_an_option(new):
         pytest.param(rentals(), {"label": "returned_late", "weight": "station"}, "numbers, 0 or more", id="weight"),
         pytest.param(rentals(), {"label": "returned_late", "name": "My Bikes"}, "as in 'my_bikes'", id="name"),
         pytest.param(rentals(), {"label": "returned_late", "name": "class"}, "not a valid model name", id="keyword"),
+        pytest.param(rentals(), {"label": "returned_late", "name": "x" * 300}, "300 characters", id="long name"),
+        pytest.param(rentals().partition("\n")[2], {}, "looks like a row", id="no header, with a date"),
+        pytest.param("no,Park\n" * 60, {}, "the first line is no, Park, which looks", id="no header, of text"),
+        pytest.param(rentals().replace("Park", "Park\udcf6"), {}, r"csv:\d+, station: .*as UTF-8", id="Latin-1"),
+        pytest.param(rentals().replace("Station", "Gr\udcf6\udcdfe"), {}, "the header .*as UTF-8", id="Latin-1 header"),
+        pytest.param(rentals() + "1,2026-05", {}, "is truncated: its last row has 2 fields", id="truncated"),
+        pytest.param(
+            rentals(speed=lambda n, late: n / 7 if n % 9 else "nan"),
+            {"label": "speed"},
+            "numbers, but also 'nan'",
+            id="label with nan",
+        ),
+        pytest.param(
+            rentals(speed=lambda n, late: n * 1e300),
+            {"label": "speed"},
+            "beyond 1e\\+38",
+            id="label beyond float32",
+        ),
+        pytest.param(
+            rentals(4000, code=lambda n, late: f"k{n % 200}"),
+            {"label": "code"},
+            "no two of them have 20 rows of those that a night trains on",
+            id="classes too rare in a window",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(new, data, wishes, match):
@@ -214,6 +240,110 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(new, data, wishes, match):
 
 def test_a_file_that_is_not_there_is_one_sentence(new, tmp_path):
     refused(new, tmp_path / "nothing.csv", "nothing.csv")
+
+
+@pytest.mark.parametrize(
+    ("address", "match"),
+    [
+        ("ftp://host/rows.csv", "ftp:// cannot be read: copy"),
+        ("s3://", "names no bucket"),
+        ("https://me:secret@host/rows.csv", "has a user or password"),
+    ],
+)
+def test_an_address_that_no_source_reads_is_one_sentence(tmp_path, monkeypatch, address, match):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    with pytest.raises(UserError, match=match) as error:
+        create("bikes", source_of(address, "", ""), Wishes(), Questions(True), origin=address, models=tmp_path)
+    assert "\n" not in str(error.value) and "secret" not in str(error.value)
+
+
+def test_two_columns_of_one_name_in_parquet_are_one_sentence(new, tmp_path):
+    numbers = list(range(60))
+    pq.write_table(pa.table([numbers, numbers, numbers], names=["a", "a", "b"]), tmp_path / "rows.parquet")
+    refused(new, tmp_path / "rows.parquet", "the header 'a' is there twice")
+
+
+def test_an_id_that_is_named_twice_counts_once(new):
+    created, _ = new(rentals(), label="returned_late", ids=["rental_id", "rental_id"])
+    assert created.proposal.roles.ids == ["rental_id"]
+
+
+def test_folders_of_partitions_are_columns_and_no_label(new, tmp_path):
+    first, *lines = rentals().splitlines(keepends=True)
+    for shop in ("north", "south"):
+        (tmp_path / f"rows/shop={shop}").mkdir(parents=True)
+        (tmp_path / f"rows/shop={shop}/rows.csv").write_text(first + "".join(lines[shop == "south" :: 2]))
+    created, _ = new(tmp_path / "rows")
+    assert created.proposal.label.column == "returned_late"
+    assert "shop" in created.proposal.roles.groups["categories"]
+
+
+def test_a_column_gets_another_name_if_no_signature_can_take_its_own(new):
+    columns = {"self": lambda n, late: n % 5, "Class": lambda n, late: n % 4, "1st": lambda n, late: n % 3}
+    _, config = new(rentals(**columns), label="returned_late")
+    assert config["data"]["rename"] == {"self": "self_2", "Class": "class_2", "1st": "column_1st"}
+    _, config = new(rentals(**columns), label="class", name="grades")
+    assert config["data"]["label"]["column"] == "class", "a label may have any name"
+    _, config = new("from,class\n" + "1,a\n2,b\n1,b\n2,a\n" * 50, name="proposed")
+    assert config["data"]["label"]["column"] == "class" and config["data"]["rename"] == {"from": "from_2"}
+    with pytest.raises(UserError, match="no feature can have the name 'class': with --label label"):
+        new("class,label\n" + "1,a\n2,b\n1,b\n2,a\n" * 50, name="both")
+
+
+def test_numbers_that_a_network_cannot_read_are_left_out_with_the_reason(new):
+    created, _ = new(
+        rentals(
+            mass=lambda n, late: n * 1e300,
+            fee=lambda n, late: f'"${n},000.50"' if n < 1000 else "$5",
+            rise=lambda n, late: f"{n}%",
+        ),
+        label="returned_late",
+    )
+    left = created.proposal.roles.ignored
+    assert "beyond 1e+38" in left["mass"] and "signs, such as" in left["fee"] and "signs, such as" in left["rise"]
+
+
+def test_spellings_of_two_values_are_one_binary_label(new):
+    spelled = {True: ["Yes", "yes", "YES "], False: ["No", "no", "no"]}
+    _, config = new(rentals(late=lambda n, late: spelled[late][n % 3]), label="late")
+    assert config["data"]["label"] == {"kind": "binary", "column": "late", "positive": ["YES ", "Yes", "yes"]}
+
+
+def test_one_beside_two_is_a_code_and_not_a_yes(new):
+    codes = rentals(code=lambda n, late: 1 if n % 3 else 2)
+    refused(new, codes, "counts as 1: likely '2'", label="code", yes=False)
+    created, _ = new(codes, label="code")
+    assert created.proposal.label.positive == ("2",) and "the rarer one" in created.proposal.label.why
+
+
+@pytest.mark.parametrize(
+    ("columns", "label", "doubt"),
+    [
+        ({"ok": lambda n, late: int(n == 7)}, "ok", "1 of 1,200 rows have its rarer value"),
+        ({"size": lambda n, late: ["S", "s", "M", "L"][n % 4]}, "size", "'S' and 's' are two classes"),
+    ],
+)
+def test_what_is_in_doubt_is_said(new, columns, label, doubt):
+    created, _ = new(rentals(**columns), label=label)
+    assert any(doubt in text for text in created.proposal.doubts)
+
+
+def test_times_that_no_night_reads_are_in_doubt(new):
+    later = [line.replace("2026-01-01", "9999-12-31") for line in rentals().splitlines(keepends=True)]
+    created, config = new("".join(later), name="later", label="returned_late")
+    assert "1.0% of the rows are later than now" in created.proposal.doubts[0]
+    assert config["data"]["time_column"] == "started_at"
+    weeks = [re.sub(r"2026-(\d\d)-\d\d [\d:]+", r"2026-W\1", line) for line in rentals().splitlines(keepends=True)]
+    created, config = new("".join(weeks), name="weeks", label="returned_late")
+    assert created.proposal.doubts == ["started_at may have times, in no format that is known here: '2026-W01'"]
+
+
+def test_files_of_other_columns_are_in_doubt(new, tmp_path):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows/a.csv").write_text(rentals())
+    (tmp_path / "rows/b.csv").write_text("name,age\n" + "x,1\n" * 60)
+    created, _ = new(tmp_path / "rows", label="returned_late")
+    assert "a.csv lacks columns that other files have: name, age" in created.proposal.doubts[0]
 
 
 def test_an_existing_model_is_never_overwritten(new):
@@ -270,7 +400,7 @@ def test_headers_that_give_the_same_name_are_renamed(new):
 )
 def test_formats_of_times(tmp_path, values, expected):
     (tmp_path / "rows.csv").write_text("time,x\n" + "".join(f"{values[n % 2]},{n}\n" for n in range(60)))
-    time = time_of(read_table([tmp_path / "rows.csv"], "rows.csv").columns["time"])
+    time = time_of(read_table(bodies(tmp_path / "rows.csv"), "rows.csv").columns["time"])
     assert (time and time.format) == expected
 
 
@@ -278,7 +408,7 @@ def test_a_large_table_is_sampled_evenly_and_counted_exactly(tmp_path):
     rows = 250_000
     table = pa.table({"n": pa.array(range(rows)), "text": pa.array([None if n % 4 == 0 else "x" for n in range(rows)])})
     pq.write_table(table, tmp_path / "rows.parquet")
-    read = read_table([tmp_path / "rows.parquet"], "rows")
+    read = read_table(bodies(tmp_path / "rows.parquet"), "rows")
     assert read.rows == rows and read.columns["text"].missing == rows // 4 and read.columns["n"].high == rows - 1
     assert 50_000 <= read.sample.num_rows <= 100_000
     mean = sum(map(int, read.sample["n"].to_pylist())) / read.sample.num_rows

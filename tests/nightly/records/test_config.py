@@ -103,6 +103,12 @@ def test_a_good_config_is_read_with_its_folder_as_name(tmp_path):
         (("[data]", "[data]\nlook_back_days = 1000000"), ["data.look_back_days", "less than or equal to"]),
         (("[data]", "[training]\nrefit = true\n[data]"), ["training.refit", 'data.eval = "newest"']),
         (('path = "somewhere"', 'path = ""'), ["source.path", "at least 1 character"]),
+        (('path = "somewhere"', ""), ["source.path: it is required"]),
+        (
+            ("[data]", "[training]\ngpus = -1\n[data]"),
+            ["training.gpus: Input should be greater"],
+        ),
+        (('["id"]', '["id", "y"]'), ["the label 'y' cannot identify a row"]),
     ],
 )
 def test_a_bad_config_is_refused_with_the_place_and_the_nearest_valid_name(tmp_path, change, said):
@@ -112,6 +118,20 @@ def test_a_bad_config_is_refused_with_the_place_and_the_nearest_valid_name(tmp_p
     for words in said:
         assert words in str(error.value)
     assert str(tmp_path / "mine/config.toml") in str(error.value)
+
+
+def test_files_that_are_not_utf_8_are_named_with_the_line_and_a_byte_order_mark_is_none(tmp_path):
+    write(tmp_path, GOOD)
+    file = tmp_path / "mine/config.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert load_config("mine", tmp_path)
+    file.write_bytes(b"# a\n# caf\xe9\n" + GOOD.encode())
+    with pytest.raises(ContractError, match=r"config\.toml, line 2, is not UTF-8"):
+        load_config("mine", tmp_path)
+    file.write_text(GOOD)
+    (tmp_path / "mine/schema.pbtxt").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ContractError, match=r"schema\.pbtxt, line 1, is not UTF-8"):
+        load_config("mine", tmp_path)
 
 
 SCHEMA = """
@@ -168,6 +188,7 @@ def of_kind(kind):
         (of_kind("classes"), ('BYTES domain: "answers"', "FLOAT"), ["y is of type FLOAT"]),
         (("[data]", '[data]\nweight_column = "weigth"'), (), ["data.weight_column: schema.pbtxt has no feature"]),
         (("[data]", '[data]\nweight_column = "id"'), (), ["data.weight_column: id is of type BYTES"]),
+        ((), ('name: "amount"', 'name: "self"'), ["data.rename: schema.pbtxt has a feature 'self'"]),
         ((), ('name: "amount"', 'nam: "amount"'), ["schema.pbtxt, line 5: a feature has no field 'nam'", "'name'"]),
         ((), ("string_domain", "strng_domain"), ["line 6: a schema has no field 'strng_domain'", "'string_domain'"]),
         ((), ("min: -1.5 } }", "min: -1.5 }"), ["is not a schema in text format", "no closing brace"]),

@@ -29,6 +29,7 @@ def test_a_proposal_is_looked_at_and_approved(bench, schema):
     assert (folder / PROPOSAL).exists()
     run = "scheduled__2016-03-01T03:00:00+00:00"
     assert "b: new column: INT" in schema("diff", "taxi", run)[1]
+    assert "the curated schema is in force" in schema("diff", "taxi")[1]
     status, said = schema("approve", "taxi", run, "--reason", "a new meter")
     assert (status, bench.store.current()) == (0, 1), said
     assert "version 1 of taxi's schema is valid from now on" in said

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from nightly.io.errors import UserError
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import LabelSpec
 from nightly.training.answers import ExportError, answers_of, check
@@ -146,7 +147,7 @@ def test_classes_are_those_of_the_nights_schema_file(tmp_path):
 def test_too_few_rows_of_every_class_are_told_with_what_to_do(tmp_path):
     label = ClassesLabel(column="y", classes="learned", min_class_rows=50)
     empty = SimpleNamespace(vocabulary_by_name=lambda name: [b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"])  # as TFT writes
-    with pytest.raises(ValueError, match=r"no value of 'y' has 50 rows .* lower data\.label\.min_class_rows"):
+    with pytest.raises(UserError, match=r"no value of 'y' has 50 rows .* lower data\.label\.min_class_rows"):
         classes_of(label, tmp_path, empty)
 
 

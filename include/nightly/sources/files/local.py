@@ -66,12 +66,13 @@ def _nothing(whole: Path, root: Path) -> PathNotFoundError | NothingFoundError:
     """Return the error of a path without readable files."""
     if whole.is_file():
         return NothingFoundError(
-            f"{whole} is not of a kind that can be read: {READABLE}. `source.format` names the kind of such files."
+            f"{whole} is not of a kind that can be read: {READABLE}. Rename it, or name its kind in "
+            "`source.format` of config.toml."
         )
     if not whole.exists() and root.is_dir() and root != whole:
-        return PathNotFoundError(f"no file matches {whole}; `source.path` in the model's config.toml names it.")
+        return PathNotFoundError(f"no file matches {whole}; check the path (`source.path` in config.toml).")
     if not root.exists():
-        return PathNotFoundError(f"{root} does not exist; `source.path` in the model's config.toml names it.")
+        return PathNotFoundError(f"{root} does not exist; check the path (`source.path` in config.toml).")
     shown = ", ".join([file.name for file in sorted(root.rglob("*")) if file.is_file()][:5]) or "nothing"
     return NothingFoundError(f"{root} holds no file that can be read ({READABLE}); found: {shown}.")
 

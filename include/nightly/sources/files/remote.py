@@ -102,7 +102,7 @@ class ObjectFiles:
         text = self.listing.pattern.text
         if not matches:
             return PathNotFoundError(
-                f"{text}: there is no such object or folder; `source.path` in the model's config.toml names it."
+                f"{text}: there is no such object or folder; check the path (`source.path` in config.toml)."
             )
         shown = ", ".join(key.rpartition("/")[2] for key in sorted(matches)[:5])
         return NothingFoundError(f"{text} holds no file that can be read ({READABLE}); found: {shown}.")

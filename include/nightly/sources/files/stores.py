@@ -65,9 +65,11 @@ def _explained(url: str, connection: str, error: Exception) -> SourceError:
         case "expired":
             return NoAccessError(f"{url}: the token of {who} has expired: renew it, and clear the task.")
         case "no bucket":
-            return PathNotFoundError(f"{bucket} does not exist; `source.path` in the model's config.toml names it.")
+            return PathNotFoundError(f"{bucket} does not exist; check the path (`source.path` in config.toml).")
         case "missing":
-            return PathNotFoundError(f"{url} does not exist, or was removed; `source.path` in config.toml names it.")
+            return PathNotFoundError(
+                f"{url} does not exist, or was removed; check the path (`source.path` in config.toml)."
+            )
         case "keys":
             return NoAccessError(f"{url}: the keys of {who} are wrong ({met.detail}).")
         case "refused":

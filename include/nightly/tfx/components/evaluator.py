@@ -23,6 +23,7 @@ from nightly.records.label_config import Kind, Label
 from nightly.records.label_spec import LabelSpec
 from nightly.records.metrics import OF_CLASSES, of_class
 from nightly.records.release import JUDGED
+from nightly.training.errors import ModelError
 
 log = logging.getLogger("nightly")
 
@@ -99,11 +100,11 @@ def judged_model(version: Path) -> Path:
 
 
 def _check(spec: LabelSpec, label: Label) -> None:
-    """Raise ValueError if the new model does not predict the configured label."""
+    """Raise ModelError if the new model does not predict the configured label."""
     if spec.kind != label.kind:
-        raise ValueError(
+        raise ModelError(
             f"data.label.kind is {label.kind!r}, and the model predicts a label of kind {spec.kind!r}: export it with "
             "nightly.training.export, or write assets.extra/label.json in its run_fn"
         )
     if spec.kind == "classes" and len(spec.classes) < 2:
-        raise ValueError("assets.extra/label.json of the model names fewer than two classes: list them in its order")
+        raise ModelError("assets.extra/label.json of the model names fewer than two classes: list them in its order")

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from nightly.training.errors import ModelError
+
 
 @dataclass(frozen=True)
 class Features:
     """Column names by encoding. Each column stands in one group; columns in none are not read.
 
-    Raises ValueError if a column is in two groups, or if there is none.
+    Raises ModelError if a column is in two groups, or if there is none.
     """
 
     numbers: Sequence[str] = ()  # INT or FLOAT: an order that means something
@@ -22,9 +24,9 @@ class Features:
         for group in fields(self):
             object.__setattr__(self, group.name, tuple(getattr(self, group.name)))
         if repeated := [name for name, times in Counter(self.names).items() if times > 1]:
-            raise ValueError(f"the column {repeated[0]!r} is named twice: leave it in one group of Features")
+            raise ModelError(f"the column {repeated[0]!r} is named twice: leave it in one group of Features")
         if not self.names:
-            raise ValueError("Features names no column: a model needs at least one")
+            raise ModelError("Features names no column: a model needs at least one")
 
     @property
     def names(self) -> tuple[str, ...]:

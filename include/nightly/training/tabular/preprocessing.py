@@ -15,6 +15,7 @@ import math
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from nightly.training.errors import ModelError
 from nightly.training.preprocessing import padded
 from nightly.training.tabular.features import Features
 from nightly.training.transforming import dense
@@ -32,12 +33,12 @@ Column = tf.Tensor | tf.SparseTensor
 
 
 def encode(inputs: dict[str, Column], features: Features) -> dict[str, tf.Tensor]:
-    """Return the outputs above, of those groups that `features` has. Raises ValueError for a column that is not there.
+    """Return the outputs above, of those groups that `features` has. Raises ModelError for a column that is not there.
 
     :param inputs: sparse [n, values]; dense [n, *shape] for vectors
     """
     if absent := [name for name in features.names if name not in inputs]:
-        raise ValueError(
+        raise ModelError(
             f"features.py names the column {absent[0]!r}, and the schema has none of this name, or it is the label or "
             "the weight: add it to schema.pbtxt, or take it out of features.py"
         )
@@ -65,9 +66,9 @@ def numbers(columns: dict[str, Column]) -> dict[str, tf.Tensor]:
     """Return ranks, scaled and missing: each float32 [n, columns]."""
     for name, column in columns.items():
         if column.dtype == tf.string:
-            raise ValueError(f"{name!r} is text in schema.pbtxt: name it under categories or texts in features.py")
+            raise ModelError(f"{name!r} is text in schema.pbtxt: name it under categories or texts in features.py")
         if not isinstance(column, tf.SparseTensor):
-            raise ValueError(f"{name!r} has a shape in schema.pbtxt: name it under vectors in features.py")
+            raise ModelError(f"{name!r} has a shape in schema.pbtxt: name it under vectors in features.py")
     # Joined while they are sparse: an operation for each column costs seconds to trace where there are hundreds.
     rows = next(iter(columns.values())).dense_shape[0]
     one_wide = tf.stack([rows, 1])
@@ -149,7 +150,7 @@ def words(column: tf.SparseTensor, name: str) -> tf.Tensor:
 def vector(column: Column) -> tf.Tensor:
     """Return float32 [n, dimensions]."""
     if isinstance(column, tf.SparseTensor):
-        raise ValueError("a vector needs a shape in schema.pbtxt: see docs/how-to/features.md")
+        raise ModelError("a vector needs a shape in schema.pbtxt: see docs/how-to/features.md")
     flat = tf.reshape(tf.cast(column, tf.float32), [-1, math.prod(column.shape[1:])])
     return tft.scale_to_z_score(flat)
 
