@@ -96,7 +96,7 @@ class LocalAirflow:
     def api(self, method: str, path: str, **arguments: Any) -> Any:
         """Call the REST API, e.g. api("get", "dags"), and return the decoded response. Raise requests.HTTPError."""
         response = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=60, **arguments)
-        if response.status_code == 401:
+        if response.status_code == 401 or "Invalid JWT" in response.text:  # 403: as when the server's clock jumps
             self._log_in()
             response = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=60, **arguments)
         if not response.ok:

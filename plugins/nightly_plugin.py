@@ -19,7 +19,7 @@ class NightlyListener:
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """Create the pool of the ML steps, and write verdicts that no scheduler was alive to write.
+        """Create the pool of the ML steps, and see to what a dead scheduler has left: heartbeats, and missing verdicts.
 
         Also in the DAG processor and the triggerer: a managed Airflow may keep the plugin from its scheduler.
         """
@@ -30,9 +30,11 @@ class NightlyListener:
         ensure_pool()
         from airflow.utils.session import create_session
 
+        from nightly_airflow.heartbeats import correct_heartbeats
         from nightly_airflow.missing_verdicts import start_if_missing
 
         with create_session() as session:  # the scheduler may have died while the listener worked
+            correct_heartbeats(session)
             start_if_missing(session)
 
     @hookimpl

@@ -14,7 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from nightly.io.paths import ROOT, Paths, python_path
 from nightly.io.polling import poll
@@ -51,7 +51,8 @@ def without_verdict(session: Session) -> list[DagRun]:
         XComModel.dag_run_id == DagRun.id,
         XComModel.task_id == VERDICT,
         XComModel.key == NOTE_KEY,
-        XComModel.timestamp >= DagRun.start_date,
+        # A run that began while the clock was ahead has a later start than its verdict.
+        or_(XComModel.timestamp >= DagRun.start_date, DagRun.start_date > utc_now()),
     )
     query = select(DagRun).where(
         DagRun.dag_id.in_([f"{model}{DAG_SUFFIX}" for model in model_names()]),

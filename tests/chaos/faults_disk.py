@@ -180,10 +180,15 @@ def _lock_postgresql(name: str, table: str) -> Callable[[Strike], str]:
     def does(strike: Strike) -> str:
         import psycopg2
 
-        with contextlib.closing(psycopg2.connect(strike.world.database.url(name))) as session:
+        try:
+            session = psycopg2.connect(strike.world.database.url(name))
             session.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        except psycopg2.OperationalError as error:
+            raise NotNow(f"PostgreSQL is away: {error}") from error
+        with contextlib.closing(session):
             seconds = strike.wait(5, 40)
-            session.rollback()
+            with contextlib.suppress(psycopg2.OperationalError):  # another fault has killed the server
+                session.rollback()
         return f"{table} of the database {name} was locked for {seconds:.0f} s"
 
     return does

@@ -74,6 +74,33 @@ def test_a_night_that_has_its_verdict_lacks_one_again_only_when_it_runs_anew(run
     session.rollback()
 
 
+def test_a_night_that_began_while_the_clock_was_ahead_gets_no_second_verdict(run_night, session):
+    _, _, _, folder = run_night({"data_gate": "hold"})
+    run = run_of(session, folder)
+    run.start_date = dt.datetime.now(dt.UTC) + dt.timedelta(hours=2)
+    session.flush()
+    assert run not in without_verdict(session)
+    session.rollback()
+
+
+def test_heartbeats_from_the_future_are_corrected_when_the_scheduler_starts(session, watch):
+    from airflow.jobs.job import Job as AirflowJob
+
+    class Job:
+        job_type = "SchedulerJob"
+
+    watch()
+    now = dt.datetime.now(dt.UTC)
+    dead = AirflowJob(state="running", latest_heartbeat=now + dt.timedelta(hours=2))
+    alive = AirflowJob(state="running", latest_heartbeat=now - dt.timedelta(seconds=5))
+    session.add_all([dead, alive])
+    session.commit()
+    NightlyListener().on_starting(Job())
+    session.expire_all()
+    assert now <= dead.latest_heartbeat <= dt.datetime.now(dt.UTC)
+    assert alive.latest_heartbeat == now - dt.timedelta(seconds=5)
+
+
 def test_what_a_dead_listener_left_gets_its_verdict_when_the_next_night_begins_or_the_scheduler_starts(
     run_night,
     lose,

@@ -157,6 +157,9 @@ def main(path: Path) -> int:
             lock = stack.enter_context(locked(path.with_suffix(".lock"), wait=False))
         except BlockingIOError:
             return 0  # another host runs or starts
+        lock.truncate(0)
+        lock.write(str(os.getpid()))  # so that a client can end this host if it hangs before it listens
+        lock.flush()
         began = time.monotonic()
         preloaded.import_libraries()
         code = preloaded.ProjectCode()

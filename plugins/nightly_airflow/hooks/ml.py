@@ -29,6 +29,7 @@ from nightly.io.processes import end_group, start
 from nightly.io.secrets import masked
 from nightly.records.connection import PREFIX as CONNECTIONS
 from nightly_airflow.hooks.death import Watch
+from nightly_airflow.hooks.starting_host import StartingHost
 from nightly_airflow.hooks.step_log import logged
 
 log = logging.getLogger(__name__)
@@ -214,16 +215,19 @@ class MLHook:
     def _connected(self) -> socket.socket:
         """Return a connection to the host; start the host if it does not run.
 
-        There is no time limit while the host lives: its imports take 20 s on an idle machine, and far longer on a busy
-        one. The task's `execution_timeout` bounds the wait.
+        There is no time limit while the host imports, which takes far longer on a busy machine. The task's
+        `execution_timeout` bounds the wait.
         """
         host: subprocess.Popen[bytes] | None = None
+        starting = StartingHost(self._socket.with_suffix(".lock"))
         while host is None or host.poll() in (None, 0):
             with contextlib.suppress(OSError):
                 return self._connect()
             if host is not None and host.poll() == 0:
                 host = None  # it left because another host runs; start one again if that one dies
                 time.sleep(1)
+            if starting.end_if_stuck():
+                host = None
             host = host or self._spawn_host()
             time.sleep(0.1)
         raise MLHostNotStarted(f"the warm ML host did not start; {self._host_log_end()}")

@@ -191,6 +191,20 @@ def test_a_host_that_does_not_answer_is_replaced(paths, log, tmp_path, monkeypat
     assert gone(stopped)
 
 
+def test_a_host_that_was_stopped_before_it_listens_is_replaced(paths, log, tmp_path, monkeypatch):
+    """It keeps the lock, so without that no task of any later night would ever have a host."""
+    paths = replace(paths, run=tmp_path / "run")
+    (tmp_path / "go").touch()
+    hook = MLHook(paths=paths)
+    hook.start_host()
+    stopped = int(read_when_there(hook._socket.with_suffix(".lock")))
+    os.kill(stopped, signal.SIGSTOP)
+    assert not hook._socket.exists()
+    monkeypatch.setattr("nightly_airflow.hooks.starting_host.STUCK_SECONDS", 3)
+    assert hook.run("tests.support.steps:wait_for_a_file", tmp_path, log)
+    assert gone(stopped)
+
+
 def test_a_step_ends_with_its_supervisor(paths, log, tmp_path):
     thread, outcome, (step, supervisor) = running_step(MLHook(paths=paths), log, tmp_path)
     os.kill(supervisor, signal.SIGKILL)
