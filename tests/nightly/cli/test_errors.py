@@ -69,7 +69,7 @@ MISTAKES = {
         ([schema, "show", "taxi", "99"], "has no version 99"),
         ([schema, "diff", "taxi", "manual__1"], "proposes no change of the schema"),
         ([snapshots, "show", "taxi", "abc"], "abc"),
-        ([predictions, "push", "taxi", "--from", "gone"], "gone is no folder; name one"),
+        ([predictions, "push", "taxi", "--from", "gone"], "gone is not a folder; name a folder"),
     ],
     "a file in the place of a folder": [
         ([data, "convert", "good.csv", "good.csv/out"], "good.csv"),
