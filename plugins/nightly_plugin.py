@@ -19,7 +19,7 @@ class NightlyListener:
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """Create the pool of the ML steps, and see to what a dead scheduler has left: heartbeats, and missing verdicts.
+        """Create the pool of the ML steps, write missing verdicts, and in the scheduler correct future heartbeats.
 
         Also in the DAG processor and the triggerer: a managed Airflow may keep the plugin from its scheduler.
         """
@@ -34,7 +34,8 @@ class NightlyListener:
         from nightly_airflow.missing_verdicts import start_if_missing
 
         with create_session() as session:  # the scheduler may have died while the listener worked
-            correct_heartbeats(session)
+            if component.job_type == "SchedulerJob":
+                correct_heartbeats(component, session)
             start_if_missing(session)
 
     @hookimpl

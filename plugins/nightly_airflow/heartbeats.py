@@ -15,6 +15,7 @@ from sqlalchemy import update
 from nightly.records.night import utc_now
 
 if TYPE_CHECKING:
+    from airflow.jobs.job import Job
     from sqlalchemy.orm import Session
 
 TOLERANCE = dt.timedelta(seconds=60)  # between the clocks of two hosts
@@ -22,13 +23,25 @@ TOLERANCE = dt.timedelta(seconds=60)  # between the clocks of two hosts
 log = logging.getLogger(__name__)
 
 
-def correct_heartbeats(session: Session) -> None:
-    """Set heartbeats of the future to now. A process that lives beats again; a dead one is found by Airflow."""
+def correct_heartbeats(scheduler: Job, session: Session) -> None:
+    """Set the future heartbeats of all tasks, and of earlier schedulers on this host, to now.
+
+    A task that lives sends its next heartbeat within seconds. A scheduler sends none until the clock has reached its
+    last, so one that lives would be taken for dead: schedulers of other hosts are left alone.
+
+    :param scheduler: the one that starts on this host, in place of a dead one
+    """
     from airflow.jobs.job import Job
     from airflow.models.taskinstance import TaskInstance
 
     now = utc_now()
-    for column in (Job.latest_heartbeat, TaskInstance.last_heartbeat_at):
-        statement = update(column.class_).where(column > now + TOLERANCE).values({column.key: now})
+    of_tasks = update(TaskInstance).where(TaskInstance.last_heartbeat_at > now + TOLERANCE)
+    of_schedulers = update(Job).where(
+        Job.latest_heartbeat > now + TOLERANCE,
+        Job.job_type == scheduler.job_type,
+        Job.hostname == scheduler.hostname,
+        Job.id != scheduler.id,
+    )
+    for statement in (of_tasks.values(last_heartbeat_at=now), of_schedulers.values(latest_heartbeat=now)):
         if corrected := session.execute(statement, execution_options={"synchronize_session": False}).rowcount:
-            log.warning("corrected %d heartbeats from the future: has this machine's clock been ahead?", corrected)
+            log.warning("corrected %d heartbeats from the future: was this machine's clock ahead?", corrected)

@@ -83,23 +83,48 @@ def test_a_night_that_began_while_the_clock_was_ahead_gets_no_second_verdict(run
     session.rollback()
 
 
-def test_heartbeats_from_the_future_are_corrected_when_the_scheduler_starts(session, watch):
-    from airflow.jobs.job import Job as AirflowJob
+def test_a_scheduler_corrects_the_future_heartbeat_of_the_dead_one_before_it_and_of_no_other(session, watch):
+    """One that lives sends none until the clock has reached its last: a corrected one would be taken for dead."""
+    from airflow.jobs.job import Job
 
-    class Job:
-        job_type = "SchedulerJob"
+    def job(job_type, hostname, hours):
+        latest = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
+        return Job(job_type=job_type, hostname=hostname, state="running", latest_heartbeat=latest)
 
     watch()
-    now = dt.datetime.now(dt.UTC)
-    dead = AirflowJob(state="running", latest_heartbeat=now + dt.timedelta(hours=2))
-    alive = AirflowJob(state="running", latest_heartbeat=now - dt.timedelta(seconds=5))
-    session.add_all([dead, alive])
+    dead = job("SchedulerJob", "a", 2)
+    others = [job("SchedulerJob", "b", 2), job("TriggererJob", "a", 2), job("SchedulerJob", "a", -1)]
+    scheduler, triggerer = job("SchedulerJob", "a", 0), job("TriggererJob", "a", 0)
+    session.add_all([dead, scheduler, triggerer, *others])
     session.commit()
-    ids = [dead.id, alive.id]
-    NightlyListener().on_starting(Job())
-    corrected, kept = (session.get(AirflowJob, number, populate_existing=True).latest_heartbeat for number in ids)
-    assert now <= corrected <= dt.datetime.now(dt.UTC)
-    assert kept == now - dt.timedelta(seconds=5)
+    numbers, before = [each.id for each in (dead, *others)], [each.latest_heartbeat for each in (dead, *others)]
+
+    def heartbeats():
+        return [session.get(Job, number, populate_existing=True).latest_heartbeat for number in numbers]
+
+    NightlyListener().on_starting(triggerer)
+    assert heartbeats() == before
+    NightlyListener().on_starting(session.get(Job, scheduler.id))
+    corrected, *kept = heartbeats()
+    assert abs(corrected - dt.datetime.now(dt.UTC)) < dt.timedelta(seconds=30)
+    assert kept == before[1:]
+
+
+def test_a_scheduler_corrects_the_future_heartbeats_of_tasks(run_night, session, watch):
+    from airflow.jobs.job import Job
+    from airflow.models.taskinstance import TaskInstance
+
+    _, _, _, folder = run_night({"data_gate": "hold"})
+    run = run_of(session, folder)
+    task = next(each for each in run.get_task_instances(session=session) if each.task_id == "snapshot")
+    number, task.last_heartbeat_at = task.id, dt.datetime.now(dt.UTC) + dt.timedelta(hours=2)
+    scheduler = Job(job_type="SchedulerJob", hostname="a", state="running")
+    session.add(scheduler)
+    session.commit()
+    watch()
+    NightlyListener().on_starting(session.get(Job, scheduler.id))
+    corrected = session.get(TaskInstance, number, populate_existing=True).last_heartbeat_at
+    assert abs(corrected - dt.datetime.now(dt.UTC)) < dt.timedelta(seconds=30)
 
 
 def test_what_a_dead_listener_left_gets_its_verdict_when_the_next_night_begins_or_the_scheduler_starts(
@@ -109,7 +134,7 @@ def test_what_a_dead_listener_left_gets_its_verdict_when_the_next_night_begins_o
     watch,
 ):
     class Job:
-        job_type = "SchedulerJob"
+        job_type, hostname, id = "SchedulerJob", "a", 0
 
     lose(VerdictOperator, "pre_execute", times=9)
     _, _, _, folder = run_night({"data_gate": "hold"})
