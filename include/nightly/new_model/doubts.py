@@ -9,8 +9,8 @@ from nightly.new_model.labels import Label, spellings
 from nightly.new_model.tables import Column, Table
 from nightly.new_model.times import NAMED, YEAR, Time, mixed_formats, why_not
 
-FEW_LABELS = 50  # rows of a value: a fifth of fewer rows judges no model
-LOOKED_AT = 5  # values of a column
+FEW_LABELS = 50  # rows of the rarer value: with fewer, the eval split says little about a model
+LOOKED_AT = 5  # the most frequent values of a column
 
 
 def doubts_of(table: Table, label: Label, times: list[Time], time: Time | None, now: dt.datetime) -> Iterator[str]:

@@ -26,7 +26,7 @@ def renamed(headers: Iterable[str], keep: Collection[str] = ()) -> dict[str, str
     rename = {}
     for header in dict.fromkeys(headers):
         own = column_name(header)
-        # TensorFlow's signatures would call the input 1st arg_1st.
+        # A signature of TensorFlow would rename the input `1st` to `arg_1st`.
         name = base = own if own and (not own[0].isdigit() or own in keep) else f"column_{own}".strip("_")
         for number in itertools.count(2):
             if name not in taken and name != ROW and (name not in NO_FEATURES or name in keep):

@@ -34,7 +34,7 @@ class Swept:
 
 
 def sweep(objects: Objects, grace: timedelta) -> Swept:
-    """Delete the blobs that are older than `grace` and that no manifest names, and what has been abandoned as long.
+    """Delete the blobs that are older than `grace` and that no manifest names, and what was abandoned before that.
 
     Raises DamagedStateError, and deletes nothing, if a manifest cannot be read or the bucket's lists are not true.
     Raises StateError while another sweep runs.
