@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter, Retry
 
 from local.child import Child
 from nightly.io.paths import ROOT
 from nightly.io.polling import poll
 
 START_SECONDS = 600  # enough on a loaded machine; a process that ends fails at once
+# A server may close a kept connection just as the next request is sent. Only what changes nothing is sent again.
+READ_AGAIN = Retry(total=1, connect=0, respect_retry_after_header=False, allowed_methods={"GET", "HEAD"})
 WARM_SECONDS = 180  # for the first response of each path below, on a loaded machine
 # The first requests of a browser and a command. The API server imports and compiles much on its first requests.
 FIRST_PATHS = ("/", "/ui/config", "/ui/dags", "/ui/dashboard/dag_stats", "/api/v2/dags", "/nightly/")
@@ -53,6 +56,7 @@ class LocalAirflow:
         self._child: Child | None = None
         self._session = requests.Session()
         self._session.trust_env = False  # local requests: no proxy, no .netrc
+        self._session.mount("http://", HTTPAdapter(max_retries=READ_AGAIN))
 
     @contextmanager
     def running(self) -> Iterator[LocalAirflow]:
@@ -105,6 +109,10 @@ class LocalAirflow:
             )
         return response.json() if response.content else None
 
+    def page(self, path: str) -> requests.Response:
+        """Return the response to a GET request of the UI or of a plugin's page, e.g. page("/nightly/"), any status."""
+        return self._session.get(f"{self.url}{path}", timeout=WARM_SECONDS)
+
     def backfill(self, dag: str, first: str, last: str, conf: dict[str, Any], at_once: int = 1) -> None:
         """Run `airflow backfill create` for the days `first` to `last`, with `at_once` active runs.
 
@@ -132,7 +140,7 @@ class LocalAirflow:
         """Send the first requests as the admin, so that users do not wait for them. Ignore errors."""
         for path in FIRST_PATHS:
             with suppress(requests.RequestException):
-                self._session.get(f"{self.url}{path}", timeout=WARM_SECONDS)
+                self.page(path)
 
     def _wait_until_ready(self, child: Child) -> None:
         if not child.wait_for(self._is_ready, START_SECONDS):

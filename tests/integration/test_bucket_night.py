@@ -7,7 +7,6 @@ import pytest
 
 from local.airflow import LocalAirflow
 from nightly.io.paths import ROOT, safe_name
-from nightly.io.polling import poll
 from nightly.records.verdict import Outcome, Verdict
 from tests.support import object_stores
 from tests.support.airflow_nights import Nights
@@ -54,7 +53,9 @@ def test_a_night_is_shown_after_its_hosts_folder_was_deleted_and_the_next_one_go
     assert in_bucket.run(DAG, first)["note"].startswith("**✓ RELEASED")
 
     shutil.rmtree(in_bucket.var)
-    text = poll(lambda: page(in_bucket, first), seconds=60, every=1)
+    answer = in_bucket.airflow.page(f"/nightly/taxi/nights/{safe_name(first)}")
+    text = answer.text
+    assert answer.ok, text[:500]
     assert "Released" in text and str(verdict.version) in text
     assert not (in_bucket.var / "nights").exists()
     if "NIGHTLY_WARM" in steps:  # scripted steps make nothing that a page draws or a night reuses
@@ -73,9 +74,3 @@ def verdict_of(nights: Nights, run: str) -> Verdict:
     path = f"dags/{DAG}/dagRuns/{run}/taskInstances/verdict/xcomEntries/return_value"
     value = nights.airflow.api("get", path, params={"deserialize": "false"})["value"]
     return Verdict.parse(json.loads(value) if isinstance(value, str) else value, where="the verdict's XCom")
-
-
-def page(nights: Nights, run: str) -> str:
-    """Return the night's page as the API server shows it; "" if it does not yet."""
-    answer = nights.airflow._session.get(f"{nights.airflow.url}/nightly/taxi/nights/{safe_name(run)}", timeout=60)
-    return answer.text if answer.ok else ""

@@ -42,7 +42,7 @@ def test_the_release_answers_in_dollars(nights, released):
 
 def test_the_page_in_airflow_draws_the_number_and_its_model(nights, released):
     night = nights.folder(DAG, released[1]).name
-    page = nights.airflow._session.get(f"{nights.airflow.url}/nightly/fares/nights/{night}")
+    page = nights.airflow.page(f"/nightly/fares/nights/{night}")
     assert page.ok, page.text[:500]
     for words in ("<h2>The label</h2>", "Calibration", "Residuals", "Beside a constant answer"):
         assert words in page.text

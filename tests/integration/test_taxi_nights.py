@@ -28,7 +28,7 @@ def released(nights):
 
 @pytest.mark.parametrize("path", FIRST_PATHS)
 def test_the_paths_that_are_warmed_are_there(nights, path):
-    answer = nights.airflow._session.get(f"{nights.airflow.url}{path}", timeout=60)
+    answer = nights.airflow.page(path)
     assert answer.ok, answer.text[:500]
 
 

@@ -50,7 +50,7 @@ def night(nights: Nights, model: str, as_of: str) -> dict:
     states = nights.wait(dag, run)
     verdict = nights.verdict(dag, run)
     airflow, server = nights.airflow, nights.server
-    page = airflow._session.get(f"{airflow.url}/nightly/{model}/nights/{nights.folder(dag, run).name}")
+    page = airflow.page(f"/nightly/{model}/nights/{nights.folder(dag, run).name}")
     served = requests.get(f"{server.url}/v1/models/{model}/labels/stable", timeout=60)
     return {
         "model": model,

@@ -150,9 +150,8 @@ def _binary(column: Column, is_stated: bool) -> Label:
     together = spellings(column)
     # In a column of 1 and 2 both are codes: there, 1 does not mean yes.
     known = [value for value in together if value.removesuffix(".0") in YES and not (column.low or 0) >= 1]
-    rarest = min(
-        filter(None, together), key=lambda value: sum(rows for _, rows in together[value])
-    )  # a blank is not a value
+    # A blank is not a value.
+    rarest = min(filter(None, together), key=lambda value: sum(rows for _, rows in together[value]))
     positive = together[known[0] if len(known) == 1 else rarest]
     which = "which means yes" if len(known) == 1 else "the rarer one"
     return _with_positive(column, positive, which, is_certain=len(known) == 1 or is_stated)

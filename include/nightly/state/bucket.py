@@ -60,6 +60,7 @@ class BucketState:
                 copy.refresh()
             yield session_paths(outer)
             return
+        self.cache.make_folders()
         remove_abandoned(self.cache.sessions.iterdir())
         with owned_folder(self.cache.sessions, f"{model}-") as folder, _environment(variables.SESSION.name, folder):
             Copy(folder, model, self.content).refresh()
@@ -74,19 +75,19 @@ class BucketState:
             self._commit(folder)
 
     def view(self, model: str) -> Paths:
-        if time.monotonic() - self._viewed.get(model, -VIEW_SECONDS) >= VIEW_SECONDS:
-            self._viewed[model] = time.monotonic()
+        complete = self._view / f".complete-{model}"
+        if time.monotonic() - self._viewed.get(model, -VIEW_SECONDS) >= VIEW_SECONDS or not complete.exists():
+            self.cache.make_folders()
             content = Content(open_objects(self.objects.address, VIEW_PATIENCE), self.cache)
             copy = Copy(self._view, model, content)
-            complete = self._view / f".complete-{model}"
             try:
                 copy.refresh()
                 complete.touch()
             except StateNotReachedError as error:
                 if not complete.exists():  # an empty page would say that there are no nights
-                    self._viewed.pop(model, None)
                     raise
                 log.warning("the records of %s are shown as they were: %s", model, error)
+            self._viewed[model] = time.monotonic()
         return session_paths(self._view)
 
     def refresh(self, folder: Path) -> None:

@@ -45,6 +45,10 @@ class Cache:
         self.folder = host_paths().var / "cache"
         self.blobs = self.folder / "blobs"
         self.sessions = self.folder / "sessions"
+        self.make_folders()
+
+    def make_folders(self) -> None:
+        """Make the cache's folders: at first, and again when somebody has deleted them."""
         for folder in (self.blobs, self.sessions, self.folder / "contents"):
             folder.mkdir(parents=True, exist_ok=True)
 

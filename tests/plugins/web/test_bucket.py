@@ -1,5 +1,6 @@
 """The page of nights whose state is in a bucket, on a host that ran none of them."""
 
+import shutil
 from importlib import import_module
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from nightly.io.paths import safe_name
 from nightly.records.verdict import Outcome
 from nightly.state import current
+from nightly.state.names import host_paths
 from tests.support.written_nights import write_night, write_release
 
 
@@ -32,6 +34,14 @@ def test_the_page_shows_a_night_of_another_host_and_soon_its_change(ask, on_anot
     text = ask(f"/nightly/taxi/nights/{safe_name(name)}").text
     assert "RELEASED" in text and "HELD_DATA" not in text
     assert ask("/nightly/").status_code == ask("/nightly/taxi").status_code == 200
+
+
+def test_the_page_is_whole_at_once_after_its_hosts_folder_was_deleted(ask, on_another_host):
+    name = on_another_host(lambda paths: write_night(paths, 0, Outcome.RELEASED))
+    for _ in range(2):
+        answer = ask(f"/nightly/taxi/nights/{safe_name(name)}")
+        assert answer.status_code == 200 and "RELEASED" in answer.text
+        shutil.rmtree(host_paths().var)
 
 
 def test_the_page_says_that_the_bucket_is_away(ask, on_another_host, monkeypatch):
