@@ -13,10 +13,12 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from typing import get_args
 
 from nightly.cli.errors import Parser, command
 from nightly.io import variables
 from nightly.runtime import worker
+from nightly.sources.files.formats import Kind
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("data", metavar="DATA", nargs="?", default="", help="a file, a folder or a URL")
     parser.add_argument("--connection", default="", metavar="ID", help="an Airflow connection, in AIRFLOW_CONN_<ID>")
     parser.add_argument("--table", default="", metavar="T", help="a table of the connection's database")
+    parser.add_argument("--format", default="", choices=get_args(Kind), help="the files' kind, if their names hide it")
     parser.add_argument("--label", default="", metavar="COLUMN", help="what the model predicts")
     parser.add_argument("--kind", choices=["binary", "classes", "number"], help="the label's kind")
     parser.add_argument("--time", default="", metavar="COLUMN", help="the time of a row; `none` if there is none")
@@ -50,10 +53,11 @@ def main(args: Sequence[str] | None = None) -> int:
     worker.set_up_logging()
     if variables.LOG_LEVEL.read().upper() != "DEBUG":
         logging.getLogger("nightly").setLevel(logging.ERROR)  # past windows tell as much as nights do
+        logging.getLogger("nightly.sources").setLevel(logging.WARNING)  # a server that does not answer, say
     wishes = Wishes(options.label, options.kind, options.time, options.id, options.weight)
     created = create(
         options.name,
-        source_of(options.data, options.connection, options.table),
+        source_of(options.data, options.connection, options.table, options.format),
         wishes,
         Questions(options.yes),
         origin=options.data or f"the table {options.table}",

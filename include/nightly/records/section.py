@@ -15,7 +15,8 @@ class Section(Contract):
     Pydantic could read these docstrings too, but it would parse the source at each import.
     """
 
-    model_config = ConfigDict(allow_inf_nan=False)  # TOML has nan and inf; as a bound, either would let anything pass
+    # TOML has types: "1" is no number, and `true` is not 1. It has nan and inf, too; as a bound they let anything pass.
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 def without_repeats(names: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 
 from nightly.records.http_config import SECRET, Paging, check_placeholders
 from nightly.records.path_pattern import PathPattern
@@ -23,7 +23,7 @@ class _Source(Section):
     connection: str = ""
     """The id of an Airflow connection with the address and the credentials. `bin/night` reads it from the environment
     variable `AIRFLOW_CONN_<ID>`, which Airflow reads, too."""
-    ended_on: dt.date | None = None
+    ended_on: Annotated[dt.date, Strict(False)] | None = None
     """The day on which the data ends, for a source that gets no more. A run without a date is as of this day."""
     settled_days: Annotated[int, Field(ge=0)] | None = None
     """The number of days after which the source's rows do not change any more. A part that was fetched at least so many

@@ -31,12 +31,12 @@ def new(tmp_path, monkeypatch):
     models, dags = tmp_path / "models", tmp_path / "dags"
     models.mkdir(), dags.mkdir()
 
-    def run(data, *, name="bikes", yes=True, read=None, **wishes):
+    def run(data, *, name="bikes", yes=True, read=None, kind="", **wishes):
         if not isinstance(data, Path):
             (tmp_path / "data.csv").write_bytes(data.encode(errors="surrogateescape"))
             data = tmp_path / "data.csv"
         questions = Questions(yes, read is not None, read or input, lambda line: None)
-        source = source_of(str(data), "", "")
+        source = source_of(str(data), kind=kind)
         created = create(name, source, Wishes(**wishes), questions, origin="data.csv", models=models, dags=dags)
         return created, tomllib.loads((models / name / "config.toml").read_text())
 
@@ -238,6 +238,20 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(new, data, wishes, match):
     refused(new, data, match, **wishes)
 
 
+def test_the_kind_of_a_file_may_be_named(new, tmp_path):
+    data = tmp_path / "rentals.txt"
+    data.write_text(rentals())
+    refused(new, data, "--format of bin/new")
+    _, config = new(data, kind="csv", label="returned_late")
+    assert config["source"]["format"] == "csv"
+    assert load_config("bikes", models=new.models).source.format == "csv"
+
+
+def test_the_format_is_of_files_and_not_of_a_table():
+    with pytest.raises(UserError, match="--format csv: it is for files"):
+        source_of("", "lake", "rentals", "csv")
+
+
 def test_a_file_that_is_not_there_is_one_sentence(new, tmp_path):
     refused(new, tmp_path / "nothing.csv", "nothing.csv")
 
@@ -253,7 +267,7 @@ def test_a_file_that_is_not_there_is_one_sentence(new, tmp_path):
 def test_an_address_that_no_source_reads_is_one_sentence(tmp_path, monkeypatch, address, match):
     monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
     with pytest.raises(UserError, match=match) as error:
-        create("bikes", source_of(address, "", ""), Wishes(), Questions(True), origin=address, models=tmp_path)
+        create("bikes", source_of(address), Wishes(), Questions(True), origin=address, models=tmp_path)
     assert "\n" not in str(error.value) and "secret" not in str(error.value)
 
 

@@ -46,6 +46,8 @@ def test_a_good_config_is_read_with_its_folder_as_name(tmp_path):
         (("floor = 0.6", "ceiling = 0.6"), ["auc", "not a mix of both"]),
         (("floor = 0.6, max_drop = 0.02", ""), ["auc", "at least one of floor"]),
         (('id_columns = ["id"]', "eval_percent = 70"), ["data.eval_percent", "70", "data.id_columns", "required"]),
+        (("[model_gate", "[training]\nsteps = true\n[model_gate"), ["training.steps", "valid integer", "True"]),
+        (("floor = 0.6", 'floor = "0.6"'), ["auc.floor", "valid number", "'0.6'"]),
         (("[data]", "[data"), ["not TOML", "line"]),
         (("[data]", '[release]\ngcs = "s3://models"\n[data]'), ["release", "s3://models", "gs://BUCKET/PREFIX"]),
         (("[data]", '[release]\ngcs = "gs://models/"\n[data]'), ["release", "without a / at its end"]),

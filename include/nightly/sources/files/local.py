@@ -66,8 +66,8 @@ def _nothing(whole: Path, root: Path) -> PathNotFoundError | NothingFoundError:
     """Return the error of a path without readable files."""
     if whole.is_file():
         return NothingFoundError(
-            f"{whole} is not of a kind that can be read: {READABLE}. Rename it, or name its kind in "
-            "`source.format` of config.toml."
+            f"{whole} is not of a kind that can be read: {READABLE}. Rename it, or name its kind: "
+            "`source.format` in config.toml, --format of bin/new."
         )
     if not whole.exists() and root.is_dir() and root != whole:
         return PathNotFoundError(f"no file matches {whole}; check the path (`source.path` in config.toml).")

@@ -25,8 +25,8 @@ class WebFiles:
             path = url.partition("?")[0].partition("#")[0]
             if not (self.listing.format or kind_of(path)):
                 raise NothingFoundError(
-                    f"{path} is not of a kind that can be read by its name: {READABLE}. `source.format` of config.toml "
-                    "names its kind."
+                    f"{path} is not of a kind that can be read by its name: {READABLE}. Name its kind: "
+                    "`source.format` in config.toml, --format of bin/new."
                 )
             name = public(url)
             if end and "***" in name:
