@@ -29,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--connection", default="", metavar="ID", help="an Airflow connection, in AIRFLOW_CONN_<ID>")
     parser.add_argument("--table", default="", metavar="T", help="a table of the connection's database")
     parser.add_argument("--format", default="", choices=get_args(Kind), help="the files' kind, if their names hide it")
-    parser.add_argument("--label", default="", metavar="COLUMN", help="what the model predicts")
+    parser.add_argument(
+        "--label", default="", metavar="COLUMN", help="what the model predicts: a column's name or header"
+    )
     parser.add_argument("--kind", choices=["binary", "classes", "number"], help="the label's kind")
     parser.add_argument("--time", default="", metavar="COLUMN", help="the time of a row; `none` if there is none")
     parser.add_argument("--id", action="append", default=[], metavar="COLUMN", help="identifies a row; may be repeated")

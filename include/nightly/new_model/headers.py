@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from anyascii import anyascii
 
 from nightly.new_model.errors import NewModelError
 from nightly.records.columns import NO_FEATURES
@@ -20,22 +21,30 @@ SHOWN = 4
 def renamed(headers: Iterable[str], keep: Collection[str] = ()) -> dict[str, str]:
     """Return header -> column name for the headers whose snake_case is taken by another, or is no feature's name.
 
-    :param keep: names that may be the label's, which may have any
+    Letters that are not ASCII are written with those that are: Größe is grosse, and not gr_e.
+
+    :param keep: names or headers that may be the label's, which may have any name
     """
+    keep = {*keep, *map(_spelled, keep)}
     taken: dict[str, str] = {}
     rename = {}
     for header in dict.fromkeys(headers):
-        own = column_name(header)
+        spelled = _spelled(header)
         # A signature of TensorFlow would rename the input `1st` to `arg_1st`.
-        name = base = own if own and (not own[0].isdigit() or own in keep) else f"column_{own}".strip("_")
+        is_name = spelled and (not spelled[0].isdigit() or spelled in keep)
+        name = base = spelled if is_name else f"column_{spelled}".strip("_")
         for number in itertools.count(2):
             if name not in taken and name != ROW and (name not in NO_FEATURES or name in keep):
                 break
             name = f"{base}_{number}"
         taken[name] = header
-        if name != own:
+        if name != column_name(header):
             rename[header] = name
     return rename
+
+
+def _spelled(header: str) -> str:
+    return column_name(anyascii(header))
 
 
 def refuse_headers(body: Body) -> None:

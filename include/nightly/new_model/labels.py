@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 
-from nightly.io.hints import did_you_mean
 from nightly.new_model.errors import NewModelError
 from nightly.new_model.tables import LARGEST, Column, Count, Table
 from nightly.records.label_config import Kind
@@ -62,9 +61,7 @@ def proposed_column(table: Table, others: Collection[str]) -> tuple[str, str]:
 
 def label_column(table: Table, name: str) -> Column:
     """Return the column, if it can be a label. Raises NewModelError."""
-    if name not in table.columns:
-        raise NewModelError(f"--label {name}: there is no such column{did_you_mean(name, list(table.columns))}")
-    column = table.columns[name]
+    column = table.column(name, "--label")
     if not column.is_single:
         raise NewModelError(f"--label {name}: it is {column.type}, and a label is one number or text a row")
     if not column.present:

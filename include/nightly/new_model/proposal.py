@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nightly.io.hints import did_you_mean
 from nightly.new_model import labels, leaks
 from nightly.new_model.doubts import doubts_of
 from nightly.new_model.errors import NewModelError
@@ -127,13 +126,13 @@ def _time(table: Table, times: list[Time], wishes: Wishes, questions: Questions,
     if wishes.time == NO_TIME:
         return None
     if wishes.time:
-        column = _column(table, wishes.time, "--time")
-        time = time_of(table.columns[column], named=True)
+        column = table.column(wishes.time, "--time")
+        time = time_of(column, named=True)
         if time is None:
-            example = table.columns[column].counts[0].value if table.columns[column].counts else "nothing"
-            raise NewModelError(f"--time {column}: {example!r} is in no format of times that is known here")
+            example = column.counts[0].value if column.counts else "nothing"
+            raise NewModelError(f"--time {column.name}: {example!r} is in no format of times that is known here")
         if not time.is_usable:
-            raise NewModelError(f"--time {column}: {why_not(time)}")
+            raise NewModelError(f"--time {column.name}: {why_not(time)}")
         return _one_format(time, questions)
     usable = [time for time in times if time.is_usable and time.column != label]
     if not usable:
@@ -168,7 +167,7 @@ def _differ(time: Time) -> bool:
 
 def _ids(table: Table, wishes: Wishes, label: str, time: Time | None) -> tuple[list[str], str]:
     if wishes.ids:
-        ids = [_column(table, name, "--id") for name in dict.fromkeys(wishes.ids)]
+        ids = list(dict.fromkeys(table.column(name, "--id").name for name in wishes.ids))
         if label in ids:
             raise NewModelError(f"--id {label}: it is the label")
         return ids, "as you said"
@@ -178,16 +177,10 @@ def _ids(table: Table, wishes: Wishes, label: str, time: Time | None) -> tuple[l
 def _weight(table: Table, wishes: Wishes, label: str) -> str:
     if not wishes.weight:
         return ""
-    column = table.columns[_column(table, wishes.weight, "--weight")]
+    column = table.column(wishes.weight, "--weight")
     if column.name == label or not column.is_number or (column.low or 0) < 0:
         raise NewModelError(f"--weight {column.name}: give a column of numbers, 0 or more, that is not the label")
     return column.name
-
-
-def _column(table: Table, name: str, option: str) -> str:
-    if name not in table.columns:
-        raise NewModelError(f"{option} {name}: there is no such column{did_you_mean(name, list(table.columns))}")
-    return name
 
 
 def _leave_out_leaks(table: Table, label: Label, roles: Roles, questions: Questions) -> list[str]:

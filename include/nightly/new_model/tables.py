@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from nightly.data import kinds
 from nightly.data.bad_rows import BadRows
 from nightly.data.proposals import lists_of
+from nightly.io.hints import did_you_mean
 from nightly.new_model.errors import NewModelError
 from nightly.new_model.headers import refuse_headers, refuse_rows_as_headers, renamed, uneven
 from nightly.records.data_config import column_name
@@ -136,6 +137,13 @@ class Table:
     rename: dict[str, str] = field(default_factory=dict)
     rejected: int = 0
     uneven: str = ""
+
+    def column(self, name: str, option: str) -> Column:
+        """Return the column of this name or header, which an option of the command names. Raises NewModelError."""
+        column = self.columns.get(name) or self.columns.get(self.rename.get(name) or column_name(name))
+        if column is None:
+            raise NewModelError(f"{option} {name}: there is no such column{did_you_mean(name, list(self.columns))}")
+        return column
 
     @property
     def is_sampled(self) -> bool:

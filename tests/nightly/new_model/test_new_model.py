@@ -31,12 +31,12 @@ def new(tmp_path, monkeypatch):
     models, dags = tmp_path / "models", tmp_path / "dags"
     models.mkdir(), dags.mkdir()
 
-    def run(data, *, name="bikes", yes=True, read=None, kind="", **wishes):
+    def run(data, *, name="bikes", yes=True, read=None, data_format="", **wishes):
         if not isinstance(data, Path):
             (tmp_path / "data.csv").write_bytes(data.encode(errors="surrogateescape"))
             data = tmp_path / "data.csv"
         questions = Questions(yes, read is not None, read or input, lambda line: None)
-        source = source_of(str(data), kind=kind)
+        source = source_of(str(data), kind=data_format)
         created = create(name, source, Wishes(**wishes), questions, origin="data.csv", models=models, dags=dags)
         return created, tomllib.loads((models / name / "config.toml").read_text())
 
@@ -242,7 +242,7 @@ def test_the_kind_of_a_file_may_be_named(new, tmp_path):
     data = tmp_path / "rentals.txt"
     data.write_text(rentals())
     refused(new, data, "--format of bin/new")
-    _, config = new(data, kind="csv", label="returned_late")
+    _, config = new(data, data_format="csv", label="returned_late")
     assert config["source"]["format"] == "csv"
     assert load_config("bikes", models=new.models).source.format == "csv"
 
@@ -390,10 +390,21 @@ def test_numbers_with_odd_values_among_them_are_named(new):
 
 
 def test_headers_that_give_the_same_name_are_renamed(new):
-    text = rentals(**{"Fee ($)": lambda n, late: n % 7, "Fee (€)": lambda n, late: n % 5})
+    text = rentals(**{"Fee ($)": lambda n, late: n % 7, "Fee (%)": lambda n, late: n % 5})
     created, config = new(text, label="returned_late")
-    assert config["data"]["rename"] == {"Fee (€)": "fee_2"}
+    assert config["data"]["rename"] == {"Fee (%)": "fee_2"}
     assert {"fee", "fee_2"} <= set(created.proposal.roles.names)
+
+
+def test_headers_in_other_letters_than_ascii_have_names_that_can_be_read(new):
+    text = rentals(
+        **{"Größe": lambda n, late: n % 7, "年龄": lambda n, late: n % 5, "späte Rückgabe": lambda n, late: late}
+    )
+    created, config = new(text, label="späte Rückgabe", time="Started At", ids=["Rental ID"])
+    rename = {"Größe": "grosse", "年龄": "nianling", "späte Rückgabe": "spate_ruckgabe"}
+    assert config["data"]["rename"] == rename
+    assert config["data"]["label"]["column"] == "spate_ruckgabe"
+    assert {"grosse", "nianling"} <= set(created.proposal.roles.names)
 
 
 @pytest.mark.parametrize(
