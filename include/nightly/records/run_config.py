@@ -123,7 +123,7 @@ class Run(Section):
         own = self.steps.get(step, StepRun())
         if (own.where or self.where) == "host":
             return None
-        return Pod(**{**_set(self.kubernetes), **_set(own)})
+        return Pod.model_validate({**_set(self.kubernetes), **_set(own)})
 
     @property
     def on_hosts(self) -> bool:
