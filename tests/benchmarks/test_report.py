@@ -85,6 +85,7 @@ def test_results_that_were_measured_elsewhere_say_so():
     assert text.count("tfx 1.21.0") == 1 and "; code abc. serving: measured on 2026-01-02 on 4 cores of a CPU" in text
 
 
+@pytest.mark.slow
 def test_every_chart_is_in_the_document_and_the_same_for_the_same_results(tmp_path):
     text, known = report.DOCUMENT.read_text(), json.loads(report.RESULTS.read_text())
     for name in charts.CHARTS.keys() & known.keys():  # a new benchmark is not measured yet

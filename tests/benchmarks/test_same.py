@@ -7,6 +7,8 @@ import pytest
 from benchmarks.same import SKETCH, equal, rank_difference, statistics
 from nightly.statistics.measure import statistics_of
 
+pytestmark = pytest.mark.slow
+
 VALUES = np.random.default_rng(1).lognormal(size=60_000)
 
 

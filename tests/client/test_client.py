@@ -274,6 +274,7 @@ def client_spec(model: str, label: str):
     return Spec(model, label=label)
 
 
+@pytest.mark.slow
 def test_it_works_beside_tensorflow_in_one_process_and_without_it(server):
     """Its messages have TensorFlow's names, in a pool of their own."""
     code = (

@@ -52,6 +52,7 @@ def test_every_model_has_its_dag(dags):
     assert set(dags) == {"canary", "rollback", *(f"{model}_retrain" for model in model_names())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_dag_file_is_found_and_parses_without_a_heavy_import(file):
     assert might_contain_dag(str(file), safe_mode=True)
@@ -141,6 +142,7 @@ def parse_in(project: Path, dag: str) -> dict[str, Any]:
     )
 
 
+@pytest.mark.slow
 def test_a_third_model_is_a_folder_and_a_file_of_three_lines(project):
     shutil.copytree(project / "include/models/taxi", project / "include/models/cabs")
     text = (project / "dags/taxi_retrain.py").read_text()
@@ -151,6 +153,7 @@ def test_a_third_model_is_a_folder_and_a_file_of_three_lines(project):
     assert (found["dags"], found["errors"]) == (["cabs_retrain"], [])
 
 
+@pytest.mark.slow
 def test_a_model_that_trains_again_on_all_rows_has_a_task_for_it(project):
     config = project / "include/models/taxi/config.toml"
     text = config.read_text().replace("eval_percent = 20", 'eval_percent = 20\neval = "newest"')
@@ -159,6 +162,7 @@ def test_a_model_that_trains_again_on_all_rows_has_a_task_for_it(project):
     assert (found["dags"], found["errors"]) == (["taxi_retrain"], [])
 
 
+@pytest.mark.slow
 def test_an_invalid_config_is_an_import_error_that_names_the_key_and_the_nearest_valid_one(project):
     config = project / "include/models/taxi/config.toml"
     config.write_text(config.read_text().replace("min_rows =", "min_row =", 1))
@@ -168,6 +172,7 @@ def test_an_invalid_config_is_an_import_error_that_names_the_key_and_the_nearest
     assert "data_gate.min_row: there is no such key; did you mean 'min_rows'?" in error and "config.toml" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -198,6 +203,7 @@ def test_a_broken_config_is_one_sentence_at_its_own_dag_and_leaves_the_others(pr
         assert (found["dags"], found["errors"]) == ([others], [])
 
 
+@pytest.mark.slow
 def test_a_model_without_a_schema_is_an_import_error_that_says_how_to_make_one(project):
     (project / "include/models/taxi/schema.pbtxt").unlink()
     [error] = parse_in(project, "taxi_retrain")["errors"]

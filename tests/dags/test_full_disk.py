@@ -1,6 +1,10 @@
 """Nights on a disk that is full: what they cannot write, they say all the same."""
 
+import pytest
+
 from tests.support.dag_runs import told
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_night_that_can_write_nothing_is_told_once_with_its_error(

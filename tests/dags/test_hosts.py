@@ -93,6 +93,7 @@ def fresh_view() -> Path:
 # --- whole nights
 
 
+@pytest.mark.slow
 def test_a_night_of_which_each_task_runs_on_another_host_is_whole_and_shown_by_a_third(night, changing_hosts, move):
     states = night()
     assert set(states.values()) <= {"success", "skipped"} and states["release"] == "success"
@@ -105,6 +106,7 @@ def test_a_night_of_which_each_task_runs_on_another_host_is_whole_and_shown_by_a
     assert details.data_gate.passed and details.model_gate.passed and details.release.version == 1480000000
 
 
+@pytest.mark.slow
 def test_a_step_that_is_killed_leaves_its_report_to_a_verdict_on_another_host(night, changing_hosts, slack, move):
     states = night({"trainer": "die"})
     assert (states["trainer"], states["verdict"]) == ("failed", "failed")
@@ -114,6 +116,7 @@ def test_a_step_that_is_killed_leaves_its_report_to_a_verdict_on_another_host(ni
     assert record.verdict.failed_task == "trainer" and "SIGKILL" in record.verdict.error
 
 
+@pytest.mark.slow
 def test_a_verdict_that_is_given_again_on_another_host_is_told_once(night, changing_hosts, lose, slack):
     lose(VerdictOperator, "post_execute", times=2)
     night({"data_gate": "hold"})
@@ -121,6 +124,7 @@ def test_a_verdict_that_is_given_again_on_another_host_is_told_once(night, chang
     assert "HELD_DATA" in told(slack)  # which takes one message
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_away_for_two_tries_of_a_step_costs_a_night_nothing(night, bucket, monkeypatch, caplog):
     monkeypatch.setattr("nightly.state.objects.RETRY_SECONDS", 1)
     in_session, tries = NightOperator.in_session, []
@@ -139,6 +143,7 @@ def test_a_bucket_that_is_away_for_two_tries_of_a_step_costs_a_night_nothing(nig
     assert Records().nights("taxi")[0].verdict.outcome is Outcome.RELEASED
 
 
+@pytest.mark.slow
 def test_a_verdict_that_never_began_is_given_by_a_scheduler_on_another_host(night, lose, changing_hosts, move):
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session

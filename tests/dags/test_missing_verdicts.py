@@ -12,6 +12,8 @@ from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_plugin import NightlyListener
 from tests.support.dag_runs import told
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def session(database):

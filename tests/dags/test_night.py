@@ -21,6 +21,8 @@ from tests.support.dag_runs import skipped
 from tests.support.records import release_record
 from tests.support.releases import NOW, export, names, release
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_night_that_deserves_it_is_released(run_night, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_TAXI_FILES", "fs://mary:open-sesame@/")

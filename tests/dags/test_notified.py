@@ -1,10 +1,14 @@
 """Nights that fail early, or are killed, are told with their error: through Airflow, to a real receiver."""
 
+import pytest
+
 from nightly.records.night import Night
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
 from tests.support.dag_runs import told
 from tests.support.releases import export, release
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_night_that_cannot_be_planned_is_told_with_the_reason(run_night, slack):

@@ -17,6 +17,8 @@ from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_airflow.retrain import retrain_dag
 from tests.support.dag_runs import skipped, told
 
+pytestmark = pytest.mark.slow
+
 BEHIND_THE_DATA_GATE = {"transform", "trainer", "evaluator", "model_gate", "infra_validator", "release"}
 
 

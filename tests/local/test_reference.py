@@ -28,6 +28,7 @@ def page(name: str) -> str:
     return (PAGES / name).read_text()
 
 
+@pytest.mark.slow
 def test_the_pages_are_what_make_reference_writes():
     python = Paths.from_environment({}).ml_python
     done = subprocess.run([python, "-m", "local.reference", "--check"], cwd=ROOT, capture_output=True, text=True)

@@ -11,6 +11,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from nightly.models import load_config, model_names
 from tests.support.trial_night import as_arrow, read_schema, rows_of, split
 
+pytestmark = pytest.mark.slow
+
 TAXI, COMPLAINTS = load_config("taxi"), load_config("complaints")
 
 

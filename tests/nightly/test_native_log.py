@@ -14,6 +14,8 @@ import pytest
 from nightly.io.paths import python_path
 from tests.support.data import TAXI
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NATIVE = re.compile(r"^([IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before|To enable the following)", re.MULTILINE)
 USE_TENSORFLOW = ["-c", "import nightly, tensorflow as tf; print(tf.constant(1) + 1)"]

@@ -131,6 +131,7 @@ def address(chance: random.Random) -> str:
     return path + chance.choice([":predict", ":predict", ":predict", ":classify", ":regress", "", "/metadata", ":x"])
 
 
+@pytest.mark.slow
 def test_rest_requests(healthy):
     chance, session = random.Random(SEED), requests.Session()
     for number in range(REQUESTS):

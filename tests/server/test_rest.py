@@ -346,6 +346,7 @@ def test_metrics(server):
     assert any(line.startswith(":tensorflow:cc:saved_model:load_attempt_count{") for line in lines)
 
 
+@pytest.mark.slow
 def test_large_bodies(server):
     rows = [[float(i), i + 0.25] for i in range(200_000)]
     predictions = server.post("half_plus_two:predict", {"instances": rows}).json()["predictions"]

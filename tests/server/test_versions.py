@@ -202,6 +202,7 @@ def test_an_unload_waits_for_the_requests_in_flight(server, base, exports, folde
     wait_for(lambda: server.states("m") == {1: "END"})
 
 
+@pytest.mark.slow
 def test_no_request_fails_or_is_answered_wrongly_during_swaps(server, base, exports, folder):
     """Two REST and two gRPC clients ask without pause while five releases follow each other."""
     release(exports / "add1", folder, 1)

@@ -339,6 +339,7 @@ def test_ports_are_open_to_this_machine_only():
     assert all(port.startswith("127.0.0.1:") for service in SERVICES.values() for port in service.get("ports", []))
 
 
+@pytest.mark.slow
 def test_the_init_service_makes_the_database_the_log_in_and_the_servers_configuration(tmp_path):
     shell, option, script = SERVICES["init"]["command"]
     for name in ("include", "client", "server"):

@@ -165,6 +165,7 @@ def test_the_packages_of_a_managed_airflow_are_those_of_the_airflow_side():
     assert {re.split(r"[<>=\[]", name)[0] for name in listed} <= known
 
 
+@pytest.mark.slow
 def test_the_copied_astro_project_has_what_the_cli_and_the_dags_need(tmp_path):
     text = (DOCS / "astro.md").read_text()
     (command,) = re.findall(r"^cp .+$", text, re.M)

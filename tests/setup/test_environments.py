@@ -156,6 +156,7 @@ def test_the_systems_mirror_is_known_where_the_package_lists_were_deleted(tmp_pa
 PURE = ("google-apitools", "kfp-server-api", "rouge-score")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", ["3.11", "3.13"])
 @pytest.mark.parametrize("lock", ["airflow", "ml"])
 @pytest.mark.parametrize(("wheels_for", "built"), [("x86_64-manylinux_2_40", ()), ("macos", ("pyfarmhash",))])

@@ -13,6 +13,8 @@ import pytest
 import environments
 from nightly.io.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 AIRFLOW = "apache-airflow==3.3.2"
 PROVIDERS = [
     "amazon",

@@ -185,6 +185,7 @@ def caught(model, night, folder, fault, expected, controls):
     return judged, reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TAXI_FAULTS)
 def test_a_fault_in_the_trips_is_caught(name, controls, tmp_path):
     fault, expected = TAXI_FAULTS[name]
@@ -223,6 +224,7 @@ def test_rows_that_cannot_be_read_stop_the_night_before_the_gate(model, night, f
         judge_night(model, night, tmp_path, fault=fault)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "night", "ago"),
     [
@@ -253,6 +255,7 @@ def test_the_first_night_passes_and_says_what_was_not_measured(tmp_path):
     assert unmeasured >= {("drift", name) for name in CONTROLS["taxi"]} | {("skew", "serving"), ("max_rows_factor", "")}
 
 
+@pytest.mark.slow
 def test_a_slow_drift_of_thirty_nights_is_seen_by_the_far_controls_and_never_by_the_last_night(tmp_path):
     """Each night 0.4 % more of all trips are paid in cash; each is accepted, and none released after the first."""
     rows = source_rows("taxi")

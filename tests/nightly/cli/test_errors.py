@@ -169,6 +169,7 @@ def test_without_the_ml_environment_a_command_names_what_sets_it_up(folder, name
     assert done.stderr.startswith(f"bin/{name}: error: /nowhere/python does not exist; set it up with `make setup`")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "part"),
     [

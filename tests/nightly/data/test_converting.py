@@ -17,6 +17,7 @@ from tests.support.snapshots import write_snapshot
 from tests.support.statistics import examples, write
 
 
+@pytest.mark.slow
 def test_every_value_arrives_in_every_shard(trips, tmp_path):
     rows = convert(TAXI, tmp_path / "out", shards=3, gzip=True)
     assert rows == {"": len(trips)}
@@ -29,6 +30,7 @@ def test_every_value_arrives_in_every_shard(trips, tmp_path):
     assert sorted(e["trip_start_timestamp"].int64_list.value[0] for e in found) == sorted(trips["trip_start_timestamp"])
 
 
+@pytest.mark.slow
 def test_a_split_is_that_of_the_nights(trips, tmp_path):
     columns = list(trips.columns)
     write_snapshot(tmp_path / "s", trips)
@@ -53,6 +55,7 @@ def test_a_split_is_that_of_the_nights(trips, tmp_path):
         assert sorted(ours) == sorted(its)
 
 
+@pytest.mark.slow
 def test_the_same_id_is_on_the_same_side_whatever_it_is_written_as(trips, tmp_path):
     some = trips[["company", "fare"]].dropna()
     some.to_csv(tmp_path / "a.csv", index=False)

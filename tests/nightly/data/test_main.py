@@ -52,6 +52,7 @@ def test_validation_ends_with_1_and_names_each_anomaly(trips, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == []
 
 
+@pytest.mark.slow
 def test_drift_and_skew_end_with_1_and_name_the_values(halves, capsys):
     for command in ("drift", "skew"):
         assert main([command, *halves, "--model", "taxi"]) == 1
@@ -124,6 +125,7 @@ def test_wrong_words_end_with_2(words, capsys):
     assert ended.value.code == 2
 
 
+@pytest.mark.slow
 def test_the_command_runs_from_anywhere_and_helps_at_once(tmp_path):
     write(tmp_path / "a.csv", "a\n1\n")
     done = subprocess.run([ROOT / "bin/data", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -11,6 +11,8 @@ import pytest
 from nightly.io.paths import python_path
 from nightly.schemas.curated import read_schema
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -7,6 +7,8 @@ from nightly.engines.beam import BeamOptionsError
 from tests.support.data import TAXI
 from tests.support.statistics import assert_same, examples, write
 
+pytestmark = pytest.mark.slow
+
 TWO_PROCESSES = ["--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 DATAFLOW = [
     "--runner=DataflowRunner",

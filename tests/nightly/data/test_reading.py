@@ -33,14 +33,17 @@ def schema(**types):
     return found
 
 
+@pytest.mark.slow
 def test_csv_is_measured_as_tfdv_measures_it():
     assert_same(statistics(TAXI), tfdv.generate_statistics_from_csv(str(TAXI)))
 
 
+@pytest.mark.slow
 def test_csv_with_quotes_commas_and_blanks_is_measured_as_tfdv_measures_it(complaints):
     assert_same(statistics(complaints), tfdv.generate_statistics_from_csv(str(complaints)))
 
 
+@pytest.mark.slow
 def test_tfrecord_is_measured_as_tfdv_measures_it(tmp_path):
     convert(TAXI, tmp_path / "out", shards=2, gzip=True)
     ours = statistics(tmp_path / "out")
@@ -180,6 +183,7 @@ def test_a_model_s_data_are_read_as_its_nights_read_them(complaints):
     assert statistics(complaints, model="complaints").datasets[0].num_examples == 3186 - 57  # blank labels
 
 
+@pytest.mark.slow
 def test_a_feature_that_many_rows_lack_keeps_its_type(tmp_path):
     """TFRecord says nothing of the type of what a whole batch lacks."""
     values = ["7" if n in (3, 90_000) else "" for n in range(100_000)]

@@ -54,6 +54,7 @@ def parsed(examples):
     return [tf.train.Example.FromString(one) for one in examples]
 
 
+@pytest.mark.slow
 def test_examples_are_those_of_tfxs_encoder(batch):
     theirs = example_coder.RecordBatchToExamplesEncoder().encode(as_features(batch, batch.schema.names))
     assert parsed(serialized(batch).to_pylist()) == parsed(theirs)

@@ -304,6 +304,7 @@ def test_a_column_gets_another_name_if_no_signature_can_take_its_own(new):
         new("class,label\n" + "1,a\n2,b\n1,b\n2,a\n" * 50, name="both")
 
 
+@pytest.mark.slow
 def test_numbers_that_a_network_cannot_read_are_left_out_with_the_reason(new):
     created, _ = new(
         rentals(
@@ -342,6 +343,7 @@ def test_what_is_in_doubt_is_said(new, columns, label, doubt):
     assert any(doubt in text for text in created.proposal.doubts)
 
 
+@pytest.mark.slow
 def test_times_that_no_night_reads_are_in_doubt(new):
     later = [line.replace("2026-01-01", "9999-12-31") for line in rentals().splitlines(keepends=True)]
     created, config = new("".join(later), name="later", label="returned_late")

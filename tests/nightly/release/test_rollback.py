@@ -174,6 +174,7 @@ class Load:
         self.counts.append(count)
 
 
+@pytest.mark.slow
 def test_releases_a_failed_one_and_a_rollback_under_load_fail_no_request_and_survive_a_restart(server, exports):
     first = server.release("taxi", exports / "good1", "run-1")
     with Load(server, {0.1, 0.2, 0.3, 0.4}) as load:

@@ -126,6 +126,7 @@ def test_a_file_that_is_gone_is_seen(project):
     assert refreshed()[0] == 4444
 
 
+@pytest.mark.slow
 def test_every_module_of_the_project_that_steps_import_is_watched():
     done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
     ours = [name for name, path in json.loads(done.stdout.splitlines()[-1]) if not path.startswith(sys.prefix)]

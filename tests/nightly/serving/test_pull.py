@@ -180,6 +180,7 @@ def test_a_puller_that_dies_anywhere_leaves_whole_versions_and_the_next_complete
     assert killed > 5
 
 
+@pytest.mark.slow
 def test_a_server_never_sees_a_half_version_or_none(hosts, puller, tmp_path):  # noqa: F811
     with watching(puller.into / "taxi") as saw:
         for number in range(4):

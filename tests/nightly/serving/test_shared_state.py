@@ -85,6 +85,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingHost]:
             os.environ.update(before)
 
 
+@pytest.mark.slow
 def test_a_release_is_verified_by_a_server_of_another_host_and_rolled_back_by_a_third(serving, exports):
     first = serving.release("taxi", exports / "good1", "run-1", "a")
     assert first.state == "released" and first.verification.golden_examples == 3
@@ -102,6 +103,7 @@ def test_a_release_is_verified_by_a_server_of_another_host_and_rolled_back_by_a_
     assert "all four agree" in serving.command("verify", "taxi", host="b").stdout
 
 
+@pytest.mark.slow
 def test_another_models_labels_stay_when_a_host_that_never_saw_it_releases(serving, exports):
     serving.release("other", exports / "good3", "run-1", "a")
     before = serving.answer("other", "stable")
@@ -109,6 +111,7 @@ def test_another_models_labels_stay_when_a_host_that_never_saw_it_releases(servi
     assert serving.answer("other", "stable") == before
 
 
+@pytest.mark.slow
 def test_a_refused_version_is_quarantined_and_leaves_the_volume(serving, exports):
     good = serving.release("refused", exports / "good1", "run-1")
     with pytest.raises(ReleaseNotVerified, match=r"golden predictions .* differ by 0\.001"):
@@ -119,6 +122,7 @@ def test_a_refused_version_is_quarantined_and_leaves_the_volume(serving, exports
     wait_for(lambda: serving.answer("refused") == serving.answer("refused", "stable") == (0.1, good.version))
 
 
+@pytest.mark.slow
 def test_a_canary_is_served_beside_production_and_promoted_by_another_host(serving, exports):
     first = serving.release("canary", exports / "good1", "run-1", "a")
     canary = serving.release("canary", exports / "good2", "run-2", "b", share=0.2)
@@ -133,6 +137,7 @@ def test_a_canary_is_served_beside_production_and_promoted_by_another_host(servi
         serving.answer("canary", "canary")
 
 
+@pytest.mark.slow
 def test_without_a_pull_a_version_is_not_verified_yet_and_a_retry_on_another_host_completes_it(serving, exports):
     first = serving.release("retried", exports / "good1", "run-1")
     serving.pull.send_signal(signal.SIGSTOP)
@@ -146,6 +151,7 @@ def test_without_a_pull_a_version_is_not_verified_yet_and_a_retry_on_another_hos
     assert second.state == "released" and serving.answer("retried", "stable") == (0.2, second.version)
 
 
+@pytest.mark.slow
 def test_a_pull_that_is_killed_again_and_again_never_shows_half_a_version(serving, exports):
     served = [serving.release("killed", exports / "good1", "run-1")]
     served += [serving.release("killed", exports / f"good{n}", f"run-{n}") for n in (2, 3)]

@@ -232,11 +232,13 @@ def test_a_version_is_named_in_one_way():
         TableSource(format="iceberg", path="lake.trips", ref="audited", version=1)
 
 
+@pytest.mark.slow
 def test_tables_are_read_without_tensorflow():
     code = "import sys, nightly.sources.table.delta, nightly.sources.table.iceberg; print('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_one_sentence_with_its_cause(nights, s3):
     away = s3.connection(endpoint_url="http://127.0.0.1:9")
     with pytest.raises(ConnectionFailedError, match=r"s3://lake/t cannot be read: .*Connection refused") as caught:

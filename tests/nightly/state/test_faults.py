@@ -187,6 +187,7 @@ with current().session("taxi") as paths:
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORK)
 def test_a_death_in_the_middle_leaves_nothing_that_matters(hosts, s3, tmp_path, work):
     """Each child dies a little later in its work: while the server answers its n-th request."""

@@ -59,6 +59,7 @@ def examples(trips, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_value_arrives_and_a_null_is_a_missing_feature(trips, examples):
     train, held_out = read(examples, "train"), read(examples, "eval")
     assert len(train) + len(held_out) == len(trips)
@@ -69,6 +70,7 @@ def test_every_value_arrives_and_a_null_is_a_missing_feature(trips, examples):
     assert with_company == trips["company"].notna().sum()
 
 
+@pytest.mark.slow
 def test_a_row_never_changes_sides_whatever_rows_come_with_it(trips, examples, tmp_path):
     some = trips.sample(3000, random_state=1)
     run_example_gen(write_snapshot(tmp_path / "snapshot", some), tmp_path / "out")
@@ -140,6 +142,7 @@ def test_statistics_are_made_of_the_columns_and_of_other_components_examples(exa
     assert differences["quantiles"]["largest"] <= same.SKETCH
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["columns", "records"])
 def test_statistics_are_those_of_statistics_gen(examples, tmp_path, form):
     columns = column_batches(columns_file(str(examples), "train"))

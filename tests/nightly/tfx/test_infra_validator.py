@@ -15,6 +15,8 @@ from nightly.training.answers import ExportError
 from nightly.training.samples import WARM_UP
 from tests.support.trial_night import write
 
+pytestmark = pytest.mark.slow
+
 ROWS = 40
 
 

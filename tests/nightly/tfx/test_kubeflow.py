@@ -50,6 +50,7 @@ def test_kubeflow_reads_the_pipeline_and_its_parameters(file):
     }
 
 
+@pytest.mark.slow
 def test_pipeline_containers_and_secrets_are_messages_of_kubeflow(file):
     spec, platform = yaml.safe_load_all(file.read_text())
     json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())

@@ -18,6 +18,8 @@ from nightly.tfx.components.statistics import InProcessStatisticsGen
 from tests.support.nights import utc
 from tests.support.snapshots import DETAILS
 
+pytestmark = pytest.mark.slow
+
 ROWS, BATCH, TEXT = 400_000, 5000, 1000  # 400 MB, of texts that are all different
 AT_MOST_MB = 180
 

@@ -89,6 +89,7 @@ def test_a_weight_of_0_equals_leaving_the_row_out_and_other_weights_change_the_t
     assert abs(trained("all_again", [1.0] * 60) - trained("positives", [1.0 + 9 * y for y in labels])).max() > 0.1
 
 
+@pytest.mark.slow
 def test_evaluation_is_weighted(tmp_path, caplog):
     caplog.set_level("INFO", "nightly")
     for number, weights in enumerate([[1.0, 1.0], [3.0, 1.0]]):

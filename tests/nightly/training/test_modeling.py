@@ -111,6 +111,7 @@ def test_training_logs_its_progress_and_ends_with_the_eval_split(tmp_path, caplo
     assert lines[-1].startswith("on the eval split: loss 0.")
 
 
+@pytest.mark.slow
 def test_eval_steps_are_so_many_batches_from_the_first_on(tmp_path, caplog):
     caplog.set_level("INFO", "nightly")
     right = [(x, int(x > 0)) for x in np.linspace(-1, 1, 16)]
@@ -123,6 +124,7 @@ def test_eval_steps_are_so_many_batches_from_the_first_on(tmp_path, caplog):
     assert one < 0.3 < both
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [7, 20, 137])
 def test_several_steps_at_a_time_are_as_many_as_asked_and_train_the_same_model(steps, tmp_path, caplog, recwarn):
     caplog.set_level("INFO", "nightly")

@@ -198,6 +198,7 @@ def outputs(request, tmp_path_factory):
     return ours, theirs
 
 
+@pytest.mark.slow
 def test_vocabularies_and_schemas_are_those_of_tfx_transform(outputs):
     ours, theirs = outputs
     one, other = (tft.TFTransformOutput(str(folder / "graph")) for folder in (ours, theirs))

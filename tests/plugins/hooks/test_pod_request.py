@@ -94,6 +94,7 @@ def test_a_secret_is_owned_by_its_pod(paths):
     assert secret["stringData"] == {"AIRFLOW_CONN_TRIPS": "planted"} and secret["immutable"]
 
 
+@pytest.mark.slow
 def test_the_airflow_side_imports_no_ml_library():
     code = (
         "import sys, nightly_airflow.hooks.pods, nightly_airflow.operators.ml;"

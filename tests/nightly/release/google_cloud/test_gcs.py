@@ -203,6 +203,7 @@ def test_of_many_machines_that_release_under_one_version_exactly_one_wins(bucket
     assert pull(GcsReleases(bucket, "taxi"), tmp_path / "volume").files == records[winner].files
 
 
+@pytest.mark.slow
 def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucket, project, tmp_path):
     files = {sys.modules[module].__file__ for module in ("google.cloud.storage.blob", "urllib3.connection")}
     files |= {nightly.release.google_cloud.gcs.__file__, http.client.__file__, requests.adapters.__file__}
@@ -229,6 +230,7 @@ def test_an_upload_killed_anywhere_is_invisible_and_its_retry_completes_it(bucke
     assert killed > 20 and invisible > 15
 
 
+@pytest.mark.slow
 def test_a_pull_killed_anywhere_leaves_whole_versions_and_a_retry_completes_it(bucket, project, tmp_path):
     files = {nightly.release.google_cloud.pull.__file__} | {
         module.__file__ for module in (nightly.release.volume, nightly.io.files, nightly.io.atomic, shutil)
@@ -300,6 +302,7 @@ def test_a_rollback_goes_to_the_bucket_and_from_there_to_the_serving_machine(buc
     assert [r.version for r in gcs.releases()] == [NOW]
 
 
+@pytest.mark.slow
 def test_a_server_on_the_volume_that_is_pulled_into_never_sees_a_half_version_or_none(bucket, project, tmp_path):
     gcs, volume = GcsReleases(bucket, "taxi"), tmp_path / "volume"
     with watching(volume / "taxi") as saw:

@@ -178,6 +178,7 @@ def _release(hosts: SharedReleases, number: int, source: Path) -> None:
         release(store, source, f"run-{number}")
 
 
+@pytest.mark.slow
 def test_a_state_that_is_copied_to_a_bucket_and_back_serves_the_same_versions(hosts, tmp_path):
     folder = ReleaseStore(tmp_path / "var/serving", tmp_path / "var/releases", "taxi")
     for number in range(3):

@@ -148,6 +148,7 @@ def test_sqlite(tmp_path):
     assert "give the file's whole path" in error_of(nights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("conn_type", "sentence"),
     [
