@@ -25,8 +25,9 @@ def test_an_error_is_raised_in_its_place_and_no_thread_is_left():
     def reciprocal(n):
         return 1 / n
 
+    before = set(threading.enumerate())
     results = prefetch(reciprocal, [2, 4, 0, 5], threads=2)
     assert [next(results), next(results)] == [0.5, 0.25]
     with pytest.raises(ZeroDivisionError):
         next(results)
-    assert not any("ThreadPool" in thread.name for thread in threading.enumerate())
+    assert set(threading.enumerate()) <= before

@@ -9,6 +9,7 @@ from nightly.canary import quarantine as quarantines
 from nightly.cli import configure
 from nightly.cli import night as nights
 from nightly.cli.releases import main
+from nightly.io.polling import poll
 from nightly.models import load_config
 from nightly.records.config import Release
 from nightly.release.errors import NotConfirmed, ServerNotReached
@@ -63,6 +64,7 @@ class Asking:
         return self
 
     def __exit__(self, *_: object) -> None:
+        poll(lambda: self.count > 10 or self.problems, every=0.05, seconds=30)  # a busy machine answers slowly
         self._done.set()
         self._thread.join()
         assert self.problems == [] and self.count > 10
