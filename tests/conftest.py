@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(tempfile.mkdtemp(prefix="nightly-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
@@ -23,3 +25,11 @@ os.environ |= {
 }
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.bucket_hosts"]
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A campaign is slow, too: '-m "not slow"' leaves it out."""
+    for item in items:
+        if item.get_closest_marker("campaign"):
+            item.add_marker("slow")
