@@ -17,8 +17,8 @@ from typing import get_args
 
 from nightly.cli.errors import Parser, command
 from nightly.io import variables
+from nightly.records.source_config import FileFormat
 from nightly.runtime import worker
-from nightly.sources.files.formats import Kind
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +28,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("data", metavar="DATA", nargs="?", default="", help="a file, a folder or a URL")
     parser.add_argument("--connection", default="", metavar="ID", help="an Airflow connection, in AIRFLOW_CONN_<ID>")
     parser.add_argument("--table", default="", metavar="T", help="a table of the connection's database")
-    parser.add_argument("--format", default="", choices=get_args(Kind), help="the files' kind, if their names hide it")
+    formats = get_args(FileFormat)
+    parser.add_argument(
+        "--format", default="", choices=formats, help="the files' format, if their names do not show it"
+    )
     parser.add_argument(
         "--label", default="", metavar="COLUMN", help="what the model predicts: a column's name or header"
     )
@@ -54,8 +57,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
     worker.set_up_logging()
     if variables.LOG_LEVEL.read().upper() != "DEBUG":
-        logging.getLogger("nightly").setLevel(logging.ERROR)  # past windows tell as much as nights do
-        logging.getLogger("nightly.sources").setLevel(logging.WARNING)  # a server that does not answer, say
+        logging.getLogger("nightly").setLevel(logging.ERROR)  # the checks of past windows log as much as nights do
+        logging.getLogger("nightly.sources").setLevel(logging.WARNING)  # shows retries
     wishes = Wishes(options.label, options.kind, options.time, options.id, options.weight)
     created = create(
         options.name,

@@ -9,9 +9,10 @@ from apache_beam.io.filesystems import FileSystems
 
 from nightly.data.errors import DataError
 from nightly.io.hints import did_you_mean
+from nightly.records.source_config import FileFormat
 from nightly.snapshots.errors import SnapshotError
 from nightly.snapshots.store import SnapshotStore
-from nightly.sources.files.formats import READABLE, Kind, compression_of, kind_of
+from nightly.sources.files.formats import READABLE, compression_of, kind_of
 from nightly.state import current
 
 SNAPSHOT = "snapshot:"
@@ -20,7 +21,7 @@ TEXT = ("csv", "json", "avro")  # the kinds that are read as text without types
 PARQUET_MAGIC, GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
 
 
-def find_files(data: str | Path) -> tuple[Kind, list[str]]:
+def find_files(data: str | Path) -> tuple[FileFormat, list[str]]:
     """Return the kind of a data set, and its files sorted by name. Raises DataError.
 
     :param data: a file, a glob, or a folder of one kind of file (names that begin with . or _ are left out);
@@ -52,7 +53,7 @@ def find_files(data: str | Path) -> tuple[Kind, list[str]]:
     return kinds[0], sorted(readable)
 
 
-def find_files_offline(location: str) -> tuple[Kind, list[str]]:
+def find_files_offline(location: str) -> tuple[FileFormat, list[str]]:
     """Do the same as `find_files`, but return a remote pattern itself in place of its files, without any request."""
     if not is_remote(location):
         return find_files(location)
@@ -147,7 +148,7 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
 
 
-def _check_content(file: str, kind: Kind) -> None:
+def _check_content(file: str, kind: FileFormat) -> None:
     """Raise DataError if the file's content does not match its name, which is most often a mistake."""
     try:
         with open_file(file) as body:

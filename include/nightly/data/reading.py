@@ -27,6 +27,7 @@ from nightly.examples.parquet import rows_per_batch
 from nightly.examples.tfrecord import chunks
 from nightly.models import load_config
 from nightly.records.config import ModelConfig
+from nightly.records.source_config import FileFormat
 from nightly.schemas.curated import read_schema
 from nightly.schemas.features import Sized, column_type, is_list, sized_features
 from nightly.snapshots import readers
@@ -61,7 +62,7 @@ class DataSet:
     """
 
     name: str
-    kind: files.Kind
+    kind: FileFormat
     files: list[str]
     types: Columns = field(default_factory=dict)
     strict: bool = False

@@ -45,13 +45,13 @@ class Created:
     written: Sequence[Path]
 
 
-def source_of(data: str, connection: str = "", table: str = "", kind: str = "") -> dict[str, Any]:
+def source_of(data: str, connection: str = "", table: str = "", file_format: str = "") -> dict[str, Any]:
     """Return the keys of [source] for the data that a person names. Raises NewModelError.
 
-    :param kind: of all files, if their names do not tell it
+    :param file_format: of all files, if their names do not show it
     """
-    if table and kind:
-        raise NewModelError(f"--format {kind}: it is for files, and --table {table} is not one")
+    if table and file_format:
+        raise NewModelError(f"--format {file_format}: it is for files, and --table {table} is not one")
     if table and data:
         raise NewModelError(f"give either {data} or --table {table}: a model reads one of them")
     if table:
@@ -62,9 +62,10 @@ def source_of(data: str, connection: str = "", table: str = "", kind: str = "") 
         raise NewModelError("give the data: a file, a folder, a URL, or --connection ID --table T")
     is_remote = "://" in data or data.startswith("package:")
     place = data if is_remote else str(Path(data).expanduser().absolute())
-    if not kind and not is_remote and (Path(place) / "_delta_log").is_dir():
+    if not file_format and not is_remote and (Path(place) / "_delta_log").is_dir():
         return {"kind": "table", "format": "delta", "path": place}
-    return {"kind": "files", "path": place} | _set(connection=connection, format=kind)
+    keys = {"kind": "files", "path": place, "connection": connection, "format": file_format}
+    return {key: value for key, value in keys.items() if value}
 
 
 def create(
@@ -101,11 +102,6 @@ def create(
         staged = stage(name, _files(proposal, history, training), folder)
         written = publish(name, staged, models, dags)
     return Created(proposal, history, training, written)
-
-
-def _set(**values: str) -> dict[str, str]:
-    """Return the values that are not empty."""
-    return {name: value for name, value in values.items() if value}
 
 
 def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime, keep: Collection[str]) -> Table:

@@ -21,18 +21,17 @@ SHOWN = 4
 def renamed(headers: Iterable[str], keep: Collection[str] = ()) -> dict[str, str]:
     """Return header -> column name for the headers whose snake_case is taken by another, or is no feature's name.
 
-    Letters that are not ASCII are written with those that are: Größe is grosse, and not gr_e.
+    Letters outside ASCII are transliterated: Größe becomes grosse.
 
     :param keep: names or headers that may be the label's, which may have any name
     """
-    keep = {*keep, *map(_spelled, keep)}
+    keep = {*keep, *map(_ascii_name, keep)}
     taken: dict[str, str] = {}
     rename = {}
     for header in dict.fromkeys(headers):
-        spelled = _spelled(header)
+        own = _ascii_name(header)
         # A signature of TensorFlow would rename the input `1st` to `arg_1st`.
-        is_name = spelled and (not spelled[0].isdigit() or spelled in keep)
-        name = base = spelled if is_name else f"column_{spelled}".strip("_")
+        name = base = own if own and (not own[0].isdigit() or own in keep) else f"column_{own}".strip("_")
         for number in itertools.count(2):
             if name not in taken and name != ROW and (name not in NO_FEATURES or name in keep):
                 break
@@ -43,7 +42,8 @@ def renamed(headers: Iterable[str], keep: Collection[str] = ()) -> dict[str, str
     return rename
 
 
-def _spelled(header: str) -> str:
+def _ascii_name(header: str) -> str:
+    """Return the header in snake_case, with letters outside ASCII transliterated."""
     return column_name(anyascii(header))
 
 

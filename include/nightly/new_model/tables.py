@@ -139,7 +139,7 @@ class Table:
     uneven: str = ""
 
     def column(self, name: str, option: str) -> Column:
-        """Return the column of this name or header, which an option of the command names. Raises NewModelError."""
+        """Return the column with this name or header. Raises NewModelError, which names the command's `option`."""
         column = self.columns.get(name) or self.columns.get(self.rename.get(name) or column_name(name))
         if column is None:
             raise NewModelError(f"{option} {name}: there is no such column{did_you_mean(name, list(self.columns))}")

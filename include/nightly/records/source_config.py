@@ -10,6 +10,8 @@ from nightly.records.http_config import SECRET, Paging, check_placeholders
 from nightly.records.path_pattern import PathPattern
 from nightly.records.section import Days, Section, without_repeats
 
+FileFormat = Literal["csv", "json", "avro", "tfrecord", "parquet"]
+
 
 class _Source(Section):
     """What every kind of source has.
@@ -41,7 +43,7 @@ class FilesSource(_Source):
     """A file, a folder or a URL (`s3://`, `gs://`, `az://CONTAINER/`, `http://`, `https://`), with globs (`*`, `**`,
     `?`) and dates (`{date:%Y/%m/%d}`), of which a night reads those of its window. `package:NAME/PATH` is a file inside
     a wheel of the ML environment. If `connection` exists and has a path, that replaces it."""
-    format: Literal["", "csv", "json", "avro", "tfrecord", "parquet"] = ""
+    format: Literal["", FileFormat] = ""
     """The format of the files, if their names do not show it. `json` means JSON lines."""
     extra_days: Annotated[int, Field(ge=0)] = 0
     """With dates in `path`: files of so many days before and after the window are read, too. Rows of the window may be

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from nightly.records.data_config import column_name
+from nightly.records.source_config import FileFormat
 from nightly.snapshots import csv_rows
 from nightly.snapshots.body import ROW, Body, RowTest
 from nightly.snapshots.csv_rows import read_csv, read_headers
@@ -26,7 +27,7 @@ from nightly.snapshots.parquet_rows import read_columns, read_rows
 from nightly.snapshots.rejects import Rejects
 from nightly.snapshots.streams import open_member, open_stream
 from nightly.snapshots.tfrecord_rows import read_features, read_records
-from nightly.sources.files.formats import Kind, compression_of, kind_of, members_of
+from nightly.sources.files.formats import compression_of, kind_of, members_of
 
 
 def bodies(path: Path, suffix: str = "", partition: Mapping[str, str | None] = {}) -> Iterator[Body]:
@@ -39,7 +40,7 @@ def bodies(path: Path, suffix: str = "", partition: Mapping[str, str | None] = {
     kind = kind_of(name)
     if kind is None:
         raise UnreadableBodyError(f"{path} is neither CSV, JSON lines, Avro, TFRecord nor Parquet by its name.")
-    streams: list[tuple[str, Kind, Callable[[], Any]]]
+    streams: list[tuple[str, FileFormat, Callable[[], Any]]]
     if compression_of(name) == ".zip":
         with _readable(str(path), kind), zipfile.ZipFile(path) as archive:
             members = members_of(archive)

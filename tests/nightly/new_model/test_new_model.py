@@ -1,6 +1,7 @@
 """bin/new: what it finds out about data, what it writes, and what it refuses."""
 
 import datetime as dt
+import logging
 import random
 import re
 import tomllib
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nightly.cli import new as new_command
 from nightly.io.errors import UserError
 from nightly.models import load_config, model_names
 from nightly.new_model.creating import create, source_of
@@ -36,7 +38,7 @@ def new(tmp_path, monkeypatch):
             (tmp_path / "data.csv").write_bytes(data.encode(errors="surrogateescape"))
             data = tmp_path / "data.csv"
         questions = Questions(yes, read is not None, read or input, lambda line: None)
-        source = source_of(str(data), kind=data_format)
+        source = source_of(str(data), file_format=data_format)
         created = create(name, source, Wishes(**wishes), questions, origin="data.csv", models=models, dags=dags)
         return created, tomllib.loads((models / name / "config.toml").read_text())
 
@@ -254,6 +256,19 @@ def test_the_format_is_of_files_and_not_of_a_table():
 
 def test_a_file_that_is_not_there_is_one_sentence(new, tmp_path):
     refused(new, tmp_path / "nothing.csv", "nothing.csv")
+
+
+def test_the_retries_of_a_server_that_does_not_answer_are_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    monkeypatch.setattr("nightly.sources.http.download.FIRST_WAIT_SECONDS", 0)
+    levels = {name: logging.getLogger(name).level for name in ("nightly", "nightly.sources")}
+    try:
+        assert new_command.main(["bikes", "http://127.0.0.1:9/rows.csv", "--yes"]) == 2
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+    shown = capsys.readouterr().err
+    assert "failure 1 of 5" in shown and shown.splitlines()[-1].startswith("bin/new: error: http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize(

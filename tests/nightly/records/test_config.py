@@ -1,5 +1,7 @@
 """A model's config is validated when it is read, and says what is wrong, where, and what was meant."""
 
+import datetime as dt
+
 import pytest
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -33,6 +35,12 @@ def test_a_good_config_is_read_with_its_folder_as_name(tmp_path):
     assert config.name == "mine"
     assert config.data.eval_percent == 20
     assert config.model_gate.metrics["auc"].floor == 0.6
+
+
+@pytest.mark.parametrize("day", ["2016-03-01", '"2016-03-01"'])
+def test_a_day_may_be_a_date_or_a_text(tmp_path, day):
+    write(tmp_path, GOOD.replace('kind = "files"', f'kind = "files"\nended_on = {day}'))
+    assert load_config("mine", tmp_path).source.ended_on == dt.date(2016, 3, 1)
 
 
 @pytest.mark.parametrize(

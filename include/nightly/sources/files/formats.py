@@ -4,9 +4,9 @@ import re
 import zipfile
 from typing import Literal
 
-Kind = Literal["csv", "json", "avro", "tfrecord", "parquet"]
+from nightly.records.source_config import FileFormat
 
-SUFFIXES: dict[Kind, tuple[str, ...]] = {
+SUFFIXES: dict[FileFormat, tuple[str, ...]] = {
     "csv": (".csv",),
     "json": (".jsonl", ".ndjson", ".json"),
     "avro": (".avro",),
@@ -17,7 +17,7 @@ COMPRESSIONS = (".gz", ".zst", ".zip")
 READABLE = ".csv, .jsonl, .ndjson, .json, .avro or .tfrecord, each also with .gz, .zst or .zip; .parquet"
 
 
-def kind_of(name: str) -> Kind | None:
+def kind_of(name: str) -> FileFormat | None:
     """Return the kind of a file by its name, or None. A .zip without another suffix is CSV, unless its members tell."""
     compression = compression_of(name)
     plain = name.lower().removesuffix(compression)
@@ -34,7 +34,7 @@ def compression_of(name: str) -> str:
     return next((suffix for suffix in COMPRESSIONS if name.lower().endswith(suffix)), "")
 
 
-def suffix_of(name: str, kind: Kind | Literal[""] = "") -> str:
+def suffix_of(name: str, kind: FileFormat | Literal[""] = "") -> str:
     """Return the suffix by which readers tell a file's kind, e.g. .csv.gz.
 
     :param kind: of the file, if its name does not tell
@@ -45,7 +45,7 @@ def suffix_of(name: str, kind: Kind | Literal[""] = "") -> str:
     return f".{kind or kind_of(name)}{compression}"
 
 
-def members_of(archive: zipfile.ZipFile) -> dict[str, Kind]:
+def members_of(archive: zipfile.ZipFile) -> dict[str, FileFormat]:
     """Return the readable files in an archive -> their kinds, sorted by name, without those that macOS adds."""
     names = sorted(info.filename for info in archive.infolist() if not info.is_dir())
     kinds = {name: kind_of(name) for name in names if not (compression_of(name) or name.startswith("__MACOSX/"))}

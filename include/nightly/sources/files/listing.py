@@ -10,9 +10,9 @@ from urllib.parse import unquote
 
 from nightly.records.data_config import column_name
 from nightly.records.path_pattern import PathPattern
-from nightly.records.source_config import FilesSource
+from nightly.records.source_config import FileFormat, FilesSource
 from nightly.sources.base import Context
-from nightly.sources.files.formats import Kind, kind_of
+from nightly.sources.files.formats import kind_of
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Listing:
     """
 
     pattern: PathPattern
-    format: Kind | Literal[""]
+    format: FileFormat | Literal[""]
     extra_days: int
     connection: str
     context: Context
