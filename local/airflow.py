@@ -19,7 +19,7 @@ from nightly.io.paths import ROOT
 from nightly.io.polling import poll
 
 START_SECONDS = 600  # enough on a loaded machine; a process that ends fails at once
-# A server may close a kept connection just as the next request is sent. Only what changes nothing is sent again.
+# A server may close a kept connection just as the next request is sent. Requests that change nothing are repeated.
 READ_AGAIN = Retry(total=1, connect=0, respect_retry_after_header=False, allowed_methods={"GET", "HEAD"})
 WARM_SECONDS = 180  # for the first response of each path below, on a loaded machine
 # The first requests of a browser and a command. The API server imports and compiles much on its first requests.
@@ -110,7 +110,7 @@ class LocalAirflow:
         return response.json() if response.content else None
 
     def page(self, path: str) -> requests.Response:
-        """Return the response to a GET request of the UI or of a plugin's page, e.g. page("/nightly/"), any status."""
+        """Return the response to a GET request, of any status, e.g. page("/nightly/")."""
         return self._session.get(f"{self.url}{path}", timeout=WARM_SECONDS)
 
     def backfill(self, dag: str, first: str, last: str, conf: dict[str, Any], at_once: int = 1) -> None:

@@ -44,4 +44,4 @@ def correct_heartbeats(scheduler: Job, session: Session) -> None:
     )
     for statement in (of_tasks.values(last_heartbeat_at=now), of_schedulers.values(latest_heartbeat=now)):
         if corrected := session.execute(statement, execution_options={"synchronize_session": False}).rowcount:
-            log.warning("corrected %d heartbeats from the future: was this machine's clock ahead?", corrected)
+            log.warning("corrected %d heartbeats from the future: was this machine's clock wrong?", corrected)

@@ -253,12 +253,6 @@ class Cluster(LocalAirflow):
         record = self.bucket.record("nights", model, self.paths.night(model, run_id).name, "verdict.json")
         return None if record is None else Verdict.model_validate(record)
 
-    def page(self, path: str) -> str:
-        """The HTML of a page of the nights."""
-        answer = self._session.get(f"{self.url}/nightly/{path}", timeout=120)
-        answer.raise_for_status()
-        return answer.text
-
     def log_of(self, model: str, run_id: str, task_id: str) -> str:
         """What the tries of a task logged, from the disks of the hosts that ran it."""
         lines = []

@@ -73,9 +73,9 @@ def test_nothing_of_a_night_is_only_on_a_disk(cluster, first, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"of {model} is released" in file.read_text()
         name = cluster.paths.night(model, run).name
-        page = cluster.page(f"{model}/nights/{name}")
-        assert f"of {model} is released" in page
-        assert "<h2>The label</h2>" in page, "the page draws what the gates wrote"
+        page = cluster.page(f"/nightly/{model}/nights/{name}")
+        assert page.ok and f"of {model} is released" in page.text
+        assert "<h2>The label</h2>" in page.text, "the page draws what the gates wrote"
     cluster.bring_up()
     released(cluster, "fares", cluster.trigger("fares", "2015-05-02"))
 

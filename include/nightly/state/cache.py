@@ -48,7 +48,7 @@ class Cache:
         self.make_folders()
 
     def make_folders(self) -> None:
-        """Make the cache's folders: at first, and again when somebody has deleted them."""
+        """Make the cache's folders if they do not exist: somebody may delete them at any time."""
         for folder in (self.blobs, self.sessions, self.folder / "contents"):
             folder.mkdir(parents=True, exist_ok=True)
 
