@@ -12,6 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(tempfile.mkdtemp(prefix="nightly-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
+# Beam and TFX leave temporary folders behind. They go with HOME; what tests write to tmp_path is kept, as pytest does.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+os.environ["TMPDIR"] = str(HOME / "tmp")
+(HOME / "tmp").mkdir()
+tempfile.tempdir = None  # read TMPDIR again
+
 KEPT = ("NIGHTLY_ML_PYTHON", "NIGHTLY_VENVS")  # where the environments are
 for name in [name for name in os.environ if name.startswith(("AIRFLOW", "NIGHTLY_")) and name not in KEPT]:
     del os.environ[name]
