@@ -1,16 +1,20 @@
 """Baselines: the statistics of accepted snapshots. Later nights are compared with some of them, their controls."""
 
+import logging
 import shutil
 from pathlib import Path
 
 from nightly.io.atomic import sync_path
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import Paths
+from nightly.records.base import ContractError
 from nightly.records.baseline import Baseline, Control
 from nightly.records.data_gate_config import ControlName
 from nightly.records.night import Night
 from nightly.records.release import ReleaseRecord
 from nightly.state import fetch, publish, remove
+
+log = logging.getLogger(__name__)
 
 NEW, REMOVED = ".new-", ".removed-"  # prefixes of folders that are being written or removed
 SAME_WEEKDAY_WEEKS = range(4, 9)  # far enough to show a slow drift, near enough that little else has changed
@@ -146,8 +150,17 @@ def withdraw(root: Path, model: str, run_id: str) -> None:
 
 
 def _all(root: Path, model: str) -> list[tuple[Baseline, Path]]:
-    """Return every baseline of the model, and its folder."""
-    return [(Baseline.load(path), path.parent) for path in (root / model).glob("[0-9]*/baseline.json")]
+    """Return every baseline of the model that can be read, and its folder.
+
+    One that cannot is left out with a warning: otherwise every later night would fail, and none could replace it.
+    """
+    baselines = []
+    for path in (root / model).glob("[0-9]*/baseline.json"):
+        try:
+            baselines.append((Baseline.load(path), path.parent))
+        except ContractError as error:
+            log.warning("no night is compared with the baseline in %s, because it cannot be read: %s", path, error)
+    return baselines
 
 
 def _remove(folder: Path) -> None:

@@ -67,6 +67,15 @@ def test_a_missing_control_says_why(paths, tmp_path):
     assert "no statistics from before this night are kept" in found(paths, production_version=17)["production"]
 
 
+def test_a_damaged_baseline_costs_no_later_night(paths, tmp_path, caplog):
+    accepted(paths, tmp_path, 2)
+    accepted(paths, tmp_path, 1)
+    damaged = max((paths.baselines / "taxi").glob("*/baseline.json"))
+    damaged.write_bytes(damaged.read_bytes().replace(b'"model"', b'"m\x8fdel"', 1))
+    assert found(paths)["last_accepted"] == "2 days before"
+    assert str(damaged) in caplog.text
+
+
 def test_a_clock_that_changes_by_an_hour_leaves_the_weekday(paths, tmp_path):
     accepted(paths, tmp_path, 28)
     assert found(paths, as_of=NIGHT + dt.timedelta(hours=1))["same_weekday"] == "28 days before"
