@@ -311,8 +311,13 @@ def main() -> int:
         traceback.print_exc()
         return 2
     print(report.markdown())
-    broken = [violation for violation in report.violations if violation.invariant == ITSELF]
-    return 2 if broken else 1 if report.violations else 0
+    return exit_status(report)
+
+
+def exit_status(report: Report) -> int:
+    """1 if an invariant was violated, 2 if only the campaign itself failed, else 0."""
+    violated = {violation.invariant for violation in report.violations}
+    return 1 if violated - {ITSELF} else 2 if violated else 0
 
 
 if __name__ == "__main__":

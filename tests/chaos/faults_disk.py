@@ -76,7 +76,7 @@ def _snapshot(strike: Strike) -> list[Path]:
     path = _night(strike) / "snapshot.json"
     if not path.exists():
         return []
-    return sorted(Path(SnapshotRef.load(path).path).glob("*.parquet"))
+    return sorted(path for path in Path(SnapshotRef.load(path).path).iterdir() if path.is_file())
 
 
 def _artifact(output: str, pattern: str) -> Callable[[Strike], list[Path]]:
@@ -100,12 +100,24 @@ def _production(strike: Strike) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()] if version else []
 
 
+def _baseline(strike: Strike) -> list[Path]:
+    """The files of the last accepted snapshot's statistics."""
+    folders = sorted((strike.world.paths.baselines / MODEL).glob("[0-9]*/"))
+    return [path for path in folders[-1].rglob("*") if path.is_file()] if folders else []
+
+
 KINDS: dict[str, tuple[Callable[[Strike], list[Path]], tuple[str, ...]]] = {
     "snapshot": (_snapshot, ("examples",)),
     "examples": (_artifact("examples/examples", "*"), ("transform", "trainer")),
     "schema": (_artifact("schema/schema", "schema.pbtxt"), ("example_validator", "transform", "trainer")),
+    "statistics": (_artifact("statistics/statistics", "*"), ("example_validator", "drift_skew", "data_gate")),
+    "anomalies": (_artifact("example_validator/anomalies", "*"), ("drift_skew", "data_gate")),
     "transform graph": (_artifact("transform/transform_graph", "*"), ("trainer", "evaluator")),
+    "transformed examples": (_artifact("transform/transformed_examples", "*"), ("trainer",)),
     "trained model": (_artifact("trainer/model", "*"), ("evaluator", "infra_validator", "release")),
+    "evaluation": (_artifact("evaluator/evaluation", "*"), ("infra_validator", "model_gate")),
+    "servable": (_artifact("infra_validator/servable", "*"), ("model_gate", "release")),
+    "baseline": (_baseline, ("drift_skew", "data_gate")),
     "production model": (_production, ()),
 }
 

@@ -46,7 +46,7 @@ def _stop(kind: str, low: float, high: float) -> Callable[[Strike], str]:
 
 for kind in ("step", "step-supervisor", "host", "task", "task-supervisor"):
     fault(f"kill {kind}")(_kill(kind))
-for kind in ("step", "host", "task", "task-supervisor"):
+for kind in ("step", "step-supervisor", "host", "task", "task-supervisor"):
     fault(f"stop {kind}")(_stop(kind, 10, 40))
 for kind in ("step", "host"):
     fault(f"stop {kind} for ever")(_stop(kind, 0, 0))

@@ -17,6 +17,7 @@ from nightly.records.snapshot import SnapshotManifest
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.errors import ReleaseError
 from nightly.release.store import ReleaseStore
+from tests.chaos import processes
 from tests.chaos.ledger import Ledger
 from tests.chaos.watch import Asker, Watcher
 from tests.chaos.world import DAG, MODEL, World
@@ -158,7 +159,10 @@ class Invariants:
             if nights == LEFT_FOR_NIGHTS:
                 yield f"{name} is left over"
 
-    def _leftovers(self) -> Iterator[Path]:
+    def _leftovers(self) -> Iterator[Path | str]:
+        """The files, and the processes of steps: no night runs now."""
+        for process in processes.victims("step"):
+            yield f"process {process.pid} of a step"
         var, temporary = self.world.paths.var, self.world.temporary
         for pattern in (*LEFTOVERS["var"], *LEFTOVERS["more"]):
             yield from var.glob(pattern)

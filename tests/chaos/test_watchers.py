@@ -14,7 +14,7 @@ from nightly.records.golden import GOLDEN, Golden, GoldenExample
 from nightly.records.verdict import Outcome, Verdict
 from nightly_client import ServingError
 from nightly_client.client import Prediction
-from tests.chaos.campaign import Campaign
+from tests.chaos.campaign import ITSELF, Campaign, exit_status
 from tests.chaos.faults import FAULTS
 from tests.chaos.invariants import LEFT_FOR_NIGHTS, Invariants
 from tests.chaos.ledger import Ledger
@@ -199,3 +199,12 @@ def test_a_seed_gives_the_same_faults_each_about_as_often_as_any_other(tmp_path)
     moments = [[(f.fault.name, f.moment) for f in night] for night in nights]
     assert moments == [[(f.fault.name, f.moment) for f in night] for night in planned(3)]
     assert moments != [[(f.fault.name, f.moment) for f in night] for night in planned(4)]
+
+
+@pytest.mark.parametrize(
+    ("invariants", "status"),
+    [([], 0), (["verdict"], 1), ([ITSELF], 2), ([ITSELF, "verdict"], 1), (["verdict", ITSELF], 1)],
+)
+def test_a_violated_invariant_shows_in_the_exit_status_also_where_the_campaign_failed(invariants, status):
+    violations = [Violation(invariant, "", "", []) for invariant in invariants]
+    assert exit_status(Report("", "", "", violations=violations)) == status
