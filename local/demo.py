@@ -25,6 +25,8 @@ from rich.table import Table
 
 from local.airflow import LocalAirflow
 from local.serving import LocalModelServer
+from nightly.cli.errors import command
+from nightly.io.errors import UserError
 from nightly.io.paths import Paths
 from nightly.io.polling import poll
 from nightly.records.golden import GOLDEN, Golden
@@ -57,12 +59,13 @@ STORY = (
 )
 
 
+@command("python -m local.demo")
 def main() -> int:
     began = time.monotonic()
     home = Paths.from_environment().var / "demo"
     shutil.rmtree(home, ignore_errors=True)
     paths = Paths.from_environment()
-    trips = next((paths.ml_python.parent.parent / "lib").glob(f"python3*/site-packages/{TRIPS}"))
+    trips = _trips(paths.ml_python)
     source = home / "source" / "trips.csv"
     source.parent.mkdir(parents=True)
     environment = {
@@ -101,6 +104,13 @@ def main() -> int:
     return 0 if summary["ok"] else 1
 
 
+def _trips(ml_python: Path) -> Path:
+    """Return the taxi trips that are in the ML environment's package tfx."""
+    for path in (ml_python.parent.parent / "lib").glob(f"python3*/site-packages/{TRIPS}"):
+        return path
+    raise UserError(f"{ml_python} has no package tfx, which has the trips; set it up with `make setup`")
+
+
 def _write_source(trips: Path, source: Path, drop_column: str) -> None:
     """Replace the source atomically by the real trips, without `drop_column` if it is given."""
     temporary = source.with_suffix(".new")
@@ -133,7 +143,7 @@ def _follow(airflow: LocalAirflow, chapter: Chapter) -> None:
         return len(runs) == len(days) and all(run["state"] in ("success", "failed") for run in runs)
 
     if not poll(have_ended, seconds=NIGHT_SECONDS * len(days), every=1):
-        raise TimeoutError(f"the nights {chapter.first} to {chapter.last} did not end; Airflow's log is {airflow.log}")
+        raise UserError(f"the nights {chapter.first} to {chapter.last} did not end; Airflow's log is {airflow.log}")
 
 
 def _days(chapter: Chapter) -> list[str]:

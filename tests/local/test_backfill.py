@@ -69,14 +69,24 @@ def test_with_turns_both_write(database):
 def test_the_command_line_takes_turns_when_a_backfill_is_created(tmp_path, words, run):
     shutil.copytree(ROOT / "bin", tmp_path / "bin")
     shutil.copy(ROOT / "airflow.env", tmp_path)
-    programs = tmp_path / ".venv/airflow/bin"
+    programs = tmp_path / "elsewhere/airflow/bin"
     programs.mkdir(parents=True)
     for name in ("airflow", "python"):
         (programs / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
         (programs / name).chmod(0o755)
     environment = {"PATH": os.environ["PATH"], "NIGHTLY_VAR": str(tmp_path / "var")}
+    environment["NIGHTLY_VENVS"] = str(tmp_path / "elsewhere")
     said = subprocess.run([tmp_path / "bin/airflow", *words.split()], env=environment, capture_output=True, text=True)
     assert said.stdout.strip() == run
+
+
+@pytest.mark.parametrize("script", ["airflow", "report", "night"])
+def test_a_command_without_its_environment_says_what_to_do_in_one_line(tmp_path, script):
+    environment = {"PATH": os.environ["PATH"], "NIGHTLY_VAR": str(tmp_path), "NIGHTLY_VENVS": str(tmp_path)}
+    done = subprocess.run([ROOT / f"bin/{script}", "dags", "list"], env=environment, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith(f"bin/{script}: error: {tmp_path}/") and "does not exist; set it up with `make setup`" in line
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@
 A rollback moves the label `stable` first; so does a quarantine of the version in production. `verify` of one version
 compares its files with its record. `repair` copies from the pipeline's artifacts or the bucket.
 
-Exit status: 0 done, 1 refused, a disagreement or damaged files, 2 wrong arguments or configuration, 4 done, but no
-model server has confirmed it.
+Exit status: 0 done, 1 a disagreement or damaged files, 2 wrong arguments or configuration, or refused with nothing
+changed, 4 done, but no model server has confirmed it.
 """
 
 import argparse
