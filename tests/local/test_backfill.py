@@ -86,7 +86,9 @@ def test_a_command_without_its_environment_says_what_to_do_in_one_line(tmp_path,
     done = subprocess.run([ROOT / f"bin/{script}", "dags", "list"], env=environment, capture_output=True, text=True)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2
-    assert line.startswith(f"bin/{script}: error: {tmp_path}/") and "does not exist; set it up with `make setup`" in line
+    assert (
+        line.startswith(f"bin/{script}: error: {tmp_path}/") and "does not exist; set it up with `make setup`" in line
+    )
 
 
 @pytest.fixture(scope="module")
