@@ -19,9 +19,9 @@ COPY setup/ setup/
 # Each environment after its own lock, so that a change to Airflow's does not rebuild the ML side (3 GB).
 COPY requirements-ml.txt ./
 # Debian 12 needs the private C runtime. A base with a newer glibc does not, but the COPY below needs the folder.
-RUN --mount=type=cache,target=/opt/cache,uid=50000,gid=0 python3 setup ml slim && mkdir -p /opt/nightly/c-runtime
+RUN --mount=type=cache,target=/opt/cache,uid=50000,gid=0 python3 -m setup ml slim && mkdir -p /opt/nightly/c-runtime
 COPY requirements.txt ./
-RUN --mount=type=cache,target=/opt/cache,uid=50000,gid=0 python3 setup airflow slim
+RUN --mount=type=cache,target=/opt/cache,uid=50000,gid=0 python3 -m setup airflow slim
 
 FROM ${BASE}
 COPY --from=environments /opt/nightly/c-runtime /opt/nightly/c-runtime

@@ -34,7 +34,7 @@ bench: setup-dev  ## measure beside TFX (two hours); some: ARGS="training start"
 	@$(ML_PYTHON) -m benchmarks $(ARGS)
 
 docs:  ## build the documentation as a site, in var/site
-	@$(PYTHON) setup docs
+	@$(PYTHON) -m setup docs
 	@.venv/docs/bin/zensical build --strict
 
 lint: setup-dev  ## check style, imports between rooms, and types; .pre-commit-config.yaml has the same checks
@@ -47,13 +47,13 @@ reference: setup  ## write docs/reference/ anew from the code
 	@$(ML_PYTHON) -m local.reference
 
 setup:  ## create or update both environments, from the locks
-	@$(PYTHON) setup airflow ml
+	@$(PYTHON) -m setup airflow ml
 
 setup-dev:  ## the same, with the tools of tests and lint
-	@$(PYTHON) setup airflow ml dev lint
+	@$(PYTHON) -m setup airflow ml dev lint
 
 lock:  ## write the requirements files anew from pyproject.toml; UPGRADE=1 takes newer versions
-	@$(PYTHON) setup lock
+	@$(PYTHON) -m setup lock
 
 clean:  ## delete all state, var/; the environments stay
 	rm -rf var

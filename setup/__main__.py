@@ -1,4 +1,4 @@
-"""Set up the environments: `python3 setup [airflow] [ml] [dev] [lint] [docs] [slim]`, or `python3 setup lock`.
+"""Set up the environments: `python3 -m setup [airflow] [ml] [dev] [lint] [docs] [slim]`, or `python3 -m setup lock`.
 
 airflow  .venv/airflow from requirements.txt
 ml       .venv/ml from requirements-ml.txt, with a private C runtime where the system's is too old
@@ -13,9 +13,9 @@ This needs only the standard library. An environment that is up to date is left 
 
 import sys
 
-import environments
-from errors import SetupError
-from slim import slim
+from setup import environments
+from setup.errors import SetupError
+from setup.slim import slim
 
 
 def main(arguments: list[str]) -> int:

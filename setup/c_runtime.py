@@ -15,7 +15,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from errors import SetupError
+from setup.errors import SetupError
 
 NEEDED = (2, 38)
 NEXT_RELEASE = {"debian": "trixie", "ubuntu": "noble"}

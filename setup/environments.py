@@ -13,9 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import c_runtime
-import project
-from errors import SetupError
+from setup import c_runtime, project
+from setup.errors import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent
 VENVS = Path(os.environ.get("NIGHTLY_VENVS", ROOT / ".venv"))

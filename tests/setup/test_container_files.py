@@ -20,9 +20,9 @@ import pytest
 import yaml
 from airflow.api_fastapi.core_api.datamodels.monitor import HealthInfoResponse
 
-import environments
 from nightly.io.paths import Paths, python_path
-from slim import slim
+from setup import environments
+from setup.slim import slim
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE_TEXT = (ROOT / "docker-compose.yaml").read_text()
@@ -403,7 +403,7 @@ def test_the_image_finds_both_environments_where_the_set_up_put_them():
     copied = [words.split()[1:] for words in arguments("COPY") if words.startswith("--from")]
     assert copied == [[f"{venvs}/{name}"] * 2 for name in ("c-runtime", "ml", "airflow")]
     runs = " ".join(arguments("RUN"))
-    assert "python3 setup airflow slim" in runs and "python3 setup ml slim" in runs
+    assert "python3 -m setup airflow slim" in runs and "python3 -m setup ml slim" in runs
 
 
 def test_the_container_runs_as_an_unprivileged_user_and_not_through_the_preloading_entrypoint():

@@ -1,6 +1,5 @@
 """The set-up: what it refuses, what it skips, and where it takes things from."""
 
-import importlib.util
 import os
 import platform
 import re
@@ -12,15 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-import c_runtime
-import environments
-import project
-from errors import SetupError
+from setup import c_runtime, environments, project
+from setup.__main__ import main
+from setup.errors import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SPEC = importlib.util.spec_from_file_location("setup_main", ROOT / "setup/__main__.py")
-setup_main = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(setup_main)
 
 
 @pytest.fixture
@@ -43,7 +38,8 @@ def test_a_second_run_costs_a_file_comparison(tmp_path):
         for lock, stamp in ((name, "installed.txt"), ("dev", "installed-dev.txt")):
             (tmp_path / name / stamp).write_text(environments._fingerprint(ROOT / environments.LOCKS[lock]))
     done = subprocess.run(
-        [sys.executable, ROOT / "setup", "airflow", "ml", "dev", "lint"],
+        [sys.executable, "-m", "setup", "airflow", "ml", "dev", "lint"],
+        cwd=ROOT,
         env=os.environ | {"NIGHTLY_VENVS": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -80,7 +76,7 @@ def test_a_project_that_has_moved_is_linked_anew(tmp_path):
 
 
 def test_an_unknown_word_is_answered_with_the_usage():
-    done = subprocess.run([sys.executable, ROOT / "setup", "mll"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "setup", "mll"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "airflow" in done.stderr
 
@@ -138,7 +134,7 @@ def test_a_c_runtime_that_cannot_be_had_is_said_before_anything_is_installed(fre
     monkeypatch.setattr(environments.platform, "libc_ver", lambda: ("glibc", "2.36"))
     monkeypatch.setattr(environments.platform, "system", lambda: "Linux")
     monkeypatch.setenv("PATH", "")  # no apt-get
-    assert setup_main.main(["airflow", "ml"]) == 1
+    assert main(["airflow", "ml"]) == 1
     assert "has glibc 2.36 and no apt-get to download a newer one" in capsys.readouterr().err
     assert not fresh.exists()
 

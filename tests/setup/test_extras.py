@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-import environments
 from nightly.io.paths import ROOT
+from setup import environments
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import environments
+from setup import environments
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = environments.VENVS / "lint/bin"

