@@ -5,7 +5,7 @@ import re
 import pytest
 
 from nightly.records.verdict import Outcome
-from nightly_airflow.web.report import main
+from nightly_airflow.cli.report import main
 from tests.support.written_nights import EVIL, FIRST, write_night
 
 

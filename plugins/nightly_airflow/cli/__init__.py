@@ -1,0 +1,1 @@
+"""The command lines that need Airflow's side, one module each."""
