@@ -93,9 +93,7 @@ class _Faulty:
 @contextlib.contextmanager
 def s3() -> Iterator[ObjectStore]:
     """Run moto's server in this process."""
-    moto = pytest.importorskip(
-        "moto.moto_server.werkzeug_app", reason="moto is not installed: `make setup-dev`"
-    )
+    moto = pytest.importorskip("moto.moto_server.werkzeug_app", reason="moto is not installed: `make setup-dev`")
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
