@@ -30,12 +30,12 @@ class NightlyListener:
         ensure_pool()
         from airflow.utils.session import create_session
 
-        from nightly_airflow.heartbeats import correct_heartbeats
+        from nightly_airflow.heartbeats import correct_heartbeats, is_scheduler
         from nightly_airflow.missing_verdicts import start_if_missing
 
         with create_session() as session:  # the scheduler may have died while the listener worked
-            if component.job_type == "SchedulerJob":
-                correct_heartbeats(component, session)
+            if is_scheduler():
+                correct_heartbeats(component.hostname, session)
             start_if_missing(session)
 
     @hookimpl

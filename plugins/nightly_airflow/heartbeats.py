@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 from sqlalchemy import update
@@ -15,7 +16,6 @@ from sqlalchemy import update
 from nightly.records.night import utc_now
 
 if TYPE_CHECKING:
-    from airflow.jobs.job import Job
     from sqlalchemy.orm import Session
 
 TOLERANCE = dt.timedelta(seconds=60)  # between the clocks of two hosts
@@ -23,13 +23,18 @@ TOLERANCE = dt.timedelta(seconds=60)  # between the clocks of two hosts
 log = logging.getLogger(__name__)
 
 
-def correct_heartbeats(scheduler: Job, session: Session) -> None:
+def is_scheduler() -> bool:
+    """Return whether this process is `airflow scheduler`. When it starts, its Job has no type yet."""
+    return "scheduler" in sys.argv[1:2]
+
+
+def correct_heartbeats(hostname: str, session: Session) -> None:
     """Set the future heartbeats of all tasks, and of earlier schedulers on this host, to now.
 
     A task that lives sends its next heartbeat within seconds. A scheduler sends none until the clock has reached its
     last, so one that lives would be taken for dead: schedulers of other hosts are left alone.
 
-    :param scheduler: the one that starts on this host, in place of a dead one
+    :param hostname: of the scheduler that starts, in place of a dead one
     """
     from airflow.jobs.job import Job
     from airflow.models.taskinstance import TaskInstance
@@ -38,9 +43,8 @@ def correct_heartbeats(scheduler: Job, session: Session) -> None:
     of_tasks = update(TaskInstance).where(TaskInstance.last_heartbeat_at > now + TOLERANCE)
     of_schedulers = update(Job).where(
         Job.latest_heartbeat > now + TOLERANCE,
-        Job.job_type == scheduler.job_type,
-        Job.hostname == scheduler.hostname,
-        Job.id != scheduler.id,
+        Job.job_type == "SchedulerJob",
+        Job.hostname == hostname,
     )
     for statement in (of_tasks.values(last_heartbeat_at=now), of_schedulers.values(latest_heartbeat=now)):
         if corrected := session.execute(statement, execution_options={"synchronize_session": False}).rowcount:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import subprocess
+import sys
 import time
 
 import pytest
@@ -85,46 +86,57 @@ def test_a_night_that_began_while_the_clock_was_ahead_gets_no_second_verdict(run
     session.rollback()
 
 
-def test_a_scheduler_corrects_the_future_heartbeat_of_the_dead_one_before_it_and_of_no_other(session, watch):
+@pytest.fixture
+def starts(monkeypatch, watch):
+    """starts(COMMAND): a component of Airflow starts on the host a, as `airflow COMMAND` does."""
+    from airflow.jobs import job
+
+    watch()
+    monkeypatch.setattr(job, "get_hostname", lambda: "a")
+
+    def start(command):
+        monkeypatch.setattr(sys, "argv", ["/somewhere/airflow", command])
+        job.Job()  # tells the listener, which Airflow has loaded from plugins/
+
+    return start
+
+
+def test_a_scheduler_corrects_the_future_heartbeat_of_the_dead_one_before_it_and_of_no_other(session, starts):
     """One that lives sends none until the clock has reached its last: a corrected one would be taken for dead."""
     from airflow.jobs.job import Job
 
     def job(job_type, hostname, hours):
         latest = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
-        return Job(job_type=job_type, hostname=hostname, state="running", latest_heartbeat=latest)
+        job = Job(job_type=job_type, hostname=hostname, state="running")
+        job.latest_heartbeat = latest
+        return job
 
-    watch()
-    dead = job("SchedulerJob", "a", 2)
-    others = [job("SchedulerJob", "b", 2), job("TriggererJob", "a", 2), job("SchedulerJob", "a", -1)]
-    scheduler, triggerer = job("SchedulerJob", "a", 0), job("TriggererJob", "a", 0)
-    session.add_all([dead, scheduler, triggerer, *others])
+    jobs = [job("SchedulerJob", "a", 2), job("SchedulerJob", "b", 2), job("TriggererJob", "a", 2)]
+    jobs.append(job("SchedulerJob", "a", -1))
+    session.add_all(jobs)
     session.commit()
-    numbers, before = [each.id for each in (dead, *others)], [each.latest_heartbeat for each in (dead, *others)]
+    numbers, before = [each.id for each in jobs], [each.latest_heartbeat for each in jobs]
 
     def heartbeats():
         return [session.get(Job, number, populate_existing=True).latest_heartbeat for number in numbers]
 
-    NightlyListener().on_starting(triggerer)
+    starts("triggerer")
     assert heartbeats() == before
-    NightlyListener().on_starting(session.get(Job, scheduler.id))
+    starts("scheduler")
     corrected, *kept = heartbeats()
     assert abs(corrected - dt.datetime.now(dt.UTC)) < dt.timedelta(seconds=30)
     assert kept == before[1:]
 
 
-def test_a_scheduler_corrects_the_future_heartbeats_of_tasks(run_night, session, watch):
-    from airflow.jobs.job import Job
+def test_a_scheduler_corrects_the_future_heartbeats_of_tasks(run_night, session, starts):
     from airflow.models.taskinstance import TaskInstance
 
     _, _, _, folder = run_night({"data_gate": "hold"})
     run = run_of(session, folder)
     task = next(each for each in run.get_task_instances(session=session) if each.task_id == "snapshot")
     number, task.last_heartbeat_at = task.id, dt.datetime.now(dt.UTC) + dt.timedelta(hours=2)
-    scheduler = Job(job_type="SchedulerJob", hostname="a", state="running")
-    session.add(scheduler)
     session.commit()
-    watch()
-    NightlyListener().on_starting(session.get(Job, scheduler.id))
+    starts("scheduler")
     corrected = session.get(TaskInstance, number, populate_existing=True).last_heartbeat_at
     assert abs(corrected - dt.datetime.now(dt.UTC)) < dt.timedelta(seconds=30)
 
@@ -136,7 +148,7 @@ def test_what_a_dead_listener_left_gets_its_verdict_when_the_next_night_begins_o
     watch,
 ):
     class Job:
-        job_type, hostname, id = "SchedulerJob", "a", 0
+        hostname = "a"
 
     lose(VerdictOperator, "pre_execute", times=9)
     _, _, _, folder = run_night({"data_gate": "hold"})
