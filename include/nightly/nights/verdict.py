@@ -236,11 +236,11 @@ def _first_failure(
 ) -> tuple[str, str]:
     """Return the first failed task and its error; ("", "") if none failed."""
     for task in (task for state in ("failed", "upstream_failed") for task in states if states[task] == state):
+        if task in errors:  # of its last try; a file beside it is of an earlier one
+            return task, errors[task]
         path = folder / f"{task}.error.json"
         if states[task] == "failed" and path.exists():
             return task, _told(StepError.load(path), began)
-        if task in errors:
-            return task, errors[task]
         often = f"try {tries[task]} of {tries[task]}" if task in tries else "its last try"
         return task, (
             f"it is {states[task]} after {often} and left no message: it was killed, marked as failed, or never "

@@ -90,6 +90,15 @@ def test_an_error_of_this_try_stays(tmp_path):
     assert found.error == "it had no memory" and path.exists()
 
 
+def test_an_error_that_the_bucket_did_not_take_is_quoted_and_not_that_of_an_earlier_try(folder):
+    StepError(task="trainer", message="the first try's", try_number=1, failed_at=utc_now()).save(
+        folder / "trainer.error.json"
+    )
+    states = {"plan": "success", "trainer": "failed"}
+    found = decide("taxi", "tonight", folder, states, errors={"trainer": "the last try's"})
+    assert found.error == "the last try's"
+
+
 def test_a_killed_task_left_no_message_and_the_verdict_says_so(folder):
     found = verdict(folder, trainer="failed", release="upstream_failed")
     assert "left no message" in found.error
