@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sqlalchemy import or_, select
+from sqlalchemy.exc import OperationalError
 
 from nightly.io.paths import ROOT, Paths, python_path
 from nightly.io.polling import poll
@@ -124,20 +125,30 @@ def _judge(run: DagRun, session: Session) -> Verdict:
 
 
 def give_all() -> bool:
-    """Give a verdict to every run without one; return False if there is none, or a verdict failed."""
+    """Give a verdict to every run without one; return False if there is none, or a verdict failed.
+
+    Return False, too, if Airflow's database is locked or away.
+    """
     from airflow.utils.session import create_session
 
-    with create_session() as session:
-        runs = without_verdict(session)
-        done = bool(runs)
-        for run in runs:
-            try:
-                give_verdict(session.merge(run), session)
-            except Exception:  # the other runs still get their verdicts
-                session.rollback()
-                log.exception("the verdict of a night could not be written")
-                done = False
-        return done
+    try:
+        with create_session() as session:
+            given = [_is_given(run, session) for run in without_verdict(session)]
+            return bool(given) and all(given)
+    except OperationalError as error:
+        log.warning("Airflow's database cannot be used now: %s", error)
+        return False
+
+
+def _is_given(run: DagRun, session: Session) -> bool:
+    """Give `run` its verdict; return False if that fails: the other runs still get theirs."""
+    try:
+        give_verdict(session.merge(run), session)
+        return True
+    except Exception:
+        session.rollback()
+        log.exception("the verdict of a night could not be written")
+        return False
 
 
 def main() -> int:
