@@ -99,11 +99,12 @@ def _judge(run: DagRun, session: Session) -> Verdict:
     from nightly.nights.verdict import judge, write
     from nightly_airflow.operators.base import ERROR_KEY, notified_mark, notify_once
     from nightly_airflow.operators.plan import requested_as_of
-    from nightly_airflow.operators.verdict import needs_notice, notify
+    from nightly_airflow.operators.verdict import needs_notice, notify, ran_for
 
     model = run.dag_id.removesuffix(DAG_SUFFIX)
     tasks = {instance.task_id: instance for instance in run.get_task_instances(session=session)}
     order = [task for task in TASKS if task in tasks and task != VERDICT]
+    failed = {task: tasks[task] for task in order if tasks[task].state == "failed"}
     errors = session.scalars(XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id, key=ERROR_KEY))
     with current().session(model) as paths:
         folder = paths.night(model, run.run_id)
@@ -114,6 +115,7 @@ def _judge(run: DagRun, session: Session) -> Verdict:
             {task: tasks[task].state for task in order},
             tries={task: tasks[task].max_tries + 1 for task in order},
             errors={error.task_id: XComModel.deserialize_value(error) for error in errors},
+            ran={task: ran_for(each.duration, each.hostname) for task, each in failed.items() if each.duration},
             as_of=requested_as_of(run, utc_now()),
             began=run.start_date,
             run_url=tasks[VERDICT].log_url.partition("/tasks/")[0],

@@ -67,6 +67,7 @@ def test_a_task_that_never_begins_is_told_with_its_tries_and_what_to_do(run_nigh
     verdict = Verdict.load(folder / "verdict.json")
     assert (verdict.outcome, verdict.failed_task) == (Outcome.FAILED, "plan")
     assert "it is failed after try 5 of 5 and left no message" in verdict.summary
+    assert "Its last try that began ran for 0:00:" in verdict.summary
     assert "clear plan with everything downstream" in verdict.error
 
 
