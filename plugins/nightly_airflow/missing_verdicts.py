@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sqlalchemy import or_, select
+from sqlalchemy.exc import OperationalError
 
 from nightly.io.paths import ROOT, Paths, python_path
 from nightly.io.polling import poll
@@ -98,11 +99,12 @@ def _judge(run: DagRun, session: Session) -> Verdict:
     from nightly.nights.verdict import judge, write
     from nightly_airflow.operators.base import ERROR_KEY, notified_mark, notify_once
     from nightly_airflow.operators.plan import requested_as_of
-    from nightly_airflow.operators.verdict import needs_notice, notify
+    from nightly_airflow.operators.verdict import needs_notice, notify, ran_for
 
     model = run.dag_id.removesuffix(DAG_SUFFIX)
     tasks = {instance.task_id: instance for instance in run.get_task_instances(session=session)}
     order = [task for task in TASKS if task in tasks and task != VERDICT]
+    failed = {task: tasks[task] for task in order if tasks[task].state == "failed"}
     errors = session.scalars(XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id, key=ERROR_KEY))
     with current().session(model) as paths:
         folder = paths.night(model, run.run_id)
@@ -113,6 +115,7 @@ def _judge(run: DagRun, session: Session) -> Verdict:
             {task: tasks[task].state for task in order},
             tries={task: tasks[task].max_tries + 1 for task in order},
             errors={error.task_id: XComModel.deserialize_value(error) for error in errors},
+            ran={task: ran_for(each.duration, each.hostname) for task, each in failed.items() if each.duration},
             as_of=requested_as_of(run, utc_now()),
             began=run.start_date,
             run_url=tasks[VERDICT].log_url.partition("/tasks/")[0],
@@ -124,20 +127,30 @@ def _judge(run: DagRun, session: Session) -> Verdict:
 
 
 def give_all() -> bool:
-    """Give a verdict to every run without one; return False if there is none, or a verdict failed."""
+    """Give a verdict to every run without one; return False if there is none, or a verdict failed.
+
+    Return False, too, if Airflow's database is locked or away.
+    """
     from airflow.utils.session import create_session
 
-    with create_session() as session:
-        runs = without_verdict(session)
-        done = bool(runs)
-        for run in runs:
-            try:
-                give_verdict(session.merge(run), session)
-            except Exception:  # the other runs still get their verdicts
-                session.rollback()
-                log.exception("the verdict of a night could not be written")
-                done = False
-        return done
+    try:
+        with create_session() as session:
+            given = [_is_given(run, session) for run in without_verdict(session)]
+            return bool(given) and all(given)
+    except OperationalError as error:
+        log.warning("Airflow's database cannot be used now: %s", error)
+        return False
+
+
+def _is_given(run: DagRun, session: Session) -> bool:
+    """Give `run` its verdict; return False if that fails: the other runs still get theirs."""
+    try:
+        give_verdict(session.merge(run), session)
+        return True
+    except Exception:
+        session.rollback()
+        log.exception("the verdict of a night could not be written")
+        return False
 
 
 def main() -> int:

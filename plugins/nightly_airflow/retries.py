@@ -19,7 +19,8 @@ OWN = (MLStepFailed, MLProcessDied, AirflowTaskTimeout)
 class StepRetries(RetryPolicy):
     """Limits the retries after a step's own error, which mostly recurs.
 
-    A failure before the task's code runs does not reach this policy: it counts as a try, within Airflow's `retries`.
+    Tries lost to the infrastructure count only within Airflow's `retries`, also those that end before the task's code
+    runs, which do not reach this policy.
 
     :param own: retries after a step's own error
     """
@@ -30,11 +31,9 @@ class StepRetries(RetryPolicy):
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        retries = (context["task"].retries or 0) if context else max_tries
-        earlier = try_number - (max_tries - retries) - 1  # tries since the task was last cleared
         if not getattr(exception, "retry", True):
             return RetryDecision.fail("a retry would meet the same error: a person must act first")
-        if isinstance(exception, OWN) and earlier >= self.own:
+        if isinstance(exception, OWN) and context and _own_errors(try_number, max_tries, context) > self.own:
             return RetryDecision.fail(f"the step failed by itself, and its own errors are retried {self.own} times")
         return RetryDecision.default()
 
@@ -44,3 +43,14 @@ class StepRetries(RetryPolicy):
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> StepRetries:
         return cls(**data)
+
+
+def _own_errors(try_number: int, max_tries: int, context: Context) -> int:
+    """Add this try to those that ended with the step's own error since the task was last cleared; return how many.
+
+    Airflow keeps them for the next try. If its API does not answer, this raises, and Airflow decides by `retries`.
+    """
+    store, key = context["task_state_store"], f"own-errors-{max_tries}"  # clearing raises max_tries
+    tries = {*store.get(key, []), try_number}
+    store.set(key, sorted(tries))
+    return len(tries)

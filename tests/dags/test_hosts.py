@@ -223,6 +223,40 @@ def test_a_task_that_is_skipped_or_deferred_fails_if_its_records_cannot_be_publi
     assert instance.pushed[ERROR_KEY] == "the bucket does not answer"
 
 
+@pytest.fixture
+def away(bucket, monkeypatch: pytest.MonkeyPatch):
+    """Lets the bucket take nothing from now on."""
+
+    def away() -> None:
+        def push(*_):
+            raise StateNotReachedError("the bucket does not answer")
+
+        monkeypatch.setattr("nightly.state.records.Copy._push_changes", push)
+
+    return away
+
+
+def test_an_error_that_the_bucket_does_not_take_is_in_xcom(away):
+    def work(context):
+        away()
+        raise ValueError("a column")
+
+    instance = Task()
+    with pytest.raises(ValueError):
+        operator().run_recording_errors(work, {"ti": instance})
+    assert instance.pushed == {ERROR_KEY: "a column"}
+
+
+def test_a_retry_that_cannot_remove_the_error_of_the_first_try_has_one_of_its_own(away):
+    first, second = Task(), Task()
+    with pytest.raises(ValueError):
+        operator().run_recording_errors(raising(ValueError("a column")), {"ti": first})
+    away()
+    with pytest.raises(StateNotReachedError):
+        operator().run_recording_errors(lambda context: None, {"ti": second})
+    assert (first.pushed, second.pushed) == ({}, {ERROR_KEY: "the bucket does not answer"})
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder

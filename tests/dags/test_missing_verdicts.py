@@ -1,14 +1,16 @@
 """Nights whose verdict task never began: the scheduler gives them a verdict, once."""
 
 import datetime as dt
+import sqlite3
 import subprocess
 import sys
 import time
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from nightly.records.verdict import Outcome, Verdict
-from nightly_airflow.missing_verdicts import give_verdict, without_verdict
+from nightly_airflow.missing_verdicts import give_all, give_verdict, without_verdict
 from nightly_airflow.operators.verdict import VerdictOperator
 from nightly_plugin import NightlyListener
 from tests.support.dag_runs import told
@@ -158,6 +160,15 @@ def test_what_a_dead_listener_left_gets_its_verdict_when_the_next_night_begins_o
     session.commit()
     NightlyListener().on_starting(Job())
     assert len(started) == 2
+
+
+def test_a_database_that_is_locked_is_asked_again(database, monkeypatch, caplog):
+    def locked(session):
+        raise OperationalError("SELECT", {}, sqlite3.OperationalError("database is locked"))
+
+    monkeypatch.setattr("nightly_airflow.missing_verdicts.without_verdict", locked)
+    assert give_all() is False  # so that `poll` calls it again
+    assert "database is locked" in caplog.text
 
 
 def test_the_process_that_the_listener_starts_gives_the_verdict(run_night, lose, session):

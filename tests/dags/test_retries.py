@@ -9,8 +9,8 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from nightly.records.night import Night, StepError
 from nightly.records.verdict import Outcome, Verdict
-from nightly_airflow.hooks.ml import MLProcessDied, MLStepFailed
-from nightly_airflow.operators.ml import GateOperator
+from nightly_airflow.hooks.ml import MLInfrastructureFailed, MLProcessDied, MLStepFailed
+from nightly_airflow.operators.ml import GateOperator, MLStepOperator
 from nightly_airflow.operators.plan import PlanOperator
 from nightly_airflow.operators.review import DataGateOperator
 from nightly_airflow.operators.verdict import VerdictOperator
@@ -67,6 +67,7 @@ def test_a_task_that_never_begins_is_told_with_its_tries_and_what_to_do(run_nigh
     verdict = Verdict.load(folder / "verdict.json")
     assert (verdict.outcome, verdict.failed_task) == (Outcome.FAILED, "plan")
     assert "it is failed after try 5 of 5 and left no message" in verdict.summary
+    assert "Its last try that began ran for 0:00:" in verdict.summary
     assert "clear plan with everything downstream" in verdict.error
 
 
@@ -85,20 +86,49 @@ def test_a_step_that_fails_by_itself_is_retried_less_often(run_night, step, trie
     assert StepError.load(folder / f"{step}.error.json").try_number == tries
 
 
+class Store(dict):
+    """Stands where Airflow's task state store does, which outlasts a try."""
+
+    set = dict.__setitem__
+
+
+COLUMN = MLStepFailed("a column")
+BUCKET = MLInfrastructureFailed("the bucket")
+API = httpx.ConnectError("Connection refused")
+DISK = OSError(28, "No space left on device")
+
+
 @pytest.mark.parametrize(
-    ("error", "number", "most", "fails"),
+    ("errors", "fails"),
     [
-        (MLStepFailed("a column"), 1, 4, False),
-        (MLStepFailed("a column"), 2, 4, True),
-        (MLStepFailed("a column"), 3, 6, False),  # cleared after its second try
-        (MLStepFailed("a column"), 4, 6, True),
-        (MLProcessDied("killed"), 2, 4, True),
-        (AirflowTaskTimeout(), 2, 4, True),
-        (httpx.ConnectError("Connection refused"), 4, 4, False),
-        (OSError(28, "No space left on device"), 4, 4, False),
+        ([COLUMN], False),
+        ([COLUMN, COLUMN], True),
+        ([COLUMN, MLProcessDied("killed")], True),
+        ([AirflowTaskTimeout(), AirflowTaskTimeout()], True),
+        ([BUCKET, API, MLProcessDied("killed")], False),  # the first of its own
+        ([None, None, COLUMN], False),  # two tries were lost before the task's code ran
+        ([COLUMN, BUCKET, COLUMN], True),
+        ([API, API, API, DISK], False),
     ],
 )
-def test_only_a_steps_own_error_ends_the_retries(error, number, most, fails):
-    task = retrain_dag("taxi").get_task("trainer")
-    decision = task.retry_policy.evaluate(error, number, most, {"task": task})
-    assert (decision.action is RetryAction.FAIL) == fails
+def test_only_a_steps_own_errors_end_the_retries(errors, fails):
+    context, task = {"task_state_store": Store()}, retrain_dag("taxi").get_task("trainer")
+    decisions = [
+        task.retry_policy.evaluate(error, number, 4, context) for number, error in enumerate(errors, 1) if error
+    ]
+    *earlier, last = [decision.action is RetryAction.FAIL for decision in decisions]
+    assert (any(earlier), last) == (False, fails)
+
+
+def test_the_errors_of_a_step_count_anew_after_it_was_cleared():
+    context, policy = {"task_state_store": Store()}, retrain_dag("taxi").get_task("trainer").retry_policy
+    tries = [(1, 4), (2, 4), (3, 6), (3, 6), (4, 6)]  # the third is judged twice, as when Airflow's API fails then
+    failed = [policy.evaluate(COLUMN, number, most, context).action is RetryAction.FAIL for number, most in tries]
+    assert failed == [False, True, False, False, True]
+
+
+def test_tries_that_are_lost_to_the_api_leave_a_step_its_own(run_night, lose):
+    calls = lose(MLStepOperator, "check", times=2)
+    _, _, states, folder = run_night({"trainer": "fail"})
+    assert states["trainer"] == "failed" and calls.count("trainer") == 4
+    assert StepError.load(folder / "trainer.error.json").try_number == 4

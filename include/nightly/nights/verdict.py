@@ -64,6 +64,7 @@ def decide(
     *,
     tries: Mapping[str, int] | None = None,
     errors: Mapping[str, str] | None = None,
+    ran: Mapping[str, str] | None = None,
     production: int | None = None,
     as_of: dt.datetime | None = None,
     began: dt.datetime | None = None,
@@ -75,6 +76,7 @@ def decide(
 
     :param tries: task -> how often it is tried before it fails
     :param errors: task -> error, for failed tasks that could not write it to the folder
+    :param ran: failed task -> how long its last try that began ran, and where, as far as Airflow knows
     :param production: the version in production now, by the release store
     :param as_of: the run's as-of time, used if the night was not planned
     :param began: when the run began, or was started again after tasks were cleared
@@ -86,7 +88,7 @@ def decide(
     if production is None:  # the release store was not read, so the records have to do
         released = release.version if release and release.state != "canary" else None
         production = released or (night.production_version if night else None)
-    failed_task, error = _first_failure(folder, states, tries or {}, errors or {}, began)
+    failed_task, error = _first_failure(folder, states, tries or {}, errors or {}, ran or {}, began)
     if failed_task:
         outcome, summary = Outcome.FAILED, f"{failed_task} failed: {_shorten(error)}"
     elif ended := records.ended(production):
@@ -232,20 +234,22 @@ def _first_failure(
     states: Mapping[str, str | None],
     tries: Mapping[str, int],
     errors: Mapping[str, str],
+    ran: Mapping[str, str],
     began: dt.datetime | None,
 ) -> tuple[str, str]:
     """Return the first failed task and its error; ("", "") if none failed."""
     for task in (task for state in ("failed", "upstream_failed") for task in states if states[task] == state):
+        if task in errors:  # of its last try; a file beside it is of an earlier one
+            return task, errors[task]
         path = folder / f"{task}.error.json"
         if states[task] == "failed" and path.exists():
             return task, _told(StepError.load(path), began)
-        if task in errors:
-            return task, errors[task]
         often = f"try {tries[task]} of {tries[task]}" if task in tries else "its last try"
+        duration = f" Its last try that began ran {ran[task]}." if task in ran else ""
         return task, (
-            f"it is {states[task]} after {often} and left no message: it was killed, marked as failed, or never "
-            f"began since Airflow's API did not answer. Its log in Airflow says more; clear {task} with everything "
-            "downstream to run the night from there"
+            f"it is {states[task]} after {often} and left no message.{duration} It was killed, marked as failed, or "
+            f"never began since Airflow's API did not answer. Its log in Airflow says more; clear {task} with "
+            "everything downstream to run the night from there"
         )
     return "", ""
 

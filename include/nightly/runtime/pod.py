@@ -4,12 +4,10 @@ The step works in a session of its own with the state. Its result or error is th
 the pod (NIGHTLY_POD): the Airflow task reads it there, whatever became of the pod and its log, and however long it is.
 """
 
-import json
 import os
 import signal
 import sys
-import tempfile
-from pathlib import Path
+from typing import Any
 
 from nightly.io import variables
 from nightly.records.pod_result import PodResult
@@ -31,16 +29,13 @@ def main(step: str, model: str, run_id: str) -> int:
     return status
 
 
-def _run(step: str, model: str, run_id: str) -> tuple[int, dict]:
+def _run(step: str, model: str, run_id: str) -> tuple[int, dict[str, Any]]:
     """Run the step in a session; return its exit status, and its result or error."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "result.json"
-        try:
-            with current().session(model) as paths:
-                status = worker.run(step, paths.night(model, run_id), file)
-        except StateError as error:  # what the step did is not published
-            return 1, {"error": worker.describe(error), "retry": getattr(error, "retry", True), "infrastructure": True}
-        return status, json.loads(file.read_text())
+    try:
+        with current().session(model) as paths:
+            return worker.perform(step, paths.night(model, run_id))
+    except StateError as error:  # what the step did is not published
+        return 1, {"error": worker.describe(error), "retry": getattr(error, "retry", True), "infrastructure": True}
 
 
 if __name__ == "__main__":

@@ -59,17 +59,7 @@ def run(step: str, night_folder: Path, result_file: Path) -> int:
 
     :param night_folder: absolute; or MODEL/RUN, which is in the session's nights
     """
-    set_up_logging()
-    began = time.monotonic()
-    try:
-        with current().session(night_folder.parent.name) as paths:
-            value = step_function(step)(paths.nights / night_folder, paths)
-        result, status = {"value": value}, 0
-        log.info("%s took %.1f s", step, time.monotonic() - began)
-    except Exception as error:
-        log.exception("%s failed after %.1f s", step, time.monotonic() - began)
-        marks = {name: getattr(error, name, default) for name, default in (("retry", True), ("infrastructure", False))}
-        result, status = {"error": describe(error), **marks}, 1
+    status, result = perform(step, night_folder)
     text = json.dumps(result)
     try:
         write_atomically(result_file, text.encode())
@@ -77,6 +67,21 @@ def run(step: str, night_folder: Path, result_file: Path) -> int:
         log.error("the result cannot be written to its file (%s): it follows in the log", error)
         print(f"{result_file}: {text}", file=sys.stderr, flush=True)
     return status
+
+
+def perform(step: str, night_folder: Path) -> tuple[int, dict[str, Any]]:
+    """Run `step`; return the exit status, and {"value": result} or its error and marks, as PodResult has them."""
+    set_up_logging()
+    began = time.monotonic()
+    try:
+        with current().session(night_folder.parent.name) as paths:
+            value = step_function(step)(paths.nights / night_folder, paths)
+        log.info("%s took %.1f s", step, time.monotonic() - began)
+        return 0, {"value": value}
+    except Exception as error:
+        log.exception("%s failed after %.1f s", step, time.monotonic() - began)
+        marks = {name: getattr(error, name, default) for name, default in (("retry", True), ("infrastructure", False))}
+        return 1, {"error": describe(error), **marks}
 
 
 def set_up_logging() -> None:

@@ -157,7 +157,9 @@ class MLHook:
             output=output,
         )
         try:
-            return self._process.wait(), None
+            _, status, usage = os.wait4(self._process.pid, 0)
+            self._process.returncode = os.waitstatus_to_exitcode(status)  # as wait() would
+            return self._process.returncode, usage.ru_maxrss * 1024
         finally:
             end_group(self._process.pid)  # with the children that it left
 

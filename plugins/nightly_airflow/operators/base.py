@@ -108,10 +108,10 @@ class NightOperator(BaseOperator):
 
     def _record_errors(self, work: Callable[[Context], Any], context: Context) -> Any:
         failure = self.folder / f"{self.task_id}.error.json"
-        if failure.exists():  # gone at once for all hosts: a task that is killed leaves no error of an earlier try
-            failure.unlink()
-            publish(failure)
         try:
+            if failure.exists():  # gone at once for all hosts: a task that is killed leaves no error of an earlier try
+                failure.unlink()
+                publish(failure)
             return work(context)
         except SIGNALS:
             raise
@@ -130,8 +130,9 @@ class NightOperator(BaseOperator):
         number, message = context["ti"].try_number, self._message(error)
         try:
             StepError(task=self.task_id, message=message, try_number=number, failed_at=utc_now()).save(path)
-        except OSError as disk_error:
-            self.log.error("%s cannot be written: %s", path, disk_error)
+            publish(path)  # now: what is lost at the session's end is only logged
+        except (OSError, UserError, AirflowTaskTimeout) as unwritten:
+            self.log.error("%s cannot be written: %s", path, unwritten)
             self._push_error(message, context)
 
     def _push_error(self, message: str, context: Context) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from nightly_airflow.web.address import night_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class VerdictOperator(NightOperator):
             {task: states.get(task) for task in order},
             tries={task.task_id: (task.retries or 0) + 1 for task in self.dag.tasks},
             errors={task: error for task, error in errors.items() if error},
+            ran=durations(ti, failed),
             as_of=requested_as_of(context["dag_run"], utc_now()),
             began=context["dag_run"].start_date,
             run_url=ti.log_url.partition("/tasks/")[0],
@@ -88,6 +91,18 @@ class VerdictOperator(NightOperator):
 
     def _upstream(self) -> set[str]:
         return self.get_flat_relative_ids(upstream=True)
+
+
+def durations(ti: RuntimeTaskInstanceProtocol, failed: list[str]) -> dict[str, str]:
+    """Return how long each failed task's last try that began ran. The Task SDK does not know the host."""
+    known = ti.get_task_breadcrumbs(ti.dag_id, ti.run_id) if failed else []
+    seconds = {task["task_id"]: task["duration"] for task in known}
+    return {task: ran_for(seconds[task]) for task in failed if seconds.get(task)}
+
+
+def ran_for(seconds: float, host: str = "") -> str:
+    """Say how long a try ran and, if known, on which host."""
+    return f"for {dt.timedelta(seconds=round(seconds))}{f' on {host}' if host else ''}"
 
 
 def needs_notice(verdict: Verdict) -> bool:

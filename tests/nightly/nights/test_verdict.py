@@ -90,9 +90,27 @@ def test_an_error_of_this_try_stays(tmp_path):
     assert found.error == "it had no memory" and path.exists()
 
 
+def test_an_error_that_the_bucket_did_not_take_is_quoted_and_not_that_of_an_earlier_try(folder):
+    StepError(task="trainer", message="the first try's", try_number=1, failed_at=utc_now()).save(
+        folder / "trainer.error.json"
+    )
+    states = {"plan": "success", "trainer": "failed"}
+    found = decide("taxi", "tonight", folder, states, errors={"trainer": "the last try's"})
+    assert found.error == "the last try's"
+
+
 def test_a_killed_task_left_no_message_and_the_verdict_says_so(folder):
     found = verdict(folder, trainer="failed", release="upstream_failed")
-    assert "left no message" in found.error
+    assert "left no message. It was killed, marked as failed, or never began" in found.error
+
+
+def test_a_task_that_was_killed_with_its_process_is_told_with_what_airflow_knows(folder):
+    states = {"plan": "success", "trainer": "failed"}
+    found = decide("taxi", "tonight", folder, states, tries={"trainer": 5}, ran={"trainer": "for 0:12:03 on host-a"})
+    assert found.summary.startswith(
+        "trainer failed: it is failed after try 5 of 5 and left no message. "
+        "Its last try that began ran for 0:12:03 on host-a. It was killed, marked as failed, or never began"
+    )
 
 
 def test_no_rows_are_no_data(folder):

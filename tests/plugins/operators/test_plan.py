@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from nightly.io.space import SpaceError
 from nightly.models import config_of, load_config, read_schema_text, window_end
 from nightly.nights.plan import plan_night, refuse_unknown_comparators
 from nightly.records.base import ContractError
-from nightly_airflow.operators.plan import request_of
+from nightly_airflow.operators.plan import PlanOperator, request_of
 
 UTC = dt.UTC
 NOW = dt.datetime(2026, 5, 5, 12, tzinfo=UTC)
@@ -108,3 +109,13 @@ def test_thresholds_are_replaced_with_their_reason():
     night = plan(as_of="2016-01-02", thresholds={"data_gate.min_rows": 5, "drift.payment_type": 0.3}, reason=" thin ")
     assert config_of(night).data_gate.min_rows == 5
     assert night.override_reason == "thin"
+
+
+def test_a_night_that_the_disk_has_no_room_for_is_not_planned(paths, monkeypatch):
+    monkeypatch.setattr("nightly.nights.space.FIRST_NIGHT_BYTES", 2**80)
+    monkeypatch.setattr("nightly_airflow.operators.plan.warn_of_missing_notes", lambda *_: None)
+    operator = PlanOperator(task_id="plan", model="taxi", run_id="tonight")
+    run = SimpleNamespace(conf={})
+    with pytest.raises(SpaceError, match="a first night of taxi"):
+        operator.perform({"dag": SimpleNamespace(params={}), "dag_run": run, "params": EMPTY})
+    assert not (operator.folder / "request.json").exists()
