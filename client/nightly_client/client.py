@@ -39,6 +39,7 @@ class Prediction:
 class VersionStatus:
     state: str  # START, LOADING, AVAILABLE, UNLOADING, END
     error: str  # why it failed to load; "" if it did not
+    code: str = ""  # the error's code, as a ServingError has it
 
 
 @dataclass(frozen=True)

@@ -76,12 +76,16 @@ class GrpcTransport:
         }
         return response.model_spec.version.value, signatures
 
-    def status(self, spec: Spec, seconds: float) -> dict[int, tuple[str, str]]:
+    def status(self, spec: Spec, seconds: float) -> dict[int, tuple[str, str, str]]:
         request = protos.message("GetModelStatusRequest")()
         _address(request.model_spec, spec)
         response = self._call("ModelService/GetModelStatus", request, "GetModelStatusResponse", seconds)
         return {
-            version.version: (_STATES.get(version.state, str(version.state)), version.status.error_message)
+            version.version: (
+                _STATES.get(version.state, str(version.state)),
+                version.status.error_message,
+                _code(version.status.error_code) if version.status.error_code else "",
+            )
             for version in response.model_version_status
         }
 

@@ -60,12 +60,14 @@ class RestTransport:
         }
         return int(response["model_spec"]["version"]), signatures
 
-    def status(self, spec: Spec, seconds: float) -> dict[int, tuple[str, str]]:
-        statuses = self._call("GET", _path(spec), None, seconds)["model_version_status"]
-        return {
-            int(version["version"]): (version["state"], version.get("status", {}).get("error_message", ""))
-            for version in statuses
-        }
+    def status(self, spec: Spec, seconds: float) -> dict[int, tuple[str, str, str]]:
+        statuses = {}
+        for version in self._call("GET", _path(spec), None, seconds)["model_version_status"]:
+            status = version.get("status", {})
+            code = status.get("error_code", "OK")
+            error = status.get("error_message", ""), "" if code == "OK" else code
+            statuses[int(version["version"])] = (version["state"], *error)
+        return statuses
 
     def reload_config(self, config: Any, seconds: float) -> None:
         raise ServingError("UNIMPLEMENTED", "a configuration is reloaded over gRPC: use a grpc:// address")

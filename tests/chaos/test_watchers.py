@@ -83,6 +83,19 @@ def test_a_version_that_is_not_whole_when_it_is_first_seen_is_one(volume):
     assert "not whole" in volume.watcher.violations[0]
 
 
+def test_a_version_that_comes_back_under_its_number_is_looked_at_again(volume):
+    folder = volume.release(1700000000)
+    volume.watcher._scan(folder.parent)
+    aside = folder.rename(folder.with_name("unverified-1700000000"))
+    volume.watcher._scan(folder.parent)
+    (aside / "saved_model.pb").write_text("another")
+    aside.rename(folder)
+    volume.watcher._scan(folder.parent)
+    volume.watcher._scan(folder.parent)
+    (violation,) = volume.watcher.violations
+    assert "not whole" in violation
+
+
 def test_a_version_below_one_that_was_there_is_one(volume):
     for version in (1700000001, 1700000000):
         volume.release(version)

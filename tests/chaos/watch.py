@@ -30,12 +30,13 @@ QUIET_SECONDS = 60.0  # after a server has been away: it loads its versions, and
 
 @dataclass
 class Watcher(threading.Thread):
-    """Looks every 10 ms which versions the serving volume has, and checks each the moment that it is first seen."""
+    """Looks every 10 ms which versions the serving volume has, and checks each the moment that it appears."""
 
     paths: Paths
     model: str
     ledger: Ledger
-    seen: dict[int, ReleaseRecord] = field(default_factory=dict)  # version -> its record at first sight
+    seen: set[int] = field(default_factory=set)  # the versions that are there
+    newest: int = 0  # that ever was there
     golden: dict[int, Golden] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
 
@@ -49,9 +50,13 @@ class Watcher(threading.Thread):
         folder = self.paths.serving / self.model
         while not self.over.wait(SCAN_SECONDS):
             with contextlib.suppress(OSError):
-                for path in folder.iterdir():
-                    if path.name.isdecimal() and int(path.name) not in self.seen:
-                        self._look(int(path.name), path)
+                self._scan(folder)
+
+    def _scan(self, folder: Path) -> None:
+        there = {int(path.name): path for path in folder.iterdir() if path.name.isdecimal()}
+        self.seen &= there.keys()  # one that is gone may come back under its number, and is looked at again then
+        for version in there.keys() - self.seen:
+            self._look(version, there[version])
 
     def _look(self, version: int, path: Path) -> None:
         try:
@@ -60,15 +65,15 @@ class Watcher(threading.Thread):
         except (OSError, ContractError) as error:
             if path.exists():
                 self.violations.append(f"version {version} is visible without a record: {error}")
-                self.seen[version] = None
+                self.seen.add(version)
             return
-        newest = max(self.seen, default=0)
-        self.seen[version] = record
+        self.seen.add(version)
         if files != record.files:
             differing = sorted(files.items() ^ record.files.items())
-            self.violations.append(f"version {version} was not whole when it was first seen: {differing[:6]}")
-        if version < newest:
-            self.violations.append(f"version {version} appeared after {newest}")
+            self.violations.append(f"version {version} was not whole when it appeared: {differing[:6]}")
+        if version < self.newest:
+            self.violations.append(f"version {version} appeared after {self.newest}")
+        self.newest = max(self.newest, version)
         if bad := self.ledger.damaged_files & set(files.values()):
             self.violations.append(f"version {version} has files that were damaged before its release: {bad}")
         with contextlib.suppress(OSError, ContractError):

@@ -16,7 +16,7 @@ import pytest
 from nightly.io.paths import ROOT
 from nightly_client import Canary, Client, Prediction, PredictionLog, ServingError, VersionStatus, example
 from nightly_client import log as log_module
-from tests.support.servers import wait_for
+from tests.support.servers import model_config, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -102,6 +102,19 @@ def test_metadata_and_status_are_the_same_over_both(client):
     available = VersionStatus("AVAILABLE", "")
     assert client.status("half_plus") == {2: available, 1: available}
     assert client.status("half_plus", 1) == {1: available}
+
+
+def test_the_status_of_a_version_that_failed_to_load_has_the_error_and_its_code(server, client, tmp_path):
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    (tmp_path / "broken" / "1" / "saved_model.pb").write_bytes(b"this is no model")
+    configured = server.models_config.rstrip().removesuffix("}") + model_config("broken", tmp_path / "broken") + "}"
+    with (
+        Client(f"grpc://{server.grpc_address}") as loader,
+        pytest.raises(ServingError, match="did not become available"),
+    ):
+        loader.reload_config(configured)
+    failed = client.status("broken")[1]
+    assert (failed.state, failed.code) == ("END", "DATA_LOSS") and "Can't parse" in failed.error
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Nights that fail early, or are killed, are told with their error: through Airflow, to a real receiver."""
 
+import shutil
+
 import pytest
 
 from nightly.records.night import Night
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
 from tests.support.dag_runs import told
-from tests.support.releases import export, release
+from tests.support.releases import NOW, export, release
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +39,15 @@ def test_damaged_files_in_production_are_noticed_by_the_plan_and_told_whatever_b
     assert (state, night.production_version, night.damaged_version) == ("success", None, version)
     assert (verdict.outcome, verdict.damage) == (Outcome.RELEASED, f"taxi {version} is damaged")
     assert f"taxi {version} is damaged" in told(slack) and f"taxi {version} is damaged" in note
+
+
+def test_a_folder_in_production_that_is_gone_is_noticed_by_the_plan(run_night, slack, tmp_path):
+    store = ReleaseStore(tmp_path / "var/serving", tmp_path / "var/releases", "taxi")
+    release(store, export(tmp_path / "first"), "run-1", NOW)
+    lost = release(store, export(tmp_path / "second", "b"), "run-2", NOW + 5)
+    shutil.rmtree(lost.path)
+    folder = run_night()[3]
+    assert Night.load(folder / "request.json").damage and "is damaged" in told(slack)
 
 
 def test_whole_files_in_production_start_no_repair(run_night, slack, tmp_path):

@@ -15,16 +15,20 @@ FACTOR = 2  # times the last night's size: the next one may be larger, and some 
 
 
 def check_night(paths: Paths, model: str) -> None:
-    """Raise SpaceError unless the disks have room for twice the last night's download, snapshot and artifacts."""
+    """Raise SpaceError unless the disks have room for twice the last night's download, snapshot, artifacts and version.
+
+    The serving volume may be another disk, whose lack of room would be found only when the night releases.
+    """
     last = {
         paths.downloads / model: _last_fetched(paths.nights / model),
         paths.snapshots / model: size_of(_newest(paths.snapshots / model)),
         paths.pipeline / model: sum(size_of(folder) for folder in _artifacts(paths.pipeline / model)),
+        paths.serving / model: size_of(_newest(paths.serving / model)),
     }
     needs = {folder: FACTOR * size for folder, size in last.items()}
     known = sum(needs.values()) > 0
     purpose = f"a night of {model} (twice what the last one took)" if known else f"a first night of {model}"
-    check_space(needs if known else {paths.pipeline / model: FIRST_NIGHT_BYTES}, purpose)
+    check_space(needs if known else needs | {paths.pipeline / model: FIRST_NIGHT_BYTES}, purpose)
 
 
 def check_node(root: Path, node: str, inputs: Iterable[Path]) -> None:

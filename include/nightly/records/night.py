@@ -43,7 +43,7 @@ class Night(Contract):
     code_version: str  # git commit of the project, with `+changes` if the tree differs
     production_version: int | None = None  # the model gate's baseline; updated if production changes meanwhile
     production_note: str = ""  # set if another version came into production after the plan
-    damaged_version: int | None = None  # the version in production if its files are damaged beyond repair: no baseline
+    damaged_version: int | None = None  # the version in production if it is damaged or lost beyond repair: no baseline
     damage: str = ""  # the damage to the files in production, and what was done about it
     schema_version: int = 0  # of nightly.schemas.store; an approved review replaces it. 0 is the curated schema
     schema_note: str = ""  # who approved the version and why, or which version the curated schema superseded

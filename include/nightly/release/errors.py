@@ -32,6 +32,10 @@ class ReleaseNotVerified(ReleaseError):
     retry = False
 
 
+class ServerRefused(ReleaseError):
+    """The model server refused a call, mostly a new configuration. Any model in it may be the cause."""
+
+
 class NotLoadedInTime(ReleaseError):
     """The model server did not load a version in time, and reported no error."""
 

@@ -26,7 +26,8 @@ def repair(paths: Paths, config: ModelConfig, version: int) -> dict[str, str]:
     """
     store = ReleaseStore(paths.serving, paths.releases, config.name)
     record = store.disk.record(version)
-    damage = store.disk.damage(record, store.disk.find(version))
+    folder = store.disk.path(version) if store.disk.lost(record) else store.disk.find(version)
+    damage = store.disk.damage(record, folder)
     if not damage:
         return {}
     folders = [paths.pipeline / config.name, store.disk.folder]

@@ -21,8 +21,8 @@ class ServerConfiguration(Protocol):
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         """Move the labels `stable` and `canary` to these versions; None removes the label.
 
-        `loadable` are the versions in the model's folder. Raises ReleaseNotVerified, and ServerNotReached, after which
-        the server's state is unknown.
+        `loadable` are the versions in the model's folder. Raises ReleaseNotVerified, ServerRefused, and
+        ServerNotReached, after which the server's state is unknown.
         """
 
     def write(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:

@@ -8,7 +8,7 @@ import datetime as dt
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,26 +153,42 @@ class Transitions:
     def replace_files(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
         """Replace files of a version with `copies` (name -> path), and delete files that are not in its record.
 
-        Each file is replaced in one rename, so a server that loads the version never reads half a file. Raises
-        ReleaseError.
+        Each file is replaced in one rename, so a server that loads the version never reads half a file. A folder that
+        is gone comes back whole, in one rename. Raises ReleaseError.
         """
-        folder, staging = self.disk.find(record.version), self._staging(record.version)
+        staging = self._staging(record.version)
+        lost = self.disk.lost(self.disk.record(record.version))
+        folder = self.disk.path(record.version) if lost else self.disk.find(record.version)
         try:
             for name, copy in copies.items():
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
                 copy_file(copy, staging / name)
                 if hash_file(staging / name) != record.files[name]:
                     raise DamagedError(f"the copy of {copy} in {staging} differs: was it changed meanwhile? Retry.")
-            for name in copies:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                self.rename(staging / name, folder / name)
-            for name in self.disk.damage(record, folder).keys() - record.files.keys():
-                (folder / name).unlink()
+            if lost:
+                self._restore(staging, folder, record)
+            else:
+                self._replace(copies, staging, folder, record)
         except OSError as error:
             raise ReleaseError(f"{folder} could not be repaired (no file is half written): {error}") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         LOG.warning("repaired %s %s: %s", record.model, record.version, ", ".join(sorted(copies)) or "nothing lost")
+
+    def _restore(self, staging: Path, folder: Path, record: ReleaseRecord) -> None:
+        if hash_version(staging) != record.files:
+            raise DamagedError(f"{folder} disappeared while files of it were repaired. Retry.")
+        for path in [*staging.rglob("*/"), staging]:
+            path.chmod(0o755)  # the model server may run as another user
+            sync_path(path)
+        self.rename(staging, folder)
+
+    def _replace(self, copies: Iterable[str], staging: Path, folder: Path, record: ReleaseRecord) -> None:
+        for name in copies:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            self.rename(staging / name, folder / name)
+        for name in self.disk.damage(record, folder).keys() - record.files.keys():
+            (folder / name).unlink()
 
     def remove(self, record: ReleaseRecord, why: str) -> None:
         """Delete the files of a version that is too old to keep; its record stays."""

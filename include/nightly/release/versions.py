@@ -88,6 +88,17 @@ class Versions:
         """Return whether the model server can load the version."""
         return self.path(record.version).is_dir()
 
+    def lost(self, record: ReleaseRecord) -> bool:
+        """Return whether a live version's folder is gone. If no version is there, the volume is not mounted."""
+        gone = record.state in ("canary", "released") and not self.in_sight(record)
+        moved = any(self.aside(state, record.version).exists() for state in (*ASIDE, "removed"))
+        return gone and not moved and bool(self.released())
+
+    def lost_production(self) -> int | None:
+        """Return the newest released version if its folder is gone, so that `production` is an older one; else None."""
+        newest = [record for record in self.records() if record.state == "released"][-1:]
+        return newest[0].version if newest and self.lost(newest[0]) else None
+
     def unrecorded(self) -> list[str]:
         """Return the names that TensorFlow Serving loads as versions but that have no record."""
         known = {str(record.version) for record in self.records()}

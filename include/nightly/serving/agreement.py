@@ -97,7 +97,7 @@ def _of_record(store: ReleaseStore, record: ReleaseRecord) -> Iterator[Disagreem
     elif record.state in LIVE and not in_sight:
         yield Disagreement(
             what=f"{title} is {record.state} by its record, and {folder} is not there",
-            action=f"put the folder back; or, if it is lost, bin/releases quarantine {title} --reason lost",
+            action=f"bin/releases repair {title}; or, without a copy, bin/releases quarantine {title} --reason lost",
         )
     elif record.state in LIVE:
         try:

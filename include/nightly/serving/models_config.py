@@ -34,7 +34,7 @@ from google.protobuf import text_format
 
 from nightly.io.atomic import write_atomically
 from nightly.io.paths import Paths
-from nightly.release.errors import ReleaseNotVerified
+from nightly.release.errors import ServerRefused
 from nightly.release.shared import of_all_models
 from nightly.release.store import ReleaseStore
 from nightly.serving.address import base_path
@@ -117,7 +117,7 @@ class LiveConfig:
             self.replace(text)
             try:
                 yield text
-            except ReleaseNotVerified:
+            except ServerRefused:
                 self.replace(before)
                 raise
 

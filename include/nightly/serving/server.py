@@ -14,7 +14,7 @@ from nightly.io.paths import Paths
 from nightly.io.polling import poll
 from nightly.records.config import Release
 from nightly.records.release import ReleaseRecord, Verification
-from nightly.release.errors import ReleaseNotVerified, ServerNotReached
+from nightly.release.errors import NotLoadedInTime, ReleaseNotVerified, ServerNotReached, ServerRefused
 from nightly.release.store import ReleaseStore
 from nightly.serving import verify
 from nightly.serving.address import ServerAddress, base_path, find_address
@@ -84,7 +84,7 @@ class RunningServer(ConfigurationFile):
     def verify(self, record: ReleaseRecord, previous: int | None) -> Verification:
         """Wait until the version is loaded, compare its golden predictions, and measure its latency.
 
-        Raises ReleaseNotVerified if the version is at fault, else NotLoadedInTime or ServerNotReached.
+        Raises ReleaseNotVerified if the version is at fault, else NotLoadedInTime, ServerRefused or ServerNotReached.
         """
         store = ReleaseStore(self.paths.serving, self.paths.releases, self.model)
         golden = verify.read_golden(store.disk.find(record.version))
@@ -94,6 +94,13 @@ class RunningServer(ConfigurationFile):
             except ServerNotReached as error:
                 # TensorFlow Serving's reload waits for a new model for minutes. The version's status is known earlier.
                 log.info("%s; checking the version's status instead", error)
+            except ServerRefused as error:
+                # Any model in the file may be the cause. Only this version's own status can blame it.
+                log.warning("%s; checking the version's status instead", error)
+                try:
+                    verify.wait_until_available(self._grpc, self.model, record.version, verify.POLL_SECONDS)
+                except NotLoadedInTime:
+                    raise error from None
         return verify.verify_release(
             self._rest,
             self._grpc,
@@ -109,8 +116,8 @@ class RunningServer(ConfigurationFile):
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         """Load `version`, then move the labels `stable` and `canary`. Without a version, remove the model.
 
-        Raises ReleaseNotVerified, with the labels unchanged, if the version does not load, and ServerNotReached, after
-        which the server's state is unknown.
+        Raises ReleaseNotVerified or ServerRefused, with the labels unchanged, if the version does not load or the
+        server refuses the configuration, and ServerNotReached, after which the server's state is unknown.
         """
         configured = self._configured()
         depth = sum(other >= version for other in loadable) if version is not None else 0
@@ -184,7 +191,7 @@ class RunningServer(ConfigurationFile):
         except ServingError as error:
             if error.code in verify.NOT_REACHED:
                 raise ServerNotReached(f"the model server at {self.address} does not answer: {error}") from None
-            raise ReleaseNotVerified(f"the model server at {self.address} refused, for {self.model}: {error}") from None
+            raise ServerRefused(f"the model server at {self.address} refused, for {self.model}: {error}") from None
 
 
 def _problem(client: Client, model: str) -> str:

@@ -24,7 +24,8 @@ LATENCY_SECONDS = 20.0
 LATENCY_ROUNDS = 3  # a version fails only if it is too slow in every round, because other load may slow down one
 LATENCY_SLACK_MS = 5.0  # a difference below this is noise
 NOT_REACHED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-SERVER_FAULTS = (*NOT_REACHED, "CANCELLED", "ABORTED", "RESOURCE_EXHAUSTED")  # no fault of the version
+# No fault of the version. Without memory, disk or file handles a load or a request is RESOURCE_EXHAUSTED.
+SERVER_FAULTS = (*NOT_REACHED, "CANCELLED", "ABORTED", "RESOURCE_EXHAUSTED")
 NOT_LOADED = "Servable not found"  # TensorFlow Serving's text, also for a version that was just unloaded
 
 
@@ -111,7 +112,8 @@ def wait_until_available(client: Client, model: str, version: int, timeout: floa
             if state == "AVAILABLE":
                 return
             if state == "END" and status.error:
-                raise ReleaseNotVerified(f"the model server could not load {model} {version}: {status.error}")
+                text = f"the model server could not load {model} {version}: {status.error}"
+                raise _refusal(ServingError(status.code, status.error), text)
         except ServingError as error:
             if error.code in NOT_REACHED and time.monotonic() > give_up:
                 raise ServerNotReached(f"the model server does not answer at {client.address}: {error}") from None
@@ -157,7 +159,7 @@ def largest_difference(client: Client, model: str, version: int, golden: Golden)
 
 
 def _refusal(error: ServingError, text: str) -> ReleaseError:
-    """Return ServerNotReached if the server was away, else ReleaseNotVerified."""
+    """Return ServerNotReached if the server was away or had no memory left, else ReleaseNotVerified."""
     away = error.code in SERVER_FAULTS or (error.code == "NOT_FOUND" and NOT_LOADED in str(error))
     return ServerNotReached(text) if away else ReleaseNotVerified(text)
 

@@ -79,31 +79,52 @@ def follow(night_folder: Path, paths: Paths) -> None:
 
 
 def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
-    """Pin the night's production model, repairing it if it is damaged; return the night as JSON.
+    """Pin the night's production model, repairing it if it is damaged or lost; return the night as JSON.
 
     A version that cannot be repaired is no baseline: the night records that, and [model_gate] damaged_production
-    decides how it is judged.
+    decides how it is judged. If the version's whole folder is lost, its predecessor is the baseline.
     """
     path = night_folder / "request.json"
-    night = Night.load(path)
+    planned = night = Night.load(path)
+    if night.damaged_version is not None:  # an earlier try could not repair it: a copy may be there now
+        night = _with(night, production_version=night.in_production, damaged_version=None, damage="")
+    night = _with_lost_production(night, paths)
     if (version := night.in_production) is None:
         return night.model_dump(mode="json")
-    damage = night.damage if night.damaged_version is None else ""
-    changes = {"production_version": version, "damaged_version": None}
     try:
         if not _pin(night, paths):
             repaired = describe(repair(paths, config_of(night), version))
-            damage = f"version {version} in production was damaged, and is repaired: {repaired}"
+            night = _with(night, damage=f"version {version} in production was damaged, and is repaired: {repaired}")
             if not _pin(night, paths):
                 raise DamagedError(f"version {version} in production is damaged again as soon as it is repaired")
     except ReleaseError as error:
-        changes = {"production_version": None, "damaged_version": version}
         damage = f"{error}: {UNCOMPARED[config_of(night).model_gate.damaged_production]}"
-    if damage != night.damage:
-        log.warning("%s", damage)
-    night = night.model_copy(update=changes | {"damage": damage})
+        night = _with(night, production_version=None, damaged_version=version, damage=damage)
+    if night.damage != planned.damage:
+        log.warning("%s", night.damage)
     night.save(path)
     return night.model_dump(mode="json")
+
+
+def _with_lost_production(night: Night, paths: Paths) -> Night:
+    """Restore the production version if its whole folder is gone. Without copies, its predecessor is the baseline."""
+    lost = ReleaseStore(paths.serving, paths.releases, night.model).disk.lost_production()
+    if lost is None:
+        return night
+    try:
+        restored = describe(repair(paths, config_of(night), lost))
+    except ReleaseError as error:
+        damage = (
+            f"{error}: version {night.production_version} is compared with instead; "
+            f"`bin/releases quarantine {night.model} {lost} --reason lost` puts it into production"
+        )
+        return _with(night, damaged_version=lost, damage=damage)
+    damage = f"the folder of version {lost} in production was gone, and is restored: {restored}"
+    return _with(night, production_version=lost, damage=damage)
+
+
+def _with(night: Night, **changes: Any) -> Night:
+    return night.model_copy(update=changes)
 
 
 def _pin(night: Night, paths: Paths) -> bool:

@@ -87,11 +87,15 @@ class PlanOperator(NightOperator):
         return night.model_dump(mode="json")
 
     def _production_is_damaged(self, night: Night) -> bool:
-        """Return whether files in production are damaged: they must be repaired, or the night judged without them."""
+        """Return whether files in production are damaged or lost: they are repaired, or the night judged without."""
         if night.production_version is None:
             return False
+        disk = ReleaseStore(self.paths.serving, self.paths.releases, self.model).disk
+        if (lost := disk.lost_production()) is not None:
+            self.log.error("%s is in production by its record, and is not there", disk.path(lost))
+            return True
         try:
-            ReleaseStore(self.paths.serving, self.paths.releases, self.model).disk.verify(night.production_version)
+            disk.verify(night.production_version)
         except DamagedError as error:
             self.log.error("%s", error)
             return True

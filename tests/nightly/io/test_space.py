@@ -64,6 +64,24 @@ def test_a_night_is_not_begun_without_room_for_twice_the_last(small, monkeypatch
     assert size_of(paths.pipeline) == 2**20
 
 
+def test_a_night_is_not_begun_without_room_for_its_version_on_the_serving_volume(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    monkeypatch.setenv("NIGHTLY_SERVING", str(small))
+    paths = Paths.from_environment()
+    check_night(paths, "taxi")
+    file = small / "taxi/1700000000/saved_model.pb"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"x" * 10 * 2**20)
+    with pytest.raises(
+        SpaceError, match=r"small/taxi has 70 MB free, and a night of taxi \(twice what the last one took\) needs 84 MB"
+    ):
+        check_night(paths, "taxi")
+    (small / "other").write_bytes(b"x" * 60 * 2**20)
+    file.unlink()
+    with pytest.raises(SpaceError, match=r"20 MB free, and a first night of taxi needs 64 MB"):
+        check_night(paths, "taxi")
+
+
 def test_the_verdict_of_a_night_without_room_says_what_frees_some(small, monkeypatch, capsys):
     monkeypatch.setenv("NIGHTLY_VAR", str(small / "var"))
     assert nights.main(["taxi", "--as-of", "2015-05-01"]) == 2

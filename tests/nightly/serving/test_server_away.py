@@ -1,6 +1,7 @@
 """A model server that goes away while it verifies a good version: that is no word against the version."""
 
 import os
+import shutil
 import signal
 import threading
 
@@ -9,6 +10,8 @@ import pytest
 from nightly.release.errors import NotVerifiedYet, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from nightly.serving import models_config as live
 from nightly.serving import verify
+from nightly.serving.server import ConfigurationFile
+from nightly_client import VersionStatus
 from tests.support.releases import names
 from tests.support.servers import wait_for
 
@@ -130,6 +133,52 @@ def test_what_came_meanwhile_is_not_superseded_by_an_older_number(server, export
     assert store.disk.record(waiting).state == "removed" and str(again.version) in store.disk.record(waiting).why
     assert server.answer("meanwhile", "stable") == (0.2, again.version)
     assert server.release("meanwhile", exports / "good2", "run-2") == again
+
+
+def test_a_first_version_waits_while_the_server_refuses_another_models_label(server, exports):
+    versions = [server.release("moved", exports / f"good{number}", f"run-{number}").version for number in (1, 2, 3)]
+    # As a rollback does while the server does not answer: it is written to the file alone, and is not loaded.
+    ConfigurationFile(server.paths, "moved").write(versions[0], versions)
+    with pytest.raises(NotVerifiedYet, match=r"FAILED_PRECONDITION.* of model moved"):
+        server.release("newcomer", exports / "good4", "run-1")
+    store = server.store("newcomer")
+    (first,) = store.disk.records()
+    assert first.state == "unverified" and names(store.disk.folder) == [f"unverified-{first.version}"]
+    assert not live.LiveConfig(server.paths.serving, "").has("newcomer")
+
+    server.stop()
+    server.start()
+    released = server.release("newcomer", exports / "good4", "run-2")
+    assert (released.version, released.state) == (first.version, "released")
+    assert server.answer("newcomer", "stable") == (0.4, first.version)
+    assert server.answer("moved", "stable") == (0.1, versions[0])
+
+
+def test_a_first_version_is_released_although_another_new_model_does_not_load(server, exports):
+    other = ConfigurationFile(server.paths, "others_fault")
+    shutil.copytree(exports / "broken", server.paths.serving / "others_fault" / "1700000000")
+    other.write(1700000000, [1700000000])
+    try:
+        record = server.release("faultless", exports / "good1", "run-1")
+        assert record.state == "released" and server.answer("faultless", "stable") == (0.1, record.version)
+    finally:
+        other.write(None, [])
+        server.grpc.reload_config((server.paths.serving / live.FILE).read_text())
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [("RESOURCE_EXHAUSTED", NotVerifiedYet), ("INTERNAL", ReleaseNotVerified)]
+)
+def test_a_server_without_memory_or_disk_says_nothing_about_the_version(server, exports, monkeypatch, code, expected):
+    name = f"load_{code.lower()}"
+    first = server.release(name, exports / "good1", "run-1").version
+    with monkeypatch.context() as patch:  # a server that lacks memory cannot be had at will
+        ended = VersionStatus("END", "no memory, or a bad kernel", code)
+        patch.setattr("nightly_client.Client.status", lambda self, model, version=None: {version: ended})
+        with pytest.raises(expected, match="could not load"):
+            server.release(name, exports / "good2", "run-2")
+    assert server.store(name).disk.production() == first
+    assert server.answer(name, "stable") == (0.1, first)
 
 
 def test_a_refusal_stays_one(server, exports):

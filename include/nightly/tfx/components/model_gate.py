@@ -57,7 +57,7 @@ def _notes(night: Night) -> Iterator[Reason]:
         held = lost and config_of(night).model_gate.damaged_production == "hold"
         yield Reason(
             check="production",
-            subject=f"version {night.in_production}",
+            subject=f"version {night.damaged_version or night.in_production}",
             figure="damaged" if lost else "repaired",
             threshold=None,
             held=held,
