@@ -162,7 +162,7 @@ class Transitions:
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
                 copy_file(copy, staging / name)
                 if hash_file(staging / name) != record.files[name]:
-                    raise DamagedError(f"the copy of {copy} in {staging} differs: was it changed meanwhile? Retry.")
+                    raise ReleaseError(f"the copy of {copy} in {staging} differs: was it changed meanwhile? Retry.")
             for name in copies:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 self.rename(staging / name, folder / name)

@@ -13,7 +13,7 @@ from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.records.night import GateResult, Night, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased
-from nightly.release.errors import DamagedError, ProductionChanged, ReleaseError
+from nightly.release.errors import DamagedError, ProductionChanged
 from nightly.release.repair import describe, repair
 from nightly.release.store import ReleaseStore
 from nightly.state import publish
@@ -82,7 +82,8 @@ def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Pin the night's production model, repairing it if it is damaged; return the night as JSON.
 
     A version that cannot be repaired is no baseline: the night records that, and [model_gate] damaged_production
-    decides how it is judged.
+    decides how it is judged. Raises ReleaseError if the repair itself fails, as on a full disk: a retry may find an
+    intact copy.
     """
     path = night_folder / "request.json"
     night = Night.load(path)
@@ -96,7 +97,7 @@ def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
             damage = f"version {version} in production was damaged, and is repaired: {repaired}"
             if not _pin(night, paths):
                 raise DamagedError(f"version {version} in production is damaged again as soon as it is repaired")
-    except ReleaseError as error:
+    except DamagedError as error:
         changes = {"production_version": None, "damaged_version": version}
         damage = f"{error}: {UNCOMPARED[config_of(night).model_gate.damaged_production]}"
     if damage != night.damage:
@@ -109,7 +110,7 @@ def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
 def _pin(night: Night, paths: Paths) -> bool:
     """Keep the night's production model as hard links, safe from rollback and retention.
 
-    Return False if its files differ from the released ones. Raises ReleaseError if they are gone.
+    Return False if its files differ from the released ones. Raises DamagedError if they are gone.
     """
     store, target = ReleaseStore(paths.serving, paths.releases, night.model), pinned_production(night, paths)
     for tries_left in (2, 1, 0):
