@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 from pathlib import Path
 
 from nightly.io.paths import Paths, safe_name
@@ -55,17 +56,20 @@ def prune(handle: NightlyMetadata, paths: Paths, model: str, keep: int) -> int:
     return len(removed)
 
 
-def remove_late(handle: NightlyMetadata, root: Path) -> None:
-    """Remove what the workers of a Beam job have written since its execution failed or was canceled.
+def remove_leftovers(handle: NightlyMetadata, root: Path) -> None:
+    """Remove from this host what executions that have ended left in the pipeline's folder `root`.
 
-    They may live on for a while after their driver died.
-
-    :param root: the pipeline's folder
+    That is what the workers of a Beam job wrote after its execution failed or was canceled, since they may live on for
+    a while after their driver died; and TFX's own folders of all that ended, with the temporary files of a killed job.
     """
-    folders = [folder for folder in root.glob("*/*/*") if folder.name.isdecimal()]
-    executions = handle.store.get_executions_by_id({int(folder.name) for folder in folders})
-    ended = {e.id for e in executions if e.last_known_state in (Execution.CANCELED, Execution.FAILED)}
-    for folder in folders:
-        if int(folder.name) in ended:
+    outputs = [folder for folder in root.glob("*/*/*") if folder.name.isdecimal()]
+    system = [folder for folder in root.glob("*/.system/*/*") if folder.name.isdecimal()]
+    executions = handle.store.get_executions_by_id({int(folder.name) for folder in (*outputs, *system)})
+    states = {execution.id: execution.last_known_state for execution in executions}
+    for folder in outputs:
+        if states.get(int(folder.name)) in (Execution.CANCELED, Execution.FAILED):
             remove(folder)
             log.info("removed %s, which was written after its node had ended", folder)
+    for folder in system:
+        if states.get(int(folder.name), Execution.RUNNING) not in (Execution.NEW, Execution.RUNNING):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata
-from nightly.tfx.retention import prune, remove_late
+from nightly.tfx.retention import prune, remove_leftovers
 from tests.support.metadata import begin, run_with_an_artifact
 from tests.support.nights import a_night
 
@@ -87,5 +87,25 @@ def test_what_workers_write_after_their_node_has_ended_goes(paths, state, stays)
         folder = paths.pipeline / "taxi/examples/examples" / str(execution.id)
         (folder / "Split-train").mkdir(parents=True)
         (folder / "Split-train/data-00003").touch()
-        remove_late(handle, paths.pipeline / "taxi")
+        remove_leftovers(handle, paths.pipeline / "taxi")
     assert folder.exists() is stays
+
+
+@pytest.mark.parametrize(
+    ("state", "stays"),
+    [("CANCELED", False), ("FAILED", False), ("COMPLETE", False), ("RUNNING", True), ("NEW", True)],
+)
+def test_what_tfx_keeps_of_an_execution_goes_when_it_has_ended(paths, state, stays):
+    system = paths.pipeline / "taxi/trainer/.system"
+    with NightlyMetadata(paths, "taxi") as handle:
+        execution, _ = begin(handle, "night")
+        execution.last_known_state = Execution.State.Value(state)
+        handle.store.put_executions([execution])
+        folders = [system / f"{kind}/{execution.id}" for kind in ("executor_execution", "stateful_working_dir")]
+        for folder in folders:
+            (folder / ".temp").mkdir(parents=True)
+            (folder / ".temp/of-a-job").touch()
+        (system / "executor_execution/4711").mkdir()
+        remove_leftovers(handle, paths.pipeline / "taxi")
+    assert [folder.exists() for folder in folders] == [stays, stays]
+    assert (system / "executor_execution/4711").exists(), "another database knows it"
