@@ -21,6 +21,7 @@ from nightly.cli.arguments import positive_int
 from nightly.cli.errors import Parser, command, one_line
 from nightly.io.errors import UserError
 from nightly.io.paths import Paths
+from nightly.io.scratch import own_temporary_folder
 from nightly.io.secrets import has_userinfo, masked
 from nightly.nights.plan import RunRequest, new_run_id, plan
 from nightly.nights.report import report
@@ -123,4 +124,5 @@ def _terminated(*_: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(main())
+    with own_temporary_folder("night"):
+        sys.exit(main())

@@ -22,6 +22,7 @@ from nightly.io import variables
 from nightly.io.atomic import write_atomically
 from nightly.io.errors import UserError
 from nightly.io.hints import did_you_mean
+from nightly.io.scratch import own_temporary_folder
 from nightly.io.secrets import masked
 from nightly.models import load_config, read_schema_text
 from nightly.nights.plan import RunRequest
@@ -124,4 +125,5 @@ def _terminated(*_: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminated)  # Kubernetes ends a pod so
-    sys.exit(main())
+    with own_temporary_folder("pipeline"):
+        sys.exit(main())

@@ -5,8 +5,10 @@ from typing import Any, Self
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
-from tfx.orchestration.portable import data_types, execution_publish_utils, launcher
+from tfx.orchestration.portable import data_types, execution_publish_utils, launcher, outputs_utils
 from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
+
+WORKING_FOLDER = outputs_utils._STATEFUL_WORKING_DIR_INDEX
 
 
 class PersistentMetadata(metadata.Metadata):
@@ -34,7 +36,8 @@ class RerunLauncher(launcher.Launcher):
     """A TFX launcher that can rerun a node within its run, opens no port, and has a hook before publishing.
 
     TFX's own launcher skips a node that has succeeded in the run, even if its inputs have changed since. It also runs a
-    gRPC server beside each executor, for news of remote jobs, which these executors do not start.
+    gRPC server beside each executor, for news of remote jobs, which these executors do not start. And it keeps the
+    working folder of a failed execution for its retry, under a random name; here, it has the execution's id.
     """
 
     def executed(self, info: data_types.ExecutionInfo, output: execution_result_pb2.ExecutorOutput) -> None:
@@ -71,6 +74,8 @@ class RerunLauncher(launcher.Launcher):
     def _register_or_reuse_execution(
         self, metadata_handle: metadata.Metadata, contexts: list[Any], **inputs: Any
     ) -> metadata_store_pb2.Execution:
-        return execution_publish_utils.register_execution(
+        execution = execution_publish_utils.register_execution(
             metadata_handle, self._pipeline_node.node_info.type, contexts, **inputs
         )
+        execution.custom_properties[WORKING_FOLDER].string_value = str(execution.id)
+        return execution

@@ -9,6 +9,7 @@ from nightly.io.paths import Paths
 from nightly.io.secrets import hide
 from nightly.io.space import full_disk_explained
 from nightly.models import config_of, window_end
+from nightly.nights.unfinished import unfinished
 from nightly.records.base import ContractError
 from nightly.records.connection import Connection, variable
 from nightly.records.night import Download, Night
@@ -94,25 +95,15 @@ def remove_old(paths: Paths, model: str) -> int:
 
 def _in_use(paths: Paths, model: str) -> tuple[set[str], list[str]]:
     """Return the paths of the bodies in use, and the ids of the unfinished runs."""
-    nights = {folder: Night.load(folder / "request.json") for folder in _planned(paths.nights / model)}
-    unfinished = [folder for folder in nights if not _finished(folder)]
+    nights = {path.parent: Night.load(path) for path in (paths.nights / model).glob("*/request.json")}
+    active = [folder for folder in unfinished(paths.nights / model) if folder in nights]
     downloaded = [folder for folder in nights if (folder / "download.json").exists()]
     last = sorted(downloaded, key=lambda folder: (folder / "download.json").stat().st_mtime)[-KEEP:]
     # A backfill does not cost the next night its window.
     newest = sorted(downloaded, key=lambda folder: nights[folder].as_of)[-KEEP:]
-    kept = {*last, *newest, *(folder for folder in unfinished if folder in downloaded)}
+    kept = {*last, *newest, *(folder for folder in active if folder in downloaded)}
     files = [file.path for folder in kept for file in Download.load(folder / "download.json").files]
-    return set(files), [nights[folder].run_id for folder in unfinished]
-
-
-def _planned(nights: Path) -> list[Path]:
-    return [path.parent for path in nights.glob("*/request.json")]
-
-
-def _finished(folder: Path) -> bool:
-    """Return whether the night has a verdict, and was not started again after it."""
-    verdict, *begun = (folder / name for name in ("verdict.json", "request.json", "download.json"))
-    return verdict.exists() and all(path.stat().st_mtime <= verdict.stat().st_mtime for path in begun if path.exists())
+    return set(files), [nights[folder].run_id for folder in active]
 
 
 def _connection(name: str) -> Connection | None:

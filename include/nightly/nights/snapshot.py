@@ -7,6 +7,7 @@ from typing import Any
 
 from nightly.io.paths import Paths
 from nightly.models import config_of
+from nightly.nights.unfinished import unfinished
 from nightly.records.base import ContractError
 from nightly.records.baseline import Baseline
 from nightly.records.config import ModelConfig
@@ -75,11 +76,15 @@ def of_versions(paths: Paths, model: str) -> set[str]:
 
 
 def referred(paths: Paths, model: str) -> set[str]:
-    """Return the snapshots of accepted or released runs, and of nights without a verdict yet."""
+    """Return the snapshots of accepted or released runs, and of unfinished nights."""
     ids = {ReleaseRecord.load(path).snapshot_id for path in (paths.releases / model).glob("*.json")}
     ids |= {Baseline.load(path).snapshot_id for path in (paths.baselines / model).glob("[!.]*/baseline.json")}
+    active = unfinished(paths.nights / model)
     for path in (paths.nights / model).glob("*/snapshot.json"):
-        verdict = path.with_name("verdict.json")
-        if not verdict.exists() or Verdict.load(verdict).outcome in (Outcome.RELEASED, Outcome.ACCEPTED):
+        if path.parent in active or _is_accepted(path.with_name("verdict.json")):
             ids.add(SnapshotRef.load(path).snapshot_id)
     return ids - {""}
+
+
+def _is_accepted(verdict: Path) -> bool:
+    return verdict.exists() and Verdict.load(verdict).outcome in (Outcome.RELEASED, Outcome.ACCEPTED)

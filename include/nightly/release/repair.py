@@ -14,7 +14,7 @@ from nightly.io.files import hash_file
 from nightly.io.paths import Paths
 from nightly.records.config import ModelConfig
 from nightly.records.release import ReleaseRecord
-from nightly.release.errors import DamagedError, ReleaseError
+from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
 
 
@@ -22,7 +22,7 @@ def repair(paths: Paths, config: ModelConfig, version: int) -> dict[str, str]:
     """Restore the released files of `version`; return damaged file -> origin of the copy.
 
     A file that does not belong to the release is deleted; its origin is "". Raises DamagedError, with nothing changed,
-    if a file has no intact copy.
+    if a file has no intact copy, and another ReleaseError if that is not known or the repair fails.
     """
     store = ReleaseStore(paths.serving, paths.releases, config.name)
     record = store.disk.record(version)
@@ -40,7 +40,7 @@ def repair(paths: Paths, config: ModelConfig, version: int) -> dict[str, str]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nightly-repair-")))
             try:
                 address = _download(record, config.release.gcs, folder)
-            except ReleaseError as error:
+            except DamagedError as error:
                 searched.append(f"{config.release.gcs} ({error})")
             else:
                 origins |= {name: f"{address}/{name}" for name in lost - copies.keys()}
@@ -69,7 +69,10 @@ def _copy(name: str, record: ReleaseRecord, folders: Iterable[Path]) -> Path | N
 
 
 def _download(record: ReleaseRecord, base: str, folder: Path) -> str:
-    """Download the release's files from its bucket into `folder`; return their address. Raises ReleaseError."""
+    """Download the release's files from its bucket into `folder`; return their address.
+
+    Raises DamagedError if they differ from the record, and NotPublished if the bucket is not reached.
+    """
     from nightly.release.google_cloud.gcs import GcsReleases
 
     bucket = GcsReleases(base, record.model)

@@ -47,7 +47,7 @@ class SharedVersions(Versions):
             self._fetch(folder)
             if folder.is_dir():
                 return folder
-        raise ReleaseError(f"the files of {self.model} {version} are gone: it is {record.state} ({record.why})")
+        raise self.gone(record)
 
     def damage(self, record: ReleaseRecord, folder: Path) -> dict[str, str]:
         damage = super().damage(record, folder)

@@ -164,7 +164,7 @@ class Transitions:
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
                 copy_file(copy, staging / name)
                 if hash_file(staging / name) != record.files[name]:
-                    raise DamagedError(f"the copy of {copy} in {staging} differs: was it changed meanwhile? Retry.")
+                    raise ReleaseError(f"the copy of {copy} in {staging} differs: was it changed meanwhile? Retry.")
             if lost:
                 self._restore(staging, folder, record)
             else:
@@ -177,7 +177,7 @@ class Transitions:
 
     def _restore(self, staging: Path, folder: Path, record: ReleaseRecord) -> None:
         if hash_version(staging) != record.files:
-            raise DamagedError(f"{folder} disappeared while files of it were repaired. Retry.")
+            raise ReleaseError(f"{folder} disappeared while files of it were repaired. Retry.")
         for path in [*staging.rglob("*/"), staging]:
             path.chmod(0o755)  # the model server may run as another user
             sync_path(path)

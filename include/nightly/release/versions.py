@@ -124,12 +124,16 @@ class Versions:
             ) from None
 
     def find(self, version: int) -> Path:
-        """Return the folder of `version`'s files, in the server's sight or not. Raises ReleaseError if it is gone."""
+        """Return the folder of `version`'s files, in the server's sight or not. Raises the error of `gone`."""
         for folder in (self.path(version), *(self.aside(state, version) for state in ASIDE)):
             if folder.is_dir():
                 return folder
-        record = self.record(version)
-        raise ReleaseError(f"the files of {self.model} {version} are gone: it is {record.state} ({record.why})")
+        raise self.gone(self.record(version))
+
+    def gone(self, record: ReleaseRecord) -> ReleaseError:
+        """Return the error that a version has no files: a DamagedError if it should have them."""
+        kind = DamagedError if record.state in LIVE else ReleaseError
+        return kind(f"the files of {self.model} {record.version} are gone: it is {record.state} ({record.why})")
 
     def verify(self, version: int) -> ReleaseRecord:
         """Hash every file of `version` on disk. Raises DamagedError, naming what differs from the record."""
@@ -163,8 +167,8 @@ class Versions:
 
 
 def hash_version(folder: Path) -> dict[str, str]:
-    """Return path -> sha256 of the files in a version's folder. Raises ReleaseError if one is not a plain file."""
+    """Return path -> sha256 of the files in a version's folder. Raises DamagedError if one is not a plain file."""
     try:
         return hash_files(folder)
     except NotPlainFileError as error:
-        raise ReleaseError(str(error)) from None
+        raise DamagedError(str(error)) from None

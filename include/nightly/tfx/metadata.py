@@ -24,9 +24,8 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from nightly.compat.tfx import PersistentMetadata
 from nightly.io import variables
-from nightly.io.paths import Paths
+from nightly.io.paths import Paths, safe_name
 from nightly.records.base import Contract
-from nightly.records.night import Night
 from nightly.state import current, publish, remove
 from nightly.state.errors import StateAddressError
 from nightly.state.names import RUNNING
@@ -181,13 +180,23 @@ def close_abandoned(
     """
     for mark in (paths.nights / model).glob(f"*/*{RUNNING}"):
         with contextlib.suppress(BlockingIOError), current().locked(mark, wait=False):
-            node_id, run_id = mark.stem, Night.load(mark.parent / "request.json").run_id
+            node_id = mark.stem
             keys = nodes[node_id].outputs.outputs if node_id in nodes else ()  # the model has dropped it since
-            for execution in _unfinished(_executions(handle, run_id, f"{model}.{node_id}")):
-                _cancel(execution, paths.pipeline / model / node_id, keys)
-                handle.store.put_executions([execution])
-                log.info("closed %s of %s in ML Metadata, whose process had died", node_id, run_id)
+            for run_id in _runs_in(handle, mark.parent):
+                for execution in _unfinished(_executions(handle, run_id, f"{model}.{node_id}")):
+                    _cancel(execution, paths.pipeline / model / node_id, keys)
+                    handle.store.put_executions([execution])
+                    log.info("closed %s of %s in ML Metadata, whose process had died", node_id, run_id)
             remove(mark)
+
+
+def _runs_in(handle: NightlyMetadata, night_folder: Path) -> list[str]:
+    """Return the ids of the runs whose night has this folder.
+
+    The night's request may be gone, or of a newer version of this code that was rolled back since.
+    """
+    runs = (run.name for run in handle.store.get_contexts_by_type("pipeline_run"))
+    return [run_id for run_id in runs if safe_name(run_id) == night_folder.name]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.records.night import GateResult, Night, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased
-from nightly.release.errors import DamagedError, ProductionChanged, ReleaseError
+from nightly.release.errors import DamagedError, ProductionChanged
 from nightly.release.repair import describe, repair
 from nightly.release.store import ReleaseStore
 from nightly.state import publish
@@ -83,6 +83,7 @@ def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
 
     A version that cannot be repaired is no baseline: the night records that, and [model_gate] damaged_production
     decides how it is judged. If the version's whole folder is lost, its predecessor is the baseline.
+    Raises ReleaseError if the repair itself fails, as on a full disk: a retry may find an intact copy.
     """
     path = night_folder / "request.json"
     planned = night = Night.load(path)
@@ -97,7 +98,7 @@ def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
             night = _with(night, damage=f"version {version} in production was damaged, and is repaired: {repaired}")
             if not _pin(night, paths):
                 raise DamagedError(f"version {version} in production is damaged again as soon as it is repaired")
-    except ReleaseError as error:
+    except DamagedError as error:
         damage = f"{error}: {UNCOMPARED[config_of(night).model_gate.damaged_production]}"
         night = _with(night, production_version=None, damaged_version=version, damage=damage)
     if night.damage != planned.damage:
@@ -113,7 +114,7 @@ def _with_lost_production(night: Night, paths: Paths) -> Night:
         return night
     try:
         restored = describe(repair(paths, config_of(night), lost))
-    except ReleaseError as error:
+    except DamagedError as error:
         damage = (
             f"{error}: version {night.production_version} is compared with instead; "
             f"`bin/releases quarantine {night.model} {lost} --reason lost` puts it into production"
@@ -130,7 +131,7 @@ def _with(night: Night, **changes: Any) -> Night:
 def _pin(night: Night, paths: Paths) -> bool:
     """Keep the night's production model as hard links, safe from rollback and retention.
 
-    Return False if its files differ from the released ones. Raises ReleaseError if they are gone.
+    Return False if its files differ from the released ones. Raises DamagedError if they are gone.
     """
     store, target = ReleaseStore(paths.serving, paths.releases, night.model), pinned_production(night, paths)
     for tries_left in (2, 1, 0):

@@ -2,11 +2,13 @@
 
 import contextlib
 import logging
+import shutil
 from pathlib import Path
 
-from nightly.io.paths import Paths
+from nightly.io.paths import Paths, safe_name
 from nightly.nights.download import remove_old
 from nightly.nights.snapshot import retain
+from nightly.nights.unfinished import unfinished
 from nightly.records.config import ModelConfig
 from nightly.release.store import ReleaseStore
 from nightly.state import remove
@@ -24,46 +26,50 @@ def prune_model(paths: Paths, config: ModelConfig) -> str:
     snapshots = retain(paths, config, set())
     bodies = remove_old(paths, config.name)
     with NightlyMetadata(paths, config.name) as handle:
-        artifacts = prune(handle, paths.pipeline / config.name, config.retention.runs)
+        artifacts = prune(handle, paths, config.name, config.retention.runs)
     return f"{len(versions)} versions, {len(snapshots)} snapshots, {bodies} bodies and {artifacts} artifacts"
 
 
-def prune(handle: NightlyMetadata, root: Path, keep: int) -> int:
-    """Remove the artifacts of all but the newest `keep` runs in the pipeline's folder `root`; return how many.
+def prune(handle: NightlyMetadata, paths: Paths, model: str, keep: int) -> int:
+    """Remove the artifacts of a model's old runs; return how many.
 
-    A pruned run can still be inspected and rerun from the beginning, but not from the middle. Snapshots, baselines and
-    released versions lie elsewhere and stay.
+    The last `keep` runs that wrote an artifact keep theirs, and so does every run whose night is unfinished. A pruned
+    run can still be inspected and rerun from the beginning, but not from the middle. Snapshots, baselines and released
+    versions lie elsewhere and stay.
     """
-    runs = sorted(handle.store.get_contexts_by_type("pipeline_run"), key=lambda run: run.create_time_since_epoch)
-    artifacts_by_run = [handle.store.get_artifacts_by_context(run.id) for run in runs]
+    root, active = paths.pipeline / model, {folder.name for folder in unfinished(paths.nights / model)}
+    contexts = handle.store.get_contexts_by_type("pipeline_run")
+    runs = {run.name: handle.store.get_artifacts_by_context(run.id) for run in contexts}
     # All models share one PostgreSQL metadata database and run ids may collide: the folder identifies the model.
-    own = [[a for a in artifacts if root in Path(a.uri).parents] for artifacts in artifacts_by_run]
-    removed = []
-    for artifacts in [artifacts for artifacts in own if artifacts][:-keep]:
-        for artifact in artifacts:
-            if artifact.state == Artifact.DELETED:
-                continue
-            with contextlib.suppress(OSError):
-                remove(Path(artifact.uri))
-            artifact.state = Artifact.DELETED
-            removed.append(artifact)
+    own = {name: [a for a in artifacts if root in Path(a.uri).parents] for name, artifacts in runs.items()}
+    # Its newest artifact tells when a run was last at work. Its context is as old as its first try.
+    by_use = sorted((name for name in own if own[name]), key=lambda name: max(a.id for a in own[name]))
+    old = [a for name in by_use[:-keep] if safe_name(name) not in active for a in own[name]]
+    removed = [artifact for artifact in old if artifact.state != Artifact.DELETED]
+    for artifact in removed:
+        with contextlib.suppress(OSError):
+            remove(Path(artifact.uri))
+        artifact.state = Artifact.DELETED
     if removed:
         handle.store.put_artifacts(removed)
         log.info("removed %d artifacts of runs before the last %d", len(removed), keep)
     return len(removed)
 
 
-def remove_late(handle: NightlyMetadata, root: Path) -> None:
-    """Remove what the workers of a Beam job have written since its execution failed or was canceled.
+def remove_leftovers(handle: NightlyMetadata, root: Path) -> None:
+    """Remove from this host what executions that have ended left in the pipeline's folder `root`.
 
-    They may live on for a while after their driver died.
-
-    :param root: the pipeline's folder
+    That is what the workers of a Beam job wrote after its execution failed or was canceled, since they may live on for
+    a while after their driver died; and TFX's own folders of all that ended, with the temporary files of a killed job.
     """
-    folders = [folder for folder in root.glob("*/*/*") if folder.name.isdecimal()]
-    executions = handle.store.get_executions_by_id({int(folder.name) for folder in folders})
-    ended = {e.id for e in executions if e.last_known_state in (Execution.CANCELED, Execution.FAILED)}
-    for folder in folders:
-        if int(folder.name) in ended:
+    outputs = [folder for folder in root.glob("*/*/*") if folder.name.isdecimal()]
+    system = [folder for folder in root.glob("*/.system/*/*") if folder.name.isdecimal()]
+    executions = handle.store.get_executions_by_id({int(folder.name) for folder in (*outputs, *system)})
+    states = {execution.id: execution.last_known_state for execution in executions}
+    for folder in outputs:
+        if states.get(int(folder.name)) in (Execution.CANCELED, Execution.FAILED):
             remove(folder)
             log.info("removed %s, which was written after its node had ended", folder)
+    for folder in system:
+        if states.get(int(folder.name), Execution.RUNNING) not in (Execution.NEW, Execution.RUNNING):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -67,8 +67,8 @@ def _run(
     if not node.upstream_nodes:
         with handle:
             metadata.close_abandoned(handle, night.model, nodes, paths)
-            retention.remove_late(handle, paths.pipeline / night.model)
-            retention.prune(handle, paths.pipeline / night.model, config_of(night).retention.runs)
+            retention.remove_leftovers(handle, paths.pipeline / night.model)
+            retention.prune(handle, paths, night.model, config_of(night).retention.runs)
     result, reuse_record = folder / f"{node_id}.json", folder / REUSE.format(node_id)
     result.unlink(missing_ok=True)
     reuse_record.unlink(missing_ok=True)

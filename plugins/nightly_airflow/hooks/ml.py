@@ -22,10 +22,10 @@ from typing import Any, BinaryIO, TextIO
 
 from nightly.io import variables
 from nightly.io.machine import socket_address
-from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import ROOT, Paths, python_path
 from nightly.io.polling import poll
 from nightly.io.processes import end_group, start
+from nightly.io.scratch import scratch_folder
 from nightly.io.secrets import masked
 from nightly.records.connection import PREFIX as CONNECTIONS
 from nightly_airflow.hooks.death import Watch
@@ -38,7 +38,6 @@ HANDSHAKE_SECONDS = 60  # allowed for forking a step; a host that takes longer i
 HANDSHAKES = 5  # attempts before MLHostNotStarted is raised
 HOST_FILES = ("host.py", "preloaded.py", "processes.py")  # loaded once, when a host starts
 TEMPORARY = Path(tempfile.gettempdir())
-SCRATCH = "nightly-step-"  # prefix of a step's temporary folder
 LAST_LINES = 10  # of the step's log, quoted in its error
 PEER = struct.Struct("3i")  # process id, user id, group id
 
@@ -105,7 +104,7 @@ class MLHook:
                 f"the ML environment's Python is not at {self.paths.ml_python}. "
                 "Set it up with `make setup`, or name it in NIGHTLY_ML_PYTHON."
             )
-        with owned_folder(TEMPORARY, f"{SCRATCH}{step.rpartition(':')[2]}-") as folder:
+        with scratch_folder(TEMPORARY, step.rpartition(":")[2]) as folder:
             result_file = folder / "result.json"
             watch, last_lines = Watch(), collections.deque[str](maxlen=LAST_LINES)
             read, write = os.pipe()
@@ -138,8 +137,7 @@ class MLHook:
                 self._connection.shutdown(socket.SHUT_RDWR)  # the host ends the step when its client hangs up
 
     def start_host(self) -> None:
-        """Start the warm host in the background, unless it runs, and remove temporary folders of killed tasks."""
-        remove_abandoned(TEMPORARY.glob(f"{SCRATCH}*"))
+        """Start the warm host in the background, unless it runs."""
         if not self.warm or variables.WARM.read() == "0" or not self.paths.ml_python.exists():
             return
         with contextlib.suppress(OSError):

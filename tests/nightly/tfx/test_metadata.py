@@ -1,10 +1,16 @@
 """Where ML Metadata is, by the environment; and what is left to TFX to find in it."""
 
+import json
+
+import ml_metadata as mlmd
 import pytest
+from tfx.orchestration.portable import execution_publish_utils
+from tfx.orchestration.portable.mlmd import context_lib
 from tfx.proto.orchestration import pipeline_pb2
 
 from nightly.io.paths import Paths
-from nightly.tfx.metadata import NightlyMetadata, connection_config, resolve_inputs
+from nightly.tfx.metadata import Execution, NightlyMetadata, close_abandoned, connection_config, resolve_inputs
+from tests.support.nights import a_night
 
 
 @pytest.mark.parametrize(
@@ -40,3 +46,22 @@ def test_an_input_of_another_pipeline_is_left_to_tfx(monkeypatch, tmp_path):
         before = node.SerializeToString(deterministic=True)
         resolve_inputs(handle, node, {"examples": pipeline_pb2.PipelineNode()})
     assert node.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("request_text", ["of a newer version", None], ids=["newer", "gone"])
+def test_what_a_killed_night_left_is_closed_whatever_its_request_is_by_now(paths, request_text):
+    folder, run_id = paths.night("taxi", "night/1"), "night/1"
+    folder.mkdir(parents=True)
+    if request_text:
+        request = {**json.loads(a_night(run_id=run_id).model_dump_json()), "a_new_key": request_text}
+        (folder / "request.json").write_text(json.dumps(request))
+    (folder / "examples.running").touch()
+    with NightlyMetadata(paths, "taxi") as handle:
+        names = {"pipeline_run": run_id, "node": "taxi.examples"}
+        contexts = [context_lib.register_context_if_not_exists(handle, *each) for each in names.items()]
+        kind = mlmd.proto.ExecutionType(name="Anything")
+        execution = execution_publish_utils.register_execution(handle, kind, contexts)
+        close_abandoned(handle, "taxi", {}, paths)
+        (closed,) = handle.store.get_executions_by_id([execution.id])
+    assert closed.last_known_state == Execution.CANCELED
+    assert not (folder / "examples.running").exists()

@@ -255,8 +255,9 @@ def test_neither_retention_nor_a_retry_of_one_run_takes_what_another_has_reused(
     states = [[a.state for _, found in made(paths, "statistics", each.name) for a in found] for each in (one, two)]
     assert states == [[Artifact.LIVE], [Artifact.ABANDONED, Artifact.LIVE]]
 
+    (one / "verdict.json").write_text("{}")
     with NightlyMetadata(paths, "taxi") as handle:
-        assert prune(handle, paths.pipeline / "taxi", keep=2)
+        assert prune(handle, paths, "taxi", keep=2)
     assert not Path(made(paths, "statistics", one.name)[0][1][0].uri).exists()
     run(three, paths, "schema", "example_validator")
     assert run(another(), paths, "examples")["examples"].run_id == one.name

@@ -121,7 +121,12 @@ def test_what_a_killed_night_left_in_the_metadata_is_closed_by_the_next_one(fold
         run_node("schema", new_night(folder, paths, "next"), paths)
     with NightlyMetadata(paths, "taxi") as handle:
         left = {name: run_states(handle, name) for name in ("killed", "alive")}
+        run = handle.store.get_context_by_type_and_name("pipeline_run", "alive")
+        (running,) = (execution.id for execution in handle.store.get_executions_by_context(run.id))
     assert left == {"killed": [mlmd.proto.Execution.CANCELED], "alive": [mlmd.proto.Execution.RUNNING]}
+    system = paths.pipeline / "taxi/examples/.system"
+    folders = {kind: os.listdir(system / kind) for kind in ("executor_execution", "stateful_working_dir")}
+    assert folders == {kind: [str(running)] for kind in folders}, "TFX's folders of all but the living one are gone"
 
 
 def new_night(folder, paths, run_id):

@@ -66,7 +66,7 @@ def test_an_artifact_is_fetched_checked_and_pruned_from_either_host(hosts):
         assert list(check({"examples": [artifact]})[artifact.uri]) == ["payload"]
         damage(root / "examples/examples/2/payload")
         assert check({"examples": [artifact]}), "its copy is replaced by the bucket's"
-        assert prune(handle, root, keep=1) == 1
+        assert prune(handle, paths, "taxi", keep=1) == 1
     with hosts.session("A") as paths:
         assert hosts.keys("manifests/pipeline/taxi/examples/examples/") == [
             "manifests/pipeline/taxi/examples/examples/2.json"

@@ -255,6 +255,15 @@ def test_what_a_step_leaves_in_its_temporary_folder_goes_with_it(hook, log, tmp_
     assert not folder.exists()
 
 
+def test_what_a_killed_task_left_goes_with_the_next_step_on_its_host(hook, log, tmp_path, monkeypatch):
+    monkeypatch.setattr("nightly_airflow.hooks.ml.TEMPORARY", tmp_path)
+    left = tmp_path / "nightly-step-trainer-killed"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    assert hook.run("tests.support.steps:speak", tmp_path, log)
+    assert not left.exists()
+
+
 def test_kill_ends_the_step_and_what_it_started(hook, log, tmp_path):
     ended = []
 
