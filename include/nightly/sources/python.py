@@ -25,6 +25,8 @@ from nightly.sources.slices import slices_of
 
 log = logging.getLogger(__name__)
 
+END = object()  # of what a function yields; it may yield None by mistake
+
 
 class FunctionError(SourceError):
     """The function raises an error."""
@@ -96,8 +98,8 @@ class Python:
         iterator, number = iter(yielded), 0
         while True:
             with self._explained():
-                item = next(iterator, None)
-            if item is None:
+                item = next(iterator, END)
+            if item is END:
                 return
             number += 1
             if not isinstance(item, pa.Table | pa.RecordBatch):

@@ -163,6 +163,7 @@ FAULTS = {
     "def row(window, connection):\n    return []": "has no function 'rows'; did you mean 'row'?",
     "def rows(window, connection):\n    return 7": "rows returns int, and not pyarrow.RecordBatch or pyarrow.Table",
     "def rows(window, connection):\n    yield {'a': [1]}": "rows yields dict, and not",
+    "def rows(window, connection):\n    yield None": "rows yields NoneType, and not",
     "import pandas\n\ndef rows(window, connection):\n    return pandas.DataFrame({'a': [1]})": "from_pandas",
     "import pyarrow as pa\n\ndef rows(w, c):\n    yield pa.table({'a': [1]})\n    yield pa.table({'a': ['x']})": (
         "batch 2 of rows has a as string, and the first has it as int64"
