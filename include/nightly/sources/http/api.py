@@ -63,7 +63,7 @@ class HttpApi:
         self.by_window = any(has_window(text) for text in (self.url, *self.config.params.values()))
         self._session = Session()
         self._slices: dict[str, Slice] = {}  # a part's name -> its days
-        self._days = self.config.slice_days  # fewer, once the API has refused so many
+        self._most = EVERYTHING.days  # days of a request: fewer, once the API has refused so many
 
     def parts(self) -> list[Part]:
         """Return a part for each slice of the window; a single one if the request does not depend on the window."""
@@ -108,13 +108,14 @@ class HttpApi:
 
     def _read(self, part: Part, target: Path, known: str) -> _Reading:
         reading = _Reading(self._body(target))
-        days = self._slices[part.name]
-        pending = [days] if not self.by_window else days.pieces(self._days)
+        whole = self._slices[part.name]
+        pending = whole.pieces(self._most)
         while pending:
             days = pending.pop(0)
-            if not self._read_pages(days, reading, target, known):
-                self._days = (days.days + 1) // 2
-                pending = [piece for larger in (days, *pending) for piece in larger.pieces(self._days)]
+            # The fingerprint is of the whole slice. A piece of it may have it, too, if there were no other rows then.
+            if not self._read_pages(days, reading, target, known if days == whole else ""):
+                self._most = (days.days + 1) // 2
+                pending = [piece for larger in (days, *pending) for piece in larger.pieces(self._most)]
             if reading.answers and reading.answers[0].unchanged:
                 break
         return reading

@@ -1,11 +1,13 @@
 """HTTP APIs of each kind, from real servers: JSON, JSON lines and CSV, in one answer and in pages."""
 
+import datetime as dt
 import io
 import json
 import subprocess
 import sys
 import time
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from nightly.records.source_config import HttpSource
 from nightly.sources.errors import HttpStatusError, RefusedError, SourceError
 from nightly.sources.http.json_document import JsonDocument, JsonError, dig
 from tests.nightly.io.test_space import small  # noqa: F401
+from tests.support.faulty_server import FaultyServer
 from tests.support.fetched import download, rows_of, snapshot
 from tests.support.nights import utc
 from tests.support.paged_api import PagedApi
@@ -103,6 +106,27 @@ def test_without_a_window_the_source_is_one_answer(tmp_path):
     with PagedApi(ROWS) as api:
         assert len(rows_of(download(source(api, params={}), tmp_path, START, END))) == 20
     assert api.requests == [{}]
+
+
+def test_a_request_that_is_the_same_for_all_days_of_a_month_is_made_once(tmp_path):
+    with PagedApi(ROWS) as api:
+        fetched = download(source(api, params={"month": "{start:%Y-%m}"}), tmp_path, START, END)
+    assert api.requests == [{"month": "2016-01"}] and ids(fetched) == list(range(20))
+
+
+def test_half_of_a_slice_that_is_as_all_of_it_was_does_not_stand_for_the_slice(tmp_path):
+    old, late = (f"2016-01-0{day},{n}\n" for day, n in ((2, 1), (4, 2)))
+    (tmp_path / "rows.csv").write_text(f"Date received,n\n{old}")
+    params = {"format": "csv", "date_received_min": "{start}", "date_received_max": "{last}"}
+    with FaultyServer(tmp_path / "rows.csv") as server:
+        config = HttpSource(url=server.address, params=params, format="csv", slice_days=31, too_big_statuses=[400])
+        start, end = utc(2016, 1, 2), utc(2016, 1, 5)
+        download(config, tmp_path, start, end, run_id="first")
+        server.rows.append(late.strip().split(","))
+        server.days.append(dt.date(2016, 1, 4))
+        server.max_rows = 1
+        second = download(config, tmp_path, start, end, run_id="second")
+    assert [Path(file.path).read_text() for file in second.files] == [f"Date received,n\n{old}{late}"]
 
 
 def test_numbers_are_as_precise_in_one_document_as_in_lines(tmp_path):
