@@ -145,7 +145,7 @@ class HttpSource(_Source):
     rows: str = ""
     """The path of the list of rows in a JSON answer, e.g. `data.items`. By default it is the only list there."""
     paging: Paging | None = None
-    """How the API pages. A header `Link: …; rel=next` is followed without it."""
+    """How the API pages. A header `Link: …; rel=next` is followed without it; other signs of more pages are errors."""
     slice_days: Days = 1
     """How many days a request asks for. Fewer days fetch less again, more days need fewer requests."""
     too_big_statuses: list[int] = [413]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-from nightly.records.http_config import CursorPaging, OffsetPaging, PagePaging
+from nightly.records.http_config import CursorPaging, NoPaging, OffsetPaging, PagePaging
 from nightly.sources.errors import RefusedError
-from nightly.sources.http.headers import next_link_of
+from nightly.sources.http.headers import next_link_of, total_of
 from nightly.sources.http.json_document import dig
 from nightly.sources.http.rows import Page
 
@@ -31,7 +31,7 @@ class Paging:
     :ivar doubts: why the pages may not fit together
     """
 
-    config: PagePaging | OffsetPaging | CursorPaging | None
+    config: PagePaging | OffsetPaging | CursorPaging | NoPaging | None
     pages: int = 0
     rows: int = 0
     doubts: list[str] = field(default_factory=list)
@@ -56,9 +56,14 @@ class Paging:
         match self.config:
             case None:
                 address = next_link_of(headers)
-                if not address and (unread := _sign_of_more(page.rest)):
-                    raise RefusedError(f"{origin} has more pages than this one: {unread}")
+                if not address and (unread := _sign_of_more(page.rest) or self._rows_missing(headers)):
+                    raise RefusedError(
+                        f"{origin} has more pages than this one: {unread} If these are all rows, write "
+                        'paging = { kind = "none" }.'
+                    )
                 following = self._at(request, address) if address else None
+            case NoPaging():
+                following = None
             case CursorPaging(next=place, param=param):
                 token = dig(page.rest, place)
                 if token is None or token is False or token == "":
@@ -83,6 +88,16 @@ class Paging:
         if self.config and self.total is not None and self.total != self.rows:
             self.incomplete = True
             self.doubts.append(f"{self.rows:,} rows arrived, and {self.config.total} is {self.total:,}")
+
+    def _rows_missing(self, headers: Mapping[str, str]) -> str:
+        """Return which header tells of more rows than a single page has, and what to write; "" if none does."""
+        total = total_of(headers)
+        if self.pages > 1 or total is None or self.rows >= total[1]:
+            return ""
+        return (
+            f"{total[0]} is {total[1]:,}, and {self.rows:,} rows arrived. "
+            'Write paging = { kind = "page" } in [source], or another kind.'
+        )
 
     def _count(self, page: Page, origin: str) -> None:
         if page.rows and isinstance(self.config, PagePaging | OffsetPaging):

@@ -166,6 +166,39 @@ def test_pages_that_nobody_asked_for_are_noticed(tmp_path, paging, sign):
         download(source(api, slice_days=31), tmp_path, START, END)
 
 
+@pytest.mark.parametrize("form", ["json", "csv"])
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("X-Total-Count", "20"), ("x-total", "20"), ("Content-Range", "items 0-2/20"), ("Content-Range", "0-2/20")],
+)
+def test_a_header_with_more_rows_than_arrived_is_noticed(tmp_path, header, value, form):
+    def answer(handler):
+        rows = ROWS[: handler.api.size]
+        body = json.dumps(rows) if form == "json" else "day,n\n" + "".join(f"{row['day']},1\n" for row in rows)
+        return handler._send(200, body.encode(), f"text/{form}", {header: value})
+
+    with PagedApi(ROWS) as api:
+        api._server.RequestHandlerClass.do_GET = answer
+        with pytest.raises(RefusedError, match=rf"(?i)more pages.*{header} is 20, and 3 rows.*kind = \"page\".*none"):
+            download(source(api, params={}, format=form), tmp_path, START, END)
+        assert download(source(api, params={}, format=form, paging={"kind": "none"}), tmp_path, START, END).files
+        api.size = 20
+        assert download(source(api, params={}, format=form), tmp_path / "all", START, END).files
+
+
+def test_days_that_all_end_at_a_round_number_of_rows_are_doubted(tmp_path, caplog):
+    days = {1: 12, 2: 10, 3: 10, 4: 10}
+    for more, paging, warned in [(0, None, False), (-2, None, True), (-2, {"kind": "none"}, False), (1, None, False)]:
+        days[1] = 12 + more
+        if more == 1:
+            days.update(dict.fromkeys(days, 13))  # no limit
+        caplog.clear()
+        rows = [{"day": f"2016-01-0{day}", "n": n} for day, count in days.items() for n in range(count)]
+        with PagedApi(rows) as api:
+            download(source(api, paging=paging), tmp_path / f"{more} {paging}", START, END)
+        assert ("3 answers have 10 rows each, and none has more" in caplog.text) is warned, (more, paging)
+
+
 def test_a_parameter_that_the_api_does_not_know_is_noticed(tmp_path):
     with (
         PagedApi(ROWS) as api,
