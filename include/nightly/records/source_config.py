@@ -129,7 +129,7 @@ class HttpSource(_Source):
     for its last day. `{start:%Y-%m-%dT%H:%M:%SZ}`, or `{last:epoch_s}`, writes another format. Without any of them the
     source is one answer with all rows. Times are UTC."""
 
-    SAME_BODIES = _Source.SAME_BODIES | {"timeout_seconds", "retries", "retry_statuses"}
+    SAME_BODIES = _Source.SAME_BODIES | {"timeout_seconds", "retries", "retry_statuses", "max_pages"}
 
     kind: Literal["http"] = "http"
     """Reads an HTTP API."""
@@ -146,6 +146,8 @@ class HttpSource(_Source):
     """The path of the list of rows in a JSON answer, e.g. `data.items`. By default it is the only list there."""
     paging: Paging | None = None
     """How the API pages. A header `Link: …; rel=next` is followed without it; other signs of more pages are errors."""
+    max_pages: Annotated[int, Field(ge=1)] = 10_000
+    """The most pages of a request. More are an error, since an API may page for ever."""
     slice_days: Days = 1
     """How many days a request asks for. Fewer days fetch less again, more days need fewer requests."""
     too_big_statuses: list[int] = [413]

@@ -127,7 +127,7 @@ class HttpApi:
 
     def _read_pages(self, days: Slice, reading: _Reading, target: Path, known: str) -> bool:
         """Add the pages of these days to `reading`. Return False if the API refuses so many days as too big."""
-        config, paging = self.config, Paging(self.config.paging)
+        config, paging = self.config, Paging(self.config.paging, self.config.max_pages)
         request: Request | None = paging.first(self._request(days))
         while request:
             origin = public(request.url, request.params, self.secret_params)

@@ -166,6 +166,31 @@ def test_pages_that_nobody_asked_for_are_noticed(tmp_path, paging, sign):
         download(source(api, slice_days=31), tmp_path, START, END)
 
 
+@pytest.mark.parametrize(
+    ("paging", "rows", "message"),
+    [
+        ({"kind": "cursor", "next": "next", "param": "token"}, 1, "more than 20 pages, with 20 rows so far"),
+        ({"kind": "cursor", "next": "next", "param": "token"}, 0, "5 pages in a row have no rows, and name a next one"),
+        ({"kind": "page"}, 1, "more than 20 pages, .* raise source.max_pages"),
+        (None, 1, "more than 20 pages"),
+    ],
+)
+def test_an_api_that_pages_for_ever_is_noticed(tmp_path, monkeypatch, paging, rows, message):
+    def answer(handler):
+        number = len(handler.api.requests)
+        assert number < 100
+        handler.api.requests.append({})
+        items = [{"day": "2016-01-01", "asked": number}] * rows
+        link = {"Link": f'</trips?token={number}>; rel="next"'} if paging is None else {}
+        return handler._send(200, json.dumps({"rows": items, "next": number + 1}).encode(), "application/json", link)
+
+    monkeypatch.setattr("nightly.sources.http.pages.MOST_EMPTY", 5)
+    with PagedApi(ROWS) as api, pytest.raises(RefusedError, match=message):
+        api._server.RequestHandlerClass.do_GET = answer
+        download(source(api, params={}, paging=paging, max_pages=20), tmp_path, START, END)
+    assert len(api.requests) == (20 if rows else 5)
+
+
 @pytest.mark.parametrize("form", ["json", "csv"])
 @pytest.mark.parametrize(
     ("header", "value"),
