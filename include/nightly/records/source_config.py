@@ -69,8 +69,8 @@ class SqlSource(_Source):
     columns: list[str] = []
     """The columns to read, as the database names them; by default all. The time column is always read."""
     changed_at: str = ""
-    """A column that says when a row last changed. A night then reads only days whose row count or latest change
-    differs from what an earlier night saw."""
+    """A column that says when a row last changed. A night then reads only days whose row count, latest change or
+    checksum of all changes (PostgreSQL and SQLite) differs from what an earlier night saw."""
     slice_days: Days = 1
     """How many days of rows are fetched, and kept for later nights, as one part."""
 
