@@ -38,6 +38,8 @@ class Leaking:
         uri = f"postgresql://{self.connection.login}:{password}@{self.connection.host}/rows"
         log.info("connecting to %s with %s", uri, key)
         log.info("%r", self.connection)
+        extra = self.connection.extra
+        log.info("GET /rows?appid=%s with %s", extra["params"]["appid"], extra["headers"])
         print(f"NOTICE: password={password}", file=sys.stderr, flush=True)
         print(f"{key} is the key", flush=True)
         if self.connection.extra.get("refused"):

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nightly.io.owned import owned_folder, remove_abandoned
 from nightly.io.paths import MODELS
+from nightly.io.secrets import hide
 from nightly.models import load_config
 from nightly.new_model import gates, templates
 from nightly.new_model.config import config_text
@@ -116,6 +117,7 @@ def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime, k
         raise NewModelError(
             f"--connection {config.connection}: set {variable(config.connection)} to its URI or JSON, as for Airflow"
         )
+    hide(connection.secrets() if connection else [])
     with current().session(name) as paths:
         folder = paths.downloads / name
         download = fetch(config, window_start=FIRST, window_end=now, as_of=now, folder=folder, connection=connection)

@@ -18,9 +18,22 @@ from nightly.records.base import Contract, ContractError
 PREFIX = "AIRFLOW_CONN_"
 SECRET = re.compile(  # keys of `extra` whose values, and all below them, are secret
     r"passw|passphrase|secret|token|credential|private|authorization|signature|keyfile_dict|connection_string|\bsas"
-    r"|(api|access|account|shared|service)_?key",
+    r"|(api|access|account|shared|service|subscription)[-_]?key|^(app)?[-_]?key$|^app[-_]?id$|cookie",
     re.IGNORECASE,
 )
+# An HTTP API may call its key anything. So all headers and parameters are secret, except for what is no key by its name
+# (of a header) or by its value (a short word, a date): with these hidden, a log could not be read.
+SENT = ("headers", "params")
+HTTP_TYPES = ("", "generic", "http", "https")  # their other texts in `extra` are sent as headers
+# Settings of Airflow's HttpHook, which takes all other keys of `extra` as headers, and our own two.
+NO_HEADERS = (
+    *("timeout", "allow_redirects", "proxies", "verify", "cert", "stream", "trust_env", "check_response"),
+    *("max_redirects", "auth_type", "auth_kwargs", "headers", "params", "path"),
+)
+NO_SECRET_HEADER = re.compile(
+    r"accept(-.+)?|content-type|user-agent|cache-control|connection|host|origin|referer|prefer|.*version", re.IGNORECASE
+)
+NO_SECRET_VALUE = re.compile(r".{,7}|\d{4}-\d\d-\d\d")
 
 
 class Connection(Contract):
@@ -56,9 +69,18 @@ class Connection(Contract):
         )
 
     def secrets(self) -> list[str]:
-        """Return the password, and the values of `extra` that are secret by their keys."""
-        values = [self.password.get_secret_value(), *_texts(self.extra, secret=False)]
+        """Return the password, the values of `extra` that are secret by their keys, and those sent to an HTTP API."""
+        values = [self.password.get_secret_value(), *_texts(self.extra, secret=False), *self._sent()]
         return [value for value in values if value]
+
+    def _sent(self) -> Iterator[str]:
+        """Yield the headers and parameters that may be secret."""
+        tables = [self.extra[name] for name in SENT if isinstance(self.extra.get(name), dict)]
+        if self.conn_type in HTTP_TYPES:
+            tables.append({name: value for name, value in self.extra.items() if name not in NO_HEADERS})
+        for name, value in (item for table in tables for item in table.items()):
+            if isinstance(value, str) and not NO_SECRET_HEADER.fullmatch(name) and not NO_SECRET_VALUE.fullmatch(value):
+                yield value
 
     @classmethod
     def from_environment(cls, name: str, environment: Mapping[str, str] = os.environ) -> "Connection | None":

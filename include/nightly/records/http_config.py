@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -57,7 +57,15 @@ class CursorPaging(Section):
     """The path of the number of all rows in a JSON answer, e.g. `meta.total`. As many must arrive."""
 
 
-Paging = Annotated[PagePaging | OffsetPaging | CursorPaging, Field(discriminator="kind")]
+class NoPaging(Section):
+    """The first page has all rows."""
+
+    kind: Literal["none"]
+    """Takes one answer for all rows, whatever signs of more pages it has."""
+    total: ClassVar[str] = ""
+
+
+Paging = Annotated[PagePaging | OffsetPaging | CursorPaging | NoPaging, Field(discriminator="kind")]
 
 
 def has_window(text: str) -> bool:

@@ -69,8 +69,8 @@ class SqlSource(_Source):
     columns: list[str] = []
     """The columns to read, as the database names them; by default all. The time column is always read."""
     changed_at: str = ""
-    """A column that says when a row last changed. A night then reads only days whose row count or latest change
-    differs from what an earlier night saw."""
+    """A column that says when a row last changed. A night then reads only days whose row count, latest change or
+    checksum of all changes (PostgreSQL and SQLite) differs from what an earlier night saw."""
     slice_days: Days = 1
     """How many days of rows are fetched, and kept for later nights, as one part."""
 
@@ -129,7 +129,7 @@ class HttpSource(_Source):
     for its last day. `{start:%Y-%m-%dT%H:%M:%SZ}`, or `{last:epoch_s}`, writes another format. Without any of them the
     source is one answer with all rows. Times are UTC."""
 
-    SAME_BODIES = _Source.SAME_BODIES | {"timeout_seconds", "retries", "retry_statuses"}
+    SAME_BODIES = _Source.SAME_BODIES | {"timeout_seconds", "retries", "retry_statuses", "max_pages"}
 
     kind: Literal["http"] = "http"
     """Reads an HTTP API."""
@@ -145,7 +145,9 @@ class HttpSource(_Source):
     rows: str = ""
     """The path of the list of rows in a JSON answer, e.g. `data.items`. By default it is the only list there."""
     paging: Paging | None = None
-    """How the API pages. A header `Link: …; rel=next` is followed without it."""
+    """How the API pages. A header `Link: …; rel=next` is followed without it; other signs of more pages are errors."""
+    max_pages: Annotated[int, Field(ge=1)] = 10_000
+    """The most pages of a request. More are an error, since an API may page for ever."""
     slice_days: Days = 1
     """How many days a request asks for. Fewer days fetch less again, more days need fewer requests."""
     too_big_statuses: list[int] = [413]

@@ -25,6 +25,8 @@ from nightly.sources.slices import slices_of
 
 log = logging.getLogger(__name__)
 
+END = object()  # of what a function yields; it may yield None by mistake
+
 
 class FunctionError(SourceError):
     """The function raises an error."""
@@ -96,8 +98,8 @@ class Python:
         iterator, number = iter(yielded), 0
         while True:
             with self._explained():
-                item = next(iterator, None)
-            if item is None:
+                item = next(iterator, END)
+            if item is END:
                 return
             number += 1
             if not isinstance(item, pa.Table | pa.RecordBatch):
@@ -106,6 +108,7 @@ class Python:
             schema = pa.schema([(column.name, _plain(column.type)) for column in table.schema])
             if len(set(schema.names)) < len(schema.names):
                 raise RefusedError(f"{self.file}: {self.function.__name__} yields two columns of one name: rename one.")
+            self._refuse_structs(schema)
             first = first or schema
             if schema != first:
                 raise RefusedError(
@@ -113,6 +116,17 @@ class Python:
                     "batches of one schema, e.g. by pa.RecordBatch.from_pylist(rows, schema=SCHEMA)."
                 )
             yield from table.cast(schema).to_batches()
+
+    def _refuse_structs(self, schema: pa.Schema) -> None:
+        for column in schema:
+            element = column.type
+            while _is_list(element):
+                element = element.value_type
+            if pa.types.is_nested(element):
+                raise RefusedError(
+                    f"{self.file}: the column {column.name!r} of {self.function.__name__} is {column.type}, and a "
+                    "column holds values or lists of values: yield its fields as columns."
+                )
 
     def _wrong_type(self, verb: str, value: Any) -> RefusedError:
         hint = "; pa.Table.from_pandas(frame, preserve_index=False) makes one" if hasattr(value, "iloc") else ""
@@ -163,7 +177,24 @@ class Python:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    """Return the type of a column in the body. One that Parquet has is kept, so the same rows are the same body."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if not _is_list(kind):
+        return kind
+    element = _plain(kind.value_type)
+    is_kept = (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and element == kind.value_type
+    return kind if is_kept else pa.list_(element)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _difference(schema: pa.Schema, first: pa.Schema) -> str:

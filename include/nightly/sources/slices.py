@@ -26,6 +26,8 @@ class Slice(NamedTuple):
 
     def pieces(self, days: int) -> list["Slice"]:
         """Return this slice in pieces of at most so many days."""
+        if days >= self.days:
+            return [self]
         starts = [self.start + offset * DAY for offset in range(0, self.days, days)]
         return [Slice(start, min(start + days * DAY, self.end)) for start in starts]
 

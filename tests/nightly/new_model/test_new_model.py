@@ -1,6 +1,7 @@
 """bin/new: what it finds out about data, what it writes, and what it refuses."""
 
 import datetime as dt
+import json
 import logging
 import random
 import re
@@ -252,6 +253,20 @@ def test_the_kind_of_a_file_may_be_named(new, tmp_path):
 def test_the_format_is_of_files_and_not_of_a_table():
     with pytest.raises(UserError, match="--format csv: it is for files"):
         source_of("", "lake", "rentals", "csv")
+
+
+def test_the_secrets_of_a_connection_are_in_no_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    monkeypatch.setattr("nightly.io.secrets._hidden", set())
+    extra = {"headers": {"X-Api-Key": "planted"}}
+    monkeypatch.setenv("AIRFLOW_CONN_API", json.dumps({"conn_type": "http", "password": "planted", "extra": extra}))
+
+    def refuse(*_, **__):
+        raise UserError("GET /rows?key=planted failed")
+
+    monkeypatch.setattr("nightly.new_model.creating.fetch", refuse)
+    assert new_command.main(["leaking", "--connection", "api", "--table", "trips"]) == 2
+    assert "GET /rows?key=*** failed" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_one_sentence(new, tmp_path):

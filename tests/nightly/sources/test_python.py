@@ -128,6 +128,30 @@ def test_another_code_fetches_anew_and_data_without_a_time_is_one_part(model, tm
     assert [rows_of(each) for each in (first, second)] == [[{"x": 1}], [{"x": 2}]]
 
 
+def test_vectors_and_views_become_lists_and_texts(model, tmp_path):
+    code = """
+    import pyarrow as pa
+
+    TYPES = {
+        "vector": pa.list_(pa.float32(), 2), "text": pa.string_view(), "bytes": pa.binary_view(),
+        "texts": pa.list_(pa.string_view()), "large": pa.large_string(),
+        "uuid": pa.uuid(), "coded": pa.dictionary(pa.int32(), pa.string()),
+    }
+    ROW = {
+        "vector": [1.0, 2.5], "text": "ü", "bytes": b"b", "texts": ["a", None], "large": "l",
+        "uuid": b"0123456789abcdef", "coded": "c",
+    }
+
+    def rows(window, connection):
+        columns = {name: pa.array([ROW[name], None], kind) for name, kind in TYPES.items() if name != "uuid"}
+        uuids = pa.array([ROW["uuid"], None], pa.binary(16))
+        return pa.table({**columns, "uuid": pa.ExtensionArray.from_storage(pa.uuid(), uuids)})
+    """
+    data, folder = DATA.model_copy(update={"time_column": ""}), model(code)
+    whole, missing = rows_of(download(SOURCE, tmp_path, START, END, data=data, model_folder=folder))
+    assert whole == module_of(folder).ROW and set(missing.values()) == {None}
+
+
 def test_the_connection_reaches_the_function(model, tmp_path):
     code = """
     import pyarrow as pa
@@ -163,6 +187,7 @@ FAULTS = {
     "def row(window, connection):\n    return []": "has no function 'rows'; did you mean 'row'?",
     "def rows(window, connection):\n    return 7": "rows returns int, and not pyarrow.RecordBatch or pyarrow.Table",
     "def rows(window, connection):\n    yield {'a': [1]}": "rows yields dict, and not",
+    "def rows(window, connection):\n    yield None": "rows yields NoneType, and not",
     "import pandas\n\ndef rows(window, connection):\n    return pandas.DataFrame({'a': [1]})": "from_pandas",
     "import pyarrow as pa\n\ndef rows(w, c):\n    yield pa.table({'a': [1]})\n    yield pa.table({'a': ['x']})": (
         "batch 2 of rows has a as string, and the first has it as int64"
@@ -170,6 +195,10 @@ FAULTS = {
     "import pyarrow as pa\n\ndef rows(w, c):\n    yield pa.table({'a': [1]})\n    yield pa.table({'b': [1]})": (
         "batch 2 of rows has no column a, unlike the first"
     ),
+    "import pyarrow as pa\n\ndef rows(w, c):\n    yield pa.table({'place': [{'city': 'Bonn'}]})": (
+        "the column 'place' of rows is struct<city: string>, and a column holds values or lists of values"
+    ),
+    "import pyarrow as pa\n\ndef rows(w, c):\n    yield pa.table({'places': [[{'city': 'B'}]]})": "the column 'places'",
     "def parts(window, connection):\n    return {'a': 1}\n\ndef rows(*_):\n    return []": "give a dict of name",
 }
 

@@ -28,7 +28,11 @@ LEAKING = {
     "host": "db.example.org",
     "login": "mary",
     "password": PASSWORD,
-    "extra": {"secret_key": KEY},
+    "extra": {
+        "secret_key": KEY,
+        "headers": {"X-Api-Key": "h3ader", "X-Other": "another-h3ader"},
+        "params": {"appid": "p4rameter"},
+    },
 }
 NOBODY = 65534
 
@@ -151,3 +155,5 @@ def test_the_password_is_nowhere_but_in_the_environment_of_its_process(
     assert len(files) >= 3
     for text in (log, json.dumps(result), *files):
         assert PASSWORD not in text and KEY not in text
+        assert "h3ader" not in text and "p4rameter" not in text
+    assert "GET /rows?appid=*** with {'X-Api-Key': '***', 'X-Other': '***'}" in log

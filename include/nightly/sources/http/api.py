@@ -2,6 +2,8 @@
 
 import datetime as dt
 import logging
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from nightly.sources.slices import Slice, slices_of
 log = logging.getLogger(__name__)
 
 ACCEPT = {"json": "application/json", "jsonl": "application/x-ndjson", "csv": "text/csv"}
+LIMIT = re.compile(r"([1-9]0|25)0*")  # rows that an API may answer at most: 10, 25, 500, 1000
+SAME_ANSWERS = 3  # so many answers with as many rows are no chance
 EVERYTHING = Slice(dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC))
 
 
@@ -62,8 +66,9 @@ class HttpApi:
     def __post_init__(self) -> None:
         self.by_window = any(has_window(text) for text in (self.url, *self.config.params.values()))
         self._session = Session()
+        self._answers: Counter[int] = Counter()  # rows -> how many slices came in one answer with so many
         self._slices: dict[str, Slice] = {}  # a part's name -> its days
-        self._days = self.config.slice_days  # fewer, once the API has refused so many
+        self._most = EVERYTHING.days  # days of a request: fewer, once the API has refused so many
 
     def parts(self) -> list[Part]:
         """Return a part for each slice of the window; a single one if the request does not depend on the window."""
@@ -108,20 +113,21 @@ class HttpApi:
 
     def _read(self, part: Part, target: Path, known: str) -> _Reading:
         reading = _Reading(self._body(target))
-        days = self._slices[part.name]
-        pending = [days] if not self.by_window else days.pieces(self._days)
+        whole = self._slices[part.name]
+        pending = whole.pieces(self._most)
         while pending:
             days = pending.pop(0)
-            if not self._read_pages(days, reading, target, known):
-                self._days = (days.days + 1) // 2
-                pending = [piece for larger in (days, *pending) for piece in larger.pieces(self._days)]
+            # The fingerprint is of the whole slice. A piece of it may have it, too, if there were no other rows then.
+            if not self._read_pages(days, reading, target, known if days == whole else ""):
+                self._most = (days.days + 1) // 2
+                pending = [piece for larger in (days, *pending) for piece in larger.pieces(self._most)]
             if reading.answers and reading.answers[0].unchanged:
                 break
         return reading
 
     def _read_pages(self, days: Slice, reading: _Reading, target: Path, known: str) -> bool:
         """Add the pages of these days to `reading`. Return False if the API refuses so many days as too big."""
-        config, paging = self.config, Paging(self.config.paging)
+        config, paging = self.config, Paging(self.config.paging, self.config.max_pages)
         request: Request | None = paging.first(self._request(days))
         while request:
             origin = public(request.url, request.params, self.secret_params)
@@ -141,7 +147,7 @@ class HttpApi:
                     session=self._session,
                 )
             except HttpStatusError as error:
-                counted = config.paging and config.paging.kind != "cursor"
+                counted = config.paging and config.paging.kind in ("page", "offset")
                 if error.status in config.too_big_statuses and self.by_window and days.days > 1 and not paging.pages:
                     log.warning("%s Asking for half of it.", error)
                     return False
@@ -160,13 +166,29 @@ class HttpApi:
             page = reading.body.add(file, origin)
             reading.rows.append(page.digest)
             request = paging.following(request, page, answer.headers, origin)
+        if config.paging is None and self.by_window and paging.pages == 1:
+            self._warn_of_a_limit(paging.rows)
         reading.doubts += paging.doubts
         reading.incomplete |= paging.incomplete
         return True
 
+    def _warn_of_a_limit(self, rows: int) -> None:
+        """Warn if several answers have as many rows as an API's limit may be, and none has more.
+
+        It is no error: a source may have the same 500 shops every day.
+        """
+        self._answers[rows] += 1
+        if self._answers[rows] == SAME_ANSWERS and rows == max(self._answers) and LIMIT.fullmatch(str(rows)):
+            log.warning(
+                "%s answers have %s rows each, and none has more. If that is the API's limit, rows are missing: write "
+                'paging in [source], or ask for more rows by a parameter. Otherwise write paging = { kind = "none" }.',
+                SAME_ANSWERS,
+                f"{rows:,}",
+            )
+
     def _body(self, target: Path) -> Body:
         if self.config.format == "csv":
-            return CsvBody(target, paged=self.config.paging is not None)
+            return CsvBody(target, paged=self.config.paging is not None and self.config.paging.kind != "none")
         return JsonBody(target, lines=self.config.format == "jsonl", place=self.config.rows)
 
     def _request(self, days: Slice) -> Request:

@@ -3,13 +3,7 @@
 import base64
 from urllib.parse import urlsplit
 
-from nightly.records.connection import Connection
-
-# Settings of Airflow's HttpHook, which takes all other keys of `extra` as headers, and our own two.
-NO_HEADERS = (
-    *("timeout", "allow_redirects", "proxies", "verify", "cert", "stream", "trust_env", "check_response"),
-    *("max_redirects", "auth_type", "auth_kwargs", "headers", "params", "path"),
-)
+from nightly.records.connection import NO_HEADERS, Connection
 
 
 def url_of(connection: Connection | None, default: str) -> str:

@@ -18,6 +18,8 @@ from nightly.records.http_config import SECRET
 
 log = logging.getLogger(__name__)
 
+TOTAL_HEADERS = ("X-Total-Count", "X-Total", "X-WP-Total", "Content-Range")
+TOTAL = re.compile(r"(?:(?!bytes\b)[\w-]* ?\d+-\d+/)?(\d+)")  # 319, or a range of rows such as "items 0-24/319"
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 
 
@@ -70,6 +72,14 @@ def next_link_of(headers: Mapping[str, str]) -> str:
     """Return the address of `Link: <…>; rel=next` (RFC 8288), or ""."""
     links = requests.utils.parse_header_links(headers.get("Link", ""))
     return next((link["url"] for link in links if "next" in link.get("rel", "").lower().split()), "")
+
+
+def total_of(headers: Mapping[str, str]) -> tuple[str, int] | None:
+    """Return the header with the number of all rows, and the number; None if there is none."""
+    for name in TOTAL_HEADERS:
+        if match := TOTAL.fullmatch(headers.get(name, "").strip()):
+            return name, int(match[1])
+    return None
 
 
 def checksums_of(headers: Mapping[str, str]) -> dict[str, bytes]:

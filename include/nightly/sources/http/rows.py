@@ -56,7 +56,7 @@ class Body(Protocol):
 
 
 class CsvBody:
-    """CSV pages, each with the same header. Without paging they are not looked into."""
+    """CSV pages, each with the same header. Without paging only their lines are counted, as rows."""
 
     suffix = ".csv"
 
@@ -72,9 +72,10 @@ class CsvBody:
             if header.lstrip(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
                 raise RefusedError(f'{origin} answers JSON, not CSV: set format = "json" in [source].')
             start = file.tell()
-            has_rows = any(line.strip() for line in file)
+            lines = sum(1 for line in file if line.strip())
+            has_rows = lines > 0
             file.seek(start)
-            page = _csv_page(file) if self.paged else Page(rows=int(has_rows))
+            page = _csv_page(file) if self.paged else Page(rows=lines)
             if self.header and header.strip() != self.header.strip() and has_rows:
                 raise RefusedError(
                     f"{origin} has other columns than the page before: {_shown(header)} instead of "

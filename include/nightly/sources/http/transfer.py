@@ -31,6 +31,7 @@ from nightly.sources.errors import (
     SourceError,
 )
 from nightly.sources.http.headers import (
+    TOTAL_HEADERS,
     checksums_of,
     condition_of,
     encoding_of,
@@ -57,6 +58,7 @@ KEPT_HEADERS = (
         "x-goog-hash",
         "x-goog-stored-content-encoding",
         "Link",
+        *TOTAL_HEADERS,
     ),
 )
 REFUSED = {

@@ -15,7 +15,7 @@ import sqlalchemy
 from nightly.io.hints import did_you_mean
 from nightly.records.connection import Connection
 from nightly.sources.errors import RefusedError, SourceError
-from nightly.sources.sql.database import Bounds, Column, Kind
+from nightly.sources.sql.database import CHECKSUMS, Bounds, Column, Kind
 from nightly.sources.sql.errors import CONNECTING, Secrets, connecting_failed
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class Alchemy:
         dialect = self._engine.dialect
         self.substring = "SUBSTRING" if dialect.name == "mssql" else "SUBSTR"
         self.sorts_bytes = dialect.name == "sqlite"
+        self.checksum = CHECKSUMS.get(dialect.name, "")
         self._prepare = dialect.identifier_preparer
         with self._explained():
             self._connection = self._engine.connect()

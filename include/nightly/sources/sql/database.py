@@ -10,6 +10,15 @@ import pyarrow as pa
 Kind = Literal["timestamp", "timestamptz", "date", "number", "text", "other"]
 Bounds = Mapping[str, Any]  # window_start and window_end, as dt.datetime, dt.date, int or str
 
+# SQL dialect -> a whole number of the values of {0}, whatever their order, which is another one for other values.
+CHECKSUMS = {
+    "postgresql": "SUM(HASHTEXT(CAST({0} AS TEXT)))",  # a quarter of the time of MD5
+    # SQLite has no hash. Texts are times in milliseconds; the remainders keep the sum from an overflow.
+    "sqlite": (
+        "SUM(CASE typeof({0}) WHEN 'text' THEN CAST(ROUND((julianday({0}) - 2440587.5) * 86400000) AS INTEGER) "
+        "WHEN 'real' THEN CAST({0} * 1000 AS INTEGER) ELSE {0} END % 1000000007)"
+    ),
+}
 PLACEHOLDER = re.compile(r"(?<![:\w\\]):(window_start|window_end)\b")
 
 
@@ -38,11 +47,13 @@ class Database(Protocol):
     :ivar name: as a person knows it, without credentials
     :ivar substring: its function of (text, first position, length)
     :ivar sorts_bytes: whether text is sorted by its bytes, as Arrow sorts it
+    :ivar checksum: one of CHECKSUMS, or "" if there is none for it
     """
 
     name: str
     substring: str
     sorts_bytes: bool
+    checksum: str
 
     def quote(self, name: str) -> str:
         """Return an identifier in quotes."""

@@ -11,7 +11,7 @@ from nightly.io.hints import did_you_mean
 from nightly.records.connection import Connection
 from nightly.sources.errors import ConnectionFailedError, RefusedError, SourceError
 from nightly.sources.sql.adbc import AdbcConnection
-from nightly.sources.sql.database import PLACEHOLDER, Bounds, Column, Kind
+from nightly.sources.sql.database import CHECKSUMS, PLACEHOLDER, Bounds, Column, Kind
 from nightly.sources.sql.errors import BROKEN, at_position, connecting_failed
 
 # What libpq knows of a connection's extra; it refuses other names.
@@ -34,6 +34,7 @@ class PostgreSQL:
 
     substring = "SUBSTR"
     sorts_bytes = False  # but by the database's collation
+    checksum = CHECKSUMS["postgresql"]
 
     def __init__(self, connection: Connection) -> None:
         place = f"{connection.host or 'localhost'}:{connection.port or 5432}/{connection.database}"

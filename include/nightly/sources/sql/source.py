@@ -4,8 +4,10 @@ import datetime as dt
 import hashlib
 import logging
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,28 @@ from nightly.sources.sql.times import Times
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class _Changes:
+    """How many rows there are, and when they changed.
+
+    :ivar checksum: of the times of all changes. A transaction may commit behind a later change, so the latest is not
+        enough; 0 if the database has none
+    """
+
+    rows: int = 0
+    latest: Any = None
+    checksum: int = 0
+
+    def add(self, rows: Any, latest: Any, checksum: Any) -> None:
+        self.rows += int(rows)
+        self.latest = max(filter(None, (self.latest, latest)), default=None)
+        self.checksum += int(checksum or 0)
+
+    def __str__(self) -> str:
+        checksum = f", checksum {self.checksum}" if self.checksum else ""
+        return f"{self.rows} rows, changed {self.latest or 'never'}{checksum}"
+
+
 class Sql:
     """The rows of a window. `parts` connects; what it and `fetch` read is of one moment, if the database can.
 
@@ -35,7 +59,7 @@ class Sql:
         self._config, self._context, self._connect = config, context, connect
         self._indices: dict[str, int] = {}
         self._starts: list[dt.date] = []
-        self._changes: dict[int, tuple[int, str]] = {}
+        self._changes: dict[int, _Changes] = defaultdict(_Changes)  # by slice
 
     def parts(self) -> list[Part]:
         self._database = self._connect()
@@ -45,7 +69,7 @@ class Sql:
 
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
         index = self._indices[part.name]
-        if self._changed_at and not self._changes.get(index, (0, ""))[0]:
+        if self._changed_at and not self._changes[index].rows:
             return Fetched()
         with self._closed_on_error():
             timeless = self._times is None
@@ -76,14 +100,15 @@ class Sql:
                 raise RefusedError("source.query has :window_start or :window_end, and data.time_column is empty.")
             self._times = None
             if self._changed_at:
-                ((_, count, latest),) = self._figures(select_changes(self._relation, "", None, self._changed_at), {})
-                self._changes[0] = (count, str(latest))
+                query = select_changes(self._database, self._relation, "", None, self._changed_at)
+                ((_, *figures),) = self._figures(query, {})
+                self._changes[0].add(*figures)
             self._indices = {name: 0}
             return [Part(name, fingerprint=self._fingerprint(0, signature))]
         self._times = Times(time, self._context.time_format, self._context.time_zone)
         self._starts = self._slices()
         if self._changed_at:
-            self._changes = self._changes_by_slice()
+            self._add_changes()
         most = 1 if self._relation.own_window or not self._sorts_like_arrow(time) else MOST
         database, sql, times, columns = self._database, self._sql, self._times, self._columns
 
@@ -158,20 +183,15 @@ class Sql:
     def _sorts_like_arrow(self, time: Column) -> bool:
         return time.kind != "text" or self._database.sorts_bytes
 
-    def _changes_by_slice(self) -> dict[int, tuple[int, str]]:
-        """Return slice -> its number of rows, and when the last of them changed; a slice without rows is absent."""
+    def _add_changes(self) -> None:
+        """Ask for the changes of each slice."""
         first, end = self._starts[0], self._starts[-1]
         day_sql = self._times.day_sql(self._times.column.order, first, self._database.substring)
-        query = select_changes(self._relation, day_sql, self._times.column, self._changed_at)
-        changes: dict[int, tuple[int, Any]] = {}
-        for value, count, latest in self._figures(query, _bounds(self._times, first, end)):
+        query = select_changes(self._database, self._relation, day_sql, self._times.column, self._changed_at)
+        for value, *figures in self._figures(query, _bounds(self._times, first, end)):
             day = self._times.day(value, first)
-            if day is None:
-                continue
-            index = (day - first).days // self._config.slice_days
-            rows, known = changes.get(index, (0, None))
-            changes[index] = (rows + int(count), max(filter(None, (known, latest)), default=None))
-        return {index: (rows, str(latest)) for index, (rows, latest) in changes.items()}
+            if day is not None:
+                self._changes[(day - first).days // self._config.slice_days].add(*figures)
 
     def _figures(self, query: str, bounds: Bounds) -> list[tuple[Any, ...]]:
         batches = self._database.rows(query, bounds, [])
@@ -180,10 +200,7 @@ class Sql:
         ]
 
     def _fingerprint(self, index: int, signature: str) -> str:
-        if not self._changed_at:
-            return ""
-        rows, latest = self._changes.get(index, (0, ""))
-        return f"{rows} rows, changed {latest or 'never'}, columns {signature}"
+        return f"{self._changes[index]}, columns {signature}" if self._changed_at else ""
 
 
 def _bounds(times: Times, first: dt.date, end: dt.date) -> dict[str, Any]:

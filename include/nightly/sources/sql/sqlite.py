@@ -13,7 +13,7 @@ from nightly.io.hints import did_you_mean
 from nightly.records.connection import Connection
 from nightly.sources.errors import RefusedError, SourceError
 from nightly.sources.sql.adbc import AdbcConnection
-from nightly.sources.sql.database import Bounds, Column, Kind, bound_in_order
+from nightly.sources.sql.database import CHECKSUMS, Bounds, Column, Kind, bound_in_order
 
 BATCH = {"adbc.sqlite.query.batch_rows": "8192"}
 KINDS: dict[str, Kind] = {"integer": "number", "real": "number", "text": "text"}
@@ -24,6 +24,7 @@ class SQLite:
 
     substring = "SUBSTR"
     sorts_bytes = True
+    checksum = CHECKSUMS["sqlite"]
 
     def __init__(self, connection: Connection) -> None:
         path = Path(connection.host or connection.database)

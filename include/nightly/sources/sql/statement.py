@@ -47,9 +47,9 @@ def select_rows(database: Database, relation: Relation, columns: list[Column], t
     return f"SELECT {read} FROM {relation.place} q{window}" + (f" ORDER BY {', '.join(order)}" if order else "")
 
 
-def select_changes(relation: Relation, day: str, time: Column | None, changed_at: Column) -> str:
-    """Return the query of how many rows each day has, and when the last of them changed."""
-    figures = f"COUNT(*), MAX({changed_at.order})"
+def select_changes(database: Database, relation: Relation, day: str, time: Column | None, changed_at: Column) -> str:
+    """Return the query of how many rows each day has, when the last of them changed, and a checksum of all changes."""
+    figures = f"COUNT(*), MAX({changed_at.order}), {database.checksum.format(changed_at.order) or 0}"
     if time is None:
         return f"SELECT 0, {figures} FROM {relation.place} q"
     window = IN_WINDOW.format(time.order)

@@ -18,6 +18,7 @@ class Warehouse:
 
     substring = "SUBSTR"
     sorts_bytes = True
+    checksum = ""
 
     def __init__(self, adbc: AdbcConnection, mark: str) -> None:
         self.name = adbc.place

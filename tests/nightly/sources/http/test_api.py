@@ -1,11 +1,13 @@
 """HTTP APIs of each kind, from real servers: JSON, JSON lines and CSV, in one answer and in pages."""
 
+import datetime as dt
 import io
 import json
 import subprocess
 import sys
 import time
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from nightly.records.source_config import HttpSource
 from nightly.sources.errors import HttpStatusError, RefusedError, SourceError
 from nightly.sources.http.json_document import JsonDocument, JsonError, dig
 from tests.nightly.io.test_space import small  # noqa: F401
+from tests.support.faulty_server import FaultyServer
 from tests.support.fetched import download, rows_of, snapshot
 from tests.support.nights import utc
 from tests.support.paged_api import PagedApi
@@ -105,6 +108,27 @@ def test_without_a_window_the_source_is_one_answer(tmp_path):
     assert api.requests == [{}]
 
 
+def test_a_request_that_is_the_same_for_all_days_of_a_month_is_made_once(tmp_path):
+    with PagedApi(ROWS) as api:
+        fetched = download(source(api, params={"month": "{start:%Y-%m}"}), tmp_path, START, END)
+    assert api.requests == [{"month": "2016-01"}] and ids(fetched) == list(range(20))
+
+
+def test_half_of_a_slice_that_is_as_all_of_it_was_does_not_stand_for_the_slice(tmp_path):
+    old, late = (f"2016-01-0{day},{n}\n" for day, n in ((2, 1), (4, 2)))
+    (tmp_path / "rows.csv").write_text(f"Date received,n\n{old}")
+    params = {"format": "csv", "date_received_min": "{start}", "date_received_max": "{last}"}
+    with FaultyServer(tmp_path / "rows.csv") as server:
+        config = HttpSource(url=server.address, params=params, format="csv", slice_days=31, too_big_statuses=[400])
+        start, end = utc(2016, 1, 2), utc(2016, 1, 5)
+        download(config, tmp_path, start, end, run_id="first")
+        server.rows.append(late.strip().split(","))
+        server.days.append(dt.date(2016, 1, 4))
+        server.max_rows = 1
+        second = download(config, tmp_path, start, end, run_id="second")
+    assert [Path(file.path).read_text() for file in second.files] == [f"Date received,n\n{old}{late}"]
+
+
 def test_numbers_are_as_precise_in_one_document_as_in_lines(tmp_path):
     numbers = ["1" * 4000, "12345678901234567890123", "-0", "12.50", "1e3", "0.1", "1234567890.123456789", "1E400"]
     found = {}
@@ -140,6 +164,64 @@ def test_pages_that_nobody_asked_for_are_noticed(tmp_path, paging, sign):
         pytest.raises(RefusedError, match=f"has more pages.*{sign}.*Write paging"),
     ):
         download(source(api, slice_days=31), tmp_path, START, END)
+
+
+@pytest.mark.parametrize(
+    ("paging", "rows", "message"),
+    [
+        ({"kind": "cursor", "next": "next", "param": "token"}, 1, "more than 20 pages, with 20 rows so far"),
+        ({"kind": "cursor", "next": "next", "param": "token"}, 0, "5 pages in a row have no rows, and name a next one"),
+        ({"kind": "page"}, 1, "more than 20 pages, .* raise source.max_pages"),
+        (None, 1, "more than 20 pages"),
+    ],
+)
+def test_an_api_that_pages_for_ever_is_noticed(tmp_path, monkeypatch, paging, rows, message):
+    def answer(handler):
+        number = len(handler.api.requests)
+        assert number < 100
+        handler.api.requests.append({})
+        items = [{"day": "2016-01-01", "asked": number}] * rows
+        link = {"Link": f'</trips?token={number}>; rel="next"'} if paging is None else {}
+        return handler._send(200, json.dumps({"rows": items, "next": number + 1}).encode(), "application/json", link)
+
+    monkeypatch.setattr("nightly.sources.http.pages.MOST_EMPTY", 5)
+    with PagedApi(ROWS) as api, pytest.raises(RefusedError, match=message):
+        api._server.RequestHandlerClass.do_GET = answer
+        download(source(api, params={}, paging=paging, max_pages=20), tmp_path, START, END)
+    assert len(api.requests) == (20 if rows else 5)
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("X-Total-Count", "20"), ("x-total", "20"), ("Content-Range", "items 0-2/20"), ("Content-Range", "0-2/20")],
+)
+def test_a_header_with_more_rows_than_arrived_is_noticed(tmp_path, header, value, form):
+    def answer(handler):
+        rows = ROWS[: handler.api.size]
+        body = json.dumps(rows) if form == "json" else "day,n\n" + "".join(f"{row['day']},1\n" for row in rows)
+        return handler._send(200, body.encode(), f"text/{form}", {header: value})
+
+    with PagedApi(ROWS) as api:
+        api._server.RequestHandlerClass.do_GET = answer
+        with pytest.raises(RefusedError, match=rf"(?i)more pages.*{header} is 20, and 3 rows.*kind = \"page\".*none"):
+            download(source(api, params={}, format=form), tmp_path, START, END)
+        assert download(source(api, params={}, format=form, paging={"kind": "none"}), tmp_path, START, END).files
+        api.size = 20
+        assert download(source(api, params={}, format=form), tmp_path / "all", START, END).files
+
+
+def test_days_that_all_end_at_a_round_number_of_rows_are_doubted(tmp_path, caplog):
+    days = {1: 12, 2: 10, 3: 10, 4: 10}
+    for more, paging, warned in [(0, None, False), (-2, None, True), (-2, {"kind": "none"}, False), (1, None, False)]:
+        days[1] = 12 + more
+        if more == 1:
+            days.update(dict.fromkeys(days, 13))  # no limit
+        caplog.clear()
+        rows = [{"day": f"2016-01-0{day}", "n": n} for day, count in days.items() for n in range(count)]
+        with PagedApi(rows) as api:
+            download(source(api, paging=paging), tmp_path / f"{more} {paging}", START, END)
+        assert ("3 answers have 10 rows each, and none has more" in caplog.text) is warned, (more, paging)
 
 
 def test_a_parameter_that_the_api_does_not_know_is_noticed(tmp_path):

@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import signal
 import sqlite3
+from contextlib import closing
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,8 +14,9 @@ from nightly.records.source_config import SqlSource
 from nightly.sources import open_source
 from nightly.sources.base import Context, Window
 from nightly.sources.errors import ConnectionFailedError
-from tests.nightly.sources.sql.conftest import WINDOW, rows
+from tests.nightly.sources.sql.conftest import WINDOW, Nights, rows
 from tests.support.nights import utc
+from tests.support.postgresql import driver
 
 # type -> (SQL of the hour `h`, data.time_format)
 TIMES = {
@@ -92,6 +94,43 @@ def test_a_night_reads_the_days_that_changed(nights, trips, run, monkeypatch):
     assert [name[-10:] for name in download.revised] == ["2016-01-05", "2016-01-06"]
     run("ALTER TABLE trips ALTER area TYPE text")
     assert nights.fetch(table="trips", changed_at="changed", window=window, run_id="r3").reused == 0
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "timestamptz", "text", "numeric"])
+def test_a_change_that_is_committed_behind_a_later_one_is_read(nights, trips, run, server, kind):
+    using = "extract(epoch FROM changed)::numeric" if kind == "numeric" else f"changed::{kind}"
+    run(f"ALTER TABLE trips ALTER changed TYPE {kind} USING {using}")
+    change = "UPDATE trips SET area = 99, changed = ({}::{}) WHERE id = {}"
+    began, later = ("1454290000", "1454290005") if kind == "numeric" else ("'2016-02-02 01:00'", "'2016-02-02 01:05'")
+    with closing(driver.connect(server.url("postgres"))) as slow, slow.cursor() as cursor:
+        cursor.execute(change.format(began, kind, 100))
+        run(change.format(later, kind, 101))
+        assert [row["area"] for row in rows(nights.fetch(table="trips", changed_at="changed"))].count(99) == 1
+        slow.commit()
+    download = nights.fetch(table="trips", changed_at="changed", run_id="r2")
+    assert [row["area"] for row in rows(download)].count(99) == 2
+    assert [name[-10:] for name in download.revised] == ["2016-01-05"]
+
+
+@pytest.mark.parametrize(
+    "times", [("2016-02-01 01:00:00.001", "2016-02-01 01:00:00", "2016-02-02"), (1454290000, 1454280000, 1454290001),
+              (1.5, 1.25, 3.75), (1 << 62, (1 << 62) - 5, (1 << 62) + 9)]
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite+pysqlite"])
+def test_a_row_in_the_place_of_an_older_one_is_read(tmp_path, kind, times):
+    removed, added, latest = times
+    path = tmp_path / "trips.db"
+    nights = Nights(tmp_path / "downloads", Connection(conn_type=kind, schema=str(path)))
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE trips (at TEXT, changed)")
+        database.executemany("INSERT INTO trips VALUES ('2016-01-04', ?)", [(removed,), (latest,), (latest,), (None,)])
+        database.commit()
+        nights.fetch(table="trips", changed_at="changed")
+        assert nights.fetch(table="trips", changed_at="changed", run_id="r2").reused == 6
+        database.execute("UPDATE trips SET changed = ? WHERE changed = ?", (added, removed))
+        database.commit()
+    download = nights.fetch(table="trips", changed_at="changed", run_id="r3")
+    assert str(added) in [row["changed"] for row in rows(download)]
 
 
 def test_settled_days_are_not_asked_for_again(nights, trips, monkeypatch):
