@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from nightly.records.source_config import FilesSource
+from nightly.snapshots.errors import UnreadableBodyError
+from nightly.snapshots.readers import bodies
 from nightly.sources import fetch
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 
@@ -148,12 +150,24 @@ def test_a_folder_without_data_says_what_it_holds(tmp_path):
         files_at(tmp_path)
 
 
-def test_a_zip_without_csv_is_an_error(tmp_path):
+def members(file):
+    """The bodies in a downloaded file, by their names in its archive."""
+    return [body.name.rpartition(":")[2] for body in bodies(Path(file.path), file.suffix, file.partition)]
+
+
+def test_a_zip_without_a_file_that_can_be_read_is_an_error(tmp_path):
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
         archive.writestr("notes.txt", "x")
         archive.writestr("__MACOSX/._data.csv", "x")
-    with pytest.raises(NothingFoundError, match=r"no \.csv, "):
-        files_at(tmp_path)
+    with pytest.raises(UnreadableBodyError, match=r"c\.zip is a zip archive without a file .*\.csv, .*source\.format"):
+        members(*files_at(tmp_path))
+
+
+def test_a_format_applies_to_the_files_of_a_zip(tmp_path):
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        for name in ("trips.txt", "old/trips", "__MACOSX/._trips.txt", ".DS_Store"):
+            archive.writestr(name, BODY)
+    assert members(*files_at(tmp_path, format="csv")) == ["old/trips", "trips.txt"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

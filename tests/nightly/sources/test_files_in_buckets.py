@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from nightly.io.space import SpaceError
 from nightly.records.connection import Connection, variable
 from nightly.records.data_config import Data
 from nightly.records.source_config import FilesSource
+from nightly.snapshots.errors import UnreadableBodyError
+from nightly.snapshots.readers import bodies
 from nightly.sources import fetch
 from nightly.sources.errors import (
     ConnectionFailedError,
@@ -133,6 +136,17 @@ def test_a_day_without_a_file_is_said(s3, tmp_path, caplog):
 def test_a_format_for_names_that_do_not_tell(s3, tmp_path):
     (file,) = download(s3, "s3://lake/one", tmp_path, config={"format": "csv"}).files
     assert file.path.endswith(".csv")
+
+
+def test_a_zip_is_read_as_its_format_says_or_refused(s3, tmp_path):
+    with zipfile.ZipFile(tmp_path / "trips.zip", "w") as archive:
+        archive.writestr("trips.txt", "day,a\n2016-03-01,1\n")
+    s3.put("lake/zip/trips.zip", (tmp_path / "trips.zip").read_bytes())
+    (file,) = download(s3, "s3://lake/zip", tmp_path).files
+    with pytest.raises(UnreadableBodyError, match="a zip archive without a file that can be read"):
+        list(bodies(Path(file.path), file.suffix))
+    (file,) = download(s3, "s3://lake/zip", tmp_path, config={"format": "csv"}).files
+    assert [body.headers for body in bodies(Path(file.path), file.suffix)] == [["day", "a"]]
 
 
 MEGABYTES = os.urandom(1 << 20) * 20

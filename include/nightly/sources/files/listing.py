@@ -12,7 +12,7 @@ from nightly.records.data_config import column_name
 from nightly.records.path_pattern import PathPattern
 from nightly.records.source_config import FileFormat, FilesSource
 from nightly.sources.base import Context
-from nightly.sources.files.formats import kind_of
+from nightly.sources.files.formats import is_hidden, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +50,8 @@ class Listing:
 
     def is_readable(self, below: str) -> bool:
         """Return whether a file below the root is read. Names that begin with . or _ are left out, as in Spark."""
-        names = below.strip("/").split("/")
-        if any(name.startswith((".", "_")) for name in names):
-            return False
-        return bool(self.format or kind_of(names[-1])) and self._in_window(self.partition(below))
+        name = below.rpartition("/")[2]
+        return not is_hidden(below) and bool(self.format or kind_of(name)) and self._in_window(self.partition(below))
 
     def partition(self, below: str) -> dict[str, str | None]:
         """Return the columns of the folders `name=value` (Hive's partitions) in a path below the root."""

@@ -13,7 +13,7 @@ from nightly.io.paths import Paths
 from nightly.records.night import DownloadedFile
 from nightly.sources.base import Fetched, Part
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
-from nightly.sources.files.formats import READABLE, compression_of, kind_of, members_of, suffix_of
+from nightly.sources.files.formats import READABLE, compression_of, kind_of, suffix_of
 from nightly.sources.files.listing import Listing
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -78,7 +78,7 @@ def _nothing(whole: Path, root: Path) -> PathNotFoundError | NothingFoundError:
 
 
 def described(file: Path) -> DownloadedFile:
-    """Return a local file's record. Raises UnreadableFileError or NothingFoundError."""
+    """Return a local file's record. Raises UnreadableFileError."""
     try:
         before = file.stat()
         sha256 = hash_file(file)
@@ -100,10 +100,9 @@ def described(file: Path) -> DownloadedFile:
 
 
 def _check_archive(file: Path) -> None:
-    """Raise UnreadableFileError or NothingFoundError for an archive without readable files."""
+    """Raise UnreadableFileError for a file that is not an archive."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            members = members_of(archive)
+        zipfile.ZipFile(file).close()
     except zipfile.BadZipFile as error:
         with file.open("rb") as body:
             truncated = body.read(len(ZIP_MAGIC)) == ZIP_MAGIC
@@ -112,8 +111,6 @@ def _check_archive(file: Path) -> None:
             reason = "it begins as a zip archive and has no directory at its end. Have it delivered again."
             problem = f"is truncated or damaged: {reason}"
         raise UnreadableFileError(f"{file} {problem}") from error
-    if not members:
-        raise NothingFoundError(f"{file} holds no .csv, .jsonl, .avro or .tfrecord file.")
 
 
 def _local(path: str) -> Path:
