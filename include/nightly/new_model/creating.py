@@ -26,6 +26,7 @@ from nightly.records.connection import Connection, variable
 from nightly.records.source_config import SourceConfig
 from nightly.snapshots.readers import bodies
 from nightly.sources import fetch
+from nightly.sources.files.tables import IsTableError
 from nightly.state import current, unshared
 from nightly.training.tabular.recommended import Recommended, recommended
 
@@ -62,8 +63,6 @@ def source_of(data: str, connection: str = "", table: str = "", file_format: str
         raise NewModelError("give the data: a file, a folder, a URL, or --connection ID --table T")
     is_remote = "://" in data or data.startswith("package:")
     place = data if is_remote else str(Path(data).expanduser().absolute())
-    if not file_format and not is_remote and (Path(place) / "_delta_log").is_dir():
-        return {"kind": "table", "format": "delta", "path": place}
     keys = {"kind": "files", "path": place, "connection": connection, "format": file_format}
     return {key: value for key, value in keys.items() if value}
 
@@ -86,7 +85,14 @@ def create(
     """
     refuse_name(name, models, dags)
     now = dt.datetime.now(dt.UTC)
-    table = _read(name, source, origin, now, [wishes.label] if wishes.label else NAMES)
+    keep = [wishes.label] if wishes.label else NAMES
+    try:
+        table = _read(name, source, origin, now, keep)
+    except IsTableError as error:
+        if error.path.rstrip("/") != source["path"].rstrip("/"):
+            raise  # the table is only a part of what was named
+        source = {**source, "kind": "table", "format": error.format}
+        table = _read(name, source, origin, now, keep)
     proposal = propose(name, source, origin, table, wishes, questions, now)
     tell(proposal)
     features = proposal.roles.features

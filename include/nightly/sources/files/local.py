@@ -5,6 +5,7 @@ import functools
 import glob
 import subprocess
 import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nightly.sources.base import Fetched, Part
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 from nightly.sources.files.formats import READABLE, compression_of, kind_of, suffix_of
 from nightly.sources.files.listing import Listing
+from nightly.sources.files.tables import LOG, METADATA, refuse_tables
 
 ZIP_MAGIC = b"PK\x03\x04"
 PACKAGE = "package:"
@@ -42,6 +44,8 @@ class LocalFiles:
         if not literal:
             self.listing.tell_missing([str(path) for path, files in matches.items() if not files])
         files = {file: paths[path] for path, files in matches.items() for file in files}
+        if not root.is_file():
+            refuse_tables(_logs({parent for file in files for parent in file.parents if parent.is_relative_to(root)}))
         return [self._part(file, folder, files[file]) for file in sorted(files)]
 
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
@@ -60,6 +64,14 @@ class LocalFiles:
         return Part(
             str(file), suffix, end=end, path=file, partition=self.listing.partition(str(file.relative_to(root)))
         )
+
+
+def _logs(folders: Iterable[Path]) -> Iterator[str]:
+    """Yield the files in the logs that tables have in these folders."""
+    for folder in folders:
+        for log in (folder / LOG, folder / METADATA):
+            if log.is_dir():
+                yield from map(str, log.iterdir())
 
 
 def _nothing(whole: Path, root: Path) -> PathNotFoundError | NothingFoundError:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from nightly.sources.errors import NothingFoundError, PathNotFoundError
 from nightly.sources.files.formats import READABLE, kind_of, suffix_of
 from nightly.sources.files.listing import Listing
 from nightly.sources.files.stores import errors_explained, open_store
+from nightly.sources.files.tables import LOG, METADATA, refuse_tables
 from nightly.sources.files.transfer import fingerprint, receive
 
 Matches = dict[str, tuple[str, dict[str, Any]]]  # key -> the path that it was listed for, and the store's metadata
@@ -37,6 +39,8 @@ class ObjectFiles:
         paths = {_key(path).strip("/"): end for path, end in self.listing.paths().items()}
         with errors_explained(pattern.text, self.connection):
             matches = self._at(root) if pattern.root == pattern.text else self._matching(paths)
+            logs = [] if root in matches else self._logs(root)
+        refuse_tables(f"{self.bucket}/{key}" for key in (*matches, *logs))
         if root in matches:  # the path is one object
             keys = [root] if self.listing.format or kind_of(root) else []
             root = root.rpartition("/")[0]
@@ -93,6 +97,15 @@ class ObjectFiles:
             if path is not None:
                 matches[key] = (path, item)
         return matches
+
+    def _logs(self, root: str) -> list[str]:
+        """Return the objects in the logs that a table has in the root, which globs and dates do not match."""
+        if self.listing.pattern.root == self.listing.pattern.text:
+            return []
+        folders = [f"{root}/{name}".strip("/") for name in (LOG, METADATA)]
+        with suppress(obstore.exceptions.PermissionDeniedError):  # the credentials may be limited to the globs
+            return [item["path"] for folder in folders for item in self._list(folder)]
+        return []
 
     def _list(self, folder: str, after: str = "") -> Iterator[dict[str, Any]]:
         for items in self.store.list(folder or None, offset=after or None, chunk_size=1000):
