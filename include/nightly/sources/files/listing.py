@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from nightly.records.data_config import column_name
 from nightly.records.path_pattern import PathPattern
 from nightly.records.source_config import FileFormat, FilesSource
-from nightly.sources.base import Context
+from nightly.sources.base import Context, clock
 from nightly.sources.files.formats import is_hidden, kind_of
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ class Listing:
     def paths(self) -> dict[str, dt.datetime | None]:
         """Return each path of the window -> when its date ends, or None if it has no date."""
         window, extra = self.context.window, dt.timedelta(days=self.extra_days)
-        latest = max(window.end, min(window.end + extra, window.as_of))
+        known = max(window.as_of, clock(window.as_of, self.context.time_zone))
+        latest = max(window.end, min(window.end + extra, known))
         try:
             return self.pattern.expand(window.start - extra, latest)
         except OverflowError:
