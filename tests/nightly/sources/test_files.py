@@ -82,6 +82,22 @@ def test_globs_dates_and_folders(tmp_path):
         found("trips/*.csv")
 
 
+def test_linked_folders_are_read_once(tmp_path):
+    for folder in ("rows/2016", "elsewhere", "rows/.versions/1"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "one.csv").write_bytes(BODY)
+    root = tmp_path / "rows"
+    links = {"2017": "../elsewhere", "current": ".versions/1", "latest": "2016", "loop": ".", "above": ".."}
+    for name, target in links.items():
+        (root / name).symlink_to(target)
+    (tmp_path / "elsewhere/loop").symlink_to(".")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "elsewhere/other").symlink_to("../other")
+    (tmp_path / "other/back").symlink_to("../elsewhere")
+    found = [Path(file.path).relative_to(root) for file in files_at(root)]
+    assert [str(path.parent) for path in found] == ["2016", "2017", "current"]
+
+
 def test_a_name_with_the_characters_of_a_glob_is_that_file(tmp_path):
     (tmp_path / "rows [1].csv").write_bytes(BODY)
     assert names(files_at(tmp_path / "rows [1].csv")) == ["rows [1].csv"]

@@ -3,6 +3,7 @@
 import datetime as dt
 import functools
 import glob
+import os
 import subprocess
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ from nightly.io.paths import Paths
 from nightly.records.night import DownloadedFile
 from nightly.sources.base import Fetched, Part
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
-from nightly.sources.files.formats import READABLE, compression_of, kind_of, suffix_of
+from nightly.sources.files.formats import READABLE, compression_of, is_hidden, kind_of, suffix_of
 from nightly.sources.files.listing import Listing
 from nightly.sources.files.tables import LOG, METADATA, refuse_tables
 
@@ -56,7 +57,7 @@ class LocalFiles:
         if path.is_file():
             return {path} if self.listing.format or kind_of(path.name) else set()
         tops = [path] if path.exists() else [Path(top) for top in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-        files = {file for top in tops for file in ([top] if top.is_file() else top.rglob("*")) if file.is_file()}
+        files = {file for top in tops for file in ([top] if top.is_file() else _below(top)) if file.is_file()}
         return {file for file in files if self.listing.is_readable(str(file.relative_to(root)))}
 
     def _part(self, file: Path, root: Path, end: dt.datetime | None) -> Part:
@@ -64,6 +65,30 @@ class LocalFiles:
         return Part(
             str(file), suffix, end=end, path=file, partition=self.listing.partition(str(file.relative_to(root)))
         )
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, also those in linked folders, as `**` does.
+
+    A link to a folder that is listed anyway, such as `latest`, or to one above it is left out.
+    """
+    root = folder.resolve()
+    followed: set[Path] = set()
+
+    def is_new(path: Path) -> bool:
+        if not path.is_symlink():
+            return True
+        linked = path.resolve()
+        if linked.is_relative_to(root) and not is_hidden(str(linked.relative_to(root))):
+            return False
+        if linked in followed or any(above.is_relative_to(linked) for above in (root, path.parent.resolve())):
+            return False
+        followed.add(linked)
+        return True
+
+    for top, folders, names in os.walk(folder, followlinks=True):
+        yield from (Path(top, name) for name in names)
+        folders[:] = [name for name in sorted(folders) if is_new(Path(top, name))]
 
 
 def _logs(folders: Iterable[Path]) -> Iterator[str]:
