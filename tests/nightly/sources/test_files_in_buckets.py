@@ -140,6 +140,15 @@ def test_a_format_for_names_that_do_not_tell(s3, tmp_path):
     assert file.path.endswith(".csv")
 
 
+@pytest.mark.parametrize("config", [{}, {"format": "csv"}])
+@pytest.mark.parametrize("path", ["marked", "marked/", "marked/*"])
+def test_an_object_that_marks_a_folder_is_no_file(s3, tmp_path, config, path):
+    for key in ("marked/", "marked/old/", "marked/old/empty/"):
+        s3.put(f"lake/{key}", b"")
+    s3.put("lake/marked/old/rows.csv", b"day,a\n2016-03-01,1\n")
+    assert keys(download(s3, f"s3://lake/{path}", tmp_path, config=config)) == ["marked/old/rows.csv"]
+
+
 def test_a_zip_is_read_as_its_format_says_or_refused(s3, tmp_path):
     with zipfile.ZipFile(tmp_path / "trips.zip", "w") as archive:
         archive.writestr("trips.txt", "day,a\n2016-03-01,1\n")

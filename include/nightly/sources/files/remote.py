@@ -12,7 +12,7 @@ import obstore
 from nightly.records.path_pattern import GLOB, glob_regex
 from nightly.sources.base import Fetched, Part
 from nightly.sources.errors import NothingFoundError, PathNotFoundError
-from nightly.sources.files.formats import READABLE, kind_of, suffix_of
+from nightly.sources.files.formats import READABLE, is_hidden, kind_of, suffix_of
 from nightly.sources.files.listing import Listing
 from nightly.sources.files.stores import errors_explained, open_store
 from nightly.sources.files.tables import LOG, METADATA, refuse_tables
@@ -109,7 +109,18 @@ class ObjectFiles:
 
     def _list(self, folder: str, after: str = "") -> Iterator[dict[str, Any]]:
         for items in self.store.list(folder or None, offset=after or None, chunk_size=1000):
-            yield from items
+            yield from (item for item in items if not self._is_folder(item))
+
+    def _is_folder(self, item: dict[str, Any]) -> bool:
+        """Return whether an object only marks a folder: an empty one, whose key ends in the `/` that listings cut."""
+        if item["size"] or is_hidden(item["path"].rpartition("/")[2]):
+            return False
+        with suppress(obstore.exceptions.PermissionDeniedError):
+            try:
+                obstore.head(self.store, item["path"])
+            except FileNotFoundError:
+                return True
+        return False
 
     def _nothing(self, matches: list[str]) -> PathNotFoundError | NothingFoundError:
         text = self.listing.pattern.text
