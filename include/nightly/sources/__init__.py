@@ -95,8 +95,8 @@ def fetch(
         parts=len(fetching.records),
         reused=len(fetching.records) - len(fetching.fetched),
         fetched_bytes=sum(record.bytes for record in fetching.fetched),
-        revised=[record.name for record in fetching.revised],
-        revised_since=min((record.replaces for record in fetching.revised if record.replaces), default=None),
+        revised=[revision.name for revision in fetching.revised],
+        revised_since=min((revision.since for revision in fetching.revised), default=None),
     )
 
 
