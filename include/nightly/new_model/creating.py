@@ -1,8 +1,9 @@
 """From data to a model's files: fetch, look, ask, measure, write."""
 
 import datetime as dt
+import itertools
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from nightly.new_model.schema import schema_text
 from nightly.new_model.tables import Table, read_table
 from nightly.new_model.writing import DAGS, publish, refuse_name, stage
 from nightly.records.connection import Connection, variable
+from nightly.records.night import DownloadedFile
+from nightly.records.path_pattern import STEPS, WEB, PathPattern
 from nightly.records.source_config import SourceConfig
 from nightly.snapshots.readers import bodies
 from nightly.sources import fetch
@@ -32,6 +35,8 @@ from nightly.training.tabular.recommended import Recommended, recommended
 
 STAGING = ".new-"  # prefix of the folders in include/models that are being written
 FIRST = dt.datetime(1900, 1, 1, tzinfo=dt.UTC)
+GAP_DATES = 400  # without a file on a web server, before which none is looked for
+MAX_GAPS = 10  # before the newest file
 
 log = logging.getLogger("nightly")
 
@@ -124,10 +129,35 @@ def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime, k
         )
     with current().session(name) as paths:
         folder = paths.downloads / name
-        download = fetch(config, window_start=FIRST, window_end=now, as_of=now, folder=folder, connection=connection)
+        files = _fetch(config, now, folder, connection)
     return read_table(
-        (body for file in download.files for body in bodies(Path(file.path), file.suffix, file.partition)), origin, keep
+        (body for file in files for body in bodies(Path(file.path), file.suffix, file.partition)), origin, keep
     )
+
+
+def _fetch(
+    config: SourceConfig, now: dt.datetime, folder: Path, connection: Connection | None
+) -> Iterable[DownloadedFile]:
+    """Fetch all that the source has.
+
+    A web server lists nothing: each date is a request, so they are asked for from today backwards, up to a long gap.
+    """
+
+    def files(start: dt.datetime, end: dt.datetime) -> list[DownloadedFile]:
+        return fetch(config, window_start=start, window_end=end, as_of=now, folder=folder, connection=connection).files
+
+    pattern = PathPattern(config.path) if config.kind == "files" else None
+    if not pattern or pattern.scheme not in WEB or pattern.step not in STEPS:
+        return files(FIRST, now)
+    gap = GAP_DATES * STEPS[pattern.step]
+    found: dict[str, DownloadedFile] = {}
+    for number in itertools.count():
+        end = now - number * gap
+        earlier = {file.origin: file for file in files(end - gap, end)}
+        if not earlier and (found or number + 1 == MAX_GAPS):
+            break
+        found = earlier | found
+    return found.values()
 
 
 def _files(proposal: Proposal, history: History, training: Recommended) -> dict[str, str]:

@@ -1,6 +1,9 @@
-"""bin/new: models of tables in a lake."""
+"""bin/new: models of tables in a lake or a database, and of dated files on a web server."""
 
+import datetime as dt
 import io
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pyarrow.csv
 import pytest
@@ -25,9 +28,12 @@ def new(tmp_path, monkeypatch):
 
     def run(source):
         wishes = Wishes(label="returned_late")
-        create("bikes", source, wishes, Questions(True), origin="the table", models=models, dags=dags)
+        run.created.append(
+            create("bikes", source, wishes, Questions(True), origin="the data", models=models, dags=dags)
+        )
         return load_config("bikes", models=models)
 
+    run.created = []
     return run
 
 
@@ -53,3 +59,36 @@ def test_a_delta_table_in_a_bucket_is_a_table(new, monkeypatch):
         assert source.connection == "lake"
     finally:
         s3.stop()
+
+
+def test_dates_on_a_web_server_are_asked_for_from_today_backwards(new, tmp_path, monkeypatch):
+    header, *lines = rentals(300).splitlines(keepends=True)
+    now = dt.datetime.now(dt.UTC)
+    for number in range(30):
+        day = f"{now - dt.timedelta(days=30 - number + (5 if number < 20 else 0)):%Y-%m-%d}"
+        rows = [line.split(",") for line in lines[number * 10 : number * 10 + 10]]
+        body = "".join(",".join([row[0], f"{day} {row[1][11:]}", *row[2:]]) for row in rows)
+        (tmp_path / f"{day}.csv").write_text(header + body)
+    asked = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(tmp_path))
+
+        def log_request(self, code="-", size="-"):
+            asked.append(int(code))
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    monkeypatch.setattr("nightly.new_model.creating.GAP_DATES", 20)
+    try:
+        path = f"http://127.0.0.1:{server.server_address[1]}/{{date:%Y-%m-%d}}.csv"
+        source, created = new(source_of(path)).source, new.created[-1]
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (source.path, created.proposal.table.rows) == (path, 300)
+    assert asked.count(200) <= 33 and len(asked) < 100
