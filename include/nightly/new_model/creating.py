@@ -4,10 +4,11 @@ import datetime as dt
 import itertools
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 
 from nightly.io.owned import owned_folder, remove_abandoned
@@ -22,13 +23,16 @@ from nightly.new_model.proposal import TRAIN_SHARE, Proposal, Wishes, propose
 from nightly.new_model.questions import Questions
 from nightly.new_model.schema import schema_text
 from nightly.new_model.tables import Table, read_table
+from nightly.new_model.times import Time
 from nightly.new_model.writing import DAGS, publish, refuse_name, stage
 from nightly.records.connection import Connection, variable
 from nightly.records.night import DownloadedFile
 from nightly.records.path_pattern import STEPS, WEB, PathPattern
 from nightly.records.source_config import SourceConfig
 from nightly.snapshots.readers import bodies
-from nightly.sources import fetch
+from nightly.sources import fetch, open_source
+from nightly.sources.base import Context, Window
+from nightly.sources.errors import RefusedError
 from nightly.sources.files.tables import IsTableError
 from nightly.state import current, unshared
 from nightly.training.tabular.recommended import Recommended, recommended
@@ -99,6 +103,8 @@ def create(
         source = {**source, "kind": "table", "format": error.format}
         table = _read(name, source, origin, now, keep)
     proposal = propose(name, source, origin, table, wishes, questions, now)
+    if source["kind"] == "sql" and proposal.time:
+        proposal = replace(proposal, time=_sliced(proposal.time, proposal.table, source, now))
     tell(proposal)
     features = proposal.roles.features
     training = recommended(round(TRAIN_SHARE * proposal.rows), proposal.label.kind, features)
@@ -117,22 +123,53 @@ def create(
 
 def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime, keep: Collection[str]) -> Table:
     """Fetch the data as a night does, and read it."""
-    try:
-        config = TypeAdapter(SourceConfig).validate_python(dict(source))
-    except ValidationError as error:
-        problems = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
-        raise NewModelError(f"the data cannot be read as it is named: {problems}") from None
-    connection = Connection.from_environment(config.connection) if config.connection else None
-    if config.connection and connection is None:
-        raise NewModelError(
-            f"--connection {config.connection}: set {variable(config.connection)} to its URI or JSON, as for Airflow"
-        )
+    config = _config(source)
+    connection = _connection(config.connection)
     with current().session(name) as paths:
         folder = paths.downloads / name
         files = _fetch(config, now, folder, connection)
     return read_table(
         (body for file in files for body in bodies(Path(file.path), file.suffix, file.partition)), origin, keep
     )
+
+
+def _config(source: Mapping[str, Any]) -> SourceConfig:
+    try:
+        return TypeAdapter(SourceConfig).validate_python(dict(source))
+    except ValidationError as error:
+        problems = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise NewModelError(f"the data cannot be read as it is named: {problems}") from None
+
+
+def _connection(name: str) -> Connection | None:
+    connection = Connection.from_environment(name) if name else None
+    if name and connection is None:
+        raise NewModelError(f"--connection {name}: set {variable(name)} to its URI or JSON, as for Airflow")
+    return connection
+
+
+def _sliced(time: Time, table: Table, source: Mapping[str, Any], now: dt.datetime) -> Time:
+    """Return the time with a format by which the database can select days. Raises NewModelError if there is none.
+
+    A text with any offset does not sort by time. One that always ends in Z does, and its format has that letter.
+    """
+    formats = [time.format]
+    texts = pc.drop_null(table.columns[time.column].texts)
+    if time.format.endswith("%z") and pc.all(pc.ends_with(texts, "Z")).as_py():
+        formats.append(time.format.removesuffix("%z") + "Z")
+    config = _config(source)
+    window = Window(now - dt.timedelta(days=1), now, now)
+    refusal = None
+    for time_format in formats:
+        context = Context(
+            window, time.column, time_format, rename=table.rename, connection=_connection(config.connection)
+        )
+        try:
+            open_source(config, context).parts()
+            return replace(time, formats=[time_format])
+        except RefusedError as error:
+            refusal = error
+    raise NewModelError(f"{refusal} Or name another column with --time COLUMN, or none with --time none.")
 
 
 def _fetch(

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import io
+import sqlite3
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -9,11 +10,13 @@ import pyarrow.csv
 import pytest
 from deltalake import write_deltalake
 
+from nightly.io.errors import UserError
 from nightly.models import load_config
 from nightly.new_model.creating import create, source_of
 from nightly.new_model.proposal import Wishes
 from nightly.new_model.questions import Questions
-from nightly.records.connection import variable
+from nightly.records.connection import Connection, variable
+from nightly.sources import fetch
 from nightly.sources.cloud_credentials import store_options
 from tests.nightly.new_model.data import rentals
 from tests.support.s3_server import S3Server
@@ -92,3 +95,42 @@ def test_dates_on_a_web_server_are_asked_for_from_today_backwards(new, tmp_path,
         server.server_close()
     assert (source.path, created.proposal.table.rows) == (path, 300)
     assert asked.count(200) <= 33 and len(asked) < 100
+
+
+@pytest.fixture
+def sqlite(tmp_path, monkeypatch):
+    """Write the rentals to a table of SQLite, with their times in a format; return [source]."""
+
+    def write(time_format):
+        lines = rentals(300).splitlines()[1:]
+        monkeypatch.setenv(variable("shop"), Connection(conn_type="sqlite", host=str(tmp_path / "shop.db")).dump())
+        with sqlite3.connect(tmp_path / "shop.db") as database:
+            database.execute(
+                "CREATE TABLE rentals (rental_id INTEGER, started_at TEXT, station TEXT, minutes REAL, "
+                "returned_late TEXT)"
+            )
+            for line in lines:
+                number, start, *rest = line.split(",")
+                start = dt.datetime.fromisoformat(start).strftime(time_format)
+                database.execute("INSERT INTO rentals VALUES (?, ?, ?, ?, ?)", [int(number), start, *rest])
+        return source_of("", "shop", "rentals")
+
+    return write
+
+
+def first_night(config, folder, start=dt.datetime(2026, 2, 1, tzinfo=dt.UTC)):
+    connection = Connection.from_environment(config.source.connection)
+    window = {"window_start": start, "window_end": start + dt.timedelta(days=7)}
+    return fetch(config.source, **window, folder=folder, data=config.data, connection=connection)
+
+
+def test_times_that_end_in_z_are_a_format_that_a_night_can_select_days_by(new, sqlite, tmp_path):
+    config = new(sqlite("%Y-%m-%dT%H:%M:%SZ"))
+    assert config.data.time_format == "%Y-%m-%dT%H:%M:%SZ"
+    assert len(first_night(config, tmp_path / "downloads").files) == 7
+
+
+def test_times_that_do_not_sort_are_refused_before_a_model_is_written(new, sqlite, tmp_path):
+    with pytest.raises(UserError, match=r"does not sort by time.*--time none"):
+        new(sqlite("%m/%d/%Y"))
+    assert not list((tmp_path / "models").iterdir())
