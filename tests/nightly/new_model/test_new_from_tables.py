@@ -128,6 +128,8 @@ def test_times_that_end_in_z_are_a_format_that_a_night_can_select_days_by(new, s
     config = new(sqlite("%Y-%m-%dT%H:%M:%SZ"))
     assert config.data.time_format == "%Y-%m-%dT%H:%M:%SZ"
     assert len(first_night(config, tmp_path / "downloads").files) == 7
+    text = (tmp_path / "models/bikes/config.toml").read_text()
+    assert "# ? Every night reads its whole window again." in text and "# settled_days = 14" in text
 
 
 def test_times_that_do_not_sort_are_refused_before_a_model_is_written(new, sqlite, tmp_path):
