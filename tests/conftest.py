@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(tempfile.mkdtemp(prefix="nightly-tests-"))
+HOME.chmod(0o711)  # root's PostgreSQL server runs as another user, and its folder is below
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 # Beam and TFX leave temporary folders behind. They go with HOME; what tests write to tmp_path is kept, as pytest does.

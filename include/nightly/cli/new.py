@@ -59,6 +59,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if variables.LOG_LEVEL.read().upper() != "DEBUG":
         logging.getLogger("nightly").setLevel(logging.ERROR)  # the checks of past windows log as much as nights do
         logging.getLogger("nightly.sources").setLevel(logging.WARNING)  # shows retries
+        logging.getLogger("nightly.sources.files.listing").setLevel(
+            logging.ERROR
+        )  # of dates without a file there are many
     wishes = Wishes(options.label, options.kind, options.time, options.id, options.weight)
     created = create(
         options.name,

@@ -23,6 +23,7 @@ def config_text(proposal: Proposal, history: History, training: Recommended) -> 
         "",
         "[source]",
         *(f"{key} = {_toml(value)}" for key, value in proposal.source.items()),
+        *_reread(proposal),
         *_ended(proposal),
         "",
         "[schedule]",
@@ -40,6 +41,14 @@ def config_text(proposal: Proposal, history: History, training: Recommended) -> 
         *_training(training),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _reread(proposal: Proposal) -> Iterator[str]:
+    if proposal.source["kind"] == "sql" and proposal.window:
+        yield from _comment("? Every night reads its whole window again. It reads less with one of these: the column")
+        yield from _comment("that says when a row last changed, or the days after which rows do not change any more.")
+        yield '# changed_at = "COLUMN"'
+        yield "# settled_days = 14"
 
 
 def _ended(proposal: Proposal) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """From data to a model's files: fetch, look, ask, measure, write."""
 
 import datetime as dt
+import itertools
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 
 from nightly.io.owned import owned_folder, remove_abandoned
@@ -22,16 +24,24 @@ from nightly.new_model.proposal import TRAIN_SHARE, Proposal, Wishes, propose
 from nightly.new_model.questions import Questions
 from nightly.new_model.schema import schema_text
 from nightly.new_model.tables import Table, read_table
+from nightly.new_model.times import Time
 from nightly.new_model.writing import DAGS, publish, refuse_name, stage
 from nightly.records.connection import Connection, variable
+from nightly.records.night import DownloadedFile
+from nightly.records.path_pattern import STEPS, WEB, PathPattern
 from nightly.records.source_config import SourceConfig
 from nightly.snapshots.readers import bodies
-from nightly.sources import fetch
+from nightly.sources import fetch, open_source
+from nightly.sources.base import Context, Window
+from nightly.sources.errors import RefusedError
+from nightly.sources.files.tables import IsTableError
 from nightly.state import current, unshared
 from nightly.training.tabular.recommended import Recommended, recommended
 
 STAGING = ".new-"  # prefix of the folders in include/models that are being written
 FIRST = dt.datetime(1900, 1, 1, tzinfo=dt.UTC)
+GAP_DATES = 400  # without a file on a web server, before which none is looked for
+MAX_GAPS = 10  # before the newest file
 
 log = logging.getLogger("nightly")
 
@@ -63,8 +73,6 @@ def source_of(data: str, connection: str = "", table: str = "", file_format: str
         raise NewModelError("give the data: a file, a folder, a URL, or --connection ID --table T")
     is_remote = "://" in data or data.startswith("package:")
     place = data if is_remote else str(Path(data).expanduser().absolute())
-    if not file_format and not is_remote and (Path(place) / "_delta_log").is_dir():
-        return {"kind": "table", "format": "delta", "path": place}
     keys = {"kind": "files", "path": place, "connection": connection, "format": file_format}
     return {key: value for key, value in keys.items() if value}
 
@@ -87,8 +95,17 @@ def create(
     """
     refuse_name(name, models, dags)
     now = dt.datetime.now(dt.UTC)
-    table = _read(name, source, origin, now, [wishes.label] if wishes.label else NAMES)
+    keep = [wishes.label] if wishes.label else NAMES
+    try:
+        table = _read(name, source, origin, now, keep)
+    except IsTableError as error:
+        if error.path.rstrip("/") != source["path"].rstrip("/"):
+            raise  # the table is only a part of what was named
+        source = {**source, "kind": "table", "format": error.format}
+        table = _read(name, source, origin, now, keep)
     proposal = propose(name, source, origin, table, wishes, questions, now)
+    if source["kind"] == "sql" and proposal.time:
+        proposal = replace(proposal, time=_sliced(proposal.time, proposal.table, source, now))
     tell(proposal)
     features = proposal.roles.features
     training = recommended(round(TRAIN_SHARE * proposal.rows), proposal.label.kind, features)
@@ -107,23 +124,79 @@ def create(
 
 def _read(name: str, source: Mapping[str, Any], origin: str, now: dt.datetime, keep: Collection[str]) -> Table:
     """Fetch the data as a night does, and read it."""
+    config = _config(source)
+    connection = _connection(config.connection)
+    with current().session(name) as paths:
+        folder = paths.downloads / name
+        files = _fetch(config, now, folder, connection)
+    return read_table(
+        (body for file in files for body in bodies(Path(file.path), file.suffix, file.partition)), origin, keep
+    )
+
+
+def _config(source: Mapping[str, Any]) -> SourceConfig:
     try:
-        config = TypeAdapter(SourceConfig).validate_python(dict(source))
+        return TypeAdapter(SourceConfig).validate_python(dict(source))
     except ValidationError as error:
         problems = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
         raise NewModelError(f"the data cannot be read as it is named: {problems}") from None
-    connection = Connection.from_environment(config.connection) if config.connection else None
-    if config.connection and connection is None:
-        raise NewModelError(
-            f"--connection {config.connection}: set {variable(config.connection)} to its URI or JSON, as for Airflow"
-        )
+
+
+def _connection(name: str) -> Connection | None:
+    connection = Connection.from_environment(name) if name else None
+    if name and connection is None:
+        raise NewModelError(f"--connection {name}: set {variable(name)} to its URI or JSON, as for Airflow")
     hide(connection.secrets() if connection else [])
-    with current().session(name) as paths:
-        folder = paths.downloads / name
-        download = fetch(config, window_start=FIRST, window_end=now, as_of=now, folder=folder, connection=connection)
-    return read_table(
-        (body for file in download.files for body in bodies(Path(file.path), file.suffix, file.partition)), origin, keep
-    )
+    return connection
+
+
+def _sliced(time: Time, table: Table, source: Mapping[str, Any], now: dt.datetime) -> Time:
+    """Return the time with a format by which the database can select days. Raises NewModelError if there is none.
+
+    A text with any offset does not sort by time. One that always ends in Z does, and its format has that letter.
+    """
+    formats = [time.format]
+    texts = pc.drop_null(table.columns[time.column].texts)
+    if time.format.endswith("%z") and pc.all(pc.ends_with(texts, "Z")).as_py():
+        formats.append(time.format.removesuffix("%z") + "Z")
+    config = _config(source)
+    window = Window(now - dt.timedelta(days=1), now, now)
+    refusal = None
+    for time_format in formats:
+        context = Context(
+            window, time.column, time_format, rename=table.rename, connection=_connection(config.connection)
+        )
+        try:
+            open_source(config, context).parts()
+            return replace(time, formats=[time_format])
+        except RefusedError as error:
+            refusal = error
+    raise NewModelError(f"{refusal} Or name another column with --time COLUMN, or none with --time none.")
+
+
+def _fetch(
+    config: SourceConfig, now: dt.datetime, folder: Path, connection: Connection | None
+) -> Iterable[DownloadedFile]:
+    """Fetch all that the source has.
+
+    A web server lists nothing: each date is a request, so they are asked for from today backwards, up to a long gap.
+    """
+
+    def files(start: dt.datetime, end: dt.datetime) -> list[DownloadedFile]:
+        return fetch(config, window_start=start, window_end=end, as_of=now, folder=folder, connection=connection).files
+
+    pattern = PathPattern(config.path) if config.kind == "files" else None
+    if not pattern or pattern.scheme not in WEB or pattern.step not in STEPS:
+        return files(FIRST, now)
+    gap = GAP_DATES * STEPS[pattern.step]
+    found: dict[str, DownloadedFile] = {}
+    for number in itertools.count():
+        end = now - number * gap
+        earlier = {file.origin: file for file in files(end - gap, end)}
+        if not earlier and (found or number + 1 == MAX_GAPS):
+            break
+        found = earlier | found
+    return found.values()
 
 
 def _files(proposal: Proposal, history: History, training: Recommended) -> dict[str, str]:

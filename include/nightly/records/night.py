@@ -104,7 +104,8 @@ class Download(Contract):
         more = len(self.revised) - REVISED_SHOWN
         names = ", ".join(self.revised[:REVISED_SHOWN]) + (f" and {more} more" if more > 0 else "")
         have = "has" if len(self.revised) == 1 else "have"
-        return f"{len(self.revised)} of {self.parts} parts {have} changed at the source{since}: {names}"
+        parts = f"{self.parts} parts" if self.parts else f"{len(self.files)} files"
+        return f"{len(self.revised)} of {parts} {have} changed at the source{since}: {names}"
 
 
 class SnapshotRef(Contract):

@@ -34,6 +34,9 @@ class LocalFile(Contract):
     bytes: int
     sha256: str
     stamp: str
+    run_id: str = ""  # of the night that first read this content; "" in records of older versions
+    hashed_at: AwareDatetime | None = None  # when it did
+    replaces: AwareDatetime | None = None  # when the other content was read that this one replaced
 
 
 class LocalFiles(Contract):

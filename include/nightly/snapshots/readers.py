@@ -27,7 +27,7 @@ from nightly.snapshots.parquet_rows import read_columns, read_rows
 from nightly.snapshots.rejects import Rejects
 from nightly.snapshots.streams import open_member, open_stream
 from nightly.snapshots.tfrecord_rows import read_features, read_records
-from nightly.sources.files.formats import compression_of, kind_of, members_of
+from nightly.sources.files.formats import IN_ARCHIVES, compression_of, kind_of, members_of
 
 
 def bodies(path: Path, suffix: str = "", partition: Mapping[str, str | None] = {}) -> Iterator[Body]:
@@ -43,7 +43,13 @@ def bodies(path: Path, suffix: str = "", partition: Mapping[str, str | None] = {
     streams: list[tuple[str, FileFormat, Callable[[], Any]]]
     if compression_of(name) == ".zip":
         with _readable(str(path), kind), zipfile.ZipFile(path) as archive:
-            members = members_of(archive)
+            # A suffix of .zip alone leaves the kind to the members' names; .csv.zip comes of `source.format`.
+            members = members_of(archive, kind if suffix not in ("", ".zip") else "")
+        if not members:
+            raise UnreadableBodyError(
+                f"{path} is a zip archive without a file that can be read: {IN_ARCHIVES}. Name the kind of its files: "
+                "`source.format` in config.toml, --format of bin/new."
+            )
         streams = [(f"{path}:{member}", kind, partial(open_member, path, member)) for member, kind in members.items()]
     else:
         streams = [(str(path), kind, partial(open_stream, path, name))]

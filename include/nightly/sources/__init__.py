@@ -15,7 +15,7 @@ from nightly.records.connection import Connection
 from nightly.records.data_config import Data
 from nightly.records.night import Download, utc_now
 from nightly.records.source_config import SourceConfig
-from nightly.sources.base import Context, Source, Window
+from nightly.sources.base import Context, Source, Window, clock
 from nightly.sources.errors import SourceError
 from nightly.sources.fetching import fetch_parts
 from nightly.sources.part_store import PartStore
@@ -63,14 +63,17 @@ def fetch(
     :raises SourceError: the source does not deliver its bodies
     :raises SpaceError: the disk is full
     """
-    # Sources compare times without an offset as if they were in UTC. No zone is further from it than a day.
-    slack = dt.timedelta(days=1 if data and data.time_zone != "UTC" else 0)
-    window = Window(window_start.astimezone(dt.UTC) - slack, window_end.astimezone(dt.UTC) + slack, as_of or window_end)
+    # Sources compare times without an offset as if they were in UTC. No zone is further from it than a day. The end is
+    # exact: a later date was not there yet, and what a backfill finds under it would be late rows.
+    zone = data.time_zone if data else "UTC"
+    slack = dt.timedelta(days=0 if zone == "UTC" else 1)
+    last = max(window_end.astimezone(dt.UTC), clock(window_end, zone))
+    window = Window(window_start.astimezone(dt.UTC) - slack, last, as_of or window_end)
     context = Context(
         window=window,
         time_column=data.time_column if data else "",
         time_format=data.time_format if data else "",
-        time_zone=data.time_zone if data else "UTC",
+        time_zone=zone,
         rename=data.rename if data else {},
         connection=connection,
         folder=model_folder,
@@ -92,8 +95,8 @@ def fetch(
         parts=len(fetching.records),
         reused=len(fetching.records) - len(fetching.fetched),
         fetched_bytes=sum(record.bytes for record in fetching.fetched),
-        revised=[record.name for record in fetching.revised],
-        revised_since=min((record.replaces for record in fetching.revised if record.replaces), default=None),
+        revised=[revision.name for revision in fetching.revised],
+        revised_since=min((revision.since for revision in fetching.revised), default=None),
     )
 
 

@@ -4,6 +4,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 from nightly.records.connection import Connection
 
@@ -19,6 +20,13 @@ class Window:
     def __post_init__(self) -> None:
         if self.start >= self.end:
             raise ValueError(f"the window is empty: it begins {self.start} and ends {self.end}")
+
+
+def clock(moment: dt.datetime, time_zone: str) -> dt.datetime:
+    """Return the time that the clocks of a zone show, as a time in UTC; the later one in an hour that comes twice."""
+    local = moment.astimezone(ZoneInfo(time_zone))
+    offset = local.replace(fold=0).utcoffset() or dt.timedelta()
+    return moment.astimezone(dt.UTC) + offset
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import shutil
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nightly.io.space import SpaceError, check_space, full_disk_explained
 from nightly.records.night import DownloadedFile
@@ -16,6 +17,16 @@ from nightly.sources.part_store import PartStore, begin, discard_bodies, partial
 log = logging.getLogger(__name__)
 
 
+class Revision(NamedTuple):
+    """A part whose rows have changed at the source.
+
+    :ivar since: when the rows were read that are replaced
+    """
+
+    name: str
+    since: dt.datetime
+
+
 @dataclass(frozen=True)
 class Fetching:
     """The bodies of a window.
@@ -23,13 +34,13 @@ class Fetching:
     :ivar files: in the order in which they are read
     :ivar records: of the parts, without local files, and without parts that never have rows unless they are `revised`
     :ivar fetched: those that this run has fetched, in this try or in one that failed
-    :ivar revised: those of `fetched` whose rows have changed since an earlier night fetched them
+    :ivar revised: parts, also local files, whose rows have changed since an earlier night read them
     """
 
     files: list[DownloadedFile]
     records: list[PartRecord]
     fetched: list[PartRecord]
-    revised: list[PartRecord]
+    revised: list[Revision]
 
 
 def fetch_parts(
@@ -44,14 +55,17 @@ def fetch_parts(
     """
     parts = source.parts()
     local = [part for part in parts if part.path is not None]
-    files = read_in_place(local, store, fresh) if local else {}
+    in_place = read_in_place(local, store, run_id, fresh) if local else {}
     remote = [part for part in parts if part.path is None]
     records = _Fetch(source, store, run_id, settled, fresh).records(remote) if remote else {}
+    files = {name: file for name, (file, _) in in_place.items()}
     files |= {name: store.file(record) for name, record in records.items() if record.sha256}
     # A source that is one file for all times gets new rows every night: that is no revision.
     whole = len(parts) == 1 and parts[0].end is None and parts[0].rows
     own = [record for record in records.values() if record.run_id == run_id]
-    revised = [record for record in own if record.replaces and not whole]
+    read = {record.name: record.replaces for record in own}
+    read |= {name: local.replaces for name, (_, local) in in_place.items() if local.run_id == run_id}
+    revised = [Revision(name, since) for name, since in read.items() if since and not whole]
     without_rows = {part.name for part in remote if not part.rows} - {record.name for record in revised}
     return Fetching(
         files=[_of(part, files[part.name]) for part in parts if part.name in files],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nightly.io.files import is_still, stamp
 from nightly.records.base import ContractError
-from nightly.records.night import DownloadedFile
+from nightly.records.night import DownloadedFile, utc_now
 from nightly.records.part import LocalFile, LocalFiles
 from nightly.sources.base import Part
 from nightly.sources.files import described
@@ -13,29 +13,38 @@ from nightly.sources.part_store import PartStore
 NAME = "local_files.json"
 
 
-def read_in_place(parts: list[Part], store: PartStore, fresh: bool) -> dict[str, DownloadedFile]:
-    """Return part's name -> file, with its hash. Raises SourceError.
+def read_in_place(
+    parts: list[Part], store: PartStore, run_id: str, fresh: bool
+) -> dict[str, tuple[DownloadedFile, LocalFile]]:
+    """Return part's name -> file with its hash, and what is known of it. Raises SourceError.
 
     :param fresh: hash each, whatever earlier nights know
     """
     path = store.folder / NAME
-    known = {} if fresh else _load(path).files
-    files = {part.name: _file(part, known.get(str(part.path))) for part in parts}
+    known = _load(path).files
+    files = {part.name: _file(part, known.get(str(part.path)), run_id, fresh) for part in parts}
     seen = {file.path: local for file, local in files.values()}
     if seen != known:
         LocalFiles(files=seen).save(path)
-    return {name: file for name, (file, _) in files.items()}
+    return files
 
 
-def _file(part: Part, known: LocalFile | None) -> tuple[DownloadedFile, LocalFile]:
+def _file(part: Part, known: LocalFile | None, run_id: str, fresh: bool) -> tuple[DownloadedFile, LocalFile]:
     path = part.path
     assert path is not None
     before = stamp(path) if path.exists() and is_still(path) else ""
-    if known and known.stamp and known.stamp == before:
+    if known and not fresh and known.stamp and known.stamp == before:
         return DownloadedFile(path=str(path), bytes=known.bytes, sha256=known.sha256, origin=part.name), known
     file = described(path)
     kept = before if before == stamp(path) else ""  # a file that is being written has no stamp
-    return file, LocalFile(bytes=file.bytes, sha256=file.sha256, stamp=kept)
+    if known and known.sha256 == file.sha256:
+        return file, known.model_copy(update={"stamp": kept})
+    replaced = known.hashed_at if known else None
+    if replaced and part.end and replaced < part.end:
+        replaced = None  # its day was not over yet
+    return file, LocalFile(
+        bytes=file.bytes, sha256=file.sha256, stamp=kept, run_id=run_id, hashed_at=utc_now(), replaces=replaced
+    )
 
 
 def _load(path: Path) -> LocalFiles:

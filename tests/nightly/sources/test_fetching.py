@@ -245,6 +245,29 @@ def test_local_files_are_hashed_once_until_they_change(tmp_path, monkeypatch):
     assert hashed == ["a.csv", "b.csv"]
 
 
+def test_a_local_file_with_other_rows_is_said(tmp_path):
+    today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = [f"{today - dt.timedelta(days=number):%Y-%m-%d}" for number in (2, 1, 0)]
+    window = {"window_start": today - dt.timedelta(days=2), "window_end": today + dt.timedelta(days=1)}
+
+    def write(*fares):
+        for day, fare in zip(days, fares, strict=True):
+            (tmp_path / f"{day}.csv").write_text(f"day,fare\n{day},{fare}\n")
+
+    def night(run_id, **changes):
+        source = FilesSource(path=f"{tmp_path}/{{date:%Y-%m-%d}}.csv")
+        return fetch(source, **window, folder=tmp_path / "downloads", run_id=run_id, **changes)
+
+    write(1, 1, 1)
+    assert night("first").revised == []
+    write(2, 1, 2)
+    second = night("second")
+    assert second.revised == [f"{tmp_path}/{days[0]}.csv"], "today was not over"
+    assert second.revision.startswith("1 of 3 files has changed at the source since 20")
+    assert night("second").revised == second.revised, "the run is tried again"
+    assert night("third").revised == night("fourth", fresh=True).revised == []
+
+
 def test_another_address_and_another_time_column_have_parts_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setitem(MODULES, "python", "tests.support.parts")
     window = {"window_start": utc(2016, 1, 1), "window_end": utc(2016, 1, 2), "folder": tmp_path / "downloads"}
@@ -287,4 +310,4 @@ def test_a_source_tells_that_rows_were_revised_although_the_body_is_the_same(mar
     fetch_day = Days.fetch
     monkeypatch.setattr(Days, "fetch", lambda *call: replace(fetch_day(*call), revised=True))
     second = marked.night(tmp_path, "second")
-    assert [(record.name, record.replaces is not None) for record in second.revised] == [(FIRST, True)]
+    assert [(revision.name, revision.since is not None) for revision in second.revised] == [(FIRST, True)]

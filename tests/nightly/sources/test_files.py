@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from nightly.records.source_config import FilesSource
+from nightly.snapshots.errors import UnreadableBodyError
+from nightly.snapshots.readers import bodies
 from nightly.sources import fetch
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 
@@ -80,6 +82,22 @@ def test_globs_dates_and_folders(tmp_path):
         found("trips/*.csv")
 
 
+def test_linked_folders_are_read_once(tmp_path):
+    for folder in ("rows/2016", "elsewhere", "rows/.versions/1"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "one.csv").write_bytes(BODY)
+    root = tmp_path / "rows"
+    links = {"2017": "../elsewhere", "current": ".versions/1", "latest": "2016", "loop": ".", "above": ".."}
+    for name, target in links.items():
+        (root / name).symlink_to(target)
+    (tmp_path / "elsewhere/loop").symlink_to(".")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "elsewhere/other").symlink_to("../other")
+    (tmp_path / "other/back").symlink_to("../elsewhere")
+    found = [Path(file.path).relative_to(root) for file in files_at(root)]
+    assert [str(path.parent) for path in found] == ["2016", "2017", "current"]
+
+
 def test_a_name_with_the_characters_of_a_glob_is_that_file(tmp_path):
     (tmp_path / "rows [1].csv").write_bytes(BODY)
     assert names(files_at(tmp_path / "rows [1].csv")) == ["rows [1].csv"]
@@ -148,12 +166,24 @@ def test_a_folder_without_data_says_what_it_holds(tmp_path):
         files_at(tmp_path)
 
 
-def test_a_zip_without_csv_is_an_error(tmp_path):
+def members(file):
+    """The bodies in a downloaded file, by their names in its archive."""
+    return [body.name.rpartition(":")[2] for body in bodies(Path(file.path), file.suffix, file.partition)]
+
+
+def test_a_zip_without_a_file_that_can_be_read_is_an_error(tmp_path):
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
         archive.writestr("notes.txt", "x")
         archive.writestr("__MACOSX/._data.csv", "x")
-    with pytest.raises(NothingFoundError, match=r"no \.csv, "):
-        files_at(tmp_path)
+    with pytest.raises(UnreadableBodyError, match=r"c\.zip is a zip archive without a file .*\.csv, .*source\.format"):
+        members(*files_at(tmp_path))
+
+
+def test_a_format_applies_to_the_files_of_a_zip(tmp_path):
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        for name in ("trips.txt", "old/trips", "__MACOSX/._trips.txt", ".DS_Store"):
+            archive.writestr(name, BODY)
+    assert members(*files_at(tmp_path, format="csv")) == ["old/trips", "trips.txt"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from nightly.io.space import SpaceError
 from nightly.records.connection import Connection, variable
 from nightly.records.data_config import Data
 from nightly.records.source_config import FilesSource
+from nightly.snapshots.errors import UnreadableBodyError
+from nightly.snapshots.readers import bodies
 from nightly.sources import fetch
 from nightly.sources.errors import (
     ConnectionFailedError,
@@ -90,8 +93,10 @@ def test_what_a_path_lists(s3, tmp_path, path, found):
 
 
 def test_a_window_is_one_listing_and_its_own_objects(s3, tmp_path):
+    s3.requests.clear()
     download(s3, "s3://lake/trips/{date:%Y/%m/%d}/*.csv", tmp_path)
-    assert [method for method, path, _ in s3.requests if path.strip("/") == "lake"] == ["GET"]
+    listings = [method for method, path, _ in s3.requests if path.strip("/") == "lake"]
+    assert listings == ["GET"] * 3, "two look for the log of a table"
     assert s3.bodies() == [DAY.format(day) for day in (1, 2, 3)]
 
 
@@ -133,6 +138,26 @@ def test_a_day_without_a_file_is_said(s3, tmp_path, caplog):
 def test_a_format_for_names_that_do_not_tell(s3, tmp_path):
     (file,) = download(s3, "s3://lake/one", tmp_path, config={"format": "csv"}).files
     assert file.path.endswith(".csv")
+
+
+@pytest.mark.parametrize("config", [{}, {"format": "csv"}])
+@pytest.mark.parametrize("path", ["marked", "marked/", "marked/*"])
+def test_an_object_that_marks_a_folder_is_no_file(s3, tmp_path, config, path):
+    for key in ("marked/", "marked/old/", "marked/old/empty/"):
+        s3.put(f"lake/{key}", b"")
+    s3.put("lake/marked/old/rows.csv", b"day,a\n2016-03-01,1\n")
+    assert keys(download(s3, f"s3://lake/{path}", tmp_path, config=config)) == ["marked/old/rows.csv"]
+
+
+def test_a_zip_is_read_as_its_format_says_or_refused(s3, tmp_path):
+    with zipfile.ZipFile(tmp_path / "trips.zip", "w") as archive:
+        archive.writestr("trips.txt", "day,a\n2016-03-01,1\n")
+    s3.put("lake/zip/trips.zip", (tmp_path / "trips.zip").read_bytes())
+    (file,) = download(s3, "s3://lake/zip", tmp_path).files
+    with pytest.raises(UnreadableBodyError, match="a zip archive without a file that can be read"):
+        list(bodies(Path(file.path), file.suffix))
+    (file,) = download(s3, "s3://lake/zip", tmp_path, config={"format": "csv"}).files
+    assert [body.headers for body in bodies(Path(file.path), file.suffix)] == [["day", "a"]]
 
 
 MEGABYTES = os.urandom(1 << 20) * 20

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from nightly.io.space import SPARE_BYTES, SpaceError
-from nightly.records.source_config import TableSource
+from nightly.records.source_config import FilesSource, TableSource
+from nightly.sources import fetch
 from nightly.sources.errors import ConnectionFailedError, RefusedError, SourceError
 from tests.nightly.sources.lakes import END, START, DeltaLake, IcebergLake, Nights, trips
 from tests.support.nights import utc
@@ -41,6 +42,19 @@ def lake(kind, tmp_path):
 
 def warnings(caplog):
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize("glob", ["", "/**/*.parquet"])
+@pytest.mark.parametrize("place", ["files", "s3"])
+def test_the_files_of_a_table_are_not_read_as_files(kind, place, glob, tmp_path, request):
+    """They hold deleted and replaced rows, too."""
+    s3 = request.getfixturevalue("s3") if place == "s3" else None
+    lake = kind(tmp_path, s3)
+    lake.append(trips(1))
+    folder = lake.path if lake.format == "delta" else lake.table.location().removeprefix("file://")
+    source = FilesSource(path=folder + glob, connection="lake" if s3 else "")
+    with pytest.raises(RefusedError, match=f'{folder} is a {lake.format.capitalize()} table.*kind = "table", format'):
+        fetch(source, folder=tmp_path, window_start=START, window_end=END, connection=s3 and s3.connection())
 
 
 @pytest.mark.parametrize("place", ["files", "s3"])

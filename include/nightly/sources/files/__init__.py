@@ -5,6 +5,7 @@ listing.py  what a path stands for in a night's window
 local.py    local files
 remote.py   objects in buckets: s3://, gs://, az://
 stores.py   clients of buckets, and their errors
+tables.py   refuses the files of Delta and Iceberg tables
 web.py      http:// and https://
 """
 

@@ -14,6 +14,7 @@ SUFFIXES: dict[FileFormat, tuple[str, ...]] = {
 }
 TFRECORD = re.compile(r"tfrecord(-\d+-of-\d+)?$")  # TFX names files …_tfrecord-00000-of-00001.gz
 COMPRESSIONS = (".gz", ".zst", ".zip")
+IN_ARCHIVES = ".csv, .jsonl, .ndjson, .json, .avro or .tfrecord"
 READABLE = ".csv, .jsonl, .ndjson, .json, .avro or .tfrecord, each also with .gz, .zst or .zip; .parquet"
 
 
@@ -45,8 +46,19 @@ def suffix_of(name: str, kind: FileFormat | Literal[""] = "") -> str:
     return f".{kind or kind_of(name)}{compression}"
 
 
-def members_of(archive: zipfile.ZipFile) -> dict[str, FileFormat]:
-    """Return the readable files in an archive -> their kinds, sorted by name, without those that macOS adds."""
+def is_hidden(path: str) -> bool:
+    """Return whether a name in a path begins with `.` or `_`, as in Spark: such files are not read."""
+    return any(name.startswith((".", "_")) for name in path.strip("/").split("/"))
+
+
+def members_of(archive: zipfile.ZipFile, kind: FileFormat | Literal[""] = "") -> dict[str, FileFormat]:
+    """Return the readable files in an archive -> their kinds, sorted by name, without those that macOS adds.
+
+    :param kind: of all files that are not hidden, if their names do not tell
+    """
     names = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-    kinds = {name: kind_of(name) for name in names if not (compression_of(name) or name.startswith("__MACOSX/"))}
+    names = [name for name in names if not (compression_of(name) or name.startswith("__MACOSX/"))]
+    if kind:
+        return {name: kind for name in names if not is_hidden(name)}
+    kinds = {name: kind_of(name) for name in names}
     return {name: kind for name, kind in kinds.items() if kind and kind != "parquet"}

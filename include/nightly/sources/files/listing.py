@@ -11,8 +11,8 @@ from urllib.parse import unquote
 from nightly.records.data_config import column_name
 from nightly.records.path_pattern import PathPattern
 from nightly.records.source_config import FileFormat, FilesSource
-from nightly.sources.base import Context
-from nightly.sources.files.formats import kind_of
+from nightly.sources.base import Context, clock
+from nightly.sources.files.formats import is_hidden, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ class Listing:
     def paths(self) -> dict[str, dt.datetime | None]:
         """Return each path of the window -> when its date ends, or None if it has no date."""
         window, extra = self.context.window, dt.timedelta(days=self.extra_days)
-        latest = max(window.end, min(window.end + extra, window.as_of))
+        known = max(window.as_of, clock(window.as_of, self.context.time_zone))
+        latest = max(window.end, min(window.end + extra, known))
         try:
             return self.pattern.expand(window.start - extra, latest)
         except OverflowError:
@@ -50,10 +51,8 @@ class Listing:
 
     def is_readable(self, below: str) -> bool:
         """Return whether a file below the root is read. Names that begin with . or _ are left out, as in Spark."""
-        names = below.strip("/").split("/")
-        if any(name.startswith((".", "_")) for name in names):
-            return False
-        return bool(self.format or kind_of(names[-1])) and self._in_window(self.partition(below))
+        name = below.rpartition("/")[2]
+        return not is_hidden(below) and bool(self.format or kind_of(name)) and self._in_window(self.partition(below))
 
     def partition(self, below: str) -> dict[str, str | None]:
         """Return the columns of the folders `name=value` (Hive's partitions) in a path below the root."""

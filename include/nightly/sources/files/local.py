@@ -3,8 +3,10 @@
 import datetime as dt
 import functools
 import glob
+import os
 import subprocess
 import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from nightly.io.paths import Paths
 from nightly.records.night import DownloadedFile
 from nightly.sources.base import Fetched, Part
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
-from nightly.sources.files.formats import READABLE, compression_of, kind_of, members_of, suffix_of
+from nightly.sources.files.formats import READABLE, compression_of, is_hidden, kind_of, suffix_of
 from nightly.sources.files.listing import Listing
+from nightly.sources.files.tables import LOG, METADATA, refuse_tables
 
 ZIP_MAGIC = b"PK\x03\x04"
 PACKAGE = "package:"
@@ -42,6 +45,8 @@ class LocalFiles:
         if not literal:
             self.listing.tell_missing([str(path) for path, files in matches.items() if not files])
         files = {file: paths[path] for path, files in matches.items() for file in files}
+        if not root.is_file():
+            refuse_tables(_logs({parent for file in files for parent in file.parents if parent.is_relative_to(root)}))
         return [self._part(file, folder, files[file]) for file in sorted(files)]
 
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
@@ -52,7 +57,7 @@ class LocalFiles:
         if path.is_file():
             return {path} if self.listing.format or kind_of(path.name) else set()
         tops = [path] if path.exists() else [Path(top) for top in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-        files = {file for top in tops for file in ([top] if top.is_file() else top.rglob("*")) if file.is_file()}
+        files = {file for top in tops for file in ([top] if top.is_file() else _below(top)) if file.is_file()}
         return {file for file in files if self.listing.is_readable(str(file.relative_to(root)))}
 
     def _part(self, file: Path, root: Path, end: dt.datetime | None) -> Part:
@@ -60,6 +65,38 @@ class LocalFiles:
         return Part(
             str(file), suffix, end=end, path=file, partition=self.listing.partition(str(file.relative_to(root)))
         )
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, also those in linked folders, as `**` does.
+
+    A link to a folder that is listed anyway, such as `latest`, or to one above it is left out.
+    """
+    root = folder.resolve()
+    followed: set[Path] = set()
+
+    def is_new(path: Path) -> bool:
+        if not path.is_symlink():
+            return True
+        linked = path.resolve()
+        if linked.is_relative_to(root) and not is_hidden(str(linked.relative_to(root))):
+            return False
+        if linked in followed or any(above.is_relative_to(linked) for above in (root, path.parent.resolve())):
+            return False
+        followed.add(linked)
+        return True
+
+    for top, folders, names in os.walk(folder, followlinks=True):
+        yield from (Path(top, name) for name in names)
+        folders[:] = [name for name in sorted(folders) if is_new(Path(top, name))]
+
+
+def _logs(folders: Iterable[Path]) -> Iterator[str]:
+    """Yield the files in the logs that tables have in these folders."""
+    for folder in folders:
+        for log in (folder / LOG, folder / METADATA):
+            if log.is_dir():
+                yield from map(str, log.iterdir())
 
 
 def _nothing(whole: Path, root: Path) -> PathNotFoundError | NothingFoundError:
@@ -78,7 +115,7 @@ def _nothing(whole: Path, root: Path) -> PathNotFoundError | NothingFoundError:
 
 
 def described(file: Path) -> DownloadedFile:
-    """Return a local file's record. Raises UnreadableFileError or NothingFoundError."""
+    """Return a local file's record. Raises UnreadableFileError."""
     try:
         before = file.stat()
         sha256 = hash_file(file)
@@ -100,10 +137,9 @@ def described(file: Path) -> DownloadedFile:
 
 
 def _check_archive(file: Path) -> None:
-    """Raise UnreadableFileError or NothingFoundError for an archive without readable files."""
+    """Raise UnreadableFileError for a file that is not an archive."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            members = members_of(archive)
+        zipfile.ZipFile(file).close()
     except zipfile.BadZipFile as error:
         with file.open("rb") as body:
             truncated = body.read(len(ZIP_MAGIC)) == ZIP_MAGIC
@@ -112,8 +148,6 @@ def _check_archive(file: Path) -> None:
             reason = "it begins as a zip archive and has no directory at its end. Have it delivered again."
             problem = f"is truncated or damaged: {reason}"
         raise UnreadableFileError(f"{file} {problem}") from error
-    if not members:
-        raise NothingFoundError(f"{file} holds no .csv, .jsonl, .avro or .tfrecord file.")
 
 
 def _local(path: str) -> Path:

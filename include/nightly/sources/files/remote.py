@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import obstore
 from nightly.records.path_pattern import GLOB, glob_regex
 from nightly.sources.base import Fetched, Part
 from nightly.sources.errors import NothingFoundError, PathNotFoundError
-from nightly.sources.files.formats import READABLE, kind_of, suffix_of
+from nightly.sources.files.formats import READABLE, is_hidden, kind_of, suffix_of
 from nightly.sources.files.listing import Listing
 from nightly.sources.files.stores import errors_explained, open_store
+from nightly.sources.files.tables import LOG, METADATA, refuse_tables
 from nightly.sources.files.transfer import fingerprint, receive
 
 Matches = dict[str, tuple[str, dict[str, Any]]]  # key -> the path that it was listed for, and the store's metadata
@@ -37,6 +39,8 @@ class ObjectFiles:
         paths = {_key(path).strip("/"): end for path, end in self.listing.paths().items()}
         with errors_explained(pattern.text, self.connection):
             matches = self._at(root) if pattern.root == pattern.text else self._matching(paths)
+            logs = [] if root in matches else self._logs(root)
+        refuse_tables(f"{self.bucket}/{key}" for key in (*matches, *logs))
         if root in matches:  # the path is one object
             keys = [root] if self.listing.format or kind_of(root) else []
             root = root.rpartition("/")[0]
@@ -94,9 +98,29 @@ class ObjectFiles:
                 matches[key] = (path, item)
         return matches
 
+    def _logs(self, root: str) -> list[str]:
+        """Return the objects in the logs that a table has in the root, which globs and dates do not match."""
+        if self.listing.pattern.root == self.listing.pattern.text:
+            return []
+        folders = [f"{root}/{name}".strip("/") for name in (LOG, METADATA)]
+        with suppress(obstore.exceptions.PermissionDeniedError):  # the credentials may be limited to the globs
+            return [item["path"] for folder in folders for item in self._list(folder)]
+        return []
+
     def _list(self, folder: str, after: str = "") -> Iterator[dict[str, Any]]:
         for items in self.store.list(folder or None, offset=after or None, chunk_size=1000):
-            yield from items
+            yield from (item for item in items if not self._is_folder(item))
+
+    def _is_folder(self, item: dict[str, Any]) -> bool:
+        """Return whether an object only marks a folder: an empty one, whose key ends in the `/` that listings cut."""
+        if item["size"] or is_hidden(item["path"].rpartition("/")[2]):
+            return False
+        with suppress(obstore.exceptions.PermissionDeniedError):
+            try:
+                obstore.head(self.store, item["path"])
+            except FileNotFoundError:
+                return True
+        return False
 
     def _nothing(self, matches: list[str]) -> PathNotFoundError | NothingFoundError:
         text = self.listing.pattern.text

@@ -67,7 +67,7 @@ class Times:
 
     def days(self, window: Window) -> tuple[dt.date, dt.date]:
         """Return the first and the last day with rows of the window."""
-        last = window.end - dt.timedelta(microseconds=1)
+        last = min(window.end, window.as_of) - dt.timedelta(microseconds=1)
         return window.start.astimezone(self.zone).date(), last.astimezone(self.zone).date()
 
     def begin(self, day: dt.date) -> dt.datetime:

@@ -52,8 +52,9 @@ def test_the_window_is_bound_in_the_time_columns_own_type(nights, run, kind, que
 
 def test_days_without_an_offset_are_those_of_the_time_zone(nights, trips):
     nights.time_zone = "America/Chicago"
-    # A day more than the window's, as its bounds are within days there.
-    assert min(row["at"] for row in rows(nights.fetch(table="trips"))) == dt.datetime(2016, 1, 1)
+    # A day more than the window's, as its bounds are within days there; no day after the window's last one.
+    times = [row["at"] for row in rows(nights.fetch(table="trips"))]
+    assert (min(times), max(times)) == (dt.datetime(2016, 1, 1), dt.datetime(2016, 1, 8, 23))
 
 
 def test_slices_of_several_days_are_the_same_every_night(nights, trips):

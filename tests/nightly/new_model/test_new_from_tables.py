@@ -1,0 +1,138 @@
+"""bin/new: models of tables in a lake or a database, and of dated files on a web server."""
+
+import datetime as dt
+import io
+import sqlite3
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pyarrow.csv
+import pytest
+from deltalake import write_deltalake
+
+from nightly.io.errors import UserError
+from nightly.models import load_config
+from nightly.new_model.creating import create, source_of
+from nightly.new_model.proposal import Wishes
+from nightly.new_model.questions import Questions
+from nightly.records.connection import Connection, variable
+from nightly.sources import fetch
+from nightly.sources.cloud_credentials import store_options
+from tests.nightly.new_model.data import rentals
+from tests.support.s3_server import S3Server
+
+
+@pytest.fixture
+def new(tmp_path, monkeypatch):
+    """Write a model of a source; return its config."""
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path / "var"))
+    models, dags = tmp_path / "models", tmp_path / "dags"
+    models.mkdir(), dags.mkdir()
+
+    def run(source):
+        wishes = Wishes(label="returned_late")
+        run.created.append(
+            create("bikes", source, wishes, Questions(True), origin="the data", models=models, dags=dags)
+        )
+        return load_config("bikes", models=models)
+
+    run.created = []
+    return run
+
+
+def table_of(rows):
+    return pyarrow.csv.read_csv(io.BytesIO(rows.encode()))
+
+
+def test_the_folder_of_a_delta_table_is_a_table(new, tmp_path):
+    write_deltalake(str(tmp_path / "lake"), table_of(rentals(300)))
+    source = new(source_of(str(tmp_path / "lake"))).source
+    assert (source.kind, source.format, source.path) == ("table", "delta", str(tmp_path / "lake"))
+
+
+def test_a_delta_table_in_a_bucket_is_a_table(new, monkeypatch):
+    s3 = S3Server()
+    try:
+        connection = s3.connection()
+        options = store_options(connection, "s3").for_delta()
+        write_deltalake("s3://lake/rentals", table_of(rentals(300)), storage_options=options)
+        monkeypatch.setenv(variable("lake"), connection.dump())
+        source = new(source_of("s3://lake/rentals/", "lake")).source
+        assert (source.kind, source.format, source.path) == ("table", "delta", "s3://lake/rentals/")
+        assert source.connection == "lake"
+    finally:
+        s3.stop()
+
+
+def test_dates_on_a_web_server_are_asked_for_from_today_backwards(new, tmp_path, monkeypatch):
+    header, *lines = rentals(300).splitlines(keepends=True)
+    now = dt.datetime.now(dt.UTC)
+    for number in range(30):
+        day = f"{now - dt.timedelta(days=30 - number + (5 if number < 20 else 0)):%Y-%m-%d}"
+        rows = [line.split(",") for line in lines[number * 10 : number * 10 + 10]]
+        body = "".join(",".join([row[0], f"{day} {row[1][11:]}", *row[2:]]) for row in rows)
+        (tmp_path / f"{day}.csv").write_text(header + body)
+    asked = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(tmp_path))
+
+        def log_request(self, code="-", size="-"):
+            asked.append(int(code))
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    monkeypatch.setattr("nightly.new_model.creating.GAP_DATES", 20)
+    try:
+        path = f"http://127.0.0.1:{server.server_address[1]}/{{date:%Y-%m-%d}}.csv"
+        source, created = new(source_of(path)).source, new.created[-1]
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (source.path, created.proposal.table.rows) == (path, 300)
+    assert asked.count(200) <= 33 and len(asked) < 100
+
+
+@pytest.fixture
+def sqlite(tmp_path, monkeypatch):
+    """Write the rentals to a table of SQLite, with their times in a format; return [source]."""
+
+    def write(time_format):
+        lines = rentals(300).splitlines()[1:]
+        monkeypatch.setenv(variable("shop"), Connection(conn_type="sqlite", host=str(tmp_path / "shop.db")).dump())
+        with sqlite3.connect(tmp_path / "shop.db") as database:
+            database.execute(
+                "CREATE TABLE rentals (rental_id INTEGER, started_at TEXT, station TEXT, minutes REAL, "
+                "returned_late TEXT)"
+            )
+            for line in lines:
+                number, start, *rest = line.split(",")
+                start = dt.datetime.fromisoformat(start).strftime(time_format)
+                database.execute("INSERT INTO rentals VALUES (?, ?, ?, ?, ?)", [int(number), start, *rest])
+        return source_of("", "shop", "rentals")
+
+    return write
+
+
+def first_night(config, folder, start=dt.datetime(2026, 2, 1, tzinfo=dt.UTC)):
+    connection = Connection.from_environment(config.source.connection)
+    window = {"window_start": start, "window_end": start + dt.timedelta(days=7)}
+    return fetch(config.source, **window, folder=folder, data=config.data, connection=connection)
+
+
+def test_times_that_end_in_z_are_a_format_that_a_night_can_select_days_by(new, sqlite, tmp_path):
+    config = new(sqlite("%Y-%m-%dT%H:%M:%SZ"))
+    assert config.data.time_format == "%Y-%m-%dT%H:%M:%SZ"
+    assert len(first_night(config, tmp_path / "downloads").files) == 7
+    text = (tmp_path / "models/bikes/config.toml").read_text()
+    assert "# ? Every night reads its whole window again." in text and "# settled_days = 14" in text
+
+
+def test_times_that_do_not_sort_are_refused_before_a_model_is_written(new, sqlite, tmp_path):
+    with pytest.raises(UserError, match=r"does not sort by time.*--time none"):
+        new(sqlite("%m/%d/%Y"))
+    assert not list((tmp_path / "models").iterdir())
