@@ -10,7 +10,7 @@ from nightly.checks.schema import counts
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import OTHER, LabelSummary
 from nightly.records.night import Contribution, Reason
-from nightly.snapshots.parsing import parse_numbers
+from nightly.snapshots.parsing import are_finite, parse_numbers
 
 EXAMPLES = 2  # of a class in a split; of a single one nothing can be learned or said
 LIKELY = 20  # rows that the other side makes likely; of fewer, there may be none by chance
@@ -33,7 +33,7 @@ def usable(evidence: Evidence) -> Iterator[Reason]:
         yield _wrong_type(evidence, kind)
     elif isinstance(label, NumberLabel) and kind in NUMBERS:
         finite = "Have the source leave it blank where it is not known."
-        yield from _faulty(evidence, "not a finite number", lambda array: pc.invert(pc.is_finite(array)), finite)
+        yield from _faulty(evidence, "not a finite number", lambda array: pc.invert(are_finite(array)), finite)
         if label.transform == "log1p":
             action = 'Correct them; or set transform = "none" in [data.label] of config.toml.'
             problem = 'below 0, which transform = "log1p" does not allow'
