@@ -71,6 +71,7 @@ class Judged:
             rows=manifest.rows,
             **self.evidence.labels.model_dump(include=set(CountedLabels.model_fields)),
             label_by_value=self.evidence.label_by_value,
+            positive=self.evidence.positive,
         )
 
 

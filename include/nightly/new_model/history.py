@@ -237,6 +237,7 @@ class _Measuring:
             label_counts=earlier.labels.label_counts,
             label_quantiles=earlier.labels.label_quantiles,
             label_by_value=earlier.label_by_value,
+            positive=earlier.positive,
         )
         compared = Compared(
             Control(name=control, factor=factor, folder="-", baseline=baseline),

@@ -220,6 +220,20 @@ def test_after_a_change_of_the_label_the_same_snapshot_is_counted_again_and_not_
     assert judged.held == set()
 
 
+def test_other_positive_labels_are_not_compared_by_value_with_those_of_a_control(tmp_path):
+    def judged(positive, control=None):
+        config = config_of("tip", label={"column": "payment_type", "positive": positive})
+        controls = {"last_accepted": control} if control else {}
+        return judge_night("taxi", NIGHT, tmp_path, config=config, controls=controls)
+
+    before = judged(["Cash"])
+    after = judged(["Credit Card"], before)
+    (reason,) = (reason for reason in after.reasons if reason.check == "max_label_change_by_value")
+    assert (reason.held, reason.figure, reason.control) == (False, None, "last_accepted")
+    assert "was not measured: its positive labels are Cash, and now Credit Card" in reason.message
+    assert after.held == set()
+
+
 def test_a_whole_number_that_hardly_occurs_is_named_without_holding(judge):
     single = judge("day", lambda rows: rows.assign(trip_start_day=rows.trip_start_day.where(few(rows), "1")))
     messages = [reason.message for reason in single.reasons if reason.figure == "1 rare classes"]
