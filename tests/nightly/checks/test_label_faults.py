@@ -267,6 +267,17 @@ def test_classes_too_rare_to_learn_are_named_without_holding(judge):
     assert "fewer than 2 examples to train on: 'Dispute' (0), 'Pcard' (0), 'Prcard' (0)" in rare[0].message
 
 
+def test_learned_classes_too_rare_to_learn_are_named_where_a_single_row_is_enough(judge):
+    evidence = judge("payment learned", every("payment_type", 10_000, "Voucher")).evidence
+    assert not list(label_values.usable(evidence))
+    label = evidence.config.data.label.model_copy(update={"min_class_rows": 1})
+    data = evidence.config.data.model_copy(update={"label": label})
+    reasons = list(label_values.usable(replace(evidence, config=evidence.config.model_copy(update={"data": data}))))
+    assert reasons and not any(reason.held for reason in reasons)
+    assert any("'Voucher' (1)" in reason.message for reason in reasons)
+    assert all("data.label.min_class_rows = 2" in reason.action for reason in reasons)
+
+
 def test_a_label_that_stops_is_a_warning_with_its_day_where_enough_rows_have_it(judge, tmp_path):
     config = config_of("fare").with_overrides({"data_gate.min_label_share": 0.5})
     judged = judge_night("taxi", NIGHT, tmp_path, fault=late("fare"), config=config)
