@@ -156,6 +156,11 @@ def _impossible_labels(data: Data, schema: CuratedSchema) -> list[str]:
                 problems.append(f"positive: {column} has no value {value!r} in {where}{did_you_mean(value, values)}")
             elif label_type in NUMBERS and not _is_number(value, label_type):
                 problems.append(f"positive: {value!r} is not of type {label_type}, which {column} has in {where}")
+            elif label_type == "FLOAT" and not float(value).is_integer():
+                problems.append(
+                    f"positive: {value!r} is no whole number, and float32, in which training reads {column}, may round "
+                    "it to another: name whole numbers or texts"
+                )
     elif isinstance(label, ClassesLabel):
         if label_type == "FLOAT":
             problems.append(f"kind: classes are text or whole numbers, and {column} is of type FLOAT in {where}")

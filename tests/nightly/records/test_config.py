@@ -171,6 +171,14 @@ def of_kind(kind):
             ('BYTES domain: "answers"', "INT"),
             ["'yes' is not of type INT, which y has"],
         ),
+        *(
+            (
+                ('positive = ["1"]', f'positive = ["{value}"]'),
+                ('BYTES domain: "answers"', "FLOAT"),
+                [f"data.label.positive: '{value}' is no whole number, and float32"],
+            )
+            for value in ("0.1", "nan", "inf")
+        ),
         (("[model_gate.m", '[model_gate]\nslices = ["amout"]\n[model_gate.m'), (), ["no feature 'amout'", "'amount'"]),
         (("[model_gate.m", '[model_gate]\nslices = ["y"]\n[model_gate.m'), (), ["'y' is the label: slice by another"]),
         (
