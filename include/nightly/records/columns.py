@@ -11,6 +11,7 @@ from nightly.records.base import ContractError
 from nightly.records.config import ModelConfig
 from nightly.records.data_config import Data
 from nightly.records.label_config import BinaryLabel, ClassesLabel
+from nightly.records.label_spec import OTHER
 
 # The fields of TFDV's Schema and Feature, to report a misspelt one now and not in the first task that reads it.
 SCHEMA_FIELDS = (
@@ -168,6 +169,10 @@ def _impossible_labels(data: Data, schema: CuratedSchema) -> list[str]:
             problems.append(
                 f"classes: {column} has no domain of two classes or more in {where}: give it a string_domain, or an "
                 'int_domain with min and max; or set classes = "learned"'
+            )
+        elif label.classes == "schema" and OTHER in schema.classes(column):
+            problems.append(
+                f"classes: {column} has a class {OTHER!r} in {where}, the name of what is in no class: give it another"
             )
     elif label_type not in NUMBERS:
         problems.append(f"kind: {column} is of type {label_type} in {where}, and not a number: make it INT or FLOAT")

@@ -204,6 +204,7 @@ def of_kind(kind):
             ["data.label.classes: y has no domain of two classes or more", '"learned"'],
         ),
         (of_kind("classes"), ('BYTES domain: "answers"', "FLOAT"), ["y is of type FLOAT"]),
+        (of_kind("classes"), ('value: "0"', 'value: "(other)"'), ["data.label.classes: y has a class '(other)'"]),
         (("[data]", '[data]\nweight_column = "weigth"'), (), ["data.weight_column: schema.pbtxt has no feature"]),
         (("[data]", '[data]\nweight_column = "id"'), (), ["data.weight_column: id is of type BYTES"]),
         ((), ('name: "amount"', 'name: "self"'), ["data.rename: schema.pbtxt has a feature 'self'"]),
