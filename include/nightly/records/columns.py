@@ -12,6 +12,7 @@ from nightly.records.config import ModelConfig
 from nightly.records.data_config import Data
 from nightly.records.label_config import BinaryLabel, ClassesLabel
 from nightly.records.label_spec import OTHER
+from nightly.records.metrics import likeliest
 
 # The fields of TFDV's Schema and Feature, to report a misspelt one now and not in the first task that reads it.
 SCHEMA_FIELDS = (
@@ -115,7 +116,7 @@ def misnamed(config: ModelConfig, schema: CuratedSchema) -> list[str]:
         hint = did_you_mean(data.label.column, list(features))
         problems.append(f"data.label.column: {where} has no feature {data.label.column!r}{hint}")
     else:
-        problems += _impossible_labels(data, schema)
+        problems += [*_impossible_labels(data, schema), *_always_one(config, schema)]
     if data.weight_column:
         problems += _impossible_weights(data.weight_column, schema)
     times = [data.time_column] if data.time_column else []
@@ -177,6 +178,21 @@ def _impossible_labels(data: Data, schema: CuratedSchema) -> list[str]:
     elif label_type not in NUMBERS:
         problems.append(f"kind: {column} is of type {label_type} in {where}, and not a number: make it INT or FLOAT")
     return [f"data.label.{problem}" for problem in problems]
+
+
+def _always_one(config: ModelConfig, schema: CuratedSchema) -> list[str]:
+    """Return a line for each bounded metric that looks for the label among all classes. Learned ones are not known."""
+    label, gate = config.data.label, config.model_gate
+    if not isinstance(label, ClassesLabel) or label.classes == "learned":
+        return []
+    count = len(schema.classes(label.column))
+    return [
+        f"model_gate.{section}: {name} is always 1, as {label.column} has {count} classes in {schema.path.name}: "
+        "bound another metric"
+        for section, bounds in (("metrics", gate.metrics), ("slice_metrics", gate.slice_metrics))
+        for name in bounds
+        if 1 < count <= likeliest(name)
+    ]
 
 
 def _impossible_weights(column: str, schema: CuratedSchema) -> list[str]:
