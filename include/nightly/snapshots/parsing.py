@@ -108,9 +108,7 @@ def parse_numbers(
     return values, pc.and_(texts.is_valid(), values.is_null())
 
 
-def _typed_numbers(
-    numbers: pa.Array, kind: pa.DataType, precision: pa.DataType
-) -> tuple[pa.Array, pa.BooleanArray]:
+def _typed_numbers(numbers: pa.Array, kind: pa.DataType, precision: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
     """Do the same with numbers, whose shortest texts would give the same values."""
     values = numbers
     if pa.types.is_floating(kind):
