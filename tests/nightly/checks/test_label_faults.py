@@ -13,6 +13,7 @@ from nightly.checks import label_values, serving, weights
 from nightly.checks.evidence import Measured, Served, SnapshotRows
 from nightly.models import load_config
 from nightly.records.config import ModelConfig
+from nightly.records.label_config import BinaryLabel
 from nightly.records.label_spec import LabelSummary
 from nightly.statistics.serving import Requests
 from nightly.training.export import serving_features
@@ -222,7 +223,9 @@ def test_after_a_change_of_the_label_the_same_snapshot_is_counted_again_and_not_
 
 def test_other_positive_labels_are_not_compared_by_value_with_those_of_a_control(tmp_path):
     def judged(positive, control=None):
-        config = config_of("tip", label={"column": "payment_type", "positive": positive})
+        config = config_of("tip")
+        label = BinaryLabel(column="payment_type", positive=positive)
+        config = config.model_copy(update={"data": config.data.model_copy(update={"label": label})})
         controls = {"last_accepted": control} if control else {}
         return judge_night("taxi", NIGHT, tmp_path, config=config, controls=controls)
 
