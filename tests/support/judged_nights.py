@@ -18,7 +18,7 @@ from nightly.records.config import ModelConfig
 from nightly.records.night import Night, Reason, SnapshotRef
 from nightly.records.snapshot import CountedLabels, SnapshotManifest
 from nightly.records.source_config import FilesSource
-from nightly.schemas.curated import override_thresholds, read_schema
+from nightly.schemas.curated import override_thresholds, read_schema, recorded_classes
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources import fetch
@@ -71,6 +71,7 @@ class Judged:
             rows=manifest.rows,
             **self.evidence.labels.model_dump(include=set(CountedLabels.model_fields)),
             label_by_value=self.evidence.label_by_value,
+            positive=self.evidence.positive,
         )
 
 
@@ -125,7 +126,7 @@ def measure(
     columns = [name for name in manifest.columns if name not in data.ignore]
     encoding = Encoding(columns, data.id_columns or list(manifest.columns), data.label.column, data.eval_percent)
     if data.eval == "newest":
-        by_day = rows_by_day(snapshot, data.label.column, data.time_column)
+        by_day = rows_by_day(snapshot, data.label.column, data.time_column, recorded_classes(schema, data.label))
         encoding = encoding._replace(time_column=data.time_column, eval_from=first_eval_day(by_day, data.eval_percent))
     statistics = {split: statistics_of(iter([as_lists(part)])) for split, part in encoding.sides(batch).items()}
     factors = config.data_gate.controls

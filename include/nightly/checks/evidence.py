@@ -16,11 +16,11 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 from nightly.checks.label_rows import ByValue, count_again, label_by_value
 from nightly.records.baseline import Control
 from nightly.records.config import DataGate, ModelConfig
-from nightly.records.label_config import ClassesLabel
+from nightly.records.label_config import BinaryLabel
 from nightly.records.label_spec import LabelSummary
 from nightly.records.night import Contribution, Night, Reason, breaks_threshold
 from nightly.records.snapshot import CountedLabels, Delivery, SnapshotManifest
-from nightly.schemas.curated import classes_of
+from nightly.schemas.curated import recorded_classes
 from nightly.snapshots.labels import is_number
 from nightly.snapshots.types import is_text
 from nightly.statistics.serving import Requests
@@ -209,9 +209,13 @@ class Evidence:
     @cached_property
     def classes(self) -> frozenset[str]:
         """The only values of the label that count as recorded; empty if all do."""
+        return recorded_classes(self.schema, self.config.data.label)
+
+    @property
+    def positive(self) -> list[str]:
+        """The values of a binary label that count as positive; [] for other kinds."""
         label = self.config.data.label
-        of_schema = isinstance(label, ClassesLabel) and label.classes == "schema"
-        return frozenset(classes_of(self.schema, label.column)) if of_schema else frozenset()
+        return label.positive if isinstance(label, BinaryLabel) else []
 
     @cached_property
     def labels(self) -> CountedLabels:

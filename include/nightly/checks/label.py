@@ -94,13 +94,21 @@ def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
     """Yield for each feature the value whose labels changed most, such as a label flipped for one company."""
     enough = evidence.gate.min_rows_for_value
     label = evidence.config.data.label
+    comparable = []
+    for compared in evidence.present:
+        control, baseline = compared.control, compared.control.baseline
+        if baseline.summary(label) is None or baseline.label_kind != label.kind:
+            continue  # the control has another label
+        if evidence.positive and {*baseline.positive} not in (set(), {*evidence.positive}):  # older versions had none
+            why = f"its positive labels are {', '.join(baseline.positive)}, and now {', '.join(evidence.positive)}"
+            details = {"subject": label.column, "control": control.name, "title": control.title}
+            yield not_measured("max_label_change_by_value", why, **details)
+        else:
+            comparable.append(compared)
     for feature, values in evidence.label_by_value.items():
         findings = []
-        for compared in evidence.present:
-            baseline = compared.control.baseline
-            if baseline.summary(label) is None or baseline.label_kind != label.kind:
-                continue  # the control has another label
-            before = baseline.label_by_value.get(feature, {})
+        for compared in comparable:
+            before = compared.control.baseline.label_by_value.get(feature, {})
             changes = [
                 (*_change(evidence, now, before[value]), value)
                 for value, now in values.items()

@@ -10,7 +10,7 @@ from nightly.checks.schema import counts
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import OTHER, LabelSummary
 from nightly.records.night import Contribution, Reason
-from nightly.snapshots.parsing import parse_numbers
+from nightly.snapshots.parsing import are_finite, parse_numbers
 
 EXAMPLES = 2  # of a class in a split; of a single one nothing can be learned or said
 LIKELY = 20  # rows that the other side makes likely; of fewer, there may be none by chance
@@ -33,7 +33,7 @@ def usable(evidence: Evidence) -> Iterator[Reason]:
         yield _wrong_type(evidence, kind)
     elif isinstance(label, NumberLabel) and kind in NUMBERS:
         finite = "Have the source leave it blank where it is not known."
-        yield from _faulty(evidence, "not a finite number", lambda array: pc.invert(pc.is_finite(array)), finite)
+        yield from _faulty(evidence, "not a finite number", lambda array: pc.invert(are_finite(array)), finite)
         if label.transform == "log1p":
             action = 'Correct them; or set transform = "none" in [data.label] of config.toml.'
             problem = 'below 0, which transform = "log1p" does not allow'
@@ -156,11 +156,15 @@ def _held(evidence: Evidence, **details) -> Reason:
 
 
 def _rare(evidence: Evidence, label: ClassesLabel) -> Iterator[Reason]:
-    """Warn of classes with a single example or none. Learned classes are never that rare."""
+    """Warn of classes with a single example or none. Learned classes are only that rare if a single row is enough."""
+    names, action = evidence.classes, 'Take them out of the label\'s domain, or set classes = "learned".'
     if label.classes == "learned":
-        return
+        if label.min_class_rows >= EXAMPLES:
+            return
+        names = evidence.label.counts.keys() - {OTHER}
+        action = f"With data.label.min_class_rows = {EXAMPLES} or more, rare classes share the class {OTHER}."
     for purpose, rows in _examples(evidence, label).items():
-        rare = sorted(name for name in evidence.classes if rows.get(name, 0) < EXAMPLES)
+        rare = sorted(name for name in names if rows.get(name, 0) < EXAMPLES)
         if rare:
             named = ", ".join(f"{name!r} ({rows.get(name, 0)})" for name in rare[:CONTRIBUTIONS])
             more = f" and {len(rare) - CONTRIBUTIONS} more" if len(rare) > CONTRIBUTIONS else ""
@@ -172,7 +176,7 @@ def _rare(evidence: Evidence, label: ClassesLabel) -> Iterator[Reason]:
                 held=False,
                 severity="warning",
                 message=f"classes of {label.column} with fewer than {EXAMPLES} examples{purpose}: {named}{more}",
-                action='Take them out of the label\'s domain, or set classes = "learned".',
+                action=action,
                 rows=evidence.rows.having(label.column, [name for name in rare if rows.get(name)]),
             )
 

@@ -7,12 +7,13 @@ import pyarrow.compute as pc
 
 from nightly.checks.evidence import Evidence
 from nightly.records.night import Reason
+from nightly.snapshots.parsing import are_finite
 
 NUMBERS = ("int64", "float")  # types of a snapshot's columns
 FAULTS: dict[str, Callable[[pa.Array], pa.Array]] = {
     "blank": lambda weights: weights.is_null(),
     "negative": lambda weights: pc.less(weights, 0),
-    "not finite": lambda weights: pc.invert(pc.is_finite(weights)),
+    "not finite": lambda weights: pc.invert(are_finite(weights)),
 }
 
 

@@ -31,7 +31,7 @@ from nightly.records.baseline import Baseline, Control
 from nightly.records.config import ModelConfig
 from nightly.records.data_gate_config import ControlName, DataGate
 from nightly.records.night import Download, DownloadedFile, GateResult, Night, utc_now
-from nightly.schemas.curated import comparators, read_schema
+from nightly.schemas.curated import comparators, read_schema, recorded_classes
 from nightly.schemas.features import sized_features
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
@@ -237,6 +237,7 @@ class _Measuring:
             label_counts=earlier.labels.label_counts,
             label_quantiles=earlier.labels.label_quantiles,
             label_by_value=earlier.label_by_value,
+            positive=earlier.positive,
         )
         compared = Compared(
             Control(name=control, factor=factor, folder="-", baseline=baseline),
@@ -254,7 +255,9 @@ class _Measuring:
         data = self._config.data
         manifest = verify_snapshot(snapshot)
         columns = [feature.name for feature in self._schema.feature if feature.name in manifest.columns]
-        by_day = rows_by_day(snapshot, data.label.column, data.time_column) if data.eval == "newest" else {}
+        classes = recorded_classes(self._schema, data.label)
+        newest = data.eval == "newest"
+        by_day = rows_by_day(snapshot, data.label.column, data.time_column, classes) if newest else {}
         encoding = Encoding(
             columns,
             data.id_columns or sorted(manifest.columns),

@@ -263,7 +263,8 @@ class _Measure:
         if self.kind == "null":
             return
         if self.kind in FINITE:
-            numbers, wrong = parse_numbers(values, pa.float64())
+            # Larger numbers than a night takes are numbers, too: the reason to leave them out names them as such.
+            numbers, wrong = parse_numbers(values, pa.float64(), precision=pa.float64())
             if not pc.any(wrong).as_py():
                 low, high = pc.min_max(numbers).as_py().values()
                 if low is not None:

@@ -18,9 +18,10 @@ class Baseline(CountedLabels):
     as_of: AwareDatetime
     snapshot_id: str
     accepted_at: AwareDatetime
-    # The labels' counts and the next two describe the snapshot. Baselines of older versions lack them.
+    # The labels' counts and the next three describe the snapshot. Baselines of older versions lack them.
     rows: int | None = None
     label_by_value: dict[str, dict[str, LabelSummary]] = {}  # feature -> value -> the labels of its rows
+    positive: list[str] = []  # binary: the values of the label that count as positive in label_by_value
     files: dict[str, str] | None = None  # the statistics' paths in the folder -> sha256
 
     @field_validator("label_by_value", mode="before")

@@ -11,6 +11,8 @@ from nightly.records.base import ContractError
 from nightly.records.config import ModelConfig
 from nightly.records.data_config import Data
 from nightly.records.label_config import BinaryLabel, ClassesLabel
+from nightly.records.label_spec import OTHER
+from nightly.records.metrics import likeliest
 
 # The fields of TFDV's Schema and Feature, to report a misspelt one now and not in the first task that reads it.
 SCHEMA_FIELDS = (
@@ -114,7 +116,7 @@ def misnamed(config: ModelConfig, schema: CuratedSchema) -> list[str]:
         hint = did_you_mean(data.label.column, list(features))
         problems.append(f"data.label.column: {where} has no feature {data.label.column!r}{hint}")
     else:
-        problems += _impossible_labels(data, schema)
+        problems += [*_impossible_labels(data, schema), *_always_one(config, schema)]
     if data.weight_column:
         problems += _impossible_weights(data.weight_column, schema)
     times = [data.time_column] if data.time_column else []
@@ -156,6 +158,11 @@ def _impossible_labels(data: Data, schema: CuratedSchema) -> list[str]:
                 problems.append(f"positive: {column} has no value {value!r} in {where}{did_you_mean(value, values)}")
             elif label_type in NUMBERS and not _is_number(value, label_type):
                 problems.append(f"positive: {value!r} is not of type {label_type}, which {column} has in {where}")
+            elif label_type == "FLOAT" and not float(value).is_integer():
+                problems.append(
+                    f"positive: {value!r} is no whole number, and float32, in which training reads {column}, may round "
+                    "it to another: name whole numbers or texts"
+                )
     elif isinstance(label, ClassesLabel):
         if label_type == "FLOAT":
             problems.append(f"kind: classes are text or whole numbers, and {column} is of type FLOAT in {where}")
@@ -164,9 +171,28 @@ def _impossible_labels(data: Data, schema: CuratedSchema) -> list[str]:
                 f"classes: {column} has no domain of two classes or more in {where}: give it a string_domain, or an "
                 'int_domain with min and max; or set classes = "learned"'
             )
+        elif label.classes == "schema" and OTHER in schema.classes(column):
+            problems.append(
+                f"classes: {column} has a class {OTHER!r} in {where}, the name of what is in no class: give it another"
+            )
     elif label_type not in NUMBERS:
         problems.append(f"kind: {column} is of type {label_type} in {where}, and not a number: make it INT or FLOAT")
     return [f"data.label.{problem}" for problem in problems]
+
+
+def _always_one(config: ModelConfig, schema: CuratedSchema) -> list[str]:
+    """Return a line for each bounded metric that looks for the label among all classes. Learned ones are not known."""
+    label, gate = config.data.label, config.model_gate
+    if not isinstance(label, ClassesLabel) or label.classes == "learned":
+        return []
+    count = len(schema.classes(label.column))
+    return [
+        f"model_gate.{section}: {name} is always 1, as {label.column} has {count} classes in {schema.path.name}: "
+        "bound another metric"
+        for section, bounds in (("metrics", gate.metrics), ("slice_metrics", gate.slice_metrics))
+        for name in bounds
+        if 1 < count <= likeliest(name)
+    ]
 
 
 def _impossible_weights(column: str, schema: CuratedSchema) -> list[str]:

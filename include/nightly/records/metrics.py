@@ -64,6 +64,12 @@ def fixed_rate(name: str) -> dict[str, float]:
     return {FIXED_RATES[listed]: int(name.rpartition("_")[2]) / 100} if listed in FIXED_RATES else {}
 
 
+def likeliest(name: str) -> int:
+    """Return among how many of the likeliest classes a metric looks for the label: top_5_accuracy -> 5; 0 if none."""
+    match = re.fullmatch(r"top_(\d+)_accuracy", name)
+    return int(match[1]) if match else 0
+
+
 def is_of_class(name: str) -> bool:
     """Return whether a metric of an evaluation is one class's: METRIC:CLASS."""
     return ":" in name

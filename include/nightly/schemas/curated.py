@@ -8,6 +8,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from nightly.io.errors import UserError
+from nightly.records.label_config import ClassesLabel, Label
 from nightly.schemas.features import contradictions
 
 KINDS = ("drift", "skew")
@@ -64,6 +65,12 @@ def classes_of(schema: schema_pb2.Schema, name: str) -> list[str]:
         if feature.name == name and feature.HasField("int_domain"):
             return [str(number) for number in range(feature.int_domain.min, feature.int_domain.max + 1)]
     return domain_of(schema, name) or []
+
+
+def recorded_classes(schema: schema_pb2.Schema, label: Label) -> frozenset[str]:
+    """Return the only values of the label that count as recorded; empty if all do."""
+    of_schema = isinstance(label, ClassesLabel) and label.classes == "schema"
+    return frozenset(classes_of(schema, label.column)) if of_schema else frozenset()
 
 
 def schema_fingerprint(path: Path) -> str:

@@ -12,6 +12,9 @@ The first three are TFDV's own: its inference writes `value_count { min: 1 }` fo
 """
 
 import math
+import re
+import zlib
+from collections.abc import Callable
 from typing import Literal
 
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -24,7 +27,10 @@ MEDIA = ("image_domain", "audio_domain", "video_domain")
 ELEMENTS = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float"}
 # The first bytes of each format that tf.io.decode_image reads.
 IMAGE_FORMATS = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "gif": b"GIF8", "bmp": b"BM"}
-ENDS = {"png": b"IEND", "jpeg": b"\xff\xd9"}  # the accepted formats, and what ends a whole image
+# A marker of JPEG that is no part of compressed pixels. There, a byte of 255 is followed by 0 or a restart marker.
+JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
+JPEG_SCAN, JPEG_END = b"\xda", b"\xd9"
+ANCILLARY = 0x20  # this bit of a PNG chunk's first letter: decoders do without the chunk if it is damaged
 
 
 def shape_of(feature: schema_pb2.Feature) -> tuple[int, ...] | None:
@@ -100,8 +106,43 @@ def image_format(content: bytes) -> str | None:
 
 
 def image_fault(content: bytes) -> str | None:
-    """Return what is wrong with a value that should be a PNG or JPEG image, or None."""
+    """Return what is wrong with a value that should be a PNG or JPEG image, or None.
+
+    It finds the damage that makes tf.io.decode_image fail, except in a JPEG's pixels, which have no checksum.
+    """
     name = image_format(content)
-    if name not in ENDS:
+    if name not in FAULTS:
         return f"{len(content):,} bytes that begin with {content[:START]!r}: neither PNG nor JPEG"
-    return None if ENDS[name] in content else f"{len(content):,} bytes of a {name.upper()} image that is cut off"
+    fault = FAULTS[name](content)
+    return fault and f"{len(content):,} bytes of a {name.upper()} image that is {fault}"
+
+
+def _png_fault(content: bytes) -> str | None:
+    """Return what is wrong with the chunks, up to the last: each has a length, a type, data and a checksum."""
+    start = len(IMAGE_FORMATS["png"])
+    while True:
+        length, kind = int.from_bytes(content[start : start + 4]), content[start + 4 : start + 8]
+        start += 8
+        end = start + length
+        if len(content) < end + 4:
+            return "cut off"
+        wrong = zlib.crc32(memoryview(content)[start - 4 : end]) != int.from_bytes(content[end : end + 4])
+        if wrong and not kind[0] & ANCILLARY:
+            return "damaged: its bytes do not match their checksum"
+        if kind == b"IEND":
+            return None
+        start = end + 4
+
+
+def _jpeg_fault(content: bytes) -> str | None:
+    """Return "cut off" without an end after the pixels. Segments are skipped, as a thumbnail in one has its own end."""
+    start, pixels = len(b"\xff\xd8"), False
+    while marker := JPEG_MARKER.search(content, start):
+        if marker[1] == JPEG_END:
+            return None if pixels else "cut off"
+        pixels = pixels or marker[1] == JPEG_SCAN
+        start = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
+    return "cut off"
+
+
+FAULTS: dict[str, Callable[[bytes], str | None]] = {"png": _png_fault, "jpeg": _jpeg_fault}  # the accepted formats

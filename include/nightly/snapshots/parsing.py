@@ -17,6 +17,7 @@ ISO_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
 EPOCH_UNITS = {"epoch_s": 1_000_000, "epoch_ms": 1_000}  # in microseconds
 LAST_MOMENT = 253_402_300_800_000_000  # the year 10000
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+FLOAT = pa.float32()  # of a tf.Example
 PLAIN = {pa.int64(): r"^-?\d{1,18}$", pa.float64(): r"^-?\d+(\.\d+)?$"}
 
 
@@ -78,15 +79,22 @@ def _microseconds(text: str, time_format: str) -> int | None:
     return (moment - EPOCH) // dt.timedelta(microseconds=1)
 
 
-def parse_numbers(texts: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
+def are_finite(numbers: pa.Array, precision: pa.DataType = FLOAT) -> pa.BooleanArray:
+    """Return whether each number is finite in `precision`, by default tf.Example's: there, 1e39 is infinite."""
+    return pc.is_finite(numbers.cast(precision, safe=False))
+
+
+def parse_numbers(
+    texts: pa.Array, kind: pa.DataType, precision: pa.DataType = FLOAT
+) -> tuple[pa.Array, pa.BooleanArray]:
     """Return the values as int64 or float64, and a mask of the values that are not numbers.
 
-    A blank is null. 3.0 is a valid integer. nan and inf are not numbers.
+    A blank is null. 3.0 is a valid integer. nan, inf, and what is infinite in `precision`, are not numbers.
 
     :param texts: text, int64 or float64
     """
     if not pa.types.is_string(texts.type):
-        return _typed_numbers(texts, kind)
+        return _typed_numbers(texts, kind, precision)
     try:
         values = texts.cast(kind)
     except pa.ArrowInvalid:
@@ -96,16 +104,16 @@ def parse_numbers(texts: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Bool
         parsed = [_number(text, kind) for text in texts.filter(odd).to_pylist()]
         values = pc.replace_with_mask(values, odd, pa.array(parsed, kind))
     if pa.types.is_floating(kind):
-        values = pc.if_else(pc.is_finite(values), values, None)
+        values = pc.if_else(are_finite(values, precision), values, None)
     return values, pc.and_(texts.is_valid(), values.is_null())
 
 
-def _typed_numbers(numbers: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
+def _typed_numbers(numbers: pa.Array, kind: pa.DataType, precision: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
     """Do the same with numbers, whose shortest texts would give the same values."""
     values = numbers
     if pa.types.is_floating(kind):
         values = values.cast(kind, safe=False)
-        values = pc.if_else(pc.is_finite(values), values, None)
+        values = pc.if_else(are_finite(values, precision), values, None)
     elif pa.types.is_floating(values.type):
         whole = pc.equal(pc.floor(values), values)
         inside = pc.and_(pc.greater_equal(values, float(-(2**63))), pc.less(values, float(2**63)))

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from nightly.examples.tfrecord import CHECKSUM, LENGTH, chunks, masked_crc
 from nightly.io.tables import shown
-from nightly.schemas.features import ENDS, image_format
+from nightly.schemas.features import FAULTS, image_format
 from nightly.snapshots.body import ROW, Body, as_text
 from nightly.snapshots.errors import UnreadableBodyError
 from nightly.snapshots.rejects import Rejects
@@ -95,7 +95,7 @@ def _kind(lists: pa.Array) -> str | None:
     several = (pc.max(pc.list_value_length(lists)).as_py() or 0) > 1
     if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
         image = len(values) and image_format(values[0].as_py())
-        element = "binary" if image and image in ENDS else "string"
+        element = "binary" if image and image in FAULTS else "string"
     else:
         element = "int64" if pa.types.is_integer(values.type) else "float"
     return f"list<{element}>" if several else "binary" if element == "binary" else None

@@ -21,7 +21,7 @@ from nightly.records.base import ContractError
 from nightly.records.baseline import Control
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, SnapshotRef
-from nightly.schemas.curated import read_schema
+from nightly.schemas.curated import read_schema, recorded_classes
 from nightly.schemas.features import Sized, sized_features
 from nightly.schemas.store import SchemaStore
 from nightly.snapshots.verification import read_manifest
@@ -128,6 +128,7 @@ def _data_nodes(inputs: PipelineInputs) -> dict[str, BaseNode]:
         label=data.label.column,
         eval_percent=data.eval_percent,
         newest_by=data.time_column if data.eval == "newest" else "",
+        classes=json.dumps(sorted(recorded_classes(read_schema(inputs.schema_file), data.label))),
         beam_args=inputs.beam_args,
     )
     statistics = InProcessStatisticsGen(

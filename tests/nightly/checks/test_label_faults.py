@@ -6,12 +6,14 @@ Labels shifted by one row are seen only where a text feature tells much about th
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from nightly.checks import label_values, serving
-from nightly.checks.evidence import Measured, Served
+from nightly.checks import label_values, serving, weights
+from nightly.checks.evidence import Measured, Served, SnapshotRows
 from nightly.models import load_config
 from nightly.records.config import ModelConfig
+from nightly.records.label_config import BinaryLabel
 from nightly.records.label_spec import LabelSummary
 from nightly.statistics.serving import Requests
 from nightly.training.export import serving_features
@@ -219,6 +221,22 @@ def test_after_a_change_of_the_label_the_same_snapshot_is_counted_again_and_not_
     assert judged.held == set()
 
 
+def test_other_positive_labels_are_not_compared_by_value_with_those_of_a_control(tmp_path):
+    def judged(positive, control=None):
+        config = config_of("tip")
+        label = BinaryLabel(column="payment_type", positive=positive)
+        config = config.model_copy(update={"data": config.data.model_copy(update={"label": label})})
+        controls = {"last_accepted": control} if control else {}
+        return judge_night("taxi", NIGHT, tmp_path, config=config, controls=controls)
+
+    before = judged(["Cash"])
+    after = judged(["Credit Card"], before)
+    (reason,) = (reason for reason in after.reasons if reason.check == "max_label_change_by_value")
+    assert (reason.held, reason.figure, reason.control) == (False, None, "last_accepted")
+    assert "was not measured: its positive labels are Cash, and now Credit Card" in reason.message
+    assert after.held == set()
+
+
 def test_a_whole_number_that_hardly_occurs_is_named_without_holding(judge):
     single = judge("day", lambda rows: rows.assign(trip_start_day=rows.trip_start_day.where(few(rows), "1")))
     messages = [reason.message for reason in single.reasons if reason.figure == "1 rare classes"]
@@ -250,6 +268,17 @@ def test_classes_too_rare_to_learn_are_named_without_holding(judge):
     rare = [reason for reason in judge("payment").reasons if reason.figure == "3 rare classes"]
     assert [reason.held for reason in rare] == [False]
     assert "fewer than 2 examples to train on: 'Dispute' (0), 'Pcard' (0), 'Prcard' (0)" in rare[0].message
+
+
+def test_learned_classes_too_rare_to_learn_are_named_where_a_single_row_is_enough(judge):
+    evidence = judge("payment learned", every("payment_type", 10_000, "Voucher")).evidence
+    assert not list(label_values.usable(evidence))
+    label = evidence.config.data.label.model_copy(update={"min_class_rows": 1})
+    data = evidence.config.data.model_copy(update={"label": label})
+    reasons = list(label_values.usable(replace(evidence, config=evidence.config.model_copy(update={"data": data}))))
+    assert reasons and not any(reason.held for reason in reasons)
+    assert any("'Voucher' (1)" in reason.message for reason in reasons)
+    assert all("data.label.min_class_rows = 2" in reason.action for reason in reasons)
 
 
 def test_a_label_that_stops_is_a_warning_with_its_day_where_enough_rows_have_it(judge, tmp_path):
@@ -285,6 +314,24 @@ def test_weights_that_cannot_be_used_hold_the_night_and_are_named(fault, judge):
     judged = judge("tip", lambda rows: change(whole(rows)), weight_column="trip_miles")
     held = [reason.message for reason in judged.reasons if reason.check == "weights" and reason.held]
     assert any(words in message for message in held), held
+
+
+@pytest.mark.parametrize(
+    ("check", "column", "words"),
+    [
+        (label_values.usable, "fare", "the label fare is not a finite number, in 1 row: 1e+39 in rows-00000"),
+        (weights.check, "trip_miles", "the weight trip_miles is not finite, in 1 row: 1e+39 in rows-00000"),
+    ],
+)
+def test_a_number_that_examples_cannot_hold_is_named(check, column, words, judge, tmp_path):
+    """A snapshot of today has none. Those of earlier versions may."""
+    evidence = judge("fare", whole, weight_column="trip_miles").evidence
+    for path in evidence.rows.folder.glob("rows-*.parquet"):
+        table = pq.read_table(path)
+        numbers = [1e39, *table[column].to_pylist()[1:]]
+        pq.write_table(table.set_column(table.schema.get_field_index(column), column, [numbers]), tmp_path / path.name)
+    messages = [reason.message for reason in check(replace(evidence, rows=SnapshotRows(tmp_path)))]
+    assert [message for message in messages if words in message], messages
 
 
 def test_usable_weights_hold_nothing(judge):

@@ -171,6 +171,14 @@ def of_kind(kind):
             ('BYTES domain: "answers"', "INT"),
             ["'yes' is not of type INT, which y has"],
         ),
+        *(
+            (
+                ('positive = ["1"]', f'positive = ["{value}"]'),
+                ('BYTES domain: "answers"', "FLOAT"),
+                [f"data.label.positive: '{value}' is no whole number, and float32"],
+            )
+            for value in ("0.1", "nan", "inf")
+        ),
         (("[model_gate.m", '[model_gate]\nslices = ["amout"]\n[model_gate.m'), (), ["no feature 'amout'", "'amount'"]),
         (("[model_gate.m", '[model_gate]\nslices = ["y"]\n[model_gate.m'), (), ["'y' is the label: slice by another"]),
         (
@@ -196,6 +204,18 @@ def of_kind(kind):
             ["data.label.classes: y has no domain of two classes or more", '"learned"'],
         ),
         (of_kind("classes"), ('BYTES domain: "answers"', "FLOAT"), ["y is of type FLOAT"]),
+        *(
+            (
+                (GOOD[GOOD.index("label =") :], f'label = {{ column = "y", kind = "classes" }}\n{section}'),
+                ('value: "0"', 'value: "0" value: "2" value: "3" value: "4"'),
+                ["metrics: top_5_accuracy is always 1, as y has 5 classes in schema.pbtxt: bound another metric"],
+            )
+            for section in (
+                "[model_gate.metrics]\ntop_5_accuracy = { floor = 0.9 }",
+                '[model_gate]\nslices = ["amount"]\n[model_gate.slice_metrics]\ntop_5_accuracy = { floor = 0.9 }',
+            )
+        ),
+        (of_kind("classes"), ('value: "0"', 'value: "(other)"'), ["data.label.classes: y has a class '(other)'"]),
         (("[data]", '[data]\nweight_column = "weigth"'), (), ["data.weight_column: schema.pbtxt has no feature"]),
         (("[data]", '[data]\nweight_column = "id"'), (), ["data.weight_column: id is of type BYTES"]),
         ((), ('name: "amount"', 'name: "self"'), ["data.rename: schema.pbtxt has a feature 'self'"]),
@@ -222,6 +242,7 @@ CLASSES = 'y" type: INT int_domain { min: 1 max: 3 }'
         ('kind = "binary", positive = ["1"]', "auc", 'y" type: BYTES domain: "answers"'),
         ('kind = "classes"', "macro_f1_score", 'y" type: BYTES domain: "answers"'),
         ('kind = "classes"', "accuracy", CLASSES),
+        ('kind = "classes"', "top_2_accuracy", CLASSES),
         ('kind = "classes", classes = "learned"', "accuracy", 'y" type: INT'),
         ('kind = "number", transform = "log1p"', "mean_absolute_error", 'y" type: FLOAT'),
     ],

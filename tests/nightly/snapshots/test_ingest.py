@@ -206,12 +206,20 @@ def test_times(time_format, text, moment):
         (pa.float64(), "nan", None),
         (pa.float64(), "inf", None),
         (pa.float64(), "1e999", None),
+        (pa.float64(), "1e38", 1e38),
+        (pa.float64(), "-1e39", None),  # infinite as float32, which examples have
     ],
 )
 def test_numbers(kind, text, number):
     values, bad = parse_numbers(pa.array([text, None]), kind)
     assert values.to_pylist() == [number, None]
     assert bad.to_pylist() == [number is None, False]
+
+
+def test_a_typed_number_that_examples_cannot_hold_is_none():
+    values, bad = parse_numbers(pa.array([1e38, 1e39, None]), pa.float64())
+    assert values.to_pylist() == [1e38, None, None]
+    assert bad.to_pylist() == [False, True, False]
 
 
 def test_each_kind_of_bad_row_is_kept_aside_with_its_reason(bench):

@@ -17,6 +17,11 @@ from nightly_client import example
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
+FLIPPED = PNG.replace(b"cd`", b"cd_")
+COMMENTED = PNG.replace(b"\0\0\0\rIDAT", b"\0\0\0\x05tEXtc\0ok!" + bytes(4) + b"\0\0\0\rIDAT")  # a wrong checksum
+PIXELS = b"\xff\xda\x00\x02\x12\xff\x00\x34\xff\xd0\x56"  # the start of a JPEG's scan, a 255 and a restart in it
+THUMBNAIL = b"Exif\xff\xd8" + PIXELS + b"\xff\xd9"
+JPEG = b"\xff\xd8\xff\xe1" + (len(THUMBNAIL) + 2).to_bytes(2) + THUMBNAIL + PIXELS + PIXELS + b"\xff\xd9"
 SCHEMA = """
 feature { name: "tags" type: BYTES value_count { min: 1 } }
 feature { name: "visits" type: INT value_count { min: 1 } }
@@ -115,6 +120,9 @@ def test_a_text_that_is_no_json_array_is_rejected(bench, text, said):
         ("photo", b"", "image", "an empty value"),
         ("photo", b"GIF89a" + bytes(100), "image", "106 bytes that begin with b'GIF89a"),
         ("photo", PNG[:-20], "image", f"{len(PNG) - 20} bytes of a PNG image that is cut off"),
+        ("photo", FLIPPED, "image", f"{len(PNG)} bytes of a PNG image that is damaged"),
+        ("photo", JPEG[:-2], "image", f"{len(JPEG) - 2} bytes of a JPEG image that is cut off"),
+        ("photo", JPEG[:10], "image", "10 bytes of a JPEG image that is cut off"),
         ("photo", b"\xff\xd8\xff\xe0" + bytes(9), "image", "13 bytes of a JPEG image that is cut off"),
         ("sound", b"", "bytes", "an empty value"),
         ("trips", [1, 2], "columns", "2 values in trips"),
@@ -129,6 +137,13 @@ def test_a_value_that_the_schema_rules_out_is_rejected_with_column_and_row(bench
     assert (rejected["reason"], rejected["column"], rejected["row"]) == (reason, column, 1)
     assert rejected["file"].endswith("bad.parquet")
     assert said in rejected["value"]
+
+
+@pytest.mark.parametrize("photo", [JPEG, COMMENTED, PNG + b"!"])
+def test_a_thumbnail_a_damaged_comment_or_more_bytes_do_not_harm_an_image(bench, photo):
+    parquet(bench, {**ROW, "photo": photo})
+    assert bench.rows(bench.ingest(), "photo") == [(photo,)]
+    assert bench.rejected() == []
 
 
 def test_too_many_bad_vectors_stop_the_night_with_column_value_and_row(bench):

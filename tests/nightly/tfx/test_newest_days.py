@@ -1,5 +1,6 @@
 """Examples whose eval split is the newest days: the same in this process and on Beam, and said in the log."""
 
+import datetime as dt
 import logging
 
 import pandas as pd
@@ -43,6 +44,14 @@ def test_the_newest_days_are_held_out_on_either_engine(beam_args, trips, snapsho
     assert moments(tmp_path, "train") == sorted(seconds[labelled["time"] < first])
     days = labelled["time"][labelled["time"] >= first].dt.date.nunique()
     assert f"held out are the newest {days} days with a label, {first.date()} to 2015-05-30" in caplog.text
+
+
+def test_days_whose_labels_are_in_no_class_are_not_the_newest_with_a_label(trips, tmp_path):
+    days = trips["time"].dt.date.astype(str)
+    rows = trips.assign(big_tipper=["2" if day >= "2015-05-20" else "1" for day in days])
+    run_example_gen(write_snapshot(tmp_path / "s", rows), tmp_path / "out", newest_by="time", classes='["0", "1"]')
+    first = dt.datetime.fromtimestamp(moments(tmp_path / "out", "eval")[0], dt.UTC)
+    assert first < dt.datetime(2015, 5, 20, tzinfo=dt.UTC)
 
 
 def test_a_single_labelled_day_cannot_be_divided(trips, tmp_path):

@@ -116,6 +116,7 @@ def accept_statistics(evidence: Evidence, statistics: Path, paths: Paths) -> Non
         label_counts=labels.label_counts,
         label_quantiles=labels.label_quantiles,
         label_by_value=evidence.label_by_value,
+        positive=evidence.positive,
         files=hash_files(statistics),
     )
     accept(paths.baselines, baseline, statistics)

@@ -48,6 +48,7 @@ def SnapshotExampleGen(
     label: Parameter[str],
     eval_percent: Parameter[int],
     newest_by: Parameter[str] = "",
+    classes: Parameter[str] = "[]",
     beam_args: Parameter[str] = "",
 ) -> None:
     """Write a snapshot's labelled rows as tf.Example, split by a hash of their id, or by time.
@@ -63,6 +64,7 @@ def SnapshotExampleGen(
     :param label: the label's column
     :param eval_percent: the percentage of ids in the eval split; by time, the least percentage of labelled rows
     :param newest_by: the time column, to hold out the newest days; "" to split by the hash
+    :param classes: JSON list of the only labels that count when these days are chosen; [] if all do
     :param beam_args: JSON list of Beam options; "" to run in this process
     """
     examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
@@ -73,7 +75,7 @@ def SnapshotExampleGen(
     for output in outputs.values():
         output.parent.mkdir(parents=True, exist_ok=True)
     verify_snapshot(Path(snapshot))
-    by_day = rows_by_day(Path(snapshot), label, newest_by) if newest_by else {}
+    by_day = rows_by_day(Path(snapshot), label, newest_by, json.loads(classes)) if newest_by else {}
     eval_from = first_eval_day(by_day, eval_percent)
     encoding = Encoding(columns.split("\n"), id_columns.split("\n"), label, eval_percent, newest_by, eval_from)
     groups = row_groups(Path(snapshot))
