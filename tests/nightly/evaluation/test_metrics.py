@@ -203,6 +203,28 @@ def test_a_macro_average_is_over_the_classes_that_have_examples(tmp_path):
     assert np.isnan(found["precision:b"])
 
 
+def cross_entropy(labels, scores, folder):
+    plan = binary(["binary_crossentropy"], ["candidate"], [])
+    scored = Scored(np.array(labels, np.float32), {"candidate": np.array(scores, np.float32)}, {})
+    _, values = write_results([scored], plan, folder)
+    return values["candidate"][()]["binary_crossentropy"]
+
+
+@pytest.mark.parametrize(("label", "score"), [(1, 1.0), (0, 0.0)])
+def test_a_saturated_answer_that_is_right_costs_nothing(label, score, tmp_path):
+    assert cross_entropy([label, 1], [score, 0.5], tmp_path) == pytest.approx(np.log(2) / 2)
+
+
+@pytest.mark.parametrize(("label", "score"), [(1, 0.0), (0, 1.0)])
+def test_a_saturated_answer_that_is_wrong_costs_much_but_not_infinitely_much(label, score, tmp_path):
+    worst = -np.log(float(np.finfo(np.float32).tiny))
+    assert cross_entropy([label, 1], [score, 0.5], tmp_path) == pytest.approx((worst + np.log(2)) / 2)
+
+
+def test_what_is_no_probability_has_no_cross_entropy(tmp_path):
+    assert np.isnan(cross_entropy([0, 1], [1.5, 0.5], tmp_path))
+
+
 def test_a_class_that_no_label_has_is_always_wrong(tmp_path):
     labels, plan = np.array([0, 1]), Plan("classes", ["candidate"], ["accuracy", "top_2_accuracy"], [], ["a", "b"])
     scores = np.array([[0.3, 0.2, 0.5], [0.2, 0.5, 0.3]], np.float32)  # the third is production's own
