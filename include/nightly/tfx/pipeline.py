@@ -179,6 +179,7 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
         metrics=json.dumps(sorted({*gate.metrics, *gate.slice_metrics})),
         slices=json.dumps(gate.slices),
         production_version=inputs.night.production_version or 0,
+        id_columns=json.dumps(config.data.id_columns),
         beam_args=inputs.beam_args,
         **baseline,
     )

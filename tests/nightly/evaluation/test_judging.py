@@ -6,7 +6,7 @@ from scipy.special import stdtrit
 from nightly.evaluation.judging import CONSTANT, Interval, judge
 from nightly.nights.causes import causes, headline
 from nightly.records.config import ModelConfig
-from nightly.records.evaluation import Difference, Evaluation
+from nightly.records.evaluation import Difference, Evaluation, NotFinite
 
 
 def config(**gate):
@@ -165,6 +165,18 @@ def test_why_production_was_not_measured_is_said():
     evaluation = measured(0.0, 0.0, production=None, unmeasured="version 17 predicts another label")
     *_, reason = judge(config(), evaluation)
     assert reason.message == "the change against production was not judged: version 17 predicts another label"
+
+
+def test_a_model_with_an_answer_that_is_not_finite_is_held_for_that_alone():
+    bad = NotFinite(examples=3, first="trip = 7")
+    gate = config(must_beat_constant=True)
+    reason = one(gate, measured(0.0, 0.001, candidate={"": {}}, differences={}, not_finite=bad))
+    assert reason.held and reason.figure == 3 and reason.threshold == 0
+    assert reason.message == (
+        "the model answers 3 of 900 examples with NaN or an infinite number, such as that with trip = 7"
+    )
+    (cause,) = causes([reason])
+    assert cause.kind == "model" and headline([cause]) == reason.message
 
 
 def test_a_held_model_is_understood_by_its_headline():

@@ -296,10 +296,22 @@ def test_one_class_alone_has_no_auc_and_the_rest_is_there(frame, tmp_path):
     assert found[(), "mean_label"] == 0
 
 
-def test_a_model_that_answers_nan_is_refused(frame, tmp_path):
-    broken = frame.assign(candidate=frame["candidate"].where(frame.index != 5))
-    with pytest.raises(ValueError, match="the candidate model answers 1 examples with NaN"):
-        write_results(batches(broken), binary(METRICS, slices=[]), tmp_path)
+@pytest.mark.parametrize("on_beam", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_model_with_an_answer_that_is_not_finite_has_no_metrics_and_the_other_has(frame, tmp_path, on_beam):
+    answers = {5: np.nan, 1400: np.inf}
+    broken = frame.assign(candidate=frame["candidate"].where(~frame.index.isin(answers), pd.Series(answers)))
+    plan = binary(["auc", "exact_match"], slices=[])
+    if on_beam:
+        rows = beam.Create(list(batches(broken)))
+        measured, values = write_results_on_beam(rows, plan, tmp_path / "broken", pipeline_options([]))
+    else:
+        measured, values = write_results(batches(broken), plan, tmp_path / "broken")
+    assert {model: bad.examples for model, bad in measured.not_finite.items()} == {"candidate": 2}
+    _, whole = write_results(batches(frame), plan, tmp_path / "whole")
+    assert values.keys() == {"production"}
+    assert values["production"][()] == pytest.approx(whole["production"][()])
+    written = figures(tfma.load_eval_result(str(tmp_path / "broken"), model_name="production"))
+    assert written[(), "auc"] == pytest.approx(whole["production"][()]["auc"])
 
 
 def test_a_negative_weight_is_refused(tmp_path):

@@ -40,6 +40,7 @@ def SideBySideEvaluator(
     slices: Parameter[str],
     production_version: Parameter[int],
     weight_column: Parameter[str] = "",
+    id_columns: Parameter[str] = "[]",
     beam_args: Parameter[str] = "",
     baseline_model: InputArtifact[standard_artifacts.Model] = None,
 ) -> None:
@@ -53,6 +54,7 @@ def SideBySideEvaluator(
     :param slices: JSON list of columns to slice by
     :param production_version: the version of `baseline_model`, 0 without one
     :param weight_column: the column of the examples' weights; "" if every example weighs 1
+    :param id_columns: JSON list of the columns that identify an example in a message
     :param beam_args: JSON list of Beam options; "" to run in this process
     """
     configured = TypeAdapter(Label).validate_json(label)
@@ -77,7 +79,9 @@ def SideBySideEvaluator(
     names |= {of_class(metric, name) for metric in OF_CLASSES[configured.kind] for name in classes}
     plan = Plan(configured.kind, list(models), sorted(names), json.loads(slices), classes, bool(weight_column))
     contents = [artifact.uri for artifact in (model, baseline_model) if artifact is not None]
-    scorer = Scorer(models, specs, configured, plan.slices, weight_column, classes, contents)
+    scorer = Scorer(
+        models, specs, configured, plan.slices, weight_column, classes, contents, id_columns=json.loads(id_columns)
+    )
     split, output = artifact_utils.get_split_uri([examples], "eval"), Path(evaluation.uri)
     if beam_args:
         rows = Reader(examples.uri, split, raw_record_column=RAW).source() | beam.FlatMap(scorer.score)
@@ -89,7 +93,9 @@ def SideBySideEvaluator(
     evaluated = evaluate(measured, values, specs[CANDIDATE], production_version or None, unmeasured)
     evaluated.save(output / "evaluation.json")
     log.info("scored %d examples with %s", evaluated.examples[OVERALL], " and ".join(models))
-    for name in models:
+    for name, bad in measured.not_finite.items():
+        log.warning("%s %s: it is not measured", name, bad.told(measured.examples))
+    for name in measured.sound.models:
         by_name = getattr(evaluated, name)[OVERALL]
         log.info("%s: %s", name, ", ".join(f"{k} {v:.4f}" for k, v in by_name.items() if ":" not in k))
 
