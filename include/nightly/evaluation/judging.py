@@ -226,6 +226,18 @@ def _change(
 def _beats_constant(measured: Evaluation, alpha: float) -> Reason:
     """Return whether the model is surely better than the best constant answer of its training split."""
     gain = measured.better_than_constant
+    if gain is None and measured.constant_loss:
+        return Reason(
+            check=CONSTANT,
+            subject=ALL,
+            figure=None,
+            threshold=0,
+            held=True,
+            severity="error",
+            message="whether the model beats the best constant answer could not be computed on "
+            f"{measured.examples[OVERALL]:,} examples: at least two with a weight above 0 are needed",
+            action="Judge more examples: a longer window, a larger eval_percent, or weights that are not 0.",
+        )
     if gain is None:
         return Reason(
             check=CONSTANT,

@@ -59,7 +59,7 @@ def evaluate(
         better_than_constant=(
             better_than_constant(sample, CANDIDATE, spec, measured.examples) if CANDIDATE in models else None
         ),
-        constant_loss=loss_name(spec),
+        constant_loss=loss_name(spec) if spec.constant else "",
         charts={model: charts(sample, model, plan.kind, plan.classes) for model in models},
         class_examples=dict(zip(plan.classes, map(int, np.atleast_1d(measured.class_examples)), strict=False)),
         unmeasured=unmeasured,

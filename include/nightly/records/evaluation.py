@@ -63,9 +63,10 @@ class Evaluation(Contract):
     production_version: int | None
     # slice -> metric -> the candidate's value minus production's; metrics whose error is not known are missing
     differences: dict[str, dict[str, Difference]] = {}
-    # the loss of the best constant answer minus the candidate's, overall; None if the model does not name its constant
+    # the loss of the best constant answer minus the candidate's, overall; None if the model does not name its constant,
+    # or if the examples are too few for a standard error
     better_than_constant: Difference | None = None
-    constant_loss: str = ""  # the name of that loss, for a message
+    constant_loss: str = ""  # the name of that loss, for a message; "" if the model does not name its constant
     charts: dict[str, Charts] = {}  # candidate and production
     class_examples: dict[str, int] = {}  # class -> number of examples with this label
     unmeasured: str = ""  # why the model in production was not measured, although there is one
