@@ -166,6 +166,21 @@ def test_a_production_model_of_another_kind_is_not_measured_and_that_is_recorded
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("number", {"column": "tips"}, "predicts the column 'tips', and this model the column 'fare'"),
+        ("binary", {"positive": ["No"]}, "predicts whether 'tip' is 'No', and this model whether it is 'Yes'"),
+    ],
+)
+def test_a_production_model_of_another_label_of_the_same_kind_is_not_measured(examples, tmp_path, kind, change, said):
+    candidate = model(tmp_path / "a", spec(kind), steep)
+    production = model(tmp_path / "b", spec(kind).model_copy(update=change), steep, production=True)
+    actual = evaluated(kind, examples, tmp_path / "out", candidate, production, ["mean_squared_error"])
+    assert actual.production is None and not actual.differences
+    assert actual.unmeasured == f"version 17 in production {said}"
+
+
 def overflowing(miles):
     """A log1p model's answers, one of which is infinite: the exponential of 150 is beyond float32."""
     return tf.math.expm1(tf.where(tf.equal(miles, tf.reduce_max(miles)), 150.0, tf.math.log1p(3 + 2 * miles)))

@@ -66,11 +66,8 @@ def SideBySideEvaluator(
     specs = {name: LabelSpec.of_model(Path(path), configured) for name, path in models.items()}
     _check(specs[CANDIDATE], configured)
     unmeasured = ""
-    if PRODUCTION in specs and specs[PRODUCTION].kind != configured.kind:
-        unmeasured = (
-            f"version {production_version} in production predicts a label of kind {specs[PRODUCTION].kind!r}, and this "
-            f"model one of kind {configured.kind!r}"
-        )
+    if PRODUCTION in specs and (labels := specs[PRODUCTION].apart_from(specs[CANDIDATE])):
+        unmeasured = f"version {production_version} in production predicts {labels[0]}, and this model {labels[1]}"
         log.warning("%s: it is not measured", unmeasured)
         del models[PRODUCTION]
 
