@@ -181,6 +181,13 @@ def test_a_production_model_of_another_label_of_the_same_kind_is_not_measured(ex
     assert actual.unmeasured == f"version 17 in production {said}"
 
 
+def test_a_production_model_that_may_have_seen_the_examples_is_not_measured(examples, tmp_path):
+    candidate = model(tmp_path / "a", spec("number"), steep)
+    production = model(tmp_path / "b", spec("number"), steep, production=True)
+    actual = evaluated("number", examples, tmp_path / "out", candidate, production, ["mean_bias"], unmeasured="why")
+    assert actual.production is None and actual.production_version == 17 and actual.unmeasured == "why"
+
+
 def overflowing(miles):
     """A log1p model's answers, one of which is infinite: the exponential of 150 is beyond float32."""
     return tf.math.expm1(tf.where(tf.equal(miles, tf.reduce_max(miles)), 150.0, tf.math.log1p(3 + 2 * miles)))

@@ -41,6 +41,7 @@ def SideBySideEvaluator(
     production_version: Parameter[int],
     weight_column: Parameter[str] = "",
     id_columns: Parameter[str] = "[]",
+    unmeasured: Parameter[str] = "",
     beam_args: Parameter[str] = "",
     baseline_model: InputArtifact[standard_artifacts.Model] = None,
 ) -> None:
@@ -55,6 +56,7 @@ def SideBySideEvaluator(
     :param production_version: the version of `baseline_model`, 0 without one
     :param weight_column: the column of the examples' weights; "" if every example weighs 1
     :param id_columns: JSON list of the columns that identify an example in a message
+    :param unmeasured: why the baseline is not to be measured; "" if it is
     :param beam_args: JSON list of Beam options; "" to run in this process
     """
     configured = TypeAdapter(Label).validate_json(label)
@@ -65,9 +67,9 @@ def SideBySideEvaluator(
         raise ValueError(f"version {production_version} is in production, but baseline_model is missing")
     specs = {name: LabelSpec.of_model(Path(path), configured) for name, path in models.items()}
     _check(specs[CANDIDATE], configured)
-    unmeasured = ""
     if PRODUCTION in specs and (labels := specs[PRODUCTION].apart_from(specs[CANDIDATE])):
         unmeasured = f"version {production_version} in production predicts {labels[0]}, and this model {labels[1]}"
+    if PRODUCTION in models and unmeasured:
         log.warning("%s: it is not measured", unmeasured)
         del models[PRODUCTION]
 
