@@ -21,7 +21,7 @@ from nightly.evaluation.metrics import (
     write_results,
     write_results_on_beam,
 )
-from nightly.evaluation.scored import Scored
+from nightly.evaluation.scored import Scored, slices
 from nightly.records.metrics import NAMES, OF_CLASSES, of_class
 from tests.support.scored import CLASSES, MODELS, drawn, of_trips
 
@@ -184,12 +184,23 @@ def test_every_metric_of_classes_is_tfmas(source, weighted, tmp_path):
     certain = Scored(labels=scored.labels, scores=likeliest, columns=scored.columns, weights=scored.weights)
     ids = f"binarize {{ class_ids {{ values: {list(range(len(CLASSES)))} }} }}"
     result = by_tfma(certain, specs(["Precision", "Recall", "F1Score"], binarize=ids), tmp_path / "b")
-    for index, name in enumerate(CLASSES):
-        for (key, metric), value in figures(result, f"classId:{index}").items():
+    by_class = {name: figures(result, f"classId:{index}") for index, name in enumerate(CLASSES)}
+    for name, of_one in by_class.items():
+        for (key, metric), value in of_one.items():
             if key == ():
                 assert ours[(), of_class(metric, name)] == pytest.approx(value, abs=1e-6, nan_ok=True)
-    whole = figures(by_tfma(certain, specs(["Recall"], binarize=macro(CLASSES)), tmp_path / "c"))
-    assert ours[(), "macro_recall"] == pytest.approx(whole[(), "recall"], abs=1e-6)
+    # A macro average is over the classes that the slice has examples of, which TFMA's own average does not leave out.
+    for key, rows in slices(scored, ["shop"]):
+        present = [CLASSES[index] for index in np.unique(scored.labels[rows])]
+        for metric in ("precision", "recall", "f1_score"):
+            mean = np.mean([np.nan_to_num(by_class[name][key, metric]) for name in present])
+            assert ours[key, f"macro_{metric}"] == pytest.approx(mean, abs=1e-6), (key, metric)
+    whole = figures(
+        by_tfma(certain, specs(["Precision", "Recall", "F1Score"], binarize=macro(CLASSES)), tmp_path / "c")
+    )
+    for metric in ("precision", "recall", "f1_score"):
+        if np.isfinite(value := whole[(), metric]):
+            assert ours[(), f"macro_{metric}"] == pytest.approx(value, abs=1e-6), metric
 
 
 def test_a_macro_average_is_over_the_classes_that_have_examples(tmp_path):
