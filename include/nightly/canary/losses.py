@@ -45,10 +45,10 @@ class Loss(ABC):
 
 def loss_between(stable: LabelSpec, canary: LabelSpec) -> Loss:
     """Return the loss that judges both versions, with labels as the canary's spec says. Raises IncomparableError."""
-    if stable.kind != canary.kind:
+    if labels := stable.apart_from(canary):
         raise IncomparableError(
-            f"the canary's label is of kind {canary.kind!r} and production's of kind {stable.kind!r}, so their answers "
-            "cannot be compared: promote or stop it by hand"
+            f"production predicts {labels[0]}, and the canary {labels[1]}, so their answers cannot be compared: "
+            "promote or stop it by hand"
         )
     if canary.kind == "classes":
         return ClassesLoss(stable.classes, canary.classes)

@@ -63,9 +63,12 @@ def difference_of(value: float, influence: np.ndarray, examples: int) -> Differe
 
 
 def mean_difference(losses: np.ndarray, weights: np.ndarray, examples: int) -> Difference | None:
-    """Return the weighted mean of `losses` [rows] with its standard error."""
+    """Return the weighted mean of `losses` [rows] with its standard error.
+
+    None if fewer than two rows weigh more than 0: one has no spread, and would look certain.
+    """
     total = weights.sum()
-    if not total:
+    if np.count_nonzero(weights) < MIN_EXAMPLES:
         return None
     mean = float(losses @ weights / total)
     return difference_of(mean, weights * (losses - mean) / total * (len(losses) / examples), examples)

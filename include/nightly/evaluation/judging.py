@@ -11,12 +11,13 @@ from typing import Literal
 from scipy.special import stdtrit
 
 from nightly.records.config import Bound, ModelConfig, ModelGate
-from nightly.records.evaluation import OVERALL, Difference, Evaluation
+from nightly.records.evaluation import OVERALL, Difference, Evaluation, NotFinite
 from nightly.records.metrics import of_class
 from nightly.records.night import AGAINST_PRODUCTION, Reason
 
 NO_PRODUCTION = "no model is in production yet"
 CONSTANT = "better_than_constant"  # the check's name
+FINITE = "finite_answers"  # likewise
 ALL = "all examples"
 
 Decision = Literal["worse", "within", "undecided"]
@@ -79,6 +80,9 @@ def judge(config: ModelConfig, measured: Evaluation, unjudged: str = NO_PRODUCTI
 
     :param unjudged: why there is no production model to compare with, if there is none
     """
+    if measured.not_finite:
+        yield _not_finite(measured.not_finite, measured.examples[OVERALL])
+        return
     gate = config.model_gate
     whole, parts = _whole(gate, measured), [*_slices(gate, measured), *_classes(gate, measured)]
     judges_constant = gate.must_beat_constant and measured.better_than_constant is not None
@@ -102,6 +106,21 @@ def judge(config: ModelConfig, measured: Evaluation, unjudged: str = NO_PRODUCTI
             held=False,
             message=f"the change against production was not judged: {measured.unmeasured or unjudged}",
         )
+
+
+def _not_finite(bad: NotFinite, examples: int) -> Reason:
+    return Reason(
+        check=FINITE,
+        subject=ALL,
+        figure=bad.examples,
+        threshold=0,
+        held=True,
+        message=f"the model {bad.told(examples)}",
+        action="Look at the training log, and at the inputs of that example. The exponential that undoes log1p is "
+        "infinite above 88.7.",
+        severity="error",
+        sample=examples,
+    )
 
 
 def _whole(gate: ModelGate, measured: Evaluation) -> list[Judged]:
@@ -207,6 +226,18 @@ def _change(
 def _beats_constant(measured: Evaluation, alpha: float) -> Reason:
     """Return whether the model is surely better than the best constant answer of its training split."""
     gain = measured.better_than_constant
+    if gain is None and measured.constant_loss:
+        return Reason(
+            check=CONSTANT,
+            subject=ALL,
+            figure=None,
+            threshold=0,
+            held=True,
+            severity="error",
+            message="whether the model beats the best constant answer could not be computed on "
+            f"{measured.examples[OVERALL]:,} examples: at least two with a weight above 0 are needed",
+            action="Judge more examples: a longer window, a larger eval_percent, or weights that are not 0.",
+        )
     if gain is None:
         return Reason(
             check=CONSTANT,

@@ -1,13 +1,14 @@
 """What a stream of scored examples leaves behind: the sums of every slice, and a bounded, even sample."""
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from nightly.evaluation.formulas import Formula, formulas
-from nightly.evaluation.scored import Scored, checked, joined, slices
+from nightly.evaluation.scored import Scored, checked, joined, not_finite, slices
 from nightly.evaluation.sums import TERMS
+from nightly.records.evaluation import NotFinite
 from nightly.records.label_config import Kind
 
 SAMPLE_ROWS = 500_000  # standard errors and charts come from a sample of this size at most,
@@ -58,26 +59,36 @@ class SliceSums:
 
 @dataclass
 class Measured:
-    """Accumulates batches. Parts of a stream can be merged in any order."""
+    """Accumulates batches. Parts of a stream can be merged in any order.
+
+    A model that answers an example with NaN or an infinite number is not measured any further: no metric of it means
+    anything. The others are.
+    """
 
     plan: Plan
     slices: dict[SliceKey, SliceSums] = field(default_factory=dict)
     parts: list[tuple[np.ndarray, Scored]] = field(default_factory=list)  # the sample: random keys, and examples
     class_examples: np.ndarray | int = 0  # classes: [classes]
+    not_finite: dict[str, NotFinite] = field(default_factory=dict)  # by model
     vectors: list[str] = field(init=False)  # names of sums.TERMS
 
     def __post_init__(self) -> None:
         self.vectors = sorted({formula.sums for formula in self.plan.formulas.values()})
 
     def add(self, batch: Scored) -> "Measured":
-        """Add a batch. Raises ValueError for a score that is not finite, or a negative weight."""
+        """Add a batch. Raises ValueError for a negative weight."""
         if not len(batch):
             return self
         batch = checked(batch)
         weights, plan = batch.all_weights, self.plan
+        for model in plan.models:
+            self._note(model, _not_finite(batch, model))
         terms = {
-            model: {name: TERMS[plan.kind][name](batch.labels, scores, len(plan.classes)) for name in self.vectors}
-            for model, scores in batch.scores.items()
+            model: {
+                name: TERMS[plan.kind][name](batch.labels, batch.scores[model], len(plan.classes))
+                for name in self.vectors
+            }
+            for model in self.sound.models
         }
         for key, rows in slices(batch, plan.slices):
             part = SliceSums(
@@ -92,7 +103,7 @@ class Measured:
             self.class_examples = self.class_examples + np.bincount(batch.labels, minlength=len(plan.classes))
         # Seeded by the batch, so that a retry takes the same sample.
         keys = np.random.default_rng(zlib.crc32(batch.labels.tobytes() + weights.tobytes())).random(len(batch))
-        self.parts.append((keys, batch))
+        self.parts.append((keys, replace(batch, ids=None)))
         self._bound(2 * plan.sample_rows)
         return self
 
@@ -100,9 +111,16 @@ class Measured:
         for key, sums in other.slices.items():
             self.slices.setdefault(key, SliceSums()).merge(sums)
         self.class_examples = self.class_examples + other.class_examples
+        for model, bad in other.not_finite.items():
+            self._note(model, bad)
         self.parts += other.parts
         self._bound(2 * self.plan.sample_rows)
         return self
+
+    @property
+    def sound(self) -> Plan:
+        """The plan of the models whose answers are all finite."""
+        return replace(self.plan, models=[model for model in self.plan.models if model not in self.not_finite])
 
     @property
     def examples(self) -> int:
@@ -113,6 +131,11 @@ class Measured:
         self._bound(self.plan.sample_rows)
         return joined([batch for _, batch in self.parts])
 
+    def _note(self, model: str, bad: NotFinite | None) -> None:
+        if bad:
+            known = self.not_finite.get(model, NotFinite(examples=0, first=bad.first))
+            self.not_finite[model] = NotFinite(examples=known.examples + bad.examples, first=known.first)
+
     def _bound(self, rows: int) -> None:
         """Keep the examples with the smallest keys, if there are more than `rows`."""
         if sum(len(keys) for keys, _ in self.parts) <= rows:
@@ -120,3 +143,12 @@ class Measured:
         keys = np.concatenate([keys for keys, _ in self.parts])
         kept = np.sort(np.argpartition(keys, self.plan.sample_rows)[: self.plan.sample_rows])
         self.parts = [(keys[kept], joined([batch for _, batch in self.parts]).take(kept))]
+
+
+def _not_finite(batch: Scored, model: str) -> NotFinite | None:
+    """Return how many examples the model answers with NaN or an infinite number; None if it does not."""
+    bad = not_finite(batch.scores[model])
+    if not bad.any():
+        return None
+    first = batch.ids[int(bad.argmax())].as_py() if batch.ids is not None else ""
+    return NotFinite(examples=int(bad.sum()), first=first)

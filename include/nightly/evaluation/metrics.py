@@ -27,7 +27,7 @@ from tensorflow_model_analysis.writers import metrics_plots_and_validations_writ
 from nightly.engines.beam import Options, pipeline, pipeline_options
 from nightly.evaluation.measured import Measured, Plan
 from nightly.evaluation.record import COUNT, Values, values_of
-from nightly.evaluation.scored import NO_EXAMPLES, Scored, checked
+from nightly.evaluation.scored import NO_EXAMPLES, Scored
 from nightly.io.hints import did_you_mean
 from nightly.records.metrics import fixed_rate, listed_name
 from nightly.state import current
@@ -41,8 +41,8 @@ LABEL, WEIGHT = "label", "__weight"
 def write_results(batches: Iterable[Scored], plan: Plan, output: Path) -> tuple[Measured, Values]:
     """Measure the batches, and write TFMA's results, which tfma.load_eval_result reads from `output`.
 
-    With several models it needs `model_name`. Raises ValueError for an unknown metric, a score that is not finite, a
-    negative weight, or no examples.
+    With several models it needs `model_name`. A model with an answer that is not finite has no metrics. Raises
+    ValueError for an unknown metric, a negative weight, or no examples.
     """
     config = eval_config(plan)
     kept: list[Scored] = []
@@ -52,10 +52,10 @@ def write_results(batches: Iterable[Scored], plan: Plan, output: Path) -> tuple[
         if plan.others:
             kept.append(batch)
     others: Values = {}
-    if plan.others and measured.examples:
+    if plan.others and measured.examples and measured.sound.models:
         log.info("TFMA computes %s example by example, with all examples in memory", ", ".join(plan.others))
         rows = beam.Create([as_rows(batch) for batch in kept if len(batch)])
-        others = _by_tfma(rows, plan, pipeline_options([]))
+        others = _by_tfma(rows, measured.sound, pipeline_options([]))
     return _written(measured, others, config, output)
 
 
@@ -74,10 +74,10 @@ def write_results_on_beam(
     measured = pickle.loads(part.read_bytes())
     part.unlink()
     others = {}
-    if plan.others and measured.examples:
+    if plan.others and measured.examples and measured.sound.models:
         # TFMA's workers write to a folder, which they must see.
         options = pipeline_options([]) if current().shared else options
-        others = _by_tfma(scored | "to rows" >> beam.Map(_checked_rows), plan, options, output)
+        others = _by_tfma(scored | "to rows" >> beam.Map(as_rows), measured.sound, options, output)
     return _written(measured, others, config, output)
 
 
@@ -104,10 +104,6 @@ class _Measuring(beam.CombineFn):
 def _save(measured: Measured, path: Path, state: WorkerState) -> None:
     with state.writing(path) as part:
         part.write_bytes(pickle.dumps(measured))
-
-
-def _checked_rows(batch: Scored) -> pa.RecordBatch:
-    return as_rows(checked(batch))
 
 
 def as_rows(batch: Scored) -> pa.RecordBatch:
@@ -226,7 +222,7 @@ def _written(
     output.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(output / "metrics-00000-of-00001.tfrecord")) as writer:
         for key in sorted(measured.slices):
-            item = {_key(plan, model, name): v for model in plan.models for name, v in values[model][key].items()}
+            item = {_key(plan, model, name): v for model in values for name, v in values[model][key].items()}
             writer.write(tfma_writer.convert_slice_metrics_to_proto((key, item), None).SerializeToString())
     run = config_pb2.EvalRun(
         eval_config=config, version=tfma_version.VERSION, model_locations={s.name: "" for s in config.model_specs}

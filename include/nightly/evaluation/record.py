@@ -22,9 +22,9 @@ Values = dict[str, dict[SliceKey, dict[str, float]]]  # model -> slice -> metric
 
 
 def values_of(measured: Measured) -> Values:
-    """Return every metric that has a formula, and the number of examples."""
+    """Return every metric that has a formula, and the number of examples, of each model with finite answers."""
     return {
-        model: {key: dict(_values(measured, model, key)) for key in measured.slices} for model in measured.plan.models
+        model: {key: dict(_values(measured, model, key)) for key in measured.slices} for model in measured.sound.models
     }
 
 
@@ -45,19 +45,25 @@ def evaluate(
     :param production_version: None if nothing is in production
     """
     plan, sample = measured.plan, measured.sample()
-    compared = PRODUCTION in plan.models
+    models, broken = measured.sound.models, measured.not_finite
+    compared = {CANDIDATE, PRODUCTION} <= set(models)
+    if PRODUCTION in broken:
+        unmeasured = f"version {production_version} in production {broken[PRODUCTION].told(measured.examples)}"
     differences = paired_differences(measured, sample, CANDIDATE, PRODUCTION) if compared else {}
     return Evaluation(
         examples={_name(key): sums.examples for key, sums in measured.slices.items()},
-        candidate=_defined(values[CANDIDATE], plan.kind),
-        production=_defined(values[PRODUCTION], plan.kind) if compared else None,
+        candidate=_defined(values.get(CANDIDATE) or {key: {} for key in measured.slices}, plan.kind),
+        production=_defined(values[PRODUCTION], plan.kind) if PRODUCTION in models else None,
         production_version=production_version,
         differences={_name(key): by_metric for key, by_metric in differences.items()},
-        better_than_constant=better_than_constant(sample, CANDIDATE, spec, measured.examples),
-        constant_loss=loss_name(spec),
-        charts={model: charts(sample, model, plan.kind, plan.classes) for model in plan.models},
+        better_than_constant=(
+            better_than_constant(sample, CANDIDATE, spec, measured.examples) if CANDIDATE in models else None
+        ),
+        constant_loss=loss_name(spec) if spec.constant else "",
+        charts={model: charts(sample, model, plan.kind, plan.classes) for model in models},
         class_examples=dict(zip(plan.classes, map(int, np.atleast_1d(measured.class_examples)), strict=False)),
         unmeasured=unmeasured,
+        not_finite=broken.get(CANDIDATE),
     )
 
 

@@ -24,6 +24,8 @@ class Scored:
     scores: dict[str, np.ndarray]  # by model
     columns: dict[str, pa.StringArray]  # to slice by: [rows], without nulls
     weights: np.ndarray | None = None  # [rows], 0 or more; None if every example weighs 1
+    # [rows], for a message; None unless a score is not finite. They are not kept.
+    ids: pa.StringArray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,12 +56,14 @@ def joined(batches: list[Scored]) -> Scored:
     )
 
 
+def not_finite(scores: np.ndarray) -> np.ndarray:
+    """Return which rows have a score that is NaN or infinite, bool [rows]."""
+    finite = np.isfinite(scores)
+    return ~(finite if scores.ndim == 1 else finite.all(axis=1))
+
+
 def checked(batch: Scored) -> Scored:
-    """Return the batch. Raises ValueError if a score is NaN or infinite, or a weight negative."""
-    for model, scores in batch.scores.items():
-        if bad := int((~np.isfinite(scores)).reshape(len(batch), -1).any(axis=1).sum()):
-            what = "NaN" if np.isnan(scores).any() else "an infinite number"
-            raise ValueError(f"the {model} model answers {bad} examples with {what}")
+    """Return the batch. Raises ValueError if a weight is negative."""
     if batch.weights is not None and (batch.weights < 0).any():
         raise ValueError(
             f"{(batch.weights < 0).sum()} examples have a negative weight, such as {batch.weights.min():g}: "

@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from nightly.evaluation.labels import aligned, read_labels
-from nightly.evaluation.scored import Scored
+from nightly.evaluation.scored import Scored, not_finite
 from nightly.records.label_config import Label
 from nightly.records.label_spec import LabelSpec
 from nightly.state.workers import WorkerState
 
 RAW = "__raw"  # the column of serialized examples
+SHOWN = 3  # columns in a message
 SERVING_BATCH = 4096  # twice as fast as 1024; larger batches only need more memory
 Signature = tf.types.experimental.ConcreteFunction
 
@@ -35,6 +36,7 @@ class Scorer:
     classes: list[str] = field(default_factory=list)  # the candidate's
     contents: list[str] = field(default_factory=list)  # the paths of the content that the models are in
     state: WorkerState = field(default_factory=WorkerState)
+    id_columns: list[str] = field(default_factory=list)  # identify an example in a message
 
     @cached_property
     def signatures(self) -> dict[str, Signature]:
@@ -49,11 +51,13 @@ class Scorer:
         if not labelled.all():
             batch = batch.filter(pa.array(labelled))
         raw = _first(batch, RAW).to_numpy(zero_copy_only=False)
+        scores = {name: self._scores(name, raw) for name in self.models}
         yield Scored(
             labels=labels,
-            scores={name: self._scores(name, raw) for name in self.models},
+            scores=scores,
             columns={name: _texts(batch, name) for name in self.slices},
             weights=_weights(batch, self.weight_column) if self.weight_column else None,
+            ids=_ids(batch, self.id_columns) if any(not_finite(values).any() for values in scores.values()) else None,
         )
 
     def _scores(self, name: str, raw: np.ndarray) -> np.ndarray:
@@ -85,6 +89,14 @@ def _weights(batch: pa.RecordBatch, name: str) -> np.ndarray:
     if name not in batch.schema.names:
         raise ValueError(f"the examples have no column {name!r}, which data.weight_column names")
     return _first(batch, name).cast(pa.float64(), safe=False).fill_null(0.0).to_numpy(zero_copy_only=False)
+
+
+def _ids(batch: pa.RecordBatch, columns: list[str]) -> pa.StringArray:
+    """Return what identifies each row: its id, or without one its first columns."""
+    others = [name for name in batch.schema.names if name != RAW][:SHOWN]
+    names = [name for name in columns if name in batch.schema.names] or others
+    texts = [_texts(batch, name).to_pylist() for name in names]
+    return pa.array([", ".join(map("{} = {}".format, names, row)) for row in zip(*texts, strict=True)], pa.string())
 
 
 def _texts(batch: pa.RecordBatch, name: str) -> pa.Array:

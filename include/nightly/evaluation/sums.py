@@ -21,6 +21,8 @@ _LEFT = np.array([-np.inf, *(np.arange(_BUCKETS) / _BUCKETS), np.inf])
 BINS = _BUCKETS - 1
 _BIN_OF = np.clip(np.searchsorted(_THRESHOLDS + _EPSILON, _LEFT, side="right") - 1, 0, BINS - 1)
 
+SMALLEST = float(np.finfo(np.float32).tiny)  # the probability that 0 counts as in a cross-entropy, as in Keras
+
 NUMBER_MOMENTS = (
     *("weight", "label", "prediction", "absolute", "squared", "percentage", "percentage_weight"),
     *("logarithmic", "logarithmic_weight", "label_squared", "prediction_squared", "product"),
@@ -73,8 +75,9 @@ def _moments_of_numbers(labels: np.ndarray, scores: np.ndarray, classes: int) ->
 
 def _moments_of_binary(labels: np.ndarray, scores: np.ndarray, classes: int) -> Terms:
     y, p = labels.astype(np.float64), scores.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a score of exactly 0 or 1 gives inf or NaN, as in TFMA
-        cross_entropy = -(y * np.log(p)) - (1 - y) * np.log(1 - p)
+    own = np.where(y == 1, p, 1 - p)  # the probability of the label
+    with np.errstate(invalid="ignore"):  # what is no probability gives NaN, as in TFMA
+        cross_entropy = -np.log(np.where(own == 0, SMALLEST, own))  # TFMA's would be infinite, or NaN if right
     columns = np.stack([*_number(labels, scores), cross_entropy], axis=1).astype(np.float64)
     return Terms(columns, None, columns.shape[1])
 
@@ -86,7 +89,7 @@ def _moments_of_classes(labels: np.ndarray, scores: np.ndarray, classes: int) ->
     before = np.arange(p.shape[1]) < labels[:, np.newaxis]
     rank = ((p > own) | ((p == own) & before)).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        cross_entropy = -np.log(np.maximum(own[:, 0] / p.sum(axis=1), np.finfo(np.float32).tiny))
+        cross_entropy = -np.log(np.maximum(own[:, 0] / p.sum(axis=1), SMALLEST))
     columns = np.stack([np.ones(len(labels)), cross_entropy, *(rank < k for k in TOP)], axis=1).astype(np.float64)
     return Terms(columns, None, columns.shape[1])
 

@@ -14,6 +14,21 @@ class Difference(Contract):
     freedom: float | None = None  # of the error, for Student's t; None is examples - 1
 
 
+class NotFinite(Contract):
+    """Examples that a model answers with NaN or an infinite number."""
+
+    examples: int
+    first: str  # the columns that identify one of them; "" if not known
+
+    def told(self, examples: int) -> str:
+        """Return what the model does, as the end of a sentence.
+
+        :param examples: all of them
+        """
+        first = f", such as that with {self.first}" if self.first else ""
+        return f"answers {self.examples:,} of {examples:,} examples with NaN or an infinite number{first}"
+
+
 class CalibrationBin(Contract):
     """A tenth of the examples, by prediction."""
 
@@ -44,13 +59,15 @@ class Evaluation(Contract):
 
     examples: dict[str, int]  # slice -> number of examples
     candidate: dict[str, dict[str, float]]
-    production: dict[str, dict[str, float]] | None  # None if no model was in production
+    production: dict[str, dict[str, float]] | None  # None if no model was in production, or it was not measured
     production_version: int | None
     # slice -> metric -> the candidate's value minus production's; metrics whose error is not known are missing
     differences: dict[str, dict[str, Difference]] = {}
-    # the loss of the best constant answer minus the candidate's, overall; None if the model does not name its constant
+    # the loss of the best constant answer minus the candidate's, overall; None if the model does not name its constant,
+    # or if the examples are too few for a standard error
     better_than_constant: Difference | None = None
-    constant_loss: str = ""  # the name of that loss, for a message
+    constant_loss: str = ""  # the name of that loss, for a message; "" if the model does not name its constant
     charts: dict[str, Charts] = {}  # candidate and production
     class_examples: dict[str, int] = {}  # class -> number of examples with this label
     unmeasured: str = ""  # why the model in production was not measured, although there is one
+    not_finite: NotFinite | None = None  # set if the candidate has such answers: then it has no metrics

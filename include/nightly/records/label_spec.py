@@ -55,6 +55,23 @@ class LabelSpec(Contract):
             positive = label.positive if isinstance(label, BinaryLabel) else []
             return cls(kind="binary", column=label.column, output=OUTPUTS["binary"], positive=positive)
 
+    def apart_from(self, other: "LabelSpec") -> tuple[str, str] | None:
+        """Return what each predicts, as the object of a sentence, if it is not the same label; else None.
+
+        Answers can be compared although the classes, or a number's transform, differ.
+        """
+        if self.kind != other.kind:
+            return f"a label of kind {self.kind!r}", f"one of kind {other.kind!r}"
+        if self.column != other.column:
+            return f"the column {self.column!r}", f"the column {other.column!r}"
+        if self.positive and other.positive and set(self.positive) != set(other.positive):
+            return f"whether {self.column!r} is {_either(self.positive)}", f"whether it is {_either(other.positive)}"
+        return None
+
+
+def _either(values: list[str]) -> str:
+    return " or ".join(map(repr, sorted(values)))
+
 
 class LabelSummary(Contract):
     """The labels of some rows. Summaries of the same kind of label can be compared."""

@@ -6,7 +6,31 @@ from pydantic import AwareDatetime, model_validator
 
 from nightly.records.base import Contract
 
+SHOWN = 3  # columns in a message
 JUDGED = "assets.extra/judged"  # in a version that was trained again on all rows: the SavedModel that was judged
+
+
+class Split(Contract):
+    """How rows are divided into the train and the eval split."""
+
+    eval: Literal["hash", "newest"]
+    columns: list[str]  # those that are hashed, or the time column
+    eval_percent: int
+
+    def holds_out(self, later: "Split") -> bool:
+        """Return whether a model trained with this split has not seen the eval rows of a later night's.
+
+        With the same columns, a smaller eval split is part of a larger one.
+        """
+        same = (self.eval, self.columns) == (later.eval, later.columns)
+        return same and later.eval_percent <= self.eval_percent
+
+    @property
+    def described(self) -> str:
+        more = f" and {len(self.columns) - SHOWN} more" if len(self.columns) > SHOWN else ""
+        columns = ", ".join(self.columns[:SHOWN]) + more
+        how = "by a hash of" if self.eval == "hash" else "of the newest days by"
+        return f"{self.eval_percent} % {how} {columns}"
 
 
 class Verification(Contract):
@@ -39,6 +63,7 @@ class ReleaseRecord(Contract):
     files: dict[str, str]  # path inside the version -> sha256
     path: str
     recipe: str = ""  # the fingerprint of its inputs (include/nightly/tfx/recipe.py); "" in records of older versions
+    split: Split | None = None  # that it was trained with; None in records of older versions
     previous_version: int | None
     released_at: AwareDatetime  # for a canary until its promotion: when it became the canary
     why: str = ""  # the reason for the quarantine, the removal, or the state `unverified`

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nightly.io.files import differences
-from nightly.records.release import ReleaseRecord
+from nightly.records.release import ReleaseRecord, Split
 from nightly.release.candidates import Candidates
 from nightly.release.errors import (
     CanaryRunning,
@@ -59,6 +59,7 @@ class ReleaseStore:
         server: ServerConfiguration | None = None,
         canary_share: float | None = None,
         recipe: str = "",
+        split: Split | None = None,
         judged_against: int | None = ANY,
         validated: dict[str, str] | None = None,
         now: float | None = None,
@@ -71,6 +72,7 @@ class ReleaseStore:
             the release before anything is copied
         :param canary_share: the share of callers who get the version as canary, if there is a version in production
         :param recipe: the recipe's hash (nightly.tfx.recipe)
+        :param split: the split that the model was trained with
         :param judged_against: the production version that the model was compared with; None if there was none
         :param validated: path -> SHA-256 of the files when they were validated
         :param now: Unix seconds. A clock that went backwards still gives a greater version
@@ -112,6 +114,7 @@ class ReleaseStore:
                 released_at=dt.datetime.now(dt.UTC),
                 server=server.address if server else "",
                 recipe=recipe,
+                split=split,
                 canary_share=canary_share if production is not None else None,
             )
             record = self.transitions.publish(source, record)

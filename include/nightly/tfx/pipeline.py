@@ -21,6 +21,8 @@ from nightly.records.base import ContractError
 from nightly.records.baseline import Control
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, SnapshotRef
+from nightly.records.release import ReleaseRecord, Split
+from nightly.release.store import ReleaseStore
 from nightly.schemas.curated import read_schema, recorded_classes
 from nightly.schemas.features import Sized, sized_features
 from nightly.schemas.store import SchemaStore
@@ -54,10 +56,28 @@ class PipelineInputs:
     schema_file: Path
     production_model: Path | None  # the evaluator's baseline; None if nothing is in production
     run_fn: str  # import path
+    production_split: Split | None = None  # that the production model was trained with; None if not known
 
     @property
     def night_folder(self) -> str:
         return str(self.night.folder(self.paths))
+
+    @property
+    def split(self) -> Split:
+        data = self.config.data
+        columns = [data.time_column] if data.eval == "newest" else data.id_columns or list(self.columns)
+        return Split(eval=data.eval, columns=columns, eval_percent=data.eval_percent)
+
+    @property
+    def unmeasured(self) -> str:
+        """Why the production model cannot be measured on this night's eval split; "" if it can."""
+        before = self.production_split
+        if before is None or before.holds_out(self.split):
+            return ""
+        return (
+            f"version {self.night.production_version} in production was trained with another split, so it may have "
+            f"seen examples of this one: held out were {before.described}, and now {self.split.described}"
+        )
 
     @property
     def sized(self) -> dict[str, Sized]:
@@ -89,6 +109,7 @@ def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
         schema_file=SchemaStore(paths, night.model).path(night.schema_version),
         production_model=_production_model(night, paths),
         run_fn=_run_fn(config),
+        production_split=_production_split(night, paths),
     )
 
 
@@ -114,6 +135,7 @@ def create_nodes(inputs: PipelineInputs) -> list[BaseNode]:
         model_blessing=model["model_gate"].outputs["blessing"],
         infra_blessing=model["infra_validator"].outputs["blessing"],
         night_folder=inputs.night_folder,
+        split=inputs.split.model_dump_json(),
     ).with_id("release")
     return [*data.values(), *model.values(), release]
 
@@ -180,6 +202,8 @@ def _model_nodes(inputs: PipelineInputs, data: Mapping[str, BaseNode]) -> dict[s
         metrics=json.dumps(sorted({*gate.metrics, *gate.slice_metrics})),
         slices=json.dumps(gate.slices),
         production_version=inputs.night.production_version or 0,
+        id_columns=json.dumps(config.data.id_columns),
+        unmeasured=inputs.unmeasured,
         beam_args=inputs.beam_args,
         **baseline,
     )
@@ -266,6 +290,13 @@ def _production_model(night: Night, paths: Paths) -> Path | None:
         return None
     pinned = pinned_production(night, paths)
     return pinned if pinned.is_dir() else paths.serving / night.model / str(night.production_version)
+
+
+def _production_split(night: Night, paths: Paths) -> Split | None:
+    if night.production_version is None:
+        return None
+    record = ReleaseStore(paths.serving, paths.releases, night.model).disk.record_path(night.production_version)
+    return ReleaseRecord.load(record).split if record.exists() else None
 
 
 def pinned_production(night: Night, paths: Paths) -> Path:

@@ -264,7 +264,7 @@ def test_a_canary_of_another_kind_waits_for_a_person_and_is_never_promoted_by_it
     assert compared(paths, None, None).loss == "Brier score"
     look = compared(paths, None, NUMBER)
     assert look.decision == "wait" and look.reason == (
-        "the canary's label is of kind 'number' and production's of kind 'binary', so their answers cannot be "
+        "production predicts a label of kind 'binary', and the canary one of kind 'number', so their answers cannot be "
         "compared: promote or stop it by hand; day 2.0 of 14"
     )
     assert "mean loss" in report("taxi", None, look)

@@ -153,8 +153,14 @@ def test_an_answer_that_is_no_probability_or_no_number_is_not_usable():
 
 def test_versions_that_predict_different_things_are_not_compared_and_it_is_said_why():
     binary = LabelSpec(kind="binary", column="b", output="probability", positive=["1"])
-    with pytest.raises(IncomparableError, match="the canary's label is of kind 'number' and production's of kind 'bin"):
+    with pytest.raises(
+        IncomparableError, match="production predicts a label of kind 'binary', and the canary one of kind 'number'"
+    ):
         loss_between(binary, NUMBER)
+    with pytest.raises(IncomparableError, match="production predicts the column 'n', and the canary the column 'tips'"):
+        loss_between(NUMBER, NUMBER.model_copy(update={"column": "tips"}))
+    with pytest.raises(IncomparableError, match="production predicts whether 'b' is '1', and the canary whether it is"):
+        loss_between(binary, binary.model_copy(update={"positive": ["1", "2"]}))
     with pytest.raises(IncomparableError, match="no quantiles of at least two numbers"):
         loss_between(NUMBER, NUMBER.model_copy(update={"quantiles": [5.0] * 101}))
     with pytest.raises(IncomparableError, match="the config no longer says which of its values count as 1"):

@@ -1,12 +1,17 @@
 """The model gate knows chance: it holds what is surely worse, and says when it cannot tell."""
 
+import numpy as np
 import pytest
 from scipy.special import stdtrit
 
 from nightly.evaluation.judging import CONSTANT, Interval, judge
+from nightly.evaluation.measured import Measured, Plan
+from nightly.evaluation.record import evaluate, values_of
+from nightly.evaluation.scored import Scored
 from nightly.nights.causes import causes, headline
 from nightly.records.config import ModelConfig
-from nightly.records.evaluation import Difference, Evaluation
+from nightly.records.evaluation import Difference, Evaluation, NotFinite
+from nightly.records.label_spec import LabelSpec
 
 
 def config(**gate):
@@ -161,10 +166,44 @@ def test_a_model_that_names_no_constant_is_said_to_be_not_judged():
     assert not reason.held and "was not judged: its assets.extra/label.json is missing" in reason.message
 
 
+def scored(labels, scores, weights=None):
+    sample = Scored(np.array(labels), {"candidate": np.array(scores)}, {}, weights and np.array(weights))
+    plan = Plan("binary", ["candidate"], ["auc", "mean_label"], weighted=weights is not None)
+    measured = Measured(plan).add(sample)
+    spec = LabelSpec(kind="binary", column="y", output="probability", positive=["1"], constant=[0.5])
+    return evaluate(measured, values_of(measured), spec, None)
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [scored([1.0], [0.9]), scored([1.0, 0.0], [0.9, 0.1], [0.0, 0.0]), scored([1.0, 0.0], [0.9, 0.1], [1.0, 0.0])],
+    ids=["one example", "all weigh 0", "one weighs more than 0"],
+)
+def test_examples_that_cannot_tell_whether_the_constant_answer_is_beaten_hold_the_model(evaluation):
+    (reason,) = judge(config(must_beat_constant=True, metrics={}), evaluation)
+    assert reason.held and reason.severity == "error"
+    assert reason.message == (
+        f"whether the model beats the best constant answer could not be computed on {evaluation.examples['']} "
+        "examples: at least two with a weight above 0 are needed"
+    )
+
+
 def test_why_production_was_not_measured_is_said():
     evaluation = measured(0.0, 0.0, production=None, unmeasured="version 17 predicts another label")
     *_, reason = judge(config(), evaluation)
     assert reason.message == "the change against production was not judged: version 17 predicts another label"
+
+
+def test_a_model_with_an_answer_that_is_not_finite_is_held_for_that_alone():
+    bad = NotFinite(examples=3, first="trip = 7")
+    gate = config(must_beat_constant=True)
+    reason = one(gate, measured(0.0, 0.001, candidate={"": {}}, differences={}, not_finite=bad))
+    assert reason.held and reason.figure == 3 and reason.threshold == 0
+    assert reason.message == (
+        "the model answers 3 of 900 examples with NaN or an infinite number, such as that with trip = 7"
+    )
+    (cause,) = causes([reason])
+    assert cause.kind == "model" and headline([cause]) == reason.message
 
 
 def test_a_held_model_is_understood_by_its_headline():

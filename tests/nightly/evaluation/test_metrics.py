@@ -21,7 +21,7 @@ from nightly.evaluation.metrics import (
     write_results,
     write_results_on_beam,
 )
-from nightly.evaluation.scored import Scored
+from nightly.evaluation.scored import Scored, slices
 from nightly.records.metrics import NAMES, OF_CLASSES, of_class
 from tests.support.scored import CLASSES, MODELS, drawn, of_trips
 
@@ -184,12 +184,23 @@ def test_every_metric_of_classes_is_tfmas(source, weighted, tmp_path):
     certain = Scored(labels=scored.labels, scores=likeliest, columns=scored.columns, weights=scored.weights)
     ids = f"binarize {{ class_ids {{ values: {list(range(len(CLASSES)))} }} }}"
     result = by_tfma(certain, specs(["Precision", "Recall", "F1Score"], binarize=ids), tmp_path / "b")
-    for index, name in enumerate(CLASSES):
-        for (key, metric), value in figures(result, f"classId:{index}").items():
+    by_class = {name: figures(result, f"classId:{index}") for index, name in enumerate(CLASSES)}
+    for name, of_one in by_class.items():
+        for (key, metric), value in of_one.items():
             if key == ():
                 assert ours[(), of_class(metric, name)] == pytest.approx(value, abs=1e-6, nan_ok=True)
-    whole = figures(by_tfma(certain, specs(["Recall"], binarize=macro(CLASSES)), tmp_path / "c"))
-    assert ours[(), "macro_recall"] == pytest.approx(whole[(), "recall"], abs=1e-6)
+    # A macro average is over the classes that the slice has examples of, which TFMA's own average does not leave out.
+    for key, rows in slices(scored, ["shop"]):
+        present = [CLASSES[index] for index in np.unique(scored.labels[rows])]
+        for metric in ("precision", "recall", "f1_score"):
+            mean = np.mean([np.nan_to_num(by_class[name][key, metric]) for name in present])
+            assert ours[key, f"macro_{metric}"] == pytest.approx(mean, abs=1e-6), (key, metric)
+    whole = figures(
+        by_tfma(certain, specs(["Precision", "Recall", "F1Score"], binarize=macro(CLASSES)), tmp_path / "c")
+    )
+    for metric in ("precision", "recall", "f1_score"):
+        if np.isfinite(value := whole[(), metric]):
+            assert ours[(), f"macro_{metric}"] == pytest.approx(value, abs=1e-6), metric
 
 
 def test_a_macro_average_is_over_the_classes_that_have_examples(tmp_path):
@@ -201,6 +212,28 @@ def test_a_macro_average_is_over_the_classes_that_have_examples(tmp_path):
     assert found["macro_precision"] == pytest.approx((2 / 3 + 0) / 2)  # b is never predicted
     assert found["macro_recall"] == pytest.approx((2 / 3 + 0) / 2)
     assert np.isnan(found["precision:b"])
+
+
+def cross_entropy(labels, scores, folder):
+    plan = binary(["binary_crossentropy"], ["candidate"], [])
+    scored = Scored(np.array(labels, np.float32), {"candidate": np.array(scores, np.float32)}, {})
+    _, values = write_results([scored], plan, folder)
+    return values["candidate"][()]["binary_crossentropy"]
+
+
+@pytest.mark.parametrize(("label", "score"), [(1, 1.0), (0, 0.0)])
+def test_a_saturated_answer_that_is_right_costs_nothing(label, score, tmp_path):
+    assert cross_entropy([label, 1], [score, 0.5], tmp_path) == pytest.approx(np.log(2) / 2)
+
+
+@pytest.mark.parametrize(("label", "score"), [(1, 0.0), (0, 1.0)])
+def test_a_saturated_answer_that_is_wrong_costs_much_but_not_infinitely_much(label, score, tmp_path):
+    worst = -np.log(float(np.finfo(np.float32).tiny))
+    assert cross_entropy([label, 1], [score, 0.5], tmp_path) == pytest.approx((worst + np.log(2)) / 2)
+
+
+def test_what_is_no_probability_has_no_cross_entropy(tmp_path):
+    assert np.isnan(cross_entropy([0, 1], [1.5, 0.5], tmp_path))
 
 
 def test_a_class_that_no_label_has_is_always_wrong(tmp_path):
@@ -274,10 +307,22 @@ def test_one_class_alone_has_no_auc_and_the_rest_is_there(frame, tmp_path):
     assert found[(), "mean_label"] == 0
 
 
-def test_a_model_that_answers_nan_is_refused(frame, tmp_path):
-    broken = frame.assign(candidate=frame["candidate"].where(frame.index != 5))
-    with pytest.raises(ValueError, match="the candidate model answers 1 examples with NaN"):
-        write_results(batches(broken), binary(METRICS, slices=[]), tmp_path)
+@pytest.mark.parametrize("on_beam", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_model_with_an_answer_that_is_not_finite_has_no_metrics_and_the_other_has(frame, tmp_path, on_beam):
+    answers = {5: np.nan, 1400: np.inf}
+    broken = frame.assign(candidate=frame["candidate"].where(~frame.index.isin(answers), pd.Series(answers)))
+    plan = binary(["auc", "exact_match"], slices=[])
+    if on_beam:
+        rows = beam.Create(list(batches(broken)))
+        measured, values = write_results_on_beam(rows, plan, tmp_path / "broken", pipeline_options([]))
+    else:
+        measured, values = write_results(batches(broken), plan, tmp_path / "broken")
+    assert {model: bad.examples for model, bad in measured.not_finite.items()} == {"candidate": 2}
+    _, whole = write_results(batches(frame), plan, tmp_path / "whole")
+    assert values.keys() == {"production"}
+    assert values["production"][()] == pytest.approx(whole["production"][()])
+    written = figures(tfma.load_eval_result(str(tmp_path / "broken"), model_name="production"))
+    assert written[(), "auc"] == pytest.approx(whole["production"][()]["auc"])
 
 
 def test_a_negative_weight_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """The evaluator writes one record for each kind of label, beside a production model that may know other classes."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,60 @@ def test_a_production_model_of_another_kind_is_not_measured_and_that_is_recorded
     assert actual.unmeasured == (
         "version 17 in production predicts a label of kind 'binary', and this model one of kind 'number'"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("number", {"column": "tips"}, "predicts the column 'tips', and this model the column 'fare'"),
+        ("binary", {"positive": ["No"]}, "predicts whether 'tip' is 'No', and this model whether it is 'Yes'"),
+    ],
+)
+def test_a_production_model_of_another_label_of_the_same_kind_is_not_measured(examples, tmp_path, kind, change, said):
+    candidate = model(tmp_path / "a", spec(kind), steep)
+    production = model(tmp_path / "b", spec(kind).model_copy(update=change), steep, production=True)
+    actual = evaluated(kind, examples, tmp_path / "out", candidate, production, ["mean_squared_error"])
+    assert actual.production is None and not actual.differences
+    assert actual.unmeasured == f"version 17 in production {said}"
+
+
+def test_a_production_model_that_may_have_seen_the_examples_is_not_measured(examples, tmp_path):
+    candidate = model(tmp_path / "a", spec("number"), steep)
+    production = model(tmp_path / "b", spec("number"), steep, production=True)
+    actual = evaluated("number", examples, tmp_path / "out", candidate, production, ["mean_bias"], unmeasured="why")
+    assert actual.production is None and actual.production_version == 17 and actual.unmeasured == "why"
+
+
+def overflowing(miles):
+    """A log1p model's answers, one of which is infinite: the exponential of 150 is beyond float32."""
+    return tf.math.expm1(tf.where(tf.equal(miles, tf.reduce_max(miles)), 150.0, tf.math.log1p(3 + 2 * miles)))
+
+
+def test_a_production_model_with_an_infinite_answer_is_not_measured_and_the_new_one_is(examples, tmp_path):
+    candidate = model(tmp_path / "a", spec("number", constant=[2.3]), lambda miles: 3 + 2 * miles)
+    production = model(tmp_path / "b", spec("number"), overflowing, production=True)
+    metrics = ["mean_absolute_error"]
+    actual = evaluated(
+        "number", examples, tmp_path / "out", candidate, production, metrics, id_columns='["shop", "fare"]'
+    )
+    assert actual.production is None and actual.production_version == 17 and not actual.differences
+    assert re.fullmatch(
+        r"version 17 in production answers 1 of 360 examples with NaN or an infinite number, such as that with "
+        r"shop = (north|south), fare = \d+\.\d+",
+        actual.unmeasured,
+    )
+    alone = evaluated("number", examples, tmp_path / "alone", candidate, metrics=metrics)
+    assert actual.candidate == alone.candidate and actual.better_than_constant == alone.better_than_constant
+    assert actual.not_finite is None
+
+
+def test_a_new_model_with_an_infinite_answer_has_no_metrics_and_the_example_is_named(examples, tmp_path):
+    candidate = model(tmp_path / "a", spec("number", constant=[2.3]), overflowing)
+    production = model(tmp_path / "b", spec("number"), lambda miles: 3 + 2 * miles, production=True)
+    actual = evaluated("number", examples, tmp_path / "out", candidate, production, ["mean_absolute_error"])
+    assert actual.candidate == {"": {}, "shop=north": {}, "shop=south": {}}
+    assert actual.not_finite.examples == 1 and " = " in actual.not_finite.first
+    assert actual.production[""]["mean_absolute_error"] < 2 and not actual.unmeasured
 
 
 def test_a_new_model_that_does_not_say_what_it_predicts_is_refused(examples, tmp_path):

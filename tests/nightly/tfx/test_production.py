@@ -9,7 +9,7 @@ from nightly.cli import night as nights
 from nightly.io.paths import Paths
 from nightly.records.evaluation import Evaluation
 from nightly.records.night import GateResult, Night
-from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
+from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord, Split
 from nightly.release.errors import ProductionChanged
 from nightly.release.store import ReleaseStore
 from nightly.runtime import worker
@@ -85,6 +85,23 @@ def test_a_rollback_between_judging_and_the_rename_is_noticed_under_the_lock(pat
     assert asked == ["release", "model_gate", "evaluator", "model_gate", "release"]
     gate = GateResult.load(folder / "model_gate.json")
     assert f"planned was version {planned}" in next(r.message for r in gate.reasons if r.check == "production")
+
+
+def test_production_that_was_trained_with_another_split_is_not_compared(paths):
+    record = store(paths).disk.record(store(paths).disk.production())
+    columns = record.split.columns  # trips have no id, so all columns are hashed
+    assert record.split == Split(eval="hash", columns=columns, eval_percent=20) and "fare" in columns
+    smaller = record.split.model_copy(update={"eval_percent": 10})
+    record.model_copy(update={"split": smaller}).save(store(paths).disk.record_path(record.version))
+    try:
+        evaluation = Evaluation.load(night(paths, "2014-02-05", "model_gate") / "evaluation.json")
+    finally:
+        record.save(store(paths).disk.record_path(record.version))
+    assert evaluation.production is None and evaluation.production_version == record.version
+    assert evaluation.unmeasured.startswith(
+        f"version {record.version} in production was trained with another split, so it may have seen examples of this "
+        f"one: held out were 10 % by a hash of {columns[0]}, {columns[1]}, "
+    )
 
 
 def test_a_night_that_is_worse_than_the_new_production_is_held(paths, tmp_path, monkeypatch):

@@ -148,7 +148,7 @@ def test_metrics_that_nothing_judges_are_folded(paths):
 def test_a_model_of_another_kind_in_production_is_said_not_to_be_compared(paths):
     name = write_labelled_night(paths, 0, "number")
     why = "version 1456700000 in production predicts a label of kind 'binary', and this model one of kind 'number'"
-    change_evaluation(paths, name, production=None, production_version=None, unmeasured=why, differences={})
+    change_evaluation(paths, name, production=None, production_version=1456700000, unmeasured=why, differences={})
     assert "Production was not compared with: version 1456700000 in production predicts" in drawn(paths, name)
 
 

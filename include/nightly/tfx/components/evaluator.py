@@ -40,6 +40,8 @@ def SideBySideEvaluator(
     slices: Parameter[str],
     production_version: Parameter[int],
     weight_column: Parameter[str] = "",
+    id_columns: Parameter[str] = "[]",
+    unmeasured: Parameter[str] = "",
     beam_args: Parameter[str] = "",
     baseline_model: InputArtifact[standard_artifacts.Model] = None,
 ) -> None:
@@ -53,6 +55,8 @@ def SideBySideEvaluator(
     :param slices: JSON list of columns to slice by
     :param production_version: the version of `baseline_model`, 0 without one
     :param weight_column: the column of the examples' weights; "" if every example weighs 1
+    :param id_columns: JSON list of the columns that identify an example in a message
+    :param unmeasured: why the baseline is not to be measured; "" if it is
     :param beam_args: JSON list of Beam options; "" to run in this process
     """
     configured = TypeAdapter(Label).validate_json(label)
@@ -63,12 +67,9 @@ def SideBySideEvaluator(
         raise ValueError(f"version {production_version} is in production, but baseline_model is missing")
     specs = {name: LabelSpec.of_model(Path(path), configured) for name, path in models.items()}
     _check(specs[CANDIDATE], configured)
-    unmeasured = ""
-    if PRODUCTION in specs and specs[PRODUCTION].kind != configured.kind:
-        unmeasured = (
-            f"version {production_version} in production predicts a label of kind {specs[PRODUCTION].kind!r}, and this "
-            f"model one of kind {configured.kind!r}"
-        )
+    if PRODUCTION in specs and (labels := specs[PRODUCTION].apart_from(specs[CANDIDATE])):
+        unmeasured = f"version {production_version} in production predicts {labels[0]}, and this model {labels[1]}"
+    if PRODUCTION in models and unmeasured:
         log.warning("%s: it is not measured", unmeasured)
         del models[PRODUCTION]
 
@@ -77,7 +78,9 @@ def SideBySideEvaluator(
     names |= {of_class(metric, name) for metric in OF_CLASSES[configured.kind] for name in classes}
     plan = Plan(configured.kind, list(models), sorted(names), json.loads(slices), classes, bool(weight_column))
     contents = [artifact.uri for artifact in (model, baseline_model) if artifact is not None]
-    scorer = Scorer(models, specs, configured, plan.slices, weight_column, classes, contents)
+    scorer = Scorer(
+        models, specs, configured, plan.slices, weight_column, classes, contents, id_columns=json.loads(id_columns)
+    )
     split, output = artifact_utils.get_split_uri([examples], "eval"), Path(evaluation.uri)
     if beam_args:
         rows = Reader(examples.uri, split, raw_record_column=RAW).source() | beam.FlatMap(scorer.score)
@@ -89,7 +92,9 @@ def SideBySideEvaluator(
     evaluated = evaluate(measured, values, specs[CANDIDATE], production_version or None, unmeasured)
     evaluated.save(output / "evaluation.json")
     log.info("scored %d examples with %s", evaluated.examples[OVERALL], " and ".join(models))
-    for name in models:
+    for name, bad in measured.not_finite.items():
+        log.warning("%s %s: it is not measured", name, bad.told(measured.examples))
+    for name in measured.sound.models:
         by_name = getattr(evaluated, name)[OVERALL]
         log.info("%s: %s", name, ", ".join(f"{k} {v:.4f}" for k, v in by_name.items() if ":" not in k))
 

@@ -13,7 +13,7 @@ from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.night import Night, SnapshotRef, utc_now
-from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
+from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord, Split
 from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import publish
@@ -44,6 +44,7 @@ def Release(
     infra_blessing: InputArtifact[standard_artifacts.InfraBlessing],
     pushed_model: OutputArtifact[standard_artifacts.PushedModel],
     night_folder: Parameter[str],
+    split: Parameter[str] = "",
 ) -> None:
     """Copy the model into the serving volume under the next version, and write release.json (ReleaseRecord).
 
@@ -52,6 +53,7 @@ def Release(
     has released is not released again; not_released.json records why.
 
     :param night_folder: the folder of request.json and snapshot.json
+    :param split: the split that the model was trained with, as JSON (Split)
     """
     refuse_unblessed(data_blessing, model_blessing, infra_blessing)
     folder, paths = Path(night_folder), Paths.from_environment()
@@ -75,6 +77,7 @@ def Release(
         server=find_server(paths, night.model, config.release),
         canary_share=config.release.canary.share if config.release.canary else None,
         recipe=recipe_hash,
+        split=Split.parse(split, where="the parameter split") if split else None,
         judged_against=night.in_production if measured.production_version is None else measured.production_version,
         validated=files_below(model, source),
     )
