@@ -50,7 +50,7 @@ def _scripts() -> Iterator[str]:
         text = script.read_text()
         if not text.startswith("#!"):
             continue  # the other scripts source it
-        module = re.search(r"(?: -m|run_ml) ((?:nightly|nightly_airflow)\.\S+)", text)
+        module = re.search(r"run_(?:ml|airflow) (\S+)", text)
         yield f"## bin/{script.name}\n"
         if module:
             yield from _command(f"bin/{script.name}", importlib.import_module(module[1]))
