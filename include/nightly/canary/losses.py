@@ -95,8 +95,8 @@ class ClassesLoss(Loss):
     """Half the Brier score of the probabilities [n, cells].
 
     The cells are the finest division of the labels that both versions have probabilities for. A class that a version
-    does not know is in its OTHER; then it is in OTHER for both, because to tell two classes apart must not cost the
-    version that does. In a version without OTHER, such a class has probability 0.
+    does not know is in its OTHER; then it is in OTHER for both, so that a version which distinguishes more classes is
+    not penalized. In a version without OTHER, such a class has probability 0.
     """
 
     name = "Brier score / 2"

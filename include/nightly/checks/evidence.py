@@ -142,7 +142,7 @@ class Served:
 
 
 def any_value(column: pa.Array, test: Callable[[pa.Array], pa.Array]) -> pa.Array:
-    """Return for which rows `test` is true, for a list: of any of its values. Bytes have no values to test."""
+    """Return a mask of the rows whose value, or any value of whose list, passes `test`. Bytes never pass."""
     if pa.types.is_binary(column.type):
         return pa.array(np.zeros(len(column), bool))
     if not pa.types.is_list(column.type):
@@ -180,7 +180,7 @@ class Evidence:
 
     @property
     def newest_days(self) -> "Evidence | None":
-        """The evidence with the eval splits as what is measured, if they are the newest days; None if they are not.
+        """The same evidence, but of the eval splits, if they are the newest days; else None.
 
         The newest days are the likeliest to have a fault, and train splits by time lack them.
         """

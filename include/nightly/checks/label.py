@@ -144,7 +144,7 @@ def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
 
 
 def _change(evidence: Evidence, now: LabelSummary, before: LabelSummary) -> tuple[float, str]:
-    """Return the largest change of a share and what has this share; of a binary label, always the positive ones."""
+    """Return the largest change of a label's share, and that label; of a binary label, always the positive one."""
     figure, most = now.change(before)
     return figure, POSITIVE if evidence.config.data.label.kind == "binary" else most
 

@@ -104,7 +104,7 @@ def _lost(evidence: Evidence, before: LabelSummary, control: str) -> Reason:
 
 
 def _absent(one: LabelSummary, others: list[LabelSummary]) -> list[str]:
-    """Return the classes of `one` that none of the others has, and that one of them by chance would not lack."""
+    """Return the classes of `one` that all others lack, although one of them is large enough to have them."""
     absent = []
     for name in one.counts:
         likely = [(other.counts.get(name, 0), one.share(name) * other.rows) for other in others]

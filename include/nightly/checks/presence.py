@@ -37,7 +37,7 @@ def missing(evidence: Evidence) -> Iterator[Reason]:
 
 
 def _lengths(evidence: Evidence, compared: Compared, feature: str, allowed: float) -> Iterator[Reason]:
-    """Yield the largest change of the share of examples with so many values of a list, or more, for any number.
+    """Yield the largest change, over all n, of the share of examples whose list has at least n values.
 
     Some number is always near the middle, where chance moves shares most. So at least CHANCE is allowed.
     """

@@ -19,7 +19,7 @@ SHOWN = 4
 
 
 def renamed(headers: Iterable[str], keep: Collection[str] = ()) -> dict[str, str]:
-    """Return header -> column name for the headers whose snake_case is taken by another, or is no feature's name.
+    """Return header -> column name for the headers whose snake_case name is taken, or cannot be a feature's.
 
     Letters outside ASCII are transliterated: Größe becomes grosse.
 

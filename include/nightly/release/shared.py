@@ -58,7 +58,7 @@ class SharedVersions(Versions):
         return damage
 
     def _folders(self, record: ReleaseRecord) -> list[Path]:
-        """Return where its files may be: under the state, too, if they were copied from a folder to the bucket."""
+        """Return the folders that may hold its files: those named after its state, too, if they come from a folder."""
         aside = [self.aside(record.state, record.version)] if record.state in ASIDE else []
         return [] if record.state == "removed" else [self.path(record.version), *aside]
 
@@ -127,7 +127,7 @@ class SharedTransitions(Transitions):
 
 
 def versions_and_transitions(serving: Path, releases: Path, model: str) -> tuple[Versions, Transitions]:
-    """Return those of a folder, or of a bucket: what a server sees is there a name, and here a record."""
+    """Return the implementation for a folder or for a bucket, where only the record says what a server may see."""
     if current().shared:
         shared = SharedVersions(serving, releases, model)
         return shared, SharedTransitions(shared)

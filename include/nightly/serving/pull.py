@@ -3,8 +3,7 @@
     <into>/<model>/<version>/   each version that is `verifying`, `canary` or `released`, in one rename
     <into>/models.config        as the hosts that release have written it
 
-A version comes before a label that names it, and goes after the label has moved: a version whose label has just moved
-stays for one more round.
+A version is added before its label, and removed one round after the label has moved away.
 
 The host that releases tells one server at once, by gRPC, and the file follows. A server that reads the file every few
 seconds by itself would take the label back until then. So each server is told by its own puller instead (`tell`).

@@ -21,7 +21,7 @@ IMAGES = "PNG or JPEG images"
 
 
 def parse_lists(column: pa.Array, kind: str, *, image: bool = False) -> tuple[pa.ListArray, pa.StringArray]:
-    """Return the lists as TYPES[kind], and a sentence for each that is none, whose value is null.
+    """Return the lists as TYPES[kind], null where invalid, and an error message for each invalid one.
 
     An empty list is null, as in tf.Example. A value in place of a list counts as a list of one, but not in text.
     """

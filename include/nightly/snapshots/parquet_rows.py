@@ -23,7 +23,7 @@ ROWS = 10_000  # in a batch at most
 def read_columns(body: Body) -> None:
     """Set the headers of a Parquet file, and the kinds of those that are lists or bytes.
 
-    Raises UnreadableBodyError for values in values: a row of a snapshot is flat. Raises ColumnError if two columns have
+    Raises UnreadableBodyError for nested values: a row of a snapshot is flat. Raises ColumnError if two columns have
     the same name.
     """
     schema = pq.ParquetFile(body.open()).schema_arrow

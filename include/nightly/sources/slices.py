@@ -35,8 +35,8 @@ class Slice(NamedTuple):
 def slices_of(window: Window, days: int) -> list[Slice]:
     """Return the slices that cover the window, oldest first.
 
-    They lie on a grid that begins at 1970-01-01, whatever the window, so tomorrow's are today's but for the ends. The
-    first may begin before the window. The last ends with the window's last day, since what follows is not over yet.
+    They lie on a fixed grid that begins at 1970-01-01, so from day to day only the first and the last change. The first
+    may begin before the window. The last ends with the window's last day, since what follows is not over yet.
     """
     end = EPOCH - (EPOCH - window.end) // DAY * DAY  # rounded up to a whole day
     start = EPOCH + (window.start - EPOCH) // (days * DAY) * (days * DAY)

@@ -1,6 +1,6 @@
 """Receive an object of a bucket into a file: a broken transfer goes on where it ended, also in another process.
 
-The bytes so far are in TARGET.part. TARGET.of has the fingerprint of the object that they are of.
+TARGET.part has the bytes so far, and TARGET.of the fingerprint of their object.
 """
 
 import hashlib

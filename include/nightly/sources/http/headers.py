@@ -64,7 +64,7 @@ def retry_after_of(headers: Mapping[str, str]) -> float | None:
 
 
 def is_html(headers: Mapping[str, str]) -> bool:
-    """Return whether the body is called an HTML page."""
+    """Return whether the Content-Type is HTML."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower() in HTML_TYPES
 
 

@@ -1,4 +1,4 @@
-"""From one page of an HTTP API to the next, and what tells that pages have changed meanwhile."""
+"""Follow the pages of an HTTP API, and notice pages that have changed meanwhile."""
 
 import re
 from collections.abc import Mapping
@@ -125,7 +125,7 @@ class Paging:
             self.total = int(total)
 
     def _check_new(self, what: str, relation: str, origin: str) -> None:
-        """Raise RefusedError if a page has come before: the API would be asked for ever."""
+        """Raise RefusedError for a page that has come before: reading would never end."""
         if what in self.seen:
             param = getattr(self.config, "param", "")
             remedy = f"the API does not heed the parameter {param}: correct paging" if param else "correct paging"
@@ -145,13 +145,13 @@ class Paging:
             )
 
     def _at(self, request: Request, address: str) -> Request:
-        """Return the request for an address in an answer. Its host is ours, whatever name the API has for itself."""
+        """Return the request for an address in an answer. It keeps the configured host."""
         own, other = urlsplit(request.url), urlsplit(urljoin(request.url, address))
         return Request(urlunsplit(other._replace(scheme=own.scheme, netloc=own.netloc)), {})
 
 
 def _sign_of_more(rest: Any, path: str = "") -> str:
-    """Return what tells of further pages, and what to write in the config; "" if nothing does."""
+    """Return the sign of further pages and the config that follows them; "" if there is none."""
     if not isinstance(rest, dict):
         return ""
     for key, value in rest.items():

@@ -159,7 +159,7 @@ class JsonBody:
         return flat
 
     def _note(self, name: str, value: Any) -> None:
-        """Note what a value says of its column, which is new or has had no value but true and false."""
+        """Record whether a column has had only booleans so far, given its next value."""
         if name not in self.booleans and len(self.booleans) == MOST_COLUMNS:
             raise JsonError(f"the rows have more than {MOST_COLUMNS:,} different keys, such as {name}")
         self.booleans[name] = self.booleans.get(name) if value is None else isinstance(value, bool)
@@ -203,7 +203,7 @@ def _csv_header(file: IO[bytes]) -> bytes:
 
 
 def _csv_page(file: IO[bytes]) -> Page:
-    """Return what is said of the rows from here on."""
+    """Return the digest, the number, the first and the last of the rows from here on."""
     start = file.tell()
     page = Page(digest=hashlib.file_digest(file, "sha256").hexdigest())
     file.seek(start)

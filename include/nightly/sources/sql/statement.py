@@ -13,7 +13,7 @@ class Relation:
 
     :ivar query: reads all of it
     :ivar place: stands behind FROM
-    :ivar own_window: whether the query itself has the window, so what a row is may depend on its bounds
+    :ivar own_window: whether the query uses :window_start or :window_end, so its rows may depend on them
     """
 
     query: str

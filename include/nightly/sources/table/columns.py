@@ -13,7 +13,7 @@ from nightly.sources.errors import RefusedError
 def selected(schema: pa.Schema, columns: list[str], place: str) -> pa.Schema:
     """Return the plain types of the columns to read; all of them if `columns` is empty.
 
-    Raises RefusedError for a column that the table lacks or that has values in its values.
+    Raises RefusedError for a column that the table lacks, or whose values are nested.
     """
     for name in columns:
         if name not in schema.names:
