@@ -107,7 +107,7 @@ def running_database(password: str = "p@ss/w rd%20") -> Iterator[Database]:
 
     if POSTGRES is None:
         pytest.skip("there is no PostgreSQL server in /usr/lib/postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="nightly-postgresql-"))  # pytest's own folders are closed to other users
+    folder = Path(tempfile.mkdtemp(prefix="nightly-postgresql-", dir="/tmp"))  # the tests' own are closed to others
     try:
         with Database(folder, password).running() as running:
             yield running
