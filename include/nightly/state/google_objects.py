@@ -55,8 +55,10 @@ class GoogleObjects(Calls):
         def get() -> Object:
             blob = self._blob(key)
             data = blob.download_as_bytes(timeout=SECONDS, retry=None)
-            if blob.updated is None:  # a download tells the generation only
+            try:  # a download tells the generation only
                 blob.reload(timeout=SECONDS, retry=None)
+            except NotFound:  # of that generation: since then another host has replaced the object, or deleted it
+                raise StateNotReachedError(f"{self.address}/{key} changed while it was read; try again.") from None
             return Object(data, str(blob.generation), blob.updated)
 
         return self._or_none(key, get)

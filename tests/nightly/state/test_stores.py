@@ -5,8 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.cloud.storage import Blob
 
 from nightly.state import objects
 from nightly.state.check import check
@@ -16,7 +18,7 @@ from nightly.state.errors import (
     StateNotReachedError,
     StateRefusedError,
 )
-from nightly.state.objects import Objects, open_objects
+from nightly.state.objects import Object, Objects, open_objects
 from nightly.state.sweep import sweep
 from tests.nightly.state.conftest import Hosts, environment, write
 from tests.support import object_stores
@@ -117,6 +119,26 @@ def test_a_content_and_a_session_on_two_hosts(store, tmp_path, monkeypatch):
         assert (state.view("taxi").nights / "taxi/run/1.json").read_bytes() == b"2"
     assert sweep(store, timedelta(0)).blobs == 1
     assert check(store, content=True).problems == []
+
+
+@pytest.mark.parametrize("store", ["gs"], indirect=True)  # whose answer with the data has no time
+def test_an_object_that_is_replaced_or_deleted_while_it_is_read(store, monkeypatch):
+    reload = Blob.reload
+
+    def reading(change: Callable[[], object]) -> Object | None:
+        """Read the object, which another host changes after its data was read."""
+
+        def reload_after_change(blob: Blob, **options: Any) -> None:
+            monkeypatch.setattr(Blob, "reload", reload)
+            change()
+            blob.reload(**options)
+
+        monkeypatch.setattr(Blob, "reload", reload_after_change)
+        return store.get("x")
+
+    store.put("x", b"1")
+    assert reading(lambda: store.put("x", b"2")).data == b"2"
+    assert reading(lambda: store.delete("x")) is None
 
 
 def test_lists_have_the_versions_and_sizes(store):
