@@ -57,6 +57,13 @@ class State(Protocol):
         """
         ...
 
+    def hold(self, path: Path) -> None:
+        """Keep the content at `path`, once it is on this host, until this process ends.
+
+        A session does this for what is fetched in it. This is for a process without one.
+        """
+        ...
+
     def publish(self, path: Path) -> None:
         """Make the complete content or record at `path` visible to other hosts, at once and as a whole.
 

@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nightly.io import variables
 from nightly.io.locks import locked
-from nightly.io.owned import owned_folder, remove_abandoned
+from nightly.io.owned import owned_folder, owned_until_exit, remove_abandoned
 from nightly.io.paths import Paths
 from nightly.state.cache import Cache
 from nightly.state.content import Content
@@ -103,6 +104,9 @@ class BucketState:
             self._hold(name)
             self.content.fetch(name)
 
+    def hold(self, path: Path) -> None:
+        self.cache.hold(self._holder, self._name(path))
+
     def publish(self, path: Path) -> None:
         name = self._name(path)
         if is_among_records(name):
@@ -169,6 +173,12 @@ class BucketState:
             locked_by_postgres(f"{self.objects.address.rstrip('/')}/{name}", **how),
         ):
             yield
+
+    @cached_property
+    def _holder(self) -> Path:
+        """A folder of this process beside the sessions: what it holds stays until the process ends."""
+        remove_abandoned(self.cache.sessions.iterdir())
+        return owned_until_exit(self.cache.sessions, "process-")
 
     @property
     def _view(self) -> Path:

@@ -73,7 +73,7 @@ class Content:
                 if self.manifest(name) is None:  # it was removed meanwhile
                     return
                 raise
-        self.cache.make_room()
+        self.cache.make_room(keep=name)
 
     def restore(self, name: str) -> bool:
         """See nightly.state.base.State.restore."""

@@ -29,6 +29,9 @@ class FolderState:
     def fetch(self, path: Path) -> None:
         pass
 
+    def hold(self, path: Path) -> None:
+        pass
+
     def publish(self, path: Path) -> None:
         pass
 
