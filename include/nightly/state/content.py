@@ -61,8 +61,11 @@ class Content:
     def fetch(self, name: str) -> None:
         """See nightly.state.base.State.fetch."""
         manifest = self.manifest(name)
-        if manifest is None or self.cache.has(manifest):
+        if manifest is None:
             return
+        with self.cache.in_use(name):  # not while it may be evicted by a process that looked before it was held
+            if self.cache.has(manifest):
+                return
         self.cache.make_room(sum(manifest.blobs.values()))
         with self.cache.in_use(name):
             if self.cache.has(manifest):
