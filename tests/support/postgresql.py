@@ -115,6 +115,13 @@ def running_database(password: str = "p@ss/w rd%20") -> Iterator[Database]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def break_locks(url: str) -> None:
+    """End the connections of all locks between hosts, as a failover of the database does."""
+    with closing(_connect(url)) as session, session.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'nightly'")
+        assert cursor.fetchall()
+
+
 def _connect(url: str) -> Any:
     if driver.__name__ != "psycopg2":
         return driver.connect(url, autocommit=True)

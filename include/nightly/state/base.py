@@ -134,3 +134,10 @@ class State(Protocol):
         :param shared: other processes may hold it at the same time, if they share it, too
         """
         ...
+
+    def check_locks(self) -> None:
+        """Raise StateNotReachedError if this process has lost one of its locks, so that another host may hold it.
+
+        A lock between hosts ends with its connection to the database, which may break.
+        """
+        ...

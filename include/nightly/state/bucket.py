@@ -49,6 +49,7 @@ class BucketState:
         self.objects = open_objects(address)
         self.cache = Cache()
         self.content = Content(self.objects, self.cache)
+        self._lock_checks: list[Callable[[], None]] = []  # of the locks that this process holds
         self._viewed: dict[str, float] = {}  # model -> when its view was refreshed, by the monotonic clock
 
     @contextmanager
@@ -170,9 +171,17 @@ class BucketState:
         how: dict[str, Any] = {"wait": wait, "on_wait": on_wait, "shared": shared}
         with (
             locked(local_path(f"run/locks/{name}.lock"), **how),
-            locked_by_postgres(f"{self.objects.address.rstrip('/')}/{name}", **how),
+            locked_by_postgres(f"{self.objects.address.rstrip('/')}/{name}", **how) as check,
         ):
-            yield
+            self._lock_checks.append(check)
+            try:
+                yield
+            finally:
+                self._lock_checks.remove(check)
+
+    def check_locks(self) -> None:
+        for check in list(self._lock_checks):
+            check()
 
     @cached_property
     def _holder(self) -> Path:
