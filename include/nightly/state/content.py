@@ -22,15 +22,19 @@ from nightly.state.sweeping import Watch
 log = logging.getLogger("nightly")
 
 CONNECTIONS = 8
-FRESH = timedelta(hours=1)  # how exactly a manifest's time tells the last publication
+FRESH = timedelta(hours=1)
 
 
 class Content:
-    """The content in a bucket."""
+    """The content in a bucket.
 
-    def __init__(self, objects: Objects, cache: Cache) -> None:
+    :param fresh: how exactly a manifest's time tells the last publication
+    """
+
+    def __init__(self, objects: Objects, cache: Cache, fresh: timedelta = FRESH) -> None:
         self.objects = objects
         self.cache = cache
+        self.fresh = fresh
 
     def manifest(self, name: str) -> Manifest | None:
         """Return the manifest of the content `name` in the bucket, or None."""
@@ -158,7 +162,7 @@ class Content:
             raise ChangedElsewhereError(
                 f"{manifest.name} was published with other content, and content never changes; remove it first."
             )
-        if datetime.now(UTC) - existing.modified > FRESH:
+        if datetime.now(UTC) - existing.modified > self.fresh:
             try:
                 self.objects.swap(key, existing.data, existing.etag)
             except PreconditionFailedError:
