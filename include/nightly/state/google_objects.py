@@ -6,20 +6,19 @@ Credentials are the application's default ones (GOOGLE_APPLICATION_CREDENTIALS, 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import requests
 from google.api_core.exceptions import (
-    Forbidden,
     GoogleAPIError,
     NotFound,
     PreconditionFailed,
     RetryError,
     ServerError,
     TooManyRequests,
-    Unauthorized,
 )
-from google.auth.exceptions import GoogleAuthError, TransportError
+from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 
@@ -29,9 +28,10 @@ from nightly.state.errors import (
     StateNotReachedError,
     StateRefusedError,
 )
-from nightly.state.objects import Calls, Entry, Object
+from nightly.state.objects import NO_CREDENTIALS, Calls, Entry, Object
 
 SECONDS = 60  # of silence
+PASSING = (ServerError, TooManyRequests, RetryError, TransportError, DataCorruption, requests.RequestException)
 
 
 class GoogleObjects(Calls):
@@ -127,18 +127,13 @@ class GoogleObjects(Calls):
             if not self._exists():
                 raise StateRefusedError(f"{self.address}: the bucket does not exist; NIGHTLY_STATE names it.") from None
             raise MissingObjectError(f"{self.address}/{key} does not exist.") from None
-        except (
-            ServerError,
-            TooManyRequests,
-            RetryError,
-            TransportError,
-            DataCorruption,
-            requests.RequestException,
-        ) as error:
-            raise StateNotReachedError(
-                f"{self.address} does not answer ({type(error).__name__}); try again when it can be reached."
-            ) from None
-        except (Forbidden, Unauthorized, GoogleAuthError, GoogleAPIError) as error:
+        except (GoogleAPIError, GoogleAuthError, DataCorruption, requests.RequestException) as error:
+            if isinstance(error, RefreshError) and (error.retryable or isinstance(error.__cause__, TransportError)):
+                raise StateNotReachedError(NO_CREDENTIALS.format(self.address, type(error).__name__)) from None
+            if isinstance(error, PASSING) or getattr(error, "code", None) == HTTPStatus.REQUEST_TIMEOUT:
+                raise StateNotReachedError(
+                    f"{self.address} does not answer ({type(error).__name__}); try again when it can be reached."
+                ) from None
             raise StateRefusedError(
                 f"{self.address}: the store refuses the environment's credentials ({type(error).__name__}); "
                 "docs/how-to/many-hosts.md lists the variables."

@@ -17,6 +17,11 @@ from nightly.state.errors import MissingObjectError, StateAddressError, StateNot
 
 RETRY_SECONDS = 180  # a bucket may be out of reach for a minute or two
 SCHEMES = ("s3", "gs", "az")
+# Of an error that may pass: the machine's role may be silent for a while, as the store itself.
+NO_CREDENTIALS = (
+    "{}: the environment has no credentials, and the machine's role gives none ({}); docs/how-to/many-hosts.md lists "
+    "the variables."
+)
 
 Result = TypeVar("Result")
 

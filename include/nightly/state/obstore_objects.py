@@ -24,7 +24,7 @@ from nightly.state.errors import (
     StateNotReachedError,
     StateRefusedError,
 )
-from nightly.state.objects import Calls, Entry, Object
+from nightly.state.objects import NO_CREDENTIALS, Calls, Entry, Object
 
 STORES = {"s3": S3Store, "az": AzureStore}
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
@@ -121,7 +121,9 @@ class ObstoreObjects(Calls):
                 return StateRefusedError(f"{self.address}: the bucket does not exist; NIGHTLY_STATE names it.")
             case "region":
                 return StateRefusedError(f"{self.address}: the bucket is in another region; set AWS_REGION.")
-            case "expired" | "keys" | "refused" | "credentials":
+            case "credentials":
+                return StateNotReachedError(NO_CREDENTIALS.format(self.address, met.detail))
+            case "expired" | "keys" | "refused":
                 return StateRefusedError(
                     f"{self.address}: the store refuses the environment's credentials ({met.detail}); "
                     "docs/how-to/many-hosts.md lists the variables."

@@ -1,14 +1,20 @@
 """Object stores: each on a real server. What is true of one is true of all."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
-from google.cloud.storage import Blob
+from google.auth.compute_engine import Credentials, _metadata
+from google.cloud import storage
+from google.cloud.storage import Blob, Client
+from obstore.exceptions import GenericError
 
 from nightly.state import objects
 from nightly.state.check import check
@@ -186,6 +192,74 @@ def test_refused_credentials(s3, monkeypatch):
     s3.faults.append({"code": "InvalidAccessKeyId"})
     with pytest.raises(StateRefusedError, match=r"refuses the environment's credentials \(InvalidAccessKeyId\)"):
         open_objects("s3://refusing").get("x")
+
+
+class Answering:
+    """A server that answers each GET with the next of `statuses`, and then with 200 and a token."""
+
+    def __init__(self, *statuses: int) -> None:
+        left = list(statuses)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                token = b'{"access_token": "planted-secret", "expires_in": 3600, "token_type": "x", "email": "a@b"}'
+                self.send_response(left.pop(0) if left else 200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(token)))
+                self.end_headers()
+                self.wfile.write(token)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> "Answering":
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+
+
+def test_the_credentials_of_a_machine_of_google_are_waited_for(cloud_storage, monkeypatch):
+    def as_machine() -> Client:
+        return Client("project", Credentials())
+
+    cloud_storage.put("of-a-machine/x", b"x")
+    monkeypatch.setattr(storage, "Client", as_machine)
+    with Answering(404, 404) as metadata:
+        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", metadata.address)
+        assert open_objects("gs://of-a-machine").get("x").data == b"x"
+    with Answering(*[404] * 1000) as metadata:
+        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", metadata.address)
+        with pytest.raises(StateNotReachedError, match=r"the machine's role gives none \(RefreshError\)"):
+            open_objects("gs://of-a-machine", patience=0.5).get("x")
+
+
+def test_a_request_that_took_cloud_storage_too_long_is_repeated(monkeypatch):
+    with Answering(408) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{server.address}")
+        assert open_objects("gs://bucket").list("x") == []
+
+
+def test_the_credentials_of_a_machine_of_amazon_are_waited_for(s3, monkeypatch):
+    silent = [GenericError("error sending request for url (http://169.254.169.254/latest/api/token)")] * 2
+    real = obstore.get
+
+    def get(*arguments: Any) -> Any:
+        if silent:
+            raise silent.pop()
+        return real(*arguments)
+
+    s3.put("of-a-machine/x", b"x")
+    for name, value in environment(s3, "").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(obstore, "get", get)
+    assert open_objects("s3://of-a-machine").get("x").data == b"x"
+    silent += [GenericError("http://169.254.169.254/latest/api/token")] * 1000
+    with pytest.raises(StateNotReachedError, match="the machine's role gives none"):
+        open_objects("s3://of-a-machine", patience=0.5).get("x")
 
 
 @pytest.mark.parametrize("address", ["ftp://host/x", "s3://", "file:///tmp/x"])
