@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import BinaryIO
 
 import requests
 from google.api_core.exceptions import (
@@ -97,9 +98,10 @@ class GoogleObjects(Calls):
 
     def download(self, key: str, path: Path) -> str | None:
         def download() -> str:
-            self._blob(key).download_to_filename(str(path), timeout=SECONDS, retry=None)
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            with path.open("wb") as file:
+                hashing = _Hashing(file)
+                self._blob(key).download_to_file(hashing, timeout=SECONDS, retry=None)
+            return hashing.digest.hexdigest()
 
         return self._or_none(key, download)
 
@@ -148,3 +150,15 @@ class GoogleObjects(Calls):
         except (GoogleAPIError, GoogleAuthError, requests.RequestException):
             return True
         return True
+
+
+class _Hashing:
+    """A file to write to, and the hash of what the store sent: a reader's faulty disk is not the blob's fault."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._file.write(data)

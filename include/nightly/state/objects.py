@@ -85,7 +85,10 @@ class Objects(Protocol):
         ...
 
     def download(self, key: str, path: Path) -> str | None:
-        """Write the object to a new file, and return its SHA-256; None if there is no such object."""
+        """Write the object to a new file, and return the SHA-256 of what the store sent.
+
+        Return None if there is no such object; there may be an empty file then.
+        """
         ...
 
 

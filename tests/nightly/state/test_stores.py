@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -165,6 +166,12 @@ def test_files_are_uploaded_and_downloaded(store, tmp_path: Path):
     assert store.download("blobs/x", tmp_path / "down")
     assert (tmp_path / "down").read_bytes() == content
     assert store.download("blobs/y", tmp_path / "no") is None
+
+
+def test_the_hash_of_a_download_is_not_that_of_a_faulty_disk(store, tmp_path: Path):
+    store.put("blobs/x", b"rows" * 1000)
+    (tmp_path / "disk").symlink_to("/dev/null")  # which keeps nothing
+    assert store.download("blobs/x", tmp_path / "disk") == sha256(b"rows" * 1000).hexdigest()
 
 
 def test_a_bucket_that_does_not_exist_is_one_sentence(store):
