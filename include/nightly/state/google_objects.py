@@ -41,6 +41,7 @@ class GoogleObjects(Calls):
     def __init__(self, address: str, bucket: str, prefix: str, patience: float | None) -> None:
         self.address = address
         super().__init__(patience)
+        self._seconds = SECONDS if patience is None else patience
         self._prefix = f"{prefix}/" if prefix else ""
         try:
             self._client = storage.Client()
@@ -55,9 +56,9 @@ class GoogleObjects(Calls):
     def get(self, key: str) -> Object | None:
         def get() -> Object:
             blob = self._blob(key)
-            data = blob.download_as_bytes(timeout=SECONDS, retry=None)
+            data = blob.download_as_bytes(timeout=self._seconds, retry=None)
             try:  # a download tells the generation only
-                blob.reload(timeout=SECONDS, retry=None)
+                blob.reload(timeout=self._seconds, retry=None)
             except NotFound:  # of that generation: since then another host has replaced the object, or deleted it
                 raise StateNotReachedError(f"{self.address}/{key} changed while it was read; try again.") from None
             return Object(data, str(blob.generation), blob.updated)
@@ -66,7 +67,7 @@ class GoogleObjects(Calls):
 
     def head(self, key: str) -> Entry | None:
         def head() -> Entry | None:
-            blob = self._bucket.get_blob(self._prefix + key, timeout=SECONDS, retry=None)
+            blob = self._bucket.get_blob(self._prefix + key, timeout=self._seconds, retry=None)
             return self._entry(blob) if blob else None
 
         return self._or_none(key, head)
@@ -81,26 +82,25 @@ class GoogleObjects(Calls):
         return self._write(key, data, int(etag))
 
     def delete(self, key: str) -> None:
-        self._or_none(key, lambda: self._blob(key).delete(timeout=SECONDS, retry=None))
+        self._or_none(key, lambda: self._blob(key).delete(timeout=self._seconds, retry=None))
 
     def list(self, prefix: str) -> list[Entry]:
         def listed() -> list[Entry]:
             whole = f"{self._prefix}{prefix.rstrip('/')}/" if prefix else self._prefix
-            blobs = self._client.list_blobs(self._bucket, prefix=whole, timeout=SECONDS, retry=None)
+            blobs = self._client.list_blobs(self._bucket, prefix=whole, timeout=self._seconds, retry=None)
             return [self._entry(blob) for blob in blobs]
 
         return self._call(prefix, listed)
 
     def upload(self, key: str, path: Path) -> None:
-        self._call(
-            key, lambda: self._blob(key).upload_from_filename(str(path), timeout=SECONDS, retry=None, checksum="crc32c")
-        )
+        options = {"timeout": self._seconds, "retry": None, "checksum": "crc32c"}
+        self._call(key, lambda: self._blob(key).upload_from_filename(str(path), **options))
 
     def download(self, key: str, path: Path) -> str | None:
         def download() -> str:
             with path.open("wb") as file:
                 hashing = _Hashing(file)
-                self._blob(key).download_to_file(hashing, timeout=SECONDS, retry=None)
+                self._blob(key).download_to_file(hashing, timeout=self._seconds, retry=None)
             return hashing.digest.hexdigest()
 
         return self._or_none(key, download)
@@ -114,7 +114,7 @@ class GoogleObjects(Calls):
     def _write(self, key: str, data: bytes, generation: int | None) -> str:
         def write() -> str:
             blob = self._blob(key)
-            blob.upload_from_string(data, if_generation_match=generation, timeout=SECONDS, retry=None)
+            blob.upload_from_string(data, if_generation_match=generation, timeout=self._seconds, retry=None)
             return str(blob.generation)
 
         return self._call(key, write)
@@ -144,7 +144,9 @@ class GoogleObjects(Calls):
     def _exists(self) -> bool:
         """Return whether the bucket exists, which the store's answer for a missing object does not tell."""
         try:
-            self._is_there = self._is_there or list(self._client.list_blobs(self._bucket, max_results=1)) is not None
+            if not self._is_there:
+                list(self._client.list_blobs(self._bucket, max_results=1, timeout=self._seconds, retry=None))
+                self._is_there = True
         except NotFound:
             return False
         except (GoogleAPIError, GoogleAuthError, requests.RequestException):

@@ -95,7 +95,7 @@ class Objects(Protocol):
 class Calls(ABC):
     """Calls of a store's client, each tried again while it raises StateNotReachedError.
 
-    :param patience: for how many seconds; None: RETRY_SECONDS
+    :param patience: for how many seconds, and how long one try may meet silence; None: RETRY_SECONDS, and the client's
     """
 
     def __init__(self, patience: float | None) -> None:
@@ -127,7 +127,8 @@ class Calls(ABC):
 def open_objects(address: str, patience: float | None = None) -> Objects:
     """Return a client of the bucket at `address`. Sends no request. Raises StateAddressError and StateRefusedError.
 
-    :param patience: for how many seconds it tries again while the store does not answer; None: RETRY_SECONDS
+    :param patience: for how many seconds it tries again while the store does not answer, which is also how long one
+        request may meet silence; None: RETRY_SECONDS, and a minute of silence
     """
     scheme, _, rest = address.partition("://")
     bucket, _, prefix = rest.partition("/")

@@ -40,9 +40,13 @@ class ObstoreObjects(Calls):
         self.address = address
         super().__init__(patience)
         plain = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
-        client = {**CLIENT, **({"allow_http": True} if plain else {})}
+        client, retries = {**CLIENT, **({"allow_http": True} if plain else {})}, RETRIES
+        if patience is not None:
+            silence = f"{int(patience * 1000)}ms"
+            client |= {"connect_timeout": silence, "read_timeout": silence}
+            retries = {"max_retries": 0}
         try:
-            self._store = STORES[scheme](bucket, prefix=prefix or None, client_options=client, retry_config=RETRIES)
+            self._store = STORES[scheme](bucket, prefix=prefix or None, client_options=client, retry_config=retries)
         except (exceptions.BaseError, ValueError) as error:
             raise StateRefusedError(
                 f"{address}: the credentials in the environment are not valid ({type(error).__name__})."

@@ -1,6 +1,8 @@
 """Object stores: each on a real server. What is true of one is true of all."""
 
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -190,6 +192,22 @@ def test_a_store_that_does_not_answer(monkeypatch):
     with pytest.raises(StateNotReachedError, match="s3://bucket/x does not answer") as error:
         open_objects("s3://bucket/x").get("key")
     assert "planted-secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_store_that_accepts_and_says_nothing_is_not_waited_for_longer_than_asked(scheme, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for name in ("AWS_ENDPOINT_URL", "STORAGE_EMULATOR_HOST"):
+            monkeypatch.setenv(name, address)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "worker")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+        store = open_objects(f"{scheme}://bucket/x", patience=0.5)
+        for call in (lambda: store.get("key"), lambda: store.list("keys")):
+            begin = time.monotonic()
+            with pytest.raises(StateNotReachedError, match="does not answer"):
+                call()
+            assert time.monotonic() - begin < 5
 
 
 def test_refused_credentials(s3, monkeypatch):
