@@ -73,6 +73,13 @@ class State(Protocol):
         """
         ...
 
+    def replace(self, path: Path) -> None:
+        """Publish the content at `path` in the place of what was published there, at once.
+
+        For a repair: others may read either. The caller holds a lock.
+        """
+        ...
+
     def restore(self, path: Path) -> bool:
         """Replace this host's damaged copy of the content at `path` by the bucket's; return whether there is another.
 

@@ -116,6 +116,11 @@ class BucketState:
             self._hold(name)
             self.content.publish(name)
 
+    def replace(self, path: Path) -> None:
+        name = self._name(path)
+        self._hold(name)
+        self.content.publish(name, replace=True)
+
     def hand_over(self, path: Path) -> None:
         self.objects.upload(f"parts/{self._name(path)}", path)
         path.unlink()

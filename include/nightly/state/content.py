@@ -42,22 +42,25 @@ class Content:
         stored = self.objects.get(key)
         return Manifest.parse(stored.data, key) if stored else None
 
-    def publish(self, name: str) -> None:
-        """See nightly.state.base.State.publish."""
+    def publish(self, name: str, *, replace: bool = False) -> None:
+        """See nightly.state.base.State.publish, and replace."""
         with self.cache.in_use(name):
-            manifest = self.put(name)
+            manifest = self.put(name, replace=replace)
             self.cache.keep(manifest)
             self.cache.mark(manifest)
         self.cache.make_room()
 
-    def put(self, name: str) -> Manifest:
+    def put(self, name: str, *, replace: bool = False) -> Manifest:
         """Have the bucket have the content of this host's folder, and return its manifest."""
         manifest = Manifest.of(name, local_path(name))
-        if self._is_published(manifest) and self.cache.has(manifest):
+        if not replace and self._is_published(manifest) and self.cache.has(manifest):
             return manifest
         watch = Watch(self.objects)
         self.upload(manifest)  # also what is published and was made here again, as the bucket may have lost its blobs
-        self._create(manifest)
+        if replace:
+            self.objects.put(manifest_key(name), manifest.dump())
+        else:
+            self._create(manifest)
         while watch.has_swept():
             self.upload(manifest)
         return manifest

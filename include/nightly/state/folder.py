@@ -35,6 +35,9 @@ class FolderState:
     def publish(self, path: Path) -> None:
         pass
 
+    def replace(self, path: Path) -> None:
+        pass
+
     def restore(self, path: Path) -> bool:
         return False
 

@@ -92,6 +92,21 @@ def test_a_host_that_has_lost_the_lock_changes_no_record(hosts, source):
         assert store.disk.record(NOW) == record
 
 
+def test_a_repair_leaves_the_version_published_whenever_it_dies(hosts, source, monkeypatch):
+    with hosts.store("a") as store:
+        record = release(store, source)
+        name = next(iter(record.files))
+        folder = store.disk.path(NOW)
+        (folder / name).unlink()
+        (folder / "empty").mkdir()  # so its manifest is another
+        monkeypatch.setattr(current().objects, "delete", lambda key: pytest.fail(f"{key} is away for a while"))
+        with store.disk.locked():
+            store.transitions.replace_files(record, {name: source / name})
+    with hosts.store("b") as store:
+        assert hash_files(store.disk.find(NOW)) == record.files
+        assert (store.disk.find(NOW) / "empty").is_dir()
+
+
 def _roll_back(hosts: SharedReleases, host: str) -> None:
     with hosts.store(host) as store:
         store.roll_back(NOW, "worse")
