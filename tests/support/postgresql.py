@@ -107,12 +107,19 @@ def running_database(password: str = "p@ss/w rd%20") -> Iterator[Database]:
 
     if POSTGRES is None:
         pytest.skip("there is no PostgreSQL server in /usr/lib/postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="nightly-postgresql-"))  # pytest's own folders are closed to other users
+    folder = Path(tempfile.mkdtemp(prefix="nightly-postgresql-", dir="/tmp"))  # the tests' own are closed to others
     try:
         with Database(folder, password).running() as running:
             yield running
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def break_locks(url: str) -> None:
+    """End the connections of all locks between hosts, as a failover of the database does."""
+    with closing(_connect(url)) as session, session.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'nightly'")
+        assert cursor.fetchall()
 
 
 def _connect(url: str) -> Any:

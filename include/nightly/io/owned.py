@@ -15,6 +15,8 @@ from nightly.io.locks import has_owner, locked
 LOCK = ".lock"
 YOUNG_SECONDS = 60  # a folder may lack its lock for this long after its creation
 
+_UNTIL_EXIT = contextlib.ExitStack()  # never closed: the kernel releases its locks
+
 
 @contextlib.contextmanager
 def owned_folder(parent: Path, prefix: str) -> Iterator[Path]:
@@ -25,6 +27,13 @@ def owned_folder(parent: Path, prefix: str) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def owned_until_exit(parent: Path, prefix: str) -> Path:
+    """Return a new folder in `parent` that this process owns until it ends; `remove_abandoned` removes it then."""
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    _UNTIL_EXIT.enter_context(locked(folder / LOCK))
+    return folder
 
 
 def remove_abandoned(folders: Iterable[Path]) -> list[Path]:

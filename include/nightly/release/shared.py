@@ -107,11 +107,8 @@ class SharedTransitions(Transitions):
 
     def replace_files(self, record: ReleaseRecord, copies: Mapping[str, Path]) -> None:
         super().replace_files(record, copies)
-        folder, kept = self.disk.path(record.version), self._staging(record.version)
-        self.rename(folder, kept)
-        current().remove(folder)  # its manifest has the empty folders, too, which a repair does not bring back
-        self.rename(kept, folder)
-        current().publish(folder)
+        # Its manifest may be another: it has the empty folders, too, which a repair does not bring back.
+        current().replace(self.disk.path(record.version))
 
     def remove(self, record: ReleaseRecord, why: str) -> None:
         super().remove(record, why)

@@ -214,6 +214,7 @@ class Transitions:
         sync_path(new.parent)
 
     def save(self, record: ReleaseRecord, **changes: Any) -> ReleaseRecord:
+        current().check_locks()  # before the file changes, as the session's end writes each changed record, too
         record = record.model_copy(update=changes)
         path = self.disk.record_path(record.version)
         record.save(path)

@@ -46,13 +46,14 @@ class Versions:
         """Hold the lock under which this model's versions are changed, or read without changes meanwhile.
 
         The records are then as the last holder left them, on whichever host. Raises BlockingIOError if another process
-        has the lock and `wait` is False.
+        has the lock and `wait` is False, and StateNotReachedError at the end if it was lost meanwhile.
         """
         path = self.releases / ".lock"
         message = "waiting for another release of %s to end (%s)"
         with current().locked(path, wait=wait, on_wait=lambda: LOG.info(message, self.model, path)):
             current().refresh(self.releases)
             yield
+            current().check_locks()
 
     def production(self) -> int | None:
         """Return the newest released version on disk, which has the label `stable`; None before the first release."""

@@ -57,12 +57,26 @@ class State(Protocol):
         """
         ...
 
+    def hold(self, path: Path) -> None:
+        """Keep the content at `path`, once it is on this host, until this process ends.
+
+        A session does this for what is fetched in it. This is for a process without one.
+        """
+        ...
+
     def publish(self, path: Path) -> None:
         """Make the complete content or record at `path` visible to other hosts, at once and as a whole.
 
         Content: its files are uploaded by SHA-256, where the bucket has none of that hash, and then its manifest is
         created. Publishing the same content again does nothing. A record is replaced by compare-and-swap, and need
         not wait for the session's end. Raises ChangedElsewhereError and StateNotReachedError.
+        """
+        ...
+
+    def replace(self, path: Path) -> None:
+        """Publish the content at `path` in the place of what was published there, at once.
+
+        For a repair: others may read either. The caller holds a lock.
         """
         ...
 
@@ -125,5 +139,12 @@ class State(Protocol):
         Raises BlockingIOError if another process has it and `wait` is False.
 
         :param shared: other processes may hold it at the same time, if they share it, too
+        """
+        ...
+
+    def check_locks(self) -> None:
+        """Raise StateNotReachedError if this process has lost one of its locks, so that another host may hold it.
+
+        A lock between hosts ends with its connection to the database, which may break.
         """
         ...

@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nightly.io import variables
 from nightly.io.locks import locked
-from nightly.io.owned import owned_folder, remove_abandoned
+from nightly.io.owned import owned_folder, owned_until_exit, remove_abandoned
 from nightly.io.paths import Paths
 from nightly.state.cache import Cache
 from nightly.state.content import Content
@@ -48,6 +49,7 @@ class BucketState:
         self.objects = open_objects(address)
         self.cache = Cache()
         self.content = Content(self.objects, self.cache)
+        self._lock_checks: list[Callable[[], None]] = []  # of the locks that this process holds
         self._viewed: dict[str, float] = {}  # model -> when its view was refreshed, by the monotonic clock
 
     @contextmanager
@@ -103,6 +105,9 @@ class BucketState:
             self._hold(name)
             self.content.fetch(name)
 
+    def hold(self, path: Path) -> None:
+        self.cache.hold(self._holder, self._name(path))
+
     def publish(self, path: Path) -> None:
         name = self._name(path)
         if is_among_records(name):
@@ -110,6 +115,11 @@ class BucketState:
         else:
             self._hold(name)
             self.content.publish(name)
+
+    def replace(self, path: Path) -> None:
+        name = self._name(path)
+        self._hold(name)
+        self.content.publish(name, replace=True)
 
     def hand_over(self, path: Path) -> None:
         self.objects.upload(f"parts/{self._name(path)}", path)
@@ -166,9 +176,23 @@ class BucketState:
         how: dict[str, Any] = {"wait": wait, "on_wait": on_wait, "shared": shared}
         with (
             locked(local_path(f"run/locks/{name}.lock"), **how),
-            locked_by_postgres(f"{self.objects.address.rstrip('/')}/{name}", **how),
+            locked_by_postgres(f"{self.objects.address.rstrip('/')}/{name}", **how) as check,
         ):
-            yield
+            self._lock_checks.append(check)
+            try:
+                yield
+            finally:
+                self._lock_checks.remove(check)
+
+    def check_locks(self) -> None:
+        for check in list(self._lock_checks):
+            check()
+
+    @cached_property
+    def _holder(self) -> Path:
+        """A folder of this process beside the sessions: what it holds stays until the process ends."""
+        remove_abandoned(self.cache.sessions.iterdir())
+        return owned_until_exit(self.cache.sessions, "process-")
 
     @property
     def _view(self) -> Path:

@@ -4,7 +4,7 @@
   blobs/<sha256>         files of content; a content's files are hard links of them
   contents/<name>.json   of each content that this host has: its manifest's digest, and its files' sizes and times
   records/<model>/       records by version (nightly.state.records)
-  sessions/              open sessions, with the names of the content that they hold
+  sessions/              open sessions, and workers of jobs, with the names of the content that they hold
   view/                  the records as the web page sees them
 
 A content's copy is used again while its files have the sizes and times that they had when they were verified. A blob
@@ -134,10 +134,12 @@ class Cache:
 
     # --- its bound
 
-    def make_room(self, bytes_needed: int = 0) -> None:
+    def make_room(self, bytes_needed: int = 0, keep: str = "") -> None:
         """Evict what was not used for the longest time, until the cache and `bytes_needed` are within its bound.
 
         While another process builds a content, nothing is evicted: it calls this when it is done.
+
+        :param keep: the name of a content that stays, whether or not a session holds it
         """
         limit = _limit()
         with contextlib.suppress(BlockingIOError), locked(self.folder / ".lock", wait=False):
@@ -147,7 +149,7 @@ class Cache:
             if excess <= 0:
                 return
             excess -= self._evict([name for name, state in sizes.items() if state.st_nlink == 1], excess)
-            held = self.held()
+            held = {*self.held(), keep}
             markers = [path for path in (self.folder / "contents").rglob("*.json") if path.is_file()]
             for path in sorted(markers, key=lambda path: path.stat().st_mtime):
                 name = path.relative_to(self.folder / "contents").as_posix().removesuffix(".json")
@@ -155,7 +157,7 @@ class Cache:
                     excess -= self._evict_content(name, excess)
             if excess > 0:
                 log.warning(
-                    "the cache in %s is %s bytes above %s: open sessions hold its content",
+                    "the cache in %s is %s bytes above %s: its content is in use",
                     *(self.folder, f"{excess:,}", variables.CACHE_BYTES.name),
                 )
 

@@ -22,15 +22,19 @@ from nightly.state.sweeping import Watch
 log = logging.getLogger("nightly")
 
 CONNECTIONS = 8
-FRESH = timedelta(hours=1)  # how exactly a manifest's time tells the last publication
+FRESH = timedelta(hours=1)
 
 
 class Content:
-    """The content in a bucket."""
+    """The content in a bucket.
 
-    def __init__(self, objects: Objects, cache: Cache) -> None:
+    :param fresh: how exactly a manifest's time tells the last publication
+    """
+
+    def __init__(self, objects: Objects, cache: Cache, fresh: timedelta = FRESH) -> None:
         self.objects = objects
         self.cache = cache
+        self.fresh = fresh
 
     def manifest(self, name: str) -> Manifest | None:
         """Return the manifest of the content `name` in the bucket, or None."""
@@ -38,22 +42,25 @@ class Content:
         stored = self.objects.get(key)
         return Manifest.parse(stored.data, key) if stored else None
 
-    def publish(self, name: str) -> None:
-        """See nightly.state.base.State.publish."""
+    def publish(self, name: str, *, replace: bool = False) -> None:
+        """See nightly.state.base.State.publish, and replace."""
         with self.cache.in_use(name):
-            manifest = self.put(name)
+            manifest = self.put(name, replace=replace)
             self.cache.keep(manifest)
             self.cache.mark(manifest)
         self.cache.make_room()
 
-    def put(self, name: str) -> Manifest:
+    def put(self, name: str, *, replace: bool = False) -> Manifest:
         """Have the bucket have the content of this host's folder, and return its manifest."""
         manifest = Manifest.of(name, local_path(name))
-        if self._is_published(manifest) and self.cache.has(manifest):
+        if not replace and self._is_published(manifest) and self.cache.has(manifest):
             return manifest
         watch = Watch(self.objects)
         self.upload(manifest)  # also what is published and was made here again, as the bucket may have lost its blobs
-        self._create(manifest)
+        if replace:
+            self.objects.put(manifest_key(name), manifest.dump())
+        else:
+            self._create(manifest)
         while watch.has_swept():
             self.upload(manifest)
         return manifest
@@ -61,8 +68,11 @@ class Content:
     def fetch(self, name: str) -> None:
         """See nightly.state.base.State.fetch."""
         manifest = self.manifest(name)
-        if manifest is None or self.cache.has(manifest):
+        if manifest is None:
             return
+        with self.cache.in_use(name):  # not while it may be evicted by a process that looked before it was held
+            if self.cache.has(manifest):
+                return
         self.cache.make_room(sum(manifest.blobs.values()))
         with self.cache.in_use(name):
             if self.cache.has(manifest):
@@ -73,7 +83,7 @@ class Content:
                 if self.manifest(name) is None:  # it was removed meanwhile
                     return
                 raise
-        self.cache.make_room()
+        self.cache.make_room(keep=name)
 
     def restore(self, name: str) -> bool:
         """See nightly.state.base.State.restore."""
@@ -155,7 +165,7 @@ class Content:
             raise ChangedElsewhereError(
                 f"{manifest.name} was published with other content, and content never changes; remove it first."
             )
-        if datetime.now(UTC) - existing.modified > FRESH:
+        if datetime.now(UTC) - existing.modified > self.fresh:
             try:
                 self.objects.swap(key, existing.data, existing.etag)
             except PreconditionFailedError:

@@ -29,7 +29,13 @@ class FolderState:
     def fetch(self, path: Path) -> None:
         pass
 
+    def hold(self, path: Path) -> None:
+        pass
+
     def publish(self, path: Path) -> None:
+        pass
+
+    def replace(self, path: Path) -> None:
         pass
 
     def restore(self, path: Path) -> bool:
@@ -69,3 +75,6 @@ class FolderState:
     ) -> Iterator[None]:
         with locked(path, wait=wait, on_wait=on_wait, shared=shared):
             yield
+
+    def check_locks(self) -> None:
+        pass

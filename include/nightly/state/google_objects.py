@@ -6,20 +6,20 @@ Credentials are the application's default ones (GOOGLE_APPLICATION_CREDENTIALS, 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
+from typing import BinaryIO
 
 import requests
 from google.api_core.exceptions import (
-    Forbidden,
     GoogleAPIError,
     NotFound,
     PreconditionFailed,
     RetryError,
     ServerError,
     TooManyRequests,
-    Unauthorized,
 )
-from google.auth.exceptions import GoogleAuthError, TransportError
+from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 
@@ -29,9 +29,10 @@ from nightly.state.errors import (
     StateNotReachedError,
     StateRefusedError,
 )
-from nightly.state.objects import Calls, Entry, Object
+from nightly.state.objects import NO_CREDENTIALS, Calls, Entry, Object
 
 SECONDS = 60  # of silence
+PASSING = (ServerError, TooManyRequests, RetryError, TransportError, DataCorruption, requests.RequestException)
 
 
 class GoogleObjects(Calls):
@@ -40,6 +41,7 @@ class GoogleObjects(Calls):
     def __init__(self, address: str, bucket: str, prefix: str, patience: float | None) -> None:
         self.address = address
         super().__init__(patience)
+        self._seconds = SECONDS if patience is None else patience
         self._prefix = f"{prefix}/" if prefix else ""
         try:
             self._client = storage.Client()
@@ -54,16 +56,18 @@ class GoogleObjects(Calls):
     def get(self, key: str) -> Object | None:
         def get() -> Object:
             blob = self._blob(key)
-            data = blob.download_as_bytes(timeout=SECONDS, retry=None)
-            if blob.updated is None:  # a download tells the generation only
-                blob.reload(timeout=SECONDS, retry=None)
+            data = blob.download_as_bytes(timeout=self._seconds, retry=None)
+            try:  # a download tells the generation only
+                blob.reload(timeout=self._seconds, retry=None)
+            except NotFound:  # of that generation: since then another host has replaced the object, or deleted it
+                raise StateNotReachedError(f"{self.address}/{key} changed while it was read; try again.") from None
             return Object(data, str(blob.generation), blob.updated)
 
         return self._or_none(key, get)
 
     def head(self, key: str) -> Entry | None:
         def head() -> Entry | None:
-            blob = self._bucket.get_blob(self._prefix + key, timeout=SECONDS, retry=None)
+            blob = self._bucket.get_blob(self._prefix + key, timeout=self._seconds, retry=None)
             return self._entry(blob) if blob else None
 
         return self._or_none(key, head)
@@ -78,26 +82,26 @@ class GoogleObjects(Calls):
         return self._write(key, data, int(etag))
 
     def delete(self, key: str) -> None:
-        self._or_none(key, lambda: self._blob(key).delete(timeout=SECONDS, retry=None))
+        self._or_none(key, lambda: self._blob(key).delete(timeout=self._seconds, retry=None))
 
     def list(self, prefix: str) -> list[Entry]:
         def listed() -> list[Entry]:
             whole = f"{self._prefix}{prefix.rstrip('/')}/" if prefix else self._prefix
-            blobs = self._client.list_blobs(self._bucket, prefix=whole, timeout=SECONDS, retry=None)
+            blobs = self._client.list_blobs(self._bucket, prefix=whole, timeout=self._seconds, retry=None)
             return [self._entry(blob) for blob in blobs]
 
         return self._call(prefix, listed)
 
     def upload(self, key: str, path: Path) -> None:
-        self._call(
-            key, lambda: self._blob(key).upload_from_filename(str(path), timeout=SECONDS, retry=None, checksum="crc32c")
-        )
+        options = {"timeout": self._seconds, "retry": None, "checksum": "crc32c"}
+        self._call(key, lambda: self._blob(key).upload_from_filename(str(path), **options))
 
     def download(self, key: str, path: Path) -> str | None:
         def download() -> str:
-            self._blob(key).download_to_filename(str(path), timeout=SECONDS, retry=None)
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            with path.open("wb") as file:
+                hashing = _Hashing(file)
+                self._blob(key).download_to_file(hashing, timeout=self._seconds, retry=None)
+            return hashing.digest.hexdigest()
 
         return self._or_none(key, download)
 
@@ -110,7 +114,7 @@ class GoogleObjects(Calls):
     def _write(self, key: str, data: bytes, generation: int | None) -> str:
         def write() -> str:
             blob = self._blob(key)
-            blob.upload_from_string(data, if_generation_match=generation, timeout=SECONDS, retry=None)
+            blob.upload_from_string(data, if_generation_match=generation, timeout=self._seconds, retry=None)
             return str(blob.generation)
 
         return self._call(key, write)
@@ -125,18 +129,13 @@ class GoogleObjects(Calls):
             if not self._exists():
                 raise StateRefusedError(f"{self.address}: the bucket does not exist; NIGHTLY_STATE names it.") from None
             raise MissingObjectError(f"{self.address}/{key} does not exist.") from None
-        except (
-            ServerError,
-            TooManyRequests,
-            RetryError,
-            TransportError,
-            DataCorruption,
-            requests.RequestException,
-        ) as error:
-            raise StateNotReachedError(
-                f"{self.address} does not answer ({type(error).__name__}); try again when it can be reached."
-            ) from None
-        except (Forbidden, Unauthorized, GoogleAuthError, GoogleAPIError) as error:
+        except (GoogleAPIError, GoogleAuthError, DataCorruption, requests.RequestException) as error:
+            if isinstance(error, RefreshError) and (error.retryable or isinstance(error.__cause__, TransportError)):
+                raise StateNotReachedError(NO_CREDENTIALS.format(self.address, type(error).__name__)) from None
+            if isinstance(error, PASSING) or getattr(error, "code", None) == HTTPStatus.REQUEST_TIMEOUT:
+                raise StateNotReachedError(
+                    f"{self.address} does not answer ({type(error).__name__}); try again when it can be reached."
+                ) from None
             raise StateRefusedError(
                 f"{self.address}: the store refuses the environment's credentials ({type(error).__name__}); "
                 "docs/how-to/many-hosts.md lists the variables."
@@ -145,9 +144,23 @@ class GoogleObjects(Calls):
     def _exists(self) -> bool:
         """Return whether the bucket exists, which the store's answer for a missing object does not tell."""
         try:
-            self._is_there = self._is_there or list(self._client.list_blobs(self._bucket, max_results=1)) is not None
+            if not self._is_there:
+                list(self._client.list_blobs(self._bucket, max_results=1, timeout=self._seconds, retry=None))
+                self._is_there = True
         except NotFound:
             return False
         except (GoogleAPIError, GoogleAuthError, requests.RequestException):
             return True
         return True
+
+
+class _Hashing:
+    """A file to write to, and the hash of what the store sent: a reader's faulty disk is not the blob's fault."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._file.write(data)

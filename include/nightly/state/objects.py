@@ -17,6 +17,11 @@ from nightly.state.errors import MissingObjectError, StateAddressError, StateNot
 
 RETRY_SECONDS = 180  # a bucket may be out of reach for a minute or two
 SCHEMES = ("s3", "gs", "az")
+# Of an error that may pass: the machine's role may be silent for a while, as the store itself.
+NO_CREDENTIALS = (
+    "{}: the environment has no credentials, and the machine's role gives none ({}); docs/how-to/many-hosts.md lists "
+    "the variables."
+)
 
 Result = TypeVar("Result")
 
@@ -80,14 +85,17 @@ class Objects(Protocol):
         ...
 
     def download(self, key: str, path: Path) -> str | None:
-        """Write the object to a new file, and return its SHA-256; None if there is no such object."""
+        """Write the object to a new file, and return the SHA-256 of what the store sent.
+
+        Return None if there is no such object; there may be an empty file then.
+        """
         ...
 
 
 class Calls(ABC):
     """Calls of a store's client, each tried again while it raises StateNotReachedError.
 
-    :param patience: for how many seconds; None: RETRY_SECONDS
+    :param patience: for how many seconds, and how long one try may meet silence; None: RETRY_SECONDS, and the client's
     """
 
     def __init__(self, patience: float | None) -> None:
@@ -119,7 +127,8 @@ class Calls(ABC):
 def open_objects(address: str, patience: float | None = None) -> Objects:
     """Return a client of the bucket at `address`. Sends no request. Raises StateAddressError and StateRefusedError.
 
-    :param patience: for how many seconds it tries again while the store does not answer; None: RETRY_SECONDS
+    :param patience: for how many seconds it tries again while the store does not answer, which is also how long one
+        request may meet silence; None: RETRY_SECONDS, and a minute of silence
     """
     scheme, _, rest = address.partition("://")
     bucket, _, prefix = rest.partition("/")

@@ -24,7 +24,7 @@ from nightly.state.errors import (
     StateNotReachedError,
     StateRefusedError,
 )
-from nightly.state.objects import Calls, Entry, Object
+from nightly.state.objects import NO_CREDENTIALS, Calls, Entry, Object
 
 STORES = {"s3": S3Store, "az": AzureStore}
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
@@ -40,9 +40,13 @@ class ObstoreObjects(Calls):
         self.address = address
         super().__init__(patience)
         plain = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
-        client = {**CLIENT, **({"allow_http": True} if plain else {})}
+        client, retries = {**CLIENT, **({"allow_http": True} if plain else {})}, RETRIES
+        if patience is not None:
+            silence = f"{int(patience * 1000)}ms"
+            client |= {"connect_timeout": silence, "read_timeout": silence}
+            retries = {"max_retries": 0}
         try:
-            self._store = STORES[scheme](bucket, prefix=prefix or None, client_options=client, retry_config=RETRIES)
+            self._store = STORES[scheme](bucket, prefix=prefix or None, client_options=client, retry_config=retries)
         except (exceptions.BaseError, ValueError) as error:
             raise StateRefusedError(
                 f"{address}: the credentials in the environment are not valid ({type(error).__name__})."
@@ -121,7 +125,9 @@ class ObstoreObjects(Calls):
                 return StateRefusedError(f"{self.address}: the bucket does not exist; NIGHTLY_STATE names it.")
             case "region":
                 return StateRefusedError(f"{self.address}: the bucket is in another region; set AWS_REGION.")
-            case "expired" | "keys" | "refused" | "credentials":
+            case "credentials":
+                return StateNotReachedError(NO_CREDENTIALS.format(self.address, met.detail))
+            case "expired" | "keys" | "refused":
                 return StateRefusedError(
                     f"{self.address}: the store refuses the environment's credentials ({met.detail}); "
                     "docs/how-to/many-hosts.md lists the variables."

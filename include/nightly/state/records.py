@@ -33,6 +33,7 @@ log = logging.getLogger("nightly")
 CONNECTIONS = 16
 FORGET_SECONDS = 600  # a younger version may be of a session that has not linked to it yet
 INDEX = ".index-"
+CHANGED = "{} was changed by another host meanwhile, so this change of it is lost; run the step again."
 Index = dict[str, list[Any]]
 
 
@@ -192,8 +193,9 @@ class Copy:
         if not is_record(name):
             self._push_large(name, index)
         elif not path.exists():
-            self.objects.delete(record_key(name))
-            index.pop(name, None)
+            if name in index:  # else it came and went while this looked
+                self._delete(name, index[name][0])
+                del index[name]
         else:
             stamp, data = _stamp(path), path.read_bytes()
             index[name] = [self._write(name, data, index.get(name, [""])[0]), *stamp]
@@ -207,9 +209,14 @@ class Copy:
             current = self.objects.get(key)
             if current is not None and current.data == data:  # this host's write, whose answer was lost
                 return current.etag
-            raise ChangedElsewhereError(
-                f"{name} was changed by another host meanwhile, so this change of it is lost; run the step again."
-            ) from None
+            raise ChangedElsewhereError(CHANGED.format(name)) from None
+
+    def _delete(self, name: str, etag: str) -> None:
+        """Delete the version `etag` of a record. Stores have no delete of one version: it is compared just before."""
+        current = self.objects.head(record_key(name))
+        if current is not None and current.etag != etag:
+            raise ChangedElsewhereError(CHANGED.format(name))
+        self.objects.delete(record_key(name))
 
     def _push_large(self, name: str, index: Index) -> None:
         """Publish a large file among the records as content, in the place of an earlier one."""

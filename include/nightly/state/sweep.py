@@ -15,7 +15,7 @@ from nightly.state.manifests import Manifest, blob_key, name_of_key
 from nightly.state.names import RUNNING
 from nightly.state.objects import Entry, Objects
 from nightly.state.records import record_key
-from nightly.state.sweeping import KEY, SWEEP_SECONDS, read_count
+from nightly.state.sweeping import KEY, SWEEP_SECONDS, Count, read_count, write_count
 
 CONNECTIONS = 16
 
@@ -48,7 +48,7 @@ def sweep(objects: Objects, grace: timedelta) -> Swept:
         objects.delete(entry.key)
     if not old:
         return Swept(len(abandoned), 0, 0, young)
-    etag = _begin(objects, now)
+    count, etag = _begin(objects, now)
     end = time.monotonic() + SWEEP_SECONDS / 2  # a delete may be tried for some minutes more
     deleted: list[Entry] = []
 
@@ -63,8 +63,7 @@ def sweep(objects: Objects, grace: timedelta) -> Swept:
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             list(pool.map(delete, (entry for key, entry in old.items() if key in again)))
     finally:
-        count, _ = read_count(objects)
-        objects.swap(KEY, replace(count, running=False).dump(), etag)
+        write_count(objects, replace(count, running=False), etag)
     return Swept(len(abandoned), len(deleted), sum(entry.bytes for entry in deleted), young)
 
 
@@ -79,7 +78,7 @@ def manifests(objects: Objects) -> dict[str, Manifest]:
 def probe_lists(objects: Objects) -> datetime:
     """Return the store's time. Raises DamagedStateError if a list lacks a new object, or has a deleted one."""
     key = f"manifests/probe-{uuid.uuid4().hex}"
-    objects.create(key, b"Lists have this object, or they are not true.")
+    objects.put(key, b"Lists have this object, or they are not true.")
     try:
         listed = {entry.key: entry for entry in objects.list("manifests")}
     finally:
@@ -123,15 +122,15 @@ def _record_of(entry: Entry) -> str:
     return record_key(f"releases/{name_of_key(entry.key).removeprefix('serving/')}.json")
 
 
-def _begin(objects: Objects, now: datetime) -> str:
-    """Count this sweep, and return the etag of the count."""
+def _begin(objects: Objects, now: datetime) -> tuple[Count, str]:
+    """Count this sweep, and return the count and its etag."""
     count, etag = read_count(objects)
     last = objects.head(KEY)
     if count.running and last is not None and now - last.modified < timedelta(seconds=SWEEP_SECONDS):
         minutes = SWEEP_SECONDS // 60
         raise StateError(f"Another host sweeps {objects.address} now; try again in {minutes} minutes.")
-    data = replace(count, number=count.number + 1, running=True).dump()
+    count = Count(count.number + 1, running=True, token=uuid.uuid4().hex)
     try:
-        return objects.swap(KEY, data, etag) if etag else objects.create(KEY, data)
+        return count, write_count(objects, count, etag)
     except PreconditionFailedError:
         raise StateError(f"Another host has begun to sweep {objects.address}.") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nightly.io import variables
 from nightly.io.paths import Paths
-from nightly.state.current import current, fetch
+from nightly.state.current import current
 
 PART = ".part-"  # of the name of a file that is not complete
 
@@ -35,7 +35,7 @@ class WorkerState:
     environment: dict[str, str] = field(default_factory=_driver)
 
     def fetch(self, *contents: str) -> None:
-        """Have the content at these paths complete on this worker's host."""
+        """Have the content at these paths complete on this worker's host, until the worker ends."""
         self._name_state()
         for content in contents:
             _fetched(content)
@@ -70,4 +70,6 @@ def collect(folder: Path) -> None:
 
 @cache
 def _fetched(content: str) -> None:
-    fetch(Path(content))
+    state, path = current(), Path(content)
+    state.hold(path)  # a worker has no session
+    state.fetch(path)

@@ -1,9 +1,18 @@
 """bin/state against a bucket."""
 
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 
 from nightly.cli import state
+from nightly.io.paths import python_path
 from nightly.state.manifests import blob_key
+from nightly.state.obstore_objects import ObstoreObjects
 from tests.nightly.state.conftest import Hosts, address, hosts, read, s3, write
 from tests.support.records import release_record
 
@@ -47,6 +56,71 @@ def test_a_state_goes_to_a_bucket_and_back(filled, address, tmp_path, capsys):
     not_copied = [name for name in read(filled) if "/." in name or name == "serving/models.config"]
     assert len(not_copied) == 4
     assert read(tmp_path / "back") == {name: data for name, data in read(filled).items() if name not in not_copied}
+
+
+def touch(path, moment):
+    os.utime(path, (moment, moment))
+
+
+def test_the_order_of_last_use_and_of_a_nights_records_stays(filled, address, tmp_path):
+    snapshots = ["b", "c", "a"]  # the oldest first
+    for n, name in enumerate(snapshots):
+        touch(write(filled / "snapshots/taxi" / name, {"manifest.json": b"{}"}), 1000 + n)
+    for n in range(40):
+        for at, name in enumerate(["request.json", "download.json", "verdict.json"]):
+            touch(write(filled / f"nights/taxi/{n:02}", {name: b"{}"}) / name, 5000 + 10 * n + at)
+    with held_up(filled / "nights/taxi/07/request.json"):
+        assert state.main(["copy", str(filled), address]) == 0
+    back = tmp_path / "back"
+    assert state.main(["copy", address, str(back)]) == 0
+    times = [(back / "snapshots/taxi" / name).stat().st_mtime for name in snapshots]
+    assert times == sorted(set(times))
+    nights = [back / f"nights/taxi/{n:02}" / name for n in range(40) for name in ("request.json", "verdict.json")]
+    times = [path.stat().st_mtime for path in nights]
+    assert times == sorted(times)
+
+
+@contextmanager
+def held_up(record):
+    """Have a record's file take a while to read, as its request may do."""
+    real = Path.read_bytes
+
+    def read_bytes(path):
+        if path == record:
+            time.sleep(1.5)
+        return real(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read_bytes)
+        yield
+
+
+def test_a_copy_that_was_killed_is_completed_by_another(filled, address, s3, hosts, tmp_path, capsys):
+    names = [f"{n * 7919 % 10}" for n in range(10)]
+    for n, name in enumerate(names):
+        touch(write(filled / "snapshots/taxi" / name, {"rows": name.encode() * 1000}), 1000 + n)
+    code = f"from nightly.cli import state; state.main(['copy', {str(filled)!r}, {address!r}])"
+    child = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": python_path()})
+    while len([1 for method, path, _ in s3.requests if method == "PUT" and "/manifests/" in path]) < 4:
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    with hosts.on("a") as (bucket, _):
+        assert 3 <= len(bucket.objects.list("manifests")) < 10
+    assert state.main(["copy", str(filled), address]) == 0
+    assert state.main(["check", "--content"]) == 0
+    with hosts.on("a") as (bucket, _):
+        times = {entry.key: entry.modified for entry in bucket.objects.list("manifests/snapshots/taxi")}
+    times = [times[f"manifests/snapshots/taxi/{name}.json"] for name in names]
+    assert times == sorted(set(times))
+
+
+def test_a_bucket_whose_lists_lie_is_not_copied(filled, address, tmp_path, monkeypatch, capsys):
+    state.main(["copy", str(filled), address])
+    real = ObstoreObjects.list
+    monkeypatch.setattr(ObstoreObjects, "list", lambda self, prefix: real(self, prefix)[:1])
+    assert state.main(["copy", address, str(tmp_path / "back")]) == 1
+    assert "do not have what was just written" in capsys.readouterr().err
 
 
 def test_a_session_has_what_was_copied(filled, address, hosts):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -55,10 +56,29 @@ def test_what_an_open_session_holds_stays(hosts, four, monkeypatch, caplog):
             for n in range(4):
                 state.fetch(path(var, n))
             assert all(path(var, n).exists() for n in range(4))
-            assert "open sessions hold its content" in caplog.text
+            assert "its content is in use" in caplog.text
         state.fetch(path(var, 3))
         Cache().make_room()
         assert sum(path(var, n).exists() for n in range(4)) == 2
+
+
+def test_a_content_is_held_while_another_process_evicts(hosts, four, monkeypatch):
+    with hosts.on("b") as (state, var):
+        state.fetch(path(var, 0))
+        monkeypatch.setenv("NIGHTLY_CACHE_BYTES", "10")
+        with state.session("taxi"):
+            other, fetch = Cache(), threading.Thread(target=state.fetch, args=[path(var, 0)])
+
+            def held() -> set[str]:
+                names = Cache.held(other)
+                fetch.start()
+                fetch.join(1)
+                return names
+
+            other.held = held
+            other.make_room()
+            fetch.join()
+            assert path(var, 0).exists()
 
 
 def test_a_listed_snapshot_stays_listed(hosts, monkeypatch):
@@ -67,6 +87,8 @@ def test_a_listed_snapshot_stays_listed(hosts, monkeypatch):
     monkeypatch.setenv("NIGHTLY_CACHE_BYTES", "10")
     with hosts.on("b") as (state, var):
         state.fetch(var / "snapshots/taxi/1")
+        assert len(list((var / "snapshots/taxi/1").iterdir())) == 2  # what was fetched is there, however large
+        Cache().make_room()
         assert [each.name for each in (var / "snapshots/taxi/1").iterdir()] == ["manifest.json"]
 
 

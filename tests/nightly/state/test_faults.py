@@ -17,7 +17,7 @@ from nightly.state.check import Checked, check
 from nightly.state.errors import ChangedElsewhereError, DamagedStateError, StateError
 from nightly.state.manifests import blob_key
 from nightly.state.sweep import probe_lists, sweep
-from nightly.state.sweeping import KEY, Count
+from nightly.state.sweeping import KEY, Count, Watch, read_count
 from tests.nightly.state.conftest import read, write
 
 FILES = {"rows-0.parquet": b"rows" * 1000, "manifest.json": b'{"rows": 4000}\n'}
@@ -33,6 +33,11 @@ class Lying:
 
     def __getattr__(self, name):
         return getattr(self._objects, name)
+
+
+def twice(write):
+    """Write, and then again, as a client does that got no answer."""
+    return lambda *arguments: (write(*arguments), write(*arguments))[1]
 
 
 def first(var):
@@ -116,10 +121,6 @@ def test_a_record_that_the_list_lacks_is_not_overwritten(hosts):
 
 
 def test_the_answer_to_a_write_is_lost(hosts):
-    def twice(write):
-        """Write, and then again, as a client does that got no answer."""
-        return lambda *arguments: (write(*arguments), write(*arguments))[1]
-
     with hosts.on("a") as (state, var):
         deaf = Lying(state.objects, create=twice(state.objects.create), swap=twice(state.objects.swap))
         state.content.objects = deaf
@@ -313,8 +314,67 @@ def test_a_publication_waits_while_a_sweep_deletes(hosts, published, monkeypatch
 
         threading.Timer(2, rest_of_the_sweep).start()
         state.publish(first(var))
-        assert json.loads(state.objects.get(KEY).data) == {"number": 1, "running": False}
+        assert json.loads(state.objects.get(KEY).data) == {"number": 1, "running": False, "token": ""}
         assert check(state.objects, content=True).problems == []
+
+
+def test_a_sweep_whose_answers_are_lost(hosts):
+    with hosts.on("a") as (state, _):
+        deaf = Lying(state.objects, create=twice(state.objects.create), swap=twice(state.objects.swap))
+        for number in (1, 2):
+            state.objects.put(blob_key("0" * 64), b"of a publication that was killed")
+            assert sweep(deaf, AT_ONCE).blobs == 1
+            assert read_count(state.objects)[0].number == number
+            assert not read_count(state.objects)[0].running
+
+
+def test_of_two_sweeps_at_once_one_deletes(hosts):
+    with hosts.on("a") as (state, _):
+        errors = []
+
+        def other_sweep():
+            try:
+                sweep(state.objects, AT_ONCE)
+            except StateError as error:
+                errors.append(str(error))
+
+        def delete(key):
+            if key.startswith("blobs/"):
+                other_sweep()  # begins while the first deletes
+            state.objects.delete(key)
+
+        def create(key, data):
+            other_sweep()  # has begun and ended between the first one's look and its count
+            return state.objects.create(key, data)
+
+        state.objects.put(blob_key("0" * 64), b"of a publication that was killed")
+        with pytest.raises(StateError, match="Another host has begun to sweep"):
+            sweep(Lying(state.objects, create=create), AT_ONCE)
+        assert not errors
+        state.objects.put(blob_key("0" * 64), b"of a publication that was killed")
+        assert sweep(Lying(state.objects, delete=delete), AT_ONCE).blobs == 1
+        assert [error.partition(" s3://")[0] for error in errors] == ["Another host sweeps"]
+        assert not read_count(state.objects)[0].running
+
+
+def test_a_publication_waits_for_each_of_two_sweeps_as_long(hosts, monkeypatch):
+    monkeypatch.setattr(sweeping, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(sweeping, "SWEEP_SECONDS", 2)
+    with hosts.on("a") as (state, _):
+        etag = state.objects.create(KEY, Count(1, running=True).dump())
+        watch = Watch(state.objects)
+        ended = []
+
+        def second_sweep():
+            second = state.objects.swap(KEY, Count(2, running=True).dump(), etag)
+            time.sleep(1.5)
+            ended.append(state.objects.swap(KEY, Count(2).dump(), second))
+
+        timer = threading.Timer(1.5, second_sweep)
+        timer.start()
+        assert watch.has_swept()
+        timer.join()
+        assert ended
 
 
 def test_a_sweep_that_was_killed_is_not_waited_for_twice(hosts, published, monkeypatch):

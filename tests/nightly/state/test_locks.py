@@ -9,7 +9,7 @@ import pytest
 from nightly.io.paths import python_path
 from nightly.state.errors import StateNotReachedError
 from nightly.state.postgres_locks import LocksNotConfiguredError
-from tests.support.postgresql import running_database
+from tests.support.postgresql import break_locks, running_database
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,16 @@ def test_a_lock_is_held_on_one_host_at_a_time(locks):
         with locks.on("b") as (other, others), other.locked(same, wait=False):
             pass
     assert not waits
+
+
+def test_a_lock_that_was_lost_is_noticed(locks, database):
+    with locks.on("a") as (state, var), state.locked(var / "releases/taxi/.lock"):
+        state.check_locks()
+        break_locks(database.url("postgres"))
+        with pytest.raises(StateNotReachedError, match=r"The lock s3://\S+/releases/taxi/.lock was lost") as error:
+            state.check_locks()
+        assert database.password not in str(error.value)
+    state.check_locks()  # it is held no more
 
 
 HOLD = """

@@ -9,7 +9,7 @@ import pytest
 from nightly.io.paths import python_path
 from nightly.state import bucket
 from nightly.state.errors import ChangedElsewhereError, StateError
-from tests.nightly.state.conftest import write
+from tests.nightly.state.conftest import read, write
 
 
 def night(paths, run="run"):
@@ -69,6 +69,21 @@ def test_the_second_of_two_writers_is_told(hosts):
     with hosts.on("b") as (state, _var), state.session("taxi") as paths:
         assert (night(paths) / "1.json").read_bytes() == b"theirs"
         assert (night(paths) / "2.json").exists()
+
+
+def test_what_another_host_has_changed_is_not_deleted(hosts):
+    with hosts.on("a") as (state, _), state.session("taxi") as paths:
+        write(night(paths), {"1.json": b"1", "2.json": b"2"})
+    with (
+        hosts.on("a") as (state, _),
+        pytest.raises(ChangedElsewhereError, match=r"nights/taxi/run/1\.json was changed by another host"),
+        state.session("taxi") as paths,
+    ):
+        (night(paths) / "1.json").unlink()
+        (night(paths) / "2.json").unlink()
+        state.objects.put("records/nights/taxi/run/1.json", b"of another host")
+    with hosts.on("b") as (state, _), state.session("taxi") as paths:
+        assert read(night(paths)) == {"1.json": b"of another host"}
 
 
 def test_a_large_file_of_a_night_is_fetched_when_it_is_read(hosts, s3):

@@ -1,12 +1,23 @@
 """Object stores: each on a real server. What is true of one is true of all."""
 
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
+from google.auth.compute_engine import Credentials, _metadata
+from google.cloud import storage
+from google.cloud.storage import Blob, Client
+from obstore.exceptions import GenericError
 
 from nightly.state import objects
 from nightly.state.check import check
@@ -16,7 +27,7 @@ from nightly.state.errors import (
     StateNotReachedError,
     StateRefusedError,
 )
-from nightly.state.objects import Objects, open_objects
+from nightly.state.objects import Object, Objects, open_objects
 from nightly.state.sweep import sweep
 from tests.nightly.state.conftest import Hosts, environment, write
 from tests.support import object_stores
@@ -119,6 +130,26 @@ def test_a_content_and_a_session_on_two_hosts(store, tmp_path, monkeypatch):
     assert check(store, content=True).problems == []
 
 
+@pytest.mark.parametrize("store", ["gs"], indirect=True)  # whose answer with the data has no time
+def test_an_object_that_is_replaced_or_deleted_while_it_is_read(store, monkeypatch):
+    reload = Blob.reload
+
+    def reading(change: Callable[[], object]) -> Object | None:
+        """Read the object, which another host changes after its data was read."""
+
+        def reload_after_change(blob: Blob, **options: Any) -> None:
+            monkeypatch.setattr(Blob, "reload", reload)
+            change()
+            blob.reload(**options)
+
+        monkeypatch.setattr(Blob, "reload", reload_after_change)
+        return store.get("x")
+
+    store.put("x", b"1")
+    assert reading(lambda: store.put("x", b"2")).data == b"2"
+    assert reading(lambda: store.delete("x")) is None
+
+
 def test_lists_have_the_versions_and_sizes(store):
     etags = {f"x/{n}": store.put(f"x/{n}", b"1" * n) for n in range(1, 4)}
     store.put("xx/1", b"beside")
@@ -139,6 +170,12 @@ def test_files_are_uploaded_and_downloaded(store, tmp_path: Path):
     assert store.download("blobs/y", tmp_path / "no") is None
 
 
+def test_the_hash_of_a_download_is_not_that_of_a_faulty_disk(store, tmp_path: Path):
+    store.put("blobs/x", b"rows" * 1000)
+    (tmp_path / "disk").symlink_to("/dev/null")  # which keeps nothing
+    assert store.download("blobs/x", tmp_path / "disk") == sha256(b"rows" * 1000).hexdigest()
+
+
 def test_a_bucket_that_does_not_exist_is_one_sentence(store):
     scheme = store.address.partition("://")[0]
     missing = open_objects(f"{scheme}://no-such-bucket/prefix")
@@ -157,6 +194,22 @@ def test_a_store_that_does_not_answer(monkeypatch):
     assert "planted-secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_store_that_accepts_and_says_nothing_is_not_waited_for_longer_than_asked(scheme, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for name in ("AWS_ENDPOINT_URL", "STORAGE_EMULATOR_HOST"):
+            monkeypatch.setenv(name, address)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "worker")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+        store = open_objects(f"{scheme}://bucket/x", patience=0.5)
+        for call in (lambda: store.get("key"), lambda: store.list("keys")):
+            begin = time.monotonic()
+            with pytest.raises(StateNotReachedError, match="does not answer"):
+                call()
+            assert time.monotonic() - begin < 5
+
+
 def test_refused_credentials(s3, monkeypatch):
     s3.put("refusing/x", b"x")
     for name, value in environment(s3, "").items():
@@ -164,6 +217,74 @@ def test_refused_credentials(s3, monkeypatch):
     s3.faults.append({"code": "InvalidAccessKeyId"})
     with pytest.raises(StateRefusedError, match=r"refuses the environment's credentials \(InvalidAccessKeyId\)"):
         open_objects("s3://refusing").get("x")
+
+
+class Answering:
+    """A server that answers each GET with the next of `statuses`, and then with 200 and a token."""
+
+    def __init__(self, *statuses: int) -> None:
+        left = list(statuses)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                token = b'{"access_token": "planted-secret", "expires_in": 3600, "token_type": "x", "email": "a@b"}'
+                self.send_response(left.pop(0) if left else 200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(token)))
+                self.end_headers()
+                self.wfile.write(token)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> "Answering":
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+
+
+def test_the_credentials_of_a_machine_of_google_are_waited_for(cloud_storage, monkeypatch):
+    def as_machine() -> Client:
+        return Client("project", Credentials())
+
+    cloud_storage.put("of-a-machine/x", b"x")
+    monkeypatch.setattr(storage, "Client", as_machine)
+    with Answering(404, 404) as metadata:
+        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", metadata.address)
+        assert open_objects("gs://of-a-machine").get("x").data == b"x"
+    with Answering(*[404] * 1000) as metadata:
+        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", metadata.address)
+        with pytest.raises(StateNotReachedError, match=r"the machine's role gives none \(RefreshError\)"):
+            open_objects("gs://of-a-machine", patience=0.5).get("x")
+
+
+def test_a_request_that_took_cloud_storage_too_long_is_repeated(monkeypatch):
+    with Answering(408) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{server.address}")
+        assert open_objects("gs://bucket").list("x") == []
+
+
+def test_the_credentials_of_a_machine_of_amazon_are_waited_for(s3, monkeypatch):
+    silent = [GenericError("error sending request for url (http://169.254.169.254/latest/api/token)")] * 2
+    real = obstore.get
+
+    def get(*arguments: Any) -> Any:
+        if silent:
+            raise silent.pop()
+        return real(*arguments)
+
+    s3.put("of-a-machine/x", b"x")
+    for name, value in environment(s3, "").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(obstore, "get", get)
+    assert open_objects("s3://of-a-machine").get("x").data == b"x"
+    silent += [GenericError("http://169.254.169.254/latest/api/token")] * 1000
+    with pytest.raises(StateNotReachedError, match="the machine's role gives none"):
+        open_objects("s3://of-a-machine", patience=0.5).get("x")
 
 
 @pytest.mark.parametrize("address", ["ftp://host/x", "s3://", "file:///tmp/x"])

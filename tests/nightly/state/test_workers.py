@@ -1,16 +1,19 @@
 """What a job's workers read and write of the state, on hosts that share no disk, and in a folder."""
 
 import os
+import subprocess
+import sys
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from nightly.examples.encoding import SPLITS, Encoding, Shards, add_counts, row_groups
-from nightly.io.paths import Paths
+from nightly.io.paths import Paths, python_path
 from nightly.state import workers
+from nightly.state.cache import Cache
 from nightly.state.workers import PART, WorkerState, collect
-from tests.nightly.state.conftest import read
+from tests.nightly.state.conftest import read, write
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +57,31 @@ def test_a_worker_that_dies_leaves_nothing_in_the_artifact(tmp_path, monkeypatch
         raise ZeroDivisionError
     collect(tmp_path)
     assert read(tmp_path) == {}
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from nightly.state.workers import WorkerState
+for content in sys.argv[1:]:
+    WorkerState().fetch(content)
+print([(Path(content) / "weights").exists() for content in sys.argv[1:]])
+"""
+
+
+def test_what_a_worker_has_fetched_stays_until_it_ends(hosts, monkeypatch):
+    monkeypatch.setenv("NIGHTLY_CACHE_BYTES", "10")
+    names = [f"pipeline/taxi/trainer/model/{n}" for n in range(3)]
+    with hosts.on("a") as (state, var), state.session("taxi"):
+        for n, name in enumerate(names):
+            state.publish(write(var / name, {"weights": bytes([n]) * 1000}))
+    with hosts.on("b") as (state, var):
+        folders = [var / name for name in names]
+        environment = {**os.environ, "PYTHONPATH": python_path()}
+        worker = [sys.executable, "-c", WORKER, *map(str, folders)]
+        assert subprocess.check_output(worker, env=environment, text=True) == "[True, True, True]\n"
+        Cache().make_room()
+        assert not any(folder.exists() for folder in folders)
 
 
 def test_on_a_host_without_the_files_a_worker_fetches_and_hands_over(hosts, tmp_path):

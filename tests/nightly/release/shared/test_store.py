@@ -1,5 +1,6 @@
 """Releases of hosts that share a bucket: each sees what the others have done, and none undoes it."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from nightly.release.machine import this_machine
 from nightly.release.repair import repair
 from nightly.release.store import ReleaseStore
 from nightly.state import current
-from nightly.state.errors import ChangedElsewhereError
+from nightly.state.errors import ChangedElsewhereError, StateNotReachedError
+from tests.support.postgresql import break_locks
 from tests.support.releases import NOW, Server, export, release, verified
 from tests.support.shared_releases import SharedReleases, in_processes
 
@@ -77,6 +79,32 @@ def test_a_session_that_began_before_a_rollback_does_not_undo_it(hosts, source, 
         assert third.previous_version == NOW
     with hosts.store("b") as store:
         assert [record.state for record in store.disk.records()] == ["released", "quarantined", "released"]
+
+
+def test_a_host_that_has_lost_the_lock_changes_no_record(hosts, source):
+    with hosts.store("a") as store:
+        record = release(store, source)
+        for change in (lambda: store.transitions.withdraw(record, "worse"), lambda: None):
+            with pytest.raises(StateNotReachedError, match="was lost"), store.disk.locked():
+                break_locks(os.environ["NIGHTLY_METADATA_DB"])
+                change()
+    with hosts.store("b") as store:
+        assert store.disk.record(NOW) == record
+
+
+def test_a_repair_leaves_the_version_published_whenever_it_dies(hosts, source, monkeypatch):
+    with hosts.store("a") as store:
+        record = release(store, source)
+        name = next(iter(record.files))
+        folder = store.disk.path(NOW)
+        (folder / name).unlink()
+        (folder / "empty").mkdir()  # so its manifest is another
+        monkeypatch.setattr(current().objects, "delete", lambda key: pytest.fail(f"{key} is away for a while"))
+        with store.disk.locked():
+            store.transitions.replace_files(record, {name: source / name})
+    with hosts.store("b") as store:
+        assert hash_files(store.disk.find(NOW)) == record.files
+        assert (store.disk.find(NOW) / "empty").is_dir()
 
 
 def _roll_back(hosts: SharedReleases, host: str) -> None:
