@@ -105,8 +105,10 @@ def accept(root: Path, baseline: Baseline, statistics: Path) -> Path:
     target = folder / f"{baseline.as_of:%Y%m%dT%H%M%S}-{baseline.snapshot_id[:12]}"
     if target.exists():  # the same night under another run id had the same data
         fetch(target)
-        publish(target)  # unless its process died first
-        return target
+        if _load(target / "baseline.json"):
+            publish(target)  # unless its process died first
+            return target
+        _remove(target)
     remove_abandoned([*folder.glob(f"{NEW}*"), *folder.glob(f"{REMOVED}*")])
     with owned_folder(folder, NEW) as building:
         shutil.copytree(statistics, building / "whole")
@@ -115,6 +117,11 @@ def accept(root: Path, baseline: Baseline, statistics: Path) -> Path:
     sync_path(folder)
     publish(target)
     return target
+
+
+def snapshots_of(root: Path, model: str) -> set[str]:
+    """Return the ids of the snapshots that have a baseline."""
+    return {baseline.snapshot_id for baseline, _ in _all(root, model)}
 
 
 def retain(root: Path, model: str, keep: int, referred: set[str]) -> None:
@@ -154,13 +161,16 @@ def _all(root: Path, model: str) -> list[tuple[Baseline, Path]]:
 
     One that cannot is left out with a warning: otherwise every later night would fail, and none could replace it.
     """
-    baselines = []
-    for path in (root / model).glob("[0-9]*/baseline.json"):
-        try:
-            baselines.append((Baseline.load(path), path.parent))
-        except ContractError as error:
-            log.warning("no night is compared with the baseline in %s, because it cannot be read: %s", path, error)
-    return baselines
+    paths = (root / model).glob("[0-9]*/baseline.json")
+    return [(baseline, path.parent) for path in paths if (baseline := _load(path))]
+
+
+def _load(path: Path) -> Baseline | None:
+    try:
+        return Baseline.load(path)
+    except ContractError as error:
+        log.warning("no night is compared with the baseline in %s, because it cannot be read: %s", path, error)
+        return None
 
 
 def _remove(folder: Path) -> None:

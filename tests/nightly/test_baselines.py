@@ -2,7 +2,7 @@
 
 import datetime as dt
 
-from nightly.baselines import accept, controls_of, retain, rows_accepted
+from nightly.baselines import accept, controls_of, retain, rows_accepted, snapshots_of
 from nightly.records.baseline import Baseline
 from tests.support.nights import a_night
 from tests.support.records import release_record
@@ -74,6 +74,9 @@ def test_a_damaged_baseline_costs_no_later_night(paths, tmp_path, caplog):
     damaged.write_bytes(damaged.read_bytes().replace(b'"model"', b'"m\x8fdel"', 1))
     assert found(paths)["last_accepted"] == "2 days before"
     assert str(damaged) in caplog.text
+    assert len(snapshots_of(paths.baselines, "taxi")) == 1
+    accepted(paths, tmp_path, 1)  # the same night again
+    assert found(paths)["last_accepted"] == "1 days before"
 
 
 def test_a_clock_that_changes_by_an_hour_leaves_the_weekday(paths, tmp_path):

@@ -59,9 +59,8 @@ def main(args: Sequence[str] | None = None) -> int:
     if variables.LOG_LEVEL.read().upper() != "DEBUG":
         logging.getLogger("nightly").setLevel(logging.ERROR)  # the checks of past windows log as much as nights do
         logging.getLogger("nightly.sources").setLevel(logging.WARNING)  # shows retries
-        logging.getLogger("nightly.sources.files.listing").setLevel(
-            logging.ERROR
-        )  # of dates without a file there are many
+        # There are many dates without a file.
+        logging.getLogger("nightly.sources.files.listing").setLevel(logging.ERROR)
     wishes = Wishes(options.label, options.kind, options.time, options.id, options.weight)
     created = create(
         options.name,

@@ -100,10 +100,13 @@ def _ids(batch: pa.RecordBatch, columns: list[str]) -> pa.StringArray:
 
 
 def _texts(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """Return a column's first values as text."""
+    """Return a column's first values as text; of bytes that are no text, their number."""
     missing = name not in batch.schema.names
-    values = pa.nulls(batch.num_rows, pa.string()) if missing else _first(batch, name).cast(pa.string())
-    return values.fill_null("(missing)")
+    values = pa.nulls(batch.num_rows, pa.string()) if missing else _first(batch, name)
+    try:
+        return values.cast(pa.string()).fill_null("(missing)")
+    except pa.ArrowInvalid:
+        return pa.array("(missing)" if value is None else f"{len(value)} bytes" for value in values.to_pylist())
 
 
 def _first(batch: pa.RecordBatch, name: str) -> pa.Array:

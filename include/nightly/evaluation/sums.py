@@ -21,7 +21,7 @@ _LEFT = np.array([-np.inf, *(np.arange(_BUCKETS) / _BUCKETS), np.inf])
 BINS = _BUCKETS - 1
 _BIN_OF = np.clip(np.searchsorted(_THRESHOLDS + _EPSILON, _LEFT, side="right") - 1, 0, BINS - 1)
 
-SMALLEST = float(np.finfo(np.float32).tiny)  # the probability that 0 counts as in a cross-entropy, as in Keras
+SMALLEST = float(np.finfo(np.float32).tiny)  # the probability that 0 counts as in a cross-entropy
 
 NUMBER_MOMENTS = (
     *("weight", "label", "prediction", "absolute", "squared", "percentage", "percentage_weight"),

@@ -95,8 +95,13 @@ def remove_old(paths: Paths, model: str) -> int:
 
 def _in_use(paths: Paths, model: str) -> tuple[set[str], list[str]]:
     """Return the paths of the bodies in use, and the ids of the unfinished runs."""
-    nights = {path.parent: Night.load(path) for path in (paths.nights / model).glob("*/request.json")}
-    active = [folder for folder in unfinished(paths.nights / model) if folder in nights]
+    active, nights = unfinished(paths.nights / model), {}
+    for path in (paths.nights / model).glob("*/request.json"):
+        try:
+            nights[path.parent] = Night.load(path)
+        except ContractError:
+            if path.parent in active:  # what it uses is not known
+                raise
     downloaded = [folder for folder in nights if (folder / "download.json").exists()]
     last = sorted(downloaded, key=lambda folder: (folder / "download.json").stat().st_mtime)[-KEEP:]
     # A backfill does not cost the next night its window.

@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nightly.baselines import snapshots_of
 from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.nights.unfinished import unfinished
 from nightly.records.base import ContractError
-from nightly.records.baseline import Baseline
 from nightly.records.config import ModelConfig
 from nightly.records.night import Download, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
@@ -78,7 +78,7 @@ def of_versions(paths: Paths, model: str) -> set[str]:
 def referred(paths: Paths, model: str) -> set[str]:
     """Return the snapshots of accepted or released runs, and of unfinished nights."""
     ids = {ReleaseRecord.load(path).snapshot_id for path in (paths.releases / model).glob("*.json")}
-    ids |= {Baseline.load(path).snapshot_id for path in (paths.baselines / model).glob("[!.]*/baseline.json")}
+    ids |= snapshots_of(paths.baselines, model)
     active = unfinished(paths.nights / model)
     for path in (paths.nights / model).glob("*/snapshot.json"):
         if path.parent in active or _is_accepted(path.with_name("verdict.json")):

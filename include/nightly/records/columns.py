@@ -1,6 +1,7 @@
 """Check the columns that a config names against the text of the model's curated schema, without TFDV."""
 
 import keyword
+import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -158,10 +159,10 @@ def _impossible_labels(data: Data, schema: CuratedSchema) -> list[str]:
                 problems.append(f"positive: {column} has no value {value!r} in {where}{did_you_mean(value, values)}")
             elif label_type in NUMBERS and not _is_number(value, label_type):
                 problems.append(f"positive: {value!r} is not of type {label_type}, which {column} has in {where}")
-            elif label_type == "FLOAT" and not float(value).is_integer():
+            elif label_type == "FLOAT" and not _is_float32(float(value)):
                 problems.append(
-                    f"positive: {value!r} is no whole number, and float32, in which training reads {column}, may round "
-                    "it to another: name whole numbers or texts"
+                    f"positive: training reads {column} as float32, which rounds {value!r} to another number: name one "
+                    "that float32 has, such as 1 or 0.5, or make the label a text"
                 )
     elif isinstance(label, ClassesLabel):
         if label_type == "FLOAT":
@@ -204,6 +205,14 @@ def _impossible_weights(column: str, schema: CuratedSchema) -> list[str]:
     if (kind := schema.feature_type(column)) not in NUMBERS:
         return [f"data.weight_column: {column} is of type {kind} in {where}, and not a number: make it INT or FLOAT"]
     return []
+
+
+def _is_float32(value: float) -> bool:
+    """Return whether float32 has exactly this number."""
+    try:
+        return struct.unpack("f", struct.pack("f", value))[0] == value
+    except OverflowError:
+        return False
 
 
 def _is_number(text: str, feature_type: str) -> bool:

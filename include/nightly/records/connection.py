@@ -79,8 +79,8 @@ class Connection(Contract):
         if self.conn_type in HTTP_TYPES:
             tables.append({name: value for name, value in self.extra.items() if name not in NO_HEADERS})
         for name, value in (item for table in tables for item in table.items()):
-            if isinstance(value, str) and not NO_SECRET_HEADER.fullmatch(name) and not NO_SECRET_VALUE.fullmatch(value):
-                yield value
+            if not NO_SECRET_HEADER.fullmatch(name):
+                yield from (text for text in _texts(value, secret=True) if not NO_SECRET_VALUE.fullmatch(text))
 
     @classmethod
     def from_environment(cls, name: str, environment: Mapping[str, str] = os.environ) -> "Connection | None":

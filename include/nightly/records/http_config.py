@@ -60,7 +60,7 @@ class CursorPaging(Section):
 class NoPaging(Section):
     """The first page has all rows."""
 
-    kind: Literal["none"]
+    kind: Literal["none"] = "none"
     """Takes one answer for all rows, whatever signs of more pages it has."""
     total: ClassVar[str] = ""
 

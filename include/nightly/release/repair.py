@@ -14,7 +14,7 @@ from nightly.io.files import hash_file
 from nightly.io.paths import Paths
 from nightly.records.config import ModelConfig
 from nightly.records.release import ReleaseRecord
-from nightly.release.errors import DamagedError
+from nightly.release.errors import DamagedError, NotPublished, ReleaseError
 from nightly.release.store import ReleaseStore
 
 
@@ -40,6 +40,10 @@ def repair(paths: Paths, config: ModelConfig, version: int) -> dict[str, str]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nightly-repair-")))
             try:
                 address = _download(record, config.release.gcs, folder)
+            except NotPublished as error:
+                raise ReleaseError(
+                    f"{config.release.gcs} does not say whether it has a copy: {error.__cause__}"
+                ) from error
             except DamagedError as error:
                 searched.append(f"{config.release.gcs} ({error})")
             else:

@@ -23,7 +23,8 @@ def read_in_place(
     path = store.folder / NAME
     known = _load(path).files
     files = {part.name: _file(part, known.get(str(part.path)), run_id, fresh) for part in parts}
-    seen = {file.path: local for file, local in files.values()}
+    seen = known | {file.path: local for file, local in files.values()}
+    seen = {name: local for name, local in seen.items() if Path(name).exists()}  # a backfill reads other files
     if seen != known:
         LocalFiles(files=seen).save(path)
     return files

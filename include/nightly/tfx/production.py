@@ -67,7 +67,8 @@ def follow(night_folder: Path, paths: Paths) -> None:
     store = ReleaseStore(paths.serving, paths.releases, night.model)
     production = store.disk.production()
     own = production is not None and store.disk.record(production).run_id == night.run_id
-    if own or production == night.in_production:
+    gone = store.disk.lost_production()
+    if own or production == night.in_production or (gone is not None and gone == night.in_production):
         return
     note = (
         f"judged against {_title(production)}: in production when the night was planned was "
@@ -90,16 +91,18 @@ def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
     if night.damaged_version is not None:  # an earlier try could not repair it: a copy may be there now
         night = _with(night, production_version=night.in_production, damaged_version=None, damage="")
     night = _with_lost_production(night, paths)
+    lost = f"{night.damage}; " if night.damaged_version is not None else ""
     if (version := night.in_production) is None:
         return night.model_dump(mode="json")
     try:
         if not _pin(night, paths):
             repaired = describe(repair(paths, config_of(night), version))
-            night = _with(night, damage=f"version {version} in production was damaged, and is repaired: {repaired}")
+            damage = f"{lost}version {version} in production was damaged, and is repaired: {repaired}"
+            night = _with(night, damage=damage)
             if not _pin(night, paths):
                 raise DamagedError(f"version {version} in production is damaged again as soon as it is repaired")
     except DamagedError as error:
-        damage = f"{error}: {UNCOMPARED[config_of(night).model_gate.damaged_production]}"
+        damage = f"{lost}{error}: {UNCOMPARED[config_of(night).model_gate.damaged_production]}"
         night = _with(night, production_version=None, damaged_version=version, damage=damage)
     if night.damage != planned.damage:
         log.warning("%s", night.damage)
@@ -109,19 +112,22 @@ def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
 
 def _with_lost_production(night: Night, paths: Paths) -> Night:
     """Restore the production version if its whole folder is gone. Without copies, its predecessor is the baseline."""
-    lost = ReleaseStore(paths.serving, paths.releases, night.model).disk.lost_production()
+    disk = ReleaseStore(paths.serving, paths.releases, night.model).disk
+    lost = disk.lost_production()
     if lost is None:
         return night
     try:
         restored = describe(repair(paths, config_of(night), lost))
     except DamagedError as error:
+        before = disk.production()
         damage = (
-            f"{error}: version {night.production_version} is compared with instead; "
+            f"{error}: version {before} is compared with instead; "
             f"`bin/releases quarantine {night.model} {lost} --reason lost` puts it into production"
         )
-        return _with(night, damaged_version=lost, damage=damage)
+        return _with(night, production_version=before, damaged_version=lost, damage=damage)
     damage = f"the folder of version {lost} in production was gone, and is restored: {restored}"
-    return _with(night, production_version=lost, damage=damage)
+    own = disk.record(lost).run_id == night.run_id  # a release of an earlier try: it is not compared with itself
+    return _with(night, production_version=night.production_version if own else lost, damage=damage)
 
 
 def _with(night: Night, **changes: Any) -> Night:

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from nightly.evaluation.labels import aligned, read_labels
-from nightly.evaluation.scoring import RAW, Scorer
+from nightly.evaluation.scoring import RAW, Scorer, _ids
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import LABEL_SPEC, OTHER, LabelSpec
 
@@ -113,3 +113,9 @@ def test_an_only_output_of_another_name_is_judged_and_of_several_none(tmp_path):
         ValueError, match="must have the output 'probability' to be judged by, or only one; it has p, q"
     ):
         list(several.score(batch))
+
+
+def test_an_example_without_an_id_is_named_by_its_first_columns_also_if_these_are_bytes():
+    columns = {RAW: [b""], "image": [[b"\x89PNG"]], "city": [[b"Ulm"]], "note": pa.array([[]], pa.list_(pa.binary()))}
+    (text,) = _ids(pa.RecordBatch.from_pydict(columns), []).to_pylist()
+    assert text == "image = 4 bytes, city = Ulm, note = (missing)"

@@ -175,9 +175,9 @@ def of_kind(kind):
             (
                 ('positive = ["1"]', f'positive = ["{value}"]'),
                 ('BYTES domain: "answers"', "FLOAT"),
-                [f"data.label.positive: '{value}' is no whole number, and float32"],
+                [f"data.label.positive: training reads y as float32, which rounds '{value}' to another number"],
             )
-            for value in ("0.1", "nan", "inf")
+            for value in ("0.1", "16777217", "1e39", "nan")
         ),
         (("[model_gate.m", '[model_gate]\nslices = ["amout"]\n[model_gate.m'), (), ["no feature 'amout'", "'amount'"]),
         (("[model_gate.m", '[model_gate]\nslices = ["y"]\n[model_gate.m'), (), ["'y' is the label: slice by another"]),

@@ -245,6 +245,26 @@ def test_local_files_are_hashed_once_until_they_change(tmp_path, monkeypatch):
     assert hashed == ["a.csv", "b.csv"]
 
 
+def test_a_night_of_another_window_leaves_what_is_known_of_other_files(tmp_path):
+    days = ["2016-01-01", "2016-01-02"]
+    for day in days:
+        (tmp_path / f"{day}.csv").write_text("day,fare\n2016-01-01,1\n")
+
+    def night(day):
+        start = dt.datetime.fromisoformat(days[day]).replace(tzinfo=dt.UTC)
+        source = FilesSource(path=str(tmp_path / "{date:%Y-%m-%d}.csv"))
+        return fetch(source, window_start=start, window_end=start + dt.timedelta(days=1), folder=tmp_path / "downloads")
+
+    night(1)
+    night(0)
+    (tmp_path / f"{days[1]}.csv").write_text("day,fare\n2016-01-01,2\n")
+    assert len(night(1).revised) == 1
+    (tmp_path / f"{days[0]}.csv").unlink()
+    night(1)
+    (known,) = (tmp_path / "downloads").rglob(in_place.NAME)
+    assert days[0] not in known.read_text() and days[1] in known.read_text()
+
+
 def test_a_local_file_with_other_rows_is_said(tmp_path):
     today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     days = [f"{today - dt.timedelta(days=number):%Y-%m-%d}" for number in (2, 1, 0)]

@@ -98,6 +98,15 @@ def test_linked_folders_are_read_once(tmp_path):
     assert [str(path.parent) for path in found] == ["2016", "2017", "current"]
 
 
+def test_a_folder_below_two_links_is_read_once(tmp_path):
+    (tmp_path / "data/x").mkdir(parents=True)
+    (tmp_path / "data/x/one.csv").write_bytes(BODY)
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows/a").symlink_to("../data/x")
+    (tmp_path / "rows/b").symlink_to("../data")
+    assert len(files_at(tmp_path / "rows")) == 1
+
+
 def test_a_name_with_the_characters_of_a_glob_is_that_file(tmp_path):
     (tmp_path / "rows [1].csv").write_bytes(BODY)
     assert names(files_at(tmp_path / "rows [1].csv")) == ["rows [1].csv"]

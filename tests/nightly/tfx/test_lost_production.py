@@ -30,9 +30,9 @@ def store(paths, tmp_path) -> ReleaseStore:
     return store
 
 
-def planned(paths: Paths, store: ReleaseStore) -> Night:
+def planned(paths: Paths, store: ReleaseStore, run_id: str = "tonight") -> Night:
     night = Night(
-        model="taxi", run_id="tonight", trigger="scheduled", requested_by="the schedule", as_of=utc_now(),
+        model="taxi", run_id=run_id, trigger="scheduled", requested_by="the schedule", as_of=utc_now(),
         window_start=utc_now(), release=True, train_steps=1, code_version="abc", planned_at=utc_now(),
         production_version=store.disk.production(),
     )  # fmt: skip
@@ -68,6 +68,37 @@ def test_without_a_copy_the_predecessor_is_the_baseline_until_one_is_there(paths
     export(paths.pipeline / "taxi/restored", "b")
     prepare(folder, paths)
     assert Night.load(folder / "request.json").production_version == store.disk.production() == LOST
+
+
+def test_it_is_no_change_of_production_for_a_night_that_was_planned_before(paths, store):
+    night = planned(paths, store).model_copy(update={"production_version": LOST})
+    night.save(night.folder(paths) / "request.json")
+    follow(night.folder(paths), paths)
+    prepare(night.folder(paths), paths)
+    night = Night.load(night.folder(paths) / "request.json")
+    assert (night.production_version, night.production_note, night.damaged_version) == (LOST, "", None)
+
+
+def test_a_night_is_not_compared_with_its_own_lost_release(paths, store):
+    folder = planned(paths, store, "run-2").folder(paths)
+    prepare(folder, paths)
+    assert Night.load(folder / "request.json").production_version == FIRST
+    assert store.disk.production() == LOST
+
+
+def test_without_a_copy_a_repaired_predecessor_does_not_hide_what_is_lost(paths, store):
+    saved_model = store.disk.path(FIRST) / "saved_model.pb"
+    copy = paths.pipeline / "taxi/trainer/model/6/saved_model.pb"
+    shutil.rmtree(paths.pipeline)
+    copy.parent.mkdir(parents=True)
+    shutil.copy(saved_model, copy)
+    saved_model.chmod(0o644)
+    saved_model.write_bytes(b"damaged")
+    folder = planned(paths, store).folder(paths)
+    prepare(folder, paths)
+    night = Night.load(folder / "request.json")
+    assert (night.production_version, night.damaged_version) == (FIRST, LOST)
+    assert f"bin/releases quarantine taxi {LOST}" in night.damage and "is repaired" in night.damage
 
 
 def test_a_version_that_is_out_of_sight_or_on_a_volume_that_is_not_mounted_is_not_lost(store):

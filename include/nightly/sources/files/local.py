@@ -86,9 +86,14 @@ def _below(folder: Path) -> Iterator[Path]:
         followed.add(linked)
         return True
 
+    walked: set[Path] = set()
     for top, folders, names in os.walk(folder, followlinks=True):
+        if (real := Path(top).resolve()) in walked:  # below two links
+            folders.clear()
+            continue
+        walked.add(real)
         yield from (Path(top, name) for name in names)
-        folders[:] = [name for name in sorted(folders) if is_new(Path(top, name))]
+        folders[:] = [name for name in sorted(folders) if not is_hidden(name) and is_new(Path(top, name))]
 
 
 def _logs(folders: Iterable[Path]) -> Iterator[str]:
