@@ -89,6 +89,7 @@ class Kubelet:
         self.containers: dict[str, Container] = {}  # by the pod's name, also of deleted pods
         self.seen: dict[str, dict[str, Any]] = {}  # the pods as they were requested, as JSON
         self.pulls = True  # whether images can be pulled
+        self.removal_seconds = 0.0  # between the end of a deleted pod's container and the removal of the pod
         self._evicted: dict[str, str] = {}
         self._stop = threading.Event()
 
@@ -213,6 +214,8 @@ class Kubelet:
                 time.sleep(0.05)
             container.end(signal.SIGKILL)
             container.process.wait()
+            self._report(pod, container.state())
+            time.sleep(self.removal_seconds)
         self.api.delete_namespaced_pod(pod.metadata.name, pod.metadata.namespace, grace_period_seconds=0)
 
 

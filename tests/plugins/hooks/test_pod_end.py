@@ -13,14 +13,22 @@ from nightly_airflow.hooks.pod_end import why_without_result
 from nightly_airflow.retries import OWN
 
 FAILED = {"status": "failed"}
+DRAINED = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "EvictionByEvictionAPI",
+    "message": "Eviction API: evicting",
+}
 
 
-def pod(state: dict[str, Any] | None = None, **status: Any) -> V1Pod:
+def pod(state: dict[str, Any] | None = None, *, deleted: bool = False, **status: Any) -> V1Pod:
     if state:
         status["containerStatuses"] = [
             {"name": "step", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": state}
         ]
-    return ApiClient()._ApiClient__deserialize({"status": {"phase": "Failed", **status}}, "V1Pod")
+    metadata = {"name": "x", **({"deletionTimestamp": "2026-11-29T03:00:00Z"} if deleted else {})}
+    plain = {"metadata": metadata, "status": {"phase": "Failed", **status}}
+    return ApiClient()._ApiClient__deserialize(plain, "V1Pod")
 
 
 def ended(exit_code: int, reason: str, message: str = "") -> dict[str, Any]:
@@ -43,6 +51,14 @@ def why(pod: V1Pod | None, event: dict[str, Any] = FAILED) -> BaseException:
         (pod(reason="Evicted", message="low on memory"), FAILED, "Kubernetes ended the pod nightly-taxi-trainer-x: Ev"),
         (pod(reason="NodeShutdown"), FAILED, "NodeShutdown.$"),
         (None, FAILED, "was deleted while it ran"),
+        (pod(ended(143, "Error")), FAILED, "was deleted while it ran"),
+        (pod(ended(134, "Error"), deleted=True), FAILED, "was deleted while it ran"),
+        (pod(deleted=True, phase="Pending"), FAILED, "was deleted while it ran"),
+        (
+            pod(ended(143, "Error"), conditions=[DRAINED], deleted=True),
+            FAILED,
+            "Kubernetes ended the pod nightly-taxi-trainer-x: EvictionByEvictionAPI. Eviction API: evicting",
+        ),
         (
             pod({"waiting": {"reason": "ErrImagePull", "message": "no"}}),
             {"status": "timeout"},

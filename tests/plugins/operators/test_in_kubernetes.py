@@ -237,15 +237,19 @@ def test_a_crash_quotes_the_end_of_the_log(night):
         ("memory", r"exit code 137, reason OOMKilled. It may have 3Gi of memory: raise run\.kubernetes\.memory if"),
         ("evicted", r"Kubernetes ended the pod \S+: Evicted. The node was low on resource: memory"),
         ("deleted", r"the pod \S+ was deleted while it ran, by a person or with its node"),
+        ("drained", r"the pod \S+ was deleted while it ran, by a person or with its node"),
     ],
 )
-def test_what_kubernetes_does_to_a_pod_is_an_error_of_the_infrastructure(night, cluster, how, message):
+def test_what_kubernetes_does_to_a_pod_is_an_error_of_the_infrastructure(night, cluster, monkeypatch, how, message):
     def meanwhile(name: str) -> None:
         running(cluster)(name)
         if how == "memory":
             cluster.kubelet.kill_for_memory(name)
         elif how == "evicted":
             cluster.kubelet.evict(name, "The node was low on resource: memory")
+        elif how == "drained":  # the pod is still there when the task reads it
+            monkeypatch.setattr(cluster.kubelet, "removal_seconds", 8)
+            cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=30)
         else:
             cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
 
