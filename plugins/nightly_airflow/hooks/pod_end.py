@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from nightly.io.secrets import masked
 from nightly_airflow.hooks.ml import LAST_LINES, MLInfrastructureFailed, MLProcessDied
+from nightly_airflow.hooks.pod_request import CONTAINER
 
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
@@ -73,8 +74,10 @@ def _reason(pod: k8s.V1Pod) -> tuple[str, str]:
 
 
 def _terminated(pod: k8s.V1Pod) -> k8s.V1ContainerStateTerminated | None:
-    statuses = pod.status.container_statuses or []
-    return statuses[0].state.terminated if statuses and statuses[0].state else None
+    for status in pod.status.container_statuses or []:
+        if status.name == CONTAINER and status.state:
+            return status.state.terminated
+    return None
 
 
 def _waits_for(pod: k8s.V1Pod) -> str:

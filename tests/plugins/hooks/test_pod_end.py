@@ -24,7 +24,8 @@ DRAINED = {
 def pod(state: dict[str, Any] | None = None, *, deleted: bool = False, **status: Any) -> V1Pod:
     if state:
         status["containerStatuses"] = [
-            {"name": "step", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+            {"name": name, "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": of}
+            for name, of in (("mesh-proxy", {"terminated": {"exitCode": 0, "reason": "Completed"}}), ("step", state))
         ]
     metadata = {"name": "x", **({"deletionTimestamp": "2026-11-29T03:00:00Z"} if deleted else {})}
     plain = {"metadata": metadata, "status": {"phase": "Failed", **status}}
