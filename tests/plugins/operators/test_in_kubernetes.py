@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
+from kubernetes.client import V1Container
 
 from nightly.io.paths import ROOT, Paths
 from nightly.records.night import StepError
 from nightly.records.run_config import Run
 from nightly.state import current
 from nightly_airflow.hooks.ml import MLInfrastructureFailed, MLProcessDied, MLStepFailed
+from nightly_airflow.hooks.pods import PodOfStep
 from nightly_airflow.operators import ml
 from nightly_airflow.operators.ml import GateOperator, MLStepOperator
 from tests.support import object_stores
@@ -102,15 +104,15 @@ class Night:
         )
         return {"ti": ti, "run_id": self.run_id, "dag": task.dag, "task": task}
 
+    def start(self, task: MLStepOperator, attempt: int = 1) -> TaskDeferred:
+        with pytest.raises(TaskDeferred) as deferral:
+            task.execute(self.context(task, attempt))
+        return deferral.value
+
     def run(self, task: MLStepOperator, meanwhile: Callable[[str], object] = lambda pod: None, attempt: int = 1) -> Any:
         """Run the task as Airflow does: until it defers, its trigger, and then the task in another process."""
-        context = self.context(task, attempt)
-        with pytest.raises(TaskDeferred) as deferral:
-            task.execute(context)
-        deferred = deferral.value
-        classpath, arguments = deferred.trigger.serialize()
-        assert classpath.endswith("KubernetesPodTrigger")
-        trigger = type(deferred.trigger)(**arguments)
+        deferred = self.start(task, attempt)
+        trigger = serialized(deferred.trigger)
         thread = threading.Thread(target=meanwhile, args=(trigger.pod_name,))
         thread.start()
         event = asyncio.run(first(trigger)).payload
@@ -123,6 +125,13 @@ class Night:
         with current().session("taxi") as paths:
             folder = paths.night("taxi", self.run_id)
             return {path.name: path.read_text() for path in folder.glob("*")}
+
+
+def serialized(trigger: Any) -> Any:
+    """Return the trigger as the triggerer makes it."""
+    classpath, arguments = trigger.serialize()
+    assert classpath.endswith("KubernetesPodTrigger")
+    return type(trigger)(**arguments)
 
 
 async def first(trigger: Any) -> Any:
@@ -141,6 +150,17 @@ def running(cluster: Cluster) -> Callable[[str], object]:
         while name not in cluster.kubelet.containers:
             time.sleep(0.1)
         time.sleep(1)
+
+    return wait
+
+
+def ended(cluster: Cluster) -> Callable[[str], object]:
+    """Return what waits until the node has reported the end of the pod's process."""
+
+    def wait(name: str) -> None:
+        running(cluster)(name)
+        cluster.kubelet.containers[name].process.wait(timeout=120)
+        time.sleep(2)
 
     return wait
 
@@ -278,13 +298,27 @@ def test_the_time_that_a_task_is_allowed_ends_its_pod(night, cluster):
 
 def test_a_killed_task_deletes_its_pod_and_the_step_s_processes(night, cluster):
     task = night.task(STEPS + "hang_with_a_child")
-    with pytest.raises(TaskDeferred) as deferral:
-        task.execute(night.context(task))
-    name = deferral.value.trigger.pod_name
+    name = night.start(task).trigger.pod_name
     running(cluster)(name)
     task.on_kill()
     assert nothing_is_left(cluster)
     assert cluster.kubelet.containers[name].process.poll() is not None
+
+
+def test_a_sidecar_that_runs_on_does_not_keep_a_result_from_the_next_try(night, cluster, monkeypatch):
+    build = PodOfStep.build_pod_request_obj
+
+    def inject(self, context=None, **kwargs):
+        request = build(self, context, **kwargs)
+        request.spec.containers.append(V1Container(name="mesh-proxy", image="registry.example.org/mesh:1"))
+        return request
+
+    monkeypatch.setattr(PodOfStep, "build_pod_request_obj", inject)
+    name = night.start(night.task(STEPS + "record")).trigger.pod_name  # the worker dies before Airflow has the deferral
+    ended(cluster)(name)
+    assert night.run(night.task(STEPS + "record"), attempt=2)["connections"] == []
+    assert list(cluster.kubelet.containers)[-1] == name  # no pod was started for the second try
+    assert nothing_is_left(cluster)
 
 
 def test_a_gate_in_a_pod_still_ends_the_night(night, cluster, monkeypatch):
