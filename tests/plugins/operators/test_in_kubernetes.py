@@ -138,6 +138,12 @@ async def first(trigger: Any) -> Any:
     return await anext(aiter(trigger.run()))
 
 
+async def watch_for_a_while(trigger: Any) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(first(trigger), timeout=2)
+    await trigger.cleanup()
+
+
 @pytest.fixture
 def night(airflow, s3, monkeypatch, request) -> Night:
     return Night(s3, monkeypatch, request.node.name)
@@ -319,6 +325,34 @@ def test_a_sidecar_that_runs_on_does_not_keep_a_result_from_the_next_try(night, 
     assert night.run(night.task(STEPS + "record"), attempt=2)["connections"] == []
     assert list(cluster.kubelet.containers)[-1] == name  # no pod was started for the second try
     assert nothing_is_left(cluster)
+
+
+@pytest.mark.parametrize("secret", [{}, {"AIRFLOW_CONN_TRIPS": "postgres://reader:planted@127.0.0.1:1/trips"}])
+def test_the_next_try_takes_over_the_pod_of_a_worker_that_died(night, cluster, monkeypatch, secret):
+    monkeypatch.setattr(MLStepOperator, "environment", lambda self: secret)
+    name = night.start(night.task(STEPS + "record_after_a_while")).trigger.pod_name
+    running(cluster)(name)
+    assert night.run(night.task(STEPS + "record_after_a_while"), attempt=2) == {"connections": list(secret)}
+    assert list(cluster.kubelet.containers)[-1] == name
+    assert nothing_is_left(cluster)
+
+
+def test_the_next_triggerer_goes_on_with_the_pod(night, cluster):
+    task = night.task(STEPS + "record_after_a_while")
+    deferred = night.start(task)
+    running(cluster)(deferred.trigger.pod_name)
+    asyncio.run(watch_for_a_while(serialized(deferred.trigger)))  # and the triggerer is stopped
+    event = asyncio.run(first(serialized(deferred.trigger))).payload
+    assert night.task(task.step).resume(night.context(task), event=event) == {"connections": []}
+    assert nothing_is_left(cluster)
+
+
+def test_a_deferred_task_that_is_marked_as_failed_deletes_its_pod(night, cluster):
+    trigger = serialized(night.start(night.task(STEPS + "hang_with_a_child")).trigger)
+    running(cluster)(trigger.pod_name)
+    asyncio.run(trigger.on_kill())
+    assert nothing_is_left(cluster)
+    assert cluster.kubelet.containers[trigger.pod_name].process.poll() is not None
 
 
 def test_a_gate_in_a_pod_still_ends_the_night(night, cluster, monkeypatch):
