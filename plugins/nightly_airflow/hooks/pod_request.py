@@ -35,8 +35,9 @@ def pod_arguments(
     pod: Pod, model: str, step: str, run_id: str, paths: Paths, timeout: dt.timedelta | None
 ) -> dict[str, Any]:
     """Return the arguments of KubernetesPodOperator for a pod that runs `step`."""
+    function = step.rpartition(":")[2]
     return {
-        "name": f"nightly-{model}-{step.rpartition(':')[2]}".replace("_", "-"),
+        "name": f"nightly-{model}-{function}".replace("_", "-"),
         "image": pod.image,
         "namespace": pod.namespace or None,
         "kubernetes_conn_id": pod.connection or None,
@@ -54,7 +55,8 @@ def pod_arguments(
         "service_account_name": pod.service_account or None,
         "automount_service_account_token": None if pod.service_account else False,
         "image_pull_secrets": [k8s.V1LocalObjectReference(name) for name in pod.image_pull_secrets],
-        "labels": {"app.kubernetes.io/name": "nightly-retrain", "nightly/model": model},
+        # A task may run several functions: a retry takes over the pod of the same one only.
+        "labels": {"app.kubernetes.io/name": "nightly-retrain", "nightly/model": model, "nightly/step": function},
         "base_container_name": CONTAINER,
         # The end of the log becomes the container's termination message, so it outlives the log.
         "termination_message_policy": "FallbackToLogsOnError",

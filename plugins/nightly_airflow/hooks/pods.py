@@ -143,7 +143,8 @@ class PodHook:
         publish(night_folder)  # what the task has just written is what the step reads
         operator = self._new_operator({}, deferrable=False)
         try:
-            operator.execute_sync(context)
+            # The store names the task's last pod, which may be another function's. The labels tell them apart.
+            operator.execute_sync({**context, "task_state_store": None})
         except AirflowException as error:
             log.debug("KubernetesPodOperator: %s", error)
         result = self._value(operator.pod.metadata.name, operator.remote_pod, {"status": "failed"})

@@ -21,7 +21,7 @@ from nightly.records.night import StepError
 from nightly.records.run_config import Run
 from nightly.state import current
 from nightly_airflow.hooks.ml import MLInfrastructureFailed, MLProcessDied, MLStepFailed
-from nightly_airflow.hooks.pods import PodOfStep
+from nightly_airflow.hooks.pods import PodHook, PodOfStep
 from nightly_airflow.operators import ml
 from nightly_airflow.operators.ml import GateOperator, MLStepOperator
 from tests.support import object_stores
@@ -353,6 +353,25 @@ def test_a_deferred_task_that_is_marked_as_failed_deletes_its_pod(night, cluster
     asyncio.run(trigger.on_kill())
     assert nothing_is_left(cluster)
     assert cluster.kubelet.containers[trigger.pod_name].process.poll() is not None
+
+
+def test_a_function_of_a_task_does_not_take_over_the_pod_of_another(night, cluster):
+    """As when the worker of `plan` has died during the repair of production."""
+    task = night.task(STEPS + "record")
+    store: dict[str, Any] = {}
+    context = night.context(task) | {"task_state_store": SimpleNamespace(get=store.get, set=store.__setitem__)}
+    pod = ml.load_config("taxi").run.pod("plan")
+    with current().session("taxi") as paths:
+        night_of_task = {"model": "taxi", "run_id": night.run_id, "paths": paths}
+        paths.night("taxi", night.run_id).mkdir(parents=True)
+        repair, check = (
+            PodHook(pod, step=STEPS + function, task="plan", timeout=dt.timedelta(minutes=5), **night_of_task)
+            for function in ("hang_with_a_child", "record")
+        )
+        running(cluster)(repair.start(context, {}).trigger.pod_name)
+        assert check.run(context)["connections"] == []
+        repair.kill()
+    assert nothing_is_left(cluster)
 
 
 def test_a_gate_in_a_pod_still_ends_the_night(night, cluster, monkeypatch):
