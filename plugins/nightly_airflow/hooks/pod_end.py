@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from nightly.io.secrets import masked
-from nightly_airflow.hooks.ml import LAST_LINES, MLInfrastructureFailed, MLProcessDied
+from nightly.records.pod_result import REFUSED, UNRECORDED
+from nightly_airflow.hooks.ml import LAST_LINES, MLInfrastructureFailed, MLProcessDied, step_error
 from nightly_airflow.hooks.pod_request import CONTAINER
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def why_without_result(
         return MLInfrastructureFailed(
             f"{step}: the pod {name} did not start: {_waits_for(pod)}; {event.get('message', '')}"
         )
+    if ended.exit_code in (REFUSED, UNRECORDED) and ended.message:
+        error = ended.message.splitlines()[-1]
+        return step_error(error, retry=ended.exit_code != REFUSED, infrastructure=ended.exit_code == UNRECORDED)
     code = f"exit code {ended.exit_code}, reason {ended.reason}"
     if ended.reason == "OOMKilled" or ended.exit_code == KILLED:
         killed = f"{step}: the pod {name} was killed: {code}. It may have {memory}."

@@ -252,6 +252,12 @@ def test_an_error_of_the_step_is_the_task_s_and_in_the_records(night, cluster):
     assert nothing_is_left(cluster)
 
 
+def test_a_pod_without_access_to_the_bucket_says_so_and_is_not_retried(night):
+    night.kubernetes["env"] |= {"NIGHTLY_STATE": "s3://nowhere/prefix"}
+    with pytest.raises(AirflowFailException, match=r"^StateRefusedError: s3://nowhere/prefix: the bucket does"):
+        night.run(night.task(STEPS + "record"))
+
+
 def test_a_crash_quotes_the_end_of_the_log(night):
     with pytest.raises(MLProcessDied, match=r"ended without a result: exit code 137|exit code 134, reason Error"):
         night.run(night.task(STEPS + "crash"))
