@@ -40,7 +40,13 @@ class NightlyListener:
 
     @hookimpl
     def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:
+        from sqlalchemy.orm import object_session
+
+        from nightly_airflow.pool import restore_pool
+
         give_missing_verdicts(dag_run)
+        if (session := object_session(dag_run)) and dag_run.dag_id.endswith(DAG_SUFFIX):
+            restore_pool(session)
 
     @hookimpl
     def on_dag_run_success(self, dag_run: DagRun, msg: str) -> None:

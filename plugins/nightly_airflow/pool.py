@@ -9,9 +9,17 @@ no component loads the plugin, the steps are in Airflow's own default pool, whic
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import threading
+from typing import TYPE_CHECKING
 
 from nightly.io import variables
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
 
 POOL, SLOTS = "ml", 2
 DEFAULT = "default_pool"  # every Airflow has it
@@ -32,3 +40,16 @@ def ensure_pool() -> None:
         if Pool.get_pool(name) is None:
             Pool.create_or_update_pool(name, SLOTS, "ML steps at a time, over all models", include_deferred=False)
     os.environ[variables.POOL.name] = name
+
+
+def restore_pool(session: Session) -> None:
+    """Create the pool again if a person has deleted it since Airflow started: the DAGs still name it.
+
+    :param session: the scheduler's, which must not be committed here. So a thread creates the pool
+    """
+    from airflow.models.pool import Pool
+
+    name = variables.POOL.read()
+    if name and Pool.get_pool(name, session=session) is None:
+        log.warning("the pool %s was deleted, and is created again with %d slots", name, SLOTS)
+        threading.Thread(target=ensure_pool, daemon=True).start()

@@ -15,6 +15,7 @@ from airflow.sdk import CronDataIntervalTimetable
 from airflow.utils.file import might_contain_dag
 
 from nightly.io.paths import python_path
+from nightly.io.polling import poll
 from nightly.models import model_names
 from nightly.nights.steps import OPTIONAL, TASKS
 
@@ -236,6 +237,27 @@ def test_the_pool_of_the_ml_steps_is_made_when_airflow_starts_and_keeps_the_size
     Job()
     assert Pool.get_pool("ml").slots == 5
     assert {task.pool for task in dags["taxi_retrain"].tasks} <= {"ml", Pool.DEFAULT_POOL_NAME}
+
+
+def test_a_pool_that_a_person_has_deleted_is_there_again_when_the_next_night_begins(database, monkeypatch):
+    from airflow.jobs.job import Job
+    from airflow.models.dagrun import DagRun
+    from airflow.models.pool import Pool
+    from airflow.utils.session import create_session
+    from airflow.utils.sqlalchemy import prohibit_commit
+
+    from nightly_plugin import NightlyListener
+
+    monkeypatch.setattr("nightly_airflow.missing_verdicts.start_if_missing", lambda session: None)
+    monkeypatch.setenv("NIGHTLY_POOL", "")  # so that what follows is undone
+    Job()
+    Pool.delete_pool("ml")
+    with create_session() as session, prohibit_commit(session):  # as the scheduler starts runs
+        run = DagRun(dag_id="taxi_retrain", run_id="after-the-pool-was-deleted", run_type="manual", state="running")
+        session.add(run)
+        NightlyListener().on_dag_run_running(run, "")
+        session.rollback()
+    assert poll(lambda: Pool.get_pool("ml"), every=0.2, seconds=30).slots == 2
 
 
 def test_a_dag_names_the_pool_only_where_a_component_has_seen_it(database, monkeypatch):

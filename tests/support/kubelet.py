@@ -2,7 +2,7 @@
 
 It takes every pod that no node has, reports its phase and its container's state, serves the container's log to the API
 server, and ends a deleted pod as the kubelet does: SIGTERM, the grace period, SIGKILL. An emptyDir is a folder of the
-pod's own, in a mount namespace of its own (as root).
+pod's own, in a mount namespace of its own (as root). Containers after the first are sidecars, which never end.
 """
 
 import base64
@@ -89,6 +89,7 @@ class Kubelet:
         self.containers: dict[str, Container] = {}  # by the pod's name, also of deleted pods
         self.seen: dict[str, dict[str, Any]] = {}  # the pods as they were requested, as JSON
         self.pulls = True  # whether images can be pulled
+        self.removal_seconds = 0.0  # between the end of a deleted pod's container and the removal of the pod
         self._evicted: dict[str, str] = {}
         self._stop = threading.Event()
 
@@ -180,22 +181,18 @@ class Kubelet:
         return values
 
     def _report(self, pod: client.V1Pod, state: dict[str, Any]) -> None:
-        name, container = pod.metadata.name, pod.spec.containers[0]
+        name, (container, *sidecars) = pod.metadata.name, pod.spec.containers
         phase = "Running" if "running" in state else "Pending"
         if ended := state.get("terminated"):
             phase = "Failed" if ended["exitCode"] else "Succeeded"
+        if ended and sidecars:
+            phase = "Running"
         status = {
             "phase": phase,
             "conditions": [{"type": "PodScheduled", "status": "True"}],
             "containerStatuses": [
-                {
-                    "name": container.name,
-                    "image": container.image,
-                    "imageID": "",
-                    "ready": phase == "Running",
-                    "restartCount": 0,
-                    "state": state,
-                }
+                *(_container_status(sidecar, {"running": {"startedAt": now()}}) for sidecar in sidecars),
+                _container_status(container, state),
             ],
         }
         if name in self._evicted:
@@ -213,7 +210,20 @@ class Kubelet:
                 time.sleep(0.05)
             container.end(signal.SIGKILL)
             container.process.wait()
+            self._report(pod, container.state())
+            time.sleep(self.removal_seconds)
         self.api.delete_namespaced_pod(pod.metadata.name, pod.metadata.namespace, grace_period_seconds=0)
+
+
+def _container_status(container: client.V1Container, state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": container.name,
+        "image": container.image,
+        "imageID": "",
+        "ready": "running" in state,
+        "restartCount": 0,
+        "state": state,
+    }
 
 
 def _decoded(value: str) -> str:

@@ -60,3 +60,8 @@ def record(night_folder, paths):
     night_folder.mkdir(parents=True, exist_ok=True)
     (night_folder / "trained.json").write_text("{}")
     return {"local": str(paths.var), "connections": [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]}
+
+
+def record_after_a_while(night_folder, paths):
+    time.sleep(8)
+    return {"connections": record(night_folder, paths)["connections"]}

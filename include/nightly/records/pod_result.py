@@ -1,10 +1,15 @@
 """What a step that ran in a Kubernetes pod came to: a record of the night, which the Airflow task reads."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from nightly.io.paths import safe_name
 from nightly.records.base import Contract
+
+# Exit codes of a pod that cannot record a result, because the state refuses it or cannot be used now.
+# The last line of its log is the error.
+REFUSED, UNRECORDED = os.EX_NOPERM, os.EX_TEMPFAIL
 
 
 class PodResult(Contract):

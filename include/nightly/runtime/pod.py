@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from nightly.io import variables
-from nightly.records.pod_result import PodResult
+from nightly.records.pod_result import REFUSED, UNRECORDED, PodResult
 from nightly.runtime import worker
 from nightly.state import current
 from nightly.state.errors import StateError
@@ -19,13 +19,20 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def main(step: str, model: str, run_id: str) -> int:
-    """Run the step, record its result or error, and return the exit status."""
+    """Run the step, record its result or error, and return the exit status.
+
+    If the state cannot be used, the last line of the log is the error, which becomes the pod's termination message.
+    """
     # The kernel ignores SIGTERM for a container's first process, unless it is handled. Nothing is pushed then.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
     status, result = _run(step, model, run_id)
-    with current().session(model) as paths:
-        night_folder = paths.night(model, run_id)
-        PodResult(pod=variables.POD.read(), **result).save(PodResult.path(night_folder, step))
+    try:
+        with current().session(model) as paths:
+            night_folder = paths.night(model, run_id)
+            PodResult(pod=variables.POD.read(), **result).save(PodResult.path(night_folder, step))
+    except StateError as error:
+        print(" ".join(worker.describe(error).split()), file=sys.stderr, flush=True)
+        return UNRECORDED if getattr(error, "retry", True) else REFUSED
     return status
 
 
@@ -35,7 +42,8 @@ def _run(step: str, model: str, run_id: str) -> tuple[int, dict[str, Any]]:
         with current().session(model) as paths:
             return worker.perform(step, paths.night(model, run_id))
     except StateError as error:  # what the step did is not published
-        return 1, {"error": worker.describe(error), "retry": getattr(error, "retry", True), "infrastructure": True}
+        retry = getattr(error, "retry", True)  # refused credentials are no passing error of the infrastructure
+        return 1, {"error": worker.describe(error), "retry": retry, "infrastructure": retry}
 
 
 if __name__ == "__main__":

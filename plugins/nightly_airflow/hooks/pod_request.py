@@ -35,8 +35,9 @@ def pod_arguments(
     pod: Pod, model: str, step: str, run_id: str, paths: Paths, timeout: dt.timedelta | None
 ) -> dict[str, Any]:
     """Return the arguments of KubernetesPodOperator for a pod that runs `step`."""
+    function = step.rpartition(":")[2]
     return {
-        "name": f"nightly-{model}-{step.rpartition(':')[2]}".replace("_", "-"),
+        "name": f"nightly-{model}-{function}".replace("_", "-"),
         "image": pod.image,
         "namespace": pod.namespace or None,
         "kubernetes_conn_id": pod.connection or None,
@@ -48,13 +49,14 @@ def pod_arguments(
         "env_from": [_from_secret(name) for name in pod.secrets],
         "container_resources": _resources(pod),
         "volumes": [k8s.V1Volume(name=STATE_VOLUME, empty_dir=k8s.V1EmptyDirVolumeSource(size_limit=pod.disk))],
-        "volume_mounts": [k8s.V1VolumeMount(name=STATE_VOLUME, mount_path=str(paths.var))],
+        "volume_mounts": _mounts(paths),
         "node_selector": dict(pod.node_selector),
         "tolerations": [k8s.V1Toleration(**_without_empty(each.model_dump())) for each in pod.tolerations],
         "service_account_name": pod.service_account or None,
         "automount_service_account_token": None if pod.service_account else False,
         "image_pull_secrets": [k8s.V1LocalObjectReference(name) for name in pod.image_pull_secrets],
-        "labels": {"app.kubernetes.io/name": "nightly-retrain", "nightly/model": model},
+        # A task may run several functions: a retry takes over the pod of the same one only.
+        "labels": {"app.kubernetes.io/name": "nightly-retrain", "nightly/model": model, "nightly/step": function},
         "base_container_name": CONTAINER,
         # The end of the log becomes the container's termination message, so it outlives the log.
         "termination_message_policy": "FallbackToLogsOnError",
@@ -76,6 +78,7 @@ def _environment(pod: Pod, paths: Paths) -> list[k8s.V1EnvVar]:
     values = {
         **shared,
         variables.VAR.name: str(paths.var),  # the same on all hosts: ML Metadata has paths below it
+        **{variables.FOLDER_VARIABLES[name].name: str(path) for name, path in _folders().items()},
         "PYTHONPATH": python_path(Path(pod.project)),
         "PYTHONUNBUFFERED": "1",
         **pod.env,
@@ -84,6 +87,24 @@ def _environment(pod: Pod, paths: Paths) -> list[k8s.V1EnvVar]:
     return [
         *(k8s.V1EnvVar(name=name, value=value) for name, value in values.items()),
         k8s.V1EnvVar(name=variables.POD.name, value_from=of_pod),
+    ]
+
+
+def _folders() -> dict[str, Path]:
+    """Return the folders of the state that the worker's environment names one by one."""
+    named = {name: os.environ.get(variable.name) for name, variable in variables.FOLDER_VARIABLES.items()}
+    return {name: Path(value).absolute() for name, value in named.items() if value}
+
+
+def _mounts(paths: Paths) -> list[k8s.V1VolumeMount]:
+    """Mount the pod's volume as NIGHTLY_VAR, and parts of it as the folders that are elsewhere."""
+    elsewhere = {name: path for name, path in _folders().items() if not path.is_relative_to(paths.var)}
+    return [
+        k8s.V1VolumeMount(name=STATE_VOLUME, mount_path=str(paths.var)),
+        *(
+            k8s.V1VolumeMount(name=STATE_VOLUME, mount_path=str(path), sub_path=name)
+            for name, path in elsewhere.items()
+        ),
     ]
 
 

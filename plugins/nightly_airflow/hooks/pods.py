@@ -59,7 +59,13 @@ class PodOfStep(KubernetesPodOperator):
                 if error.status != CONFLICT:  # a pod of an earlier try, which runs on, has its secret
                     self.pod_manager.delete_pod(created)
                     raise
+        # The provider would not defer if the container of an earlier try's pod has ended. The trigger sees it, too.
+        pod.status = None
         return pod
+
+    def is_istio_enabled(self, pod: k8s.V1Pod) -> bool:
+        """Have the pod end with the step's container: an injected container, of whatever kind, may run on."""
+        return True
 
     def _write_logs(self, pod: k8s.V1Pod, follow: bool = False, since_time: dt.datetime | None = None) -> None:
         """Log what the pod has printed since the trigger's last look. The provider would log it all as INFO."""
@@ -137,7 +143,8 @@ class PodHook:
         publish(night_folder)  # what the task has just written is what the step reads
         operator = self._new_operator({}, deferrable=False)
         try:
-            operator.execute_sync(context)
+            # The store names the task's last pod, which may be another function's. The labels tell them apart.
+            operator.execute_sync({**context, "task_state_store": None})
         except AirflowException as error:
             log.debug("KubernetesPodOperator: %s", error)
         result = self._value(operator.pod.metadata.name, operator.remote_pod, {"status": "failed"})

@@ -1,6 +1,7 @@
 """Why a pod ended without a result: an error of the step, or of the infrastructure, in a sentence."""
 
 import datetime as dt
+import os
 import time
 from typing import Any
 
@@ -8,19 +9,28 @@ import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
 from kubernetes.client import ApiClient, V1Pod
 
-from nightly_airflow.hooks.ml import MLInfrastructureFailed, MLProcessDied
+from nightly_airflow.hooks.ml import MLInfrastructureFailed, MLProcessDied, MLStepFailed
 from nightly_airflow.hooks.pod_end import why_without_result
 from nightly_airflow.retries import OWN
 
 FAILED = {"status": "failed"}
+DRAINED = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "EvictionByEvictionAPI",
+    "message": "Eviction API: evicting",
+}
 
 
-def pod(state: dict[str, Any] | None = None, **status: Any) -> V1Pod:
+def pod(state: dict[str, Any] | None = None, *, deleted: bool = False, **status: Any) -> V1Pod:
     if state:
         status["containerStatuses"] = [
-            {"name": "step", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+            {"name": name, "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": of}
+            for name, of in (("mesh-proxy", {"terminated": {"exitCode": 0, "reason": "Completed"}}), ("step", state))
         ]
-    return ApiClient()._ApiClient__deserialize({"status": {"phase": "Failed", **status}}, "V1Pod")
+    metadata = {"name": "x", **({"deletionTimestamp": "2026-11-29T03:00:00Z"} if deleted else {})}
+    plain = {"metadata": metadata, "status": {"phase": "Failed", **status}}
+    return ApiClient()._ApiClient__deserialize(plain, "V1Pod")
 
 
 def ended(exit_code: int, reason: str, message: str = "") -> dict[str, Any]:
@@ -43,6 +53,14 @@ def why(pod: V1Pod | None, event: dict[str, Any] = FAILED) -> BaseException:
         (pod(reason="Evicted", message="low on memory"), FAILED, "Kubernetes ended the pod nightly-taxi-trainer-x: Ev"),
         (pod(reason="NodeShutdown"), FAILED, "NodeShutdown.$"),
         (None, FAILED, "was deleted while it ran"),
+        (pod(ended(143, "Error")), FAILED, "was deleted while it ran"),
+        (pod(ended(134, "Error"), deleted=True), FAILED, "was deleted while it ran"),
+        (pod(deleted=True, phase="Pending"), FAILED, "was deleted while it ran"),
+        (
+            pod(ended(143, "Error"), conditions=[DRAINED], deleted=True),
+            FAILED,
+            "Kubernetes ended the pod nightly-taxi-trainer-x: EvictionByEvictionAPI. Eviction API: evicting",
+        ),
         (
             pod({"waiting": {"reason": "ErrImagePull", "message": "no"}}),
             {"status": "timeout"},
@@ -69,6 +87,19 @@ def test_a_crash_is_the_step_s_own_and_quotes_the_log_without_secrets():
         "trainer: the pod nightly-taxi-trainer-x ended without a result: exit code 139, reason Error. Its log ends:\n"
         "loading\nfatal: postgres://***@host/db"
     )
+
+
+def test_a_pod_whose_state_is_refused_is_not_retried_and_says_so_in_its_last_line():
+    line = "StateRefusedError: s3://state: the store refuses the environment's credentials"
+    error = why(pod(ended(os.EX_NOPERM, "Error", f"INFO nightly: trainer\n{line}\n")))
+    assert isinstance(error, MLStepFailed) and not error.retry
+    assert str(error) == line
+
+
+def test_a_pod_that_does_not_reach_the_state_is_retried_as_the_infrastructure():
+    error = why(pod(ended(os.EX_TEMPFAIL, "Error", "StateNotReachedError: s3://state does not answer\n")))
+    assert isinstance(error, MLInfrastructureFailed)
+    assert str(error) == "StateNotReachedError: s3://state does not answer"
 
 
 @pytest.mark.parametrize(

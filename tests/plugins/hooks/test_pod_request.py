@@ -60,6 +60,19 @@ def test_the_whole_request(paths):
     assert "planted" not in str(asked)
 
 
+def test_a_folder_of_its_own_on_the_worker_is_the_pod_s_too_and_on_its_volume(paths, monkeypatch):
+    monkeypatch.setenv("NIGHTLY_PIPELINE", "/srv/artifacts")
+    monkeypatch.setenv("NIGHTLY_SERVING", "/opt/airflow/var/models")
+    (container,) = request(Paths.from_environment(), Pod(image="nightly:1", namespace="ml"))["spec"]["containers"]
+    values = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert (values["NIGHTLY_PIPELINE"], values["NIGHTLY_SERVING"]) == ("/srv/artifacts", "/opt/airflow/var/models")
+    assert "NIGHTLY_NIGHTS" not in values  # only the session of this task has it elsewhere
+    assert container["volumeMounts"] == [
+        {"mountPath": "/opt/airflow/var", "name": "state"},
+        {"mountPath": "/srv/artifacts", "name": "state", "subPath": "pipeline"},
+    ]
+
+
 def test_a_function_s_pod_is_named_after_it(paths):
     asked = request(paths, Pod(image="nightly:1", namespace="ml"), "nightly.serving.rollback:step")
     assert asked["metadata"]["name"] == "nightly-taxi-step"

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
+from kubernetes.client import V1Container
 
 from nightly.io.paths import ROOT, Paths
 from nightly.records.night import StepError
 from nightly.records.run_config import Run
 from nightly.state import current
 from nightly_airflow.hooks.ml import MLInfrastructureFailed, MLProcessDied, MLStepFailed
+from nightly_airflow.hooks.pods import PodHook, PodOfStep
 from nightly_airflow.operators import ml
 from nightly_airflow.operators.ml import GateOperator, MLStepOperator
 from tests.support import object_stores
@@ -102,15 +104,15 @@ class Night:
         )
         return {"ti": ti, "run_id": self.run_id, "dag": task.dag, "task": task}
 
+    def start(self, task: MLStepOperator, attempt: int = 1) -> TaskDeferred:
+        with pytest.raises(TaskDeferred) as deferral:
+            task.execute(self.context(task, attempt))
+        return deferral.value
+
     def run(self, task: MLStepOperator, meanwhile: Callable[[str], object] = lambda pod: None, attempt: int = 1) -> Any:
         """Run the task as Airflow does: until it defers, its trigger, and then the task in another process."""
-        context = self.context(task, attempt)
-        with pytest.raises(TaskDeferred) as deferral:
-            task.execute(context)
-        deferred = deferral.value
-        classpath, arguments = deferred.trigger.serialize()
-        assert classpath.endswith("KubernetesPodTrigger")
-        trigger = type(deferred.trigger)(**arguments)
+        deferred = self.start(task, attempt)
+        trigger = serialized(deferred.trigger)
         thread = threading.Thread(target=meanwhile, args=(trigger.pod_name,))
         thread.start()
         event = asyncio.run(first(trigger)).payload
@@ -125,8 +127,21 @@ class Night:
             return {path.name: path.read_text() for path in folder.glob("*")}
 
 
+def serialized(trigger: Any) -> Any:
+    """Return the trigger as the triggerer makes it."""
+    classpath, arguments = trigger.serialize()
+    assert classpath.endswith("KubernetesPodTrigger")
+    return type(trigger)(**arguments)
+
+
 async def first(trigger: Any) -> Any:
     return await anext(aiter(trigger.run()))
+
+
+async def watch_for_a_while(trigger: Any) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(first(trigger), timeout=2)
+    await trigger.cleanup()
 
 
 @pytest.fixture
@@ -141,6 +156,17 @@ def running(cluster: Cluster) -> Callable[[str], object]:
         while name not in cluster.kubelet.containers:
             time.sleep(0.1)
         time.sleep(1)
+
+    return wait
+
+
+def ended(cluster: Cluster) -> Callable[[str], object]:
+    """Return what waits until the node has reported the end of the pod's process."""
+
+    def wait(name: str) -> None:
+        running(cluster)(name)
+        cluster.kubelet.containers[name].process.wait(timeout=120)
+        time.sleep(2)
 
     return wait
 
@@ -226,6 +252,12 @@ def test_an_error_of_the_step_is_the_task_s_and_in_the_records(night, cluster):
     assert nothing_is_left(cluster)
 
 
+def test_a_pod_without_access_to_the_bucket_says_so_and_is_not_retried(night):
+    night.kubernetes["env"] |= {"NIGHTLY_STATE": "s3://nowhere/prefix"}
+    with pytest.raises(AirflowFailException, match=r"^StateRefusedError: s3://nowhere/prefix: the bucket does"):
+        night.run(night.task(STEPS + "record"))
+
+
 def test_a_crash_quotes_the_end_of_the_log(night):
     with pytest.raises(MLProcessDied, match=r"ended without a result: exit code 137|exit code 134, reason Error"):
         night.run(night.task(STEPS + "crash"))
@@ -237,15 +269,19 @@ def test_a_crash_quotes_the_end_of_the_log(night):
         ("memory", r"exit code 137, reason OOMKilled. It may have 3Gi of memory: raise run\.kubernetes\.memory if"),
         ("evicted", r"Kubernetes ended the pod \S+: Evicted. The node was low on resource: memory"),
         ("deleted", r"the pod \S+ was deleted while it ran, by a person or with its node"),
+        ("drained", r"the pod \S+ was deleted while it ran, by a person or with its node"),
     ],
 )
-def test_what_kubernetes_does_to_a_pod_is_an_error_of_the_infrastructure(night, cluster, how, message):
+def test_what_kubernetes_does_to_a_pod_is_an_error_of_the_infrastructure(night, cluster, monkeypatch, how, message):
     def meanwhile(name: str) -> None:
         running(cluster)(name)
         if how == "memory":
             cluster.kubelet.kill_for_memory(name)
         elif how == "evicted":
             cluster.kubelet.evict(name, "The node was low on resource: memory")
+        elif how == "drained":  # the pod is still there when the task reads it
+            monkeypatch.setattr(cluster.kubelet, "removal_seconds", 8)
+            cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=30)
         else:
             cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
 
@@ -274,13 +310,74 @@ def test_the_time_that_a_task_is_allowed_ends_its_pod(night, cluster):
 
 def test_a_killed_task_deletes_its_pod_and_the_step_s_processes(night, cluster):
     task = night.task(STEPS + "hang_with_a_child")
-    with pytest.raises(TaskDeferred) as deferral:
-        task.execute(night.context(task))
-    name = deferral.value.trigger.pod_name
+    name = night.start(task).trigger.pod_name
     running(cluster)(name)
     task.on_kill()
     assert nothing_is_left(cluster)
     assert cluster.kubelet.containers[name].process.poll() is not None
+
+
+def test_a_sidecar_that_runs_on_does_not_keep_a_result_from_the_next_try(night, cluster, monkeypatch):
+    build = PodOfStep.build_pod_request_obj
+
+    def inject(self, context=None, **kwargs):
+        request = build(self, context, **kwargs)
+        request.spec.containers.append(V1Container(name="mesh-proxy", image="registry.example.org/mesh:1"))
+        return request
+
+    monkeypatch.setattr(PodOfStep, "build_pod_request_obj", inject)
+    name = night.start(night.task(STEPS + "record")).trigger.pod_name  # the worker dies before Airflow has the deferral
+    ended(cluster)(name)
+    assert night.run(night.task(STEPS + "record"), attempt=2)["connections"] == []
+    assert list(cluster.kubelet.containers)[-1] == name  # no pod was started for the second try
+    assert nothing_is_left(cluster)
+
+
+@pytest.mark.parametrize("secret", [{}, {"AIRFLOW_CONN_TRIPS": "postgres://reader:planted@127.0.0.1:1/trips"}])
+def test_the_next_try_takes_over_the_pod_of_a_worker_that_died(night, cluster, monkeypatch, secret):
+    monkeypatch.setattr(MLStepOperator, "environment", lambda self: secret)
+    name = night.start(night.task(STEPS + "record_after_a_while")).trigger.pod_name
+    running(cluster)(name)
+    assert night.run(night.task(STEPS + "record_after_a_while"), attempt=2) == {"connections": list(secret)}
+    assert list(cluster.kubelet.containers)[-1] == name
+    assert nothing_is_left(cluster)
+
+
+def test_the_next_triggerer_goes_on_with_the_pod(night, cluster):
+    task = night.task(STEPS + "record_after_a_while")
+    deferred = night.start(task)
+    running(cluster)(deferred.trigger.pod_name)
+    asyncio.run(watch_for_a_while(serialized(deferred.trigger)))  # and the triggerer is stopped
+    event = asyncio.run(first(serialized(deferred.trigger))).payload
+    assert night.task(task.step).resume(night.context(task), event=event) == {"connections": []}
+    assert nothing_is_left(cluster)
+
+
+def test_a_deferred_task_that_is_marked_as_failed_deletes_its_pod(night, cluster):
+    trigger = serialized(night.start(night.task(STEPS + "hang_with_a_child")).trigger)
+    running(cluster)(trigger.pod_name)
+    asyncio.run(trigger.on_kill())
+    assert nothing_is_left(cluster)
+    assert cluster.kubelet.containers[trigger.pod_name].process.poll() is not None
+
+
+def test_a_function_of_a_task_does_not_take_over_the_pod_of_another(night, cluster):
+    """As when the worker of `plan` has died during the repair of production."""
+    task = night.task(STEPS + "record")
+    store: dict[str, Any] = {}
+    context = night.context(task) | {"task_state_store": SimpleNamespace(get=store.get, set=store.__setitem__)}
+    pod = ml.load_config("taxi").run.pod("plan")
+    with current().session("taxi") as paths:
+        night_of_task = {"model": "taxi", "run_id": night.run_id, "paths": paths}
+        paths.night("taxi", night.run_id).mkdir(parents=True)
+        repair, check = (
+            PodHook(pod, step=STEPS + function, task="plan", timeout=dt.timedelta(minutes=5), **night_of_task)
+            for function in ("hang_with_a_child", "record")
+        )
+        running(cluster)(repair.start(context, {}).trigger.pod_name)
+        assert check.run(context)["connections"] == []
+        repair.kill()
+    assert nothing_is_left(cluster)
 
 
 def test_a_gate_in_a_pod_still_ends_the_night(night, cluster, monkeypatch):
