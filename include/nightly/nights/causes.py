@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nightly.nights.moves import moved, percent, renamed
 from nightly.records import metrics
 from nightly.records.night import Contribution, Reason
 
@@ -46,7 +47,6 @@ DETAILED = (
 ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|required|wanted)(?=;|$)")  # wanted: in older records
 RENAMED = "Ask the source's owner whether the value has a new name. Fix the source, or adopt the new name."
 METRICS = frozenset(name for names in (*metrics.NAMES.values(), *metrics.OF_CLASSES.values()) for name in names)
-ALIKE = 0.2  # a value may have been renamed if it falls by as much as another appears, within this relative tolerance
 
 
 @dataclass(frozen=True)
@@ -129,48 +129,6 @@ def shares(reasons: Iterable[Reason]) -> list[Contribution]:
     return sorted(by_value.values(), key=lambda value: -abs(value.share - (value.control or 0.0)))
 
 
-def moved(values: Sequence[Contribution]) -> str:
-    """Describe how shares changed: `A fell from 17 % to 7 %, new value X at 10 %: renamed?`; "" if none did."""
-    return ", ".join(_moves(values)) + (": renamed?" if renamed(values) else "")
-
-
-def renamed(values: Sequence[Contribution]) -> bool:
-    """Return whether a value may have been renamed: its share fell by about the share of a new value."""
-    new, fell = _new(values), _fell(values)
-    if not new or not fell:
-        return False
-    lost, gained = fell[0].control - fell[0].share, new[0].share
-    return abs(lost - gained) <= ALIKE * max(lost, gained)
-
-
-def _new(values: Sequence[Contribution]) -> list[Contribution]:
-    return [value for value in values if value.control is None and value.rows]
-
-
-def _fell(values: Sequence[Contribution]) -> list[Contribution]:
-    return [value for value in values if value.control is not None and value.share < value.control]
-
-
-def _moves(values: Sequence[Contribution]) -> list[str]:
-    new, fell = _new(values), _fell(values)
-    rose = [value for value in values if value.control is not None and value.share > value.control]
-    moves = []
-    if fell:
-        moves.append(_gone(fell[0]) if not fell[0].rows else _changed(fell[0], "fell"))
-    if new:
-        moves.append(f"new value {new[0].value or '(empty)'} at {percent(new[0].share)}" + _more(new))
-    elif rose:
-        moves.append(_changed(rose[0], "rose"))
-    return moves
-
-
-def percent(share: float) -> str:
-    """Format a share as a percentage."""
-    if 0 < share < 0.001:
-        return "< 0.1 %"
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %".replace(".0 ", " ")
-
-
 def _key(reason: Reason) -> tuple[Kind, str]:
     if reason.check == "withdrawn":
         return "withdrawn", reason.subject
@@ -244,15 +202,3 @@ def _excess(reason: Reason) -> float:
         return math.inf
     low, high = sorted((abs(reason.figure), abs(reason.threshold)))
     return high / low if low else math.inf
-
-
-def _changed(value: Contribution, how: str) -> str:
-    return f"{value.value or '(empty)'} {how} from {percent(value.control)} to {percent(value.share)}"
-
-
-def _gone(value: Contribution) -> str:
-    return f"{value.value or '(empty)'}, {percent(value.control)} before, is gone"
-
-
-def _more(values: Sequence[Contribution]) -> str:
-    return f" and {len(values) - 1} more" if len(values) > 1 else ""

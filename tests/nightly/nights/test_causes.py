@@ -2,7 +2,8 @@
 
 import pytest
 
-from nightly.nights.causes import causes, headline, moved
+from nightly.nights.causes import causes, headline
+from nightly.nights.moves import moved
 from nightly.records.night import Contribution, Reason
 
 
