@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nightly.nights.moves import moved, percent, renamed
+from nightly.nights import older_findings
+from nightly.nights.moves import moved, renamed
 from nightly.records import metrics
 from nightly.records.night import Contribution, Reason
 
@@ -24,8 +24,6 @@ FEATURE = (
 )  # the beginnings of checks of one feature, besides DISTANCES
 DISTANCES = ("schema", "drift", "skew")
 LABELS = ("max_label_change", "max_label_change_by_value")  # their shares are those of the label that changed most
-ARE = re.compile(r"[\d.]+% of .+? are (.+), [\d.]+% in ")  # in the messages of LABELS: which label that is
-MEDIANS = re.compile(r"; (its median is .+)$")
 # The best explanation of a feature first. Other checks are explained by their values, or by their own message.
 EXPLAINS = ("constant_feature", "max_scale_factor", "max_missing_change", *LABELS)
 SCHEMA = {  # TFDV's short description -> what happened, and what to do
@@ -44,7 +42,6 @@ DETAILED = (
     "weights",
     "max_label_change_by_value",
 )  # their messages have more than a value and its threshold
-ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|required|wanted)(?=;|$)")  # wanted: in older records
 RENAMED = "Ask the source's owner whether the value has a new name. Fix the source, or adopt the new name."
 METRICS = frozenset(name for names in (*metrics.NAMES.values(), *metrics.OF_CLASSES.values()) for name in names)
 
@@ -81,7 +78,7 @@ class Cause:
     @property
     def changed_label(self) -> str:
         """The label that changed most where a feature has some value, such as "positive" or "'Cash'"."""
-        return next((_changed_label(reason) for reason in self.reasons if reason.check == LABELS[1]), "")
+        return next((_label(reason) for reason in self.reasons if reason.check == LABELS[1]), "")
 
     def adds(self, reason: Reason) -> bool:
         """Return whether the message of `reason` has more than the headline and the values."""
@@ -89,7 +86,7 @@ class Cause:
             return False
         if (self.kind == "model" and reason.figure is not None) or (reason.check == "schema" and reason.values):
             return False
-        return ALLOWED.sub("", reason.message) not in self.headline
+        return _told(self.kind, reason) not in self.headline
 
     @property
     def rows(self) -> list[str]:
@@ -162,22 +159,20 @@ def _cause(kind: Kind, subject: str, reasons: list[Reason]) -> Cause:
 def _headline(kind: Kind, subject: str, lead: Reason, reasons: list[Reason]) -> str:
     if lead.check == "schema" and lead.figure in SCHEMA:
         return f"{subject}: {SCHEMA[lead.figure][0]}"
-    if lead.check == LABELS[0] and lead.values and lead.values[0].control is not None:
-        if medians := MEDIANS.search(lead.message):  # they tell more of numbers than a share does
-            return f"{subject}: {medians[1]}"
-        shares_of = percent(lead.values[0].share), percent(lead.values[0].control)
-        return f"{subject}: {shares_of[0]} are {_changed_label(lead)}, {shares_of[1]} before"
     if _by_values(kind, lead) and (change := moved(shares(reasons))):
         return f"{subject}{' in requests' if kind == 'serving' else ''}: {change}"
-    if kind == "model":  # keep the bound, without which a metric means nothing
-        return lead.message.replace("; ", ", ")
-    return ALLOWED.sub("", lead.message)
+    return _told(kind, lead)
 
 
-def _changed_label(reason: Reason) -> str:
-    """Return the label whose share is given; older findings are of binary labels."""
-    changed = ARE.search(reason.message)
-    return changed[1] if changed else "positive"
+def _told(kind: Kind, reason: Reason) -> str:
+    """Return a finding as part of a sentence; of the model with its bound, without which a metric means nothing."""
+    if kind == "model":
+        return reason.message.replace("; ", ", ")
+    return reason.headline or older_findings.headline(reason)
+
+
+def _label(reason: Reason) -> str:
+    return reason.label or older_findings.label(reason)
 
 
 def _by_values(kind: Kind, lead: Reason) -> bool:

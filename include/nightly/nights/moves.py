@@ -14,6 +14,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %".replace(".0 ", " ")
 
 
+def label_change(label: str, share: float, before: float) -> str:
+    """Describe how the share of a label changed."""
+    return f"{percent(share)} are {label}, {percent(before)} before"
+
+
 def moved(values: Sequence[Contribution]) -> str:
     """Describe how shares changed: `A fell from 17 % to 7 %, new value X at 10 %: renamed?`; "" if none did."""
     return ", ".join(_moves(values)) + (": renamed?" if renamed(values) else "")

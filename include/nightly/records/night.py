@@ -150,6 +150,9 @@ class Reason(Contract):
     threshold: float | str | None
     held: bool
     message: str  # one sentence with the figure and what it is compared with
+    # The finding as part of a sentence, without its bound. "" in older records, of findings that never hold, and of the
+    # model gate, whose metrics mean nothing without a bound.
+    headline: str = ""
     action: str = ""  # what to do about it
     severity: Literal["", "info", "warning", "error"] = ""  # an error holds; a warning needs a look
     control: str = ""  # last_accepted, production, same_weekday, same_season, …
@@ -158,6 +161,7 @@ class Reason(Contract):
     undecided: bool = False  # whether a model gate's examples are too few to tell
     chance: float | None = None  # how far chance can move the figure either way, as a model gate counts it
     values: list[Contribution] = []  # the largest contributions
+    label: str = ""  # the label whose shares `values` are, such as "positive" or "'Cash'"; "" in older records
     rows: list[str] = []  # example rows, as FILE:ROW of the snapshot, from 0
 
     @property
