@@ -63,6 +63,14 @@ class Judged:
         return self.key or ALL
 
     @property
+    def fixed(self) -> float | None:
+        return self.bound.floor if self.bound.floor is not None else self.bound.ceiling
+
+    @property
+    def fixed_bound(self) -> Literal["", "floor", "ceiling"]:
+        return "floor" if self.bound.floor is not None else "ceiling" if self.bound.ceiling is not None else ""
+
+    @property
     def allowed(self) -> float | None:
         return self.bound.max_drop if self.bound.max_drop is not None else self.bound.max_rise
 
@@ -163,12 +171,13 @@ def _judge(item: Judged, measured: Evaluation, alpha: float, undecided: str) -> 
             check=item.metric,
             subject=item.subject,
             figure=None,
-            threshold=item.bound.floor if item.bound.floor is not None else item.bound.ceiling,
+            threshold=item.fixed,
+            bound=item.fixed_bound,
             held=not item.part,
             message=f"{item.where} could not be computed on {item.examples:,} examples",
         )
         return
-    if item.bound.floor is not None or item.bound.ceiling is not None:
+    if item.fixed is not None:
         yield _fixed(item, figure)
     production = (measured.production or {}).get(item.key, {}).get(item.metric, float("nan"))
     if item.allowed is not None and production == production:
@@ -177,16 +186,15 @@ def _judge(item: Judged, measured: Evaluation, alpha: float, undecided: str) -> 
 
 def _fixed(item: Judged, figure: float) -> Reason:
     """Return the finding of a floor or a ceiling."""
-    floor, ceiling = item.bound.floor, item.bound.ceiling
+    fixed, is_floor = item.fixed, item.fixed_bound == "floor"
     return Reason(
         check=item.metric,
         subject=item.subject,
         figure=round(figure, 5),
-        threshold=floor if floor is not None else ceiling,
-        held=figure < floor if floor is not None else figure > ceiling,
-        message=f"{item.where} is {figure:.4f}; "
-        + (f"at least {floor:g}" if floor is not None else f"at most {ceiling:g}")
-        + " is required",
+        threshold=fixed,
+        bound=item.fixed_bound,
+        held=figure < fixed if is_floor else figure > fixed,
+        message=f"{item.where} is {figure:.4f}; at {'least' if is_floor else 'most'} {fixed:g} is required",
         action="The model learned too little: look at the training log, the label's share and the steps.",
     )
 
@@ -213,6 +221,7 @@ def _change(
         subject=item.subject,
         figure=round(figure - production, 5),
         threshold=-item.allowed if drops else item.allowed,
+        bound="drop" if drops else "rise",
         held=held,
         message=f"{message}; {item.allowed:g} worse is allowed{remark}",
         action=_action(decision, "The model in production is better on the same examples: it stays."),

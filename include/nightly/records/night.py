@@ -148,6 +148,7 @@ class Reason(Contract):
     subject: str  # the feature, column, metric or slice; "" for the data or model as a whole
     figure: float | str | None  # the measured value
     threshold: float | str | None
+    bound: Literal["", "floor", "ceiling", "drop", "rise"] = ""  # the threshold of a metric; "" in older records
     held: bool
     message: str  # one sentence with the figure and what it is compared with
     # The finding as part of a sentence, without its bound. "" in older records, of findings that never hold, and of the

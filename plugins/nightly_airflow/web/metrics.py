@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
+from nightly.nights import older_findings
 from nightly.records.evaluation import OVERALL, Difference, Evaluation
 from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, Reason
 from nightly_airflow.web.views import NightDetails
@@ -34,9 +35,10 @@ class Metric:
         """Return each bound and whether it was met: `≥ 0.60 ✓, drop ≤ 0.08 ✓`; "" if there is none."""
         bounds = []
         if self.bound and isinstance(self.bound.threshold, float | int):
-            bounds.append(f"{'≤' if _is_ceiling(self.bound) else '≥'} {_bound(self.bound.threshold)}{_met(self.bound)}")
+            sign = "≤" if _lower_is_better(self.bound) else "≥"
+            bounds.append(f"{sign} {_bound(self.bound.threshold)}{_met(self.bound)}")
         if self.change and isinstance(self.change.threshold, float | int):
-            direction = "rise" if _is_rise(self.change) else "drop"
+            direction = "rise" if _lower_is_better(self.change) else "drop"
             bounds.append(f"{direction} ≤ {_bound(abs(self.change.threshold))}{_met(self.change)}")
         return ", ".join(bounds)
 
@@ -82,10 +84,10 @@ class Metric:
 
     def _direction(self, change: float) -> str:
         """Return whether the change is surely for better or worse, as known by the bounds; "" if it is not."""
-        if abs(change) <= self._reach or not self.is_judged:
+        reason = self.change or self.bound
+        if abs(change) <= self._reach or reason is None:
             return ""
-        lower_is_better = _is_rise(self.change) if self.change else self.bound is not None and _is_ceiling(self.bound)
-        return ", better" if (change < 0) == lower_is_better else ", worse"
+        return ", better" if (change < 0) == _lower_is_better(reason) else ", worse"
 
 
 @dataclass
@@ -276,16 +278,8 @@ def _alpha(details: NightDetails) -> float:
     return known if isinstance(known, float) else ALPHA
 
 
-def _is_ceiling(reason: Reason) -> bool:
-    """Return whether a fixed bound is a ceiling, inferred from the value and whether it held."""
-    if not isinstance(reason.figure, float | int) or reason.figure == reason.threshold:
-        return "at most" in reason.message
-    return (reason.figure < reason.threshold) != reason.held
-
-
-def _is_rise(reason: Reason) -> bool:
-    """Return whether the bound of a change is a largest rise, so that lower is better."""
-    return isinstance(reason.threshold, float | int) and math.copysign(1, reason.threshold) > 0  # 0.0 and -0.0 differ
+def _lower_is_better(reason: Reason) -> bool:
+    return (reason.bound or older_findings.bound(reason)) in ("ceiling", "rise")
 
 
 def _bound(number: float) -> str:

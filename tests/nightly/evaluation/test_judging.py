@@ -88,6 +88,17 @@ def test_a_rise_is_worse_where_lower_is_better():
     assert not one(gate, measured(0.2, 0.02, "binary_crossentropy")).held
 
 
+@pytest.mark.parametrize("bound", ["floor", "ceiling", "max_drop", "max_rise"])
+def test_a_finding_has_the_kind_of_its_bound(bound):
+    gate = config(metrics={"auc": {bound: 0.0}})  # 0 itself has no direction
+    assert one(gate, measured(0.0, 0.02)).bound == bound.removeprefix("max_")
+
+
+def test_a_metric_that_cannot_be_computed_has_the_kind_of_its_bound():
+    gate = config(metrics={"auc": {"ceiling": 0.5}})
+    assert one(gate, measured(float("nan"), 0.02)).bound == "ceiling"
+
+
 def test_a_metric_without_an_error_is_compared_by_its_values_and_that_is_said():
     reason = one(config(), measured(0.03, 0.0, differences={}))
     assert reason.held
