@@ -46,6 +46,11 @@ LABELS = {
 SIGNS = {outcome: (OUTCOME_SIGNS[outcome], *label) for outcome, label in LABELS.items()} | {
     "": ("…", "No verdict", "quiet")
 }
+# The legend of the calendar, where both kinds of held nights look the same.
+LEGEND = [
+    (SIGNS[outcome][0], "Held" if outcome is Outcome.HELD_DATA else SIGNS[outcome][1], SIGNS[outcome][2])
+    for outcome in (Outcome.RELEASED, Outcome.ACCEPTED, Outcome.HELD_DATA, Outcome.NO_DATA, Outcome.FAILED)
+]
 # The outcomes of models that the overview shows first.
 URGENT = (Outcome.FAILED, Outcome.HELD_DATA, Outcome.HELD_MODEL, Outcome.NO_DATA)
 
@@ -106,12 +111,13 @@ def night(details: NightDetails, log: str = "") -> dict[str, Any]:
     label_cards = [card for card in cards if label and card.name == label.column]
     cards = [card for card in cards if card not in label_cards]
     shown = max(FEATURES, sum(card.held for card in cards))
+    summary = details.record.verdict.summary if details.record.verdict else ""
     return {
         "details": details,
         "record": details.record,
         "night": details.record.night,
         "verdict": details.record.verdict,
-        "causes": held_by,
+        "causes": [(cause, cause.headline in summary) for cause in held_by],
         "cause_of": {(cause.kind, cause.subject): number for number, cause in enumerate(held_by, 1)},
         "remedies": _remedies(details, held_by),
         "failed": _failed(details, log),
@@ -153,6 +159,7 @@ def model(record: ModelRecord, number: int) -> dict[str, Any]:
         "number": number,
         "pages": pages,
         "months": months(record.nights),
+        "legend": LEGEND,
         "compared": {canary.version: canary_status(canary) for canary in record.canaries if not canary.live},
         "ended_canaries": [canary for canary in record.canaries if not canary.live][:CANARIES],
     }
