@@ -13,12 +13,10 @@ from scipy.special import stdtrit
 from nightly.records.config import Bound, ModelConfig, ModelGate
 from nightly.records.evaluation import OVERALL, Difference, Evaluation, NotFinite
 from nightly.records.metrics import of_class
-from nightly.records.night import AGAINST_PRODUCTION, Reason
+from nightly.records.night import AGAINST_PRODUCTION, ALL_EXAMPLES, CONSTANT, Reason
 
 NO_PRODUCTION = "no model is in production yet"
-CONSTANT = "better_than_constant"  # the check's name
-FINITE = "finite_answers"  # likewise
-ALL = "all examples"
+FINITE = "finite_answers"  # the check's name
 
 Decision = Literal["worse", "within", "undecided"]
 
@@ -60,7 +58,7 @@ class Judged:
 
     @property
     def subject(self) -> str:
-        return self.key or ALL
+        return self.key or ALL_EXAMPLES
 
     @property
     def fixed(self) -> float | None:
@@ -119,7 +117,7 @@ def judge(config: ModelConfig, measured: Evaluation, unjudged: str = NO_PRODUCTI
 def _not_finite(bad: NotFinite, examples: int) -> Reason:
     return Reason(
         check=FINITE,
-        subject=ALL,
+        subject=ALL_EXAMPLES,
         figure=bad.examples,
         threshold=0,
         held=True,
@@ -238,7 +236,7 @@ def _beats_constant(measured: Evaluation, alpha: float) -> Reason:
     if gain is None and measured.constant_loss:
         return Reason(
             check=CONSTANT,
-            subject=ALL,
+            subject=ALL_EXAMPLES,
             figure=None,
             threshold=0,
             held=True,
@@ -250,7 +248,7 @@ def _beats_constant(measured: Evaluation, alpha: float) -> Reason:
     if gain is None:
         return Reason(
             check=CONSTANT,
-            subject=ALL,
+            subject=ALL_EXAMPLES,
             figure=None,
             threshold=None,
             held=False,
@@ -270,7 +268,7 @@ def _beats_constant(measured: Evaluation, alpha: float) -> Reason:
         message += f"; {gain.examples:,} examples cannot tell"
     return Reason(
         check=CONSTANT,
-        subject=ALL,
+        subject=ALL_EXAMPLES,
         figure=round(gain.value, 5),
         threshold=0,
         held=held,

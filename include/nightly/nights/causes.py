@@ -10,7 +10,7 @@ from typing import Literal
 from nightly.nights import older_findings
 from nightly.nights.moves import moved, renamed
 from nightly.records import metrics
-from nightly.records.night import Contribution, Reason
+from nightly.records.night import ALL_EXAMPLES, Contribution, Reason
 
 Kind = Literal["delivery", "feature", "serving", "model", "withdrawn"]
 # The endings of checks of the whole delivery, even if their subject is the time column.
@@ -186,7 +186,7 @@ def _explains(reason: Reason) -> tuple[int, float]:
         return -1, 0.0
     rank = EXPLAINS.index(reason.check) if reason.check in EXPLAINS else len(EXPLAINS)
     rank += reason.check not in ("schema", "max_unseen_share")  # these have an action for a value, a distance has none
-    is_part = reason.subject not in ("", "all examples") or metrics.is_of_class(reason.check)
+    is_part = reason.subject not in ("", ALL_EXAMPLES) or metrics.is_of_class(reason.check)
     change = reason.is_change  # an absolute bound explains more: a bad model is worse than production anyway
     return rank + (is_part + change + 2 * reason.undecided if _key(reason)[0] == "model" else 0), -_excess(reason)
 

@@ -135,6 +135,7 @@ class Contribution(Contract):
 
 AGAINST_PRODUCTION = " against production"  # METRIC + this: the name of the check of the metric's change
 CONSTANT = "better_than_constant"  # the check of the model against the best constant answer
+ALL_EXAMPLES = "all examples"  # the subject of a model gate's finding that is of no slice
 NEWEST_DAYS = "newest_days"  # the control of the skew of a split by time, which never holds
 
 

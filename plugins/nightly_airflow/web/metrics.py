@@ -8,10 +8,9 @@ from statistics import NormalDist
 
 from nightly.nights import older_findings
 from nightly.records.evaluation import OVERALL, Difference, Evaluation
-from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, Reason
+from nightly.records.night import AGAINST_PRODUCTION, ALL_EXAMPLES, CONSTANT, Reason
 from nightly_airflow.web.views import NightDetails
 
-ALL = "all examples"  # the subject of a finding of all examples
 ALPHA = 0.05  # of a night whose thresholds were not recorded
 
 
@@ -187,7 +186,7 @@ def metrics_of(details: NightDetails) -> list[Metric]:
             Metric(
                 name=_split(reason.check)[0],
                 of=_split(reason.check)[1],
-                slice="" if reason.subject == ALL else reason.subject,
+                slice="" if reason.subject == ALL_EXAMPLES else reason.subject,
                 examples=None,
                 candidate=reason.figure,
                 production=None,
@@ -201,7 +200,7 @@ def metrics_of(details: NightDetails) -> list[Metric]:
     for key in sorted(evaluation.candidate, key=lambda key: (key != OVERALL, -evaluation.examples.get(key, 0))):
         for full_name, value in sorted(evaluation.candidate[key].items()):
             name, of = _split(full_name)
-            subject = key or ALL
+            subject = key or ALL_EXAMPLES
             metrics.append(
                 Metric(
                     name=name,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from nightly.evaluation.judging import CONSTANT, Interval, judge
+from nightly.evaluation.judging import Interval, judge
 from nightly.evaluation.measured import Measured, Plan
 from nightly.evaluation.record import evaluate, values_of
 from nightly.evaluation.scored import Scored
@@ -12,6 +12,7 @@ from nightly.nights.causes import causes, headline
 from nightly.records.config import ModelConfig
 from nightly.records.evaluation import Difference, Evaluation, NotFinite
 from nightly.records.label_spec import LabelSpec
+from nightly.records.night import CONSTANT
 
 
 def config(**gate):
