@@ -203,9 +203,8 @@ def canary_status(canary: Canary) -> tuple[str, str]:
     """Return a canary's state, as a key of CANARY_SIGNS, and its last decision in one sentence."""
     comparison, release = canary.comparison, canary.release
     if comparison and comparison.decision:
-        by = f" (decided by {comparison.decided_by})" if comparison.decided_by != "the comparison" else ""
         unfinished = "" if comparison.done_at else "; not carried out completely yet: the next comparison completes it"
-        return comparison.decision, f"{comparison.reason}{by}{unfinished}"
+        return comparison.decision, f"{comparison.why}{unfinished}"
     if canary.live:
         return "wait", canary.last.reason if canary.last else "no comparison is recorded yet"
     why = (
