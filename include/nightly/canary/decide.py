@@ -12,7 +12,7 @@ from nightly.baselines import withdraw_after
 from nightly.canary.compare import look as take_look
 from nightly.io.paths import Paths
 from nightly.models import load_config
-from nightly.records.canary import CanaryRequest, Comparison, Look
+from nightly.records.canary import COMPARISON, CanaryRequest, Comparison, Look
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord
 from nightly.release.comparisons import comparisons, save_comparison
@@ -24,7 +24,6 @@ from nightly.serving.server import find_server
 log = logging.getLogger("nightly")
 
 REQUEST, LOOK = "canary.json", "look.json"  # in the run's folder
-COMPARISON = "the comparison"
 
 
 def compare_step(night_folder: Path, paths: Paths) -> dict[str, Any]:

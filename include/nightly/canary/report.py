@@ -12,8 +12,7 @@ def headline(model: str, comparison: Comparison | None, look: Look | None) -> st
     if comparison is not None and comparison.decision:
         done = comparison.done_at is not None
         sign, rest = (SIGNS, "") if done else (PENDING, NEXT)
-        by = f" (decided by {comparison.decided_by})" if comparison.decided_by != "the comparison" else ""
-        return f"{sign[comparison.decision]}: canary {model} {comparison.version}: {comparison.reason}{by}{rest}"
+        return f"{sign[comparison.decision]}: canary {model} {comparison.version}: {comparison.why}{rest}"
     return f"{SIGNS['wait']}: canary {model} {look.canary.version}: {look.reason}" if look else f"{model} has no canary"
 
 

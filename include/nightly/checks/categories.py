@@ -29,7 +29,9 @@ def unseen(evidence: Evidence) -> Iterator[Reason]:
                 finding(
                     *("max_unseen_share", feature, share, allowed),
                     f"{sum(new.values()):,} {what} ({share:.1%}) have one of {len(new):,} values of {feature} that "
-                    f"{compared.control.title} has not; {allowed:.1%} are allowed" + (f": {named}" if named else ""),
+                    f"{compared.control.title} has not",
+                    limit=f"{allowed:.1%} are allowed",
+                    more=f": {named}" if named else "",
                     action="Look whether values were renamed, split or merged; if so, mend the source or the schema.",
                     **evidence.beside(compared),
                     values=[Contribution(value=value, rows=new[value], share=new[value] / total) for value in most],

@@ -54,8 +54,8 @@ def _thin_week(evidence: Evidence, counts: Counts) -> Reason:
     day, rows, usual = week
     return finding(
         *("min_week_share", column, rows / usual, min_share),
-        f"the seven days from {day} have {rows:,} rows, {rows / usual:.0%} of the usual {usual:,.0f}; "
-        f"at least {min_share:.0%} are required",
+        f"the seven days from {day} have {rows:,} rows, {rows / usual:.0%} of the usual {usual:,.0f}",
+        limit=f"at least {min_share:.0%} are required",
         action=action,
         values=[Contribution(value=f"{day} and six days", rows=rows, share=rows / evidence.manifest.rows)],
     )

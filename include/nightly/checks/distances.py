@@ -77,8 +77,9 @@ def _judged(
     most = named(values)
     return finding(
         *(kind, feature, distance.value, distance.threshold),
-        f"{feature} is {distance.value:.3f} away from {title}; {distance.threshold:.3f} is allowed"
-        + (f"; most in {most}" if most and broken else ""),
+        f"{feature} is {distance.value:.3f} away from {title}",
+        limit=f"{distance.threshold:.3f} is allowed",
+        more=f"; most in {most}" if most and broken else "",
         action=f"Compare the two distributions of {feature}; if the change is real and wanted, "
         f"run again with the threshold {kind}.{feature} and a reason.",
         control=name,

@@ -252,23 +252,31 @@ def finding(
     subject: str,
     figure: float,
     threshold: float,
-    message: str,
+    text: str,
     *,
     action: str,
+    limit: str = "",
+    more: str = "",
+    headline: str = "",
     control: str = "",
     sample: int | None = None,
     enough: int | None = None,
     values: Iterable[Contribution] = (),
+    label: str = "",
     rows: Callable[[], list[str]] = list,
 ) -> Reason:
     """Return a finding that holds if `figure` is beyond `threshold` and rests on enough rows.
 
+    :param text: what was found; the message is `text`, `limit` and `more`
+    :param limit: the threshold in words
+    :param headline: the finding as part of a sentence; `text` and `more` by default
     :param sample: the number of rows that the figure rests on
     :param enough: with fewer rows, a broken threshold is only a warning
     :param rows: returns references to example rows; called only if the threshold is broken
     """
     broken = breaks_threshold(check, figure, threshold)
     judged = sample is None or enough is None or sample >= enough
+    message = (f"{text}; {limit}" if limit else text) + more
     if broken and not judged:
         message += f" (not judged: it rests on {sample:,} rows, and fewer than {enough:,} say nothing)"
     return Reason(
@@ -278,13 +286,22 @@ def finding(
         threshold=_rounded(threshold),
         held=broken and judged,
         message=message,
+        headline=headline or text + more,
         action=action,
         severity=("error" if judged else "warning") if broken else "info",
         control=control,
         sample=sample,
         enough=enough,
         values=list(values),
+        label=label,
         rows=rows() if broken else [],
+    )
+
+
+def fault(check: str, subject: str, message: str, **details: Any) -> Reason:
+    """Return a finding that holds whatever the thresholds are."""
+    return Reason(
+        check=check, subject=subject, held=True, severity="error", message=message, headline=message, **details
     )
 
 

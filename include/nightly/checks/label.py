@@ -3,8 +3,9 @@
 import datetime as dt
 from collections.abc import Iterator
 
-from nightly.checks.evidence import CONTRIBUTIONS, Evidence, finding, not_measured, worst
+from nightly.checks.evidence import CONTRIBUTIONS, Evidence, fault, finding, not_measured, worst
 from nightly.examples.days import rows_by_day
+from nightly.nights.moves import label_change
 from nightly.records.label_config import BinaryLabel
 from nightly.records.label_spec import POSITIVE, LabelSummary
 from nightly.records.night import Contribution, Reason
@@ -16,14 +17,10 @@ EXPECTED = 10  # labels; where fewer are usual, there may be none by chance
 def recorded(evidence: Evidence) -> Iterator[Reason]:
     label, manifest = evidence.config.data.label, evidence.manifest
     if label.column not in manifest.columns:
-        yield Reason(
-            check="label",
-            subject=label.column,
+        yield fault(
+            *("label", label.column, f"the label {label.column} is gone: the data has no such column"),
             figure="missing",
             threshold="present",
-            held=True,
-            severity="error",
-            message=f"the label {label.column} is gone: the data has no such column",
             action="Nothing can be trained without it. Ask the source's owner, or configure another label.",
         )
         return
@@ -37,9 +34,9 @@ def recorded(evidence: Evidence) -> Iterator[Reason]:
         since = f"only {late[2]:,} of the {late[1]:,} rows since {late[0]} have it"
     yield finding(
         *("min_label_share", label.column, share, min_share),
-        f"the label {label.column} is {state}; at least {min_share:.0%} are required"
-        + (f"; {since}" if since else "")
-        + _outside(evidence),
+        f"the label {label.column} is {state}",
+        limit=f"at least {min_share:.0%} are required",
+        more=(f"; {since}" if since else "") + _outside(evidence),
         action="The source may have stopped recording it: train on an earlier as-of date, or configure another label.",
         rows=lambda: evidence.rows.missing(label.column),
     )
@@ -71,13 +68,16 @@ def balance(evidence: Evidence) -> Iterator[Reason]:
         figure, most = _change(evidence, now, before)
         if not most:
             continue  # the label has another type, which label_values.usable reports
-        allowed = evidence.allowed("max_label_change", compared.control)
+        allowed, medians = evidence.allowed("max_label_change", compared.control), _medians(now, before)
+        changed = medians or label_change(_named(evidence, most), now.share(most), before.share(most))
         findings.append(
             finding(
                 *("max_label_change", label.column, figure, allowed),
                 f"{now.share(most):.1%} of {label.column} are {_named(evidence, most)}, "
-                f"{before.share(most):.1%} in {compared.control.title}: "
-                f"a change of {figure:.1%}; {allowed:.1%} is allowed{_medians(now, before)}",
+                f"{before.share(most):.1%} in {compared.control.title}: a change of {figure:.1%}",
+                limit=f"{allowed:.1%} is allowed",
+                more=f"; {medians}" if medians else "",
+                headline=f"{label.column}: {changed}",
                 action="Look whether the label is still recorded in the same way; if so, the world has changed.",
                 control=compared.control.name,
                 sample=min(now.rows, before.rows),
@@ -124,8 +124,8 @@ def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
                     evidence.allowed("max_label_change_by_value", compared.control),
                     f"where {feature} is {most}, {values[most].share(changed):.1%} of the labels are "
                     f"{_named(evidence, changed)}, "
-                    f"{before[most].share(changed):.1%} in {compared.control.title}"
-                    + _medians(values[most], before[most]),
+                    f"{before[most].share(changed):.1%} in {compared.control.title}",
+                    more=f"; {medians}" if (medians := _medians(values[most], before[most])) else "",
                     action=f"Look how the label is recorded where {feature} is {most}.",
                     control=compared.control.name,
                     values=[
@@ -137,6 +137,7 @@ def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
                         )
                         for _, _, value in changes[:CONTRIBUTIONS]
                     ],
+                    label=_named(evidence, changed),
                     rows=lambda most=most, feature=feature: evidence.rows.having(feature, [most]),
                 )
             )
@@ -161,7 +162,7 @@ def _medians(now: LabelSummary, before: LabelSummary) -> str:
         return ""
     middle, low, high = (len(now.quantiles) // 2, 0, -1)
     new, old = ([f"{summary.quantiles[n]:,.6g}" for n in (middle, low, high)] for summary in (now, before))
-    return f"; its median is {new[0]} (from {new[1]} to {new[2]}), and was {old[0]} (from {old[1]} to {old[2]})"
+    return f"its median is {new[0]} (from {new[1]} to {new[2]}), and was {old[0]} (from {old[1]} to {old[2]})"
 
 
 def _shares(evidence: Evidence, now: LabelSummary, before: LabelSummary, most: str) -> list[Contribution]:
@@ -202,14 +203,10 @@ def _only(evidence: Evidence) -> Reason | None:
         (which,) = distinct
         figure, threshold = which, "two values or more"
         action = "Look whether the source still records it, or writes a default."
-    return Reason(
-        check="constant_label",
-        subject=label.column,
+    return fault(
+        *("constant_label", label.column, f"every recorded {label.column} is {which}: nothing to learn"),
         figure=figure,
         threshold=threshold,
-        held=True,
-        severity="error",
-        message=f"every recorded {label.column} is {which}: nothing to learn",
         action=action,
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightly.checks.evidence import CONTRIBUTIONS, Evidence, finding, not_measured
+from nightly.checks.evidence import CONTRIBUTIONS, Evidence, fault, finding, not_measured
 from nightly.checks.schema import counts
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import OTHER, LabelSummary
@@ -120,12 +120,12 @@ def _wrong_type(evidence: Evidence, kind: str) -> Reason:
     expected = "a number" if isinstance(label, NumberLabel) else "text or a whole number"
     matches = evidence.rows.find([label.column], MISFITS.get(kind, lambda array: array.is_valid()))
     example = f": {matches.value!r} in {matches.references[0]}" if matches.rows else ""
-    return _held(
-        evidence,
+    return fault(
+        *("label", label.column),
+        f"the label {label.column} is not {expected}, as data.label.kind = {label.kind!r} needs, "
+        f"in {_number(matches.rows, 'row', 'rows')}{example}",
         figure=kind,
         threshold=expected,
-        message=f"the label {label.column} is not {expected}, as data.label.kind = {label.kind!r} needs, "
-        f"in {_number(matches.rows, 'row', 'rows')}{example}",
         action="Ask the source's owner; or configure the label as what it is.",
         rows=matches.references,
     )
@@ -135,12 +135,12 @@ def _faulty(evidence: Evidence, problem: str, test: Test, action: str) -> Iterat
     label = evidence.config.data.label
     matches = evidence.rows.find([label.column], test)
     if matches.rows:
-        yield _held(
-            evidence,
+        yield fault(
+            *("label", label.column),
+            f"the label {label.column} is {problem}, in {_number(matches.rows, 'row', 'rows')}: "
+            f"{matches.value} in {matches.references[0]}",
             figure=matches.rows,
             threshold=0,
-            message=f"the label {label.column} is {problem}, in {_number(matches.rows, 'row', 'rows')}: "
-            f"{matches.value} in {matches.references[0]}",
             action=action,
             rows=matches.references,
         )
@@ -148,11 +148,6 @@ def _faulty(evidence: Evidence, problem: str, test: Test, action: str) -> Iterat
 
 def _number(number: int, one: str, more: str) -> str:
     return f"{number:,} {one if number == 1 else more}"
-
-
-def _held(evidence: Evidence, **details) -> Reason:
-    column = evidence.config.data.label.column
-    return Reason(check="label", subject=column, held=True, severity="error", **details)
 
 
 def _rare(evidence: Evidence, label: ClassesLabel) -> Iterator[Reason]:

@@ -23,7 +23,8 @@ def extremes(evidence: Evidence) -> Iterator[Reason]:
                 finding(
                     *("max_range_factor", feature, size / control, allowed),
                     f"{feature} goes to {extreme:g}, {size / control:.3g} times as far as in {compared.control.title} "
-                    f"({before.min:g} to {before.max:g}); {allowed:g} times is allowed",
+                    f"({before.min:g} to {before.max:g})",
+                    limit=f"{allowed:g} times is allowed",
                     action=f"Look whether some rows give {feature} in another unit.",
                     control=compared.control.name,
                     values=[Contribution(value=f"{extreme:g}", rows=1, share=1 / now.common_stats.num_non_missing)],
@@ -48,7 +49,8 @@ def scale(evidence: Evidence) -> Iterator[Reason]:
                 finding(
                     *("max_scale_factor", feature, factor, allowed),
                     f"the median of {feature} is {now.median:g}, {before.median:g} in {compared.control.title}: "
-                    f"{factor:.3g} times {'more' if ratio >= 1 else 'less'}; {allowed:g} times is allowed",
+                    f"{factor:.3g} times {'more' if ratio >= 1 else 'less'}",
+                    limit=f"{allowed:g} times is allowed",
                     action=f"Look whether the unit of {feature} has changed.",
                     **evidence.beside(compared),
                 )

@@ -25,8 +25,8 @@ def missing(evidence: Evidence) -> Iterator[Reason]:
             findings.append(
                 finding(
                     *("max_missing_change", feature, abs(now - control), allowed),
-                    f"{feature} is missing in {now:.1%} of the examples, in {control:.1%} of {compared.control.title}; "
-                    f"a change of {allowed:.1%} is allowed",
+                    f"{feature} is missing in {now:.1%} of the examples, in {control:.1%} of {compared.control.title}",
+                    limit=f"a change of {allowed:.1%} is allowed",
                     action=f"Look why {feature} is {'not recorded' if now > control else 'recorded'} there.",
                     **evidence.beside(compared),
                     rows=lambda feature=feature: evidence.rows.missing(feature),
@@ -53,7 +53,8 @@ def _lengths(evidence: Evidence, compared: Compared, feature: str, allowed: floa
     yield finding(
         *("max_missing_change", feature, abs(now - control), allowed),
         f"{now:.1%} of the examples have {longer:,} values of {feature} or more, {control:.1%} of those of "
-        f"{compared.control.title}; a change of {allowed:.1%} is allowed",
+        f"{compared.control.title}",
+        limit=f"a change of {allowed:.1%} is allowed",
         action=f"Look whether the source cuts the lists of {feature} short, or has ceased to.",
         **evidence.beside(compared),
     )
@@ -72,6 +73,9 @@ def constant(evidence: Evidence) -> Iterator[Reason]:
             and _expected_others(compared.train.features[feature], value, evidence.train.examples) >= OTHERS
         ]
         enough = evidence.train.examples >= evidence.gate.min_rows_for_distance
+        message = f"{feature} is {value} in every example that has it"
+        if varied:
+            message += f", and was not in {varied[0].control.title}"
         yield Reason(
             check="constant_feature",
             subject=feature,
@@ -80,8 +84,8 @@ def constant(evidence: Evidence) -> Iterator[Reason]:
             held=bool(varied) and enough,
             severity="error" if varied and enough else "warning",
             control=varied[0].control.name if varied else "",
-            message=f"{feature} is {value} in every example that has it"
-            + (f", and was not in {varied[0].control.title}" if varied else ""),
+            message=message,
+            headline=message,
             action=f"A constant tells a model nothing: look whether the source still fills {feature}.",
             values=[Contribution(value=value, rows=int(common(stats).num_non_missing), share=1.0)],
         )

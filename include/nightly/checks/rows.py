@@ -13,7 +13,8 @@ def volume(evidence: Evidence) -> Iterator[Reason]:
     rows, min_rows = evidence.manifest.rows, evidence.gate.min_rows
     yield finding(
         *("min_rows", "", rows, min_rows),
-        f"the snapshot has {rows:,} rows; at least {min_rows:,} are required",
+        f"the snapshot has {rows:,} rows",
+        limit=f"at least {min_rows:,} are required",
         action="Look whether the source was complete; a longer look-back brings more rows.",
     )
 
@@ -26,7 +27,8 @@ def freshness(evidence: Evidence) -> Iterator[Reason]:
     age = (evidence.window[1] - newest) / dt.timedelta(days=1)
     yield finding(
         *("max_age_days", data.time_column, round(age, 2), allowed),
-        f"the newest row is {age:.1f} days older than the window's end; {allowed:g} are allowed",
+        f"the newest row is {age:.1f} days older than the window's end",
+        limit=f"{allowed:g} are allowed",
         action="The source has stopped or is late: ask its owner.",
     )
 
@@ -78,8 +80,8 @@ def duplicates(delivery: Delivery, allowed: float, id_columns: list[str]) -> Rea
     by = " + ".join(id_columns) or "all columns"
     return finding(
         *("max_duplicate_share", "", share, allowed),
-        f"{delivery.duplicate_rows:,} of {delivery.rows:,} rows were there already, by {by}: {share:.1%}; "
-        f"{allowed:.1%} are allowed",
+        f"{delivery.duplicate_rows:,} of {delivery.rows:,} rows were there already, by {by}: {share:.1%}",
+        limit=f"{allowed:.1%} are allowed",
         action="The last row of each id was kept. Look whether the source delivered a part of the window twice.",
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
-from nightly.checks.evidence import CONTRIBUTIONS, Evidence, SnapshotRows
+from nightly.checks.evidence import CONTRIBUTIONS, Evidence, SnapshotRows, fault
 from nightly.records.night import Contribution, Reason
 from nightly.schemas import curated
 
@@ -20,14 +20,10 @@ def check(evidence: Evidence) -> Iterator[Reason]:
     seen = set()
     for split, anomalies in evidence.anomalies.items():
         if anomalies.data_missing:
-            yield Reason(
-                check="schema",
-                subject=f"{split} split",
+            yield fault(
+                *("schema", f"{split} split", f"the {split} split has no examples"),
                 figure=0,
                 threshold=None,
-                held=True,
-                severity="error",
-                message=f"the {split} split has no examples",
                 action="There are no labelled rows for it in the snapshot.",
             )
         infos = dict(anomalies.anomaly_info)
@@ -37,7 +33,7 @@ def check(evidence: Evidence) -> Iterator[Reason]:
             if (feature, info.short_description) in seen:  # the shares in the description differ by split
                 continue
             seen.add((feature, info.short_description))
-            values = _out_of_domain(evidence, feature)
+            values, message = _out_of_domain(evidence, feature), f"{feature}: {info.description}"
             yield Reason(
                 check="schema",
                 subject=feature,
@@ -45,7 +41,8 @@ def check(evidence: Evidence) -> Iterator[Reason]:
                 threshold="the curated schema",
                 held=info.severity == anomalies_pb2.AnomalyInfo.ERROR,
                 severity=SEVERITIES.get(info.severity, "info"),
-                message=f"{feature}: {info.description}",
+                message=message,
+                headline=message,
                 action="If the data is right, change the curated schema; if not, ask the source's owner.",
                 values=values,
                 rows=_rows(evidence.rows, feature, info, [value.value for value in values]),

@@ -41,8 +41,9 @@ def _distances(evidence: Evidence, served: Served) -> Iterator[Reason]:
             broken = distance.value > distance.threshold
             yield finding(
                 *("skew", feature, distance.value, distance.threshold),
-                f"{feature} in {TITLE} is {distance.value:.3f} away from {_rows(served)}; "
-                f"{distance.threshold:.3f} is allowed" + (f"; most in {named(values)}" if values and broken else ""),
+                f"{feature} in {TITLE} is {distance.value:.3f} away from {_rows(served)}",
+                limit=f"{distance.threshold:.3f} is allowed",
+                more=f"; most in {named(values)}" if values and broken else "",
                 action=f"Look how the client fills {feature}: in the unit and the spelling that training has? If both "
                 f"are right, run again with the threshold skew.{feature} and a reason.",
                 control=CONTROL,
@@ -55,14 +56,15 @@ def _missing(evidence: Evidence, served: Served, feature: str) -> Reason:
     """Compare how often a feature is missing in requests and in training rows."""
     requested, trained = missing_share(served.requests, feature), missing_share(served.training, feature)
     allowed = evidence.gate.max_missing_change
-    message = f"{feature} is missing in {requested:.1%} of {TITLE}, and in {trained:.1%} of {_rows(served)}"
+    text = f"{feature} is missing in {requested:.1%} of {TITLE}, and in {trained:.1%} of {_rows(served)}"
     if feature in served.about.unreadable:
-        message += f"; requests have {served.about.unreadable[feature]}, which its type in the schema does not allow"
+        text += f"; requests have {served.about.unreadable[feature]}, which its type in the schema does not allow"
     elif requested == 1 and served.about.unknown:
-        message += "; no request has it" + did_you_mean(feature, served.about.unknown)
+        text += "; no request has it" + did_you_mean(feature, served.about.unknown)
     return finding(
         *("max_missing_change", feature, abs(requested - trained), allowed),
-        f"{message}; a change of {allowed:.1%} is allowed",
+        text,
+        limit=f"a change of {allowed:.1%} is allowed",
         action=f'Have the client send {feature}; if the model does not read it, write not_in_environment: "SERVING" '
         "beside it in the curated schema.",
         control=CONTROL,

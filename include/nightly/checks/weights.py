@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightly.checks.evidence import Evidence
+from nightly.checks.evidence import Evidence, fault
 from nightly.records.night import Reason
 from nightly.snapshots.parsing import are_finite
 
@@ -67,14 +67,10 @@ def _all_zero(evidence: Evidence, column: str) -> Iterator[Reason]:
 
 
 def _held(evidence: Evidence, figure: float | str, message: str, action: str, rows: list[str] | None = None) -> Reason:
-    return Reason(
-        check="weights",
-        subject=evidence.config.data.weight_column,
+    return fault(
+        *("weights", evidence.config.data.weight_column, message),
         figure=figure,
         threshold=0 if isinstance(figure, int) else "numbers of 0 and more",
-        held=True,
-        severity="error",
-        message=message,
         action=action,
         rows=rows or [],
     )

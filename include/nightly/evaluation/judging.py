@@ -13,12 +13,10 @@ from scipy.special import stdtrit
 from nightly.records.config import Bound, ModelConfig, ModelGate
 from nightly.records.evaluation import OVERALL, Difference, Evaluation, NotFinite
 from nightly.records.metrics import of_class
-from nightly.records.night import AGAINST_PRODUCTION, Reason
+from nightly.records.night import AGAINST_PRODUCTION, ALL_EXAMPLES, CONSTANT, Reason
 
 NO_PRODUCTION = "no model is in production yet"
-CONSTANT = "better_than_constant"  # the check's name
-FINITE = "finite_answers"  # likewise
-ALL = "all examples"
+FINITE = "finite_answers"  # the check's name
 
 Decision = Literal["worse", "within", "undecided"]
 
@@ -60,7 +58,15 @@ class Judged:
 
     @property
     def subject(self) -> str:
-        return self.key or ALL
+        return self.key or ALL_EXAMPLES
+
+    @property
+    def fixed(self) -> float | None:
+        return self.bound.floor if self.bound.floor is not None else self.bound.ceiling
+
+    @property
+    def fixed_bound(self) -> Literal["", "floor", "ceiling"]:
+        return "floor" if self.bound.floor is not None else "ceiling" if self.bound.ceiling is not None else ""
 
     @property
     def allowed(self) -> float | None:
@@ -111,7 +117,7 @@ def judge(config: ModelConfig, measured: Evaluation, unjudged: str = NO_PRODUCTI
 def _not_finite(bad: NotFinite, examples: int) -> Reason:
     return Reason(
         check=FINITE,
-        subject=ALL,
+        subject=ALL_EXAMPLES,
         figure=bad.examples,
         threshold=0,
         held=True,
@@ -163,12 +169,13 @@ def _judge(item: Judged, measured: Evaluation, alpha: float, undecided: str) -> 
             check=item.metric,
             subject=item.subject,
             figure=None,
-            threshold=item.bound.floor if item.bound.floor is not None else item.bound.ceiling,
+            threshold=item.fixed,
+            bound=item.fixed_bound,
             held=not item.part,
             message=f"{item.where} could not be computed on {item.examples:,} examples",
         )
         return
-    if item.bound.floor is not None or item.bound.ceiling is not None:
+    if item.fixed is not None:
         yield _fixed(item, figure)
     production = (measured.production or {}).get(item.key, {}).get(item.metric, float("nan"))
     if item.allowed is not None and production == production:
@@ -177,16 +184,15 @@ def _judge(item: Judged, measured: Evaluation, alpha: float, undecided: str) -> 
 
 def _fixed(item: Judged, figure: float) -> Reason:
     """Return the finding of a floor or a ceiling."""
-    floor, ceiling = item.bound.floor, item.bound.ceiling
+    fixed, is_floor = item.fixed, item.fixed_bound == "floor"
     return Reason(
         check=item.metric,
         subject=item.subject,
         figure=round(figure, 5),
-        threshold=floor if floor is not None else ceiling,
-        held=figure < floor if floor is not None else figure > ceiling,
-        message=f"{item.where} is {figure:.4f}; "
-        + (f"at least {floor:g}" if floor is not None else f"at most {ceiling:g}")
-        + " is required",
+        threshold=fixed,
+        bound=item.fixed_bound,
+        held=figure < fixed if is_floor else figure > fixed,
+        message=f"{item.where} is {figure:.4f}; at {'least' if is_floor else 'most'} {fixed:g} is required",
         action="The model learned too little: look at the training log, the label's share and the steps.",
     )
 
@@ -213,6 +219,7 @@ def _change(
         subject=item.subject,
         figure=round(figure - production, 5),
         threshold=-item.allowed if drops else item.allowed,
+        bound="drop" if drops else "rise",
         held=held,
         message=f"{message}; {item.allowed:g} worse is allowed{remark}",
         action=_action(decision, "The model in production is better on the same examples: it stays."),
@@ -229,7 +236,7 @@ def _beats_constant(measured: Evaluation, alpha: float) -> Reason:
     if gain is None and measured.constant_loss:
         return Reason(
             check=CONSTANT,
-            subject=ALL,
+            subject=ALL_EXAMPLES,
             figure=None,
             threshold=0,
             held=True,
@@ -241,7 +248,7 @@ def _beats_constant(measured: Evaluation, alpha: float) -> Reason:
     if gain is None:
         return Reason(
             check=CONSTANT,
-            subject=ALL,
+            subject=ALL_EXAMPLES,
             figure=None,
             threshold=None,
             held=False,
@@ -261,7 +268,7 @@ def _beats_constant(measured: Evaluation, alpha: float) -> Reason:
         message += f"; {gain.examples:,} examples cannot tell"
     return Reason(
         check=CONSTANT,
-        subject=ALL,
+        subject=ALL_EXAMPLES,
         figure=round(gain.value, 5),
         threshold=0,
         held=held,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nightly.nights import older_findings
+from nightly.nights.moves import moved, renamed
 from nightly.records import metrics
-from nightly.records.night import Contribution, Reason
+from nightly.records.night import ALL_EXAMPLES, Contribution, Reason
 
 Kind = Literal["delivery", "feature", "serving", "model", "withdrawn"]
 # The endings of checks of the whole delivery, even if their subject is the time column.
@@ -23,8 +24,6 @@ FEATURE = (
 )  # the beginnings of checks of one feature, besides DISTANCES
 DISTANCES = ("schema", "drift", "skew")
 LABELS = ("max_label_change", "max_label_change_by_value")  # their shares are those of the label that changed most
-ARE = re.compile(r"[\d.]+% of .+? are (.+), [\d.]+% in ")  # in the messages of LABELS: which label that is
-MEDIANS = re.compile(r"; (its median is .+)$")
 # The best explanation of a feature first. Other checks are explained by their values, or by their own message.
 EXPLAINS = ("constant_feature", "max_scale_factor", "max_missing_change", *LABELS)
 SCHEMA = {  # TFDV's short description -> what happened, and what to do
@@ -43,10 +42,8 @@ DETAILED = (
     "weights",
     "max_label_change_by_value",
 )  # their messages have more than a value and its threshold
-ALLOWED = re.compile(r"; [^;]* (?:is|are) (?:allowed|required|wanted)(?=;|$)")  # wanted: in older records
 RENAMED = "Ask the source's owner whether the value has a new name. Fix the source, or adopt the new name."
 METRICS = frozenset(name for names in (*metrics.NAMES.values(), *metrics.OF_CLASSES.values()) for name in names)
-ALIKE = 0.2  # a value may have been renamed if it falls by as much as another appears, within this relative tolerance
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Cause:
     @property
     def changed_label(self) -> str:
         """The label that changed most where a feature has some value, such as "positive" or "'Cash'"."""
-        return next((_changed_label(reason) for reason in self.reasons if reason.check == LABELS[1]), "")
+        return next((_label(reason) for reason in self.reasons if reason.check == LABELS[1]), "")
 
     def adds(self, reason: Reason) -> bool:
         """Return whether the message of `reason` has more than the headline and the values."""
@@ -89,7 +86,7 @@ class Cause:
             return False
         if (self.kind == "model" and reason.figure is not None) or (reason.check == "schema" and reason.values):
             return False
-        return ALLOWED.sub("", reason.message) not in self.headline
+        return _told(self.kind, reason) not in self.headline
 
     @property
     def rows(self) -> list[str]:
@@ -129,48 +126,6 @@ def shares(reasons: Iterable[Reason]) -> list[Contribution]:
     return sorted(by_value.values(), key=lambda value: -abs(value.share - (value.control or 0.0)))
 
 
-def moved(values: Sequence[Contribution]) -> str:
-    """Describe how shares changed: `A fell from 17 % to 7 %, new value X at 10 %: renamed?`; "" if none did."""
-    return ", ".join(_moves(values)) + (": renamed?" if renamed(values) else "")
-
-
-def renamed(values: Sequence[Contribution]) -> bool:
-    """Return whether a value may have been renamed: its share fell by about the share of a new value."""
-    new, fell = _new(values), _fell(values)
-    if not new or not fell:
-        return False
-    lost, gained = fell[0].control - fell[0].share, new[0].share
-    return abs(lost - gained) <= ALIKE * max(lost, gained)
-
-
-def _new(values: Sequence[Contribution]) -> list[Contribution]:
-    return [value for value in values if value.control is None and value.rows]
-
-
-def _fell(values: Sequence[Contribution]) -> list[Contribution]:
-    return [value for value in values if value.control is not None and value.share < value.control]
-
-
-def _moves(values: Sequence[Contribution]) -> list[str]:
-    new, fell = _new(values), _fell(values)
-    rose = [value for value in values if value.control is not None and value.share > value.control]
-    moves = []
-    if fell:
-        moves.append(_gone(fell[0]) if not fell[0].rows else _changed(fell[0], "fell"))
-    if new:
-        moves.append(f"new value {new[0].value or '(empty)'} at {percent(new[0].share)}" + _more(new))
-    elif rose:
-        moves.append(_changed(rose[0], "rose"))
-    return moves
-
-
-def percent(share: float) -> str:
-    """Format a share as a percentage."""
-    if 0 < share < 0.001:
-        return "< 0.1 %"
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %".replace(".0 ", " ")
-
-
 def _key(reason: Reason) -> tuple[Kind, str]:
     if reason.check == "withdrawn":
         return "withdrawn", reason.subject
@@ -204,22 +159,20 @@ def _cause(kind: Kind, subject: str, reasons: list[Reason]) -> Cause:
 def _headline(kind: Kind, subject: str, lead: Reason, reasons: list[Reason]) -> str:
     if lead.check == "schema" and lead.figure in SCHEMA:
         return f"{subject}: {SCHEMA[lead.figure][0]}"
-    if lead.check == LABELS[0] and lead.values and lead.values[0].control is not None:
-        if medians := MEDIANS.search(lead.message):  # they tell more of numbers than a share does
-            return f"{subject}: {medians[1]}"
-        shares_of = percent(lead.values[0].share), percent(lead.values[0].control)
-        return f"{subject}: {shares_of[0]} are {_changed_label(lead)}, {shares_of[1]} before"
     if _by_values(kind, lead) and (change := moved(shares(reasons))):
         return f"{subject}{' in requests' if kind == 'serving' else ''}: {change}"
-    if kind == "model":  # keep the bound, without which a metric means nothing
-        return lead.message.replace("; ", ", ")
-    return ALLOWED.sub("", lead.message)
+    return _told(kind, lead)
 
 
-def _changed_label(reason: Reason) -> str:
-    """Return the label whose share is given; older findings are of binary labels."""
-    changed = ARE.search(reason.message)
-    return changed[1] if changed else "positive"
+def _told(kind: Kind, reason: Reason) -> str:
+    """Return a finding as part of a sentence; of the model with its bound, without which a metric means nothing."""
+    if kind == "model":
+        return reason.message.replace("; ", ", ")
+    return reason.headline or older_findings.headline(reason)
+
+
+def _label(reason: Reason) -> str:
+    return reason.label or older_findings.label(reason)
 
 
 def _by_values(kind: Kind, lead: Reason) -> bool:
@@ -233,7 +186,7 @@ def _explains(reason: Reason) -> tuple[int, float]:
         return -1, 0.0
     rank = EXPLAINS.index(reason.check) if reason.check in EXPLAINS else len(EXPLAINS)
     rank += reason.check not in ("schema", "max_unseen_share")  # these have an action for a value, a distance has none
-    is_part = reason.subject not in ("", "all examples") or metrics.is_of_class(reason.check)
+    is_part = reason.subject not in ("", ALL_EXAMPLES) or metrics.is_of_class(reason.check)
     change = reason.is_change  # an absolute bound explains more: a bad model is worse than production anyway
     return rank + (is_part + change + 2 * reason.undecided if _key(reason)[0] == "model" else 0), -_excess(reason)
 
@@ -244,15 +197,3 @@ def _excess(reason: Reason) -> float:
         return math.inf
     low, high = sorted((abs(reason.figure), abs(reason.threshold)))
     return high / low if low else math.inf
-
-
-def _changed(value: Contribution, how: str) -> str:
-    return f"{value.value or '(empty)'} {how} from {percent(value.control)} to {percent(value.share)}"
-
-
-def _gone(value: Contribution) -> str:
-    return f"{value.value or '(empty)'}, {percent(value.control)} before, is gone"
-
-
-def _more(values: Sequence[Contribution]) -> str:
-    return f" and {len(values) - 1} more" if len(values) > 1 else ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightly.nights.causes import Cause
-from nightly.records.night import CONSTANT, Reason
+from nightly.records.night import ALL_EXAMPLES, CONSTANT, Reason
 from nightly.records.schema import SchemaProposal
 from nightly.records.thresholds import ThresholdsUsed, Value
 
@@ -101,7 +101,7 @@ def _key(reason: Reason, used: ThresholdsUsed | None) -> str:
     """Return the key of the threshold that the finding broke; "" if no threshold has that name."""
     values = used.values if used else {}
     metric, _, of = reason.metric.partition(":")
-    section = "class_metrics" if of else "metrics" if reason.subject == "all examples" else "slice_metrics"
+    section = "class_metrics" if of else "metrics" if reason.subject == ALL_EXAMPLES else "slice_metrics"
     bounds = ("max_drop", "max_rise") if reason.is_change else ("floor", "ceiling")
     names = [f"data_gate.{reason.check}", f"{reason.check}.{reason.subject}"]
     names += [f"model_gate.{section}.{metric}.{bound}" for bound in bounds]

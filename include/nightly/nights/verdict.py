@@ -217,6 +217,7 @@ def _held_back(not_released: NotReleased) -> Reason:
         threshold=None,
         held=True,
         message=not_released.reason,
+        headline=not_released.reason,
         action="Snapshot, code and settings are those of that version, so training again would give no better model. "
         "New data trains a new model by itself. To train on the same data, change the code or a setting (train_steps).",
     )

@@ -8,6 +8,7 @@ from nightly.records.base import Contract
 from nightly.records.night import utc_now
 
 Decision = Literal["promote", "stop", "wait"]
+COMPARISON = "the comparison"  # `decided_by`, where no person has decided
 
 
 class CanaryRequest(Contract):
@@ -72,11 +73,16 @@ class Comparison(Contract):
     looks: list[Look] = []  # one a run, oldest first
     decision: Literal["", "promote", "stop"] = ""  # "": not decided yet
     reason: str = ""
-    decided_by: str = ""  # a person, or `the comparison`
+    decided_by: str = ""  # a person, or COMPARISON
     decided_at: AwareDatetime | None = None
     earlier: list[CanaryDecision] = []  # replaced decisions, oldest first
     baselines: list[str] = []  # the snapshots that a stop removed from the controls for drift
     done_at: AwareDatetime | None = None  # when the decision was carried out
+
+    @property
+    def why(self) -> str:
+        """The reason, and the person who decided, if any."""
+        return self.reason if self.decided_by == COMPARISON else f"{self.reason} (decided by {self.decided_by})"
 
     def decided(self, decision: Decision, reason: str, by: str) -> "Comparison":
         """Return a copy with this decision; a decision that it replaces moves to `earlier`."""

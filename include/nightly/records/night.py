@@ -135,6 +135,7 @@ class Contribution(Contract):
 
 AGAINST_PRODUCTION = " against production"  # METRIC + this: the name of the check of the metric's change
 CONSTANT = "better_than_constant"  # the check of the model against the best constant answer
+ALL_EXAMPLES = "all examples"  # the subject of a model gate's finding that is of no slice
 NEWEST_DAYS = "newest_days"  # the control of the skew of a split by time, which never holds
 
 
@@ -148,8 +149,12 @@ class Reason(Contract):
     subject: str  # the feature, column, metric or slice; "" for the data or model as a whole
     figure: float | str | None  # the measured value
     threshold: float | str | None
+    bound: Literal["", "floor", "ceiling", "drop", "rise"] = ""  # the threshold of a metric; "" in older records
     held: bool
     message: str  # one sentence with the figure and what it is compared with
+    # The finding as part of a sentence, without its bound. "" in older records, of findings that never hold, and of the
+    # model gate, whose metrics mean nothing without a bound.
+    headline: str = ""
     action: str = ""  # what to do about it
     severity: Literal["", "info", "warning", "error"] = ""  # an error holds; a warning needs a look
     control: str = ""  # last_accepted, production, same_weekday, same_season, …
@@ -158,6 +163,7 @@ class Reason(Contract):
     undecided: bool = False  # whether a model gate's examples are too few to tell
     chance: float | None = None  # how far chance can move the figure either way, as a model gate counts it
     values: list[Contribution] = []  # the largest contributions
+    label: str = ""  # the label whose shares `values` are, such as "positive" or "'Cash'"; "" in older records
     rows: list[str] = []  # example rows, as FILE:ROW of the snapshot, from 0
 
     @property

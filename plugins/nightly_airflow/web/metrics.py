@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
+from nightly.nights import older_findings
 from nightly.records.evaluation import OVERALL, Difference, Evaluation
-from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, Reason
+from nightly.records.night import AGAINST_PRODUCTION, ALL_EXAMPLES, CONSTANT, Reason
 from nightly_airflow.web.views import NightDetails
 
-ALL = "all examples"  # the subject of a finding of all examples
 ALPHA = 0.05  # of a night whose thresholds were not recorded
 
 
@@ -34,9 +34,10 @@ class Metric:
         """Return each bound and whether it was met: `≥ 0.60 ✓, drop ≤ 0.08 ✓`; "" if there is none."""
         bounds = []
         if self.bound and isinstance(self.bound.threshold, float | int):
-            bounds.append(f"{'≤' if _is_ceiling(self.bound) else '≥'} {_bound(self.bound.threshold)}{_met(self.bound)}")
+            sign = "≤" if _lower_is_better(self.bound) else "≥"
+            bounds.append(f"{sign} {_bound(self.bound.threshold)}{_met(self.bound)}")
         if self.change and isinstance(self.change.threshold, float | int):
-            direction = "rise" if _is_rise(self.change) else "drop"
+            direction = "rise" if _lower_is_better(self.change) else "drop"
             bounds.append(f"{direction} ≤ {_bound(abs(self.change.threshold))}{_met(self.change)}")
         return ", ".join(bounds)
 
@@ -82,10 +83,10 @@ class Metric:
 
     def _direction(self, change: float) -> str:
         """Return whether the change is surely for better or worse, as known by the bounds; "" if it is not."""
-        if abs(change) <= self._reach or not self.is_judged:
+        reason = self.change or self.bound
+        if abs(change) <= self._reach or reason is None:
             return ""
-        lower_is_better = _is_rise(self.change) if self.change else self.bound is not None and _is_ceiling(self.bound)
-        return ", better" if (change < 0) == lower_is_better else ", worse"
+        return ", better" if (change < 0) == _lower_is_better(reason) else ", worse"
 
 
 @dataclass
@@ -185,7 +186,7 @@ def metrics_of(details: NightDetails) -> list[Metric]:
             Metric(
                 name=_split(reason.check)[0],
                 of=_split(reason.check)[1],
-                slice="" if reason.subject == ALL else reason.subject,
+                slice="" if reason.subject == ALL_EXAMPLES else reason.subject,
                 examples=None,
                 candidate=reason.figure,
                 production=None,
@@ -199,7 +200,7 @@ def metrics_of(details: NightDetails) -> list[Metric]:
     for key in sorted(evaluation.candidate, key=lambda key: (key != OVERALL, -evaluation.examples.get(key, 0))):
         for full_name, value in sorted(evaluation.candidate[key].items()):
             name, of = _split(full_name)
-            subject = key or ALL
+            subject = key or ALL_EXAMPLES
             metrics.append(
                 Metric(
                     name=name,
@@ -276,16 +277,8 @@ def _alpha(details: NightDetails) -> float:
     return known if isinstance(known, float) else ALPHA
 
 
-def _is_ceiling(reason: Reason) -> bool:
-    """Return whether a fixed bound is a ceiling, inferred from the value and whether it held."""
-    if not isinstance(reason.figure, float | int) or reason.figure == reason.threshold:
-        return "at most" in reason.message
-    return (reason.figure < reason.threshold) != reason.held
-
-
-def _is_rise(reason: Reason) -> bool:
-    """Return whether the bound of a change is a largest rise, so that lower is better."""
-    return isinstance(reason.threshold, float | int) and math.copysign(1, reason.threshold) > 0  # 0.0 and -0.0 differ
+def _lower_is_better(reason: Reason) -> bool:
+    return (reason.bound or older_findings.bound(reason)) in ("ceiling", "rise")
 
 
 def _bound(number: float) -> str:

@@ -46,6 +46,11 @@ LABELS = {
 SIGNS = {outcome: (OUTCOME_SIGNS[outcome], *label) for outcome, label in LABELS.items()} | {
     "": ("…", "No verdict", "quiet")
 }
+# The legend of the calendar, where both kinds of held nights look the same.
+LEGEND = [
+    (SIGNS[outcome][0], "Held" if outcome is Outcome.HELD_DATA else SIGNS[outcome][1], SIGNS[outcome][2])
+    for outcome in (Outcome.RELEASED, Outcome.ACCEPTED, Outcome.HELD_DATA, Outcome.NO_DATA, Outcome.FAILED)
+]
 # The outcomes of models that the overview shows first.
 URGENT = (Outcome.FAILED, Outcome.HELD_DATA, Outcome.HELD_MODEL, Outcome.NO_DATA)
 
@@ -106,12 +111,13 @@ def night(details: NightDetails, log: str = "") -> dict[str, Any]:
     label_cards = [card for card in cards if label and card.name == label.column]
     cards = [card for card in cards if card not in label_cards]
     shown = max(FEATURES, sum(card.held for card in cards))
+    summary = details.record.verdict.summary if details.record.verdict else ""
     return {
         "details": details,
         "record": details.record,
         "night": details.record.night,
         "verdict": details.record.verdict,
-        "causes": held_by,
+        "causes": [(cause, cause.headline in summary) for cause in held_by],
         "cause_of": {(cause.kind, cause.subject): number for number, cause in enumerate(held_by, 1)},
         "remedies": _remedies(details, held_by),
         "failed": _failed(details, log),
@@ -153,6 +159,7 @@ def model(record: ModelRecord, number: int) -> dict[str, Any]:
         "number": number,
         "pages": pages,
         "months": months(record.nights),
+        "legend": LEGEND,
         "compared": {canary.version: canary_status(canary) for canary in record.canaries if not canary.live},
         "ended_canaries": [canary for canary in record.canaries if not canary.live][:CANARIES],
     }
@@ -196,9 +203,8 @@ def canary_status(canary: Canary) -> tuple[str, str]:
     """Return a canary's state, as a key of CANARY_SIGNS, and its last decision in one sentence."""
     comparison, release = canary.comparison, canary.release
     if comparison and comparison.decision:
-        by = f" (decided by {comparison.decided_by})" if comparison.decided_by != "the comparison" else ""
         unfinished = "" if comparison.done_at else "; not carried out completely yet: the next comparison completes it"
-        return comparison.decision, f"{comparison.reason}{by}{unfinished}"
+        return comparison.decision, f"{comparison.why}{unfinished}"
     if canary.live:
         return "wait", canary.last.reason if canary.last else "no comparison is recorded yet"
     why = (

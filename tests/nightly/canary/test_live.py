@@ -7,11 +7,11 @@ import pytest
 
 from nightly.baselines import accept
 from nightly.canary import decide as module
-from nightly.canary.decide import COMPARISON, REQUEST, compare, compare_step, decide_step
+from nightly.canary.decide import REQUEST, compare, compare_step, decide_step
 from nightly.cli.releases import main
 from nightly.models import load_config
 from nightly.records.baseline import Baseline
-from nightly.records.canary import CanaryRequest, Comparison
+from nightly.records.canary import COMPARISON, CanaryRequest, Comparison
 from nightly.records.config import ModelConfig
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord

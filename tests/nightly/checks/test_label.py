@@ -1,13 +1,17 @@
 """The labels of a feature's values: counted as by hand, and on real trips."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightly.checks.evidence import VALUES
+from nightly.checks.evidence import VALUES, finding
+from nightly.checks.label import balance
 from nightly.checks.label_rows import CLASSES, label_by_value
+from nightly.nights import older_findings
+from nightly.nights.causes import causes
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import OTHER, POSITIVE, LabelSummary
 from tests.support.judged_nights import judge_night
@@ -126,3 +130,28 @@ def test_of_many_classes_the_rare_ones_are_counted_together_and_not_compared(tmp
     assert found.rows == len(labels) and set(found.counts) == {*names[:CLASSES], OTHER}
     without = {name: rows for name, rows in found.counts.items() if name != names[0]}
     assert LabelSummary.of_counts(without).change(found)[1] != names[0], "it may be among the others there"
+
+
+def test_a_swap_of_two_classes_is_said_with_the_shares_of_the_class_that_is_named():
+    now, before = (LabelSummary.of_counts({"Card": card, "Cash": 100 - card}) for card in (75, 25))
+    baseline = SimpleNamespace(summary=lambda label, classes: before)
+    control = SimpleNamespace(name="last_accepted", title="the control", baseline=baseline)
+    evidence = SimpleNamespace(
+        config=SimpleNamespace(data=SimpleNamespace(label=ClassesLabel(column="pay", classes="learned"))),
+        label=now,
+        classes=frozenset(),
+        present=[SimpleNamespace(control=control)],
+        allowed=lambda key, control: 0.05,
+        gate=SimpleNamespace(min_rows_for_distance=10),
+    )
+    (reason,) = balance(evidence)
+    assert reason.message == "25.0% of pay are 'Cash', 75.0% in the control: a change of 50.0%; 5.0% is allowed"
+    (cause,) = causes([reason])
+    assert cause.headline == "pay: 25 % are 'Cash', 75 % before"
+
+
+def test_a_headline_is_the_message_without_the_threshold():
+    words = {"limit": "0.1 is allowed", "more": "; most in A: 5.0%"}
+    reason = finding("drift", "city", 0.3, 0.1, "city is 0.300 away", action="", **words)
+    assert reason.message == "city is 0.300 away; 0.1 is allowed; most in A: 5.0%"
+    assert reason.headline == older_findings.headline(reason) == "city is 0.300 away; most in A: 5.0%"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from nightly.evaluation.judging import CONSTANT, Interval, judge
+from nightly.evaluation.judging import Interval, judge
 from nightly.evaluation.measured import Measured, Plan
 from nightly.evaluation.record import evaluate, values_of
 from nightly.evaluation.scored import Scored
@@ -12,6 +12,7 @@ from nightly.nights.causes import causes, headline
 from nightly.records.config import ModelConfig
 from nightly.records.evaluation import Difference, Evaluation, NotFinite
 from nightly.records.label_spec import LabelSpec
+from nightly.records.night import CONSTANT
 
 
 def config(**gate):
@@ -86,6 +87,17 @@ def test_a_rise_is_worse_where_lower_is_better():
     gate = config(metrics={"binary_crossentropy": {"max_rise": 0.05}})
     assert one(gate, measured(-0.2, 0.02, "binary_crossentropy")).held
     assert not one(gate, measured(0.2, 0.02, "binary_crossentropy")).held
+
+
+@pytest.mark.parametrize("bound", ["floor", "ceiling", "max_drop", "max_rise"])
+def test_a_finding_has_the_kind_of_its_bound(bound):
+    gate = config(metrics={"auc": {bound: 0.0}})  # 0 itself has no direction
+    assert one(gate, measured(0.0, 0.02)).bound == bound.removeprefix("max_")
+
+
+def test_a_metric_that_cannot_be_computed_has_the_kind_of_its_bound():
+    gate = config(metrics={"auc": {"ceiling": 0.5}})
+    assert one(gate, measured(float("nan"), 0.02)).bound == "ceiling"
 
 
 def test_a_metric_without_an_error_is_compared_by_its_values_and_that_is_said():

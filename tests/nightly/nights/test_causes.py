@@ -2,7 +2,8 @@
 
 import pytest
 
-from nightly.nights.causes import causes, headline, moved
+from nightly.nights.causes import causes, headline
+from nightly.nights.moves import moved
 from nightly.records.night import Contribution, Reason
 
 
@@ -127,6 +128,16 @@ def test_a_change_of_classes_or_numbers_is_said_by_what_changed():
     assert found["pay"].headline == "pay: 99 % are 'Cash', 64 % before"
     assert found["fare"].headline == "fare: its median is 805 (from 0 to 17,505), and was 8.05 (from 0 to 175.05)"
     assert found["company"].changed_label == "'Cash'" and found["company"].labels == by_value.values
+
+
+def test_what_a_finding_says_in_fields_is_not_read_out_of_its_message():
+    label = reason("max_label_change", "pay", 0.36, message="in other words", headline="pay: 99 % are 'Cash'")
+    by_value = reason("max_label_change_by_value", "city", 0.4, message="in other words", label="'Cash'")
+    scale = reason("max_scale_factor", "fare", 9.0, message="far; 5 is allowed", headline="fare; 4 are allowed")
+    found = {cause.subject: cause for cause in causes([label, by_value, scale])}
+    assert found["pay"].headline == "pay: 99 % are 'Cash'"
+    assert found["city"].changed_label == "'Cash'"
+    assert found["fare"].headline == "fare; 4 are allowed"
 
 
 def test_weights_are_a_cause_of_their_column():

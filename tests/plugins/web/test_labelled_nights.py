@@ -10,7 +10,7 @@ from nightly.records.evaluation import CalibrationBin, Charts, Difference, Evalu
 from nightly.records.labels import FILE as LABELS
 from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, GateResult
 from nightly.records.verdict import Outcome, Verdict
-from nightly_airflow.web.metrics import reach
+from nightly_airflow.web.metrics import Metric, reach
 from nightly_airflow.web.records import Records
 from nightly_airflow.web.render import report
 from tests.support.labelled_nights import EXAMPLES, charts, write_labelled_night
@@ -273,3 +273,13 @@ def test_a_finding_of_the_constant_answer_is_no_metric(paths):
     gate = GateResult.load(folder / "model_gate.json")
     assert {r.check for r in gate.reasons} >= {CONSTANT, "mean_absolute_error" + AGAINST_PRODUCTION}
     assert f">{CONSTANT}</td><td" not in text
+
+
+def test_the_kind_of_a_bound_is_a_field_and_inferred_of_older_findings_alone():
+    fixed = reason(check="mean_absolute_error", figure=None, threshold=3.0, message="it could not be computed")
+    change = reason(check="mean_absolute_error against production", figure=0.0, threshold=0.0, message="no change")
+    metric = Metric("mean_absolute_error", "", None, None, None, fixed, change)
+    assert metric.judged == "≥ 3.00 –, rise ≤ 0.00 ✓"
+    metric.bound = fixed.model_copy(update={"bound": "ceiling"})
+    metric.change = change.model_copy(update={"bound": "drop"})
+    assert metric.judged == "≤ 3.00 –, drop ≤ 0.00 ✓"
