@@ -1,12 +1,12 @@
 """What may happen to hosts and to the bucket in the middle of a night, once each; test_campaign.py has all of it."""
 
+import hashlib
 import json
 import signal
 import time
 
 import pytest
 
-from nightly.records.verdict import Outcome
 from tests.chaos import processes
 from tests.hosts.invariants import violations
 from tests.hosts.test_nights import released
@@ -58,7 +58,7 @@ def test_the_bucket_is_away_for_a_minute(cluster, how):
     released(cluster, "fares", run)
 
 
-def test_a_blob_with_other_bytes_fails_the_night_in_one_sentence(cluster):
+def test_a_snapshot_whose_blobs_have_other_bytes_is_made_again(cluster):
     run = cluster.trigger("taxi", "2015-05-15")
     cluster.catch("taxi", run, "snapshot")
     with cluster.between_tasks():
@@ -71,14 +71,11 @@ def test_a_blob_with_other_bytes_fails_the_night_in_one_sentence(cluster):
         for blob, body in whole.items():
             cluster.bucket.write(blob, body[:-1] + bytes([body[-1] ^ 1]))
         cluster.empty_caches()
-    assert cluster.wait_for("taxi", run) == "failed", cluster.story("taxi", run)
-    verdict = cluster.verdict("taxi", run)
-    assert verdict and verdict.outcome is Outcome.FAILED
-    assert any(blob.removeprefix("blobs/") in verdict.error for blob in blobs), verdict.error
-    assert "Traceback" not in verdict.error
-    for blob, body in whole.items():
-        cluster.bucket.write(blob, body)
-    released(cluster, "taxi", cluster.trigger("taxi", "2015-05-15"))
+    released(cluster, "taxi", run)
+    manifest = json.loads(cluster.bucket.read(key))
+    for name, file in manifest["files"].items():
+        if name.endswith(".parquet"):
+            assert hashlib.sha256(cluster.bucket.read(f"blobs/{file['sha256']}")).hexdigest() == file["sha256"]
 
 
 def test_everything_agrees_afterwards(cluster):

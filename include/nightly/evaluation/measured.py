@@ -76,7 +76,7 @@ class Measured:
         self.vectors = sorted({formula.sums for formula in self.plan.formulas.values()})
 
     def add(self, batch: Scored) -> "Measured":
-        """Add a batch. Raises ValueError for a negative weight."""
+        """Add a batch. Raises EvaluationError for a negative weight."""
         if not len(batch):
             return self
         batch = checked(batch)

@@ -25,6 +25,7 @@ from tensorflow_model_analysis.utils import config_util
 from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
 
 from nightly.engines.beam import Options, pipeline, pipeline_options
+from nightly.evaluation.errors import EvaluationError
 from nightly.evaluation.measured import Measured, Plan
 from nightly.evaluation.record import COUNT, Values, values_of
 from nightly.evaluation.scored import NO_EXAMPLES, Scored
@@ -42,7 +43,7 @@ def write_results(batches: Iterable[Scored], plan: Plan, output: Path) -> tuple[
     """Measure the batches, and write TFMA's results, which tfma.load_eval_result reads from `output`.
 
     With several models it needs `model_name`. A model with an answer that is not finite has no metrics. Raises
-    ValueError for an unknown metric, a negative weight, or no examples.
+    EvaluationError for an unknown metric, a negative weight, or no examples.
     """
     config = eval_config(plan)
     kept: list[Scored] = []
@@ -124,7 +125,7 @@ def _lists(values: pa.Array) -> pa.ListArray:
 def eval_config(plan: Plan) -> config_pb2.EvalConfig:
     """Return TFMA's config. No model is a baseline: TFMA compares and judges only in its own Evaluator.
 
-    It names the metrics that TFMA knows. Raises ValueError for one that is unknown here too.
+    It names the metrics that TFMA knows. Raises EvaluationError for one that is unknown here too.
     """
     fast = plan.formulas
     return _config(plan, [name for name in (COUNT, *plan.metrics) if name not in fast or _is_tfmas(name)])
@@ -159,10 +160,10 @@ def _metric_config(name: str) -> config_pb2.MetricConfig:
 
 
 def metric_class(name: str) -> str:
-    """Return TFMA's class of the metric with this name in its results. Raises ValueError with the nearest name."""
+    """Return TFMA's class of the metric with this name in its results. Raises EvaluationError with the nearest name."""
     classes = _tfma_classes()
     if name not in classes:
-        raise ValueError(f"TFMA has no metric {name!r}" + did_you_mean(name, list(classes)))
+        raise EvaluationError(f"TFMA has no metric {name!r}" + did_you_mean(name, list(classes)))
     return classes[name]
 
 
@@ -213,7 +214,7 @@ def _written(
 ) -> tuple[Measured, Values]:
     """Write the metrics in the format of TFMA's writer, and return them with what they come from."""
     if not measured.examples:
-        raise ValueError(NO_EXAMPLES)
+        raise EvaluationError(NO_EXAMPLES)
     plan = measured.plan
     values = {
         model: {key: others.get(model, {}).get(key, {}) | by_metric for key, by_metric in by_slice.items()}

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from nightly.evaluation.errors import EvaluationError
+
 NO_EXAMPLES = "the eval split has no labelled examples to judge the model by"
 
 
@@ -63,9 +65,9 @@ def not_finite(scores: np.ndarray) -> np.ndarray:
 
 
 def checked(batch: Scored) -> Scored:
-    """Return the batch. Raises ValueError if a weight is negative."""
+    """Return the batch. Raises EvaluationError if a weight is negative."""
     if batch.weights is not None and (batch.weights < 0).any():
-        raise ValueError(
+        raise EvaluationError(
             f"{(batch.weights < 0).sum()} examples have a negative weight, such as {batch.weights.min():g}: "
             "data.weight_column must be 0 or more"
         )

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
+from nightly.evaluation.errors import EvaluationError
 from nightly.evaluation.labels import aligned, read_labels
 from nightly.evaluation.scored import Scored, not_finite
 from nightly.records.label_config import Label
@@ -76,7 +77,7 @@ class Scorer:
 def _judged(outputs: dict[str, tf.Tensor], spec: LabelSpec) -> np.ndarray:
     """Return the output that the model is judged by: the spec's, or the only one."""
     if spec.output not in outputs and len(outputs) != 1:
-        raise ValueError(
+        raise EvaluationError(
             f"serving_default must have the output {spec.output!r} to be judged by, or only one; it has "
             f"{', '.join(sorted(outputs))}"
         )
@@ -87,7 +88,7 @@ def _judged(outputs: dict[str, tf.Tensor], spec: LabelSpec) -> np.ndarray:
 def _weights(batch: pa.RecordBatch, name: str) -> np.ndarray:
     """Return the weights, float64 [rows]; a row without one weighs 0, as in training."""
     if name not in batch.schema.names:
-        raise ValueError(f"the examples have no column {name!r}, which data.weight_column names")
+        raise EvaluationError(f"the examples have no column {name!r}, which data.weight_column names")
     return _first(batch, name).cast(pa.float64(), safe=False).fill_null(0.0).to_numpy(zero_copy_only=False)
 
 

@@ -83,7 +83,7 @@ class Column:
     @cached_property
     def numbers(self) -> np.ndarray:
         """The sample's numbers, NaN where there is none: float64 [rows]."""
-        values, _ = parse_numbers(self.texts, pa.float64())
+        values, _ = _numbers(self.texts, pa.float64())
         return values.to_numpy(zero_copy_only=False)
 
     @cached_property
@@ -91,7 +91,7 @@ class Column:
         """The sample's distinct values, the most frequent first; whole numbers without a fraction."""
         if not self.is_single:
             return []
-        values = self.texts if self.is_text else parse_numbers(self.texts, kinds.NUMERIC[self.type])[0]
+        values = self.texts if self.is_text else _numbers(self.texts, kinds.NUMERIC[self.type])[0]
         counted = pc.value_counts(values.drop_null())
         pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
         return [Count(str(value), rows) for value, rows in sorted(pairs, key=lambda pair: (-pair[1], pair[0]))]
@@ -109,7 +109,7 @@ class Column:
     def odd_numbers(self) -> str:
         """The values that keep a column of numbers from being one; "" if it is none."""
         values, rows = pa.array([count.value for count in self.counts], pa.string()), [n for _, n in self.counts]
-        _, wrong = parse_numbers(values, pa.float64())
+        _, wrong = _numbers(values, pa.float64())
         odd = [(value, n) for value, n, bad in zip(values.to_pylist(), rows, wrong.to_pylist(), strict=True) if bad]
         share = sum(n for _, n in odd) / max(self.present, 1)
         if not self.is_text or not odd or share > ODD or len(rows) - len(odd) < FEWEST_NUMBERS:
@@ -263,8 +263,7 @@ class _Measure:
         if self.kind == "null":
             return
         if self.kind in FINITE:
-            # Larger numbers than a night takes are numbers, too: the reason to leave them out names them as such.
-            numbers, wrong = parse_numbers(values, pa.float64(), precision=pa.float64())
+            numbers, wrong = _numbers(values, pa.float64())
             if not pc.any(wrong).as_py():
                 low, high = pc.min_max(numbers).as_py().values()
                 if low is not None:
@@ -278,6 +277,11 @@ class _Measure:
         if self.kind == "whole":  # pandas writes whole numbers as 3.0 if some are missing
             return "int64" if self.values < rows else "float"
         return "string" if self.low is None else self.kind
+
+
+def _numbers(texts: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
+    """Do as parse_numbers, but keep numbers that float32 does not hold: the reason to leave them out names them."""
+    return parse_numbers(texts, kind, precision=pa.float64())
 
 
 class _Sample:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.versions import LIVE
 from nightly.schemas.store import SchemaStore
-from nightly.snapshots.errors import UnreadableBodyError
+from nightly.snapshots.errors import SnapshotError, UnreadableBodyError
 from nightly.snapshots.ingest import ingest
 from nightly.snapshots.store import SnapshotStore
 from nightly.sources.part_store import bodies_folder
@@ -27,19 +28,8 @@ log = logging.getLogger("nightly")
 
 def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Write the snapshot of the night in `night_folder`, remove old ones, and return the SnapshotRef as plain data."""
-    night = Night.load(night_folder / "request.json")
-    config = config_of(night)
-    store = SnapshotStore(paths.snapshots, night.model)
-    schema = SchemaStore(paths, night.model).path(night.schema_version)
-    download = Download.load(night_folder / "download.json")
-    for file in download.files:
-        if file.run_id:
-            check_path(Path(file.path), bodies_folder(paths.downloads / night.model))
-    try:
-        ref = ingest(config, night, download, store, folder=night_folder, schema=schema)
-    except UnreadableBodyError:
-        _touch_bodies(download)
-        raise
+    config = config_of(Night.load(night_folder / "request.json"))
+    ref = _ingest(night_folder, paths, rejects_folder=night_folder)
     ref.save(night_folder / "snapshot.json")
     try:
         removed = retain(paths, config, {ref.snapshot_id})
@@ -52,6 +42,33 @@ def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     except (ContractError, FileNotFoundError) as error:
         log.warning("no snapshot is removed, because it is not known which ones are in use: %s", error)
     return ref.model_dump(mode="json")
+
+
+def remake(night_folder: Path, paths: Paths) -> None:
+    """Make the night's snapshot again from its bodies, without the source. The night's records stay as they are.
+
+    Raises SnapshotError if the bodies are gone, or give another snapshot now.
+    """
+    recorded = SnapshotRef.load(night_folder / "snapshot.json").snapshot_id
+    with tempfile.TemporaryDirectory() as folder:
+        ref = _ingest(night_folder, paths, rejects_folder=Path(folder))
+    if ref.snapshot_id != recorded:
+        raise SnapshotError(f"the bodies now give the snapshot {ref.snapshot_id or '(no rows)'}, not {recorded}")
+
+
+def _ingest(night_folder: Path, paths: Paths, *, rejects_folder: Path) -> SnapshotRef:
+    night = Night.load(night_folder / "request.json")
+    store = SnapshotStore(paths.snapshots, night.model)
+    schema = SchemaStore(paths, night.model).path(night.schema_version)
+    download = Download.load(night_folder / "download.json")
+    for file in download.files:
+        if file.run_id:
+            check_path(Path(file.path), bodies_folder(paths.downloads / night.model))
+    try:
+        return ingest(config_of(night), night, download, store, folder=rejects_folder, schema=schema)
+    except UnreadableBodyError:
+        _touch_bodies(download)
+        raise
 
 
 def _touch_bodies(download: Download) -> None:

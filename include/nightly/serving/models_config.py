@@ -1,6 +1,6 @@
 """The configuration of the model server that serves our releases: <serving>/models.config, in the serving volume.
 
-    python -m nightly.serving.models_config      write it from the release records, before the server's first start
+`python -m nightly.cli.configure` writes it from the release records, before the server's first start.
 
 The file records which models are served, and which versions have the labels `stable` and, during a comparison,
 `canary`. A request without a version or label goes to the newest loaded version, which may be the canary. So clients
@@ -24,7 +24,6 @@ reports the error. The file has a model only while the model has a version to se
 before every model in the file has one.
 """
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -37,7 +36,6 @@ from nightly.io.paths import Paths
 from nightly.release.errors import ServerRefused
 from nightly.release.shared import of_all_models
 from nightly.release.store import ReleaseStore
-from nightly.serving.address import base_path
 from nightly.state import current, publish
 from nightly_client.protos import message
 
@@ -162,9 +160,3 @@ def write(paths: Paths, base_path: str) -> Path:
         with live.changing(model, labels, loadable, served=production is not None):
             pass
     return live.path
-
-
-if __name__ == "__main__":
-    environment_paths = Paths.from_environment()
-    print(write(environment_paths, base_path(environment_paths)))
-    sys.exit(0)

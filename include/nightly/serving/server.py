@@ -151,8 +151,8 @@ class RunningServer(ConfigurationFile):
         except FileNotFoundError:
             raise ServerNotReached(
                 f"{self.live.path} does not exist, so the server at {self.address} is not run from it, and moving a "
-                "label would drop all its models. Write the file with `python -m nightly.serving.models_config`, and "
-                "start the server with it as its --model_config_file."
+                "label would drop all its models. Write the file with `python -m nightly.cli.configure`, and start "
+                "the server with it as its --model_config_file."
             ) from None
         for entry in entries:
             self._refuse_another_projects(entry.name)

@@ -25,7 +25,7 @@ from tfx.proto.orchestration import pipeline_pb2
 from nightly.compat.tfx import PersistentMetadata
 from nightly.io import variables
 from nightly.io.paths import Paths, safe_name
-from nightly.records.base import Contract
+from nightly.records.base import Contract, ContractError
 from nightly.state import current, publish, remove
 from nightly.state.errors import StateAddressError
 from nightly.state.names import RUNNING
@@ -42,8 +42,8 @@ Execution = metadata_store_pb2.Execution
 def connection_config(paths: Paths, model: str) -> metadata_store_pb2.ConnectionConfig:
     """Return the connection to PostgreSQL if NIGHTLY_METADATA_DB names a database, else to the model's SQLite file.
 
-    Raises StateAddressError if the state is shared and there is none, and ValueError if NIGHTLY_METADATA_DB is not of
-    the form postgresql://user:password@host:port/name.
+    Raises StateAddressError if the state is shared and there is none, and ContractError if NIGHTLY_METADATA_DB is not
+    of the form postgresql://user:password@host:port/name.
     """
     url = variables.METADATA_DB.read()
     if not url and current().shared:
@@ -53,18 +53,28 @@ def connection_config(paths: Paths, model: str) -> metadata_store_pb2.Connection
         )
     if not url:
         return metadata.sqlite_metadata_connection_config(str(paths.metadata / f"{model}.sqlite"))
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 5432
+    except ValueError:  # its message may have a part of the password
+        raise _malformed(
+            "its host or port cannot be read; a password's special characters are percent-encoded"
+        ) from None
     name = parts.path.lstrip("/")
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not name:
-        summary = f"scheme {parts.scheme!r}, host {parts.hostname!r}, {'a' if name else 'no'} name"  # no password
-        raise ValueError(f"NIGHTLY_METADATA_DB is not of the form postgresql://user:password@host:port/name: {summary}")
+        raise _malformed(f"scheme {parts.scheme!r}, host {parts.hostname!r}, {'a' if name else 'no'} name")
     config = metadata_store_pb2.ConnectionConfig()
     config.postgresql.host = parts.hostname
-    config.postgresql.port = str(parts.port or 5432)
+    config.postgresql.port = str(port)
     config.postgresql.user = _quoted(unquote(parts.username or ""))
     config.postgresql.password = _quoted(unquote(parts.password or ""))
     config.postgresql.dbname = name
     return config
+
+
+def _malformed(summary: str) -> ContractError:
+    """Return the error of a malformed NIGHTLY_METADATA_DB. The summary has no password."""
+    return ContractError(f"NIGHTLY_METADATA_DB is not of the form postgresql://user:password@host:port/name: {summary}")
 
 
 def _quoted(value: str) -> str:

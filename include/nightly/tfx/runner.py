@@ -20,9 +20,12 @@ from nightly.compat.tfx import RerunLauncher
 from nightly.io.hints import did_you_mean
 from nightly.io.paths import Paths
 from nightly.models import config_of
+from nightly.nights import snapshot
 from nightly.nights.space import check_node
+from nightly.records.base import ContractError
 from nightly.records.night import Night
 from nightly.records.reuse import REUSE, Reuse
+from nightly.snapshots.errors import DamagedSnapshotError, SnapshotError
 from nightly.state import publish
 from nightly.tfx import metadata, retention, seals
 from nightly.tfx.pipeline import create_pipeline, read_inputs
@@ -36,8 +39,28 @@ IMPORTER = "tfx.dsl.components.common.importer.Importer"
 def run_node(node_id: str, night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Run a node of the night's pipeline. Return the JSON that it wrote to the night's folder, or its outputs' paths.
 
-    Raises ValueError if the pipeline has no such node, and whatever the node's executor raises.
+    If the night's snapshot is damaged, make it again from the night's downloads, and run the node once more. Raises
+    ValueError if the pipeline has no such node, and whatever the node's executor raises.
     """
+    try:
+        return _run_node(node_id, night_folder, paths)
+    except DamagedSnapshotError as damage:
+        _remake_snapshot(night_folder, paths, damage)
+    return _run_node(node_id, night_folder, paths)
+
+
+def _remake_snapshot(night_folder: Path, paths: Paths, damage: DamagedSnapshotError) -> None:
+    """Make the night's snapshot again, or raise `damage`, whose message says what a person can do."""
+    log.warning("%s", damage)
+    log.warning("the snapshot is made again from the night's downloads")
+    try:
+        snapshot.remake(night_folder, paths)
+    except (SnapshotError, ContractError, FileNotFoundError) as error:
+        log.warning("it cannot be made again: %s", error)
+        raise damage from error
+
+
+def _run_node(node_id: str, night_folder: Path, paths: Paths) -> dict[str, Any]:
     night = Night.load(night_folder / "request.json")
     pipeline = compiler.Compiler().compile(create_pipeline(read_inputs(night, paths)))
     nodes = {entry.pipeline_node.node_info.id: entry.pipeline_node for entry in pipeline.nodes}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tfx import types
 
+from nightly.io.errors import DamageError
 from nightly.io.files import differences, hash_files
 from nightly.records.base import Contract
 from nightly.state import current, fetch
@@ -32,7 +33,7 @@ class Seal(Contract):
     files: dict[str, str]
 
 
-class DamagedArtifactError(Exception):
+class DamagedArtifactError(DamageError):
     """An artifact's files differ from those that its node wrote. The message names them and the task to clear."""
 
 

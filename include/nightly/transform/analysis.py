@@ -23,6 +23,7 @@ from tensorflow_transform.graph_context import TFGraphContext
 from tensorflow_transform.saved import saved_transform_io_v2
 
 from nightly.compat import tft
+from nightly.io.errors import UserError
 from nightly.transform import vocabularies
 
 Tensors = dict[str, tf.Tensor | tf.SparseTensor | tf.RaggedTensor]
@@ -32,7 +33,7 @@ Batches = Callable[[], Iterator[Tensors]]  # iterates over all data, a bounded n
 Model = Callable[[Tensors], Tensors]
 
 
-class UnknownAnalyzer(NotImplementedError):
+class UnknownAnalyzer(UserError, NotImplementedError):
     """The preprocessing_fn uses an analyzer that exists only as a Beam transform; the message names alternatives."""
 
     def __init__(self, operation: nodes.OperationDef):
@@ -42,19 +43,23 @@ class UnknownAnalyzer(NotImplementedError):
         )
 
 
+class PreprocessingError(UserError, ValueError):
+    """The preprocessing_fn does not return what it must; the message says what that is."""
+
+
 def analyze(
     preprocessing_fn: PreprocessingFn, type_specs: dict[str, tf.TypeSpec], batches: Batches, folder: Path
 ) -> tuple[Path, dict[str, str]]:
     """Run every analyzer of `preprocessing_fn` over the data, with a pass for each phase.
 
     Return the path of the SavedModel with their results, under `folder`, and annotated assets as key -> file name.
-    Raises UnknownAnalyzer, and ValueError if the function does not return a dictionary of tensors.
+    Raises UnknownAnalyzer, and PreprocessingError if the function does not return a dictionary of tensors.
     """
     graph, inputs, outputs = impl_helper.trace_preprocessing_function(
         preprocessing_fn, type_specs, use_tf_compat_v1=False, base_temp_dir=str(folder)
     )
     if not isinstance(outputs, dict) or not outputs:
-        raise ValueError(f"preprocessing_fn must return a dictionary of tensors by name, not {outputs!r}")
+        raise PreprocessingError(f"preprocessing_fn must return a dictionary of tensors by name, not {outputs!r}")
     assets = annotators.get_asset_annotations(graph)
     annotators.clear_asset_annotations(graph)
     fingerprint = graph_tools.get_analyzers_fingerprint(graph, inputs)  # before planning, which clears its inputs

@@ -2,14 +2,30 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from nightly.cli import configure, data, night, predictions, pull, releases, replay, schema, show, snapshots
+from nightly.cli import (
+    configure,
+    data,
+    new,
+    night,
+    pipeline,
+    predictions,
+    pull,
+    releases,
+    replay,
+    schema,
+    show,
+    snapshots,
+    state,
+)
 from nightly.cli.errors import command, describe
 from nightly.io.errors import DamageError, UserError
 from nightly.io.paths import ROOT
@@ -17,6 +33,9 @@ from nightly.io.paths import ROOT
 NAMES = {
     night: "bin/night",
     data: "bin/data",
+    new: "bin/new",
+    pipeline: "bin/pipeline",
+    state: "bin/state",
     releases: "bin/releases",
     schema: "bin/schema",
     snapshots: "bin/snapshots",
@@ -26,12 +45,14 @@ NAMES = {
     configure: "python -m nightly.cli.configure",
     show: "python -m nightly.cli.show",
 }
+COMPILE = ["--to", "kubeflow", "--image", "image"]
 NIGHT = [night, "taxi", "--as-of", "2016-01-02", "--source"]
 MISTAKES = {
     "unreadable CSV": [
         ([data, "statistics", "broken.csv"], "broken.csv has no header line"),
         ([data, "validate", "twice.csv", "--model", "taxi"], "the header 'fare' is there twice; rename one"),
         ([data, "convert", "zipped.csv", "out"], "is compressed by gzip: rename it to zipped.csv.gz"),
+        ([new, "bikes", "broken.csv", "--yes"], "broken.csv has no header line"),
         ([*NIGHT, "broken.csv"], "broken.csv has no header line"),
         ([*NIGHT, "twice.csv"], "the header 'fare' is there twice"),
         ([*NIGHT, "empty.csv"], "empty.csv is empty; a file without rows still has a header line"),
@@ -39,6 +60,8 @@ MISTAKES = {
     "unknown model": [
         ([night, "taxy"], "there is no model 'taxy'"),
         ([data, "statistics", "good.csv", "--model", "taxy"], "did you mean 'taxi'?"),
+        ([pipeline, "compile", "taxy", *COMPILE], "did you mean 'taxi'?"),
+        ([pipeline, "run", "plan", "--model", "taxy", "--run", "r"], "did you mean 'taxi'?"),
         ([data, "schema", "show", "taxy"], "there is no schema at taxy"),
         ([releases, "list", "taxy"], "nothing was released for 'taxy'"),
         ([releases, "rollback", "taxy", "previous", "--reason", "so"], "nothing was released for 'taxy'"),
@@ -60,6 +83,8 @@ MISTAKES = {
         ([replay, "taxi", "--set", "data_gate.min_row=5"], "did you mean 'min_rows'?"),
         ([data, "drift", "good.csv", "good.csv", "--threshold", "fare"], "give FEATURE=VALUE"),
         ([pull, "taxi", "--gcs", "gs://nowhere/a", "--into", "volume", "--watch", "-1"], "is not a number above 0"),
+        ([pipeline, "run", "plan", "--model", "taxi", "--run", "r", "--as-of", "soon"], "as_of 'soon' is not a date"),
+        ([state, "sweep", "--grace", "0"], "'0' is not a whole number: give 1 or more; see bin/state sweep --help"),
         ([configure, "models"], "unrecognized arguments: models"),
     ],
     "missing path": [
@@ -69,6 +94,8 @@ MISTAKES = {
         ([schema, "show", "taxi", "99"], "has no version 99"),
         ([schema, "diff", "taxi", "manual__1"], "proposes no change of the schema"),
         ([snapshots, "show", "taxi", "abc"], "abc"),
+        ([new, "bikes", "gone.csv", "--yes"], "gone.csv"),
+        ([state, "copy", "gone", "s3://bucket/state"], "gone is not a folder; name a folder"),
         ([predictions, "push", "taxi", "--from", "gone"], "gone is not a folder; name a folder"),
     ],
     "a file in the place of a folder": [
@@ -76,7 +103,23 @@ MISTAKES = {
         ([data, "statistics", "good.csv", "--out", "good.csv/x.pb"], "good.csv"),
         ([data, "schema", "infer", "good.csv", "--out", "good.csv"], "exists and may have been edited"),
     ],
+    "a name that cannot be": [
+        (
+            [new, "Taxi trips", "good.csv"],
+            "use lower-case letters, digits and _, and begin with a letter, as in 'taxi_tr",
+        ),
+        ([new, "taxi", "good.csv"], "exists and may have been edited: choose another name, or remove it"),
+        ([new, "bikes", "--table", "trips"], "Name its Airflow connection with --connection ID"),
+        ([pipeline, "run", "tranier", "--model", "taxi", "--run", "r"], "did you mean 'trainer'?"),
+        ([pipeline, "compile", "taxi", *COMPILE], "set NIGHTLY_STATE to s3://…, gs://… or az://…"),
+        ([state, "check"], "NIGHTLY_STATE names no bucket; set it to s3://bucket/prefix"),
+        ([state, "copy", "here", "there"], "FROM and TO must be a folder and a bucket, or a bucket and a folder"),
+        ([state, "copy", "ftp://host/state", "there"], "use a folder, or a bucket as s3://bucket/prefix"),
+    ],
     "nothing that was asked for": [
+        ([new, "bikes"], "give the data: a file, a folder, a URL, or --connection ID --table T"),
+        ([pipeline, "compile", "taxi"], "the following arguments are required: --to, --image"),
+        ([state], "the following arguments are required: COMMAND; see bin/state --help"),
         ([data, "statistics"], "the following arguments are required: DATA; see bin/data statistics --help"),
         ([releases, "quarantine", "taxi", "5"], "the following arguments are required: --reason"),
         ([schema, "approve", "taxi", "run"], "the following arguments are required: --reason"),
@@ -120,8 +163,17 @@ def test_a_mistake_is_one_line(folder, args, part, capsys):
     assert part in run(args, capsys)
 
 
+def test_every_command_of_the_ml_environment_is_tested_with_mistakes():
+    scripts = {}
+    for path in (ROOT / "bin").iterdir():
+        if started := re.search(r"^run_ml (\S+)", path.read_text(), re.MULTILINE):
+            scripts[started[1]] = f"bin/{path.name}"
+    tested = {args[0].__name__: NAMES[args[0]] for each in MISTAKES.values() for args, _ in each}
+    assert scripts and scripts.items() <= tested.items()
+
+
 @pytest.fixture
-def locked_out(folder):
+def locked_out(folder, monkeypatch):
     """A user who may not go into the state's folder."""
     if os.geteuid():
         (folder / "var").mkdir(mode=0)
@@ -131,6 +183,9 @@ def locked_out(folder):
     (folder / "var").mkdir(mode=0o700)
     (folder / "secret.csv").write_text("fare\n1\n")
     (folder / "secret.csv").chmod(0o600)
+    (folder / "tmp").mkdir()
+    (folder / "tmp").chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "tmp"))  # the tests' own is root's
     parents = [parent for parent in folder.parents if parent.stat().st_mode & 0o005 != 0o005]
     modes = {path: path.stat().st_mode for path in [folder, *parents]}
     for path in modes:

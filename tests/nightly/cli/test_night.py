@@ -10,6 +10,8 @@ import sys
 import pytest
 
 from nightly.cli import night as command
+from nightly.evaluation.errors import EvaluationError
+from nightly.io.errors import DamageError, UserError
 from nightly.io.paths import ROOT
 from nightly.models import load_config
 from nightly.nights.report import report
@@ -18,6 +20,9 @@ from nightly.nights.verdict import judge
 from nightly.records.night import Download, GateResult, Reason, SnapshotRef, StepError, utc_now
 from nightly.records.verdict import Outcome, Verdict
 from nightly.snapshots.errors import ColumnError
+from nightly.tfx.components.infra_validator import ModelNotServable
+from nightly.tfx.seals import DamagedArtifactError
+from nightly.transform.analysis import PreprocessingError, UnknownAnalyzer
 from tests.support.records import release_record
 
 TRIPS = "trip_start_timestamp,fare\n1451606400,9.5\n"
@@ -127,6 +132,29 @@ def test_a_night_whose_step_breaks_has_failed_with_a_traceback(run, paths, monke
     [path] = (paths.nights / "taxi").glob("*/trainer.error.json")
     assert StepError.load(path).message == message, "as from Airflow"
     assert [type(error) for error in shown] == [ValueError]
+
+
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        (DamagedArtifactError, DamageError),
+        (ModelNotServable, UserError),
+        (EvaluationError, ValueError),
+        (PreprocessingError, ValueError),
+        (UnknownAnalyzer, NotImplementedError),
+    ],
+)
+def test_an_error_that_says_what_to_do_has_no_traceback(kind, base, run, paths, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr(command, "print", lambda *text, file=None: shown.append((text, file)), raising=False)
+
+    def work(name, folder, paths):
+        raise kind.__new__(kind, "clear `examples`")
+
+    status, found, _ = run(trainer=work)
+    assert (status, found.outcome, found.error) == (1, Outcome.FAILED, f"{kind.__name__}: clear `examples`")
+    assert shown[-1] == (("bin/night: error: trainer failed: clear `examples`",), sys.stderr)
+    assert issubclass(kind, base) and kind.retry and not kind.infrastructure, "as errors of other classes are"
 
 
 def test_a_night_that_is_interrupted_has_failed(run, paths):

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
+from nightly.evaluation.errors import EvaluationError
 from nightly.evaluation.labels import aligned, read_labels
 from nightly.evaluation.scoring import RAW, Scorer, _ids
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
@@ -110,7 +111,7 @@ def test_an_only_output_of_another_name_is_judged_and_of_several_none(tmp_path):
     assert scored.scores["candidate"].tolist() == [0.5]
     several = Scorer({"candidate": saved_model(tmp_path / "b", {"p": [0.5], "q": [0.5]})}, specs, TIP)
     with pytest.raises(
-        ValueError, match="must have the output 'probability' to be judged by, or only one; it has p, q"
+        EvaluationError, match="must have the output 'probability' to be judged by, or only one; it has p, q"
     ):
         list(several.score(batch))
 
@@ -119,3 +120,10 @@ def test_an_example_without_an_id_is_named_by_its_first_columns_also_if_these_ar
     columns = {RAW: [b""], "image": [[b"\x89PNG"]], "city": [[b"Ulm"]], "note": pa.array([[]], pa.list_(pa.binary()))}
     (text,) = _ids(pa.RecordBatch.from_pydict(columns), []).to_pylist()
     assert text == "image = 4 bytes, city = Ulm, note = (missing)"
+
+
+def test_a_weight_that_no_example_has_is_named_by_its_key(tmp_path):
+    models = {"candidate": saved_model(tmp_path / "a", {"p": [0.5]})}
+    scorer = Scorer(models, {"candidate": LabelSpec.of(TIP)}, TIP, [], "weight")
+    with pytest.raises(EvaluationError, match=r"no column 'weight', which data\.weight_column names"):
+        list(scorer.score(rows(tip=[["Yes"]], **{RAW: [[b"1"]]})))

@@ -11,6 +11,7 @@ from google.protobuf import text_format
 from tensorflow_model_analysis.proto import config_pb2
 
 from nightly.engines.beam import pipeline, pipeline_options
+from nightly.evaluation.errors import EvaluationError
 from nightly.evaluation.measured import Plan
 from nightly.evaluation.metrics import (
     LABEL,
@@ -328,17 +329,17 @@ def test_a_model_with_an_answer_that_is_not_finite_has_no_metrics_and_the_other_
 def test_a_negative_weight_is_refused(tmp_path):
     scored = Scored(np.ones(2), {"candidate": np.ones(2)}, {}, np.array([1, -2.5]))
     with pytest.raises(
-        ValueError, match=r"1 examples have a negative weight, such as -2.5: data.weight_column must be"
+        EvaluationError, match=r"1 examples have a negative weight, such as -2.5: data.weight_column must be"
     ):
         write_results([scored], Plan("number", ["candidate"], ["mean_bias"], [], [], True), tmp_path)
 
 
 def test_no_examples_and_no_such_metric_are_said(frame, tmp_path):
-    with pytest.raises(ValueError, match="no labelled examples"):
+    with pytest.raises(EvaluationError, match="no labelled examples"):
         write_results(iter([]), binary(METRICS, slices=[]), tmp_path)
-    with pytest.raises(ValueError, match="did you mean 'auc_precision_recall'"):
+    with pytest.raises(EvaluationError, match="did you mean 'auc_precision_recall'"):
         metric_class("auc_precision_recal")
-    with pytest.raises(ValueError, match="TFMA has no metric 'acuracy'"):
+    with pytest.raises(EvaluationError, match="TFMA has no metric 'acuracy'"):
         write_results(batches(frame), binary(["acuracy"]), tmp_path)
 
 
@@ -361,5 +362,5 @@ def test_on_beam_the_results_of_both_models_are_the_same(kind, tmp_path):
 
 
 def test_on_beam_no_example_at_all_is_an_error_too(tmp_path):
-    with pytest.raises(ValueError, match="no labelled examples"):
+    with pytest.raises(EvaluationError, match="no labelled examples"):
         write_results_on_beam(beam.Create([]), binary(METRICS, slices=[]), tmp_path, pipeline_options([]))

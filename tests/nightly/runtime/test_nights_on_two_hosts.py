@@ -10,6 +10,7 @@ import pytest
 
 from nightly.cli import night as nights
 from nightly.cli import replay, snapshots
+from nightly.io.files import hash_file
 from nightly.io.paths import ROOT
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.verdict import Outcome, Verdict
@@ -18,7 +19,7 @@ from nightly.state import current
 from nightly.tfx.metadata import Execution, NightlyMetadata
 from nightly.tfx.reuse import REUSABLE
 from nightly.tfx.runner import run_node
-from tests.support.two_hosts import two_hosts
+from tests.support.two_hosts import flip, two_hosts
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -92,6 +93,20 @@ def test_a_night_needs_nothing_that_a_host_had(hosts, first, run_night):
     again = run_night("--fresh", "--until", "data_gate", lose=True)
     with hosts.session("A") as paths:
         assert (paths.nights / "taxi" / again / "data_gate.json").exists()
+
+
+def test_a_snapshot_that_is_damaged_in_the_bucket_is_made_again_there(hosts, first):
+    (key,) = hosts.keys("manifests/snapshots/taxi/")
+    with hosts.session("A") as paths:
+        (shard,) = (paths.snapshots / "taxi").glob("*/rows-*.parquet")
+        hosts.change(f"blobs/{hash_file(shard)}", flip)
+    hosts.lose("B")
+    with hosts.session("B") as paths:
+        assert run_node("data_gate", paths.nights / "taxi" / first, paths)["passed"]
+        assert hosts.keys("manifests/snapshots/taxi/") == [key]
+    hosts.lose("A")
+    hosts.on("A")
+    assert snapshots.main(["verify", "taxi"]) == 0
 
 
 def die_before_the_metadata_knows(night_folder, paths):

@@ -161,7 +161,7 @@ def test_a_server_that_does_not_answer_is_found_out_before_anything_is_released(
 def test_a_server_that_is_not_run_from_our_file_is_left_alone(server, exports, tmp_path):
     elsewhere = Paths.from_environment({"NIGHTLY_VAR": str(tmp_path)})
     of_another = find_server(elsewhere, "m", Release())
-    with pytest.raises(ServerNotReached, match=r"nightly\.serving\.models_config"):
+    with pytest.raises(ServerNotReached, match=r"`python -m nightly\.cli\.configure`"):
         of_another.check()
 
 

@@ -9,6 +9,7 @@ from tfx.orchestration.portable.mlmd import context_lib
 from tfx.proto.orchestration import pipeline_pb2
 
 from nightly.io.paths import Paths
+from nightly.records.base import ContractError
 from nightly.tfx.metadata import Execution, NightlyMetadata, close_abandoned, connection_config, resolve_inputs
 from tests.support.nights import a_night
 
@@ -23,10 +24,20 @@ def test_a_postgresql_url_is_parsed_and_its_password_is_one_that_libpq_reads(tex
     assert config.password == password
 
 
-@pytest.mark.parametrize("url", ["mysql://airflow:hidden@db/mlmd", "postgresql://airflow:hidden@db", "airflow:hidden"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://airflow:hidden@db/mlmd",
+        "postgresql://airflow:hidden@db",
+        "airflow:hidden",
+        "postgresql://airflow:hidden/word@db/mlmd",
+        "postgresql://airflow:hidden@db:port/mlmd",
+        "postgresql://airflow:[hidden@db/mlmd",
+    ],
+)
 def test_another_url_is_refused_without_telling_its_password(monkeypatch, url):
     monkeypatch.setenv("NIGHTLY_METADATA_DB", url)
-    with pytest.raises(ValueError, match="is not of the form postgresql://user:password@host:port/name") as error:
+    with pytest.raises(ContractError, match="is not of the form postgresql://user:password@host:port/name") as error:
         connection_config(Paths.from_environment(), "taxi")
     assert "hidden" not in str(error.value)
 

@@ -16,7 +16,6 @@ from nightly.records.release import ReleaseRecord
 from nightly.records.reuse import REUSE, Reuse
 from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
-from nightly.snapshots.errors import DamagedSnapshotError
 from nightly.statistics.files import read_controls
 from nightly.tfx.runner import NightlyLauncher, run_node
 from nightly.tfx.seals import DamagedArtifactError
@@ -93,18 +92,6 @@ def test_a_file_that_is_gone_or_new_is_refused_too(folder, paths):
         run_node("example_validator", folder, paths)
     aside.rename(statistics)
     assert run_node("example_validator", folder, paths)
-
-
-def test_a_flipped_byte_of_the_snapshot_is_not_trained_on(folder, paths):
-    ref = SnapshotRef.load(folder / "snapshot.json")
-    fresh = Night.load(folder / "request.json").model_copy(update={"run_id": "fresh", "fresh": True})
-    fresh.save(fresh.folder(paths) / "request.json")
-    ref.save(fresh.folder(paths) / "snapshot.json")
-    with flipped(next(Path(ref.path).glob("rows-*.parquet"))):
-        for reader, night in (("examples", fresh.folder(paths)), ("data_gate", folder)):
-            with pytest.raises(DamagedSnapshotError, match=r"has changed\. Clear `snapshot`"):
-                run_node(reader, night, paths)
-    assert run_node("data_gate", folder, paths)
 
 
 def test_a_byte_flipped_after_all_validation_is_not_released(folder, paths, monkeypatch):

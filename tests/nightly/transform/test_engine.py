@@ -19,7 +19,7 @@ from nightly.tfx.components.transform import InProcessTransform
 from nightly.training.inputs import training_batches
 from nightly.training.transforming import dense, preprocessing_fn
 from nightly.transform import engine
-from nightly.transform.analysis import UnknownAnalyzer
+from nightly.transform.analysis import PreprocessingError, UnknownAnalyzer
 from tests.support.data import TAXI
 
 ROOT = Path(__file__).parents[3]
@@ -248,3 +248,13 @@ def test_an_analyzer_that_is_a_beam_transform_is_named_with_the_way_out(tmp_path
     inputs = inputs_of("taxi", taxi_rows(60), tmp_path)
     with pytest.raises(UnknownAnalyzer, match=r'approximate_vocabulary.*engine = "beam" under \[pipeline\]'):
         in_process(inputs, tmp_path / "ours", f"{HERE}.on_beam_only", "taxi")
+
+
+def without_outputs(inputs):
+    return {}
+
+
+def test_a_preprocessing_fn_without_outputs_is_told_what_it_must_return(tmp_path):
+    inputs = inputs_of("taxi", taxi_rows(60), tmp_path)
+    with pytest.raises(PreprocessingError, match="must return a dictionary of tensors by name"):
+        in_process(inputs, tmp_path / "ours", f"{HERE}.without_outputs", "taxi")

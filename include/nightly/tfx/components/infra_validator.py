@@ -19,6 +19,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from nightly.examples.reading import records
+from nightly.io.errors import UserError
 from nightly.records.release import JUDGED
 from nightly.tfx import seals
 from nightly.training.samples import add_samples
@@ -29,7 +30,7 @@ EXAMPLES = 32
 TIMEOUT_SECONDS = 300
 
 
-class ModelNotServable(Exception):
+class ModelNotServable(UserError):
     """The exported model does not load or does not answer in a clean process."""
 
 
