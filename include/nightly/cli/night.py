@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 @command("bin/night")
+@own_temporary_folder("night")
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
     worker.set_up_logging()
@@ -124,5 +125,4 @@ def _terminated(*_: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminated)
-    with own_temporary_folder("night"):
-        sys.exit(main())
+    sys.exit(main())

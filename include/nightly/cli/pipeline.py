@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 @command("bin/pipeline")
+@own_temporary_folder("pipeline")
 def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(args)
     return _compile(options) if options.command == "compile" else _run(options)
@@ -125,5 +126,4 @@ def _terminated(*_: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminated)  # Kubernetes ends a pod so
-    with own_temporary_folder("pipeline"):
-        sys.exit(main())
+    sys.exit(main())

@@ -22,7 +22,7 @@ def config_text(proposal: Proposal, history: History, training: Recommended) -> 
         f"description = {_toml(f'Predicts {proposal.label.column}.')}",
         "",
         "[source]",
-        *(f"{key} = {_toml(value)}" for key, value in proposal.source.items()),
+        *(f"{key} = {_toml(value)}" for key, value in proposal.source.items() if key != "changed_at"),
         *_reread(proposal),
         *_ended(proposal),
         "",
@@ -44,7 +44,11 @@ def config_text(proposal: Proposal, history: History, training: Recommended) -> 
 
 
 def _reread(proposal: Proposal) -> Iterator[str]:
-    if proposal.source["kind"] == "sql" and proposal.window:
+    if changed_at := proposal.source.get("changed_at"):
+        yield from _comment("? By its name, this column says when a row last changed: a night reads only the days in")
+        yield from _comment("which it differs. Remove the line if a row can change and the column does not increase.")
+        yield f"changed_at = {_toml(changed_at)}"
+    elif proposal.source["kind"] == "sql" and proposal.window:
         yield from _comment("? Every night reads its whole window again. It reads less with one of these: the column")
         yield from _comment("that says when a row last changed, or the days after which rows do not change any more.")
         yield '# changed_at = "COLUMN"'

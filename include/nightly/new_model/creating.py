@@ -105,7 +105,7 @@ def create(
         table = _read(name, source, origin, now, keep)
     proposal = propose(name, source, origin, table, wishes, questions, now)
     if source["kind"] == "sql" and proposal.time:
-        proposal = replace(proposal, time=_sliced(proposal.time, proposal.table, source, now))
+        proposal = replace(proposal, time=_sliced(proposal.time, proposal.table, proposal.source, now))
     tell(proposal)
     features = proposal.roles.features
     training = recommended(round(TRAIN_SHARE * proposal.rows), proposal.label.kind, features)

@@ -13,7 +13,7 @@ from nightly.new_model.leaks import Alone
 from nightly.new_model.questions import Questions
 from nightly.new_model.roles import Roles, ids_of, is_id, roles_of
 from nightly.new_model.tables import Table
-from nightly.new_model.times import Time, time_of, times_of, why_not
+from nightly.new_model.times import Time, changed_at_of, time_of, times_of, why_not
 from nightly.new_model.windows import Window, window_of
 from nightly.records.columns import NO_FEATURES
 from nightly.records.label_config import Kind
@@ -88,6 +88,8 @@ def propose(
     window = window_of(table, time, now) if time else None
     rows = TRAIN_SHARE * (window.rows if window else table.rows)
     labels.refuse_rare_classes(table.columns[column], label, rows / table.sample.num_rows)
+    if source["kind"] == "sql" and (changed_at := changed_at_of(times, (column, named_time))):
+        source = {**source, "changed_at": table.headers[changed_at]}
     doubts += doubts_of(table, label, times, time, now)
     return Proposal(name, source, origin, table, label, why, time, window, roles, weight, doubts)
 

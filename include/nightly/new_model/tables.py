@@ -128,6 +128,7 @@ class Table:
 
     :ivar sample: rows of the sample, evenly drawn; all rows if there are few
     :ivar rejected: rows that could not be read
+    :ivar headers: column name -> header
     :ivar uneven: a sentence on files that lack columns of others; "" if there are none
     """
 
@@ -137,6 +138,7 @@ class Table:
     rename: dict[str, str] = field(default_factory=dict)
     rejected: int = 0
     uneven: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
 
     def column(self, name: str, option: str) -> Column:
         """Return the column with this name or header. Raises NewModelError, which names the command's `option`."""
@@ -181,9 +183,10 @@ def _read(bodies: list[Body], title: str, keep: Collection[str]) -> Table:
         refuse_headers(body)
         rename |= renamed([*body.headers, *body.partition], keep)
     bad, sample, measures = BadRows(), _Sample(), dict[str, _Measure]()
-    declared, lists, rows = dict[str, str](), dict[str, str](), 0
+    declared, lists, headers, rows = dict[str, str](), dict[str, str](), dict[str, str](), 0
     for body in bodies:
         names = {header: rename.get(header) or column_name(header) for header in [*body.headers, *body.partition]}
+        headers |= {name: header for header, name in names.items()}
         declared |= {names[header]: kind for header, kind in body.kinds.items()}
         for batch in _batches(body, names, bad, declared):
             if not rows and body.kind == "csv":
@@ -218,7 +221,7 @@ def _read(bodies: list[Body], title: str, keep: Collection[str]) -> Table:
         missing = rows - measure.values  # the rows of files without the column, too
         columns[name] = Column(name, kind, rows, missing, measure.low, measure.high, texts)
     used = {header: name for header, name in rename.items() if name in columns}
-    return Table(rows, columns, drawn, used, bad.rows, uneven(bodies))
+    return Table(rows, columns, drawn, used, bad.rows, uneven(bodies), headers)
 
 
 def _advice(bad: BadRows) -> str:

@@ -26,6 +26,8 @@ def show_proposal(proposal: Proposal) -> None:
         _line("window", f"{proposal.window.look_back_days} days: {proposal.window.why}")
     else:
         _line("time", "none: every night reads all rows")
+    if changed_at := proposal.source.get("changed_at"):
+        _line("changes", f"{changed_at}, by its name: a night reads only the days in which it differs")
     _line("id", f"{' + '.join(roles.ids) or 'the whole row'}: {roles.id_reason}")
     if keeps_equal_rows(proposal):
         _line("", f"{duplicate_share(proposal):.1%} of the rows are equal to another in all columns; all are kept")

@@ -3,7 +3,7 @@
 import datetime as dt
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightly.new_model.tables import Column, Table
+from nightly.records.data_config import EPOCHS
 from nightly.snapshots.parsing import parse_times
 
 DATES = (
@@ -28,6 +29,9 @@ FORMATS = (
 YEAR = re.compile(r"\d{4}|\d\D\d\d\b")  # a text without one is no time, and is not tried
 NAMED = re.compile(r"(^|_)(time|date|day|datetime|timestamp|ts|at|on|when|epoch|created|started|start|occurred)(_|$)")
 LATER = re.compile(r"(^|_)(end|ended|closed|updated|modified|finished|returned|resolved|dropoff|due|until)(_|$)")
+CHANGED = re.compile(  # not status_changed_at: another column may have changed behind it
+    r"((row|record|last|date|time)_?)*(updated?|modified|modification|changed?)(_?(at|on|ts|utc|time|date|datetime|timestamp))*"
+)
 MIN_READABLE = 0.99  # of the values; rows with another time are rejected every night
 MAX_MISSING = 0.01  # rows without a time are rejected, too
 TRIED = 200  # distinct values that each format is tried on
@@ -78,6 +82,16 @@ def times_of(table: Table) -> list[Time]:
         return not time.is_usable, bool(LATER.search(time.column)), not NAMED.search(time.column)
 
     return sorted(times, key=unlikely)
+
+
+def changed_at_of(times: list[Time], others: Collection[str]) -> str:
+    """Return the column that says, by its name, when a row last changed, and whose values sort by time; or "".
+
+    :param others: columns that are something else
+    """
+    named = [time for time in times if CHANGED.fullmatch(time.column) and time.column not in others]
+    sorted_ones = [time.column for time in named if time.format in EPOCHS or time.format.startswith("%Y")]
+    return sorted_ones[0] if sorted_ones else ""
 
 
 def time_of(column: Column, named: bool = False) -> Time | None:

@@ -73,6 +73,10 @@ class Connection(Contract):
         values = [self.password.get_secret_value(), *_texts(self.extra, secret=False), *self._sent()]
         return [value for value in values if value]
 
+    def public_extra(self) -> dict[str, Any]:
+        """Return `extra` without what is secret by its key: what remains says which rows the source has."""
+        return _public(self.extra)
+
     def _sent(self) -> Iterator[str]:
         """Yield the headers and parameters that may be secret."""
         tables = [self.extra[name] for name in SENT if isinstance(self.extra.get(name), dict)]
@@ -115,6 +119,12 @@ def _texts(value: Any, secret: bool) -> Iterator[str]:
             yield from _texts(inner, secret)
     elif secret and isinstance(value, str):
         yield value
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _public(inner) for key, inner in value.items() if not SECRET.search(str(key))}
+    return [_public(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _of_uri(uri: str) -> dict[str, Any]:

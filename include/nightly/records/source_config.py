@@ -129,7 +129,9 @@ class HttpSource(_Source):
     for its last day. `{start:%Y-%m-%dT%H:%M:%SZ}`, or `{last:epoch_s}`, writes another format. Without any of them the
     source is one answer with all rows. Times are UTC."""
 
-    SAME_BODIES = _Source.SAME_BODIES | {"timeout_seconds", "retries", "retry_statuses", "max_pages"}
+    SAME_BODIES = _Source.SAME_BODIES | {
+        *("timeout_seconds", "retries", "retry_statuses", "max_pages", "omits_empty_rows")
+    }
 
     kind: Literal["http"] = "http"
     """Reads an HTTP API."""
@@ -144,6 +146,9 @@ class HttpSource(_Source):
     """What the API answers: JSON, JSON lines, or CSV."""
     rows: str = ""
     """The path of the list of rows in a JSON answer, e.g. `data.items`. By default it is the only list there."""
+    omits_empty_rows: bool = False
+    """Whether the API leaves the list out of an answer without rows. An answer that has the object of the list, and in
+    it no error and no other list of objects, then has no rows. By default it is refused: the list may be renamed."""
     paging: Paging | None = None
     """How the API pages. A header `Link: …; rel=next` is followed without it; other signs of more pages are errors."""
     max_pages: Annotated[int, Field(ge=1)] = 10_000
@@ -180,6 +185,8 @@ class HttpSource(_Source):
         paging = self.paging and (self.paging.total or self.paging.kind == "cursor")
         if self.format != "json" and (self.rows or paging):
             raise ValueError(f'format = "{self.format}" has no places such as rows, paging.next and paging.total')
+        if self.omits_empty_rows and not self.rows:
+            raise ValueError("omits_empty_rows is about the list at `rows`: name its path there")
         return self
 
 

@@ -8,8 +8,10 @@ in_place.py     reads local files where they are
 
 import datetime as dt
 import hashlib
+import json
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from nightly.records.connection import Connection
 from nightly.records.data_config import Data
@@ -101,9 +103,16 @@ def fetch(
 
 
 def _identity(config: SourceConfig, context: Context) -> str:
-    """Return a hash that differs for another source, or for other parts of it. A URL may have secrets, so no text."""
-    place = context.connection and (context.connection.host, context.connection.port, context.connection.database)
+    """Return a hash that differs for another source, or for other parts of it. A URL may have secrets, so no text.
+
+    It does not depend on passwords and keys, which change while the source stays.
+    """
+    place: tuple[Any, ...] = ()
+    if connection := context.connection:
+        place = (connection.host, connection.port, connection.database)
+        if extra := connection.public_extra():  # such as the parameters of an API, or PostgreSQL's search_path
+            place += (json.dumps(extra, sort_keys=True),)
     own = config.model_dump_json(exclude=set(config.SAME_BODIES))
     headers = [header for header, column in context.rename.items() if column == context.time_column]
     time = (*headers, context.time_column, context.time_format)
-    return hashlib.sha256(f"{own} {place} {context.address} {time}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{own} {place or None} {context.address} {time}".encode()).hexdigest()[:32]

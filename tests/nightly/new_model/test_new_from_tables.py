@@ -15,6 +15,7 @@ from nightly.models import load_config
 from nightly.new_model.creating import create, source_of
 from nightly.new_model.proposal import Wishes
 from nightly.new_model.questions import Questions
+from nightly.new_model.telling import show_proposal
 from nightly.records.connection import Connection, variable
 from nightly.sources import fetch
 from nightly.sources.cloud_credentials import store_options
@@ -101,27 +102,31 @@ def test_dates_on_a_web_server_are_asked_for_from_today_backwards(new, tmp_path,
 def sqlite(tmp_path, monkeypatch):
     """Write the rentals to a table of SQLite, with their times in a format; return [source]."""
 
-    def write(time_format):
+    def write(time_format, **changed):
+        """
+        :param changed: a column -> its value, for each row
+        """
         lines = rentals(300).splitlines()[1:]
         monkeypatch.setenv(variable("shop"), Connection(conn_type="sqlite", host=str(tmp_path / "shop.db")).dump())
         with sqlite3.connect(tmp_path / "shop.db") as database:
             database.execute(
                 "CREATE TABLE rentals (rental_id INTEGER, started_at TEXT, station TEXT, minutes REAL, "
-                "returned_late TEXT)"
+                f"{''.join(f'{column!r}, ' for column in changed)}returned_late TEXT)"
             )
             for line in lines:
-                number, start, *rest = line.split(",")
+                number, start, station, minutes, late = line.split(",")
                 start = dt.datetime.fromisoformat(start).strftime(time_format)
-                database.execute("INSERT INTO rentals VALUES (?, ?, ?, ?, ?)", [int(number), start, *rest])
+                row = [int(number), start, station, minutes, *(value(number) for value in changed.values()), late]
+                database.execute(f"INSERT INTO rentals VALUES ({', '.join('?' * len(row))})", row)
         return source_of("", "shop", "rentals")
 
     return write
 
 
-def first_night(config, folder, start=dt.datetime(2026, 2, 1, tzinfo=dt.UTC)):
+def first_night(config, folder, start=dt.datetime(2026, 2, 1, tzinfo=dt.UTC), run_id="first"):
     connection = Connection.from_environment(config.source.connection)
     window = {"window_start": start, "window_end": start + dt.timedelta(days=7)}
-    return fetch(config.source, **window, folder=folder, data=config.data, connection=connection)
+    return fetch(config.source, **window, folder=folder, data=config.data, connection=connection, run_id=run_id)
 
 
 def test_times_that_end_in_z_are_a_format_that_a_night_can_select_days_by(new, sqlite, tmp_path):
@@ -136,3 +141,30 @@ def test_times_that_do_not_sort_are_refused_before_a_model_is_written(new, sqlit
     with pytest.raises(UserError, match=r"does not sort by time.*--time none"):
         new(sqlite("%m/%d/%Y"))
     assert not list((tmp_path / "models").iterdir())
+
+
+def test_the_column_of_changes_is_proposed_and_the_next_night_reads_what_has_changed(new, sqlite, tmp_path, capsys):
+    moment = dt.datetime(2026, 4, 20)
+    config = new(sqlite("%Y-%m-%d %H:%M:%S", **{"Last Modified": lambda n: f"{moment + dt.timedelta(minutes=int(n))}"}))
+    assert config.source.changed_at == "Last Modified"
+    text = (tmp_path / "models/bikes/config.toml").read_text()
+    assert "# ? By its name, this column says when a row last changed" in text and "settled_days" not in text
+    show_proposal(new.created[-1].proposal)
+    assert "changes    Last Modified, by its name" in capsys.readouterr().out
+    assert first_night(config, tmp_path / "downloads").reused == 0
+    with sqlite3.connect(tmp_path / "shop.db") as database:
+        changed = "UPDATE rentals SET \"Last Modified\" = '2026-05-01 00:00:00' WHERE started_at LIKE '2026-02-03%'"
+        database.execute(changed)
+    assert first_night(config, tmp_path / "downloads", run_id="second").reused == 6
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("status_changed_at", lambda n: f"2026-04-{int(n) % 28 + 1:02}"),
+        ("updated", lambda n: int(n)),
+        ("updated_at", lambda n: f"{int(n) % 12 + 1:02}/20/2026"),
+    ],
+)
+def test_a_column_that_may_not_tell_every_change_is_not_proposed(new, sqlite, column, value):
+    assert new(sqlite("%Y-%m-%d %H:%M:%S", **{column: value})).source.changed_at == ""

@@ -14,6 +14,7 @@ import pytest
 
 from nightly.io.paths import ROOT
 from nightly.io.space import SpaceError, size_of
+from nightly.records.connection import Connection
 from nightly.records.data_config import Data
 from nightly.records.source_config import FilesSource, PythonSource, SourceConfig
 from nightly.sources import MODULES, fetch, in_place
@@ -308,6 +309,25 @@ def test_another_address_and_another_time_column_have_parts_of_their_own(tmp_pat
         0,
         0,
     )
+
+
+def test_another_account_has_parts_of_its_own_and_another_key_has_not(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODULES, "python", "tests.support.parts")
+    days = tmp_path / "days"
+    days.write_text(json.dumps({"rows": {FIRST: "1,10\n"}, "fingerprints": {FIRST: "v1"}}))
+    window = {"window_start": utc(2016, 1, 1), "window_end": utc(2016, 1, 2), "folder": tmp_path / "downloads"}
+
+    def is_reused(run_id, **fields):
+        connection = Connection(host="api.example.org", **fields)
+        return fetch(PythonSource(), **window, address=str(days), connection=connection, run_id=run_id).reused == 1
+
+    north = {"params": {"account": "north", "api_key": "k1"}, "token": "t1"}
+    assert not is_reused("first", extra=north)
+    assert is_reused("second", extra=dict(reversed(north.items())))
+    assert is_reused("third", password="p2", extra={"params": {"account": "north", "api_key": "k2"}, "token": "t2"})
+    assert not is_reused("fourth", extra={"params": {"account": "south", "api_key": "k1"}, "token": "t1"})
+    assert not is_reused("fifth", extra={})
+    assert not is_reused("sixth", extra={"options": "-c search_path=north"})
 
 
 def test_keys_that_only_choose_parts_keep_the_parts_of_earlier_nights(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import datetime as dt
 import gzip
 import hashlib
 import os
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -193,6 +194,45 @@ def test_a_format_applies_to_the_files_of_a_zip(tmp_path):
         for name in ("trips.txt", "old/trips", "__MACOSX/._trips.txt", ".DS_Store"):
             archive.writestr(name, BODY)
     assert members(*files_at(tmp_path, format="csv")) == ["old/trips", "trips.txt"]
+
+
+@pytest.fixture
+def closed_folder(monkeypatch):
+    """A folder with the file 2016/one.csv and a folder 2017 that may not be read, by a user who is not root."""
+    is_root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to other users
+        root, var = Path(folder, "rows"), Path(folder, "var")
+        for own, mode in ((root.parent, 0o755), (root, 0o755), (var, 0o777)):
+            own.mkdir(exist_ok=True)
+            own.chmod(mode)
+        monkeypatch.setenv("NIGHTLY_VAR", str(var))
+        for name in ("2016", "2017", "_old", "lost+found"):
+            (root / name).mkdir()
+            (root / name / "one.csv").write_bytes(BODY)
+            (root / name).chmod(0o755 if name == "2016" else 0)
+        if is_root:
+            os.seteuid(65534)
+        yield root
+        if is_root:
+            os.seteuid(0)
+        for child in root.iterdir():
+            child.chmod(0o755)
+
+
+@pytest.mark.parametrize("path", ["", "*/one.csv", "**/*.csv", "201*"])
+def test_a_folder_that_may_not_be_read_is_not_passed_over(closed_folder, path):
+    with pytest.raises(UnreadableFileError, match=f"{closed_folder}/2017 may not be read by this user"):
+        files_at(closed_folder / path)
+    assert len(files_at(closed_folder / "2016")) == 1
+
+
+def test_a_closed_folder_that_has_no_data_by_its_name_is_passed_over(closed_folder):
+    os.seteuid(os.getuid())
+    (closed_folder / "2017").chmod(0o755)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    for path in ("", "*", "*/one.csv", "**/*.csv"):
+        assert len(files_at(closed_folder / path)) == 2
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -1,6 +1,7 @@
 """Local files: they are listed, hashed, and read where they are."""
 
 import datetime as dt
+import errno
 import functools
 import glob
 import os
@@ -21,6 +22,7 @@ from nightly.sources.files.tables import LOG, METADATA, refuse_tables
 
 ZIP_MAGIC = b"PK\x03\x04"
 PACKAGE = "package:"
+LOST = "lost+found"  # of a disk, which only root may read
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,11 @@ class LocalFiles:
         """Return the readable files at a path: a file, all files of a folder, or what a glob of either matches."""
         if path.is_file():
             return {path} if self.listing.format or kind_of(path.name) else set()
-        tops = [path] if path.exists() else [Path(top) for top in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-        files = {file for top in tops for file in ([top] if top.is_file() else _below(top)) if file.is_file()}
+        tops = [path]
+        if not path.exists():
+            tops = [Path(top) for top in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+            _refuse_unreadable(path, root)
+        files = {file for top in tops for file in ([top] if top.is_file() else _below(top, root)) if file.is_file()}
         return {file for file in files if self.listing.is_readable(str(file.relative_to(root)))}
 
     def _part(self, file: Path, root: Path, end: dt.datetime | None) -> Part:
@@ -67,13 +72,17 @@ class LocalFiles:
         )
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, also those in linked folders, as `**` does.
+def _below(folder: Path, listed: Path) -> Iterator[Path]:
+    """Yield the files below a folder, also those in linked folders, as `**` does. Raises PermissionError.
 
     A link to a folder that is listed anyway, such as `latest`, or to one above it is left out.
     """
     root = folder.resolve()
     followed: set[Path] = set()
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError) and not _is_ignored(Path(error.filename), listed):
+            raise error
 
     def is_new(path: Path) -> bool:
         if not path.is_symlink():
@@ -87,13 +96,29 @@ def _below(folder: Path) -> Iterator[Path]:
         return True
 
     walked: set[Path] = set()
-    for top, folders, names in os.walk(folder, followlinks=True):
+    for top, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         if (real := Path(top).resolve()) in walked:  # below two links
             folders.clear()
             continue
         walked.add(real)
         yield from (Path(top, name) for name in names)
         folders[:] = [name for name in sorted(folders) if not is_hidden(name) and is_new(Path(top, name))]
+
+
+def _refuse_unreadable(pattern: Path, root: Path) -> None:
+    """Raise PermissionError for a folder that a glob would look into, and may not: `glob` passes over it."""
+    for above in pattern.parents:
+        if not above.is_relative_to(root):
+            return
+        for folder in map(Path, glob.glob(str(above), recursive=True)):  # noqa: PTH207
+            is_open = not folder.is_dir() or os.access(folder, os.R_OK | os.X_OK, effective_ids=True)
+            if not is_open and not _is_ignored(folder, root):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def _is_ignored(folder: Path, root: Path) -> bool:
+    """Return whether no data is read from a folder below `root`, by its name."""
+    return any(is_hidden(name) or name == LOST for name in folder.relative_to(root).parts)
 
 
 def _logs(folders: Iterable[Path]) -> Iterator[str]:

@@ -189,7 +189,9 @@ class HttpApi:
     def _body(self, target: Path) -> Body:
         if self.config.format == "csv":
             return CsvBody(target, paged=self.config.paging is not None and self.config.paging.kind != "none")
-        return JsonBody(target, lines=self.config.format == "jsonl", place=self.config.rows)
+        config = self.config
+        lines = config.format == "jsonl"
+        return JsonBody(target, lines=lines, place=config.rows, omits_empty=config.omits_empty_rows)
 
     def _request(self, days: Slice) -> Request:
         """Return the first request for these days, without what the connection adds."""

@@ -14,6 +14,8 @@ TOO_MANY_DIGITS = "it is damaged: a number has too many digits"
 _SHAPE = bytes.maketrans(b"123456789,[- \t\r\n", b"0" * 9 + b":" * 7)
 _LONG_INTEGER = b":" + b"0" * 4300
 
+ERRORS = ("error", "errors")  # keys of an answer that says why it has no list
+
 Event = tuple[str, Any]  # of ijson, such as ("start_map", None), ("map_key", "a"), ("number", 1)
 
 
@@ -31,15 +33,17 @@ class JsonDocument:
     :ivar rest: the document without its rows, once they have been read
     """
 
-    def __init__(self, file: IO[str], place: str = "") -> None:
+    def __init__(self, file: IO[str], place: str = "", *, omits_empty: bool = False) -> None:
         """
         :param place: of the list, such as `data.items`; "" for the only list of objects in the document
+        :param omits_empty: a list that is not in its object is empty
         """
         self.rest: dict[str, Any] = {}
         self._events: Iterator[Event] = ijson.basic_parse(ijson.from_iter(_chunks(file)))
-        self._place = place
+        self._place, self._omits_empty = place, omits_empty
         self._rows_at = ""  # the place where the rows were
         self._empty_list = False  # there was an empty list, perhaps of rows
+        self._without: dict[str, Any] | None = None  # the object at whose end the list had not come
 
     def rows(self) -> Iterator[Any]:
         """Yield the rows. Raises JsonError or DamagedJsonError, also after some rows."""
@@ -51,10 +55,15 @@ class JsonDocument:
             raise DamagedJsonError(TOO_MANY_DIGITS) from None
         except RecursionError:
             raise DamagedJsonError("it is damaged: values are nested too deeply") from None
-        if not self._rows_at and not self._empty_list:
-            keys = ", ".join(list(self.rest)[:10])
-            what = f"no list at {self._place}" if self._place else "no list of rows"
-            raise JsonError(f"it has {what}" + (f"; it has {keys}" if keys else ""))
+        if self._rows_at or self._empty_list:
+            return
+        may_be_empty = self._without is not None and not _says_why(self._without)
+        if may_be_empty and self._omits_empty:
+            return
+        keys = ", ".join(list(self.rest)[:10])
+        what = f"no list at {self._place}" if self._place else "no list of rows"
+        hint = ". If the API leaves out an empty list, set omits_empty_rows = true" if may_be_empty else ""
+        raise JsonError(f"it has {what}" + (f"; it has {keys}" if keys else "") + hint)
 
     def _document(self) -> Iterator[Any]:
         event, value = next(self._events)
@@ -76,6 +85,8 @@ class JsonDocument:
         """
         for event, key in self._events:
             if event == "end_map":
+                if place and "." not in place and place not in into:
+                    self._without = into
                 return
             own = f"{path}.{key}" if path else key
             event, value = next(self._events)
@@ -101,6 +112,13 @@ class JsonDocument:
             raise JsonError(f"it has lists at {self._rows_at} and at {own}: name the one with the rows by `rows`")
         into[key], self._rows_at = None, own
         yield from _elements(events)
+
+
+def _says_why(members: dict[str, Any]) -> bool:
+    """Return whether an object without the list has an error, or objects in another list: the list may be renamed."""
+    return any(members.get(key) for key in ERRORS) or any(
+        isinstance(value, list) and any(isinstance(element, dict) for element in value) for value in members.values()
+    )
 
 
 def dig(value: Any, place: str) -> Any:

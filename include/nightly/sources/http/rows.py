@@ -106,8 +106,8 @@ class JsonBody:
 
     suffix = ".parquet"
 
-    def __init__(self, target: Path, *, lines: bool, place: str = "") -> None:
-        self.target, self.lines, self.place = target, lines, place
+    def __init__(self, target: Path, *, lines: bool, place: str = "", omits_empty: bool = False) -> None:
+        self.target, self.lines, self.place, self.omits_empty = target, lines, place, omits_empty
         self.spool = target.with_name(target.name + ".rows")  # the flat rows, since columns are known only at the end
         self.spool.unlink(missing_ok=True)
         target.unlink(missing_ok=True)
@@ -117,7 +117,7 @@ class JsonBody:
         page, digest, number = Page(), hashlib.sha256(), 0
         try:
             with path.open(encoding="utf-8-sig") as file, self.spool.open("a", encoding="utf-8") as spool:
-                document = JsonDocument(file, self.place)
+                document = JsonDocument(file, self.place, omits_empty=self.omits_empty)
                 for number, row in enumerate(_lines(file) if self.lines else document.rows(), 1):
                     if not isinstance(row, dict):
                         raise JsonError(f"row {number} is {_encode(row)[:60]}, and a row is an object")

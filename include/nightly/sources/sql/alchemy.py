@@ -24,6 +24,8 @@ DRIVERS = {"mysql": "mysql+pymysql", "mssql": "mssql+pymssql", "oracle": "oracle
 ONE_VIEW = ("SNAPSHOT", "REPEATABLE READ", "SERIALIZABLE")  # isolation levels in which all reads see the same rows
 UTC = {"mysql": "SET time_zone = '+00:00'", "mariadb": "SET time_zone = '+00:00'"}
 SAMPLE = 1_000  # rows that show the types of a query's columns
+# A server that sends all rows of a statement, also those that nobody reads -> how it is told to send fewer
+FEWER_ROWS = dict.fromkeys(("mysql", "mariadb"), "SET sql_select_limit = {}")
 BATCH_BYTES = 16 << 20
 # A colon that SQLAlchemy would take for another parameter, as in 'a :b'.
 COLON = re.compile(r"(?<![:\w\\]):(?=\w)(?!window_(start|end)\b)")
@@ -85,7 +87,7 @@ class Alchemy:
         return self._prepare.quote(name)
 
     def describe(self, query: str, guess: Bounds) -> list[Column]:
-        with self._explained():
+        with self._explained(), self._fewer_rows():
             result = self._connection.execution_options(stream_results=True).execute(*_statement(query, guess))
             names, sample = list(result.keys()), result.fetchmany(SAMPLE)
             result.close()
@@ -124,6 +126,17 @@ class Alchemy:
         with suppress(sqlalchemy.exc.SQLAlchemyError):
             self._connection.close()
             self._engine.dispose()
+
+    @contextmanager
+    def _fewer_rows(self) -> Iterator[None]:
+        """Have the server send no more rows than a sample, if it would send all."""
+        setting = FEWER_ROWS.get(self._engine.dialect.name)
+        if setting is None:
+            yield
+            return
+        self._connection.exec_driver_sql(setting.format(SAMPLE))
+        yield
+        self._connection.exec_driver_sql(setting.format("DEFAULT"))
 
     def _array(self, values: tuple[Any, ...], column: Column | None) -> pa.Array:
         if column is None:

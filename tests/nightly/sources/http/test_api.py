@@ -367,6 +367,36 @@ def test_an_answer_of_another_kind_is_one_sentence(tmp_path, body, keys, message
     assert not list(tmp_path.glob("bodies/*"))
 
 
+@pytest.mark.parametrize("place", ["items", "data.items"])
+@pytest.mark.parametrize(
+    ("members", "is_empty"),
+    [
+        ('"kind": "list", "labels": ["a"], "errors": []', True),
+        ("", True),
+        ('"error": {"code": 7}', False),
+        ('"records": [{"x": 1}]', False),
+        ('"items": "none"', False),
+    ],
+)
+def test_a_list_that_is_left_out_is_empty_if_the_config_says_so(tmp_path, place, members, is_empty):
+    text = f'{{"data": {{{members}}}}}' if "." in place else f"{{{members}}}"
+    with PagedApi(ROWS) as api:
+        api._server.RequestHandlerClass.do_GET = lambda handler: handler._send(200, text.encode(), "application/json")
+        keys = {"rows": place, "omits_empty_rows": True}
+        if is_empty:
+            assert download(source(api, **keys), tmp_path, START, END).files == []
+            with pytest.raises(RefusedError, match=r"no list at .*out an empty list, set omits_empty_rows"):
+                download(source(api, rows=place), tmp_path, START, END, run_id="second")
+        else:
+            with pytest.raises(RefusedError, match=f"no list at {place}"):
+                download(source(api, **keys), tmp_path, START, END)
+
+
+def test_a_list_is_not_left_out_with_the_object_that_it_is_in():
+    with pytest.raises(JsonError, match=r"no list at data\.items; it has status"):
+        list(JsonDocument(io.StringIO('{"status": "ok"}'), "data.items", omits_empty=True).rows())
+
+
 def test_a_config_that_cannot_work_is_one_sentence():
     config = {"name": "m", "description": "", "data": {"id_columns": [], "time_column": "t", "label": {"column": "l"}}}
     for keys, message in [
@@ -378,6 +408,7 @@ def test_a_config_that_cannot_work_is_one_sentence():
         ({"params": {"from": "{start:epoch}"}}, "epoch_s"),
         ({"paging": {"kind": "curser"}}, "cursor"),
         ({"format": "csv", "rows": "data"}, "no places such as rows"),
+        ({"omits_empty_rows": True}, "name its path"),
         ({"kind": "complaints_api"}, 'has become a configuration of kind = "http"'),
     ]:
         section = {"kind": "http", "url": "https://api.example.org", **keys}
