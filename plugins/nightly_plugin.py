@@ -19,7 +19,7 @@ class NightlyListener:
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """Create the pool of the ML steps, write missing verdicts, and in the scheduler correct future heartbeats.
+        """Create the pool of the ML steps, write missing verdicts, and in the scheduler correct times in the future.
 
         Also in the DAG processor and the triggerer: a managed Airflow may keep the plugin from its scheduler.
         """
@@ -30,12 +30,12 @@ class NightlyListener:
         ensure_pool()
         from airflow.utils.session import create_session
 
-        from nightly_airflow.heartbeats import correct_heartbeats, is_scheduler
+        from nightly_airflow.future_times import correct_future_times, is_scheduler
         from nightly_airflow.missing_verdicts import start_if_missing
 
         with create_session() as session:  # the scheduler may have died while the listener worked
             if is_scheduler():
-                correct_heartbeats(component.hostname, session)
+                correct_future_times(component.hostname, session)
             start_if_missing(session)
 
     @hookimpl

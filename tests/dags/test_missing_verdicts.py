@@ -130,17 +130,22 @@ def test_a_scheduler_corrects_the_future_heartbeat_of_the_dead_one_before_it_and
     assert kept == before[1:]
 
 
-def test_a_scheduler_corrects_the_future_heartbeats_of_tasks(run_night, session, starts):
+def test_a_scheduler_corrects_the_future_heartbeats_and_retries_of_tasks(run_night, session, starts):
     from airflow.models.taskinstance import TaskInstance
 
     _, _, _, folder = run_night({"data_gate": "hold"})
-    run = run_of(session, folder)
-    task = next(each for each in run.get_task_instances(session=session) if each.task_id == "snapshot")
-    number, task.last_heartbeat_at = task.id, dt.datetime.now(dt.UTC) + dt.timedelta(hours=2)
+    tasks = {task.task_id: task for task in run_of(session, folder).get_task_instances(session=session)}
+    future = dt.datetime.now(dt.UTC) + dt.timedelta(hours=2)
+    tasks["snapshot"].last_heartbeat_at = tasks["plan"].end_date = tasks["examples"].end_date = future
+    tasks["examples"].state = "up_for_retry"
     session.commit()
     starts("scheduler")
-    corrected = session.get(TaskInstance, number, populate_existing=True).last_heartbeat_at
-    assert abs(corrected - dt.datetime.now(dt.UTC)) < dt.timedelta(seconds=30)
+    plan, snapshot, examples = (
+        session.get(TaskInstance, tasks[name].id, populate_existing=True) for name in ("plan", "snapshot", "examples")
+    )
+    for corrected in (snapshot.last_heartbeat_at, examples.end_date):
+        assert abs(corrected - dt.datetime.now(dt.UTC)) < dt.timedelta(seconds=30)
+    assert plan.end_date == future, "it has ended, and nothing waits for that time"
 
 
 def test_what_a_dead_listener_left_gets_its_verdict_when_the_next_night_begins_or_the_scheduler_starts(
