@@ -168,6 +168,8 @@ def _all(root: Path, model: str) -> list[tuple[Baseline, Path]]:
 def _load(path: Path) -> Baseline | None:
     try:
         return Baseline.load(path)
+    except FileNotFoundError:
+        return None
     except ContractError as error:
         log.warning("no night is compared with the baseline in %s, because it cannot be read: %s", path, error)
         return None

@@ -15,6 +15,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from nightly.io import variables
+from nightly.io.polling import poll
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -51,5 +52,21 @@ def restore_pool(session: Session) -> None:
 
     name = variables.POOL.read()
     if name and Pool.get_pool(name, session=session) is None:
-        log.warning("the pool %s was deleted, and is created again with %d slots", name, SLOTS)
-        threading.Thread(target=ensure_pool, daemon=True).start()
+        log.warning("the pool %s was deleted: creating it again with %d slots", name, SLOTS)
+        threading.Thread(target=_create_again, daemon=True).start()
+
+
+def _create_again() -> None:
+    """Create the pool, also if the database is locked for a moment."""
+    if not poll(_is_created, seconds=60, every=5):
+        log.error("the pool could not be created: steps wait until it is there, or until the next night begins")
+
+
+def _is_created() -> bool:
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        ensure_pool()
+    except OperationalError:
+        return False
+    return True

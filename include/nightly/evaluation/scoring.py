@@ -101,13 +101,21 @@ def _ids(batch: pa.RecordBatch, columns: list[str]) -> pa.StringArray:
 
 
 def _texts(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """Return a column's first values as text; of bytes that are no text, their number."""
+    """Return a column's first values as text; for bytes that are no text, their number."""
     missing = name not in batch.schema.names
     values = pa.nulls(batch.num_rows, pa.string()) if missing else _first(batch, name)
     try:
-        return values.cast(pa.string()).fill_null("(missing)")
+        values = values.cast(pa.string())
     except pa.ArrowInvalid:
-        return pa.array("(missing)" if value is None else f"{len(value)} bytes" for value in values.to_pylist())
+        values = pa.array(map(_text, values.to_pylist()), pa.string())
+    return values.fill_null("(missing)")
+
+
+def _text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return f"{len(value)} bytes"
 
 
 def _first(batch: pa.RecordBatch, name: str) -> pa.Array:

@@ -1,5 +1,6 @@
 """Local files are read where they are. Those that are as an earlier night hashed them are not hashed again."""
 
+import os
 from pathlib import Path
 
 from nightly.io.files import is_still, stamp
@@ -24,7 +25,8 @@ def read_in_place(
     known = _load(path).files
     files = {part.name: _file(part, known.get(str(part.path)), run_id, fresh) for part in parts}
     seen = known | {file.path: local for file, local in files.values()}
-    seen = {name: local for name, local in seen.items() if Path(name).exists()}  # a backfill reads other files
+    # A backfill reads other files. Unlike Path.exists, this takes a file that may not be looked at for gone.
+    seen = {name: local for name, local in seen.items() if os.path.exists(name)}  # noqa: PTH110
     if seen != known:
         LocalFiles(files=seen).save(path)
     return files

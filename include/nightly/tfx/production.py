@@ -61,14 +61,19 @@ def release(night_folder: Path, paths: Paths) -> dict[str, Any]:
 
 
 def follow(night_folder: Path, paths: Paths) -> None:
-    """Point the night at the version now in production, unless that version is the night's own release."""
+    """Point the night at the version now in production, unless that version is the night's own release.
+
+    If only the folder of the night's production is gone, restore it, so that production stays the same.
+    """
     path = night_folder / "request.json"
     night = Night.load(path)
     store = ReleaseStore(paths.serving, paths.releases, night.model)
     production = store.disk.production()
     own = production is not None and store.disk.record(production).run_id == night.run_id
-    gone = store.disk.lost_production()
-    if own or production == night.in_production or (gone is not None and gone == night.in_production):
+    if own or production == night.in_production:
+        return
+    if night.in_production is not None and night.in_production == store.disk.lost_production():
+        prepare(night_folder, paths)
         return
     note = (
         f"judged against {_title(production)}: in production when the night was planned was "

@@ -120,6 +120,8 @@ def test_an_example_without_an_id_is_named_by_its_first_columns_also_if_these_ar
     columns = {RAW: [b""], "image": [[b"\x89PNG"]], "city": [[b"Ulm"]], "note": pa.array([[]], pa.list_(pa.binary()))}
     (text,) = _ids(pa.RecordBatch.from_pydict(columns), []).to_pylist()
     assert text == "image = 4 bytes, city = Ulm, note = (missing)"
+    mixed = pa.RecordBatch.from_pydict({"city": [[b"Ulm"], [b"\xff\xfe"]]})
+    assert _ids(mixed, []).to_pylist() == ["city = Ulm", "city = 2 bytes"]
 
 
 def test_a_weight_that_no_example_has_is_named_by_its_key(tmp_path):

@@ -359,7 +359,7 @@ def test_of_two_sweeps_at_once_one_deletes(hosts):
 
 def test_a_publication_waits_for_each_of_two_sweeps_as_long(hosts, monkeypatch):
     monkeypatch.setattr(sweeping, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(sweeping, "SWEEP_SECONDS", 2)
+    monkeypatch.setattr(sweeping, "SWEEP_SECONDS", 6)
     with hosts.on("a") as (state, _):
         etag = state.objects.create(KEY, Count(1, running=True).dump())
         watch = Watch(state.objects)
@@ -367,10 +367,10 @@ def test_a_publication_waits_for_each_of_two_sweeps_as_long(hosts, monkeypatch):
 
         def second_sweep():
             second = state.objects.swap(KEY, Count(2, running=True).dump(), etag)
-            time.sleep(1.5)
+            time.sleep(4)
             ended.append(state.objects.swap(KEY, Count(2).dump(), second))
 
-        timer = threading.Timer(1.5, second_sweep)
+        timer = threading.Timer(4, second_sweep)
         timer.start()
         assert watch.has_swept()
         timer.join()

@@ -73,7 +73,8 @@ def test_without_a_copy_the_predecessor_is_the_baseline_until_one_is_there(paths
 def test_it_is_no_change_of_production_for_a_night_that_was_planned_before(paths, store):
     night = planned(paths, store).model_copy(update={"production_version": LOST})
     night.save(night.folder(paths) / "request.json")
-    follow(night.folder(paths), paths)
+    follow(night.folder(paths), paths)  # what `release` does alone when production has changed
+    assert store.disk.production() == LOST
     prepare(night.folder(paths), paths)
     night = Night.load(night.folder(paths) / "request.json")
     assert (night.production_version, night.production_note, night.damaged_version) == (LOST, "", None)

@@ -107,11 +107,14 @@ def _below(folder: Path, listed: Path) -> Iterator[Path]:
 
 def _refuse_unreadable(pattern: Path, root: Path) -> None:
     """Raise PermissionError for a folder that a glob would look into, and may not: `glob` passes over it."""
+    below = pattern.name
     for above in pattern.parents:
         if not above.is_relative_to(root):
             return
+        needed = os.R_OK | os.X_OK if glob.has_magic(below) else os.X_OK
+        below = above.name
         for folder in map(Path, glob.glob(str(above), recursive=True)):  # noqa: PTH207
-            is_open = not folder.is_dir() or os.access(folder, os.R_OK | os.X_OK, effective_ids=True)
+            is_open = not folder.is_dir() or os.access(folder, needed, effective_ids=True)
             if not is_open and not _is_ignored(folder, root):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 

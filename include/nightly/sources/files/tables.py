@@ -10,7 +10,7 @@ METADATA = "metadata"
 # format -> a file of its log, below the table's folder
 LOGS = {
     "delta": re.compile(rf"(?P<table>.*)/{LOG}/[^/]+"),
-    "iceberg": re.compile(rf"(?P<table>.*)/{METADATA}/(v\d+|\d+-[^/]+)\.metadata\.json"),
+    "iceberg": re.compile(rf"(?P<table>.*)/{METADATA}/(v\d+|\d+-[^/]+)(\.gz)?\.metadata\.json"),
 }
 
 

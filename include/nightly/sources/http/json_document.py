@@ -57,13 +57,21 @@ class JsonDocument:
             raise DamagedJsonError("it is damaged: values are nested too deeply") from None
         if self._rows_at or self._empty_list:
             return
-        may_be_empty = self._without is not None and not _says_why(self._without)
+        may_be_empty = self._without is not None and not any(map(_says_why, self._on_the_way()))
         if may_be_empty and self._omits_empty:
             return
         keys = ", ".join(list(self.rest)[:10])
         what = f"no list at {self._place}" if self._place else "no list of rows"
         hint = ". If the API leaves out an empty list, set omits_empty_rows = true" if may_be_empty else ""
         raise JsonError(f"it has {what}" + (f"; it has {keys}" if keys else "") + hint)
+
+    def _on_the_way(self) -> Iterator[dict[str, Any]]:
+        """Yield the objects from the document to the one that should have the list."""
+        value: Any = self.rest
+        for key in self._place.split("."):
+            if isinstance(value, dict):
+                yield value
+                value = value.get(key)
 
     def _document(self) -> Iterator[Any]:
         event, value = next(self._events)

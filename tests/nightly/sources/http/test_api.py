@@ -392,6 +392,13 @@ def test_a_list_that_is_left_out_is_empty_if_the_config_says_so(tmp_path, place,
                 download(source(api, **keys), tmp_path, START, END)
 
 
+@pytest.mark.parametrize("why", ['"errors": [{"message": "x"}]', '"error": "quota"', '"results": [{"x": 1}]'])
+def test_a_list_is_not_left_out_of_an_answer_that_says_why(why):
+    for text in (f'{{{why}, "data": {{}}}}', f'{{"data": {{{why}}}}}'):
+        with pytest.raises(JsonError, match=r"no list at data\.items"):
+            list(JsonDocument(io.StringIO(text), "data.items", omits_empty=True).rows())
+
+
 def test_a_list_is_not_left_out_with_the_object_that_it_is_in():
     with pytest.raises(JsonError, match=r"no list at data\.items; it has status"):
         list(JsonDocument(io.StringIO('{"status": "ok"}'), "data.items", omits_empty=True).rows())
