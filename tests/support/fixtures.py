@@ -1,6 +1,7 @@
 """Fixtures of many folders' tests, of both sides; tests/conftest.py registers them."""
 
 import json
+import logging
 import os
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,18 @@ def project(patch: pytest.MonkeyPatch, var: Path) -> Paths:
     for name in ("REST", "GRPC"):
         patch.delenv(f"NIGHTLY_SERVING_{name}", raising=False)
     return Paths.from_environment()
+
+
+OURS = ("nightly", "nightly.sources", "nightly.sources.files.listing")
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """Leave the project's log levels as they are: bin/new raises them for its process."""
+    levels = {name: logging.getLogger(name).level for name in OURS}
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture
