@@ -19,7 +19,7 @@ class NightlyListener:
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """Create the pool of the ML steps, write missing verdicts, and in the scheduler correct times in the future.
+        """Create the pool of the ML steps, write missing verdicts, and correct times in the future.
 
         Also in the DAG processor and the triggerer: a managed Airflow may keep the plugin from its scheduler.
         """
@@ -30,13 +30,16 @@ class NightlyListener:
         ensure_pool()
         from airflow.utils.session import create_session
 
-        from nightly_airflow.future_times import correct_future_times, is_scheduler
+        from nightly_airflow import future_times
         from nightly_airflow.missing_verdicts import start_if_missing
 
         with create_session() as session:  # the scheduler may have died while the listener worked
-            if is_scheduler():
-                correct_future_times(component.hostname, session)
+            if future_times.component() == "scheduler":
+                future_times.correct_scheduler(component.hostname, session)
+                future_times.correct_tasks(session)
             start_if_missing(session)
+        if future_times.component() == "triggerer":
+            future_times.correct_tasks_each_minute()
 
     @hookimpl
     def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING
 
 from sqlalchemy import update
@@ -16,44 +18,78 @@ from sqlalchemy import update
 from nightly.records.night import utc_now
 
 if TYPE_CHECKING:
+    from sqlalchemy import Update
     from sqlalchemy.orm import Session
 
+PERIOD_SECONDS = 60
 TOLERANCE = dt.timedelta(seconds=60)  # between the clocks of two hosts
 
 log = logging.getLogger(__name__)
 
 
-def is_scheduler() -> bool:
-    """Return whether this process is `airflow scheduler`. When it starts, its Job has no type yet."""
-    return "scheduler" in sys.argv[1:2]
+def component() -> str:
+    """Return which component of Airflow this process is, e.g. `scheduler`; "" if it was started by another command.
+
+    When listeners hear that a component starts, its Job has no type yet.
+    """
+    return next((word for word in sys.argv[1:2] if word in ("scheduler", "triggerer")), "")
 
 
-def correct_future_times(hostname: str, session: Session) -> None:
-    """Set future heartbeats of tasks and schedulers, and future ends of tasks up for retry, to now.
+def correct_scheduler(hostname: str, session: Session) -> None:
+    """Set future heartbeats of earlier schedulers on this host to now, when a scheduler starts.
 
-    A task that lives sends its next heartbeat within seconds. A scheduler sends none until the clock has reached its
-    last, so one that lives would be taken for dead: schedulers of other hosts are left alone.
-
-    :param hostname: of the scheduler that starts, in place of a dead one
+    One that lives sends none until the clock has reached its last, so it would be taken for dead: schedulers of other
+    hosts are left alone.
     """
     from airflow.jobs.job import Job
+
+    now = utc_now()
+    schedulers = update(Job).where(
+        Job.latest_heartbeat > now + TOLERANCE, Job.job_type == "SchedulerJob", Job.hostname == hostname
+    )
+    _execute(schedulers.values(latest_heartbeat=now), session)
+
+
+def correct_tasks(session: Session) -> None:
+    """Set future heartbeats of tasks, and future ends of tasks up for retry, to now.
+
+    A task that lives sends its next heartbeat within seconds.
+    """
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.state import TaskInstanceState
 
     now = utc_now()
     latest = now + TOLERANCE
+    running = update(TaskInstance).where(
+        TaskInstance.state == TaskInstanceState.RUNNING, TaskInstance.last_heartbeat_at > latest
+    )
     retries = update(TaskInstance).where(
         TaskInstance.state == TaskInstanceState.UP_FOR_RETRY, TaskInstance.end_date > latest
     )
-    tasks = update(TaskInstance).where(TaskInstance.last_heartbeat_at > latest)
-    schedulers = update(Job).where(
-        Job.latest_heartbeat > latest, Job.job_type == "SchedulerJob", Job.hostname == hostname
-    )
-    statements = (
-        retries.values(end_date=now),
-        tasks.values(last_heartbeat_at=now),
-        schedulers.values(latest_heartbeat=now),
-    )
-    for statement in statements:
-        if corrected := session.execute(statement, execution_options={"synchronize_session": False}).rowcount:
-            log.warning("corrected %d times in the future: was this machine's clock wrong?", corrected)
+    _execute(running.values(last_heartbeat_at=now), session)
+    _execute(retries.values(end_date=now), session)
+
+
+def correct_tasks_each_minute() -> None:
+    """Start a thread that corrects the tasks from now on.
+
+    For the triggerer, which forks only once, as it starts: a fork of a process with threads may inherit a held lock.
+    """
+    threading.Thread(target=_correct_forever, name="future times", daemon=True).start()
+
+
+def _correct_forever() -> None:
+    from airflow.utils.session import create_session
+
+    while True:
+        time.sleep(PERIOD_SECONDS)
+        try:
+            with create_session() as session:
+                correct_tasks(session)
+        except Exception:
+            log.exception("times in the future were not corrected")
+
+
+def _execute(statement: Update, session: Session) -> None:
+    if corrected := session.execute(statement, execution_options={"synchronize_session": False}).rowcount:
+        log.warning("corrected %d times in the future: was this machine's clock wrong?", corrected)
