@@ -201,18 +201,6 @@ def test_a_step_may_take_longer_than_its_start(paths, log, tmp_path, monkeypatch
     assert outcome == [{"pid": pids[0]}]
 
 
-def test_what_a_killed_task_left_goes_when_the_next_night_begins(paths, tmp_path, monkeypatch):
-    monkeypatch.setattr("nightly_airflow.hooks.ml.TEMPORARY", tmp_path)
-    abandoned, other = tmp_path / "nightly-step-trainer-1", tmp_path / "of-another-program"
-    for folder in (abandoned, other):
-        folder.mkdir()
-        os.utime(folder, (0, 0))
-    with owned_folder(tmp_path, "nightly-step-trainer-") as running:
-        os.utime(running, (0, 0))
-        MLHook(warm=False, paths=paths).start_host()
-        assert set(tmp_path.iterdir()) == {running, other}
-
-
 def test_a_host_that_was_stopped_before_it_listens_is_replaced(paths, log, tmp_path, monkeypatch):
     """It keeps the lock, so without that no task of any later night would ever have a host."""
     paths = replace(paths, run=tmp_path / "run")
@@ -257,11 +245,14 @@ def test_what_a_step_leaves_in_its_temporary_folder_goes_with_it(hook, log, tmp_
 
 def test_what_a_killed_task_left_goes_with_the_next_step_on_its_host(hook, log, tmp_path, monkeypatch):
     monkeypatch.setattr("nightly_airflow.hooks.ml.TEMPORARY", tmp_path)
-    left = tmp_path / "nightly-step-trainer-killed"
-    left.mkdir()
-    os.utime(left, (0, 0))
-    assert hook.run("tests.support.steps:speak", tmp_path, log)
-    assert not left.exists()
+    left, other = tmp_path / "nightly-step-trainer-killed", tmp_path / "of-another-program"
+    for folder in (left, other):
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    with owned_folder(tmp_path, "nightly-step-trainer-") as running:
+        os.utime(running, (0, 0))
+        assert hook.run("tests.support.steps:speak", tmp_path, log)
+        assert not left.exists() and running.exists() and other.exists()
 
 
 def test_kill_ends_the_step_and_what_it_started(hook, log, tmp_path):
