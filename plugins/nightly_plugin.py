@@ -35,11 +35,11 @@ class NightlyListener:
 
         with create_session() as session:  # the scheduler may have died while the listener worked
             if future_times.component() == "scheduler":
-                future_times.correct_scheduler(component.hostname, session)
+                future_times.correct_schedulers(session, starting_on=component.hostname)
                 future_times.correct_tasks(session)
             start_if_missing(session)
         if future_times.component() == "triggerer":
-            future_times.correct_tasks_each_minute()
+            future_times.correct_each_minute()
 
     @hookimpl
     def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:

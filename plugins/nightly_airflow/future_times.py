@@ -13,7 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy import update
+from sqlalchemy import exists, or_, update
+from sqlalchemy.orm import aliased
 
 from nightly.records.night import utc_now
 
@@ -35,17 +36,22 @@ def component() -> str:
     return next((word for word in sys.argv[1:2] if word in ("scheduler", "triggerer")), "")
 
 
-def correct_scheduler(hostname: str, session: Session) -> None:
-    """Set future heartbeats of earlier schedulers on this host to now, when a scheduler starts.
+def correct_schedulers(session: Session, starting_on: str = "") -> None:
+    """Set future heartbeats of schedulers to now if a later one runs on their host, so that they must be dead.
 
-    One that lives sends none until the clock has reached its last, so it would be taken for dead: schedulers of other
-    hosts are left alone.
+    A scheduler that lives sends none until the clock has reached its last, so it would be taken for dead: the last one
+    of each host is left alone.
+
+    :param starting_on: the host on which another scheduler is about to start
     """
     from airflow.jobs.job import Job
 
-    now = utc_now()
+    now, later = utc_now(), aliased(Job)
+    is_replaced = exists().where(later.job_type == "SchedulerJob", later.hostname == Job.hostname, later.id > Job.id)
     schedulers = update(Job).where(
-        Job.latest_heartbeat > now + TOLERANCE, Job.job_type == "SchedulerJob", Job.hostname == hostname
+        Job.latest_heartbeat > now + TOLERANCE,
+        Job.job_type == "SchedulerJob",
+        or_(Job.hostname == starting_on, is_replaced),
     )
     _execute(schedulers.values(latest_heartbeat=now), session)
 
@@ -70,8 +76,8 @@ def correct_tasks(session: Session) -> None:
     _execute(retries.values(end_date=now), session)
 
 
-def correct_tasks_each_minute() -> None:
-    """Start a thread that corrects the tasks from now on.
+def correct_each_minute() -> None:
+    """Start a thread that corrects tasks and schedulers from now on.
 
     For the triggerer, which forks only once, as it starts: a fork of a process with threads may inherit a held lock.
     """
@@ -86,6 +92,7 @@ def _correct_forever() -> None:
         try:
             with create_session() as session:
                 correct_tasks(session)
+                correct_schedulers(session)
         except Exception:
             log.exception("times in the future were not corrected")
 

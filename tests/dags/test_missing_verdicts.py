@@ -129,8 +129,25 @@ def test_a_scheduler_corrects_the_future_heartbeat_of_the_dead_one_before_it_and
     assert heartbeats() == before
     starts("scheduler")
     corrected, *kept = heartbeats()
-    assert abs(corrected - dt.datetime.now(dt.UTC)) < dt.timedelta(seconds=30)
+    assert abs(corrected - utc_now()) < dt.timedelta(seconds=30)
     assert kept == before[1:]
+
+
+def test_the_future_heartbeat_of_a_scheduler_is_corrected_once_a_later_one_runs_on_its_host(session):
+    """As when the later one started while the clock was still ahead."""
+    from airflow.jobs.job import Job
+
+    future = utc_now() + dt.timedelta(hours=2)
+    jobs = [Job(job_type="SchedulerJob", hostname=host, state="running") for host in ("c", "c", "d")]
+    for job in jobs:
+        job.latest_heartbeat = future
+        session.add(job)
+        session.commit()
+    numbers = [job.id for job in jobs]
+    future_times.correct_schedulers(session)
+    dead, *alive = (session.get(Job, number, populate_existing=True).latest_heartbeat for number in numbers)
+    assert abs(dead - utc_now()) < dt.timedelta(seconds=30)
+    assert alive == [future, future]
 
 
 @pytest.mark.parametrize("command", ["scheduler", "triggerer"])
