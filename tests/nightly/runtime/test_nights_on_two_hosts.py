@@ -15,7 +15,7 @@ from nightly.io.paths import ROOT
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.verdict import Outcome, Verdict
 from nightly.runtime import whole_night
-from nightly.state import current
+from nightly.state import current, fetch
 from nightly.tfx.metadata import Execution, NightlyMetadata
 from nightly.tfx.reuse import REUSABLE
 from nightly.tfx.runner import run_node
@@ -98,7 +98,9 @@ def test_a_night_needs_nothing_that_a_host_had(hosts, first, run_night):
 def test_a_snapshot_that_is_damaged_in_the_bucket_is_made_again_there(hosts, first):
     (key,) = hosts.keys("manifests/snapshots/taxi/")
     with hosts.session("A") as paths:
-        (shard,) = (paths.snapshots / "taxi").glob("*/rows-*.parquet")
+        (folder,) = (paths.snapshots / "taxi").iterdir()
+        fetch(folder)
+        (shard,) = folder.glob("rows-*.parquet")
         hosts.change(f"blobs/{hash_file(shard)}", flip)
     hosts.lose("B")
     with hosts.session("B") as paths:
