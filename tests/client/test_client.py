@@ -105,15 +105,16 @@ def test_metadata_and_status_are_the_same_over_both(client):
 
 
 def test_the_status_of_a_version_that_failed_to_load_has_the_error_and_its_code(server, client, tmp_path):
-    (tmp_path / "broken" / "1").mkdir(parents=True)
-    (tmp_path / "broken" / "1" / "saved_model.pb").write_bytes(b"this is no model")
-    configured = server.models_config.rstrip().removesuffix("}") + model_config("broken", tmp_path / "broken") + "}"
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"this is no model")
+    broken = tmp_path.name  # another model each time: a reload waits for new ones only
+    configured = server.models_config.rstrip().removesuffix("}") + model_config(broken, tmp_path) + "}"
     with (
         Client(f"grpc://{server.grpc_address}") as loader,
         pytest.raises(ServingError, match="did not become available"),
     ):
         loader.reload_config(configured)
-    failed = client.status("broken")[1]
+    failed = client.status(broken)[1]
     assert (failed.state, failed.code) == ("END", "DATA_LOSS") and "Can't parse" in failed.error
 
 
