@@ -41,9 +41,8 @@ def repair(paths: Paths, config: ModelConfig, version: int) -> dict[str, str]:
             try:
                 address = _download(record, config.release.gcs, folder)
             except NotPublished as error:
-                raise ReleaseError(
-                    f"{config.release.gcs} does not say whether it has a copy: {error.__cause__}"
-                ) from error
+                why = error.__cause__ or error
+                raise ReleaseError(f"{config.release.gcs} does not say whether it has a copy: {why}") from error
             except DamagedError as error:
                 searched.append(f"{config.release.gcs} ({error})")
             else:
