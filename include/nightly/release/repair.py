@@ -26,8 +26,7 @@ def repair(paths: Paths, config: ModelConfig, version: int) -> dict[str, str]:
     """
     store = ReleaseStore(paths.serving, paths.releases, config.name)
     record = store.disk.record(version)
-    folder = store.disk.path(version) if store.disk.lost(record) else store.disk.find(version)
-    damage = store.disk.damage(record, folder)
+    damage = store.disk.damage(record, store.disk.home(record))
     if not damage:
         return {}
     folders = [paths.pipeline / config.name, store.disk.folder]

@@ -156,19 +156,17 @@ class Transitions:
         Each file is replaced in one rename, so a server that loads the version never reads half a file. A folder that
         is gone comes back whole, in one rename. Raises ReleaseError.
         """
-        staging = self._staging(record.version)
-        lost = self.disk.lost(self.disk.record(record.version))
-        folder = self.disk.path(record.version) if lost else self.disk.find(record.version)
+        staging, folder = self._staging(record.version), self.disk.home(record)
         try:
             for name, copy in copies.items():
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
                 copy_file(copy, staging / name)
                 if hash_file(staging / name) != record.files[name]:
                     raise ReleaseError(f"the copy of {copy} in {staging} differs: was it changed meanwhile? Retry.")
-            if lost:
-                self._restore(staging, folder, record)
-            else:
+            if folder.exists():
                 self._replace(copies, staging, folder, record)
+            else:
+                self._restore(staging, folder, record)
         except OSError as error:
             raise ReleaseError(f"{folder} could not be repaired (no file is half written): {error}") from error
         finally:

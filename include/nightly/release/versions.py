@@ -95,6 +95,10 @@ class Versions:
         moved = any(self.aside(state, record.version).exists() for state in (*ASIDE, "removed"))
         return gone and not moved and bool(self.released())
 
+    def home(self, record: ReleaseRecord) -> Path:
+        """Return the folder of a version's files or, if it is lost, where it belongs. Raises the error of `gone`."""
+        return self.path(record.version) if self.lost(record) else self.find(record.version)
+
     def lost_production(self) -> int | None:
         """Return the newest released version if its folder is gone, so that `production` is an older one; else None."""
         newest = [record for record in self.records() if record.state == "released"][-1:]
