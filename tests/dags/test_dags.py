@@ -260,6 +260,25 @@ def test_a_pool_that_a_person_has_deleted_is_there_again_when_the_next_night_beg
     assert poll(lambda: Pool.get_pool("ml"), every=0.2, seconds=30).slots == 2
 
 
+def test_a_pool_is_created_again_also_if_the_database_is_locked_for_a_moment(database, monkeypatch, caplog):
+    from sqlalchemy.exc import OperationalError
+
+    from nightly_airflow import pool
+
+    answers = [OperationalError("INSERT", {}, Exception("database is locked")), None]
+    calls = []
+
+    def ensure():
+        calls.append(1)
+        if error := answers.pop(0):
+            raise error
+
+    monkeypatch.setattr(pool, "ensure_pool", ensure)
+    monkeypatch.setattr(pool, "poll", lambda condition, **_: condition() or condition())
+    pool._create_again()
+    assert len(calls) == 2 and "could not be created" not in caplog.text
+
+
 def test_a_dag_names_the_pool_only_where_a_component_has_seen_it(database, monkeypatch):
     from airflow.jobs.job import Job
 

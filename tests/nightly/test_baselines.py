@@ -77,6 +77,10 @@ def test_a_damaged_baseline_costs_no_later_night(paths, tmp_path, caplog):
     assert len(snapshots_of(paths.baselines, "taxi")) == 1
     accepted(paths, tmp_path, 1)  # the same night again
     assert found(paths)["last_accepted"] == "1 days before"
+    damaged.unlink()
+    assert found(paths)["last_accepted"] == "2 days before"
+    accepted(paths, tmp_path, 1)
+    assert found(paths)["last_accepted"] == "1 days before"
 
 
 def test_a_clock_that_changes_by_an_hour_leaves_the_weekday(paths, tmp_path):

@@ -107,6 +107,21 @@ def test_nothing_is_removed_while_another_run_downloads(night, paths, caplog):
     assert bodies(paths) == 5 and "no body is removed while another run of taxi downloads" in caplog.text
 
 
+def test_an_unreadable_request_stops_the_removal_only_while_its_night_may_need_its_bodies(night, paths, caplog):
+    for day in range(1, 6):
+        night(f"night-{day}", [f"2014-01-0{day}"], as_of=utc(2014, 1, day + 1))
+    assert bodies(paths) == 3
+    request = paths.nights / "taxi/night-5/request.json"
+    request.write_text("{")
+    os.utime(request, (1, 1))  # older than its verdict
+    night("night-6", ["2014-01-06"], as_of=utc(2014, 1, 7))
+    assert bodies(paths) == 3 and "no body is removed" not in caplog.text, "night-5 has its verdict"
+    (paths.nights / "taxi/night-5/verdict.json").unlink()
+    night("night-7", ["2014-01-07"], as_of=utc(2014, 1, 8))
+    assert bodies(paths) == 4
+    assert "no body is removed, because it is not known" in caplog.text
+
+
 def test_a_night_that_is_started_again_after_its_verdict_is_unfinished(night, paths):
     night("again", ["2013-01-01"], as_of=utc(2013, 1, 2))
     verdict = paths.nights / "taxi/again/verdict.json"

@@ -311,15 +311,22 @@ def test_another_address_and_another_time_column_have_parts_of_their_own(tmp_pat
     )
 
 
-def test_another_account_has_parts_of_its_own_and_another_key_has_not(tmp_path, monkeypatch):
+@pytest.fixture
+def days(tmp_path):
+    """The address of a source with rows of one day, and the arguments of `fetch` for that day."""
+    address = tmp_path / "days"
+    address.write_text(json.dumps({"rows": {FIRST: "1,10\n"}, "fingerprints": {FIRST: "v1"}}))
+    day = {"window_start": utc(2016, 1, 1), "window_end": utc(2016, 1, 2), "folder": tmp_path / "downloads"}
+    return str(address), day
+
+
+def test_another_account_has_parts_of_its_own_and_another_key_has_not(days, monkeypatch):
     monkeypatch.setitem(MODULES, "python", "tests.support.parts")
-    days = tmp_path / "days"
-    days.write_text(json.dumps({"rows": {FIRST: "1,10\n"}, "fingerprints": {FIRST: "v1"}}))
-    window = {"window_start": utc(2016, 1, 1), "window_end": utc(2016, 1, 2), "folder": tmp_path / "downloads"}
+    address, window = days
 
     def is_reused(run_id, **fields):
         connection = Connection(host="api.example.org", **fields)
-        return fetch(PythonSource(), **window, address=str(days), connection=connection, run_id=run_id).reused == 1
+        return fetch(PythonSource(), **window, address=address, connection=connection, run_id=run_id).reused == 1
 
     north = {"params": {"account": "north", "api_key": "k1"}, "token": "t1"}
     assert not is_reused("first", extra=north)
@@ -330,14 +337,12 @@ def test_another_account_has_parts_of_its_own_and_another_key_has_not(tmp_path, 
     assert not is_reused("sixth", extra={"options": "-c search_path=north"})
 
 
-def test_keys_that_only_choose_parts_keep_the_parts_of_earlier_nights(tmp_path, monkeypatch):
+def test_keys_that_only_choose_parts_keep_the_parts_of_earlier_nights(days, monkeypatch):
     monkeypatch.setitem(MODULES, "files", "tests.support.parts")
-    days = tmp_path / "days"
-    days.write_text(json.dumps({"rows": {FIRST: "1,10\n"}, "fingerprints": {FIRST: "v1"}}))
-    window = {"window_start": utc(2016, 1, 1), "window_end": utc(2016, 1, 2), "folder": tmp_path / "downloads"}
+    address, window = days
 
     def reused(run_id, **keys):
-        return fetch(FilesSource(path="p", **keys), **window, address=str(days), run_id=run_id).reused
+        return fetch(FilesSource(path="p", **keys), **window, address=address, run_id=run_id).reused
 
     assert (reused("first"), reused("second", extra_days=2), reused("third", format="csv")) == (0, 1, 0)
     for config in get_args(get_args(SourceConfig)[0]):

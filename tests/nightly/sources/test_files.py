@@ -15,6 +15,7 @@ from nightly.snapshots.errors import UnreadableBodyError
 from nightly.snapshots.readers import bodies
 from nightly.sources import fetch
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
+from nightly.sources.files.tables import IsTableError, refuse_tables
 
 WINDOW = {"window_start": dt.datetime(2016, 1, 1, tzinfo=dt.UTC), "window_end": dt.datetime(2016, 2, 1, tzinfo=dt.UTC)}
 BODY = b"a,b\n1,2\n"
@@ -242,3 +243,21 @@ def test_a_file_that_may_not_be_read(tmp_path):
     path.chmod(0)
     with pytest.raises(UnreadableFileError, match="may not be read"):
         files_at(path)
+
+
+@pytest.mark.parametrize(
+    ("log", "table"),
+    [
+        ("_delta_log/00000000000000000000.json", "delta"),
+        ("metadata/v3.metadata.json", "iceberg"),
+        ("metadata/v3.gz.metadata.json", "iceberg"),
+        ("metadata/00001-5f2c.metadata.json", "iceberg"),
+        ("metadata/00001-5f2c.gz.metadata.json", "iceberg"),
+    ],
+)
+def test_a_table_is_recognized_by_its_log(log, table):
+    paths = ["s3://lake/trips/part-0.parquet", f"s3://lake/trips/{log}"]
+    with pytest.raises(IsTableError, match=f'format = "{table}"') as error:
+        refuse_tables(paths)
+    assert (error.value.format, error.value.path) == (table, "s3://lake/trips")
+    refuse_tables(["s3://lake/trips/metadata/stations.metadata.json", "s3://lake/trips/metadata/v3.json"])

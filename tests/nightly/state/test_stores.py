@@ -1,10 +1,10 @@
 """Object stores: each on a real server. What is true of one is true of all."""
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,6 +32,7 @@ from nightly.state.sweep import sweep
 from tests.nightly.state.conftest import Hosts, environment, write
 from tests.support import object_stores
 from tests.support.object_stores import ObjectStore
+from tests.support.receivers import serving
 
 NUMBERS = count()
 Make = Callable[[], Objects]
@@ -219,32 +220,24 @@ def test_refused_credentials(s3, monkeypatch):
         open_objects("s3://refusing").get("x")
 
 
-class Answering:
-    """A server that answers each GET with the next of `statuses`, and then with 200 and a token."""
+@contextmanager
+def answering(*statuses: int) -> Iterator[str]:
+    """A server that answers each GET with the next of `statuses`, and then with 200 and a token; yields its address."""
+    left = list(statuses)
 
-    def __init__(self, *statuses: int) -> None:
-        left = list(statuses)
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            token = b'{"access_token": "planted-secret", "expires_in": 3600, "token_type": "x", "email": "a@b"}'
+            self.send_response(left.pop(0) if left else 200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(token)))
+            self.end_headers()
+            self.wfile.write(token)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                token = b'{"access_token": "planted-secret", "expires_in": 3600, "token_type": "x", "email": "a@b"}'
-                self.send_response(left.pop(0) if left else 200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(token)))
-                self.end_headers()
-                self.wfile.write(token)
+        def log_message(self, *_: object) -> None: ...
 
-            def log_message(self, *_: object) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> "Answering":
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        yield f"127.0.0.1:{port}"
 
 
 def test_the_credentials_of_a_machine_of_google_are_waited_for(cloud_storage, monkeypatch):
@@ -253,18 +246,18 @@ def test_the_credentials_of_a_machine_of_google_are_waited_for(cloud_storage, mo
 
     cloud_storage.put("of-a-machine/x", b"x")
     monkeypatch.setattr(storage, "Client", as_machine)
-    with Answering(404, 404) as metadata:
-        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", metadata.address)
+    with answering(404, 404) as address:
+        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", address)
         assert open_objects("gs://of-a-machine").get("x").data == b"x"
-    with Answering(*[404] * 1000) as metadata:
-        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", metadata.address)
+    with answering(*[404] * 1000) as address:
+        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", address)
         with pytest.raises(StateNotReachedError, match=r"the machine's role gives none \(RefreshError\)"):
             open_objects("gs://of-a-machine", patience=0.5).get("x")
 
 
 def test_a_request_that_took_cloud_storage_too_long_is_repeated(monkeypatch):
-    with Answering(408) as server:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{server.address}")
+    with answering(408) as address:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{address}")
         assert open_objects("gs://bucket").list("x") == []
 
 
