@@ -135,8 +135,8 @@ def give_all() -> bool:
 
     try:
         with create_session() as session:
-            given = [_is_given(run, session) for run in without_verdict(session)]
-            return bool(given) and all(given)
+            done = [_is_given(run, session) for run in without_verdict(session)]
+            return bool(done) and all(done)
     except OperationalError as error:
         log.warning("Airflow's database cannot be used now: %s", error)
         return False

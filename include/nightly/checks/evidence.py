@@ -267,7 +267,7 @@ def finding(
 ) -> Reason:
     """Return a finding that holds if `figure` is beyond `threshold` and rests on enough rows.
 
-    :param text: what was found; the message is `text`, `limit` and `more`
+    :param text: the measured values in words; the message is `text`, `limit` and `more`
     :param limit: the threshold in words
     :param headline: the finding as part of a sentence; `text` and `more` by default
     :param sample: the number of rows that the figure rests on

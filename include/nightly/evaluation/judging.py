@@ -121,7 +121,7 @@ def _not_finite(bad: NotFinite, examples: int) -> Reason:
         figure=bad.examples,
         threshold=0,
         held=True,
-        message=f"the model {bad.told(examples)}",
+        message=f"the model {bad.describe(examples)}",
         action="Look at the training log, and at the inputs of that example. The exponential that undoes log1p is "
         "infinite above 88.7.",
         severity="error",

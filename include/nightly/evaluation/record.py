@@ -48,7 +48,7 @@ def evaluate(
     models, broken = measured.sound.models, measured.not_finite
     compared = {CANDIDATE, PRODUCTION} <= set(models)
     if PRODUCTION in broken:
-        unmeasured = f"version {production_version} in production {broken[PRODUCTION].told(measured.examples)}"
+        unmeasured = f"version {production_version} in production {broken[PRODUCTION].describe(measured.examples)}"
     differences = paired_differences(measured, sample, CANDIDATE, PRODUCTION) if compared else {}
     return Evaluation(
         examples={_name(key): sums.examples for key, sums in measured.slices.items()},

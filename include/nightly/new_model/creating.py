@@ -189,14 +189,14 @@ def _fetch(
     if not pattern or pattern.scheme not in WEB or pattern.step not in STEPS:
         return files(FIRST, now)
     gap = GAP_DATES * STEPS[pattern.step]
-    found: dict[str, DownloadedFile] = {}
+    by_origin: dict[str, DownloadedFile] = {}
     for number in itertools.count():
         end = now - number * gap
         earlier = {file.origin: file for file in files(end - gap, end)}
-        if not earlier and (found or number + 1 == MAX_GAPS):
+        if not earlier and (by_origin or number + 1 == MAX_GAPS):
             break
-        found = earlier | found
-    return found.values()
+        by_origin = earlier | by_origin
+    return by_origin.values()
 
 
 def _files(proposal: Proposal, history: History, training: Recommended) -> dict[str, str]:

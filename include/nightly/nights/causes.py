@@ -86,7 +86,7 @@ class Cause:
             return False
         if (self.kind == "model" and reason.figure is not None) or (reason.check == "schema" and reason.values):
             return False
-        return _told(self.kind, reason) not in self.headline
+        return _sentence(self.kind, reason) not in self.headline
 
     @property
     def rows(self) -> list[str]:
@@ -161,10 +161,10 @@ def _headline(kind: Kind, subject: str, lead: Reason, reasons: list[Reason]) -> 
         return f"{subject}: {SCHEMA[lead.figure][0]}"
     if _by_values(kind, lead) and (change := moved(shares(reasons))):
         return f"{subject}{' in requests' if kind == 'serving' else ''}: {change}"
-    return _told(kind, lead)
+    return _sentence(kind, lead)
 
 
-def _told(kind: Kind, reason: Reason) -> str:
+def _sentence(kind: Kind, reason: Reason) -> str:
     """Return a finding as part of a sentence; of the model with its bound, without which a metric means nothing."""
     if kind == "model":
         return reason.message.replace("; ", ", ")

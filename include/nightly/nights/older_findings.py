@@ -1,4 +1,4 @@
-"""What older records say of a finding only in its message, which newer ones have as fields."""
+"""Read from a finding's message what older records have no field for: its headline, its label and its kind of bound."""
 
 import math
 import re

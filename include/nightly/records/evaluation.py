@@ -20,10 +20,10 @@ class NotFinite(Contract):
     examples: int
     first: str  # the columns that identify one of them; "" if not known
 
-    def told(self, examples: int) -> str:
+    def describe(self, examples: int) -> str:
         """Return what the model does, as the end of a sentence.
 
-        :param examples: all of them
+        :param examples: the number of all examples
         """
         first = f", such as that with {self.first}" if self.first else ""
         return f"answers {self.examples:,} of {examples:,} examples with NaN or an infinite number{first}"

@@ -88,7 +88,7 @@ class State(Protocol):
         ...
 
     def hand_over(self, path: Path) -> None:
-        """Give a job's driver the file at `path`, which a worker of the job wrote: content that is not complete yet.
+        """Upload the file at `path`, which a job's worker wrote, for the job's driver: a part of some content.
 
         In a bucket it leaves this host, and waits there until the driver calls `collect`. Compare `send`.
         """
@@ -106,7 +106,7 @@ class State(Protocol):
         ...
 
     def receive(self, folder: Path, select: Callable[[str, datetime], bool]) -> Path:
-        """Return a folder with the files that others put into `folder`, as clients their logs, and users their labels.
+        """Return a folder with the files that were sent to `folder`, such as clients' logs and users' labels.
 
         The files stay where they are, for every host and every later call. In a bucket each is an object
         `<folder's name>/<file>`, and the result has copies of those for which `select(name, time of its last change)`.

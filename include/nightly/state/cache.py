@@ -74,7 +74,7 @@ class Cache:
         return self._marker(name).exists()
 
     def digest(self, name: str) -> str:
-        """Return the digest of the manifest of which this host has the content or the stub; "" if it has none."""
+        """Return the digest of the manifest of this host's copy, or its stub; "" if it has neither."""
         return self._read(name)["digest"]
 
     def install(self, manifest: Manifest, download: Callable[[str, Path], str | None], *, stub: bool = False) -> None:
@@ -239,7 +239,7 @@ class Cache:
 
 
 def _complete(target: Path, sources: dict[str, Path], manifest: Manifest) -> None:
-    """Have the folder or file `target` consist of these files."""
+    """Make the folder or file `target` of these files."""
     if WHOLE not in manifest.files:
         target.mkdir(exist_ok=True)
         for folder in manifest.folders:
@@ -255,7 +255,7 @@ def _complete(target: Path, sources: dict[str, Path], manifest: Manifest) -> Non
 
 
 def _link(source: Path, target: Path) -> Path:
-    """Have `target` share the file `source`, or be a copy if they are on different file systems; return it."""
+    """Link the file `source` to `target`, or copy it to another file system; return `target`."""
     new = target.with_name(f".link-{uuid.uuid4().hex}")
     try:
         try:

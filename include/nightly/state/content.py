@@ -51,7 +51,7 @@ class Content:
         self.cache.make_room()
 
     def put(self, name: str, *, replace: bool = False) -> Manifest:
-        """Have the bucket have the content of this host's folder, and return its manifest."""
+        """Upload the content of this host's folder, and return its manifest."""
         manifest = Manifest.of(name, local_path(name))
         if not replace and self._is_published(manifest) and self.cache.has(manifest):
             return manifest

@@ -23,7 +23,7 @@ KEPT_SECONDS = 86_400  # how long a copy stays that nobody selects; another task
 
 
 def receive(objects: Objects, name: str, folder: Path, select: Callable[[str, datetime], bool]) -> None:
-    """Have in `folder` those files of the bucket's folder `name` that are selected, with their objects' times."""
+    """Download the selected files of the bucket's folder `name` into `folder`, and give them their objects' times."""
     folder.mkdir(parents=True, exist_ok=True)
     listed = {entry.key.removeprefix(f"{name}/"): entry for entry in objects.list(name)}
     entries = {file: entry for file, entry in listed.items() if "/" not in file and not file.startswith(".")}

@@ -101,8 +101,8 @@ def _unmarked(objects: Objects) -> list[Entry]:
 def _abandoned(objects: Objects) -> list[Entry]:
     """Return the manifests of versions that no record names, and the parts of jobs whose node does not run.
 
-    The records are listed last. The record of a version follows its manifest at once. The mark of a running node is
-    there before its first part, and goes after its last; if its process dies, the next night takes it away.
+    The records are listed last. The record of a version follows its manifest at once. A running node has a mark from
+    before its first part until after its last. The next night removes the mark of a dead one.
     """
     versions, parts = objects.list("manifests/serving"), objects.list("parts")
     records = {entry.key for top in ("releases", "nights") for entry in objects.list(record_key(top))}

@@ -15,7 +15,7 @@ SUFFIXES: dict[FileFormat, tuple[str, ...]] = {
 TFRECORD = re.compile(r"tfrecord(-\d+-of-\d+)?$")  # TFX names files …_tfrecord-00000-of-00001.gz
 COMPRESSIONS = (".gz", ".zst", ".zip")
 IN_ARCHIVES = ".csv, .jsonl, .ndjson, .json, .avro or .tfrecord"
-READABLE = ".csv, .jsonl, .ndjson, .json, .avro or .tfrecord, each also with .gz, .zst or .zip; .parquet"
+READABLE = f"{IN_ARCHIVES}, each also with .gz, .zst or .zip; .parquet"
 
 
 def kind_of(name: str) -> FileFormat | None:

@@ -93,7 +93,7 @@ def SideBySideEvaluator(
     evaluated.save(output / "evaluation.json")
     log.info("scored %d examples with %s", evaluated.examples[OVERALL], " and ".join(models))
     for name, bad in measured.not_finite.items():
-        log.warning("%s %s: it is not measured", name, bad.told(measured.examples))
+        log.warning("%s %s: it is not measured", name, bad.describe(measured.examples))
     for name in measured.sound.models:
         by_name = getattr(evaluated, name)[OVERALL]
         log.info("%s: %s", name, ", ".join(f"{k} {v:.4f}" for k, v in by_name.items() if ":" not in k))
