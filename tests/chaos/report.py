@@ -26,7 +26,7 @@ class Trial:
     at: float  # seconds after the night's start
     moment: str  # what was waited for
     did: str = ""
-    seconds: float | None = None  # until every part answers and a task has succeeded again; None: it never did
+    seconds: float | None = None  # until every part answers and a task has succeeded again; None: the night ended first
     outcome: str = ""  # the night's
 
 
@@ -105,7 +105,7 @@ def markdown(reports: list[Report]) -> str:
         trials = by_fault[name]
         outcomes = ", ".join(f"{n} {what}" for what, n in Counter(t.outcome for t in trials).most_common())
         took = [trial.seconds for trial in trials if trial.seconds is not None]
-        recovery = f"{statistics.median(took):.0f} s ({max(took):.0f} s)" if took else "never"
+        recovery = f"{statistics.median(took):.0f} s ({max(took):.0f} s)" if took else "(the night ended first)"
         lines.append(f"| {name} | {len(trials)} | {outcomes} | {recovery} | {struck[name] or 0} |")
     not_done = {name: why for report in reports for name, why in report.not_done.items() if name not in by_fault}
     for name, why in sorted(not_done.items()):
