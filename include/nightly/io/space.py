@@ -21,6 +21,8 @@ REMEDY = (
 class SpaceError(UserError, RuntimeError):
     """A disk has too little free space. The message has the free and the needed bytes."""
 
+    infrastructure = True
+
 
 def check_space(needs: Mapping[Path, int], what: str, error: type[SpaceError] = SpaceError) -> None:
     """Raise `error` unless each disk has space for its folders in `needs` and SPARE_BYTES.
@@ -46,12 +48,17 @@ def full_disk_explained(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if not is_full_disk(error):
             raise
         free = megabytes(free_bytes(folder))
         raise SpaceError(
             f"the disk of {folder} became full while {what} was written: {free} are free now. {REMEDY}"
         ) from error
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Return whether `error` is the operating system's for a disk or a quota that is full."""
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 def free_bytes(folder: Path) -> int:
