@@ -18,6 +18,7 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 from tfx.types.artifact import Artifact
 
+from nightly.io import variables
 from nightly.io.paths import Paths
 from nightly.models import read_schema_text
 from nightly.nights.plan import RunRequest, plan_night
@@ -32,6 +33,7 @@ RUN_ID = "{{$.pipeline_job_uuid}}"  # Kubeflow replaces it by the run's id
 PARAMETERS = {"as_of": "", "release": "no"}  # of a run, which `plan` reads -> their defaults
 SECRET = "nightly"  # the Kubernetes secret with the credentials
 DATABASE = "NIGHTLY_METADATA_DB"
+SERVER = (variables.SERVING_REST, variables.SERVING_GRPC, variables.SERVING_BASE_PATH)
 # Of the bucket, unless the pods' service account may use it.
 CREDENTIALS = {
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION"),
@@ -42,6 +44,8 @@ DAG = "tfx-dag"  # TFX's name for the tasks before the exit handler
 
 def compile_model(config: ModelConfig, image: str, state: str) -> str:
     """Return the YAML of the model's pipeline: its PipelineSpec, and the secrets of its containers.
+
+    The containers get the addresses of the model server that this process has.
 
     :param image: the project's image
     :param state: the bucket of all state, s3://…, gs://… or az://…
@@ -59,8 +63,10 @@ def compile_model(config: ModelConfig, image: str, state: str) -> str:
     spec = runner.run(pipeline, write_out=False)["pipelineSpec"]
     _pass_parameters(spec)
     executors = spec["deploymentSpec"]["executors"]
+    server = {variable.name: variable.read() for variable in SERVER if variable.read()}
+    environment = [{"name": name, "value": value} for name, value in {variables.STATE.name: state, **server}.items()]
     for executor in executors.values():
-        executor["container"]["env"] = [{"name": "NIGHTLY_STATE", "value": state}]
+        executor["container"]["env"] = environment
     platform = {"kubernetes": {"deploymentSpec": {"executors": {name: _secrets(config, state) for name in executors}}}}
     return yaml.safe_dump_all([spec, {"platforms": platform}], sort_keys=True, allow_unicode=True)
 

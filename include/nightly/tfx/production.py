@@ -24,7 +24,7 @@ from nightly.tfx.runner import run_node
 log = logging.getLogger("nightly")
 
 UNCOMPARED = {  # [model_gate] damaged_production
-    "bounds_only": "the model is judged by floors and ceilings alone, as in a first night",
+    "bounds_only": "the model is judged by its fixed bounds and the constant answer alone, as in a first night",
     "hold": "the model gate holds the model, as [model_gate] damaged_production asks",
 }
 
