@@ -47,18 +47,18 @@ def write_distributions(folder: Path, statistics: str, drift_skew: str) -> Path:
     ).save(folder / FILE)
 
 
-def write_serving_distributions(folder: Path, requests: str, drift_skew: str) -> None:
+def write_serving_distributions(folder: Path, served: str, drift_skew: str) -> None:
     """Write the distributions of logged requests beside the training rows of the same days, if there are requests.
 
-    :param requests: DriftSkewValidator's artifact of request statistics
+    :param served: DriftSkewValidator's artifact of request statistics
     :param drift_skew: DriftSkewValidator's anomalies artifact
     """
     (folder / SERVING_FILE).unlink(missing_ok=True)
-    about = read_requests(Path(requests))
+    about = read_requests(Path(served))
     if not about.missing:
         build_distributions(
-            read_statistics(requests, SERVING),
-            read_statistics(requests, TRAINING),
+            read_statistics(served, SERVING),
+            read_statistics(served, TRAINING),
             skew=read_distances(drift_skew, SERVING),
             control=about.rows,
         ).save(folder / SERVING_FILE)
