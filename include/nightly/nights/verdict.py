@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from nightly.io.paths import Paths
 from nightly.models import window_end
 from nightly.nights.causes import causes, headline
-from nightly.nights.steps import REVIEW
 from nightly.records.base import Contract, ContractError
 from nightly.records.night import Download, GateResult, Night, Reason, SnapshotRef, StepError, utc_now
 from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
 from nightly.records.reuse import REUSE, Reuse
 from nightly.records.schema import SchemaReview
+from nightly.records.tasks import REVIEW
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
 

@@ -15,10 +15,11 @@ from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.nights.plan import RunRequest, plan
 from nightly.nights.report import report
-from nightly.nights.steps import VERDICT, command_tasks_of
+from nightly.nights.steps import command_tasks_of
 from nightly.nights.verdict import judge, write
 from nightly.records.base import Contract
 from nightly.records.night import Night, utc_now
+from nightly.records.tasks import VERDICT
 from nightly.records.verdict import Outcome, Verdict
 from nightly.runtime import worker
 from nightly.runtime.whole_night import record_error, run_task

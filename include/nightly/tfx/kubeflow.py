@@ -21,9 +21,10 @@ from tfx.types.artifact import Artifact
 from nightly.io.paths import Paths
 from nightly.models import read_schema_text
 from nightly.nights.plan import RunRequest, plan_night
-from nightly.nights.steps import REVIEW, VERDICT, command_tasks_of, tasks_of
+from nightly.nights.steps import command_tasks_of, tasks_of
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, utc_now
+from nightly.records.tasks import REVIEW, VERDICT
 from nightly.tfx.metadata import Artifact as StoredArtifact
 from nightly.tfx.metadata import NightlyMetadata
 from nightly.tfx.pipeline import RUN_FN, PipelineInputs, create_nodes

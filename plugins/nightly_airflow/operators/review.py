@@ -12,9 +12,9 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
 from nightly.models import config_of
-from nightly.nights.steps import REVIEW
 from nightly.records.night import GateResult, utc_now
 from nightly.records.schema import ASKED, PROPOSAL, SchemaChange, SchemaProposal, SchemaReview
+from nightly.records.tasks import REVIEW
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
 from nightly.schemas.reviews import save_review, set_aside_review
