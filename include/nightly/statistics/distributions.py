@@ -8,8 +8,6 @@ import numpy as np
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from nightly.records.distributions import (
-    FILE,
-    SERVING_FILE,
     Distance,
     Distributions,
     FeatureDistribution,
@@ -44,7 +42,7 @@ def write_distributions(folder: Path, statistics: str, drift_skew: str) -> Path:
         drift=read_distances(drift_skew, CONTROL) if last else None,
         skew=read_anomalies(drift_skew, "train"),
         control=last.title if last else "",
-    ).save(folder / FILE)
+    ).save(folder / Distributions.FILE)
 
 
 def write_serving_distributions(folder: Path, served: str, drift_skew: str) -> None:
@@ -53,7 +51,7 @@ def write_serving_distributions(folder: Path, served: str, drift_skew: str) -> N
     :param served: DriftSkewValidator's artifact of request statistics
     :param drift_skew: DriftSkewValidator's anomalies artifact
     """
-    (folder / SERVING_FILE).unlink(missing_ok=True)
+    (folder / Distributions.SERVING_FILE).unlink(missing_ok=True)
     about = read_requests(Path(served))
     if not about.missing:
         build_distributions(
@@ -61,7 +59,7 @@ def write_serving_distributions(folder: Path, served: str, drift_skew: str) -> N
             read_statistics(served, TRAINING),
             skew=read_distances(drift_skew, SERVING),
             control=about.rows,
-        ).save(folder / SERVING_FILE)
+        ).save(folder / Distributions.SERVING_FILE)
 
 
 def build_distributions(

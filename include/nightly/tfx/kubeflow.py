@@ -68,7 +68,7 @@ def compile_model(config: ModelConfig, image: str, state: str) -> str:
 
 def contents(night_folder: Path, paths: Paths) -> dict[str, str]:
     """Return NODE/KEY -> the artifact's path below NIGHTLY_VAR, for every artifact of the night."""
-    night = Night.load(night_folder / "request.json")
+    night = Night.load(night_folder / Night.FILE)
     root = paths.pipeline / night.model
     with NightlyMetadata(paths, night.model) as handle:
         run = handle.store.get_context_by_type_and_name("pipeline_run", night.run_id)

@@ -13,9 +13,16 @@ from nightly.records.baseline import Control
 from nightly.records.night import Night, SnapshotRef
 from nightly.schemas.curated import override_thresholds, read_schema
 from nightly.statistics.comparators import distances, write_distances
-from nightly.statistics.files import CONTROLS, SERVING, TRAINING, intact, read_statistics, write_statistics
-from nightly.statistics.serving import FILE as REQUESTS
-from nightly.statistics.serving import compare
+from nightly.statistics.files import (
+    CONTROLS,
+    CONTROLS_FILE,
+    SERVING,
+    TRAINING,
+    intact,
+    read_statistics,
+    write_statistics,
+)
+from nightly.statistics.serving import Requests, compare
 
 log = logging.getLogger("nightly")
 
@@ -53,7 +60,7 @@ def DriftSkewValidator(
     train, held_out = (read_statistics(statistics.uri, split) for split in ("train", "eval"))
     intact_controls = [intact(Control.parse(entry, where="the controls of this run")) for entry in json.loads(controls)]
     text = json.dumps([control.model_dump(mode="json") for control in intact_controls])
-    write_atomically(Path(anomalies.uri) / CONTROLS / "controls.json", text.encode())
+    write_atomically(Path(anomalies.uri) / CONTROLS / CONTROLS_FILE, text.encode())
 
     first = next((control for control in intact_controls if control.folder), None)
     before = read_statistics(first.folder, "train") if first else None
@@ -65,10 +72,10 @@ def DriftSkewValidator(
             drift = distances(train, curated, before=before, factor=control.factor)
             write_distances(drift, Path(anomalies.uri) / CONTROLS / control.name)
 
-    night = Night.load(Path(night_folder) / "request.json")
-    snapshot = SnapshotRef.load(Path(night_folder) / "snapshot.json")
+    night = Night.load(Path(night_folder) / Night.FILE)
+    snapshot = SnapshotRef.load(Path(night_folder) / SnapshotRef.FILE)
     about, served, trained = compare(night, curated, Path(predictions), Path(snapshot.path))
-    about.save(Path(requests.uri) / REQUESTS)
+    about.save(Path(requests.uri) / Requests.FILE)
     sides = {SERVING: served, TRAINING: trained} if not about.missing else {}
     requests.split_names = artifact_utils.encode_split_names(list(sides))
     for split, side in sides.items():

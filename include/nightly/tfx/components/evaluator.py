@@ -18,7 +18,7 @@ from nightly.evaluation.metrics import write_results, write_results_on_beam
 from nightly.evaluation.record import BALANCE, CANDIDATE, PRODUCTION, evaluate
 from nightly.evaluation.scoring import RAW, Scorer
 from nightly.examples.reading import Reader, record_batches
-from nightly.records.evaluation import OVERALL
+from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.label_config import Kind, Label
 from nightly.records.label_spec import LabelSpec
 from nightly.records.metrics import OF_CLASSES, of_class
@@ -90,7 +90,7 @@ def SideBySideEvaluator(
         measured, values = write_results(scored, plan, output)
 
     evaluated = evaluate(measured, values, specs[CANDIDATE], production_version or None, unmeasured)
-    evaluated.save(output / "evaluation.json")
+    evaluated.save(output / Evaluation.FILE)
     log.info("scored %d examples with %s", evaluated.examples[OVERALL], " and ".join(models))
     for name, bad in measured.not_finite.items():
         log.warning("%s %s: it is not measured", name, bad.describe(measured.examples))
