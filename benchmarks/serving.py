@@ -212,13 +212,19 @@ def _turn(
             thread.join()
         if failures:
             raise failures[0]
-        values = senders[0][1]
-        for number, answer in set.union(*answers):
-            if not np.allclose(values(answer), expected[number], rtol=0, atol=TOLERANCE):
-                raise RuntimeError(f"request {number} was answered {values(answer)}, not {expected[number]}")
+        _check(set.union(*answers), senders[0][1], expected)
         return list(itertools.chain.from_iterable(latencies))
 
     return turn
+
+
+def _check(
+    answers: set[tuple[int, bytes]], values: Callable[[bytes], list[float]], expected: list[list[float]]
+) -> None:
+    """Raise RuntimeError unless each request's answer has the expected values."""
+    for number, answer in answers:
+        if not np.allclose(values(answer), expected[number], rtol=0, atol=TOLERANCE):
+            raise RuntimeError(f"request {number} was answered {values(answer)}, not {expected[number]}")
 
 
 def _ms(latencies: list[float], quantile: float) -> float:
