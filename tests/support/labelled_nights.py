@@ -3,13 +3,12 @@
 import math
 
 from nightly.io.paths import Paths
-from nightly.records.distributions import FILE as DISTRIBUTIONS
 from nightly.records.distributions import Distributions, FeatureDistribution, Histogram, ValueShare
 from nightly.records.evaluation import CalibrationBin, Charts, Difference, Evaluation
 from nightly.records.evaluation import Histogram as Residuals
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import NEGATIVE, OTHER, POSITIVE, LabelSummary
-from nightly.records.labels import FILE, ControlLabels, Labels
+from nightly.records.labels import ControlLabels, Labels
 from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, GateResult, Reason
 from nightly.records.verdict import Outcome, Verdict
 from tests.support.written_nights import EVIL, FIRST, reason, write_night
@@ -28,10 +27,10 @@ def write_labelled_night(
     """
     name = write_night(paths, day, outcome)
     folder = paths.nights / "taxi" / name
-    labels(kind, day).save(folder / FILE)
-    distributions = Distributions.load(folder / DISTRIBUTIONS)
+    labels(kind, day).save(folder / Labels.FILE)
+    distributions = Distributions.load(folder / Distributions.FILE)
     distributions.model_copy(update={"features": [*distributions.features, distribution(kind)]}).save(
-        folder / DISTRIBUTIONS
+        folder / Distributions.FILE
     )
     evaluation(kind).save(folder / "evaluation.json")
     gate = GateResult.load(folder / "data_gate.json")

@@ -1,5 +1,7 @@
 """The evaluator's result: metrics of the new model and of the model in production, on the same examples."""
 
+from typing import ClassVar
+
 from nightly.records.base import Contract
 
 OVERALL = ""  # the slice of all examples
@@ -56,6 +58,8 @@ class Evaluation(Contract):
 
     A metric of one class is named METRIC:CLASS. A further output of a model would be named OUTPUT/METRIC.
     """
+
+    FILE: ClassVar = "evaluation.json"  # in the evaluator's artifact, and in the night's folder
 
     examples: dict[str, int]  # slice -> number of examples
     candidate: dict[str, dict[str, float]]

@@ -14,7 +14,7 @@ schema_*.json    a proposed change of the schema, and the answer (include/nightl
 
 import datetime as dt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import AwareDatetime
 
@@ -27,6 +27,8 @@ Trigger = Literal["scheduled", "manual", "backfill", "command"]
 
 class Night(Contract):
     """The request to one run. The plan step writes it, and every later step works from it alone."""
+
+    FILE: ClassVar = "request.json"
 
     model: str
     run_id: str  # the orchestrator's
@@ -62,6 +64,8 @@ class Night(Contract):
 class StepError(Contract):
     """A failed task's own message, which the verdict quotes."""
 
+    FILE: ClassVar = "{}.error.json"  # of the task
+
     task: str
     message: str
     try_number: int
@@ -83,6 +87,8 @@ class DownloadedFile(Contract):
 
 class Download(Contract):
     """The bodies from the source for the window. An empty `files` means that the source has no data for it."""
+
+    FILE: ClassVar = "download.json"
 
     kind: str
     files: list[DownloadedFile]
@@ -110,6 +116,8 @@ class Download(Contract):
 
 class SnapshotRef(Contract):
     """The snapshot that a night uses, and what was delivered for it. `rows` of 0 means NO_DATA."""
+
+    FILE: ClassVar = "snapshot.json"
 
     snapshot_id: str
     path: str
@@ -184,6 +192,9 @@ def breaks_threshold(check: str, figure: float, threshold: float) -> bool:
 
 class GateResult(Contract):
     """A gate's decision with all its findings. A missing control is a finding too."""
+
+    DATA_FILE: ClassVar = "data_gate.json"
+    MODEL_FILE: ClassVar = "model_gate.json"
 
     gate: Literal["data", "model"]
     passed: bool

@@ -1,6 +1,7 @@
 """The verdict: a night's final result."""
 
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import AwareDatetime
 
@@ -18,6 +19,8 @@ class Outcome(StrEnum):
 
 
 class Verdict(Contract):
+    FILE: ClassVar = "verdict.json"  # in the night's folder
+
     model: str
     run_id: str
     outcome: Outcome

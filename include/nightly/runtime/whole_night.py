@@ -86,9 +86,11 @@ def record_error(task: str, error: BaseException, folder: Path) -> str:
     text = masked(str(error) or type(error).__name__) if task == "plan" else worker.describe(error)
     message = STOPPED.get(type(error), text)
     try:
-        StepError(task=task, message=message, try_number=1, failed_at=utc_now()).save(folder / f"{task}.error.json")
+        StepError(task=task, message=message, try_number=1, failed_at=utc_now()).save(
+            folder / StepError.FILE.format(task)
+        )
     except OSError as write_error:
-        log.error("%s.error.json cannot be written: %s", task, write_error)
+        log.error("%s cannot be written: %s", StepError.FILE.format(task), write_error)
     return message
 
 

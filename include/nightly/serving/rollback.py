@@ -28,8 +28,6 @@ from nightly.state import publish
 
 log = logging.getLogger("nightly")
 
-REQUEST = "rollback.json"  # in the run's folder
-
 
 def parse_version(text: str) -> int | None:
     """Parse a version number; `previous` gives None. Raises ReleaseError."""
@@ -42,7 +40,7 @@ def parse_version(text: str) -> int | None:
 
 def step(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Carry out `rollback.json` in the folder. A second call completes an interrupted one and goes no further back."""
-    return roll_back(paths, night_folder / REQUEST, publish).model_dump(mode="json")
+    return roll_back(paths, night_folder / Rollback.FILE, publish).model_dump(mode="json")
 
 
 def roll_back(paths: Paths, path: Path, written: Callable[[Path], object] = lambda path: None) -> Rollback:
@@ -101,7 +99,7 @@ def roll_back(paths: Paths, path: Path, written: Callable[[Path], object] = lamb
 def roll_back_now(paths: Paths, rollback: Rollback) -> Rollback:
     """Carry out a rollback from a command line. Raises as `roll_back` does."""
     with tempfile.TemporaryDirectory(prefix="rollback-") as folder:
-        return roll_back(paths, rollback.save(Path(folder) / REQUEST))
+        return roll_back(paths, rollback.save(Path(folder) / Rollback.FILE))
 
 
 def _unused(folder: Path) -> Path:

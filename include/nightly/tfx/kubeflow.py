@@ -22,9 +22,10 @@ from nightly.io import variables
 from nightly.io.paths import Paths
 from nightly.models import read_schema_text
 from nightly.nights.plan import RunRequest, plan_night
-from nightly.nights.steps import REVIEW, VERDICT, command_tasks_of, tasks_of
+from nightly.nights.steps import command_tasks_of, tasks_of
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, utc_now
+from nightly.records.tasks import REVIEW, VERDICT
 from nightly.tfx.metadata import Artifact as StoredArtifact
 from nightly.tfx.metadata import NightlyMetadata
 from nightly.tfx.pipeline import RUN_FN, PipelineInputs, create_nodes
@@ -73,7 +74,7 @@ def compile_model(config: ModelConfig, image: str, state: str) -> str:
 
 def contents(night_folder: Path, paths: Paths) -> dict[str, str]:
     """Return NODE/KEY -> the artifact's path below NIGHTLY_VAR, for every artifact of the night."""
-    night = Night.load(night_folder / "request.json")
+    night = Night.load(night_folder / Night.FILE)
     root = paths.pipeline / night.model
     with NightlyMetadata(paths, night.model) as handle:
         run = handle.store.get_context_by_type_and_name("pipeline_run", night.run_id)

@@ -97,7 +97,7 @@ def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
 
     Raises DamagedSnapshotError, SchemaVersionError, ContractError, and StateAddressError on a host with other paths.
     """
-    config, snapshot = config_of(night), Path(SnapshotRef.load(night.folder(paths) / "snapshot.json").path)
+    config, snapshot = config_of(night), Path(SnapshotRef.load(night.folder(paths) / SnapshotRef.FILE).path)
     check_path(snapshot, paths.snapshots)
     return PipelineInputs(
         night=night,

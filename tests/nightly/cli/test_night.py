@@ -15,9 +15,10 @@ from nightly.io.errors import DamageError, UserError
 from nightly.io.paths import ROOT
 from nightly.models import load_config
 from nightly.nights.report import report
-from nightly.nights.steps import REVIEW, tasks_of
+from nightly.nights.steps import tasks_of
 from nightly.nights.verdict import judge
 from nightly.records.night import Download, GateResult, Reason, SnapshotRef, StepError, utc_now
+from nightly.records.tasks import REVIEW
 from nightly.records.verdict import Outcome, Verdict
 from nightly.snapshots.errors import ColumnError
 from nightly.tfx.components.infra_validator import ModelNotServable

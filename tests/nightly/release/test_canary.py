@@ -11,7 +11,7 @@ from nightly.records.release import ReleaseRecord, Rollback
 from nightly.release.comparisons import comparisons, save_comparison
 from nightly.release.errors import CanaryRunning, ReleaseError
 from nightly.release.store import ReleaseStore
-from nightly.serving.rollback import REQUEST, step
+from nightly.serving.rollback import step
 from tests.support.releases import NOW, Server, export, names, release
 
 
@@ -88,7 +88,7 @@ def test_a_rollback_withdraws_the_canary_too_and_ends_its_comparison(tmp_path, m
     canary = to_canary(store, tmp_path / "export")
     save_comparison(paths, Comparison(model="taxi", version=canary.version, stable=NOW + 1, share=0.1, since=utc_now()))
     folder = paths.night("taxi", "manual__1")
-    Rollback(model="taxi", reason="both are wrong", requested_by="ada").save(folder / REQUEST)
+    Rollback(model="taxi", reason="both are wrong", requested_by="ada").save(folder / Rollback.FILE)
 
     done = Rollback.parse(step(folder, paths), where="test")
 

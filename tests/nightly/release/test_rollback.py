@@ -21,7 +21,7 @@ from nightly.release.store import ReleaseStore
 from nightly.serving import models_config as live
 from nightly.serving import verify
 from nightly.serving.confirmation import NOT_CONFIRMED
-from nightly.serving.rollback import REQUEST, step
+from nightly.serving.rollback import step
 from nightly_client import Client, ServingError, example
 from tests.support.live_server import LiveServer
 from tests.support.releases import NOW, export, names, release
@@ -50,7 +50,7 @@ def taxi(paths: Paths) -> ReleaseStore:
 def asked(paths: Paths, version: int | None = None, run: str = "manual__1") -> Path:
     folder = paths.night("taxi", run)
     Rollback(model="taxi", version=version, reason="it says yes to all", requested_by="ada", run_id=run).save(
-        folder / REQUEST
+        folder / Rollback.FILE
     )
     return folder
 
@@ -214,4 +214,4 @@ def test_a_rollback_while_the_server_is_down_is_done_on_disk_and_confirmed_by_it
     wait_for(lambda: server.answer("taxi", "stable") == (0.1, first))
     done = step(folder, server.paths)
     assert done["server"] == server.grpc.address and done["withdrawn"] == [second]
-    assert json.loads((folder / REQUEST).read_text()) == done
+    assert json.loads((folder / Rollback.FILE).read_text()) == done

@@ -9,7 +9,7 @@ from nightly.nights.plan import RunRequest
 from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
 from nightly.records.verdict import Outcome
 from nightly.runtime import single_task
-from nightly.runtime.single_task import END, NoSuchNightError, OutputRef, TaskEnd
+from nightly.runtime.single_task import NoSuchNightError, OutputRef, TaskEnd
 
 AS_OF = dt.datetime(2014, 2, 1, tzinfo=dt.UTC)
 
@@ -24,7 +24,7 @@ def run(task, outputs=None, **changed):
 
 
 def ended(paths, task, state="success", ends_night=False):
-    TaskEnd(task=task, state=state, ends_night=ends_night).save(paths.night("taxi", "run") / END.format(task))
+    TaskEnd(task=task, state=state, ends_night=ends_night).save(paths.night("taxi", "run") / TaskEnd.FILE.format(task))
 
 
 @pytest.fixture
@@ -101,9 +101,9 @@ def test_with_the_state_in_a_bucket_a_task_needs_nothing_of_another_ones_disk(ho
     with hosts.session("A") as paths:
         folder = paths.night("taxi", "run")
         assert SnapshotRef.load(folder / "snapshot.json").rows > 1000
-        assert [TaskEnd.load(folder / END.format(task)).state for task in ("plan", "download", "snapshot")] == [
-            "success"
-        ] * 3
+        assert [
+            TaskEnd.load(folder / TaskEnd.FILE.format(task)).state for task in ("plan", "download", "snapshot")
+        ] == ["success"] * 3
         ended(paths, "examples", ends_night=True)
     hosts.lose("A")
     run("transform", {"transform_graph": tmp_path / "graph"})

@@ -18,8 +18,9 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from nightly.cli import pipeline
 from nightly.io.paths import ROOT, Paths
 from nightly.models import load_config
-from nightly.nights.steps import REVIEW, VERDICT, command_tasks_of, tasks_of
+from nightly.nights.steps import command_tasks_of, tasks_of
 from nightly.records.release import ReleaseRecord
+from nightly.records.tasks import REVIEW, VERDICT
 from nightly.records.verdict import Outcome, Verdict
 from nightly.tfx.kubeflow import DAG, compile_model
 

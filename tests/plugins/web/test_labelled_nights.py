@@ -4,10 +4,9 @@ import re
 
 import pytest
 
-from nightly.records.distributions import FILE as DISTRIBUTIONS
 from nightly.records.distributions import Distributions, FeatureDistribution, Lengths, ValueShare
 from nightly.records.evaluation import CalibrationBin, Charts, Difference, Evaluation, Histogram
-from nightly.records.labels import FILE as LABELS
+from nightly.records.labels import Labels
 from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, GateResult
 from nightly.records.verdict import Outcome, Verdict
 from nightly_airflow.web.metrics import Metric, reach
@@ -184,10 +183,10 @@ def test_nights_whose_label_was_another_are_not_in_the_plot_of_the_label(paths):
 
 def test_a_night_of_an_older_version_has_no_section_of_the_label(ask, paths):
     name = write_labelled_night(paths, 0, "binary")
-    (paths.nights / "taxi" / name / LABELS).unlink()
+    (paths.nights / "taxi" / name / Labels.FILE).unlink()
     text = ask(f"/nightly/taxi/nights/{name}").text
     assert "<h2>The label</h2>" not in text and 'id="feature-target"' in text
-    (paths.nights / "taxi" / name / LABELS).write_text("{")
+    (paths.nights / "taxi" / name / Labels.FILE).write_text("{")
     assert "labels.json cannot be read" in ask(f"/nightly/taxi/nights/{name}").text
 
 
@@ -234,7 +233,7 @@ def test_a_release_shows_the_model_as_its_night_measured_it(ask, paths):
 
 def test_long_texts_and_what_is_no_text_are_shown_by_their_size(paths):
     name = write_night(paths, 0, Outcome.RELEASED)
-    path = paths.nights / "taxi" / name / DISTRIBUTIONS
+    path = paths.nights / "taxi" / name / Distributions.FILE
     known = Distributions.load(path)
     values = [
         ValueShare(value=value, current=0.5, control=0.5) for value in ("word " * 100_000, "\x89PNG\x00" * 100_000)
@@ -248,7 +247,7 @@ def test_long_texts_and_what_is_no_text_are_shown_by_their_size(paths):
 
 def test_of_a_feature_with_lists_the_page_says_how_many_values_a_row_has(paths):
     name = write_night(paths, 0, Outcome.RELEASED)
-    path = paths.nights / "taxi" / name / DISTRIBUTIONS
+    path = paths.nights / "taxi" / name / Distributions.FILE
     known = Distributions.load(path)
     words = FeatureDistribution(
         name="words",

@@ -7,8 +7,8 @@ import pytest
 
 from nightly.records.evaluation import Evaluation
 from nightly.records.night import Contribution, Download, DownloadedFile, Night, SnapshotRef, StepError
-from nightly.records.release import NOT_RELEASED, NotReleased
-from nightly.records.schema import PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
+from nightly.records.release import NotReleased
+from nightly.records.schema import SchemaChange, SchemaProposal, SchemaReview
 from nightly.records.snapshot import Delivery
 from nightly.records.verdict import Outcome, Verdict
 from tests.support.written_nights import (
@@ -168,8 +168,8 @@ def test_a_proposed_change_of_the_schema_stands_on_the_night_with_the_answer(ask
         text="",
         left=[],
         proposed_at=FIRST,
-    ).save(folder / PROPOSAL)
-    SchemaReview(decision="rejected", by="ann", reason=EVIL, answered_at=FIRST).save(folder / REVIEW)
+    ).save(folder / SchemaProposal.FILE)
+    SchemaReview(decision="rejected", by="ann", reason=EVIL, answered_at=FIRST).save(folder / SchemaReview.FILE)
     page = ask(f"/nightly/taxi/nights/{name}").text
     assert "A change was proposed that would let the night go on." in page
     assert '<span class="added">+  value: &#34;&lt;script&gt;' in page
@@ -371,7 +371,7 @@ def test_a_night_shows_what_became_of_its_canary_and_why_another_was_not_release
         text = ask(page).text
         assert "Released as canary" in text and "It is not clear yet, on day 4" in text and "4 looks" in text
     reason = f"canary 1456800100 is being compared with production {EVIL}"
-    path = paths.nights / "taxi" / second / NOT_RELEASED
+    path = paths.nights / "taxi" / second / NotReleased.FILE
     NotReleased(reason=reason, decided_at=FIRST).save(path)
     text = ask(f"/nightly/taxi/nights/{second}").text
     assert "<dt>Not released</dt><dd>canary 1456800100 is being compared with production &lt;script" in text

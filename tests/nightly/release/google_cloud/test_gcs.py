@@ -22,10 +22,10 @@ import nightly.release.google_cloud.pull
 import nightly.release.volume
 from nightly.cli import releases
 from nightly.cli.pull import main
+from nightly.records.release import Machine
 from nightly.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError, SpaceError
 from nightly.release.google_cloud.gcs import GcsReleases, folder_name
 from nightly.release.google_cloud.pull import pull
-from nightly.release.machine import FILE
 from nightly.release.repair import repair
 from nightly.release.targets import publish, retire
 from tests.support.buckets import config, new_project
@@ -107,7 +107,7 @@ def cloned(project, folder: Path):
     """Another project that takes itself for the same machine, as a copied disk does."""
     other = new_project(folder)
     other.store.disk.releases.parent.mkdir(parents=True)
-    shutil.copy(project.store.disk.releases.parent / FILE, other.store.disk.releases.parent / FILE)
+    shutil.copy(project.store.disk.releases.parent / Machine.FILE, other.store.disk.releases.parent / Machine.FILE)
     return other
 
 
