@@ -59,7 +59,7 @@ class DataGate(Section):
     """Largest number of classes with `min_class_rows` rows that no control has; with `classes = "schema"`, that are not
     in the label's domain."""
     max_lost_classes: Annotated[int, Field(ge=0)] = 0
-    """Largest number of classes that the last accepted snapshot has, and that are nearly gone."""
+    """Largest number of classes that the last accepted snapshot or production's has, and that are nearly gone."""
     max_missing_change: Change = 0.05
     """Largest change of a feature's share of missing values, against any control."""
     max_unseen_share: Change = 0.05

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightly.checks import label_values, serving, weights
-from nightly.checks.evidence import Measured, Served, SnapshotRows
+from nightly.checks.evidence import Compared, Measured, Served, SnapshotRows
 from nightly.models import load_config
+from nightly.records.baseline import Control
 from nightly.records.config import ModelConfig
 from nightly.records.label_config import BinaryLabel
 from nightly.records.label_spec import LabelSummary
@@ -125,7 +126,13 @@ FAULTS = {
         "payment",
         merged("No Charge", "Cash"),
         "max_lost_classes",
-        "1 class of payment_type in the last accepted snapshot (2015-05-31) is gone: 'No Charge' (0 rows, 23 before)",
+        "1 class of payment_type is gone: 'No Charge' (0 rows, 23 in the last accepted snapshot (2015-05-31))",
+    ),
+    "a rare learned class merged into another": (
+        "payment learned",
+        merged("No Charge", "Cash"),
+        "max_lost_classes",
+        "1 class of payment_type is gone: 'No Charge' (0 rows, 23 in the last accepted snapshot (2015-05-31))",
     ),
     "a class renamed to one that the schema lacks": (
         "payment",
@@ -237,6 +244,37 @@ def test_other_positive_labels_are_not_compared_by_value_with_those_of_a_control
     assert after.held == set()
 
 
+@pytest.mark.parametrize("kind", ["payment", "payment learned"])
+def test_a_class_that_the_last_night_lacks_too_is_missed_in_production(kind, judge):
+    """As one that fades: each night has a few rows less of it than the night before."""
+    clean, gone = judge(kind), judge(kind, merged("No Charge", "Cash"))
+
+    def lost(**controls):
+        evidence, config = gone.evidence, gone.evidence.config
+        compared = [
+            Compared(Control(name=name, factor=1, folder="trial", baseline=night.baseline()), night.evidence.train)
+            for name, night in controls.items()
+        ]
+        assert config.data_gate.max_lost_classes == 0
+        reasons = label_values.classes(replace(evidence, compared=compared))
+        return next(reason for reason in reasons if reason.check == "max_lost_classes")
+
+    held = lost(last_accepted=gone, production=clean)
+    assert (held.held, held.severity, held.figure) == (True, "error", 1)
+    title = "the snapshot of the model in production (2015-06-01)"
+    assert held.message == f"1 class of payment_type is gone: 'No Charge' (0 rows, 23 in {title})"
+    (value,) = held.values
+    assert (value.value, value.rows, value.share) == ("No Charge", 0, 0.0) and value.control > 0
+    both = lost(last_accepted=clean, production=clean)
+    assert both.figure == 1 and both.message.endswith("23 in the last accepted snapshot (2015-06-01))"), "counted once"
+    accepted = lost(last_accepted=gone, production=gone)
+    assert (accepted.held, accepted.figure) == (False, 0)
+    assert lost(production=clean).held and not lost(last_accepted=gone, same_season=clean).held
+    first = lost()
+    assert (first.held, first.figure) == (False, None)
+    assert "was not measured: there is no control whose classes are known" in first.message
+
+
 def test_a_whole_number_that_hardly_occurs_is_named_without_holding(judge):
     single = judge("day", lambda rows: rows.assign(trip_start_day=rows.trip_start_day.where(few(rows), "1")))
     messages = [reason.message for reason in single.reasons if reason.figure == "1 rare classes"]
@@ -256,6 +294,22 @@ def test_a_whole_number_that_hardly_occurs_is_named_without_holding(judge):
 def test_a_class_is_absent_if_none_has_it_and_chance_does_not_explain_that(now, before, absent):
     summaries = [LabelSummary.of_counts(counts) for counts in before]
     assert label_values._absent(LabelSummary.of_counts(now), summaries) == absent
+
+
+@pytest.mark.parametrize(
+    ("rows", "absent"),
+    [
+        (19, ["b"]),  # too few for a class of its own, and the control expects 40
+        (20, []),
+    ],
+)
+def test_a_class_with_too_few_rows_to_be_learned_is_absent_if_that_is_no_chance(rows, absent):
+    def lacked(control):
+        now = LabelSummary.of_counts({"a": 1000 - rows, "b": rows})
+        return label_values._absent(LabelSummary.of_counts(control), [now], few=20)
+
+    assert lacked({"a": 960, "b": 40}) == absent
+    assert lacked({"a": 962, "b": 38}) == [], "there may be so few by chance"
 
 
 def few(rows):
