@@ -54,7 +54,7 @@ class DataGate(Section):
     """Largest change of the labels, against any control: of the share of positive labels; of the share of a class; or,
     for numbers, of the share of labels up to any number."""
     max_label_change_by_value: Change = 0.25
-    """The same among the rows with one value of a feature."""
+    """The same among the rows with one value of a text or an integer. A change that chance explains never holds."""
     max_new_classes: Annotated[int, Field(ge=0)] = 0
     """Largest number of classes with `min_class_rows` rows that no control has; with `classes = "schema"`, that are not
     in the label's domain."""
