@@ -169,7 +169,7 @@ class Reason(Contract):
     sample: int | None = None  # rows that the figure is computed from, for figures that few rows make unreliable
     enough: int | None = None  # the smallest sample that is judged
     undecided: bool = False  # whether a model gate's examples are too few to tell
-    chance: float | None = None  # how far chance can move the figure either way, as a model gate counts it
+    chance: float | None = None  # how far chance can move the figure either way, as the gate counts it
     values: list[Contribution] = []  # the largest contributions
     label: str = ""  # the label whose shares `values` are, such as "positive" or "'Cash'"; "" in older records
     rows: list[str] = []  # example rows, as FILE:ROW of the snapshot, from 0

@@ -157,7 +157,9 @@ def model_metrics(details: NightDetails) -> ModelMetrics:
         class_names=names,
         classes=_by_class(of_classes, names, details.evaluation),
         constant=constant_answer(details),
-        as_judged=any(reason.chance is not None for reason in details.reasons),
+        as_judged=any(
+            reason.chance is not None for reason in details.reasons if reason.is_change or reason.check == CONSTANT
+        ),
         with_errors=any(metric.difference for metric in metrics),
         confidence=f"{1 - 2 * _alpha(details):.0%}".replace("%", " %"),
     )

@@ -81,6 +81,16 @@ def test_where_the_gate_judges_its_own_interval_is_shown(paths):
     assert ">+0.0063 ± 0.0041</td>" in text, "which nothing judges"
 
 
+def test_what_chance_explains_in_the_data_is_no_interval_of_the_model_gate(paths):
+    name = write_labelled_night(paths, 0, "binary")
+    path = paths.nights / "taxi" / name / "verdict.json"
+    verdict = Verdict.load(path)
+    change = reason(check="max_label_change_by_value", subject="company", figure=0.2, threshold=0.25, chance=0.1)
+    verdict.model_copy(update={"reasons": [*verdict.reasons, change]}).save(path)
+    text = drawn(paths, name)
+    assert "± is the" in text and "± is the gate's own interval" not in text
+
+
 def test_the_interval_of_few_examples_is_that_of_student():
     quantiles = {5: 2.01505, 10: 1.81246, 30: 1.69726, 1000: 1.64638}  # of Student's t at 0.95, from tables
     for freedom, quantile in quantiles.items():
