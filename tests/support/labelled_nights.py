@@ -189,7 +189,8 @@ def charts(kind: str, off: float) -> Charts:
         for level in ((tenth + 0.5) / 10,)
     ]
     if kind == "binary":
-        return Charts(calibration=calibration)
+        wrong = [[820, round(60 * off)], [round(104 * off), 220]]
+        return Charts(calibration=calibration, classes=["negative", "positive"], confusion=wrong, threshold=0.5)
     edges = [off * edge for edge in range(-20, 21)]
     rows = [round(90 * math.exp(-((edge + 0.5) ** 2) / 60)) for edge in range(-20, 20)]
     return Charts(calibration=calibration, residuals=Residuals(edges=edges, rows=rows))

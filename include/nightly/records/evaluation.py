@@ -32,7 +32,7 @@ class NotFinite(Contract):
 
 
 class CalibrationBin(Contract):
-    """A tenth of the examples, by prediction."""
+    """A tenth of the examples by prediction, or of their weight."""
 
     rows: int
     predicted: float  # mean
@@ -41,15 +41,18 @@ class CalibrationBin(Contract):
 
 class Histogram(Contract):
     edges: list[float]  # one more than rows
-    rows: list[int]
+    rows: list[float]  # in each bin, or their weight
 
 
 class Charts(Contract):
     """What the page draws of one model, over all examples. What the label's kind does not have is empty."""
 
+    weighted: bool = False  # whether examples count by their weight; in older versions each counted 1
     calibration: list[CalibrationBin] = []  # binary and number
     classes: list[str] = []  # rows and columns of `confusion`: the most frequent, the others together
-    confusion: list[list[int]] = []  # classes: examples by actual (rows) and predicted (columns) class
+    # binary and classes: examples, or their weight, by actual (rows) and predicted (columns) class
+    confusion: list[list[float]] = []
+    threshold: float | None = None  # binary: the probability above which an example is predicted to be positive
     residuals: Histogram | None = None  # number: prediction - label
 
 

@@ -1,11 +1,12 @@
 """Describe a released version: its signatures, files, record and predictions. The command is nightly.cli.show."""
 
+import base64
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nightly.io.tables import aligned, shown
-from nightly.records.golden import GOLDEN, Golden
+from nightly.records.golden import GOLDEN, Api, Golden
 from nightly.records.label_spec import LABEL_SPEC, LabelSpec
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import ReleaseError
@@ -104,13 +105,33 @@ def ask(folder: Path, record: ReleaseRecord, request: Path | None) -> list[str]:
         "signature_name": golden.signature,
         "instances": [{"b64": example.example_base64} for example in golden.examples],
     }
-    rows, worst = [("golden", "now", "features")], 0.0
+    rows, worst = [("golden", "now", "features")], dict.fromkeys(golden.signatures, 0.0)
     for example, row in zip(golden.examples, json.loads(answer(document))["predictions"], strict=True):
-        worst = max(worst, example.difference(row))
+        worst[golden.signature] = max(worst[golden.signature], example.difference(row))
         now = row[golden.output] if isinstance(row, dict) else row
         features = ", ".join(f"{k}={shown(v)}" for k, v in example.features.items() if v is not None)
         rows.append((_numbers(example.outputs[golden.output]), _numbers(now), features[:90]))
-    return ["", *_indented(rows), f"  largest difference {worst:.3g}"]
+    for api in golden.apis:
+        answers = _by(api, servable, [base64.b64decode(example.example_base64) for example in golden.examples])
+        worst[api] = max(row.difference(now, api) for row, now in zip(golden.examples, answers, strict=True))
+    return ["", *_indented(rows), *(f"  largest difference by {name} {difference:.3g}" for name, difference in worst.items())]
+
+
+def _by(api: Api, servable, serialized: list[bytes]) -> list[list[float]]:
+    """Return what Classify or Regress answers to each example: the scores, or a number."""
+    from tensorflow_serving.apis import classification_pb2, regression_pb2
+
+    from nightly_server import inference
+
+    requests = {"classify": classification_pb2.ClassificationRequest, "regress": regression_pb2.RegressionRequest}
+    request = requests[api]()
+    request.model_spec.signature_name = api
+    for example in serialized:
+        request.input.example_list.examples.add().ParseFromString(example)
+    if api == "classify":
+        result = inference.classification_response(servable, request).result
+        return [[entry.score for entry in row.classes] for row in result.classifications]
+    return [[row.value] for row in inference.regression_response(servable, request).result.regressions]
 
 
 def _numbers(values: float | list[float]) -> str:

@@ -28,7 +28,7 @@ def number(value: float | int | str | None) -> str:
         return "≈ 0"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.1f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def percent(share: float | None) -> str:

@@ -40,7 +40,7 @@ def test_every_kind_is_drawn_and_escaped(ask, paths, kind):
         assert EVIL not in text and "&lt;script&gt;" in text
         assert not re.search(r"<[^>]+ (style|on[a-z]+)=", text), "the policy forbids them"
         assert ("Calibration by tenths of the examples" in text) is (kind != "classes")
-        assert ("Right and wrong, by class" in text) is (kind == "classes")
+        assert ("Right and wrong, by class" in text) is (kind != "number")
         assert ("Prediction minus label: most often" in text) is (kind == "number")
         assert "<h2>The label</h2>" in text
         assert "<strong>target</strong>" in text and "Recorded in 4,0" in text
@@ -115,6 +115,40 @@ def test_a_confusion_matrix_has_counts_and_shades_by_the_share_of_the_actual_cla
     assert 'title="0 of 24 of Prepaid are predicted as &lt;script&gt;' in text
     assert text.count('class="confusion"') == 2, "production's beside the new model's"
     assert "shade-0" in text
+
+
+def test_a_binary_label_has_a_confusion_matrix_that_names_its_threshold(paths):
+    name = write_labelled_night(paths, 0, "binary")
+    text = drawn(paths, name)
+    assert "a predicted class: positive if the probability is above 0.5. The stronger" in text
+    assert "1,040 of 1,204 examples are right; most often positive is taken for negative, 104 times" in text
+    assert "1,040 of 1,237 examples are right" in text and text.count('class="confusion"') == 2, "production's, too"
+    older = charts("binary", 1.0).model_dump(include={"calibration"})
+    change_evaluation(paths, name, **with_charts(Charts(**older)))
+    text = drawn(paths, name)
+    assert "Calibration by tenths of the examples" in text and "Right and wrong" not in text, "of an older version"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weighted_charts_say_so(paths, kind):
+    name = write_labelled_night(paths, 0, kind)
+    assert "weighted" not in drawn(paths, name).lower()
+    known = charts(kind, 1.0)
+    halves = [[count / 2 for count in counts] for counts in known.confusion]
+    weighted = known.model_copy(update={"weighted": True, "confusion": halves})
+    change_evaluation(paths, name, **with_charts(weighted, weighted))
+    text = drawn(paths, name)
+    if kind != "number":
+        assert "A cell is weighted: the sum of its examples' weights." in text
+    if kind == "binary":
+        assert "520 of 602 of the weight is right; most often positive is taken for negative, 52 of the weight" in text
+    if kind == "classes":
+        assert 'title="20.5 of 212 of Credit card are predicted as Cash">20.5<' in text
+        return
+    assert "Weighted mean label by weighted mean prediction, for each tenth of the weight" in text
+    assert "Calibration by tenths of the weight" in text
+    if kind == "number":
+        assert "Prediction minus label, share of the weight" in text and "% of the weight</title>" in text
 
 
 def test_the_metrics_of_classes_are_folded_and_one_that_held_stands_with_the_rest(paths):
