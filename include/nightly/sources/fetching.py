@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nightly.io.space import SpaceError, check_space, full_disk_explained
 from nightly.records.night import DownloadedFile
 from nightly.records.part import PartRecord
-from nightly.sources.base import Part, Source
+from nightly.sources.base import FileSource, Part, Source
 from nightly.sources.in_place import read_in_place
 from nightly.sources.part_store import PartStore, begin, discard_bodies, partial_folder
 
@@ -21,10 +21,12 @@ class Revision(NamedTuple):
     """A part whose rows have changed at the source.
 
     :ivar since: when the rows were read that are replaced
+    :ivar is_gone: it is a file that is not there any more
     """
 
     name: str
     since: dt.datetime
+    is_gone: bool
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,14 @@ class Fetching:
     :ivar records: of the parts, without local files, and without parts that never have rows unless they are `revised`
     :ivar fetched: those that this run has fetched, in this try or in one that failed
     :ivar revised: parts, also local files, whose rows have changed since an earlier night read them
+    :ivar removed: files that an earlier night has read, and that are gone
     """
 
     files: list[DownloadedFile]
     records: list[PartRecord]
     fetched: list[PartRecord]
     revised: list[Revision]
+    removed: list[Revision]
 
 
 def fetch_parts(
@@ -54,24 +58,27 @@ def fetch_parts(
     :param fresh: fetch every part, whatever earlier nights have
     """
     parts = source.parts()
-    local = [part for part in parts if part.path is not None]
-    in_place = read_in_place(local, store, run_id, fresh) if local else {}
+    has_files = isinstance(source, FileSource)
+    lost = source.lost if has_files else lambda name: None
+    files, local = read_in_place([part for part in parts if part.path is not None], lost, store, run_id, fresh)
     remote = [part for part in parts if part.path is None]
+    gone = store.lose(remote, lost, run_id) if has_files else []
     records = _Fetch(source, store, run_id, settled, fresh).records(remote) if remote else {}
-    files = {name: file for name, (file, _) in in_place.items()}
     files |= {name: store.file(record) for name, record in records.items() if record.sha256}
     # A source that is one file for all times gets new rows every night: that is no revision.
     whole = len(parts) == 1 and parts[0].end is None and parts[0].rows
     own = [record for record in records.values() if record.run_id == run_id]
-    read = {record.name: record.replaces for record in own}
-    read |= {name: local.replaces for name, (_, local) in in_place.items() if local.run_id == run_id}
-    revised = [Revision(name, since) for name, since in read.items() if since and not whole]
+    read = [(record.name, record) for record in (*own, *gone)]
+    read += [(name, file) for name, file in local.items() if file.run_id == run_id]
+    replaced = [Revision(name, new.replaces, has_files and not new.sha256) for name, new in read if new.replaces]
+    revised = [revision for revision in replaced if not revision.is_gone and not whole]
     without_rows = {part.name for part in remote if not part.rows} - {record.name for record in revised}
     return Fetching(
         files=[_of(part, files[part.name]) for part in parts if part.name in files],
         records=[record for name, record in records.items() if name not in without_rows],
         fetched=[record for record in own if record.name not in without_rows],
         revised=revised,
+        removed=[revision for revision in replaced if revision.is_gone],
     )
 
 

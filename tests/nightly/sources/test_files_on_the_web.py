@@ -69,6 +69,10 @@ def test_a_file_a_day_of_which_those_that_are_unchanged_are_not_fetched_again(we
     assert second.reused == 1
     assert "/trips/2016-03-01.csv.gz?v=*" not in asked
     assert "/trips/2016-03-03.csv.gz?v=*" in asked
+    del web.files["/trips/2016-03-01.csv.gz?v=*"]
+    third, _ = night("third")
+    assert (third.removed, third.revised) == ([f"{web.address}/trips/2016-03-01.csv.gz?v=*"], [])
+    assert night("fourth")[0].revision == ""
 
 
 def test_secrets_of_the_url_and_the_connection_are_sent_and_in_no_origin_and_no_log(web, tmp_path, caplog):

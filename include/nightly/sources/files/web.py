@@ -35,6 +35,9 @@ class WebFiles:
             parts.append(Part(name, suffix_of(path, self.listing.format), end=end))
         return parts
 
+    def lost(self, name: str) -> Part | None:
+        return None  # each date is a part: the server answers that a file is not there
+
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
         try:
             return download(self._urls[part.name], target, headers=self.headers, known=known)
