@@ -90,7 +90,12 @@ class Source(Protocol):
 
 @runtime_checkable
 class FileSource(Source, Protocol):
-    """A source whose parts are files: a part that has no rows is a file that is not there."""
+    """A source whose parts are files: a part that has no rows is a file that is not there.
+
+    :ivar connections: how many parts may be fetched at the same time, in threads
+    """
+
+    connections: int
 
     def lost(self, name: str) -> Part | None:
         """Return the part of a file that `parts` does not return, if the window would have it; else None.

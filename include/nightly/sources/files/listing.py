@@ -22,6 +22,13 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 SHOWN = 5
 
 
+def tell_missing(missing: Collection[str]) -> None:
+    """Log the dates without a file, which are no error."""
+    if missing:
+        shown = ", ".join(list(missing)[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
+        log.warning("%s dates of the window have no file: %s", f"{len(missing):,}", shown)
+
+
 class Globs:
     """Paths with or without globs, by what stands before the first glob: a name is compared with few of them.
 
@@ -85,12 +92,6 @@ class Listing:
         pairs = [folder.partition("=") for folder in below.strip("/").split("/")[:-1]]
         values = {unquote(name): unquote(value) for name, equals, value in pairs if name and equals}
         return {name: None if value in ("", NO_VALUE) else value for name, value in values.items()}
-
-    def tell_missing(self, missing: Collection[str]) -> None:
-        """Log the dates without a file, which are no error."""
-        if self.pattern.step and missing:
-            shown = ", ".join(list(missing)[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
-            log.warning("%s dates of the window have no file: %s", f"{len(missing):,}", shown)
 
     def _in_window(self, partition: dict[str, str | None]) -> bool:
         """Return whether rows of the window may be in a partition, which may be a day of the time column."""

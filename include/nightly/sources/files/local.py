@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from nightly.io.files import hash_file
 from nightly.io.paths import Paths
@@ -18,7 +19,7 @@ from nightly.records.night import DownloadedFile
 from nightly.sources.base import Fetched, Part
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 from nightly.sources.files.formats import READABLE, compression_of, is_hidden, kind_of, suffix_of
-from nightly.sources.files.listing import Globs, Listing
+from nightly.sources.files.listing import Globs, Listing, tell_missing
 from nightly.sources.files.tables import LOG, METADATA, refuse_tables
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -31,6 +32,7 @@ class LocalFiles:
     """A file, a folder, or `package:NAME/PATH` in the ML environment, with globs and dates."""
 
     listing: Listing
+    connections: ClassVar[int] = 1
 
     def parts(self) -> list[Part]:
         pattern, whole, literal = self.listing.pattern, self._whole, self._is_literal
@@ -41,8 +43,8 @@ class LocalFiles:
             raise UnreadableFileError(f"{error.filename} may not be read by this user.") from error
         if not any(matches.values()) and (literal or not pattern.step):
             raise _nothing(whole, root)
-        if not literal:
-            self.listing.tell_missing([str(path) for path, files in matches.items() if not files])
+        if not literal and pattern.step:
+            tell_missing([str(path) for path, files in matches.items() if not files])
         files = {file: paths[path] for path, files in matches.items() for file in files}
         if not root.is_file():
             refuse_tables(_logs({parent for file in files for parent in file.parents if parent.is_relative_to(root)}))

@@ -13,7 +13,7 @@ import obstore
 from nightly.sources.base import Fetched, Part
 from nightly.sources.errors import NothingFoundError, PathNotFoundError
 from nightly.sources.files.formats import READABLE, is_hidden, kind_of, suffix_of
-from nightly.sources.files.listing import Globs, Listing
+from nightly.sources.files.listing import Globs, Listing, tell_missing
 from nightly.sources.files.stores import errors_explained, open_store
 from nightly.sources.files.tables import LOG, METADATA, refuse_tables
 from nightly.sources.files.transfer import fingerprint, receive
@@ -23,6 +23,8 @@ Matches = dict[str, tuple[str, dict[str, Any]]]  # key -> the path that it was l
 
 class ObjectFiles:
     """The objects of a path in a bucket."""
+
+    connections = 1
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -47,8 +49,9 @@ class ObjectFiles:
             keys = sorted(key for key in matches if self.listing.is_readable(key[len(root) :]))
         if not keys and not pattern.step:
             raise self._nothing(list(matches))
-        present = {matches[key][0] for key in keys}
-        self.listing.tell_missing([f"{self.bucket}/{path}" for path in paths if path not in present])
+        if pattern.step:
+            present = {matches[key][0] for key in keys}
+            tell_missing([f"{self.bucket}/{path}" for path in paths if path not in present])
         return [self._part(key, matches[key][1], root, paths[matches[key][0]]) for key in keys]
 
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
