@@ -62,10 +62,12 @@ def report(download: Download) -> dict[str, Any]:
             "%d of %d parts were fetched by earlier nights; %s bytes were fetched now",
             *(download.reused, download.parts, f"{download.fetched_bytes:,}"),
         )
-    if download.revised:
+    if download.revision:
         log.warning("%s", download.revision)
         for name in download.revised:
             log.info("has changed: %s", name)
+        for name in download.removed:
+            log.info("is gone: %s", name)
     return {
         "files": len(download.files),
         "bytes": size,
@@ -73,6 +75,7 @@ def report(download: Download) -> dict[str, Any]:
         "reused": download.reused,
         "fetched_bytes": download.fetched_bytes,
         "revised": len(download.revised),
+        "removed": len(download.removed),
     }
 
 

@@ -72,7 +72,7 @@ class StepError(Contract):
     failed_at: AwareDatetime
 
 
-REVISED_SHOWN = 3  # names of revised parts in a sentence
+REVISED_SHOWN = 3  # names of revised parts, and of removed ones, in a sentence
 
 
 class DownloadedFile(Contract):
@@ -99,19 +99,28 @@ class Download(Contract):
     reused: int = 0  # parts that an earlier night has fetched
     fetched_bytes: int = 0  # of the other parts
     revised: list[str] = []  # parts whose rows have changed at the source since an earlier night fetched them
-    revised_since: AwareDatetime | None = None  # when the oldest of the replaced bodies was fetched
+    removed: list[str] = []  # files that an earlier night has read, and that are gone
+    revised_since: AwareDatetime | None = None  # when the oldest of the replaced or removed bodies was fetched
 
     @property
     def revision(self) -> str:
-        """A sentence about what has changed at the source; "" if nothing has."""
-        if not self.revised:
-            return ""
+        """A sentence about what has changed at the source, and what is gone; "" if nothing has or is."""
         since = f" since {self.revised_since:%Y-%m-%d %H:%M} UTC" if self.revised_since else ""
-        more = len(self.revised) - REVISED_SHOWN
-        names = ", ".join(self.revised[:REVISED_SHOWN]) + (f" and {more} more" if more > 0 else "")
-        have = "has" if len(self.revised) == 1 else "have"
-        parts = f"{self.parts} parts" if self.parts else f"{len(self.files)} files"
-        return f"{len(self.revised)} of {parts} {have} changed at the source{since}: {names}"
+        told = []
+        if self.revised:
+            have = "has" if len(self.revised) == 1 else "have"
+            parts = f"{self.parts} parts" if self.parts else f"{len(self.files)} files"
+            told.append(f"{len(self.revised)} of {parts} {have} changed at the source{since}: {_names(self.revised)}")
+        if self.removed:
+            files = "1 file is" if len(self.removed) == 1 else f"{len(self.removed)} files are"
+            told.append(f"{files} gone from the source{since}: {_names(self.removed)}")
+        return "; ".join(told)
+
+
+def _names(parts: list[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(parts) - REVISED_SHOWN
+    return ", ".join(parts[:REVISED_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 class SnapshotRef(Contract):

@@ -34,7 +34,7 @@ class Verdict(Contract):
     metrics: dict[str, float] = {}
     production_version: int | None = None  # at the time of the verdict
     damage: str = ""  # the damage to the files in production, and what was done about it
-    revised: str = ""  # what has changed at the source since earlier nights fetched it
+    revised: str = ""  # what has changed at the source, or is gone, since earlier nights fetched it
     as_of: AwareDatetime | None = None  # the run's date, for a night that was never planned
     run_url: str = ""  # the run in the Airflow UI
     override_reason: str = ""

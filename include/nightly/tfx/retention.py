@@ -2,17 +2,21 @@
 
 import contextlib
 import logging
+import re
 import shutil
+import time
 from pathlib import Path
 
 from nightly.io.paths import Paths, safe_name
 from nightly.nights.download import remove_old
 from nightly.nights.snapshot import retain
-from nightly.nights.unfinished import unfinished
+from nightly.nights.unfinished import ABANDONED, unfinished
 from nightly.records.config import ModelConfig
 from nightly.release.store import ReleaseStore
 from nightly.state import remove
 from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata
+
+UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 log = logging.getLogger("nightly")
 
@@ -61,6 +65,7 @@ def remove_leftovers(handle: NightlyMetadata, root: Path) -> None:
 
     That is what the workers of a Beam job wrote after its execution failed or was canceled, since they may live on for
     a while after their driver died; and TFX's own folders of all that ended, with the temporary files of a killed job.
+    Earlier versions gave working folders random names, which no execution reads any more: they go after ABANDONED.
     """
     outputs = [folder for folder in root.glob("*/*/*") if folder.name.isdecimal()]
     system = [folder for folder in root.glob("*/.system/*/*") if folder.name.isdecimal()]
@@ -73,3 +78,15 @@ def remove_leftovers(handle: NightlyMetadata, root: Path) -> None:
     for folder in system:
         if states.get(int(folder.name), Execution.RUNNING) not in (Execution.NEW, Execution.RUNNING):
             shutil.rmtree(folder, ignore_errors=True)
+    for folder in root.glob("*/.system/stateful_working_dir/*"):
+        if UUID.fullmatch(folder.name) and _is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Return whether nothing in the folder has changed for as long as no unfinished night rests."""
+    oldest = time.time() - ABANDONED.total_seconds()
+    try:
+        return all(path.lstat().st_mtime < oldest for path in (folder, *folder.rglob("*")))
+    except FileNotFoundError:  # something works in it
+        return False

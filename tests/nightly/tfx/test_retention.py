@@ -2,6 +2,7 @@
 
 import os
 import time
+import uuid
 
 import pytest
 
@@ -109,3 +110,19 @@ def test_what_tfx_keeps_of_an_execution_goes_when_it_has_ended(paths, state, sta
         remove_leftovers(handle, paths.pipeline / "taxi")
     assert [folder.exists() for folder in folders] == [stays, stays]
     assert (system / "executor_execution/4711").exists(), "another database knows it"
+
+
+def test_working_folders_of_earlier_versions_go_when_nothing_has_changed_in_them_for_long(paths):
+    system = paths.pipeline / "taxi/trainer/.system/stateful_working_dir"
+    old, used, new, own = (system / name for name in (*(str(uuid.uuid4()) for _ in range(3)), "of-a-person"))
+    for folder in (old, used, new, own):
+        (folder / "checkpoint").mkdir(parents=True)
+        (folder / "checkpoint/weights").touch()
+    long_ago = time.time() - 31 * 24 * 3600
+    for folder in (old, used, own):
+        for path in (folder / "checkpoint/weights", folder / "checkpoint", folder):
+            os.utime(path, (long_ago, long_ago))
+    (used / "checkpoint/weights").touch()
+    with NightlyMetadata(paths, "taxi") as handle:
+        remove_leftovers(handle, paths.pipeline / "taxi")
+    assert [folder.exists() for folder in (old, used, new, own)] == [False, True, True, True]

@@ -143,6 +143,7 @@ def test_a_night_says_what_it_fetched_what_it_reused_and_what_was_revised(ask, p
         (local, "<dd>1 file, 3.0 MB</dd>"),
         (local.model_copy(update=fetched), "365 parts: 362 of earlier nights, 3 fetched, 1.2 MB"),
         (local.model_copy(update=fetched | revised), "2 changed at the source since 2016-02-01"),
+        (local.model_copy(update={**fetched, "removed": revised["revised"]}), "2 gone from the source"),
     ):
         download.save(paths.nights / "taxi" / name / "download.json")
         page = ask(f"/nightly/taxi/nights/{name}").text
