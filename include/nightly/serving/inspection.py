@@ -114,7 +114,11 @@ def ask(folder: Path, record: ReleaseRecord, request: Path | None) -> list[str]:
     for api in golden.apis:
         answers = _by(api, servable, [base64.b64decode(example.example_base64) for example in golden.examples])
         worst[api] = max(row.difference(now, api) for row, now in zip(golden.examples, answers, strict=True))
-    return ["", *_indented(rows), *(f"  largest difference by {name} {difference:.3g}" for name, difference in worst.items())]
+    return [
+        "",
+        *_indented(rows),
+        *(f"  largest difference by {name} {difference:.3g}" for name, difference in worst.items()),
+    ]
 
 
 def _by(api: Api, servable, serialized: list[bytes]) -> list[list[float]]:
@@ -123,8 +127,8 @@ def _by(api: Api, servable, serialized: list[bytes]) -> list[list[float]]:
 
     from nightly_server import inference
 
-    requests = {"classify": classification_pb2.ClassificationRequest, "regress": regression_pb2.RegressionRequest}
-    request = requests[api]()
+    messages = {"classify": classification_pb2.ClassificationRequest, "regress": regression_pb2.RegressionRequest}
+    request = messages[api]()
     request.model_spec.signature_name = api
     for example in serialized:
         request.input.example_list.examples.add().ParseFromString(example)
