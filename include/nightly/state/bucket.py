@@ -212,8 +212,17 @@ class BucketState:
             self.cache.hold(session, name)
 
     def _commit(self, folder: Path) -> None:
+        """Commit the records of all models. Raises the first error at the end, and logs the others."""
+        errors = []
         for model in _models(folder):
-            Copy(folder, model, self.content).commit()
+            try:
+                Copy(folder, model, self.content).commit()
+            except StateError as error:
+                errors.append(error)
+        for error in errors[1:]:
+            log.error("%s", error)
+        if errors:
+            raise errors[0]
 
 
 def _session() -> Path | None:

@@ -72,6 +72,22 @@ def test_the_second_of_two_writers_is_told(hosts):
         assert (night(paths) / "2.json").exists()
 
 
+@pytest.mark.parametrize("changed", ["taxi", "digits"])
+def test_the_records_of_one_model_are_committed_whatever_becomes_of_anothers(hosts, changed):
+    with (
+        hosts.on("a") as (state, _),
+        pytest.raises(ChangedElsewhereError, match=f"nights/{changed}/run/1.json was changed by another host"),
+        state.session("taxi") as paths,
+        state.session("digits"),
+    ):
+        for model in ("taxi", "digits"):
+            write(paths.nights / model / "run", {"1.json": b"mine"})
+        state.objects.put(f"records/nights/{changed}/run/1.json", b"of another host")
+    other = {"taxi": "digits", "digits": "taxi"}[changed]
+    with hosts.on("b") as (state, _), state.session(other) as paths:
+        assert read(paths.nights / other / "run") == {"1.json": b"mine"}
+
+
 def test_what_another_host_has_changed_is_not_deleted(hosts):
     with hosts.on("a") as (state, _), state.session("taxi") as paths:
         write(night(paths), {"1.json": b"1", "2.json": b"2"})
