@@ -10,6 +10,7 @@
 A name is a path below the state's folder, e.g. snapshots/<model>/<id> or nights/<model>/<run>/verdict.json.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -122,8 +123,9 @@ class BucketState:
         self.content.publish(name, replace=True)
 
     def hand_over(self, path: Path) -> None:
-        self.objects.upload(f"parts/{self._name(path)}", path)
-        path.unlink()
+        with contextlib.suppress(FileNotFoundError):  # a worker that does the same work has handed it over
+            self.objects.upload(f"parts/{self._name(path)}", path)
+            path.unlink()
 
     def collect(self, folder: Path) -> None:
         prefix = f"parts/{self._name(folder)}"
