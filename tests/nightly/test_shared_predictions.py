@@ -90,6 +90,13 @@ def test_the_latest_label_in_the_bucket_counts(hosts, tmp_path):
         assert labels.to_dict() == {"x": "1"} and counts == {"feedback": 1}
 
 
+def test_a_file_that_another_process_completes_meanwhile_is_no_error(hosts, monkeypatch):
+    with hosts.on("a"):
+        copies = current().receive(Paths.from_environment().predictions / "taxi", lambda *_: True)
+        monkeypatch.setattr(Path, "iterdir", lambda folder: iter([folder / ".labels.csv.0123"]))
+        assert logged() == [] and copies.is_dir()
+
+
 def test_with_a_folder_clients_write_there_themselves(tmp_path, monkeypatch):
     monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
     path = log(tmp_path / "predictions/taxi", "1")
