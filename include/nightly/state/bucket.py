@@ -151,6 +151,9 @@ class BucketState:
         receive(self.objects, name, copies, select)
         return copies
 
+    def address(self, folder: Path) -> str:
+        return f"{self.objects.address.rstrip('/')}/{self._name(folder)}"
+
     def send(self, path: Path, folder: Path) -> None:
         send(self.objects, f"{self._name(folder)}/{path.name}", path)
 
