@@ -176,6 +176,6 @@ def _load(path: Path) -> Baseline | None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a baseline, atomically: the rename hides it even if this process dies."""
+    """Remove a baseline. The rename hides it at once; in a bucket it is back if this process dies before `remove`."""
     shutil.rmtree(folder.rename(folder.with_name(f"{REMOVED}{folder.name}")))
     remove(folder)  # for other hosts

@@ -13,8 +13,7 @@ from nightly.io.errors import UserError
 SPARE_BYTES = 64 * 2**20  # to leave free for records, logs and other processes
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REMEDY = (
-    "Make room, or lower [retention] and release.keep in the model's config.toml and run `bin/snapshots prune MODEL`. "
-    "It is tried again."
+    "Make room, or lower [retention] and release.keep in the model's config.toml and run `bin/snapshots prune MODEL`."
 )
 
 
@@ -24,13 +23,16 @@ class SpaceError(UserError, RuntimeError):
     infrastructure = True
 
 
-def check_space(needs: Mapping[Path, int], what: str, error: type[SpaceError] = SpaceError) -> None:
+def check_space(
+    needs: Mapping[Path, int], what: str, error: type[SpaceError] = SpaceError, remedy: str = REMEDY
+) -> None:
     """Raise `error` unless each disk has space for its folders in `needs` and SPARE_BYTES.
 
     The folders need not exist. The needs of folders on the same file system are added up.
 
     :param needs: folder -> bytes to write
     :param what: what needs the space, for the message
+    :param remedy: what to do, for the message
     """
     by_disk: dict[int, dict[Path, int]] = defaultdict(dict)
     for folder, needed in needs.items():
@@ -39,7 +41,7 @@ def check_space(needs: Mapping[Path, int], what: str, error: type[SpaceError] = 
     for folders in by_disk.values():
         needed, (folder, *_) = sum(folders.values()) + SPARE_BYTES, folders
         if (free := free_bytes(folder)) < needed:
-            raise error(f"{folder} has {megabytes(free)} free, and {what} needs {megabytes(needed)}. {REMEDY}")
+            raise error(f"{folder} has {megabytes(free)} free, and {what} needs {megabytes(needed)}. {remedy}")
 
 
 @contextmanager

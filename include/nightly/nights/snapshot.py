@@ -79,9 +79,12 @@ def _touch_bodies(download: Download) -> None:
 
 
 def retain(paths: Paths, config: ModelConfig, always: set[str]) -> list[str]:
-    """Remove the snapshots that the model's [retention] does not keep, never one in `always`; return their ids."""
+    """Remove the snapshots that the model's [retention] does not keep, never one in `always`; return their ids.
+
+    Those of unfinished nights and of versions that may be served stay, however many there are.
+    """
     model, keep = config.name, config.retention
-    always = always | of_versions(paths, model)
+    always = always | of_versions(paths, model) | _of_unfinished(paths, model)
     store = SnapshotStore(paths.snapshots, model)
     return store.retain(keep.snapshots, referred(paths, model), keep.accepted_snapshots, always)
 
@@ -93,14 +96,18 @@ def of_versions(paths: Paths, model: str) -> set[str]:
 
 
 def referred(paths: Paths, model: str) -> set[str]:
-    """Return the snapshots of accepted or released runs, and of unfinished nights."""
+    """Return the snapshots of accepted or released runs."""
     ids = {ReleaseRecord.load(path).snapshot_id for path in (paths.releases / model).glob("*.json")}
     ids |= snapshots_of(paths.baselines, model)
-    active = unfinished(paths.nights / model)
     for path in (paths.nights / model).glob(f"*/{SnapshotRef.FILE}"):
-        if path.parent in active or _is_accepted(path.with_name(Verdict.FILE)):
+        if _is_accepted(path.with_name(Verdict.FILE)):
             ids.add(SnapshotRef.load(path).snapshot_id)
     return ids - {""}
+
+
+def _of_unfinished(paths: Paths, model: str) -> set[str]:
+    refs = (folder / SnapshotRef.FILE for folder in unfinished(paths.nights / model))
+    return {SnapshotRef.load(path).snapshot_id for path in refs if path.exists()}
 
 
 def _is_accepted(verdict: Path) -> bool:

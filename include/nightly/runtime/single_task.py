@@ -5,7 +5,8 @@ verdict knows its state.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -63,7 +64,8 @@ def run(task: str, request: RunRequest, model: str, outputs: Mapping[str, Path])
         if task == VERDICT:
             return _conclude(model, request.run_id, paths)
         if task == "plan" and not (folder / Night.FILE).exists():  # a retry keeps the first plan
-            plan(paths, model, request, utc_now()).save(folder / Night.FILE)
+            with _recorded(task, folder):
+                plan(paths, model, request, utc_now()).save(folder / Night.FILE)
         if not (folder / Night.FILE).exists():
             raise NoSuchNightError(f"{folder / Night.FILE} does not exist: run `plan` of {request.run_id} first")
         end = _run(task, Night.load(folder / Night.FILE), paths)
@@ -78,13 +80,20 @@ def _run(task: str, night: Night, paths: Paths) -> TaskEnd:
     if ended_by := next((end.task for end in ends.values() if end.ends_night and end.task != task), None):
         log.info("%s is skipped: %s has ended the night", task, ended_by)
         return TaskEnd(task=task, state="skipped")
-    try:
+    with _recorded(task, night.folder(paths)):
         state, continues = run_task(task, night, paths)
-    except BaseException as error:
-        record_error(task, error, night.folder(paths))
-        TaskEnd(task=task, state="failed").save(night.folder(paths) / TaskEnd.FILE.format(task))
-        raise
     return TaskEnd(task=task, state=state, ends_night=not continues)
+
+
+@contextmanager
+def _recorded(task: str, folder: Path) -> Iterator[None]:
+    """Record an error of the block as the task's, and raise it."""
+    try:
+        yield
+    except BaseException as error:
+        record_error(task, error, folder)
+        TaskEnd(task=task, state="failed").save(folder / TaskEnd.FILE.format(task))
+        raise
 
 
 def _conclude(model: str, run_id: str, paths: Paths) -> Verdict:

@@ -13,8 +13,9 @@ from nightly.nights.snapshot import retain
 from nightly.nights.unfinished import ABANDONED, unfinished
 from nightly.records.config import ModelConfig
 from nightly.release.store import ReleaseStore
-from nightly.state import remove
+from nightly.state import current, remove
 from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata
+from nightly.tfx.pipeline import pinned_models, pinned_run
 
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -57,7 +58,21 @@ def prune(handle: NightlyMetadata, paths: Paths, model: str, keep: int) -> int:
     if removed:
         handle.store.put_artifacts(removed)
         log.info("removed %d artifacts of runs before the last %d", len(removed), keep)
+    _remove_pinned(paths, model, active | {safe_name(name) for name in by_use[-keep:]})
     return len(removed)
+
+
+def _remove_pinned(paths: Paths, model: str, kept: set[str]) -> None:
+    """Remove the pinned production models of all nights that this process knows but those in `kept`.
+
+    ML Metadata does not know the one of a night that ended before its evaluator.
+    """
+    ended = {request.parent.name for request in (paths.nights / model).glob("*/request.json")} - kept
+    folder = pinned_models(paths, model)
+    for name in current().names(folder):
+        if pinned_run(name) in ended:
+            with contextlib.suppress(OSError):
+                remove(folder / name)
 
 
 def remove_leftovers(handle: NightlyMetadata, root: Path) -> None:

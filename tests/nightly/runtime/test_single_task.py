@@ -6,6 +6,7 @@ import pytest
 
 from nightly.cli import pipeline
 from nightly.nights.plan import RunRequest
+from nightly.records.base import ContractError
 from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
 from nightly.records.verdict import Outcome
 from nightly.runtime import single_task
@@ -69,6 +70,16 @@ def test_a_failed_task_is_recorded_and_the_verdict_quotes_it(planned, monkeypatc
     assert (verdict.outcome, verdict.failed_task) == (Outcome.FAILED, "snapshot")
     assert "download.json" in verdict.error
     assert pipeline.main(["run", "verdict", "--model", "taxi", "--run", "run"]) == 1
+
+
+def test_a_plan_that_is_refused_is_recorded_and_may_be_retried(paths):
+    with pytest.raises(ContractError):
+        run("plan", as_of="2999-01-01")
+    verdict = run("verdict")
+    assert (verdict.outcome, verdict.failed_task) == (Outcome.FAILED, "plan")
+    assert verdict.error.startswith("as_of 2999-01-01 is in the future")
+    run("plan")
+    assert TaskEnd.load(paths.night("taxi", "run") / END.format("plan")).state == "success"
 
 
 def test_a_task_whose_container_was_killed_is_named(planned):

@@ -123,7 +123,7 @@ def test_a_volume_without_room_for_a_version_is_said_before_the_download(hosts, 
     with released(hosts) as (store, _):
         release(store, export(tmp_path / "export", kilobytes=4096))
     puller.into = small_disk / "volume"
-    with pytest.raises(SpaceError, match=rf"has 80 MB free, and pulling taxi {NOW} needs 96 MB\. Make room"):
+    with pytest.raises(SpaceError, match=rf"has 80 MB free, and pulling taxi {NOW} needs 96 MB\. Make room\.$"):
         puller.round()
     assert size_of(small_disk) < 10_000 and size_of(tmp_path / "volume") < 10_000
 
