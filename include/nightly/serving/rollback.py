@@ -18,7 +18,7 @@ from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.night import utc_now
 from nightly.records.release import Rollback
-from nightly.release.comparisons import comparisons, save_comparison
+from nightly.release.comparisons import end_comparisons
 from nightly.release.errors import NotConfirmed, ProductionChanged, ReleaseError
 from nightly.release.store import ANY, ReleaseStore
 from nightly.release.targets import retire
@@ -84,10 +84,7 @@ def roll_back(paths: Paths, path: Path, written: Callable[[Path], object] = lamb
     )
     rollback.save(path)
     written(path)
-    for comparison in comparisons(paths, rollback.model):
-        if comparison.version in rollback.withdrawn and not comparison.decision:
-            stopped = comparison.decided("stop", why, rollback.requested_by)
-            save_comparison(paths, stopped.model_copy(update={"done_at": utc_now()}))
+    end_comparisons(paths, rollback.model, rollback.withdrawn, why, rollback.requested_by)
     retire(config, store)
     if not_confirmed:  # a retry asks the server again, and changes nothing on disk
         raise not_confirmed
