@@ -19,7 +19,7 @@ from nightly.models import load_config
 from nightly.records.night import utc_now
 from nightly.records.release import Rollback
 from nightly.release.comparisons import end_comparisons
-from nightly.release.errors import NotConfirmed, ProductionChanged, ReleaseError
+from nightly.release.errors import NotConfirmed, NotPublished, ProductionChanged, ReleaseError
 from nightly.release.store import ANY, ReleaseStore
 from nightly.release.targets import retire
 from nightly.release.versions import LIVE
@@ -96,9 +96,21 @@ def roll_back(paths: Paths, path: Path, written: Callable[[Path], object] = lamb
 
 
 def roll_back_now(paths: Paths, rollback: Rollback) -> Rollback:
-    """Carry out a rollback from a command line. Raises as `roll_back` does."""
+    """Carry out a rollback from a command line. Raises as `roll_back` does.
+
+    If a target cannot be updated, NotPublished says how to retry: `previous` would go one version further back.
+    """
     with tempfile.TemporaryDirectory(prefix="rollback-") as folder:
-        return roll_back(paths, rollback.save(Path(folder) / REQUEST))
+        path = rollback.save(Path(folder) / REQUEST)
+        try:
+            return roll_back(paths, path)
+        except NotPublished as error:
+            version, bucket = Rollback.load(path).version, load_config(rollback.model).release.gcs
+            raise NotPublished(
+                f"{rollback.model} is rolled back to {version}, and {bucket} is not updated: "
+                f"{error.__cause__ or error}. To update it, run bin/releases rollback {rollback.model} {version} "
+                '--reason "…"'
+            ) from error
 
 
 def _unused(folder: Path) -> Path:

@@ -28,6 +28,8 @@ from nightly.release.google_cloud.pull import pull
 from nightly.release.machine import FILE
 from nightly.release.repair import repair
 from nightly.release.targets import publish, retire
+from nightly.serving import rollback as rollbacks
+from nightly.serving.confirmation import NOT_CONFIRMED
 from tests.support.buckets import config, new_project
 from tests.support.deaths import died_at
 from tests.support.releases import FILES, NOW, loadable, names, watching, whole
@@ -35,6 +37,17 @@ from tests.support.releases import FILES, NOW, loadable, names, watching, whole
 pytestmark = pytest.mark.integration
 
 FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def published(bucket, project, monkeypatch):
+    """A project with three published versions, whose commands use the bucket."""
+    monkeypatch.setenv("NIGHTLY_SERVING", str(project.store.disk.serving))
+    monkeypatch.setenv("NIGHTLY_RELEASES", str(project.store.disk.releases.parent))
+    monkeypatch.setattr(rollbacks, "load_config", lambda name: config(bucket))
+    for i in range(3):
+        publish(config(bucket), project.store, project.release(i))
+    return project
 
 
 def blobs(bucket: str) -> list[storage.Blob]:
@@ -368,3 +381,25 @@ def test_without_a_configuration_nothing_is_published(project):
     assert publish(config(""), project.store, record) is record
     retire(config(""), project.store)
     assert Path(record.path).is_dir()
+
+
+def test_a_rollback_that_the_bucket_does_not_hear_of_names_the_version_for_its_retry(
+    bucket, published, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(rollbacks, "load_config", lambda name: config("gs://nowhere-at-all"))
+        assert releases.main(["rollback", "taxi", "previous", "--reason", "worse"]) == NOT_CONFIRMED
+    error = capsys.readouterr().err
+    assert f"taxi is rolled back to {NOW + 1}, and gs://nowhere-at-all is not updated: 404" in error
+    assert f"run bin/releases rollback taxi {NOW + 1} --reason" in error
+    assert [record.version for record in GcsReleases(bucket, "taxi").releases()] == [NOW, NOW + 1, NOW + 2]
+
+    releases.main(["rollback", "taxi", str(NOW + 1), "--reason", "worse"])
+    assert published.store.disk.production() == NOW + 1
+    assert [record.version for record in GcsReleases(bucket, "taxi").releases()] == [NOW, NOW + 1]
+
+
+def test_a_machine_does_not_become_the_owner_of_a_bucket_that_is_away(published, monkeypatch, capsys):
+    monkeypatch.setattr(releases, "load_config", lambda name: config("gs://nowhere-at-all"))
+    assert releases.main(["own", "taxi", "--reason", "the old machine is gone"]) == 2
+    assert "gs://nowhere-at-all gets no other owner: 404" in capsys.readouterr().err
