@@ -20,9 +20,17 @@ import nightly.io.files
 import nightly.release.google_cloud.gcs
 import nightly.release.google_cloud.pull
 import nightly.release.volume
+from nightly.canary import quarantine as quarantines
 from nightly.cli import releases
 from nightly.cli.pull import main
-from nightly.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError, SpaceError
+from nightly.release.errors import (
+    CollisionError,
+    DamagedError,
+    NotPublished,
+    ReleaseError,
+    ServerNotReached,
+    SpaceError,
+)
 from nightly.release.google_cloud.gcs import GcsReleases, folder_name
 from nightly.release.google_cloud.pull import pull
 from nightly.release.machine import FILE
@@ -32,7 +40,7 @@ from nightly.serving import rollback as rollbacks
 from nightly.serving.confirmation import NOT_CONFIRMED
 from tests.support.buckets import config, new_project
 from tests.support.deaths import died_at
-from tests.support.releases import FILES, NOW, loadable, names, watching, whole
+from tests.support.releases import FILES, NOW, ApprovingServer, loadable, names, watching, whole
 
 pytestmark = pytest.mark.integration
 
@@ -403,3 +411,18 @@ def test_a_machine_does_not_become_the_owner_of_a_bucket_that_is_away(published,
     monkeypatch.setattr(releases, "load_config", lambda name: config("gs://nowhere-at-all"))
     assert releases.main(["own", "taxi", "--reason", "the old machine is gone"]) == 2
     assert "gs://nowhere-at-all gets no other owner: 404" in capsys.readouterr().err
+
+
+class AwayServer(ApprovingServer):
+    def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
+        raise ServerNotReached("the model server does not answer")
+
+    def write(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
+        pass
+
+
+def test_a_quarantined_version_leaves_the_bucket_although_the_server_does_not_answer(bucket, published, monkeypatch):
+    monkeypatch.setattr(quarantines, "load_config", lambda name: config(bucket))
+    monkeypatch.setattr(quarantines, "find_server", lambda *_: AwayServer())
+    assert releases.main(["quarantine", "taxi", str(NOW + 1), "--reason", "damaged"]) == NOT_CONFIRMED
+    assert [record.version for record in GcsReleases(bucket, "taxi").releases()] == [NOW, NOW + 2]
