@@ -426,3 +426,16 @@ def test_a_quarantined_version_leaves_the_bucket_although_the_server_does_not_an
     monkeypatch.setattr(quarantines, "find_server", lambda *_: AwayServer())
     assert releases.main(["quarantine", "taxi", str(NOW + 1), "--reason", "damaged"]) == NOT_CONFIRMED
     assert [record.version for record in GcsReleases(bucket, "taxi").releases()] == [NOW, NOW + 2]
+
+
+def test_a_damaged_object_in_the_bucket_does_not_stop_the_repair_of_another_file(bucket, published, tmp_path):
+    store, (damaged, lost) = published.store, FILES[:2]
+    record = store.disk.record(NOW)
+    name = f"a/prefix/taxi/{folder_name(record)}/{damaged}"
+    storage.Client().bucket(bucket.split("/")[2]).blob(name).upload_from_string(b"flipped")
+    (store.disk.path(NOW) / lost).unlink()
+    paths = SimpleNamespace(
+        serving=store.disk.serving, releases=store.disk.releases.parent, pipeline=tmp_path / "pipeline"
+    )
+    assert repair(paths, config(bucket), NOW) == {lost: f"{bucket}/taxi/{folder_name(record)}/{lost}"}
+    assert store.disk.verify(NOW) == record
