@@ -222,3 +222,17 @@ def test_a_state_that_is_copied_to_a_bucket_and_back_serves_the_same_versions(ho
     back = ReleaseStore(tmp_path / "back/serving", tmp_path / "back/releases", "taxi")
     assert back.disk.released() == back.disk.loadable() == [NOW, NOW + 1]
     assert {f"quarantined-{NOW + number}" for number in (2, 3)} <= {*back.disk.names()}
+
+
+def test_what_removals_that_died_have_left_is_deleted_whichever_versions_they_are(hosts, tmp_path):
+    with hosts.store("a") as store:
+        for number in range(4):
+            release(store, export(tmp_path / f"e{number}", str(number)), f"run-{number}", NOW + number)
+        current().publish(export(store.disk.aside("quarantined", NOW), "aside"))  # as copied from a folder
+        with store.disk.locked():
+            for version in (NOW, NOW + 1):  # each process died before it deleted the files
+                store.transitions.save(store.disk.record(version), state="removed")
+    with hosts.store("b") as store:
+        store.retain(2)
+        keys = [entry.key for entry in current().objects.list("manifests/serving/taxi")]
+        assert keys == [f"manifests/serving/taxi/{NOW + 2}.json", f"manifests/serving/taxi/{NOW + 3}.json"]
