@@ -9,7 +9,14 @@ import pytest
 from nightly.cli.state import main as copy
 from nightly.io.files import hash_files
 from nightly.models import load_config
-from nightly.release.errors import CanaryRunning, DamagedError, ReleaseError, WithdrawnError
+from nightly.release.errors import (
+    CanaryRunning,
+    DamagedError,
+    NotVerifiedYet,
+    ReleaseError,
+    ServerNotReached,
+    WithdrawnError,
+)
 from nightly.release.machine import this_machine
 from nightly.release.repair import repair
 from nightly.release.store import ReleaseStore
@@ -236,3 +243,15 @@ def test_what_removals_that_died_have_left_is_deleted_whichever_versions_they_ar
         store.retain(2)
         keys = [entry.key for entry in current().objects.list("manifests/serving/taxi")]
         assert keys == [f"manifests/serving/taxi/{NOW + 2}.json", f"manifests/serving/taxi/{NOW + 3}.json"]
+
+
+class Away(Server):
+    def verify(self, record, previous):
+        raise ServerNotReached("the model server does not answer")
+
+
+def test_an_unverified_version_is_said_to_be_in_no_folder(hosts, source):
+    with hosts.store("a") as store:
+        with pytest.raises(NotVerifiedYet, match=rf"{NOW} could not be verified, and is out of sight: the model"):
+            verified(store, source, server=Away(store))
+        assert store.disk.record(NOW).state == "unverified"
