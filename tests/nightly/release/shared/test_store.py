@@ -17,6 +17,7 @@ from nightly.release.errors import (
     ServerNotReached,
     WithdrawnError,
 )
+from nightly.release.find import store_of
 from nightly.release.machine import this_machine
 from nightly.release.repair import repair
 from nightly.release.store import ReleaseStore
@@ -255,3 +256,12 @@ def test_an_unverified_version_is_said_to_be_in_no_folder(hosts, source):
         with pytest.raises(NotVerifiedYet, match=rf"{NOW} could not be verified, and is out of sight: the model"):
             verified(store, source, server=Away(store))
         assert store.disk.record(NOW).state == "unverified"
+
+
+def test_a_name_without_releases_is_refused(hosts, source):
+    with hosts.store("a") as store:
+        release(store, source)
+    with hosts.session("b", "taxy") as paths, pytest.raises(ReleaseError, match="nothing was released for 'taxy'"):
+        store_of(paths, "taxy")
+    with hosts.session("b", "taxi") as paths:
+        assert store_of(paths, "taxi").disk.production() == NOW
