@@ -21,6 +21,9 @@ from nightly.release.find import store_of
 from nightly.release.machine import this_machine
 from nightly.release.repair import repair
 from nightly.release.store import ReleaseStore
+from nightly.serving.agreement import disagreements
+from nightly.serving.models_config import LiveConfig, config_folder
+from nightly.serving.server import find_server
 from nightly.state import current
 from nightly.state.errors import ChangedElsewhereError, StateNotReachedError
 from tests.support.postgresql import break_locks
@@ -265,3 +268,21 @@ def test_a_name_without_releases_is_refused(hosts, source):
         store_of(paths, "taxy")
     with hosts.session("b", "taxi") as paths:
         assert store_of(paths, "taxi").disk.production() == NOW
+
+
+def test_an_unreadable_models_config_is_named_by_its_object_and_written_again_by_serve(hosts, source):
+    with hosts.session("a") as paths:
+        release(ReleaseStore(paths.serving, paths.releases, "taxi"), source)
+        LiveConfig(config_folder(paths), "/models").replace("model_config_list {")
+    with hosts.session("b") as paths:
+        [wrong] = disagreements(paths, ReleaseStore(paths.serving, paths.releases, "taxi"))
+        assert wrong.what.startswith("records/releases/_all/models.config cannot be read")
+        assert wrong.action == (
+            "delete records/releases/_all/models.config, then bin/releases serve MODEL for each model"
+        )
+        current().objects.delete("records/releases/_all/models.config")
+    with hosts.session("b") as paths:
+        store = ReleaseStore(paths.serving, paths.releases, "taxi")
+        store.serve(server=find_server(paths, "taxi", load_config("taxi").release))
+    with hosts.session("a") as paths:
+        assert disagreements(paths, ReleaseStore(paths.serving, paths.releases, "taxi")) == []
