@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nightly.canary.decide import compare_step
+from nightly.canary.decide import compare_step, resolve
 from nightly.canary.quarantine import quarantine
 from nightly.io.paths import Paths
 from nightly.records.canary import CanaryRequest, Comparison
@@ -126,3 +126,9 @@ def test_a_promotion_that_was_not_completed_ends_with_its_version_and_blocks_no_
     folder = paths.night("taxi", "night-9")
     CanaryRequest(model="taxi", requested_by="the schedule").save(folder / "canary.json")
     assert compare_step(folder, paths) == {"unfinished": False}
+
+
+@pytest.mark.parametrize("decision", ["stop", "promote"])
+def test_a_decision_of_a_person_needs_a_reason(released, paths, decision):
+    with pytest.raises(ReleaseError, match=f"a reason is required to {decision} the canary of taxi: give one"):
+        resolve(paths, CanaryRequest(model="taxi", decision=decision, requested_by="ada"), None)
