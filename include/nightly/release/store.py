@@ -190,6 +190,9 @@ class ReleaseStore:
             except ServerNotReached:
                 server.write(self.disk.production(), self.disk.loadable(), version)
                 raise
+            except ReleaseError:  # the server may have answered wrongly after the labels had moved
+                update_server(self.disk, self.disk.production(), server, version)
+                raise
             record = self.transitions.save(record, state="released", released_at=dt.datetime.now(dt.UTC))
             LOG.info("%s %s was the canary, and is in production", self.model, version)
             return record

@@ -11,7 +11,7 @@ from nightly.records.canary import CanaryRequest, Comparison
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord, Rollback
 from nightly.release.comparisons import comparisons, save_comparison
-from nightly.release.errors import CanaryRunning, ReleaseError
+from nightly.release.errors import CanaryRunning, ReleaseError, ReleaseNotVerified
 from nightly.release.store import ReleaseStore
 from nightly.serving.rollback import REQUEST, roll_back_now, step
 from tests.support.releases import NOW, Server, export, names, release
@@ -132,3 +132,18 @@ def test_a_promotion_that_was_not_completed_ends_with_its_version_and_blocks_no_
 def test_a_decision_of_a_person_needs_a_reason(released, paths, decision):
     with pytest.raises(ReleaseError, match=f"a reason is required to {decision} the canary of taxi: give one"):
         resolve(paths, CanaryRequest(model="taxi", decision=decision, requested_by="ada"), None)
+
+
+def test_a_promotion_after_which_the_server_answers_wrongly_restores_the_labels(store, tmp_path):
+    class Wrong(Server):
+        def serve(self, version, loadable, canary=None):
+            super().serve(version, loadable, canary)
+            if version == record.version:
+                raise ReleaseNotVerified(f"stable of taxi is {NOW + 1} after it was moved to {version}")
+
+    record = to_canary(store, tmp_path / "export")
+    server = Wrong(store)
+    with pytest.raises(ReleaseNotVerified, match="after it was moved"):
+        store.promote(record.version, server=server)
+    assert (server.stable.read_text(), server.canary.read_text()) == (str(NOW + 1), str(record.version))
+    assert store.disk.canary() == record and store.disk.production() == NOW + 1
