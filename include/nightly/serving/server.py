@@ -44,7 +44,7 @@ class ConfigurationFile:
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         """Move the labels `stable` and `canary` in the file. Without a version, remove the model."""
         if not self.live.exists():
-            write(self.paths, self.live.base_path)  # the other models too
+            write(self.paths, self.live.base_path)  # the other models too; a bucket's session knows only this one
         self.write(version, loadable, canary)
 
     def write(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
