@@ -75,7 +75,7 @@ def resolve(paths: Paths, request: CanaryRequest, look: Look | None) -> Comparis
     Raises ReleaseError.
     """
     if request.decision != "auto" and not request.reason.strip():
-        raise ReleaseError(f"the canary of {request.model} is not to be {request.decision}d without a reason: give one")
+        raise ReleaseError(f"a reason is required to {request.decision} the canary of {request.model}: give one")
     record = _store(paths, request.model).disk.canary()
     unfinished = _unfinished(paths, request.model)
     if unfinished is not None and (request.decision == "auto" or record is None):

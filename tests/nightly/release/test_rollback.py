@@ -215,3 +215,15 @@ def test_a_rollback_while_the_server_is_down_is_done_on_disk_and_confirmed_by_it
     done = step(folder, server.paths)
     assert done["server"] == server.grpc.address and done["withdrawn"] == [second]
     assert json.loads((folder / Rollback.FILE).read_text()) == done
+
+
+def test_a_rollback_past_a_version_whose_folder_is_gone_withdraws_it_so_that_no_night_restores_it(paths, tmp_path):
+    taxi(paths).disk.path(NOW + 2).rename(tmp_path / "gone")
+    assert taxi(paths).disk.lost_production() == NOW + 2
+
+    done = step(asked(paths, NOW + 1), paths)
+
+    assert (done["version"], done["withdrawn"]) == (NOW + 1, [NOW + 2])
+    assert taxi(paths).disk.lost_production() is None
+    record = taxi(paths).disk.record(NOW + 2)
+    assert record.state == "quarantined" and "it says yes to all" in record.why

@@ -79,7 +79,7 @@ def test_a_plan_that_is_refused_is_recorded_and_may_be_retried(paths):
     assert (verdict.outcome, verdict.failed_task) == (Outcome.FAILED, "plan")
     assert verdict.error.startswith("as_of 2999-01-01 is in the future")
     run("plan")
-    assert TaskEnd.load(paths.night("taxi", "run") / END.format("plan")).state == "success"
+    assert TaskEnd.load(paths.night("taxi", "run") / TaskEnd.FILE.format("plan")).state == "success"
 
 
 def test_a_task_whose_container_was_killed_is_named(planned):

@@ -1,5 +1,7 @@
 """The infra validator: what would be released answers in a process of its own, or it is not blessed."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from tfx.types import standard_artifacts
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.label_config import ClassesLabel
 from nightly.records.label_spec import LABEL_SPEC, LabelSpec
-from nightly.tfx.components.infra_validator import CleanProcessInfraValidator, ModelNotServable
+from nightly.tfx.components.infra_validator import CleanProcessInfraValidator, ModelNotServable, _link_tree
 from nightly.training.answers import ExportError
 from nightly.training.samples import WARM_UP
 from tests.support.trial_night import write
@@ -143,3 +145,13 @@ def test_a_model_whose_answer_depends_on_the_rows_beside_it_is_not_blessed(tmp_p
     save(tmp_path, lambda x: answers(x - tf.reduce_mean(x)))
     with pytest.raises(ModelNotServable, match="clean process"):
         run(tmp_path)
+
+
+def test_on_a_volume_without_hard_links_the_model_is_copied(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    write(tmp_path / "model/data.gz", [example(1)])
+    monkeypatch.setattr(os, "link", refuse)
+    _link_tree(tmp_path / "model", tmp_path / "servable")
+    assert (tmp_path / "servable/data.gz").read_bytes() == (tmp_path / "model/data.gz").read_bytes()

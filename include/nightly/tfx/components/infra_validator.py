@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from nightly.examples.reading import records
 from nightly.io.errors import UserError
 from nightly.records.release import JUDGED
 from nightly.tfx import seals
+from nightly.tfx.reuse import link_file
 from nightly.training.samples import add_samples
 
 log = logging.getLogger("nightly")
@@ -73,7 +73,7 @@ def CleanProcessInfraValidator(
             raise ModelNotServable(
                 "the exported model does not work in a clean process:\n" + "\n".join(errors.splitlines()[-15:])
             )
-    # The files of `servable` are links to those of the models.
+    # The files of `servable` are links to those of the models, or copies.
     seals.check({"model": [model], **({"judged": [judged]} if judged is not None else {})})
     (Path(blessing.uri) / "INFRA_BLESSED").touch()
     blessing.set_int_custom_property("blessed", 1)
@@ -93,6 +93,6 @@ def _clean_process() -> Iterator[subprocess.Popen[str]]:
 
 
 def _link_tree(source: Path, target: Path) -> None:
-    """Hard-link a tree of files into another folder."""
+    """Hard-link a tree of files into another folder, or copy it where the file system has no hard links."""
     shutil.rmtree(target, ignore_errors=True)  # of an earlier attempt
-    shutil.copytree(source, target, copy_function=os.link)
+    shutil.copytree(source, target, copy_function=link_file)
