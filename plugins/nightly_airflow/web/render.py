@@ -234,15 +234,10 @@ def _remedies(details: NightDetails, held_by: list[Cause]) -> list[Remedy]:
 
 def _request(details: NightDetails) -> Request:
     record = details.record
-    night = record.night
-    backfill = record.name.startswith("backfill__")  # for a night that was never planned: only the name is known
-    return Request(
-        record.model,
-        record.run_id,
-        record.as_of,
-        release=night.release if night else not backfill,
-        by_command=night is not None and night.trigger == "command",
-    )
+    if record.night:
+        return Request.of(record.night)
+    backfill = record.name.startswith("backfill__")  # the night was never planned: only the name is known
+    return Request(record.model, record.run_id, record.as_of, release=not backfill)
 
 
 def _failed(details: NightDetails, log: str) -> dict[str, str] | None:
