@@ -428,7 +428,8 @@ def test_a_night_that_failed_in_plan_says_when_for_what_and_what_to_do(ask, path
     text = ask(f"/nightly/taxi/nights/{folder.name}").text
     assert "<h1>Night of 2016-03-01</h1>" in text
     assert "In production: version 1456800000." in text
-    assert "there is no such key" in text and "Trigger again." in text
+    assert "there is no such key" in text and "Trigger again with valid values" in text
+    assert "Or the disk is full. Or files in production are damaged and could not be repaired." in text
     assert "bin/airflow dags trigger taxi_retrain" in text and "2016-03-01T03:00:00+00:00" in text
     assert 'href="http://airflow/dags/taxi_retrain/runs/x/tasks/plan"' in text
     assert 'href="http://airflow/dags/taxi_retrain/runs/x"' in text
