@@ -54,7 +54,7 @@ class Confusion:
     @property
     def summary(self) -> str:
         """Return the matrix in one sentence: how many are right, and the most frequent mistake."""
-        cells = [(row, name, cell) for row in self.rows for name, cell in zip(self.classes, row.cells, strict=True)]
+        cells = [(row, name, cell) for row in self.rows for name, cell in zip(self.classes, row.cells, strict=False)]
         examples = sum(cell.count for _, _, cell in cells)
         right = sum(cell.count for _, _, cell in cells if cell.correct)
         unit, times = ("of the weight is", "of the weight") if self.weighted else ("examples are", "times")
@@ -192,6 +192,8 @@ def _densities(side: Histogram) -> list[float]:
 
 def _has_area(side: Histogram) -> bool:
     """Return whether the histogram has examples, and bins of a width that can be drawn."""
+    if len(side.edges) != len(side.rows) + 1:
+        return False
     return any(side.rows) and all(low < high for low, high in pairwise(side.edges)) and all(map(_fits, side.edges))
 
 

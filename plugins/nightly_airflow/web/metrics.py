@@ -250,8 +250,8 @@ def reach(difference: Difference, alpha: float) -> float:
     Student's t, by the first terms of its expansion around the normal distribution.
     """
     z = NormalDist().inv_cdf(1 - alpha)
-    freedom = max(difference.freedom or difference.examples - 1, 1.0)
-    t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    freedom = max(float(difference.freedom or difference.examples - 1), 1.0)
+    t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom * freedom)
     return t * difference.error
 
 

@@ -381,6 +381,18 @@ def test_a_night_shows_what_became_of_its_canary_and_why_another_was_not_release
     assert "not_released.json cannot be read" in ask(f"/nightly/taxi/nights/{second}").text
 
 
+def test_a_feature_whose_rows_were_rejected_leads_to_the_delivery(ask, paths):
+    name = write_night(paths, 0, Outcome.HELD_DATA)
+    path = paths.nights / "taxi" / name / "verdict.json"
+    verdict = Verdict.load(path)
+    rejected = {"check": "max_rejected_share", "subject": "gone", "figure": 0.3, "held": True, "message": "unread"}
+    reasons = [*verdict.reasons, verdict.reasons[0].model_copy(update=rejected)]
+    verdict.model_copy(update={"reasons": reasons}).save(path)
+    text = ask(f"/nightly/taxi/nights/{name}").text
+    card = text[text.index('id="feature-gone"') :]
+    assert 'href="#cause-1"' in card[: card.index("</article>")], "the delivery comes first"
+
+
 def test_what_was_found_of_one_feature_stands_together(ask, paths):
     name = write_night(paths, 0, Outcome.HELD_DATA)
     folder = paths.nights / "taxi" / name
@@ -417,7 +429,8 @@ def test_a_night_that_failed_in_plan_says_when_for_what_and_what_to_do(ask, path
     text = ask(f"/nightly/taxi/nights/{folder.name}").text
     assert "<h1>Night of 2016-03-01</h1>" in text
     assert "In production: version 1456800000." in text
-    assert "there is no such key" in text and "Trigger again." in text
+    assert "there is no such key" in text and "Trigger again with valid values" in text
+    assert "Or the disk is full. Or files in production are damaged and could not be repaired." in text
     assert "bin/airflow dags trigger taxi_retrain" in text and "2016-03-01T03:00:00+00:00" in text
     assert 'href="http://airflow/dags/taxi_retrain/runs/x/tasks/plan"' in text
     assert 'href="http://airflow/dags/taxi_retrain/runs/x"' in text
@@ -429,6 +442,10 @@ def test_a_night_that_an_older_version_left_without_a_date_is_in_the_calendar_by
     folder = paths.nights / "taxi" / "scheduled__2016-03-05T03-00-00-00-00"
     StepError(task="plan", message="no", try_number=1, failed_at=FIRST).save(folder / "plan.error.json")
     assert 'aria-label="2016-03-05: No verdict"' in ask("/nightly/taxi").text
+    no_date = paths.nights / "taxi" / "fix__2026-02-31T10-00"
+    StepError(task="plan", message="no", try_number=1, failed_at=FIRST).save(no_date / "plan.error.json")
+    for page in ("/nightly/", "/nightly/taxi", f"/nightly/taxi/nights/{no_date.name}"):
+        assert ask(page).status_code == 200
     Verdict(
         model="taxi",
         run_id="mine",
