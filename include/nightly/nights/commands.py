@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, TypeGuard
 
+from nightly.io.secrets import MASK
 from nightly.models import load_config
 from nightly.nights.causes import Cause
 from nightly.records.base import ContractError
@@ -74,7 +75,8 @@ class Request:
         args = ["bin/night", self.model, *(["--as-of", self._as_of] if self._as_of else [])]
         args += ["--train-steps", str(self.params["train_steps"])] if "train_steps" in self.params else []
         args += ["--fresh"] if self.params.get("fresh") else []
-        args += ["--source", self.source] if self.source else []
+        address, query, _ = self.source.partition("?") if "://" in self.source else (self.source, "", "")
+        args += ["--source", f"{address}?{MASK}" if query else address] if address else []  # a query may be a signature
         return shlex.join([*args, *(["--release"] if self.release else [])])
 
     def with_thresholds(self, lifted: Mapping[str, Value]) -> str:

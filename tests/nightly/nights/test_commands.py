@@ -240,6 +240,8 @@ def test_a_night_by_command_has_its_own_options_again():
     night = planned(trigger="command", train_steps=7, fresh=True, source_address="/data/a b.csv")
     options = "--as-of 2016-03-01T09:00:00+00:00 --train-steps 7 --fresh --source '/data/a b.csv' --release"
     assert Request.of(night).again() == f"bin/night taxi {options}"
+    signed = Request.of(night.model_copy(update={"source_address": "https://store/a.csv?signature=1234"})).again()
+    assert "--source 'https://store/a.csv?***'" in signed
     held = causes([reason("drift", "company", 0.07, 0.04)])
     assert [remedy.when for remedy in remedies(Request.of(night), held, USED, None)] == [
         "If the data was wrong, once the source is fixed"
