@@ -7,14 +7,11 @@ import random
 import pytest
 
 from nightly.records.base import ContractError
-from nightly.records.distributions import FILE as DISTRIBUTIONS
-from nightly.records.distributions import SERVING_FILE, Distributions
+from nightly.records.distributions import Distributions
 from nightly.records.evaluation import Evaluation
-from nightly.records.labels import FILE as LABELS
 from nightly.records.labels import Labels
 from nightly.records.night import GateResult, Night
 from nightly.records.release import ReleaseRecord
-from nightly.records.thresholds import FILE as THRESHOLDS
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.records.verdict import Outcome, Verdict
 from nightly_airflow.web import render
@@ -32,10 +29,10 @@ RECORDS = {
     "model_gate.json": GateResult,
     "release.json": ReleaseRecord,
     "evaluation.json": Evaluation,
-    DISTRIBUTIONS: Distributions,
-    SERVING_FILE: Distributions,
-    LABELS: Labels,
-    THRESHOLDS: ThresholdsUsed,
+    Distributions.FILE: Distributions,
+    Distributions.SERVING_FILE: Distributions,
+    Labels.FILE: Labels,
+    ThresholdsUsed.FILE: ThresholdsUsed,
 }
 
 
