@@ -148,7 +148,7 @@ def test_a_person_decides_before_it_is_clear_and_the_command_says_how_it_stands(
     shown = capsys.readouterr().out
     assert "WAITING" in shown and "300 from feedback" in shown and str(canary.version) in shown
     assert main(["canary", name, "promote"]) == 2
-    assert "without a reason" in capsys.readouterr().err
+    assert "a reason is required to promote" in capsys.readouterr().err
     assert server.store(name).disk.canary() is not None
     assert main(["canary", name, "promote", "--reason", "the old one cannot be kept"]) == 0
     assert "PROMOTED" in capsys.readouterr().out
