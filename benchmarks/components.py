@@ -85,30 +85,30 @@ def _both(folder: Path, number: int) -> dict[str, Any]:
     from nightly.tfx.pipeline import PREPROCESSING_FN
 
     config = load_config("complaints")
-    csv = tfx_pipeline.example_gen_of(folder / "source")
-    statistics_gen = tfx.components.StatisticsGen(examples=csv.outputs["examples"])
+    example_gen = tfx_pipeline.example_gen_of(folder / "source")
+    statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
     schema = tfx.components.ImportSchemaGen(schema_file=tfx_pipeline.SCHEMA)
     validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema.outputs["schema"]
     )
-    same_statistics = InProcessStatisticsGen(examples=csv.outputs["examples"]).with_id("same_statistics")
+    same_statistics = InProcessStatisticsGen(examples=example_gen.outputs["examples"]).with_id("same_statistics")
     transform = tfx.components.Transform(
-        examples=csv.outputs["examples"],
+        examples=example_gen.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn=tfx_pipeline.PREPROCESSING_FN,
     )
     our_transform = InProcessTransform(
-        examples=csv.outputs["examples"],
+        examples=example_gen.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn=PREPROCESSING_FN,
         custom_config=json.dumps({"model": "complaints"}),
     ).with_id("transform")
     trainer = tfx_pipeline.trainer_of(transform, schema, TRAIN_STEPS)
     evaluator = tfx.components.Evaluator(
-        examples=csv.outputs["examples"], model=trainer.outputs["model"], eval_config=tfx_pipeline.eval_config()
+        examples=example_gen.outputs["examples"], model=trainer.outputs["model"], eval_config=tfx_pipeline.eval_config()
     )
     our_evaluator = SideBySideEvaluator(
-        examples=csv.outputs["examples"],
+        examples=example_gen.outputs["examples"],
         model=trainer.outputs["model"],
         label=config.data.label.model_dump_json(),
         metrics=json.dumps(sorted(config.model_gate.metrics)),
@@ -118,7 +118,7 @@ def _both(folder: Path, number: int) -> dict[str, Any]:
     alternating = [[our_transform, transform], [evaluator, our_evaluator]]
     if number % 2:
         alternating = [[transform, our_transform], [our_evaluator, evaluator]]
-    nodes = [csv, statistics_gen, schema, validator, same_statistics, *alternating[0], trainer, *alternating[1]]
+    nodes = [example_gen, statistics_gen, schema, validator, same_statistics, *alternating[0], trainer, *alternating[1]]
     round_folder = folder / f"round-{number}"
     seconds = tfx_pipeline.run(tfx_pipeline.as_pipeline(nodes, round_folder))
     return {"seconds": seconds, "same": same.results(round_folder / "root")}

@@ -25,20 +25,20 @@ def run(quick: bool, folder: Path) -> Result:
     sizes = QUICK if quick else SIZES
     beam_sizes = sizes if quick else ON_BEAM
     measured: dict[int, dict[str, Measured]] = {}
-    beam: dict[int, dict[str, float]] = {}
+    beam_seconds: dict[int, dict[str, float]] = {}
     for rows in sizes:
         size_folder = folder / str(rows)
         night = steps.planned(size_folder, rows, TRAIN_STEPS)
         measured[rows] = steps.run(size_folder, night, STEPS)
         say("%s rows in process: %.1f s", f"{rows:,}", sum(step.seconds for step in measured[rows].values()))
         if rows in beam_sizes:
-            beam[rows] = on_beam(size_folder)
-            say("%s rows on Beam: %.1f s", f"{rows:,}", sum(beam[rows].get(name, 0) for name in TFX.values()))
+            beam_seconds[rows] = on_beam(size_folder)
+            say("%s rows on Beam: %.1f s", f"{rows:,}", sum(beam_seconds[rows].get(name, 0) for name in TFX.values()))
         shutil.rmtree(size_folder)
     seconds = [
         {"rows": f"{rows:,}"}
         | {f"{step}, s": round(measured[rows][step].seconds, 1) for step in TFX}
-        | {f"{name}, s": round(beam[rows][name], 1) if rows in beam else "" for name in TFX.values()}
+        | {f"{name}, s": round(beam_seconds[rows][name], 1) if rows in beam_seconds else "" for name in TFX.values()}
         for rows in sizes
     ]
     memory = [{"rows": f"{rows:,}"} | {step: round(measured[rows][step].peak_mb) for step in STEPS} for rows in sizes]
@@ -56,7 +56,7 @@ def run(quick: bool, folder: Path) -> Result:
         for rows, steps_of_size in measured.items()
         for name, step in steps_of_size.items()
     ]
-    runs += [{"rows": rows, "beam": seconds_by_component} for rows, seconds_by_component in beam.items()]
+    runs += [{"rows": rows, "beam": seconds_by_component} for rows, seconds_by_component in beam_seconds.items()]
     tables = {"Seconds of a step in this process, and of TFX's on Beam's direct runner": seconds}
     return Result(goals, {**tables, "Largest resident set of a step's process, MB": memory}, runs)
 

@@ -60,9 +60,9 @@ def run(quick: bool, folder: Path) -> Result:
                 table.append(row)
                 runs += [row | {"round": number, "requests": len(turn)} for number, turn in enumerate(turns_taken)]
                 say("%s", row)
-            flask, ours = latencies_by_side["Flask"], latencies_by_side["REST" if clients == 1 else "REST, batching"]
+            other, ours = latencies_by_side["Flask"], latencies_by_side["REST" if clients == 1 else "REST, batching"]
             # Neighbouring turns see the same machine: the ratio of each pair, then their median.
-            ratio = statistics.median(len(a) / len(b) for a, b in zip(ours, flask, strict=True))
+            ratio = statistics.median(len(a) / len(b) for a, b in zip(ours, other, strict=True))
             what = f"REST against Flask, {size} rows, {clients} clients" + (" (batching)" if clients > 1 else "")
             goals.append(Goal(f"requests a second: {what}", round(ratio, 2), "×", at_least=1))
             if clients == 1:
@@ -107,13 +107,13 @@ def _servers(model: Path, folder: Path) -> Iterator[dict[str, Callable]]:
     batching = {"enable_batching": "true", "batching_parameters_file": ROOT / "server/nightly_server/batching.config"}
     plain = LocalModelServer(paths, folder / "server.log", **flags)
     batched = LocalModelServer(paths, folder / "batching.log", **flags, **batching)
-    with plain.running(), batched.running(), _flask(model, folder / "flask.log") as flask:
+    with plain.running(), batched.running(), _flask(model, folder / "flask.log") as flask_address:
         yield {
-            "Flask": lambda requests: _http(flask, "/predict", requests),
-            "REST": lambda requests: _http(plain.rest, "/v1/models/complaints:predict", requests),
-            "REST, batching": lambda requests: _http(batched.rest, "/v1/models/complaints:predict", requests),
-            "gRPC": lambda requests: _grpc(plain.grpc, requests),
-            "gRPC, batching": lambda requests: _grpc(batched.grpc, requests),
+            "Flask": lambda batches: _http(flask_address, "/predict", batches),
+            "REST": lambda batches: _http(plain.rest, "/v1/models/complaints:predict", batches),
+            "REST, batching": lambda batches: _http(batched.rest, "/v1/models/complaints:predict", batches),
+            "gRPC": lambda batches: _grpc(plain.grpc, batches),
+            "gRPC, batching": lambda batches: _grpc(batched.grpc, batches),
         }
 
 
@@ -139,8 +139,8 @@ def _flask(model: Path, log: Path) -> Iterator[str]:
         child.stop()
 
 
-def _http(address: str, path: str, requests: list[list[dict]]) -> tuple[Send, Callable[[bytes], list[float]]]:
-    bodies = [json.dumps({"signature_name": "raw_features", "instances": rows}).encode() for rows in requests]
+def _http(address: str, path: str, batches: list[list[dict]]) -> tuple[Send, Callable[[bytes], list[float]]]:
+    bodies = [json.dumps({"signature_name": "raw_features", "instances": rows}).encode() for rows in batches]
     connection = http.client.HTTPConnection(address, timeout=60)
 
     def send(number: int) -> bytes:
@@ -154,11 +154,11 @@ def _http(address: str, path: str, requests: list[list[dict]]) -> tuple[Send, Ca
     return send, lambda answer: [value for (value,) in json.loads(answer)["predictions"]]
 
 
-def _grpc(address: str, requests: list[list[dict]]) -> tuple[Send, Callable[[bytes], list[float]]]:
+def _grpc(address: str, batches: list[list[dict]]) -> tuple[Send, Callable[[bytes], list[float]]]:
     from nightly_client.protos import message
 
     messages = []
-    for rows in requests:
+    for rows in batches:
         request = message("PredictRequest")()
         request.model_spec.name, request.model_spec.signature_name = "complaints", "raw_features"
         for name in rows[0]:
@@ -181,10 +181,10 @@ def _grpc(address: str, requests: list[list[dict]]) -> tuple[Send, Callable[[byt
 
 
 def _turn(
-    connect: Callable, requests: list, expected: list[list[float]], clients: int, seconds: float
+    connect: Callable, batches: list, expected: list[list[float]], clients: int, seconds: float
 ) -> Callable[[int], list[float]]:
     """Return one side's turn: `clients` threads send requests for `seconds`; it returns all latencies."""
-    senders = [connect(requests) for _ in range(clients)]
+    senders = [connect(batches) for _ in range(clients)]
 
     def turn(_: int) -> list[float]:
         latencies: list[list[float]] = [[] for _ in senders]
@@ -196,7 +196,7 @@ def _turn(
             send = senders[position][0]
             try:
                 for count in itertools.count(position):
-                    number, began = count % len(requests), time.perf_counter()
+                    number, began = count % len(batches), time.perf_counter()
                     if began >= end:
                         return
                     answer = send(number)
@@ -212,13 +212,19 @@ def _turn(
             thread.join()
         if failures:
             raise failures[0]
-        values = senders[0][1]
-        for number, answer in set.union(*answers):
-            if not np.allclose(values(answer), expected[number], rtol=0, atol=TOLERANCE):
-                raise RuntimeError(f"request {number} was answered {values(answer)}, not {expected[number]}")
+        _check(set.union(*answers), senders[0][1], expected)
         return list(itertools.chain.from_iterable(latencies))
 
     return turn
+
+
+def _check(
+    answers: set[tuple[int, bytes]], values: Callable[[bytes], list[float]], expected: list[list[float]]
+) -> None:
+    """Raise RuntimeError unless each request's answer has the expected values."""
+    for number, answer in answers:
+        if not np.allclose(values(answer), expected[number], rtol=0, atol=TOLERANCE):
+            raise RuntimeError(f"request {number} was answered {values(answer)}, not {expected[number]}")
 
 
 def _ms(latencies: list[float], quantile: float) -> float:

@@ -63,15 +63,17 @@ def run(quick: bool, folder: Path) -> Result:
             forked(side.fill)
             runs.append({"source": name, **measured(folder / name, side)})
             say("%s", runs[-1])
-        pandas = forked(with_pandas, database, folder / "pandas.parquet")
+        read_sql = forked(with_pandas, database, folder / "pandas.parquet")
         later = next_night(folder / "S3", sides["S3"], rows, bucket)
-    return summary(rows, runs, pandas, later)
+    return summary(rows, runs, read_sql, later)
 
 
 def sides_of(folder: Path, rows: int, database: Connection, bucket: Connection) -> dict[str, Side]:
-    csv, delta = folder / "trips.csv", folder / "delta"
+    csv_file, delta = folder / "trips.csv", folder / "delta"
     return {
-        "CSV": Side({"kind": "files", "path": str(csv)}, partial(fill_csv, csv, rows), partial(arrow_csv, csv)),
+        "CSV": Side(
+            {"kind": "files", "path": str(csv_file)}, partial(fill_csv, csv_file, rows), partial(arrow_csv, csv_file)
+        ),
         "PostgreSQL": Side(
             {"kind": "sql", "table": TABLE, "connection": "trips"},
             partial(fill_postgresql, database, rows),
@@ -246,8 +248,7 @@ def arrow_delta(path: Path) -> Iterator[pa.RecordBatch]:
     yield from DeltaTable(path).to_pyarrow_dataset().to_batches()
 
 
-def summary(rows: int, runs: list[dict[str, Any]], pandas: Measured, later: dict[str, Any]) -> Result:
-    of_pandas = pandas.seconds
+def summary(rows: int, runs: list[dict[str, Any]], read_sql: Measured, later: dict[str, Any]) -> Result:
     table, ratios = [], {}
     for side in runs:
         download, made, alone = (side[part]["seconds"] for part in ("download", "ingest", "arrow"))
@@ -271,7 +272,7 @@ def summary(rows: int, runs: list[dict[str, Any]], pandas: Measured, later: dict
         Goal(f"largest process of a download or snapshot of {rows:,} rows", peak, "MB", at_most=2048),
         Goal(
             "download from PostgreSQL, of the time of pandas.read_sql",
-            round(database["download"]["seconds"] / of_pandas, 2),
+            round(database["download"]["seconds"] / read_sql.seconds, 2),
             "×",
             at_most=1,
         ),
@@ -286,9 +287,9 @@ def summary(rows: int, runs: list[dict[str, Any]], pandas: Measured, later: dict
         "rows": f"{rows:,}",
         "download, s": database["download"]["seconds"],
         "its process, MB": database["download"]["peak_mb"],
-        "pandas.read_sql to Parquet, s": round(of_pandas, 2),
-        "its process's, MB": round(pandas.peak_mb),
-        "ratio": round(database["download"]["seconds"] / of_pandas, 2),
+        "pandas.read_sql to Parquet, s": round(read_sql.seconds, 2),
+        "its process's, MB": round(read_sql.peak_mb),
+        "ratio": round(database["download"]["seconds"] / read_sql.seconds, 2),
     }
     incremental = [
         {"night": "the first", "MB": later["of_bytes"] / 1e6, "seconds": later["without"]["seconds"]},
@@ -301,7 +302,7 @@ def summary(rows: int, runs: list[dict[str, Any]], pandas: Measured, later: dict
             {**row, "MB": round(row["MB"], 2)} for row in incremental
         ],
     }
-    facts = {"median_ratio": statistics.median(ratios.values()), "pandas": _facts(pandas), "next_night": later}
+    facts = {"median_ratio": statistics.median(ratios.values()), "pandas": _facts(read_sql), "next_night": later}
     return Result(goals, tables, [*runs, facts])
 
 

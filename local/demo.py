@@ -153,7 +153,7 @@ def _days(chapter: Chapter) -> list[str]:
 
 def _night(run: dict[str, Any], home: Path) -> dict[str, Any]:
     paths = _demo_paths(home)
-    path = paths.night("taxi", run["dag_run_id"]) / "verdict.json"
+    path = paths.night("taxi", run["dag_run_id"]) / Verdict.FILE
     verdict = Verdict.load(path).model_dump(mode="json") if path.exists() else None
     return {"date": run["logical_date"][:10], "state": run["state"], "seconds": run["duration"], "verdict": verdict}
 

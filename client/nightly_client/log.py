@@ -42,9 +42,9 @@ class PredictionLog:
         self,
         folder: str | Path,
         *,
-        format: Literal["tfrecord", "jsonl", "parquet"] = "tfrecord",
+        format: Literal["tfrecord", "jsonl", "parquet"] = "tfrecord",  # noqa: A002  users pass it by this name
         remove: Iterable[str] = (),
-        hash: Iterable[str] = (),
+        hash: Iterable[str] = (),  # noqa: A002  users pass it by this name
         key: bytes | str | None = None,
         max_bytes: int = 64 * 2**20,
     ) -> None:

@@ -105,14 +105,14 @@ def accept(root: Path, baseline: Baseline, statistics: Path) -> Path:
     target = folder / f"{baseline.as_of:%Y%m%dT%H%M%S}-{baseline.snapshot_id[:12]}"
     if target.exists():  # the same night under another run id had the same data
         fetch(target)
-        if _load(target / "baseline.json"):
+        if _load(target / Baseline.FILE):
             publish(target)  # unless its process died first
             return target
         _remove(target)
     remove_abandoned([*folder.glob(f"{NEW}*"), *folder.glob(f"{REMOVED}*")])
     with owned_folder(folder, NEW) as building:
         shutil.copytree(statistics, building / "whole")
-        baseline.save(building / "whole/baseline.json")
+        baseline.save(building / f"whole/{Baseline.FILE}")
         (building / "whole").rename(target)
     sync_path(folder)
     publish(target)
@@ -161,7 +161,7 @@ def _all(root: Path, model: str) -> list[tuple[Baseline, Path]]:
 
     One that cannot is left out with a warning: otherwise every later night would fail, and none could replace it.
     """
-    paths = (root / model).glob("[0-9]*/baseline.json")
+    paths = (root / model).glob(f"[0-9]*/{Baseline.FILE}")
     return [(baseline, path.parent) for path in paths if (baseline := _load(path))]
 
 
@@ -176,6 +176,6 @@ def _load(path: Path) -> Baseline | None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a baseline, atomically: the rename hides it even if this process dies."""
+    """Remove a baseline. The rename hides it at once; in a bucket it is back if this process dies before `remove`."""
     shutil.rmtree(folder.rename(folder.with_name(f"{REMOVED}{folder.name}")))
     remove(folder)  # for other hosts

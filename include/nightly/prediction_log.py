@@ -48,7 +48,8 @@ def read(folder: Path, start: dt.datetime | None = None, end: dt.datetime | None
     def may_hold(name: str, written: dt.datetime) -> bool:
         return Path(name).suffix in READERS and _may_hold(name, written, start, end)
 
-    for path in files(current().receive(Path(folder), may_hold)):
+    state = current()
+    for path in files(state.receive(Path(folder), may_hold)):
         if not may_hold(path.name, dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)):
             continue
         try:
@@ -56,9 +57,10 @@ def read(folder: Path, start: dt.datetime | None = None, end: dt.datetime | None
             while chunk := list(islice(records, ROWS)):
                 yield _table(chunk)
         except (ValueError, TypeError, KeyError, OverflowError, pa.ArrowException) as error:
+            address, problem = state.address(Path(folder)), str(error).replace(str(path), path.name)
             raise DamagedLogError(
-                f"{path} is damaged or no log of predictions ({error}): bring it back from a copy, or move it out of "
-                f"{path.parent} to go on without its predictions"
+                f"{address}/{path.name} is damaged or no log of predictions ({problem}): bring it back from a copy, or "
+                f"move it out of {address} to go on without its predictions"
             ) from error
 
 

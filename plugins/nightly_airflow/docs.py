@@ -41,7 +41,9 @@ TASK_DOCS = {
 Writes what the night works on (as-of time, window, train steps, thresholds) to its `request.json`.
 Hides a version whose release died before it was verified, and repairs damaged files in production.
 
-**If it fails**: the form's values or the model's config are not valid; the error names the key. Trigger again.""",
+**If it fails**: the error says why. The form's values or the model's config are not valid: it names the key. Or the
+disk is full. Or files in production are damaged and could not be repaired. Trigger again with valid values; after
+another cause, clear the task when that is mended.""",
     "download": """\
 Fetches the parts of the window that earlier nights have not fetched.
 The log says what was reused, and what has changed at the source.

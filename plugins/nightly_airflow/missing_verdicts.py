@@ -21,8 +21,8 @@ from nightly.io.paths import ROOT, Paths, python_path
 from nightly.io.polling import poll
 from nightly.io.processes import start
 from nightly.models import model_names
-from nightly.nights.steps import TASKS, VERDICT
 from nightly.records.night import utc_now
+from nightly.records.tasks import TASKS, VERDICT
 from nightly.records.verdict import Verdict
 from nightly.state import current
 from nightly_airflow.note import NOTE_KEY, write_note

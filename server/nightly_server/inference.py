@@ -214,6 +214,22 @@ def _regression_names(signature: Signature) -> dict[str, str]:
 def _classifications(
     names: dict[str, str], tensors: dict[str, np.ndarray], examples: int
 ) -> classification_pb2.ClassificationResult:
+    arrays = _class_arrays(names, tensors, examples)
+    columns = next(iter(arrays.values())).shape[1]
+    result = classification_pb2.ClassificationResult()
+    for row in range(examples):
+        classes = result.classifications.add().classes
+        for column in range(columns):
+            entry = classes.add()
+            if "classes" in arrays:
+                entry.label = arrays["classes"][row, column].decode(errors="replace")
+            if "scores" in arrays:
+                entry.score = arrays["scores"][row, column]
+    return result
+
+
+def _class_arrays(names: dict[str, str], tensors: dict[str, np.ndarray], examples: int) -> dict[str, np.ndarray]:
+    """Return the model's `classes`, `scores`, or both: a row an example, a column a class. Raises ServingError."""
     arrays = {}
     for alias, dtype in (("classes", tf.string), ("scores", tf.float32)):
         if alias not in names:
@@ -230,16 +246,7 @@ def _classifications(
     widths = [array.shape[1] for array in arrays.values()]
     if len(set(widths)) > 1:
         raise invalid(f"Tensors class and score should match in dim_size(1). Got {widths[0]} vs. {widths[1]}")
-    result = classification_pb2.ClassificationResult()
-    for row in range(examples):
-        classes = result.classifications.add().classes
-        for column in range(widths[0]):
-            entry = classes.add()
-            if "classes" in arrays:
-                entry.label = arrays["classes"][row, column].decode(errors="replace")
-            if "scores" in arrays:
-                entry.score = arrays["scores"][row, column]
-    return result
+    return arrays
 
 
 def _regressions(array: np.ndarray, examples: int) -> regression_pb2.RegressionResult:

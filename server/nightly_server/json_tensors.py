@@ -39,12 +39,8 @@ def tensor_at_once(value: Any, dtype: tf.DType) -> np.ndarray | None:
         flat = list(chain.from_iterable(flat))
     types = set(map(type, flat))
     if dtype in FLOATS:
-        if not types <= {int, float}:
-            return None
-        doubles = np.array(flat, dtype=np.float64)
-        if (np.isfinite(doubles) & (np.abs(doubles) > FLOATS[dtype])).any():
-            return None
-        return doubles.astype(dtype.as_numpy_dtype).reshape(shape)
+        array = _floats(flat, dtype) if types <= {int, float} else None
+        return None if array is None else array.reshape(shape)
     if dtype in INTEGERS:
         low, high = INTEGERS[dtype]
         if not types <= {int} or (flat and not (low <= min(flat) and max(flat) <= high)):
@@ -57,6 +53,14 @@ def tensor_at_once(value: Any, dtype: tf.DType) -> np.ndarray | None:
     else:
         return None
     return _array(flat, dtype).reshape(shape)
+
+
+def _floats(flat: list[int | float], dtype: tf.DType) -> np.ndarray | None:
+    """Return the numbers as `dtype`; None if it cannot hold one of them."""
+    doubles = np.array(flat, dtype=np.float64)
+    if (np.isfinite(doubles) & (np.abs(doubles) > FLOATS[dtype])).any():
+        return None
+    return doubles.astype(dtype.as_numpy_dtype)
 
 
 def _shape(value: Any) -> list[int]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from random import Random
 
 from nightly.io.hints import did_you_mean
-from nightly.nights import steps
+from nightly.records import tasks
 from nightly.records.base import ContractError
 from nightly.records.verdict import Verdict
 from tests.chaos import faults_disk, faults_processes, faults_runs
@@ -34,7 +34,7 @@ from tests.chaos.world import DAG, MODEL, World
 REGISTERED = (faults_disk, faults_processes, faults_runs)  # each registers its faults when it is imported
 FIRST_DAY = dt.date(2014, 2, 1)  # each night is as of the next day: no two have the same data
 LAST_DAY = dt.date(2016, 2, 1)  # from then on the trips are few
-TASKS = tuple(task for task in steps.TASKS if task not in (*steps.REVIEW, *steps.OPTIONAL))
+TASKS = tuple(task for task in tasks.TASKS if task not in (*tasks.REVIEW, *tasks.OPTIONAL))
 ITSELF = "the campaign itself"  # violates no invariant, and broke
 BEGUN = ("running", "success", "failed", "up_for_retry")  # what is skipped, or fails with another, never ran
 NIGHTS_IN_VAIN = 5

@@ -43,10 +43,10 @@ def test_tensorflow_reads_what_was_logged_as_tfrecord(tmp_path):
         list(read_tfrecord(path))
 
 
-@pytest.mark.parametrize("format", ["tfrecord", "jsonl", "parquet"])
-def test_what_is_removed_or_hashed_is_never_on_disk(tmp_path, format):
+@pytest.mark.parametrize("file_format", ["tfrecord", "jsonl", "parquet"])
+def test_what_is_removed_or_hashed_is_never_on_disk(tmp_path, file_format):
     serialized = example({name: value for name, value in ROW.items() if value is not None}).SerializeToString()
-    log = PredictionLog(tmp_path, format=format, remove=["company"], hash=["taxi_id"], key=KEY)
+    log = PredictionLog(tmp_path, format=file_format, remove=["company"], hash=["taxi_id"], key=KEY)
     write(log, [ROW, serialized, {"examples": serialized}], [0.1, 0.2, 0.3], caller="ada@lovelace")
     during = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     log.close()
@@ -126,11 +126,11 @@ def test_a_file_is_ended_at_its_size_and_appears_whole(tmp_path):
     assert log.rotate() is None
 
 
-@pytest.mark.parametrize("format", ["tfrecord", "jsonl", "parquet"])
-def test_what_a_killed_process_has_left_is_made_whole_by_the_next(tmp_path, format):
+@pytest.mark.parametrize("file_format", ["tfrecord", "jsonl", "parquet"])
+def test_what_a_killed_process_has_left_is_made_whole_by_the_next(tmp_path, file_format):
     code = (
         "import os, signal, sys; from nightly_client import PredictionLog\n"
-        f"log = PredictionLog(sys.argv[1], format={format!r})\n"
+        f"log = PredictionLog(sys.argv[1], format={file_format!r})\n"
         "for i in range(5): log.write([{'x': 1.0}], [0.5], model='m', version=1, ids=[str(i)])\n"
         "log._file.write(b'{\"half'); log._file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -138,18 +138,18 @@ def test_what_a_killed_process_has_left_is_made_whole_by_the_next(tmp_path, form
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert not list(tmp_path.glob("predictions*"))
 
-    living = PredictionLog(tmp_path, format=format)
+    living = PredictionLog(tmp_path, format=file_format)
     [path] = tmp_path.glob("predictions*")
-    if format == "parquet":
+    if file_format == "parquet":
         assert pq.read_table(path)["serving/id"].to_pylist() == [[str(i)] for i in range(5)]
-    elif format == "jsonl":
+    elif file_format == "jsonl":
         assert [json.loads(line)["serving/id"] for line in path.read_text().splitlines()] == [
             [str(i)] for i in range(5)
         ]
     else:
         assert [r["serving/id"] for r in read_tfrecord(path)] == [[str(i).encode()] for i in range(5)]
     write(living)
-    PredictionLog(tmp_path, format=format)  # takes nothing from one that lives
+    PredictionLog(tmp_path, format=file_format)  # takes nothing from one that lives
     assert len(list(tmp_path.glob("predictions*"))) == 1
     living.close()
     assert len(list(tmp_path.glob("predictions*"))) == 2

@@ -17,7 +17,7 @@ from airflow.utils.file import might_contain_dag
 from nightly.io.paths import python_path
 from nightly.io.polling import poll
 from nightly.models import model_names
-from nightly.nights.steps import OPTIONAL, TASKS
+from nightly.records.tasks import OPTIONAL, TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "dags").glob("*.py"))

@@ -1,6 +1,7 @@
 """Nights whose state is in a bucket, each task on another host: hosts share no disk, and have the same paths."""
 
 import datetime as dt
+import errno
 import itertools
 import json
 from importlib import import_module
@@ -12,6 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from sqlalchemy import select
 
 from nightly.io.paths import ROOT, Paths
+from nightly.io.space import SpaceError
 from nightly.records.night import StepError
 from nightly.records.verdict import Outcome
 from nightly.state import current
@@ -279,18 +281,28 @@ def test_a_bucket_that_is_away_is_retried_and_one_that_refuses_is_not(error, aga
     assert retries_after(error) is again
 
 
-def test_a_step_says_that_its_error_is_the_infrastructures(tmp_path):
+@pytest.mark.parametrize(
+    ("step", "infrastructure"),
+    [("unreached", True), ("without_space", True), ("on_a_full_disk", True), ("broken", False)],
+)
+def test_a_step_says_whether_its_error_is_the_infrastructures(step, infrastructure, tmp_path):
     from nightly.runtime import worker
 
     result = tmp_path / "result.json"
-    worker.run("tests.dags.test_hosts:unreached", tmp_path, result)
-    assert json.loads(result.read_text())["infrastructure"] is True
-    worker.run("tests.dags.test_hosts:broken", tmp_path, result)
-    assert json.loads(result.read_text())["infrastructure"] is False
+    worker.run(f"tests.dags.test_hosts:{step}", tmp_path, result)
+    assert json.loads(result.read_text())["infrastructure"] is infrastructure
 
 
 def unreached(night_folder: Path, paths: Paths) -> None:
     raise StateNotReachedError("the bucket does not answer")
+
+
+def without_space(night_folder: Path, paths: Paths) -> None:
+    raise SpaceError("0 MB are free")
+
+
+def on_a_full_disk(night_folder: Path, paths: Paths) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def broken(night_folder: Path, paths: Paths) -> None:

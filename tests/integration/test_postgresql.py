@@ -12,7 +12,7 @@ import pytest
 from local.airflow import LocalAirflow
 from nightly.io.paths import ROOT, Paths
 from nightly.records.night import GateResult
-from nightly.records.reuse import REUSE, Reuse
+from nightly.records.reuse import Reuse
 from nightly.records.verdict import Outcome
 from tests.support.airflow_nights import Nights
 from tests.support.faulty_server import FaultyServer
@@ -201,7 +201,7 @@ def test_two_models_at_once_release_and_the_next_night_takes_the_first_as_its_co
     drift = {r.control for r in GateResult.load(folder / "data_gate.json").reasons if r.check == "drift"}
     assert "last_accepted" in drift, "the second night is compared with the first"
     assert "auc against production" in {r.check for r in GateResult.load(folder / "model_gate.json").reasons}
-    assert "since first" in Reuse.load(folder / REUSE.format("examples")).reason, "earlier work is looked up there"
+    assert "since first" in Reuse.load(folder / Reuse.FILE.format("examples")).reason, "earlier work is looked up there"
 
     found = {(run, node): artifacts for run, node, artifacts in database.run("mlmd", COMPLETE)}
     for model, run in (("taxi", "first"), ("complaints", "first"), ("taxi", "second")):

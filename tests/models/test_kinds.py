@@ -97,7 +97,9 @@ def golden_of(folder):
 def test_a_server_answers_as_offline(name, models, client):
     golden = Golden.load(models[name] / GOLDEN)
     assert golden.output == spec_of(models[name]).output
-    assert largest_difference(client, name, 1, golden) <= golden.tolerance
+    assert set(golden.apis) == SIGNATURES[name]
+    for api in (None, *golden.apis):
+        assert largest_difference(client, name, 1, golden, api) <= golden.tolerance
     wrong = golden.examples[-1].model_copy(
         update={"outputs": {golden.output: [0.5 + v for v in golden.examples[-1].outputs[golden.output]]}}
     )

@@ -15,11 +15,13 @@ from nightly.prediction_log import DamagedLogError, read
 from nightly_client import PredictionLog, example
 
 KEY = b"0123456789abcdef"
-FORMATS = pytest.mark.parametrize("format", ["tfrecord", "jsonl", "parquet"])
+FORMATS = pytest.mark.parametrize("file_format", ["tfrecord", "jsonl", "parquet"])
 
 
-def write(folder, format="tfrecord", rows=({"fare": 12.5, "trips": 3, "company": "Yellow"},), values=(0.5,), **more):
-    with PredictionLog(folder, format=format, **more) as log:
+def write(
+    folder, file_format="tfrecord", rows=({"fare": 12.5, "trips": 3, "company": "Yellow"},), values=(0.5,), **more
+):
+    with PredictionLog(folder, format=file_format, **more) as log:
         log.write(list(rows), list(values), model="taxi", version=7, label="stable", caller="ada", ids=None)
 
 
@@ -28,9 +30,14 @@ def rows_of(tables):
 
 
 @FORMATS
-def test_every_format_gives_the_same_columns(tmp_path, format):
+def test_every_format_gives_the_same_columns(tmp_path, file_format):
     serialized = example({"fare": 1.0, "company": "Blue"}).SerializeToString()
-    write(tmp_path, format, [{"fare": 12.5, "trips": 3, "company": "Yellow"}, {"examples": serialized}], [0.5, [0.25]])
+    write(
+        tmp_path,
+        file_format,
+        [{"fare": 12.5, "trips": 3, "company": "Yellow"}, {"examples": serialized}],
+        [0.5, [0.25]],
+    )
     (table,) = read(tmp_path)
     assert table.schema.field("fare").type == pa.list_(pa.float64())
     assert table.schema.field("trips").type == pa.list_(pa.int64())
@@ -41,8 +48,8 @@ def test_every_format_gives_the_same_columns(tmp_path, format):
 
 
 @FORMATS
-def test_what_the_client_removed_or_hashed_is_named(tmp_path, format):
-    write(tmp_path, format, remove=["fare"], hash=["company"], key=KEY)
+def test_what_the_client_removed_or_hashed_is_named(tmp_path, file_format):
+    write(tmp_path, file_format, remove=["fare"], hash=["company"], key=KEY)
     (row,) = rows_of(read(tmp_path))
     assert (row["serving/removed"], row["serving/hashed"]) == (["fare"], ["company"])
     assert "fare" not in row and len(row["company"][0]) == 64 and len(row["serving/caller"]) == 64
@@ -84,7 +91,7 @@ def test_numbers_of_both_kinds_are_doubles_and_text_among_numbers_is_text(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("format", "damage"),
+    ("file_format", "damage"),
     [
         ("tfrecord", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
         ("tfrecord", lambda data: data[:-9]),
@@ -98,8 +105,8 @@ def test_numbers_of_both_kinds_are_doubles_and_text_among_numbers_is_text(tmp_pa
         ("parquet", lambda data: data[:-9]),
     ],
 )
-def test_a_damaged_file_is_named_with_what_to_do(tmp_path, format, damage):
-    write(tmp_path, format)
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, file_format, damage):
+    write(tmp_path, file_format)
     (path,) = tmp_path.glob("predictions-*")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DamagedLogError, match=rf"{path.name} is damaged .*bring it back from a copy, or move it"):

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nightly.canary.labels import later_labels
+from nightly.canary.labels import FeedbackError, later_labels
 from nightly.cli.predictions import main
 from nightly.io.paths import Paths
 from nightly.models import load_config
-from nightly.prediction_log import read
+from nightly.prediction_log import DamagedLogError, read
 from nightly.records.config import CanaryConfig
 from nightly.records.label_spec import LabelSpec
 from nightly.state import current
@@ -88,6 +88,34 @@ def test_the_latest_label_in_the_bucket_counts(hosts, tmp_path):
     with hosts.session("b") as paths:
         labels, counts = later_labels(paths, config, spec, START, pd.Index(["x"]))
         assert labels.to_dict() == {"x": "1"} and counts == {"feedback": 1}
+
+
+def test_a_file_that_another_process_completes_meanwhile_is_no_error(hosts, monkeypatch):
+    with hosts.on("a"):
+        copies = current().receive(Paths.from_environment().predictions / "taxi", lambda *_: True)
+        monkeypatch.setattr(Path, "iterdir", lambda folder: iter([folder / ".labels.csv.0123"]))
+        assert logged() == [] and copies.is_dir()
+
+
+@pytest.mark.parametrize("text", ["no table", "id,label\nx,twelve\n"])
+def test_a_damaged_file_is_named_as_the_bucket_names_it(hosts, tmp_path, address, text):  # noqa: F811
+    config = load_config("taxi")
+    canary = CanaryConfig(share=0.1, labels=["feedback"])
+    config = config.model_copy(update={"release": config.release.model_copy(update={"canary": canary})})
+    labels, log_file = tmp_path / "labels.csv", tmp_path / "predictions-20260101T000000-1-a-1.tfrecord"
+    labels.write_text(text)
+    log_file.write_bytes(b"x" * 12)
+    spec = LabelSpec(column="fare", kind="number", output="number")
+    with hosts.session("a") as paths:
+        current().objects.upload("feedback/taxi/labels.csv", labels)
+        current().objects.upload(f"predictions/taxi/{log_file.name}", log_file)
+        with pytest.raises(FeedbackError) as refused:
+            later_labels(paths, config, spec, START, pd.Index(["x"]))
+        with pytest.raises(DamagedLogError) as damaged:
+            list(read(paths.predictions / "taxi"))
+    for error, folder, name in ((refused, "feedback", "labels.csv"), (damaged, "predictions", log_file.name)):
+        assert str(error.value).startswith(f"{address}/{folder}/taxi/{name}")
+        assert f"out of {address}/{folder}/taxi" in str(error.value) and str(paths.var) not in str(error.value)
 
 
 def test_with_a_folder_clients_write_there_themselves(tmp_path, monkeypatch):

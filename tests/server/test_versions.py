@@ -202,38 +202,40 @@ def test_an_unload_waits_for_the_requests_in_flight(server, base, exports, folde
     wait_for(lambda: server.states("m") == {1: "END"})
 
 
+def ask_by_rest(server, done: threading.Event, counts: list, problems: list) -> None:
+    session, count, latest = requests.Session(), 0, 1.0
+    while not done.is_set():
+        response = session.post(f"{server.url}/v1/models/m:predict", json={"instances": [0.0]}, timeout=30)
+        answer = response.json().get("predictions", [response.text])[0]
+        if answer not in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0) or answer < latest:
+            problems.append(answer)
+        count, latest = count + 1, answer
+    counts.append(count)
+
+
+def ask_by_grpc(server, done: threading.Event, counts: list, problems: list) -> None:
+    request, count = predict_pb2.PredictRequest(), 0
+    request.model_spec.name = "m"
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto([0.0]))
+    while not done.is_set():
+        try:
+            response = server.predictions.Predict(request, timeout=30)
+            if response.outputs["y"].float_val[0] != response.model_spec.version.value:
+                problems.append(response)
+        except grpc.RpcError as error:
+            problems.append(error)
+        count += 1
+    counts.append(count)
+
+
 @pytest.mark.slow
 def test_no_request_fails_or_is_answered_wrongly_during_swaps(server, base, exports, folder):
     """Two REST and two gRPC clients ask without pause while five releases follow each other."""
     release(exports / "add1", folder, 1)
     serve(server, base, folder)
     done, counts, problems = threading.Event(), [], []
-
-    def rest() -> None:
-        session, count, latest = requests.Session(), 0, 1.0
-        while not done.is_set():
-            response = session.post(f"{server.url}/v1/models/m:predict", json={"instances": [0.0]}, timeout=30)
-            answer = response.json().get("predictions", [response.text])[0]
-            if answer not in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0) or answer < latest:
-                problems.append(answer)
-            count, latest = count + 1, answer
-        counts.append(count)
-
-    def rpc() -> None:
-        request, count = predict_pb2.PredictRequest(), 0
-        request.model_spec.name = "m"
-        request.inputs["x"].CopyFrom(tf.make_tensor_proto([0.0]))
-        while not done.is_set():
-            try:
-                response = server.predictions.Predict(request, timeout=30)
-                if response.outputs["y"].float_val[0] != response.model_spec.version.value:
-                    problems.append(response)
-            except grpc.RpcError as error:
-                problems.append(error)
-            count += 1
-        counts.append(count)
-
-    clients = [threading.Thread(target=client) for client in (rest, rpc, rest, rpc)]
+    asking = (ask_by_rest, ask_by_grpc, ask_by_rest, ask_by_grpc)
+    clients = [threading.Thread(target=ask, args=(server, done, counts, problems)) for ask in asking]
     for client in clients:
         client.start()
     try:

@@ -1,6 +1,6 @@
 """What a run of a DAG came to."""
 
-from nightly.nights.steps import REVIEW
+from nightly.records.tasks import REVIEW
 
 
 def skipped(states: dict[str, str]) -> set[str]:

@@ -26,6 +26,7 @@ from kubernetes.client.exceptions import ApiException
 NODE = "here"
 LAST = 2048  # bytes of the log that become the message of a container that failed
 POLL_SECONDS = 0.2
+REMOVAL_SECONDS = 300  # the longest wait for a test that has stopped the removal of pods
 MOUNT = 'mkdir -p "$2" && mount --bind "$1" "$2" && shift 2 && exec "$@"'
 
 
@@ -89,7 +90,8 @@ class Kubelet:
         self.containers: dict[str, Container] = {}  # by the pod's name, also of deleted pods
         self.seen: dict[str, dict[str, Any]] = {}  # the pods as they were requested, as JSON
         self.pulls = True  # whether images can be pulled
-        self.removal_seconds = 0.0  # between the end of a deleted pod's container and the removal of the pod
+        self.removes = threading.Event()  # cleared: a deleted pod whose container has ended is still there
+        self.removes.set()
         self._evicted: dict[str, str] = {}
         self._stop = threading.Event()
 
@@ -109,6 +111,7 @@ class Kubelet:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self.removes.set()
         self._thread.join(timeout=60)
         for container in self.containers.values():
             container.end(signal.SIGKILL)
@@ -211,7 +214,7 @@ class Kubelet:
             container.end(signal.SIGKILL)
             container.process.wait()
             self._report(pod, container.state())
-            time.sleep(self.removal_seconds)
+            self.removes.wait(timeout=REMOVAL_SECONDS)
         self.api.delete_namespaced_pod(pod.metadata.name, pod.metadata.namespace, grace_period_seconds=0)
 
 

@@ -3,13 +3,12 @@
 import math
 
 from nightly.io.paths import Paths
-from nightly.records.distributions import FILE as DISTRIBUTIONS
 from nightly.records.distributions import Distributions, FeatureDistribution, Histogram, ValueShare
 from nightly.records.evaluation import CalibrationBin, Charts, Difference, Evaluation
 from nightly.records.evaluation import Histogram as Residuals
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import NEGATIVE, OTHER, POSITIVE, LabelSummary
-from nightly.records.labels import FILE, ControlLabels, Labels
+from nightly.records.labels import ControlLabels, Labels
 from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, GateResult, Reason
 from nightly.records.verdict import Outcome, Verdict
 from tests.support.written_nights import EVIL, FIRST, reason, write_night
@@ -28,10 +27,10 @@ def write_labelled_night(
     """
     name = write_night(paths, day, outcome)
     folder = paths.nights / "taxi" / name
-    labels(kind, day).save(folder / FILE)
-    distributions = Distributions.load(folder / DISTRIBUTIONS)
+    labels(kind, day).save(folder / Labels.FILE)
+    distributions = Distributions.load(folder / Distributions.FILE)
     distributions.model_copy(update={"features": [*distributions.features, distribution(kind)]}).save(
-        folder / DISTRIBUTIONS
+        folder / Distributions.FILE
     )
     evaluation(kind).save(folder / "evaluation.json")
     gate = GateResult.load(folder / "data_gate.json")
@@ -190,7 +189,8 @@ def charts(kind: str, off: float) -> Charts:
         for level in ((tenth + 0.5) / 10,)
     ]
     if kind == "binary":
-        return Charts(calibration=calibration)
+        wrong = [[820, round(60 * off)], [round(104 * off), 220]]
+        return Charts(calibration=calibration, classes=["negative", "positive"], confusion=wrong, threshold=0.5)
     edges = [off * edge for edge in range(-20, 21)]
     rows = [round(90 * math.exp(-((edge + 0.5) ** 2) / 60)) for edge in range(-20, 20)]
     return Charts(calibration=calibration, residuals=Residuals(edges=edges, rows=rows))

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from nightly.io.paths import Paths
 from nightly.records.config import Release
-from nightly.records.golden import GOLDEN, Golden, GoldenExample
+from nightly.records.golden import GOLDEN, Api, Golden, GoldenExample
 from nightly.records.release import ReleaseRecord
 from nightly.release.store import ReleaseStore
 from nightly.serving import models_config as live
@@ -19,6 +19,9 @@ from nightly_client import Client, example
 from tests.support.servers import Server
 
 XS = (0.0, 1.0, 2.5)
+
+
+STRINGS = tf.TensorSpec([None], tf.string)
 
 
 class Linear(tf.Module):
@@ -36,21 +39,40 @@ class Linear(tf.Module):
             square = tf.tanh(square @ square)
         return {"probability": x / 10 + self._add + 0 * tf.reduce_sum(square)}
 
+    @tf.function
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        p = self(inputs)["probability"]
+        return {"classes": tf.where(p < 0, "", [["0", "1"]]), "scores": tf.concat([1 - p, p], axis=1)}
 
-def model(folder: Path, add: float, *, busy: int = 0, wrong: float = 0.0) -> Path:
-    """An export with golden predictions, which are off by `wrong`."""
-    linear = Linear(add, busy)
-    tf.saved_model.save(linear, str(folder), signatures=linear.__call__.get_concrete_function())
+    @tf.function
+    def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": self(inputs)["probability"][:, 0]}
+
+
+def model(folder: Path, add: float, *, busy: int = 0, wrong: float = 0.0, apis: dict[Api, float] | None = None) -> Path:
+    """An export with golden predictions, which are off by `wrong`.
+
+    :param apis: its signatures besides serving_default, and by how much their golden answers are off
+    """
+    linear, apis = Linear(add, busy), apis or {}
+    signatures = {api: getattr(linear, api).get_concrete_function(inputs=STRINGS) for api in apis}
+    signatures["serving_default"] = linear.__call__.get_concrete_function()
+    tf.saved_model.save(linear, str(folder), signatures=signatures)
     examples = [
         GoldenExample(
             example_base64=base64.b64encode(example({"x": x}).SerializeToString()).decode(),
             features={"x": x},
             outputs={"probability": [x / 10 + add + wrong]},
+            answers={api: [p + off for p in answers_of(api, x / 10 + add)] for api, off in apis.items()},
         )
         for x in XS
     ]
     Golden(model="any", examples=examples).save(folder / GOLDEN)
     return folder
+
+
+def answers_of(api: Api, p: float) -> list[float]:
+    return [1 - p, p] if api == "classify" else [p]
 
 
 def exports(folder: Path) -> Path:

@@ -47,6 +47,14 @@ class ObjectStore:
         bucket, _, key = path.partition("/")
         self.write(bucket, key, content)
 
+    def delete(self, path: str) -> None:
+        """Delete an object of an S3 server, if it is there."""
+        import boto3
+
+        bucket, _, key = path.partition("/")
+        keys = {"aws_access_key_id": "writer", "aws_secret_access_key": "other-secret"}
+        boto3.client("s3", **keys, **self.connection.extra).delete_object(Bucket=bucket, Key=key)
+
     def bodies(self) -> list[str]:
         """Return the keys of the objects that were read, from the start or not, and forget all requests."""
         keys = [path.split("/", 2)[2] for method, path, _ in self.requests if method == "GET" and path.count("/") > 1]

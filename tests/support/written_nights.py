@@ -6,8 +6,6 @@ from typing import Any
 from nightly.io.paths import Paths
 from nightly.records.canary import Comparison, Look, Side
 from nightly.records.distributions import (
-    FILE,
-    SERVING_FILE,
     Distance,
     Distributions,
     FeatureDistribution,
@@ -18,7 +16,6 @@ from nightly.records.evaluation import Evaluation
 from nightly.records.night import Contribution, GateResult, Night, Reason, SnapshotRef
 from nightly.records.release import ReleaseRecord, Rollback
 from nightly.records.snapshot import SnapshotManifest
-from nightly.records.thresholds import FILE as THRESHOLDS
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.comparisons import save_comparison
@@ -82,15 +79,17 @@ def write_night(paths: Paths, day: int, outcome: Outcome, model: str = "taxi", *
     reasons += [reason(check="skew", figure=None, threshold=None, message="skew was not measured")]
     GateResult(gate="data", passed=not held, reasons=reasons, decided_at=as_of).save(folder / "data_gate.json")
     SnapshotRef(snapshot_id="ab" * 16, path="/gone", rows=5000, created=True).save(folder / "snapshot.json")
-    distributions().save(folder / FILE)
-    distributions().model_copy(update={"control": "the training rows of the same days"}).save(folder / SERVING_FILE)
+    distributions().save(folder / Distributions.FILE)
+    distributions().model_copy(update={"control": "the training rows of the same days"}).save(
+        folder / Distributions.SERVING_FILE
+    )
     ThresholdsUsed(
         values={"data_gate.min_rows": 600, "drift.payment_type": 0.05 if day else 0.04, EVIL: EVIL},
         replaced=["data_gate.min_rows"],
         schema_version=0,
         schema_sha256="cd" * 32,
         code_version="abc",
-    ).save(folder / THRESHOLDS)
+    ).save(folder / ThresholdsUsed.FILE)
     if not held:
         Evaluation(
             examples={"": 900, f"state={EVIL}": 300},

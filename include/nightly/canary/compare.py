@@ -30,10 +30,7 @@ def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datet
         loss = loss_between(stable.spec, canary.spec)
     except IncomparableError as error:
         decision, reason = undecided(settings, str(error), days, comparable=False)
-        sides = {
-            name: Side(version=version.number, logged=0, labelled=0, callers=0)
-            for name, version in (("stable", stable), ("canary", canary))
-        }
+        sides = {name: _unseen(version) for name, version in (("stable", stable), ("canary", canary))}
         return Look(**common, **sides, loss="loss", labels={}, left_out={}, decision=decision, reason=reason)
     rows, label_counts, left_out = _with_losses(paths, config, since, stable, canary, loss)
     known = rows["caller"].notna()
@@ -42,12 +39,7 @@ def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datet
     sides = {"stable": _side(stable, rows[~of_canary]), "canary": _side(canary, rows[of_canary])}
     difference = low = high = None
     if all(side.labelled for side in sides.values()):
-        (mean, variance), (stable_mean, stable_variance) = _mean_loss(rows[of_canary]), _mean_loss(rows[~of_canary])
-        difference = float(mean - stable_mean)
-        low, high = map(
-            float,
-            sequential.interval(difference, variance + stable_variance, alpha=settings.alpha, scale=settings.margin),
-        )
+        difference, low, high = _difference(rows[of_canary], rows[~of_canary], settings)
     warnings, mismatch = list(loss.warnings), ""
     if len(rows) and not known.all():
         warnings.append(
@@ -55,14 +47,7 @@ def look(paths: Paths, config: ModelConfig, record: ReleaseRecord, now: dt.datet
             "which makes the interval too narrow where callers ask often; and whether the callers were divided as "
             "configured is not measured. Give PredictionLog a key, and predict() a caller"
         )
-    elif sequential.share_evidence(sides["canary"].callers, sides["stable"].callers, share) >= 1 / (
-        sequential.MISMATCH_ALPHA
-    ):
-        all_callers = sides["canary"].callers + sides["stable"].callers
-        mismatch = (
-            f"{sides['canary'].callers / all_callers:.1%} of {all_callers:,} callers got the canary, and {share:.1%} "
-            "should have: clients have another share, or one side's predictions are lost, so the two cannot be compared"
-        )
+    elif mismatch := _mismatch(sides["canary"].callers, sides["stable"].callers, share):
         warnings.append(mismatch)
     decision, reason = decided(settings, sides["stable"], sides["canary"], difference, low, high, mismatch, days)
     return Look(
@@ -137,6 +122,25 @@ def _with_losses(
     return rows.assign(loss=loss.losses(predictions.answers, labels.to_numpy())), label_counts, left_out
 
 
+def _mismatch(canary: int, stable: int, share: float) -> str:
+    """Return what contradicts that `share` of the callers got the canary, or "".
+
+    :param canary: the number of its callers
+    :param stable: the number of the other version's callers
+    """
+    if sequential.share_evidence(canary, stable, share) < 1 / sequential.MISMATCH_ALPHA:
+        return ""
+    callers = canary + stable
+    return (
+        f"{canary / callers:.1%} of {callers:,} callers got the canary, and {share:.1%} should have: clients have "
+        "another share, or one side's predictions are lost, so the two cannot be compared"
+    )
+
+
+def _unseen(version: Version) -> Side:
+    return Side(version=version.number, logged=0, labelled=0, callers=0)
+
+
 def _side(version: Version, rows: pd.DataFrame) -> Side:
     losses = rows["loss"].dropna()
     return Side(
@@ -146,6 +150,14 @@ def _side(version: Version, rows: pd.DataFrame) -> Side:
         callers=rows["caller"].nunique(),
         loss=float(losses.mean()) if len(losses) else None,
     )
+
+
+def _difference(canary: pd.DataFrame, stable: pd.DataFrame, settings: CanaryConfig) -> tuple[float, float, float]:
+    """Return the canary's mean loss minus the other version's, and the interval of this difference."""
+    (mean, variance), (stable_mean, stable_variance) = _mean_loss(canary), _mean_loss(stable)
+    difference = float(mean - stable_mean)
+    low, high = sequential.interval(difference, variance + stable_variance, alpha=settings.alpha, scale=settings.margin)
+    return difference, float(low), float(high)
 
 
 def _mean_loss(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -23,27 +23,25 @@ from nightly.serving.server import find_server
 
 log = logging.getLogger("nightly")
 
-REQUEST, LOOK = "canary.json", "look.json"  # in the run's folder
-
 
 def compare_step(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Compare the canary of the model in `canary.json` with production, and write look.json.
 
     Returns the look or, without a canary, whether an earlier decision is still to be carried out.
     """
-    request = CanaryRequest.load(night_folder / REQUEST)
-    (night_folder / LOOK).unlink(missing_ok=True)
+    request = CanaryRequest.load(night_folder / CanaryRequest.FILE)
+    (night_folder / Look.FILE).unlink(missing_ok=True)
     look = compare(paths, request.model, request.run_id)
     if look is None:
         return {"unfinished": bool(_unfinished(paths, request.model))}
-    look.save(night_folder / LOOK)
+    look.save(night_folder / Look.FILE)
     return {"look": look.model_dump(mode="json")}
 
 
 def decide_step(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Carry out the decision of the request or, if that is `auto`, of the look. A second call completes the first."""
-    request = CanaryRequest.load(night_folder / REQUEST)
-    look = Look.load(night_folder / LOOK) if (night_folder / LOOK).exists() else None
+    request = CanaryRequest.load(night_folder / CanaryRequest.FILE)
+    look = Look.load(night_folder / Look.FILE) if (night_folder / Look.FILE).exists() else None
     return decide(paths, request, look).model_dump(mode="json")
 
 
@@ -77,7 +75,7 @@ def resolve(paths: Paths, request: CanaryRequest, look: Look | None) -> Comparis
     Raises ReleaseError.
     """
     if request.decision != "auto" and not request.reason.strip():
-        raise ReleaseError(f"the canary of {request.model} is not to be {request.decision}d without a reason: give one")
+        raise ReleaseError(f"a reason is required to {request.decision} the canary of {request.model}: give one")
     record = _store(paths, request.model).disk.canary()
     unfinished = _unfinished(paths, request.model)
     if unfinished is not None and (request.decision == "auto" or record is None):

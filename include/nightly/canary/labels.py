@@ -83,17 +83,19 @@ def _of_snapshots(
 def _of_feedback(
     paths: Paths, config: ModelConfig, spec: LabelSpec, since: dt.datetime
 ) -> Iterator[tuple[dt.datetime, pa.Table]]:
-    folder = current().receive(paths.feedback / config.name, lambda name, _: name.endswith((".parquet", ".csv")))
+    state, sent_to = current(), paths.feedback / config.name
+    folder = state.receive(sent_to, lambda name, _: name.endswith((".parquet", ".csv")))
     files = [path for kind in ("parquet", "csv") for path in folder.glob(f"[!.]*.{kind}")]
     for path in sorted(files):
         written = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
-        table = _read(path, spec)
+        table = _read(path, spec, state.address(sent_to))
         if spec.kind == "number":
-            _refuse_text(path, table)
+            _refuse_text(path, table, state.address(sent_to))
         yield written, table
 
 
-def _read(path: Path, spec: LabelSpec) -> pa.Table:
+def _read(path: Path, spec: LabelSpec, address: str) -> pa.Table:
+    """Return the labels as text. Raises FeedbackError, which names the file's folder by its `address`."""
     try:
         if path.suffix == ".parquet":
             table = pq.read_table(path, columns=COLUMNS)
@@ -108,8 +110,8 @@ def _read(path: Path, spec: LabelSpec) -> pa.Table:
         return pa.table([_text(table[name]) for name in COLUMNS], COLUMNS)
     except (pa.ArrowException, KeyError) as error:
         raise FeedbackError(
-            f"{path} holds no labels that can be read ({error}): it must be Parquet or CSV with the columns id and "
-            f"label. Mend it, or move it out of {path.parent}"
+            f"{address}/{path.name} holds no labels that can be read ({error}): it must be Parquet or CSV with the "
+            f"columns id and label. Mend it, or move it out of {address}"
         ) from error
 
 
@@ -119,7 +121,7 @@ def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string())
 
 
-def _refuse_text(path: Path, table: pa.Table) -> None:
+def _refuse_text(path: Path, table: pa.Table, address: str) -> None:
     """Raise FeedbackError if a label that is not blank is not a finite number."""
     rows = table.to_pandas()
     blank = rows["label"].isna() | (rows["label"] == "")
@@ -127,6 +129,6 @@ def _refuse_text(path: Path, table: pa.Table) -> None:
     if len(refused):
         row = refused.index[0]
         raise FeedbackError(
-            f"{path}, row {row + 1}: the label {refused['label'][row]!r} of the id {refused['id'][row]!r} is not a "
-            f"number. Mend it, or move the file out of {path.parent}"
+            f"{address}/{path.name}, row {row + 1}: the label {refused['label'][row]!r} of the id "
+            f"{refused['id'][row]!r} is not a number. Mend it, or move the file out of {address}"
         )

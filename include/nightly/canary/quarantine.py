@@ -5,7 +5,8 @@ from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.canary import CanaryRequest
 from nightly.records.release import Rollback
-from nightly.release.errors import ReleaseError
+from nightly.release.comparisons import end_comparisons
+from nightly.release.errors import NotConfirmed, ReleaseError
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import retire
 from nightly.serving.rollback import roll_back_now
@@ -30,6 +31,13 @@ def quarantine(paths: Paths, model: str, version: int, *, by: str, reason: str) 
     if version == store.disk.production() and earlier:
         roll_back_now(paths, Rollback(model=model, version=earlier[-1], reason=reason, requested_by=by))
         return f"{model} {version} was in production, and is quarantined; {model} is back at {earlier[-1]}"
-    store.quarantine(version, f"by {by}: {reason}", server=find_server(paths, model, config.release))
+    not_confirmed: NotConfirmed | None = None
+    try:
+        store.quarantine(version, f"by {by}: {reason}", server=find_server(paths, model, config.release))
+    except NotConfirmed as error:
+        not_confirmed = error
+    end_comparisons(paths, model, [version], reason, by)
     retire(config, store)
+    if not_confirmed:
+        raise not_confirmed
     return f"{model} {version} is quarantined; {store.disk.production() or 'nothing'} is in production"

@@ -1,5 +1,6 @@
 """The text of a comparison, for the command, the task's log and rendered text, and the run's note."""
 
+from nightly.io.tables import aligned
 from nightly.records.canary import Comparison, Look, Side
 
 SIGNS = {"promote": "✓ PROMOTED", "stop": "! STOPPED", "wait": "… WAITING"}
@@ -21,27 +22,30 @@ def report(model: str, comparison: Comparison | None, look: Look | None) -> str:
     lines = [headline(model, comparison, look)]
     if look is None:
         return lines[0]
-    lines += ["", f"{'':<22}{'canary':>14}{'production':>14}"]
-    for name, value in (_ROWS | {f"mean {look.loss}": _loss}).items():
-        lines.append(f"{name:<22}{value(look.canary):>14}{value(look.stable):>14}")
-    if look.difference is not None:
-        lines += [
-            "",
-            f"{'difference':<22}{look.difference:+.5f}, from {look.low:+.5f} to {look.high:+.5f} "
-            f"(above 0 the canary is worse; {look.margin:g} would matter; alpha {look.alpha:g} over all looks)",
-        ]
-    lines.append(f"{'labels':<22}" + ", ".join(f"{count:,} from {name}" for name, count in look.labels.items()))
-    if look.left_out:
-        lines.append(f"{'left out':<22}" + ", ".join(f"{count:,}: {why}" for why, count in look.left_out.items()))
+    rows = (_ROWS | {f"mean {look.loss}": _loss}).items()
+    sides = [(name, value(look.canary), value(look.stable)) for name, value in rows]
+    lines += ["", *aligned([("", "canary", "production"), *sides], right=(1, 2))]
+    lines += ["", *aligned(_facts(look))]
     lines += [f"! {warning}" for warning in look.warnings]
     earlier = [each for each in comparison.looks if each.difference is not None] if comparison else []
     if len(earlier) > 1:
-        lines += ["", "looks so far"]
-        lines += [
-            f"  {each.at:%Y-%m-%d %H:%M}  {each.canary.labelled:>9,} labelled  {each.low:+.5f} to {each.high:+.5f}"
+        looks = [
+            (f"  {each.at:%Y-%m-%d %H:%M}", f"{each.canary.labelled:,}", f"{each.low:+.5f} to {each.high:+.5f}")
             for each in earlier[-14:]
         ]
+        lines += ["", "looks so far", *aligned([("", "labelled", "difference"), *looks], right=(1,))]
     return "\n".join(lines)
+
+
+def _facts(look: Look) -> list[tuple[str, str]]:
+    facts = [("labels", ", ".join(f"{count:,} from {name}" for name, count in look.labels.items()))]
+    if look.difference is not None:
+        interval = f"{look.difference:+.5f}, from {look.low:+.5f} to {look.high:+.5f}"
+        scale = f"above 0 the canary is worse; {look.margin:g} would matter; alpha {look.alpha:g} over all looks"
+        facts.insert(0, ("difference", f"{interval} ({scale})"))
+    if look.left_out:
+        facts.append(("left out", ", ".join(f"{count:,}: {why}" for why, count in look.left_out.items())))
+    return facts
 
 
 _ROWS = {

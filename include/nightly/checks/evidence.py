@@ -1,6 +1,7 @@
 """The evidence that the checks read, and the findings that they return."""
 
 import datetime as dt
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from nightly.checks.label_rows import ByValue, count_again, label_by_value
+from nightly.checks.label_rows import ByValue, count_again, frequent_values, label_by_value
 from nightly.records.baseline import Control
 from nightly.records.config import DataGate, ModelConfig
 from nightly.records.label_config import BinaryLabel
@@ -29,6 +30,7 @@ from nightly.statistics.sizes import comparable
 Features = dict[str, statistics_pb2.FeatureNameStatistics]
 EXAMPLES = 3  # rows that a finding refers to
 CONTRIBUTIONS = 3  # values that a finding names
+CHANCE = 0.01  # of nights without a fault may have a change that looks like one
 VALUES = 50  # labels are counted for the most frequent values of each feature
 
 
@@ -234,16 +236,20 @@ class Evidence:
     @cached_property
     def label_by_value(self) -> ByValue:
         # Statistics cover the train split only. A value with enough rows in all has at least half of its expected share
-        # there. Free text has no such value, so its column is not read.
+        # there. Free text has no such value, so its column is not read. Statistics of numbers have no values, so whole
+        # numbers are counted: codes, hours and months are as good as text.
         share = self.train.examples / max(self.train.examples + self.eval.examples, 1)
-        frequent = {}
+        least, frequent, whole = self.gate.min_rows_for_value, {}, []
         for name, stats in self.train.features.items():
-            if not is_text(self.manifest.columns.get(name, "string")):
+            kind = self.manifest.columns.get(name, "string")
+            if kind == "int64" and name not in (self.config.data.label.column, self.config.data.weight_column):
+                whole.append(name)
+            if not is_text(kind):
                 continue  # a row has several values, or bytes
             buckets = stats.string_stats.rank_histogram.buckets[:VALUES]
-            least = self.gate.min_rows_for_value * share / 2
-            if values := [bucket.label for bucket in buckets if bucket.sample_count >= least]:
+            if values := [bucket.label for bucket in buckets if bucket.sample_count >= least * share / 2]:
                 frequent[name] = values
+        frequent |= frequent_values(self.rows.folder, whole, VALUES, least)
         return label_by_value(self.rows.folder, frequent, self.config.data.label, self.label, self.classes)
 
 
@@ -261,6 +267,7 @@ def finding(
     control: str = "",
     sample: int | None = None,
     enough: int | None = None,
+    chance: float | None = None,
     values: Iterable[Contribution] = (),
     label: str = "",
     rows: Callable[[], list[str]] = list,
@@ -272,8 +279,10 @@ def finding(
     :param headline: the finding as part of a sentence; `text` and `more` by default
     :param sample: the number of rows that the figure rests on
     :param enough: with fewer rows, a broken threshold is only a warning
+    :param chance: how far chance can move the figure; a figure up to it never holds, whatever the threshold
     :param rows: returns references to example rows; called only if the threshold is broken
     """
+    threshold = max(threshold, chance or 0)
     broken = breaks_threshold(check, figure, threshold)
     judged = sample is None or enough is None or sample >= enough
     message = (f"{text}; {limit}" if limit else text) + more
@@ -292,6 +301,7 @@ def finding(
         control=control,
         sample=sample,
         enough=enough,
+        chance=None if chance is None else _rounded(chance),
         values=list(values),
         label=label,
         rows=rows() if broken else [],
@@ -318,6 +328,19 @@ def not_measured(check: str, why: str, *, subject: str = "", control: str = "", 
         control=control,
         message=f"{check}{against} was not measured: {why}",
     )
+
+
+def chance_of_change(now: int, before: int, comparisons: int = 1) -> float:
+    """Return the change of a share that chance exceeds in 1 % of nights, if nothing has changed.
+
+    It is the bound of Hoeffding for a share, and of Kolmogorov and Smirnov for the largest change of a distribution
+    function. It takes both sides for independent. Sides that share rows differ less.
+
+    :param now: rows of this night
+    :param before: rows of the control
+    :param comparisons: how many are made; by Bonferroni's inequality, each gets its part of the 1 %
+    """
+    return math.sqrt(math.log(2 * comparisons / CHANCE) / 2 * (1 / now + 1 / before))
 
 
 def worst(findings: Iterable[Reason]) -> list[Reason]:

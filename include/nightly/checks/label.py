@@ -2,10 +2,12 @@
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from nightly.checks.evidence import CONTRIBUTIONS, Evidence, fault, finding, not_measured, worst
+from nightly.checks.evidence import CONTRIBUTIONS, Evidence, chance_of_change, fault, finding, not_measured, worst
 from nightly.examples.days import rows_by_day
 from nightly.nights.moves import label_change
+from nightly.records.baseline import Control
 from nightly.records.label_config import BinaryLabel
 from nightly.records.label_spec import POSITIVE, LabelSummary
 from nightly.records.night import Contribution, Reason
@@ -92,7 +94,6 @@ def balance(evidence: Evidence) -> Iterator[Reason]:
 
 def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
     """Yield for each feature the value whose labels changed most, such as a label flipped for one company."""
-    enough = evidence.gate.min_rows_for_value
     label = evidence.config.data.label
     comparable = []
     for compared in evidence.present:
@@ -105,43 +106,84 @@ def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
             yield not_measured("max_label_change_by_value", why, **details)
         else:
             comparable.append(compared)
-    for feature, values in evidence.label_by_value.items():
-        findings = []
-        for compared in comparable:
-            before = compared.control.baseline.label_by_value.get(feature, {})
-            changes = [
-                (*_change(evidence, now, before[value]), value)
-                for value, now in values.items()
-                if now.rows >= enough and value in before and before[value].rows >= enough
-            ]
-            if not changes:
-                continue
-            changes.sort(key=lambda change: (change[0], change[2]), reverse=True)
-            figure, changed, most = changes[0]
-            findings.append(
-                finding(
-                    *("max_label_change_by_value", feature, figure),
-                    evidence.allowed("max_label_change_by_value", compared.control),
-                    f"where {feature} is {most}, {values[most].share(changed):.1%} of the labels are "
-                    f"{_named(evidence, changed)}, "
-                    f"{before[most].share(changed):.1%} in {compared.control.title}",
-                    more=f"; {medians}" if (medians := _medians(values[most], before[most])) else "",
-                    action=f"Look how the label is recorded where {feature} is {most}.",
-                    control=compared.control.name,
-                    values=[
-                        Contribution(
-                            value=value,
-                            rows=values[value].rows,
-                            share=values[value].share(changed),
-                            control=before[value].share(changed),
-                        )
-                        for _, _, value in changes[:CONTRIBUTIONS]
-                    ],
-                    label=_named(evidence, changed),
-                    rows=lambda most=most, feature=feature: evidence.rows.having(feature, [most]),
-                )
-            )
+    by_feature: dict[str, list[Reason]] = {feature: [] for feature in evidence.label_by_value}
+    for compared in comparable:
+        changes = _changes_by_value(evidence, compared.control)
+        # Of many values, one or another is far from its control by chance.
+        comparisons = sum(map(len, changes.values()))
+        for feature, of_values in changes.items():
+            by_feature[feature].append(_largest_change(evidence, compared.control, feature, of_values, comparisons))
+    for findings in by_feature.values():
         yield from worst(findings)
+    unknown = [
+        feature
+        for feature, values in evidence.label_by_value.items()
+        if comparable
+        and any(now.rows >= evidence.gate.min_rows_for_value for now in values.values())
+        and not any(feature in compared.control.baseline.label_by_value for compared in comparable)
+    ]
+    if unknown:
+        why = f"no control has its counts by value of {', '.join(unknown)}"
+        yield not_measured("max_label_change_by_value", why, subject=label.column)
+
+
+@dataclass(frozen=True)
+class _ValueChange:
+    """The labels of the rows with one value of a feature, on both sides."""
+
+    value: str
+    now: LabelSummary
+    before: LabelSummary
+    figure: float
+    label: str  # what has changed, as LabelSummary.change names it
+
+
+def _changes_by_value(evidence: Evidence, control: Control) -> dict[str, list[_ValueChange]]:
+    """Return feature -> the changes of its values with enough labels on both sides, if there are any."""
+    enough, changes = evidence.gate.min_rows_for_value, {}
+    for feature, values in evidence.label_by_value.items():
+        before = control.baseline.label_by_value.get(feature, {})
+        of_values = [
+            _ValueChange(value, now, before[value], *_change(evidence, now, before[value]))
+            for value, now in values.items()
+            if now.rows >= enough and value in before and before[value].rows >= enough
+        ]
+        if of_values:
+            changes[feature] = of_values
+    return changes
+
+
+def _largest_change(
+    evidence: Evidence, control: Control, feature: str, changes: list[_ValueChange], comparisons: int
+) -> Reason:
+    """Return the finding about the value whose change is furthest beyond what is allowed and what chance explains."""
+    allowed = evidence.allowed("max_label_change_by_value", control)
+
+    def chance(change: _ValueChange) -> float:
+        return chance_of_change(change.now.rows, change.before.rows, comparisons)
+
+    changes = sorted(changes, key=lambda change: (change.figure / max(allowed, chance(change)), change.value))[::-1]
+    most = changes[0]
+    return finding(
+        *("max_label_change_by_value", feature, most.figure, allowed),
+        f"where {feature} is {most.value}, {most.now.share(most.label):.1%} of the labels are "
+        f"{_named(evidence, most.label)}, {most.before.share(most.label):.1%} in {control.title}",
+        more=f"; {medians}" if (medians := _medians(most.now, most.before)) else "",
+        action=f"Look how the label is recorded where {feature} is {most.value}.",
+        control=control.name,
+        chance=chance(most),
+        values=[
+            Contribution(
+                value=change.value,
+                rows=change.now.rows,
+                share=change.now.share(most.label),
+                control=change.before.share(most.label),
+            )
+            for change in changes[:CONTRIBUTIONS]
+        ],
+        label=_named(evidence, most.label),
+        rows=lambda: evidence.rows.having(feature, [most.value]),
+    )
 
 
 def _change(evidence: Evidence, now: LabelSummary, before: LabelSummary) -> tuple[float, str]:

@@ -35,6 +35,24 @@ def count_again(folder: Path, label: Label) -> CountedLabels:
     )
 
 
+def frequent_values(folder: Path, columns: Collection[str], most: int, least: int) -> dict[str, list[str]]:
+    """Return column -> its most frequent values, at most `most`, each in at least `least` rows.
+
+    Columns without such a value are left out. Statistics have the values of texts, and none of numbers.
+    """
+    paths, frequent = _shards(folder), {}
+    for name in columns:
+        chunks = [chunk for column in _read(paths, name, dictionary=False) for chunk in column.chunks]
+        if not chunks:
+            continue
+        counted = pa.chunked_array(chunks).drop_null().value_counts()
+        counted = counted.filter(pc.greater_equal(counted.field("counts"), least)).to_pylist()
+        counted.sort(key=lambda pair: (-pair["counts"], pair["values"]))
+        if counted:
+            frequent[name] = [str(pair["values"]) for pair in counted[:most]]
+    return frequent
+
+
 def label_by_value(
     folder: Path, values: dict[str, list[str]], label: Label, every: LabelSummary, classes: Collection[str] = ()
 ) -> ByValue:
@@ -145,7 +163,7 @@ def _recorded(labels: pa.ChunkedArray, classes: Collection[str]) -> np.ndarray:
 
 def _positions(column: pa.ChunkedArray, values: list[str]) -> np.ndarray:
     """Return each row's index in `values`, or len(values) for nulls and other values; shape [rows]."""
-    encoded = column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     encoded = encoded.unify_dictionaries().combine_chunks()
     positions = pc.index_in(encoded.dictionary.cast(pa.string()), pa.array(values, pa.string()))
     return positions.take(encoded.indices).fill_null(len(values)).to_numpy().astype(np.uint16)

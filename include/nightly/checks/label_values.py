@@ -14,7 +14,7 @@ from nightly.snapshots.parsing import are_finite, parse_numbers
 
 EXAMPLES = 2  # of a class in a split; of a single one nothing can be learned or said
 LIKELY = 20  # rows that the other side makes likely; of fewer, there may be none by chance
-HARDLY = 0.1  # of these rows; a class with fewer counts as absent
+HARDLY = 0.1  # of the expected rows; a class with fewer counts as absent
 CLASSES, NUMBERS = ("string", "int64"), ("int64", "float")  # types of a snapshot's columns
 Test = Callable[[pa.Array], pa.Array]
 MISFITS: dict[str, Test] = {  # type -> the values that made the column one of this type; of other types, all
@@ -61,8 +61,8 @@ def classes(evidence: Evidence) -> Iterator[Reason]:
         for check in ("max_new_classes", "max_lost_classes")[bool(evidence.classes) :]:
             yield not_measured(check, "there is no control whose classes are known", subject=label.column)
         return
-    nearest = "last_accepted" if "last_accepted" in before else next(iter(before))
-    yield _lost(evidence, before[nearest], nearest)
+    near = [name for name in ("last_accepted", "production") if name in before] or list(before)[:1]
+    yield _lost(evidence, {name: before[name] for name in near})
 
 
 def _new(evidence: Evidence, names: list[str], every: LabelSummary) -> Reason:
@@ -83,32 +83,51 @@ def _new(evidence: Evidence, names: list[str], every: LabelSummary) -> Reason:
     )
 
 
-def _lost(evidence: Evidence, before: LabelSummary, control: str) -> Reason:
+def _lost(evidence: Evidence, before: dict[str, LabelSummary]) -> Reason:
+    """Return the finding about classes that are gone, with the control that had each.
+
+    A class that fades by a few rows a night is hardly rarer than the night before. Only production shows it.
+
+    :param before: control -> its labels
+    """
     label, now = evidence.config.data.label, evidence.label
-    names = sorted(_absent(before, [now]), key=lambda name: (-before.counts[name], name))
+    titles = {compared.control.name: compared.control.title for compared in evidence.present}
+    lost: dict[str, str] = {}  # class -> the control that had it
+    for control, summary in before.items():
+        lost |= {name: control for name in _absent(summary, [now], label.min_class_rows) if name not in lost}
+    names = sorted(lost, key=lambda name: (-before[lost[name]].counts[name], name))
     named = ", ".join(
-        f"{name!r} ({now.counts.get(name, 0):,} rows, {before.counts[name]:,} before)" for name in names[:CONTRIBUTIONS]
+        f"{name!r} ({now.counts.get(name, 0):,} rows, {before[lost[name]].counts[name]:,} in {titles[lost[name]]})"
+        for name in names[:CONTRIBUTIONS]
     )
-    title = next(compared.control.title for compared in evidence.present if compared.control.name == control)
     return finding(
         *("max_lost_classes", label.column, len(names), evidence.gate.max_lost_classes),
-        f"{_number(len(names), 'class', 'classes')} of {label.column} in {title} {'is' if len(names) == 1 else 'are'} "
-        "gone" + (f": {named}" if named else ""),
+        f"{_number(len(names), 'class', 'classes')} of {label.column} {'is' if len(names) == 1 else 'are'} gone"
+        + (f": {named}" if named else ""),
         action="Look whether a class was renamed or merged into another, or is no longer recorded.",
-        control=control,
         values=[
-            Contribution(value=name, rows=now.counts.get(name, 0), share=now.share(name), control=before.share(name))
+            Contribution(
+                value=name,
+                rows=now.counts.get(name, 0),
+                share=now.share(name),
+                control=before[lost[name]].share(name),
+            )
             for name in names[:CONTRIBUTIONS]
         ],
     )
 
 
-def _absent(one: LabelSummary, others: list[LabelSummary]) -> list[str]:
-    """Return the classes of `one` that all others lack, although one of them is large enough to have them."""
+def _absent(one: LabelSummary, others: list[LabelSummary], few: int = 0) -> list[str]:
+    """Return the classes of `one` that all others lack, although one of them is large enough to have them.
+
+    :param few: fewer rows than this are too few, where twice as many are expected
+    """
     absent = []
     for name in one.counts:
         likely = [(other.counts.get(name, 0), one.share(name) * other.rows) for other in others]
-        has = any(rows and rows >= HARDLY * expected for rows, expected in likely)
+        has = any(
+            rows and rows >= max(HARDLY * expected, few if expected >= 2 * few else 0) for rows, expected in likely
+        )
         if name != OTHER and not has and max(expected for _, expected in likely) >= LIKELY:
             absent.append(name)
     return absent

@@ -1,16 +1,14 @@
 """Features that are missing more or less often, or constant."""
 
-import math
 from collections.abc import Iterator
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from nightly.checks.evidence import Compared, Evidence, Measured, finding, worst
+from nightly.checks.evidence import Compared, Evidence, Measured, chance_of_change, finding, worst
 from nightly.checks.schema import counts, values_in
 from nightly.records.night import Contribution, Reason
 from nightly.statistics.sizes import at_least
 
-CHANCE = 1.63  # Kolmogorov-Smirnov: over 1.63 sqrt(1/n + 1/m) in 1 % of pairs of the same distribution
 OTHERS = 10  # expected rows with another value; with fewer, there may be none by chance
 
 
@@ -39,7 +37,7 @@ def missing(evidence: Evidence) -> Iterator[Reason]:
 def _lengths(evidence: Evidence, compared: Compared, feature: str, allowed: float) -> Iterator[Reason]:
     """Yield the largest change, over all n, of the share of examples whose list has at least n values.
 
-    Some number is always near the middle, where chance moves shares most. So at least CHANCE is allowed.
+    Some number is always near the middle, where chance moves shares most. So at least that much is allowed.
     """
     sides = [at_least(side.features[feature], side.examples) for side in (evidence.train, compared.train)]
     if not all(sides):
@@ -49,12 +47,13 @@ def _lengths(evidence: Evidence, compared: Compared, feature: str, allowed: floa
     shares = {n: [side[min(k for k in side if k >= n)] if n <= max(side) else 0.0 for side in sides] for n in lengths}
     longer = max(lengths, key=lambda n: abs(shares[n][0] - shares[n][1]))
     now, control = shares[longer]
-    allowed = max(allowed, CHANCE * math.sqrt(1 / evidence.train.examples + 1 / compared.train.examples))
+    chance = chance_of_change(evidence.train.examples, compared.train.examples)
     yield finding(
         *("max_missing_change", feature, abs(now - control), allowed),
         f"{now:.1%} of the examples have {longer:,} values of {feature} or more, {control:.1%} of those of "
         f"{compared.control.title}",
-        limit=f"a change of {allowed:.1%} is allowed",
+        limit=f"a change of {max(allowed, chance):.1%} is allowed",
+        chance=chance,
         action=f"Look whether the source cuts the lists of {feature} short, or has ceased to.",
         **evidence.beside(compared),
     )

@@ -1,4 +1,4 @@
-"""Inspect, check and convert data. DATA is a CSV, TFRecord or Parquet file, a folder of them, a quoted glob,
+"""Inspect, check and convert data. DATA is a CSV, JSON lines, TFRecord, Parquet or Avro file, a folder, a quoted glob,
 `snapshot:MODEL/ID` or `snapshot:MODEL/latest`, or saved statistics (.pb, .pbtxt; not for convert).
 
     bin/data statistics DATA [--out FILE]            TFDV's statistics

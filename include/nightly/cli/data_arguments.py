@@ -23,9 +23,11 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     )
     showing = argparse.ArgumentParser(add_help=False)
     showing.add_argument("--json", action="store_true", help="for machines")
-    beam = argparse.ArgumentParser(add_help=False)
-    beam.add_argument("--runner", choices=RUNNERS, help="a Beam runner, its options after --; by default this process")
-    beam.add_argument("--dry-run", action="store_true", help="show the job that the runner would get")
+    on_beam = argparse.ArgumentParser(add_help=False)
+    on_beam.add_argument(
+        "--runner", choices=RUNNERS, help="a Beam runner, its options after --; by default this process"
+    )
+    on_beam.add_argument("--dry-run", action="store_true", help="show the job that the runner would get")
     comparing = argparse.ArgumentParser(add_help=False)
     comparing.add_argument("now", metavar="NOW", help="or the training data")
     comparing.add_argument("before", metavar="BEFORE", help="or the serving data")
@@ -36,7 +38,7 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     )
 
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    subparser = commands.add_parser("statistics", parents=[reading, showing, beam], help="TFDV's statistics")
+    subparser = commands.add_parser("statistics", parents=[reading, showing, on_beam], help="TFDV's statistics")
     subparser.add_argument("data", metavar="DATA")
     subparser.add_argument("--out", type=Path, metavar="FILE", help="save them, as .pb (binary) or .pbtxt (text)")
     subparser.set_defaults(run="statistics")
@@ -63,7 +65,7 @@ def build_parser(description: str) -> argparse.ArgumentParser:
         subparser = commands.add_parser(name, parents=[reading, showing, comparing], help=text)
         subparser.set_defaults(run=name)
 
-    subparser = commands.add_parser("convert", parents=[reading, beam, showing], help="to TFRecord of tf.Example")
+    subparser = commands.add_parser("convert", parents=[reading, on_beam, showing], help="to TFRecord of tf.Example")
     subparser.add_argument("data", metavar="DATA")
     subparser.add_argument("out", metavar="FOLDER", help="a new one")
     subparser.add_argument("--shards", type=positive_int, metavar="N", help="files of each split (1; a runner chooses)")

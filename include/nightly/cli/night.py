@@ -73,7 +73,7 @@ def _ended(end: NightEnd, night: Night, paths: Paths) -> int:
         print(f"done: {night.folder(paths)}")
         return 0
     print(report(end.verdict))
-    if end.verdict.version and not ReleaseRecord.load(night.folder(paths) / "release.json").server:
+    if end.verdict.version and not ReleaseRecord.load(night.folder(paths) / ReleaseRecord.FILE).server:
         return confirmed(paths)
     return STATUS.get(end.verdict.outcome, 3)
 
@@ -99,7 +99,7 @@ def _plan(options: argparse.Namespace, paths: Paths) -> Night:
     )
     planned = plan(paths, options.model, request, now)
     night = planned.model_copy(update={"run_id": new_run_id(paths, options.model, now)})
-    night.save(night.folder(paths) / "request.json")
+    night.save(night.folder(paths) / Night.FILE)
     return night
 
 

@@ -26,8 +26,9 @@ from nightly.io.scratch import own_temporary_folder
 from nightly.io.secrets import masked
 from nightly.models import load_config, read_schema_text
 from nightly.nights.plan import RunRequest
-from nightly.nights.steps import VERDICT, command_tasks_of
+from nightly.nights.steps import command_tasks_of
 from nightly.records.night import utc_now
+from nightly.records.tasks import VERDICT
 from nightly.records.verdict import Outcome
 from nightly.runtime import single_task, worker
 

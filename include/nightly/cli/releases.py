@@ -14,7 +14,7 @@ A rollback moves the label `stable` first; so does a quarantine of the version i
 compares its files with its record. `repair` copies from the pipeline's artifacts or the bucket.
 
 Exit status: 0 done, 1 a disagreement or damaged files, 2 wrong arguments or configuration, or refused with nothing
-changed, 4 done, but no model server has confirmed it.
+changed, 4 done, but no model server has confirmed it, or release.gcs or Vertex AI is not updated.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from collections.abc import Sequence
 from nightly.canary.decide import compare, decide, resolve
 from nightly.canary.quarantine import quarantine
 from nightly.canary.report import report
-from nightly.cli.errors import Parser, command
+from nightly.cli.errors import Parser, command, one_line
 from nightly.io.paths import Paths
 from nightly.io.tables import print_table
 from nightly.models import load_config
 from nightly.records.canary import CanaryRequest
 from nightly.records.release import Rollback
-from nightly.release.errors import DamagedError, NotConfirmed, ReleaseError
+from nightly.release.errors import DamagedError, NotConfirmed, NotPublished, ReleaseError
 from nightly.release.find import store_of
 from nightly.release.repair import describe, repair
 from nightly.release.store import ReleaseStore
@@ -90,6 +90,9 @@ def _run(paths: Paths, options: argparse.Namespace) -> int:
         return COMMANDS[options.command](paths, store, options)
     except NotConfirmed as error:
         print(f"{error}. When it is back: bin/releases serve {options.model}", file=sys.stderr)
+        return NOT_CONFIRMED
+    except NotPublished as error:
+        print(one_line(str(error)), file=sys.stderr)
         return NOT_CONFIRMED
 
 
@@ -185,8 +188,11 @@ def _own(paths: Paths, store: ReleaseStore, options: argparse.Namespace) -> int:
         raise ReleaseError(f"{options.model} is released to no bucket: its config.toml has no release.gcs")
     from nightly.release.google_cloud.gcs import GcsReleases
 
-    bucket = GcsReleases(config.release.gcs, options.model, store)
-    owner = bucket.own(by=getpass.getuser(), reason=options.reason)
+    try:
+        bucket = GcsReleases(config.release.gcs, options.model, store)
+        owner = bucket.own(by=getpass.getuser(), reason=options.reason)
+    except NotPublished as error:  # nothing has changed here either
+        raise ReleaseError(f"{config.release.gcs} gets no other owner: {error.__cause__ or error}") from error
     print(f"{bucket.address} belongs to {owner.machine.host} ({owner.machine.folder}) from now on")
     return 0
 

@@ -18,7 +18,7 @@ from nightly.cli.errors import Parser, command
 from nightly.io.hints import did_you_mean
 from nightly.io.paths import Paths
 from nightly.models import load_config
-from nightly.records.schema import PROPOSAL, SchemaProposal
+from nightly.records.schema import SchemaProposal
 from nightly.schemas.store import SchemaStore, SchemaVersionError, answer
 from nightly.state import current
 
@@ -116,11 +116,11 @@ def adopt(store: SchemaStore, paths: Paths, options: argparse.Namespace) -> str:
 
 
 def _proposal(paths: Paths, options: argparse.Namespace) -> SchemaProposal:
-    path = paths.night(options.model, options.run) / PROPOSAL
+    path = paths.night(options.model, options.run) / SchemaProposal.FILE
     try:
         return SchemaProposal.load(path)
     except FileNotFoundError:
-        runs = sorted(proposal.parent.name for proposal in path.parent.parent.glob(f"*/{PROPOSAL}"))
+        runs = sorted(proposal.parent.name for proposal in path.parent.parent.glob(f"*/{SchemaProposal.FILE}"))
         hint = did_you_mean(path.parent.name, runs) if runs else "; no night does"
         raise SchemaVersionError(f"{options.run} of {options.model} proposes no change of the schema{hint}") from None
 

@@ -67,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _nights(paths: Paths, model: str) -> Nights:
     """Return snapshot id -> the nights that use it, by name, each with its snapshot record."""
     nights: Nights = defaultdict(list)
-    for path in sorted((paths.nights / model).glob("*/snapshot.json")):
+    for path in sorted((paths.nights / model).glob(f"*/{SnapshotRef.FILE}")):
         ref = SnapshotRef.load(path)
         nights[ref.snapshot_id].append((path.parent.name, ref))
     return nights

@@ -1,4 +1,4 @@
-"""Every use of private parts of TFX, TFT, TFMA, Beam and pyiceberg, a module each. Only these may break in an upgrade.
+"""Every use of private parts of TFX, TFT, TFDV, TFMA, Beam and pyiceberg, a module each.
 
-Each has a test in tests/nightly/compat that names what the upgrade changed.
+Only these may break in an upgrade. Each has a test in tests/nightly/compat that names what the upgrade changed.
 """

@@ -9,6 +9,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from nightly.data.errors import DataError
 from nightly.io.hints import did_you_mean
+from nightly.records.snapshot import SnapshotManifest
 from nightly.records.source_config import FileFormat
 from nightly.snapshots.errors import SnapshotError
 from nightly.snapshots.store import SnapshotStore
@@ -110,7 +111,7 @@ def _local(location: str) -> list[str]:
     path = Path(location).expanduser()
     if path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path))]
-        if (path / "manifest.json").exists():
+        if (path / SnapshotManifest.FILE).exists():
             files = sorted(path.glob("rows-*.parquet"))
         if not files:
             raise DataError(f"the folder {path} holds no file")

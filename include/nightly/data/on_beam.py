@@ -20,6 +20,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from google.protobuf import json_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from nightly.compat.beam import dataflow_environment
 from nightly.data import kinds
 from nightly.data.bad_rows import BadRows
 from nightly.data.converting import FILE, Splitter, check_types, encode, new_folder
@@ -31,7 +32,6 @@ from nightly.engines.beam import Options, check_reach, pipeline, pipeline_option
 from nightly.statistics.sizes import stats_options
 
 Graph = Callable[[beam.Pipeline], None]
-ENVIRONMENT_VERSION = "8"  # of Dataflow's job format, as Beam's client sends it
 
 
 def statistics_on_beam(
@@ -131,20 +131,11 @@ def describe(options: Options, graph: Graph) -> dict[str, Any]:
 
 def _dataflow_job(options: Options, graph: Graph) -> dict[str, Any]:
     """Return the request that Beam's own client would send: with dry_run, Beam's runner stops before sending it."""
-    from apache_beam.runners.dataflow.internal import apiclient
-
     options.view_as(beam_options.TestOptions).dry_run = True
     dry = pipeline(options)
     graph(dry)
     job = dry.run().job
-    environment = apiclient.Environment(
-        packages=[],
-        options=job.options,
-        environment_version=ENVIRONMENT_VERSION,
-        proto_pipeline_staged_url=FileSystems.join(job.google_cloud_options.staging_location, "pipeline.pb"),
-        proto_pipeline=job.proto_pipeline,
-    )
-    job.proto.environment = environment.proto
+    job.proto.environment = dataflow_environment(job)
     request = json_format.MessageToDict(type(job.proto).pb(job.proto), preserving_proto_field_name=True)
     request["environment"].pop("sdk_pipeline_options", None)  # it lists every option, defaults included
     return {

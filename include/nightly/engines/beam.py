@@ -96,7 +96,7 @@ def check_reach(options: Options, paths: Iterable[str | os.PathLike[str]]) -> No
 
 def check(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Check the Beam options at the beginning of a night, before work that would be lost; return the runner."""
-    config = config_of(Night.load(night_folder / "request.json"))
+    config = config_of(Night.load(night_folder / Night.FILE))
     options = pipeline_options(config.pipeline.beam_args)
     address = variables.STATE.read() or str(paths.var)
     if _is_dataflow(options) and "://" not in address:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
-from tensorflow_model_analysis.metrics import confusion_matrix_metrics, metric_types
 
+from nightly.compat.tfma import MAX_RECALL_NAME, ConfusionMatrixMetric, registered_metrics
 from nightly.evaluation.sums import BINS, CONFUSION, CURVE, MOMENT, MOMENTS, TOP
 from nightly.records.label_config import Kind
 
@@ -138,11 +138,11 @@ def _of_moments(kind: Kind, function: Callable[[dict[str, complex]], complex]) -
 @cache
 def _of_confusion(name: str) -> Formula | None:
     """Return TFMA's metric of this name, if it is a function of the confusion matrix at 0.5."""
-    for kind in metric_types.registered_metrics().values():
-        if not issubclass(kind, confusion_matrix_metrics.ConfusionMatrixMetric):
+    for kind in registered_metrics().values():
+        if not issubclass(kind, ConfusionMatrixMetric):
             continue
         metric = kind()
-        if metric.get_config()["name"] == name and name != confusion_matrix_metrics.MAX_RECALL_NAME:
+        if metric.get_config()["name"] == name and name != MAX_RECALL_NAME:
             return Formula(CONFUSION, partial(_counted, metric.result), partial(_counted_gradient, metric.result))
     return None
 

@@ -19,11 +19,9 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from google.protobuf import json_format
 from tensorflow_model_analysis import version as tfma_version
-from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
-from tensorflow_model_analysis.utils import config_util
-from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
 
+from nightly.compat.tfma import convert_slice_metrics_to_proto, registered_metrics, update_eval_config_with_defaults
 from nightly.engines.beam import Options, pipeline, pipeline_options
 from nightly.evaluation.errors import EvaluationError
 from nightly.evaluation.measured import Measured, Plan
@@ -148,7 +146,7 @@ def _config(plan: Plan, metrics: list[str]) -> config_pb2.EvalConfig:
             *(config_pb2.SlicingSpec(feature_keys=[name]) for name in plan.slices),
         ],
     )
-    return config_util.update_eval_config_with_defaults(config)
+    return update_eval_config_with_defaults(config)
 
 
 def _metric_config(name: str) -> config_pb2.MetricConfig:
@@ -174,7 +172,7 @@ def _is_tfmas(name: str) -> bool:
 @cache
 def _tfma_classes() -> dict[str, str]:
     classes = {}
-    for class_name, kind in metric_types.registered_metrics().items():
+    for class_name, kind in registered_metrics().items():
         try:
             classes[kind().get_config()["name"]] = class_name
         except (KeyError, TypeError, ValueError):  # has no default name
@@ -224,7 +222,7 @@ def _written(
     with tf.io.TFRecordWriter(str(output / "metrics-00000-of-00001.tfrecord")) as writer:
         for key in sorted(measured.slices):
             item = {_key(plan, model, name): v for model in values for name, v in values[model][key].items()}
-            writer.write(tfma_writer.convert_slice_metrics_to_proto((key, item), None).SerializeToString())
+            writer.write(convert_slice_metrics_to_proto((key, item), None).SerializeToString())
     run = config_pb2.EvalRun(
         eval_config=config, version=tfma_version.VERSION, model_locations={s.name: "" for s in config.model_specs}
     )
@@ -232,12 +230,12 @@ def _written(
     return measured, values
 
 
-def _key(plan: Plan, model: str, name: str) -> metric_types.MetricKey:
+def _key(plan: Plan, model: str, name: str) -> tfma.metrics.MetricKey:
     """Return TFMA's key: a class's metric has the number of the class."""
     metric, _, label = name.partition(":")
-    return metric_types.MetricKey(
+    return tfma.metrics.MetricKey(
         name=metric,
         model_name=model if len(plan.models) > 1 else "",
-        sub_key=metric_types.SubKey(class_id=plan.classes.index(label)) if label else None,
+        sub_key=tfma.metrics.SubKey(class_id=plan.classes.index(label)) if label else None,
         example_weighted=plan.weighted and name != COUNT,
     )

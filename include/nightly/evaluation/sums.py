@@ -21,6 +21,8 @@ _LEFT = np.array([-np.inf, *(np.arange(_BUCKETS) / _BUCKETS), np.inf])
 BINS = _BUCKETS - 1
 _BIN_OF = np.clip(np.searchsorted(_THRESHOLDS + _EPSILON, _LEFT, side="right") - 1, 0, BINS - 1)
 
+THRESHOLD = 0.5  # the probability above which a binary model predicts 1
+
 SMALLEST = float(np.finfo(np.float32).tiny)  # the probability that 0 counts as in a cross-entropy
 
 NUMBER_MOMENTS = (
@@ -95,8 +97,8 @@ def _moments_of_classes(labels: np.ndarray, scores: np.ndarray, classes: int) ->
 
 
 def _confusion_of_binary(labels: np.ndarray, scores: np.ndarray, classes: int) -> Terms:
-    """Cells: true positives, true negatives, false positives, false negatives, at 0.5."""
-    positive, predicted = labels == 1, scores.astype(np.float64) > 0.5
+    """Cells: true positives, true negatives, false positives, false negatives."""
+    positive, predicted = labels == 1, scores.astype(np.float64) > THRESHOLD
     cells = np.select([positive & predicted, ~positive & ~predicted, predicted], [0, 1, 2], 3)
     return Terms(np.ones((len(labels), 1)), cells[:, np.newaxis], 4)
 

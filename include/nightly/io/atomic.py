@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import IO, Any
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = True, modified: int | None = None) -> None:
     """Write `data` to a temporary file beside `path`, sync it, and rename it to `path`.
 
     :param durable: False: do not sync; a power cut may leave an older, an empty or no file
+    :param modified: the file's modification time, in Unix seconds; None: now
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -20,6 +21,8 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
             os.fchmod(file.fileno(), 0o644)
             if durable:
                 sync_file(file)
+        if modified is not None:  # before others can see the file, or link it
+            os.utime(temporary, (modified, modified))
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -13,22 +13,26 @@ from nightly.io.errors import UserError
 SPARE_BYTES = 64 * 2**20  # to leave free for records, logs and other processes
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REMEDY = (
-    "Make room, or lower [retention] and release.keep in the model's config.toml and run `bin/snapshots prune MODEL`. "
-    "It is tried again."
+    "Make room, or lower [retention] and release.keep in the model's config.toml and run `bin/snapshots prune MODEL`."
 )
 
 
 class SpaceError(UserError, RuntimeError):
     """A disk has too little free space. The message has the free and the needed bytes."""
 
+    infrastructure = True
 
-def check_space(needs: Mapping[Path, int], what: str, error: type[SpaceError] = SpaceError) -> None:
+
+def check_space(
+    needs: Mapping[Path, int], what: str, error: type[SpaceError] = SpaceError, remedy: str = REMEDY
+) -> None:
     """Raise `error` unless each disk has space for its folders in `needs` and SPARE_BYTES.
 
     The folders need not exist. The needs of folders on the same file system are added up.
 
     :param needs: folder -> bytes to write
     :param what: what needs the space, for the message
+    :param remedy: what to do, for the message
     """
     by_disk: dict[int, dict[Path, int]] = defaultdict(dict)
     for folder, needed in needs.items():
@@ -37,7 +41,7 @@ def check_space(needs: Mapping[Path, int], what: str, error: type[SpaceError] = 
     for folders in by_disk.values():
         needed, (folder, *_) = sum(folders.values()) + SPARE_BYTES, folders
         if (free := free_bytes(folder)) < needed:
-            raise error(f"{folder} has {megabytes(free)} free, and {what} needs {megabytes(needed)}. {REMEDY}")
+            raise error(f"{folder} has {megabytes(free)} free, and {what} needs {megabytes(needed)}. {remedy}")
 
 
 @contextmanager
@@ -46,12 +50,17 @@ def full_disk_explained(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if not is_full_disk(error):
             raise
         free = megabytes(free_bytes(folder))
         raise SpaceError(
             f"the disk of {folder} became full while {what} was written: {free} are free now. {REMEDY}"
         ) from error
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Return whether `error` is the operating system's for a disk or a quota that is full."""
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 def free_bytes(folder: Path) -> int:

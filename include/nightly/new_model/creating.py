@@ -1,7 +1,6 @@
 """From data to a model's files: fetch, look, ask, measure, write."""
 
 import datetime as dt
-import itertools
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,8 +39,8 @@ from nightly.training.tabular.recommended import Recommended, recommended
 
 STAGING = ".new-"  # prefix of the folders in include/models that are being written
 FIRST = dt.datetime(1900, 1, 1, tzinfo=dt.UTC)
-GAP_DATES = 400  # without a file on a web server, before which none is looked for
-MAX_GAPS = 10  # before the newest file
+GAP = dt.timedelta(days=400)  # without a file on a web server, before which none is looked for
+MAX_DATES = 10_000  # on a web server, from today back to the newest file
 
 log = logging.getLogger("nightly")
 
@@ -180,6 +179,7 @@ def _fetch(
     """Fetch all that the source has.
 
     A web server lists nothing: each date is a request, so they are asked for from today backwards, up to a long gap.
+    Raises NewModelError if the newest file is too old to be found in this way.
     """
 
     def files(start: dt.datetime, end: dt.datetime) -> list[DownloadedFile]:
@@ -188,14 +188,19 @@ def _fetch(
     pattern = PathPattern(config.path) if config.kind == "files" else None
     if not pattern or pattern.scheme not in WEB or pattern.step not in STEPS:
         return files(FIRST, now)
-    gap = GAP_DATES * STEPS[pattern.step]
     by_origin: dict[str, DownloadedFile] = {}
-    for number in itertools.count():
-        end = now - number * gap
-        earlier = {file.origin: file for file in files(end - gap, end)}
-        if not earlier and (by_origin or number + 1 == MAX_GAPS):
+    start, oldest = now, now - max(MAX_DATES * STEPS[pattern.step], GAP)
+    while by_origin or start - GAP >= oldest:
+        end, start = start, start - GAP
+        earlier = {file.origin: file for file in files(start, end)}
+        if by_origin and not earlier:
             break
         by_origin = earlier | by_origin
+    if not by_origin:
+        raise NewModelError(
+            f"{config.path.partition('?')[0]} has no file from {start:%Y-%m-%d} to today, and bin/new asks for none "
+            "before that: check the address, or download the files into a folder and name that"
+        )
     return by_origin.values()
 
 

@@ -107,17 +107,23 @@ def _no_feature(column: Column) -> str:
         return f"a time ({time.format}): derive a feature from it in preprocessing.py, such as the hour"
     if formats := mixed_formats(column):
         return f"times of several formats ({' and '.join(formats)}): write one format at the source"
-    share = column.distinct / column.present
-    if column.is_number:
-        if max(abs(column.low), abs(column.high)) > LARGEST:
-            return f"it has numbers beyond {LARGEST:.0e}, which float32 does not hold"
-        identifies = column.type == "int64" and share >= UNIQUE and (ID.search(column.name) or _counts_up(column))
-        return "a number of its own for each row" if identifies else ""
+    return _no_number(column) if column.is_number else _no_text(column)
+
+
+def _no_number(column: Column) -> str:
+    if max(abs(column.low), abs(column.high)) > LARGEST:
+        return f"it has numbers beyond {LARGEST:.0e}, which float32 does not hold"
+    unique = column.type == "int64" and column.distinct / column.present >= UNIQUE
+    return "a number of its own for each row" if unique and (ID.search(column.name) or _counts_up(column)) else ""
+
+
+def _no_text(column: Column) -> str:
     if column.odd_numbers:
         return f"numbers, but also {column.odd_numbers}: leave these blank at the source"
     if column.distinct > MANY_ROWS and _has_signs(column):
         return f"numbers with signs, such as {column.counts[0].value!r}: write them plainly at the source"
-    if share > 1 / MANY_ROWS and column.distinct > MANY_ROWS and not _is_prose(column):
+    many = column.distinct > MANY_ROWS and column.distinct / column.present > 1 / MANY_ROWS
+    if many and not _is_prose(column):
         return f"{column.distinct:,} different texts in {column.present:,} rows, so most are new every night"
     return ""
 

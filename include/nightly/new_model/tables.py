@@ -195,19 +195,7 @@ def _read(bodies: list[Body], title: str, keep: Collection[str]) -> Table:
                 measures.setdefault(name, _Measure()).add(batch.column(name), name in declared or name in lists)
             rows += batch.num_rows
             sample.add(batch)
-    if bad.rows > MAX_BAD_SHARE * (bad.rows + rows):
-        raise NewModelError(
-            f"{bad.rows:,} of {bad.rows + rows:,} rows of {title} cannot be read, e.g. {bad.shown[0]}: {_advice(bad)}"
-        )
-    if cut := next((body for body in bodies if body.truncated), None):
-        raise NewModelError(f"{cut.name} is truncated: {cut.truncated}: have it delivered again")
-    if rows < MIN_ROWS:
-        many = "1 row" if rows == 1 else f"{rows:,} rows"
-        raise NewModelError(f"{title} has {many}, and a model needs {MIN_ROWS} or more: provide more data")
-    if len(measures) < 2:
-        (name,) = measures
-        hint = "; columns are separated by commas" if re.search("[;\t|]", bodies[0].headers[0]) else ""
-        raise NewModelError(f"{title} has one column, {name!r}: a model needs a label and a feature{hint}")
+    _refuse_unfit(bodies, title, bad, rows, list(measures))
     drawn = sample.table(list(measures))
     refuse_rows_as_headers(bodies, rename, drawn)
     columns = {}
@@ -222,6 +210,22 @@ def _read(bodies: list[Body], title: str, keep: Collection[str]) -> Table:
         columns[name] = Column(name, kind, rows, missing, measure.low, measure.high, texts)
     used = {header: name for header, name in rename.items() if name in columns}
     return Table(rows, columns, drawn, used, bad.rows, uneven(bodies), headers)
+
+
+def _refuse_unfit(bodies: list[Body], title: str, bad: BadRows, rows: int, columns: list[str]) -> None:
+    """Raise NewModelError if too many rows are unreadable, a body is cut, or rows or columns are too few."""
+    if bad.rows > MAX_BAD_SHARE * (bad.rows + rows):
+        raise NewModelError(
+            f"{bad.rows:,} of {bad.rows + rows:,} rows of {title} cannot be read, e.g. {bad.shown[0]}: {_advice(bad)}"
+        )
+    if cut := next((body for body in bodies if body.truncated), None):
+        raise NewModelError(f"{cut.name} is truncated: {cut.truncated}: have it delivered again")
+    if rows < MIN_ROWS:
+        many = "1 row" if rows == 1 else f"{rows:,} rows"
+        raise NewModelError(f"{title} has {many}, and a model needs {MIN_ROWS} or more: provide more data")
+    if len(columns) < 2:
+        hint = "; columns are separated by commas" if re.search("[;\t|]", bodies[0].headers[0]) else ""
+        raise NewModelError(f"{title} has one column, {columns[0]!r}: a model needs a label and a feature{hint}")
 
 
 def _advice(bad: BadRows) -> str:

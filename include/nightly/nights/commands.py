@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import math
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any, TypeGuard
 
+from nightly.io.secrets import MASK
+from nightly.models import load_config
 from nightly.nights.causes import Cause
-from nightly.records.night import ALL_EXAMPLES, CONSTANT, Reason
+from nightly.records.base import ContractError
+from nightly.records.night import ALL_EXAMPLES, CONSTANT, Night, Reason
 from nightly.records.schema import SchemaProposal
 from nightly.records.thresholds import ThresholdsUsed, Value
 
@@ -26,34 +31,82 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Request:
-    """The parts of a run that are needed to start the same night again."""
+    """The parts of a run that are needed to start the same night again.
+
+    :ivar params: what the run was given besides, as in a run's form
+    :ivar source: the path or URL that was read in place of the config's; only bin/night takes one
+    """
 
     model: str
     run_id: str
     as_of: dt.datetime | None
     release: bool
     by_command: bool = False  # started by bin/night, not by Airflow
+    params: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
 
-    def again(self, **more: Any) -> str:
-        """Return the command that runs the night again, as of the same time; `more` is added to the run's conf."""
-        as_of = self.as_of.isoformat() if self.as_of else ""
-        if self.by_command and not more:
-            args = ["bin/night", self.model, *(["--as-of", as_of] if as_of else [])]
-            return shlex.join([*args, *(["--release"] if self.release else [])])
-        conf = {"as_of": as_of} if as_of else {}
+    @classmethod
+    def of(cls, night: Night) -> Request:
+        """Return the request of a planned night. What the model's config gives is left out of `params`."""
+        params: dict[str, Any] = {"fresh": True} if night.fresh else {}
+        if night.overrides:
+            params |= {"thresholds": night.overrides, "reason": night.override_reason}
+        with contextlib.suppress(ContractError):  # the model's config is gone, or is not valid any more
+            config = load_config(night.model)
+            if night.train_steps != config.training.steps:
+                params["train_steps"] = night.train_steps
+            days = (night.as_of - night.window_start).days - config.data.late_days
+            if days != config.data.look_back_days and days > 0:
+                params["look_back_days"] = days
+        return cls(
+            night.model,
+            night.run_id,
+            night.as_of,
+            release=night.release,
+            by_command=night.trigger == "command",
+            params=params,
+            source=night.source_address,
+        )
+
+    def again(self) -> str:
+        """Return the command that runs the night again, as of the same time."""
+        if not self.by_command:
+            return self._trigger(self.params)
+        args = ["bin/night", self.model, *(["--as-of", self._as_of] if self._as_of else [])]
+        args += ["--train-steps", str(self.params["train_steps"])] if "train_steps" in self.params else []
+        args += ["--fresh"] if self.params.get("fresh") else []
+        address, query, _ = self.source.partition("?") if "://" in self.source else (self.source, "", "")
+        args += ["--source", f"{address}?{MASK}" if query else address] if address else []  # a query may be a signature
+        return shlex.join([*args, *(["--release"] if self.release else [])])
+
+    def with_thresholds(self, lifted: Mapping[str, Value]) -> str:
+        """Return the command that runs the night again with these thresholds, besides those that it replaced."""
+        reason = "; ".join(filter(None, [self.params.get("reason"), "WHY"]))
+        thresholds = {**self.params.get("thresholds", {}), **lifted}
+        return self._trigger({**self.params, "thresholds": thresholds, "reason": reason})
+
+    @property
+    def _as_of(self) -> str:
+        return self.as_of.isoformat() if self.as_of else ""
+
+    def _trigger(self, params: Mapping[str, Any]) -> str:
+        conf = {"as_of": self._as_of} if self._as_of else {}
         conf |= {} if self.release else {"release": "no"}
         return shlex.join(
-            ["bin/airflow", "dags", "trigger", f"{self.model}_retrain", "--conf", json.dumps(conf | more)]
+            ["bin/airflow", "dags", "trigger", f"{self.model}_retrain", "--conf", json.dumps({**conf, **params})]
         )
 
 
 def remedies(
     request: Request, causes: list[Cause], used: ThresholdsUsed | None, proposal: SchemaProposal | None
 ) -> list[Remedy]:
-    """Return what to run after a held night, if its data was wrong and if it was right."""
+    """Return what to run after a held night, if its data was wrong and if it was right.
+
+    Nothing for a withdrawn model: the same night would train the same model, and be held again.
+    """
     kinds = {cause.kind for cause in causes}
     if "withdrawn" in kinds:
-        return [Remedy("To train again on the same data", request.again(fresh=True))]
+        return []
     held = [reason for cause in causes for reason in cause.reasons]
     by_schema = [reason for reason in held if reason.check == "schema"]
     steps = []
@@ -62,8 +115,10 @@ def remedies(
         steps.append(f"{shlex.join(approve)} WHY")
     if not by_schema or proposal is not None:
         thresholds = lifting(held, used)
-        if thresholds is not None and (thresholds or steps):
-            steps.append(request.again(**({"thresholds": thresholds, "reason": "WHY"} if thresholds else {})))
+        if thresholds and not request.source:  # a run's form has no source, and bin/night no thresholds
+            steps.append(request.with_thresholds(thresholds))
+        elif thresholds == {} and steps:
+            steps.append(request.again())
     when = "To release it nevertheless, once" if kinds == {"model"} else "If the data is right, to accept it once"
     right = [Remedy(when, "\n".join(steps))] if steps else []
     wrong = [] if kinds == {"model"} else [Remedy("If the data was wrong, once the source is fixed", request.again())]
@@ -81,6 +136,8 @@ def lifting(held: Iterable[Reason], used: ThresholdsUsed | None) -> dict[str, Va
         if reason.check == "schema":
             continue
         if reason.check == CONSTANT:
+            if used and not any(name.startswith("model_gate.metrics.") for name in used.values):
+                return None  # a gate that judges nothing is refused
             lifted["model_gate.must_beat_constant"] = False
             continue
         if reason.undecided:
@@ -88,12 +145,13 @@ def lifting(held: Iterable[Reason], used: ThresholdsUsed | None) -> dict[str, Va
             continue
         key = _key(reason, used)
         base = used.values.get(key) if used and key else None
-        if not all(isinstance(number, (int, float)) for number in (base, reason.figure, reason.threshold)):
+        if used is None or not (_is_number(base) and _is_number(reason.figure) and _is_number(reason.threshold)):
             return None
-        value = _lifted(reason, float(base), lower=key.endswith(".floor") or ".min_" in key)
-        value = int(value) if isinstance(base, int) else value
-        beyond = min if key.endswith(".floor") or ".min_" in key else max
-        lifted[key] = beyond(lifted.get(key, value), value)
+        lowers = key.startswith("data_gate.min_") or (key.startswith("model_gate.") and key.endswith(".floor"))
+        value = _outwards(_least(reason, key, base, used), lowers=lowers)
+        if isinstance(base, int) and value.is_integer():
+            value = int(value)  # a threshold of a count takes no other number
+        lifted[key] = (min if lowers else max)(lifted.get(key, value), value)
     return lifted
 
 
@@ -108,11 +166,23 @@ def _key(reason: Reason, used: ThresholdsUsed | None) -> str:
     return next((name for name in names if name in values), "")
 
 
-def _lifted(reason: Reason, base: float, *, lower: bool) -> float:
-    """Return `base`, moved as far as the finding is beyond its threshold and rounded outwards to two digits."""
-    if not base or not reason.threshold or not reason.figure:
-        return abs(reason.figure)
-    value = base * abs(reason.figure / reason.threshold)  # the threshold may include a control's factor
-    step = 10.0 ** (math.floor(math.log10(value)) - 1)
-    digits = (math.floor if lower else math.ceil)(round(value / step, 6))
-    return float(f"{digits * step:.6g}")
+def _least(reason: Reason, key: str, base: float, used: ThresholdsUsed) -> Decimal:
+    """Return the threshold that would have been just enough for the finding."""
+    figure = Decimal(str(reason.figure))
+    if key.startswith("model_gate."):
+        return abs(figure) if reason.is_change else figure
+    # The finding's threshold is `base` times the factor of its control. It may be larger where chance allows more, and
+    # smaller for the lost classes, which have no factor.
+    ratio = reason.threshold / base if base and _is_number(reason.threshold) else None
+    factors = (used.values.get(f"data_gate.controls.{reason.control}"), ratio)
+    return figure / Decimal(str(min((factor for factor in factors if _is_number(factor) and factor > 0), default=1)))
+
+
+def _outwards(number: Decimal, *, lowers: bool) -> float:
+    """Return the number, rounded to two digits: down if a lower threshold lifts, else up."""
+    digits = Decimal(1).scaleb(number.adjusted() - 1)
+    return float(number.quantize(digits, ROUND_FLOOR if lowers else ROUND_CEILING))
+
+
+def _is_number(value: float | str | None) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)

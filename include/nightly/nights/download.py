@@ -27,7 +27,7 @@ def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
 
     The connection's address and credentials come from the environment. Raises SourceError, ContractError or SpaceError.
     """
-    night = Night.load(night_folder / "request.json")
+    night = Night.load(night_folder / Night.FILE)
     config = config_of(night)
     folder = paths.downloads / night.model
     with in_use(folder), full_disk_explained(folder, "the download"):
@@ -44,8 +44,8 @@ def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
             run_id=night.run_id,
             fresh=night.fresh,
         )
-        download.save(night_folder / "download.json")
-        publish(night_folder / "download.json")  # before other hosts may remove its bodies
+        download.save(night_folder / Download.FILE)
+        publish(night_folder / Download.FILE)  # before other hosts may remove its bodies
     remove_old(paths, night.model)
     return report(download)
 
@@ -62,10 +62,12 @@ def report(download: Download) -> dict[str, Any]:
             "%d of %d parts were fetched by earlier nights; %s bytes were fetched now",
             *(download.reused, download.parts, f"{download.fetched_bytes:,}"),
         )
-    if download.revised:
+    if download.revision:
         log.warning("%s", download.revision)
         for name in download.revised:
             log.info("has changed: %s", name)
+        for name in download.removed:
+            log.info("is gone: %s", name)
     return {
         "files": len(download.files),
         "bytes": size,
@@ -73,6 +75,7 @@ def report(download: Download) -> dict[str, Any]:
         "reused": download.reused,
         "fetched_bytes": download.fetched_bytes,
         "revised": len(download.revised),
+        "removed": len(download.removed),
     }
 
 
@@ -96,18 +99,18 @@ def remove_old(paths: Paths, model: str) -> int:
 def _in_use(paths: Paths, model: str) -> tuple[set[str], list[str]]:
     """Return the paths of the bodies in use, and the ids of the unfinished runs."""
     active, nights = unfinished(paths.nights / model), {}
-    for path in (paths.nights / model).glob("*/request.json"):
+    for path in (paths.nights / model).glob(f"*/{Night.FILE}"):
         try:
             nights[path.parent] = Night.load(path)
         except ContractError:
             if path.parent in active:  # what it uses is not known
                 raise
-    downloaded = [folder for folder in nights if (folder / "download.json").exists()]
-    last = sorted(downloaded, key=lambda folder: (folder / "download.json").stat().st_mtime)[-KEEP:]
+    downloaded = [folder for folder in nights if (folder / Download.FILE).exists()]
+    last = sorted(downloaded, key=lambda folder: (folder / Download.FILE).stat().st_mtime)[-KEEP:]
     # A backfill does not cost the next night its window.
     newest = sorted(downloaded, key=lambda folder: nights[folder].as_of)[-KEEP:]
     kept = {*last, *newest, *(folder for folder in active if folder in downloaded)}
-    files = [file.path for folder in kept for file in Download.load(folder / "download.json").files]
+    files = [file.path for folder in kept for file in Download.load(folder / Download.FILE).files]
     return set(files), [nights[folder].run_id for folder in active]
 
 

@@ -15,7 +15,7 @@ class NightFindings:
 def findings(paths: Paths, model: str) -> list[NightFindings]:
     """Return the findings of every night that reached the data gate, by as-of time, then by decision time."""
     nights = [
-        NightFindings(Night.load(path.with_name("request.json")), GateResult.load(path))
-        for path in (paths.nights / model).glob("*/data_gate.json")
+        NightFindings(Night.load(path.with_name(Night.FILE)), GateResult.load(path))
+        for path in (paths.nights / model).glob(f"*/{GateResult.DATA_FILE}")
     ]
     return sorted(nights, key=lambda each: (each.night.as_of, each.result.decided_at))

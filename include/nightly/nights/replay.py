@@ -59,7 +59,8 @@ class Thresholds:
         if threshold is None:
             return reason.held and reason.control not in CONTROLS
         enough = reason.sample is None or reason.sample >= self._min_sample(reason)
-        return enough and breaks_threshold(reason.check, reason.figure, float(f"{threshold:.6g}"))
+        threshold = max(float(f"{threshold:.6g}"), reason.chance or 0)
+        return enough and breaks_threshold(reason.check, reason.figure, threshold)
 
     def _min_sample(self, reason: Reason) -> int:
         return self.config.data_gate.min_rows_for_distance if reason.enough is not None else 0

@@ -28,9 +28,9 @@ log = logging.getLogger("nightly")
 
 def run(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Write the snapshot of the night in `night_folder`, remove old ones, and return the SnapshotRef as plain data."""
-    config = config_of(Night.load(night_folder / "request.json"))
+    config = config_of(Night.load(night_folder / Night.FILE))
     ref = _ingest(night_folder, paths, rejects_folder=night_folder)
-    ref.save(night_folder / "snapshot.json")
+    ref.save(night_folder / SnapshotRef.FILE)
     try:
         removed = retain(paths, config, {ref.snapshot_id})
         log.info(
@@ -49,7 +49,7 @@ def remake(night_folder: Path, paths: Paths) -> None:
 
     Raises SnapshotError if the bodies are gone, or give another snapshot now.
     """
-    recorded = SnapshotRef.load(night_folder / "snapshot.json").snapshot_id
+    recorded = SnapshotRef.load(night_folder / SnapshotRef.FILE).snapshot_id
     with tempfile.TemporaryDirectory() as folder:
         ref = _ingest(night_folder, paths, rejects_folder=Path(folder))
     if ref.snapshot_id != recorded:
@@ -57,10 +57,10 @@ def remake(night_folder: Path, paths: Paths) -> None:
 
 
 def _ingest(night_folder: Path, paths: Paths, *, rejects_folder: Path) -> SnapshotRef:
-    night = Night.load(night_folder / "request.json")
+    night = Night.load(night_folder / Night.FILE)
     store = SnapshotStore(paths.snapshots, night.model)
     schema = SchemaStore(paths, night.model).path(night.schema_version)
-    download = Download.load(night_folder / "download.json")
+    download = Download.load(night_folder / Download.FILE)
     for file in download.files:
         if file.run_id:
             check_path(Path(file.path), bodies_folder(paths.downloads / night.model))
@@ -79,9 +79,12 @@ def _touch_bodies(download: Download) -> None:
 
 
 def retain(paths: Paths, config: ModelConfig, always: set[str]) -> list[str]:
-    """Remove the snapshots that the model's [retention] does not keep, never one in `always`; return their ids."""
+    """Remove the snapshots that the model's [retention] does not keep, never one in `always`; return their ids.
+
+    Those of unfinished nights and of versions that may be served stay, however many there are.
+    """
     model, keep = config.name, config.retention
-    always = always | of_versions(paths, model)
+    always = always | of_versions(paths, model) | _of_unfinished(paths, model)
     store = SnapshotStore(paths.snapshots, model)
     return store.retain(keep.snapshots, referred(paths, model), keep.accepted_snapshots, always)
 
@@ -93,14 +96,18 @@ def of_versions(paths: Paths, model: str) -> set[str]:
 
 
 def referred(paths: Paths, model: str) -> set[str]:
-    """Return the snapshots of accepted or released runs, and of unfinished nights."""
+    """Return the snapshots of accepted or released runs."""
     ids = {ReleaseRecord.load(path).snapshot_id for path in (paths.releases / model).glob("*.json")}
     ids |= snapshots_of(paths.baselines, model)
-    active = unfinished(paths.nights / model)
-    for path in (paths.nights / model).glob("*/snapshot.json"):
-        if path.parent in active or _is_accepted(path.with_name("verdict.json")):
+    for path in (paths.nights / model).glob(f"*/{SnapshotRef.FILE}"):
+        if _is_accepted(path.with_name(Verdict.FILE)):
             ids.add(SnapshotRef.load(path).snapshot_id)
     return ids - {""}
+
+
+def _of_unfinished(paths: Paths, model: str) -> set[str]:
+    refs = (folder / SnapshotRef.FILE for folder in unfinished(paths.nights / model))
+    return {SnapshotRef.load(path).snapshot_id for path in refs if path.exists()}
 
 
 def _is_accepted(verdict: Path) -> bool:

@@ -43,7 +43,7 @@ def check_node(root: Path, node: str, inputs: Iterable[Path]) -> None:
 
 def _last_fetched(nights: Path) -> int:
     """Return the most bytes that one of the last nights has fetched: the bodies of earlier nights are there already."""
-    downloads = sorted(nights.glob("*/download.json"), key=lambda path: path.stat().st_mtime)[-NIGHTS:]
+    downloads = sorted(nights.glob(f"*/{Download.FILE}"), key=lambda path: path.stat().st_mtime)[-NIGHTS:]
     fetched = 0
     for path in downloads:
         with suppress(ContractError):

@@ -3,7 +3,8 @@
 import datetime as dt
 from pathlib import Path
 
-from nightly.records.night import utc_now
+from nightly.records.night import Download, Night, utc_now
+from nightly.records.verdict import Verdict
 from nightly.state.names import RUNNING
 
 ABANDONED = dt.timedelta(days=30)  # without a change: the night was killed, and nobody has cleared its tasks
@@ -11,15 +12,15 @@ ABANDONED = dt.timedelta(days=30)  # without a change: the night was killed, and
 
 def unfinished(nights: Path) -> list[Path]:
     """Return the folders of the nights, below a model's `nights`, that have no verdict yet or run again after it."""
-    return [path.parent for path in nights.glob("*/request.json") if _is_unfinished(path.parent)]
+    return [path.parent for path in nights.glob(f"*/{Night.FILE}") if _is_unfinished(path.parent)]
 
 
 def _is_unfinished(folder: Path) -> bool:
-    verdict = folder / "verdict.json"
+    verdict = folder / Verdict.FILE
     if not verdict.exists():
         changed = max(_changed(path) for path in folder.iterdir())
         return utc_now() - dt.datetime.fromtimestamp(changed, dt.UTC) < ABANDONED
-    begun = (folder / "request.json", folder / "download.json", *folder.glob(f"*{RUNNING}"))
+    begun = (folder / Night.FILE, folder / Download.FILE, *folder.glob(f"*{RUNNING}"))
     return any(_changed(path) > _changed(verdict) for path in begun)
 
 

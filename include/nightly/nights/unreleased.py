@@ -2,7 +2,7 @@
 
 from nightly.io.paths import Paths
 from nightly.records.night import Night, utc_now
-from nightly.records.release import NOT_RELEASED, NotReleased
+from nightly.records.release import NotReleased
 from nightly.release.store import ReleaseStore
 
 
@@ -12,7 +12,7 @@ def reason_not_to_release(night: Night, paths: Paths) -> str:
     If the release has to wait for a canary, that is recorded in the night's not_released.json. An earlier try's file is
     removed first.
     """
-    path = night.folder(paths) / NOT_RELEASED
+    path = night.folder(paths) / NotReleased.FILE
     path.unlink(missing_ok=True)
     if not night.release:
         return "this run is not asked to release: production stays as it is. A backfill releases only with release=yes"
@@ -24,5 +24,5 @@ def reason_not_to_release(night: Night, paths: Paths) -> str:
 
 def recorded_reason(night: Night, paths: Paths) -> str:
     """Return why the release step ran and released nothing; "" if it released."""
-    path = night.folder(paths) / NOT_RELEASED
+    path = night.folder(paths) / NotReleased.FILE
     return NotReleased.load(path).reason if path.exists() else ""

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from nightly.io.paths import Paths
 from nightly.models import window_end
 from nightly.nights.causes import causes, headline
-from nightly.nights.steps import REVIEW
 from nightly.records.base import Contract, ContractError
 from nightly.records.night import Download, GateResult, Night, Reason, SnapshotRef, StepError, utc_now
-from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord
-from nightly.records.reuse import REUSE, Reuse
+from nightly.records.release import NotReleased, ReleaseRecord
+from nightly.records.reuse import Reuse
 from nightly.records.schema import SchemaReview
+from nightly.records.tasks import REVIEW
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
 
@@ -42,14 +42,14 @@ def judge(model: str, run_id: str, paths: Paths, states: Mapping[str, str | None
     verdict = decide(model, run_id, folder, states, production=production, **known)
     for task, state in states.items():
         if state != "failed":  # a task that was cleared and did not begin since has the error of its earlier try
-            (folder / f"{task}.error.json").unlink(missing_ok=True)
+            (folder / StepError.FILE.format(task)).unlink(missing_ok=True)
     return verdict
 
 
 def write(verdict: Verdict, folder: Path) -> OSError | None:
     """Write verdict.json; return the error if that fails, such as for a full disk. The verdict is shown in any case."""
     try:
-        verdict.save(folder / "verdict.json")
+        verdict.save(folder / Verdict.FILE)
     except OSError as error:
         log.error("the verdict cannot be written, only shown: %s", error)
         return error
@@ -140,18 +140,18 @@ class _Records:
 
     @classmethod
     def read(cls, folder: Path, states: Mapping[str, str | None]) -> _Records:
-        def read(task: str, contract: type[Kind], name: str = "") -> Kind | None:
-            path = folder / f"{name or task}.json"
+        def read(task: str, contract: type[Kind], file: str) -> Kind | None:
+            path = folder / file
             return contract.load(path) if states.get(task) == "success" and path.exists() else None
 
         return cls(
-            night=read("plan", Night, "request"),
-            download=read("download", Download),
-            snapshot=read("snapshot", SnapshotRef),
-            data_gate=read("data_gate", GateResult),
-            model_gate=read("model_gate", GateResult),
-            review=read("schema_review", SchemaReview),
-            release=read("release", ReleaseRecord),
+            night=read("plan", Night, Night.FILE),
+            download=read("download", Download, Download.FILE),
+            snapshot=read("snapshot", SnapshotRef, SnapshotRef.FILE),
+            data_gate=read("data_gate", GateResult, GateResult.DATA_FILE),
+            model_gate=read("model_gate", GateResult, GateResult.MODEL_FILE),
+            review=read("schema_review", SchemaReview, SchemaReview.FILE),
+            release=read("release", ReleaseRecord, ReleaseRecord.FILE),
             not_released=_not_released(folder, states),
         )
 
@@ -205,7 +205,7 @@ class _Records:
 
 def _not_released(folder: Path, states: Mapping[str, str | None]) -> NotReleased | None:
     """Return the record of why the release was skipped; None if it ran or was not asked for."""
-    path = folder / NOT_RELEASED
+    path = folder / NotReleased.FILE
     return NotReleased.load(path) if states.get("release") == "skipped" and path.exists() else None
 
 
@@ -225,7 +225,7 @@ def _held_back(not_released: NotReleased) -> Reason:
 
 def _reused(folder: Path, states: Mapping[str, str | None]) -> dict[str, str]:
     """Return task -> the run whose results it reused, in the order of the tasks."""
-    paths = {task: folder / REUSE.format(task) for task in states if states[task] == "success"}
+    paths = {task: folder / Reuse.FILE.format(task) for task in states if states[task] == "success"}
     runs = {task: Reuse.load(path).run_id for task, path in paths.items() if path.exists()}
     return {task: run for task, run in runs.items() if run}
 
@@ -242,7 +242,7 @@ def _first_failure(
     for task in (task for state in ("failed", "upstream_failed") for task in states if states[task] == state):
         if task in errors:  # of its last try; a file beside it is of an earlier one
             return task, errors[task]
-        path = folder / f"{task}.error.json"
+        path = folder / StepError.FILE.format(task)
         if states[task] == "failed" and path.exists():
             return task, _told(StepError.load(path), began)
         often = f"try {tries[task]} of {tries[task]}" if task in tries else "its last try"

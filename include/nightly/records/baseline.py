@@ -1,6 +1,6 @@
 """Baselines (the statistics of accepted snapshots) and controls (the baselines that a night is compared with)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import AwareDatetime, field_validator
 
@@ -11,7 +11,9 @@ from nightly.records.snapshot import CountedLabels
 
 
 class Baseline(CountedLabels):
-    """<baselines>/<model>/<as of>-<snapshot>/baseline.json, beside the statistics (a folder a split)."""
+    """FILE in <baselines>/<model>/<as of>-<snapshot>, beside the statistics (a folder a split)."""
+
+    FILE: ClassVar = "baseline.json"
 
     model: str
     run_id: str

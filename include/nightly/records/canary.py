@@ -1,6 +1,6 @@
 """A canary's comparison with the version in production: the request, each night's look, and the decision."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import AwareDatetime
 
@@ -12,7 +12,9 @@ COMPARISON = "the comparison"  # `decided_by`, where no person has decided
 
 
 class CanaryRequest(Contract):
-    """The request to a run of the comparison; canary.json in the run's folder."""
+    """The request to a run of the comparison."""
+
+    FILE: ClassVar = "canary.json"  # in the run's folder
 
     model: str
     decision: Literal["auto", "promote", "stop"] = "auto"  # auto: the comparison decides; else a person has decided
@@ -33,6 +35,8 @@ class Side(Contract):
 
 class Look(Contract):
     """One evaluation of the comparison, with all labels known at that time."""
+
+    FILE: ClassVar = "look.json"  # in the run's folder
 
     at: AwareDatetime
     run_id: str = ""

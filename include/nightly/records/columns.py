@@ -134,36 +134,33 @@ def misnamed(config: ModelConfig, schema: CuratedSchema) -> list[str]:
         for name in inputs
         if name in NO_FEATURES
     ]
-    for column in config.model_gate.slices:
-        if column == data.label.column or column in data.ignore:
-            problem = "the label" if column == data.label.column else "ignored, so examples are without it"
-            problems.append(f"model_gate.slices: {column!r} is {problem}: slice by another")
-        elif column not in inputs:
-            problems.append(f"model_gate.slices: {where} has no feature {column!r}{did_you_mean(column, inputs)}")
-        elif what := schema.several(column):
-            problems.append(f"model_gate.slices: {column!r} is {what} in {where}: slice by a single number or text")
+    problems += _impossible_slices(config, schema, inputs)
     for key, column in (("label.column", data.label.column), ("weight_column", data.weight_column)):
         if column in features and (what := schema.several(column)) in ("a list", "bytes"):
             problems.append(f"data.{key}: {column} is {what} in {where}, and must be one value a row")
     return problems
 
 
+def _impossible_slices(config: ModelConfig, schema: CuratedSchema, inputs: list[str]) -> list[str]:
+    """Return a line for each column to slice by that is no single value of an input."""
+    data, where, problems = config.data, schema.path.name, []
+    for column in config.model_gate.slices:
+        if column == data.label.column or column in data.ignore:
+            problem = "the label" if column == data.label.column else "ignored, so examples are without it"
+            problems.append(f"{column!r} is {problem}: slice by another")
+        elif column not in inputs:
+            problems.append(f"{where} has no feature {column!r}{did_you_mean(column, inputs)}")
+        elif what := schema.several(column):
+            problems.append(f"{column!r} is {what} in {where}: slice by a single number or text")
+    return [f"model_gate.slices: {problem}" for problem in problems]
+
+
 def _impossible_labels(data: Data, schema: CuratedSchema) -> list[str]:
     """Return a line for each part of data.label that the label's type or domain in the schema rules out."""
     label, column, where = data.label, data.label.column, schema.path.name
-    label_type, values = schema.feature_type(column), schema.values(column)
-    problems = []
+    label_type, problems = schema.feature_type(column), []
     if isinstance(label, BinaryLabel):
-        for value in label.positive:
-            if values and value not in values:
-                problems.append(f"positive: {column} has no value {value!r} in {where}{did_you_mean(value, values)}")
-            elif label_type in NUMBERS and not _is_number(value, label_type):
-                problems.append(f"positive: {value!r} is not of type {label_type}, which {column} has in {where}")
-            elif label_type == "FLOAT" and not _is_float32(float(value)):
-                problems.append(
-                    f"positive: training reads {column} as float32, which rounds {value!r} to another number: name one "
-                    "that float32 has, such as 1 or 0.5, or make the label a text"
-                )
+        problems += _impossible_positives(label, schema)
     elif isinstance(label, ClassesLabel):
         if label_type == "FLOAT":
             problems.append(f"kind: classes are text or whole numbers, and {column} is of type FLOAT in {where}")
@@ -179,6 +176,22 @@ def _impossible_labels(data: Data, schema: CuratedSchema) -> list[str]:
     elif label_type not in NUMBERS:
         problems.append(f"kind: {column} is of type {label_type} in {where}, and not a number: make it INT or FLOAT")
     return [f"data.label.{problem}" for problem in problems]
+
+
+def _impossible_positives(label: BinaryLabel, schema: CuratedSchema) -> list[str]:
+    column, where, problems = label.column, schema.path.name, []
+    label_type, values = schema.feature_type(column), schema.values(column)
+    for value in label.positive:
+        if values and value not in values:
+            problems.append(f"positive: {column} has no value {value!r} in {where}{did_you_mean(value, values)}")
+        elif label_type in NUMBERS and not _is_number(value, label_type):
+            problems.append(f"positive: {value!r} is not of type {label_type}, which {column} has in {where}")
+        elif label_type == "FLOAT" and not _is_float32(float(value)):
+            problems.append(
+                f"positive: training reads {column} as float32, which rounds {value!r} to another number: name one "
+                "that float32 has, such as 1 or 0.5, or make the label a text"
+            )
+    return problems
 
 
 def _always_one(config: ModelConfig, schema: CuratedSchema) -> list[str]:

@@ -79,7 +79,8 @@ class ModelGate(Section):
     """Smallest number of examples in a slice or class whose bounds apply."""
     damaged_production: Literal["bounds_only", "hold"] = "bounds_only"
     """What to do when the files in production are damaged and cannot be repaired, so that there is nothing to compare
-    with. `bounds_only` applies only floors and ceilings, as in a first night; `hold` holds the model."""
+    with. `bounds_only` applies only the fixed bounds and the comparison with the constant answer, as in a first night;
+    `hold` holds the model."""
 
     @field_validator("slices")
     @classmethod

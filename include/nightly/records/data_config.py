@@ -128,7 +128,7 @@ class Data(Section):
         return text
 
     @model_validator(mode="after")
-    def _columns_are_consistent(self) -> "Data":
+    def _names_are_columns(self) -> "Data":
         targets = list(self.rename.values())
         if repeated := {column for column in targets if targets.count(column) > 1}:
             raise ValueError(f"rename gives the name {min(repeated)!r} to more than one header: give each its own")
@@ -137,6 +137,10 @@ class Data(Section):
             valid = column if column in targets else self.rename.get(column, column_name(column))
             if not column or column != valid:
                 raise ValueError(f"no column has the name {column!r}; write {valid or 'a name'!r}, as in the snapshot")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_consistent(self) -> "Data":
         if self.known_at and self.known_at in (self.time_column, self.label.column, *self.id_columns):
             raise ValueError(
                 f"known_at is {self.known_at!r}, which is a column of another meaning too: name the column that says "

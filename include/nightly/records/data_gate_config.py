@@ -54,12 +54,12 @@ class DataGate(Section):
     """Largest change of the labels, against any control: of the share of positive labels; of the share of a class; or,
     for numbers, of the share of labels up to any number."""
     max_label_change_by_value: Change = 0.25
-    """The same among the rows with one value of a feature."""
+    """The same among the rows with one value of a text or an integer. A change that chance explains never holds."""
     max_new_classes: Annotated[int, Field(ge=0)] = 0
     """Largest number of classes with `min_class_rows` rows that no control has; with `classes = "schema"`, that are not
     in the label's domain."""
     max_lost_classes: Annotated[int, Field(ge=0)] = 0
-    """Largest number of classes that the last accepted snapshot has, and that are nearly gone."""
+    """Largest number of classes that the last accepted snapshot or production's has, and that are nearly gone."""
     max_missing_change: Change = 0.05
     """Largest change of a feature's share of missing values, against any control."""
     max_unseen_share: Change = 0.05

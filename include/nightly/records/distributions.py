@@ -1,9 +1,8 @@
 """Distributions of a night's values and of its control's, for the charts on the night's page."""
 
-from nightly.records.base import Contract
+from typing import ClassVar
 
-FILE = "distributions.json"  # in the night's folder
-SERVING_FILE = "serving_distributions.json"  # the same for logged requests and the training rows of the same days
+from nightly.records.base import Contract
 
 
 class Distance(Contract):
@@ -64,8 +63,11 @@ class FeatureDistribution(Contract):
 class Distributions(Contract):
     """In FILE: the train split of a night (current) and of the last accepted snapshot before it (control).
 
-    In SERVING_FILE: requests to production (current) and training rows (control).
+    In SERVING_FILE: requests to production (current) and training rows of the same days (control).
     """
+
+    FILE: ClassVar = "distributions.json"  # in the night's folder
+    SERVING_FILE: ClassVar = "serving_distributions.json"
 
     examples_current: int
     examples_control: int | None  # None if no snapshot was accepted before

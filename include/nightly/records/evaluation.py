@@ -1,5 +1,7 @@
 """The evaluator's result: metrics of the new model and of the model in production, on the same examples."""
 
+from typing import ClassVar
+
 from nightly.records.base import Contract
 
 OVERALL = ""  # the slice of all examples
@@ -30,7 +32,7 @@ class NotFinite(Contract):
 
 
 class CalibrationBin(Contract):
-    """A tenth of the examples, by prediction."""
+    """A tenth of the examples by prediction, or of their weight."""
 
     rows: int
     predicted: float  # mean
@@ -39,15 +41,18 @@ class CalibrationBin(Contract):
 
 class Histogram(Contract):
     edges: list[float]  # one more than rows
-    rows: list[int]
+    rows: list[float]  # in each bin, or their weight
 
 
 class Charts(Contract):
     """What the page draws of one model, over all examples. What the label's kind does not have is empty."""
 
+    weighted: bool = False  # whether examples count by their weight; in older versions each counted 1
     calibration: list[CalibrationBin] = []  # binary and number
     classes: list[str] = []  # rows and columns of `confusion`: the most frequent, the others together
-    confusion: list[list[int]] = []  # classes: examples by actual (rows) and predicted (columns) class
+    # binary and classes: examples, or their weight, by actual (rows) and predicted (columns) class
+    confusion: list[list[float]] = []
+    threshold: float | None = None  # binary: the probability above which an example is predicted to be positive
     residuals: Histogram | None = None  # number: prediction - label
 
 
@@ -56,6 +61,8 @@ class Evaluation(Contract):
 
     A metric of one class is named METRIC:CLASS. A further output of a model would be named OUTPUT/METRIC.
     """
+
+    FILE: ClassVar = "evaluation.json"  # in the evaluator's artifact, and in the night's folder
 
     examples: dict[str, int]  # slice -> number of examples
     candidate: dict[str, dict[str, float]]

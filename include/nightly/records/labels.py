@@ -1,13 +1,13 @@
 """The labels of a night's snapshot beside those of its controls, for the night's page."""
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from nightly.records.base import Contract
 from nightly.records.baseline import Control
 from nightly.records.label_config import Label
 from nightly.records.label_spec import LabelSummary
 
-FILE = "labels.json"  # in the night's folder
 CLASSES = 50  # the most frequent ones of each side are recorded; `rows` counts all
 
 
@@ -19,7 +19,9 @@ class ControlLabels(Contract):
 
 
 class Labels(Contract):
-    """labels.json; the data gate writes it, whether it holds the night or not."""
+    """The data gate writes them, whether it holds the night or not."""
+
+    FILE: ClassVar = "labels.json"  # in the night's folder
 
     label: Label  # as it was configured
     rows: int  # of the snapshot, with and without a label

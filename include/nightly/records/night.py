@@ -14,7 +14,7 @@ schema_*.json    a proposed change of the schema, and the answer (include/nightl
 
 import datetime as dt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import AwareDatetime
 
@@ -27,6 +27,8 @@ Trigger = Literal["scheduled", "manual", "backfill", "command"]
 
 class Night(Contract):
     """The request to one run. The plan step writes it, and every later step works from it alone."""
+
+    FILE: ClassVar = "request.json"
 
     model: str
     run_id: str  # the orchestrator's
@@ -62,13 +64,15 @@ class Night(Contract):
 class StepError(Contract):
     """A failed task's own message, which the verdict quotes."""
 
+    FILE: ClassVar = "{}.error.json"  # of the task
+
     task: str
     message: str
     try_number: int
     failed_at: AwareDatetime
 
 
-REVISED_SHOWN = 3  # names of revised parts in a sentence
+REVISED_SHOWN = 3  # names of revised parts, and of removed ones, in a sentence
 
 
 class DownloadedFile(Contract):
@@ -84,6 +88,8 @@ class DownloadedFile(Contract):
 class Download(Contract):
     """The bodies from the source for the window. An empty `files` means that the source has no data for it."""
 
+    FILE: ClassVar = "download.json"
+
     kind: str
     files: list[DownloadedFile]
     window_start: AwareDatetime
@@ -93,23 +99,34 @@ class Download(Contract):
     reused: int = 0  # parts that an earlier night has fetched
     fetched_bytes: int = 0  # of the other parts
     revised: list[str] = []  # parts whose rows have changed at the source since an earlier night fetched them
-    revised_since: AwareDatetime | None = None  # when the oldest of the replaced bodies was fetched
+    removed: list[str] = []  # files that an earlier night has read, and that are gone
+    revised_since: AwareDatetime | None = None  # when the oldest of the replaced or removed bodies was fetched
 
     @property
     def revision(self) -> str:
-        """A sentence about what has changed at the source; "" if nothing has."""
-        if not self.revised:
-            return ""
+        """A sentence about what has changed at the source, and what is gone; "" if nothing has or is."""
         since = f" since {self.revised_since:%Y-%m-%d %H:%M} UTC" if self.revised_since else ""
-        more = len(self.revised) - REVISED_SHOWN
-        names = ", ".join(self.revised[:REVISED_SHOWN]) + (f" and {more} more" if more > 0 else "")
-        have = "has" if len(self.revised) == 1 else "have"
-        parts = f"{self.parts} parts" if self.parts else f"{len(self.files)} files"
-        return f"{len(self.revised)} of {parts} {have} changed at the source{since}: {names}"
+        told = []
+        if self.revised:
+            have = "has" if len(self.revised) == 1 else "have"
+            parts = f"{self.parts} parts" if self.parts else f"{len(self.files)} files"
+            told.append(f"{len(self.revised)} of {parts} {have} changed at the source{since}: {_names(self.revised)}")
+        if self.removed:
+            files = "1 file is" if len(self.removed) == 1 else f"{len(self.removed)} files are"
+            told.append(f"{files} gone from the source{since}: {_names(self.removed)}")
+        return "; ".join(told)
+
+
+def _names(parts: list[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(parts) - REVISED_SHOWN
+    return ", ".join(parts[:REVISED_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 class SnapshotRef(Contract):
     """The snapshot that a night uses, and what was delivered for it. `rows` of 0 means NO_DATA."""
+
+    FILE: ClassVar = "snapshot.json"
 
     snapshot_id: str
     path: str
@@ -161,7 +178,7 @@ class Reason(Contract):
     sample: int | None = None  # rows that the figure is computed from, for figures that few rows make unreliable
     enough: int | None = None  # the smallest sample that is judged
     undecided: bool = False  # whether a model gate's examples are too few to tell
-    chance: float | None = None  # how far chance can move the figure either way, as a model gate counts it
+    chance: float | None = None  # how far chance can move the figure either way, as the gate counts it
     values: list[Contribution] = []  # the largest contributions
     label: str = ""  # the label whose shares `values` are, such as "positive" or "'Cash'"; "" in older records
     rows: list[str] = []  # example rows, as FILE:ROW of the snapshot, from 0
@@ -184,6 +201,9 @@ def breaks_threshold(check: str, figure: float, threshold: float) -> bool:
 
 class GateResult(Contract):
     """A gate's decision with all its findings. A missing control is a finding too."""
+
+    DATA_FILE: ClassVar = "data_gate.json"
+    MODEL_FILE: ClassVar = "model_gate.json"
 
     gate: Literal["data", "model"]
     passed: bool

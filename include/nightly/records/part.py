@@ -32,14 +32,14 @@ class LocalFile(Contract):
     """A local file that a night has hashed."""
 
     bytes: int
-    sha256: str
+    sha256: str  # "" for a file that is gone
     stamp: str
-    run_id: str = ""  # of the night that first read this content; "" in records of older versions
+    run_id: str = ""  # of the night that first read this content, or found it gone; "" in records of older versions
     hashed_at: AwareDatetime | None = None  # when it did
-    replaces: AwareDatetime | None = None  # when the other content was read that this one replaced
+    replaces: AwareDatetime | None = None  # when the other content was read that this one replaced, or that is gone
 
 
 class LocalFiles(Contract):
-    """The local files of a model's last night: path -> file."""
+    """The local files that a model's nights have read: path -> file."""
 
     files: dict[str, LocalFile] = {}

@@ -1,6 +1,6 @@
 """The records of releases, their verification, ownership and rollback."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, model_validator
 
@@ -49,6 +49,8 @@ class Verification(Contract):
 class ReleaseRecord(Contract):
     """<releases>/<model>/<version>.json, for every version that ever had a number."""
 
+    FILE: ClassVar = "release.json"  # in the folder of the night that released it
+
     model: str
     version: int  # Unix seconds
     # releasing: the record is written, the rename follows. verifying: the version has its number; the model server
@@ -94,11 +96,10 @@ class ReleaseRecord(Contract):
         return data
 
 
-NOT_RELEASED = "not_released.json"
-
-
 class NotReleased(Contract):
-    """Why a night that passed both gates makes no release; not_released.json in its folder."""
+    """Why a night that passed both gates makes no release."""
+
+    FILE: ClassVar = "not_released.json"  # in the night's folder
 
     reason: str  # as part of a sentence
     withdrawn: int | None = None  # the quarantined version with the same model: the night is held
@@ -106,7 +107,9 @@ class NotReleased(Contract):
 
 
 class Machine(Contract):
-    """The identity of a folder of release records, whoever uses it; <releases>/machine.json."""
+    """The identity of a folder of release records, whoever uses it."""
+
+    FILE: ClassVar = "machine.json"  # in <releases>
 
     id: str
     host: str  # that created it
@@ -133,8 +136,10 @@ class Releases(Contract):
 class Rollback(Contract):
     """A return to an earlier version: the request, its resolved target, and the result.
 
-    <releases>/<model>/rollbacks/<Unix seconds>.json.
+    <releases>/<model>/rollbacks/<Unix seconds>.json, and FILE in the run's folder.
     """
+
+    FILE: ClassVar = "rollback.json"
 
     model: str
     version: int | None = None  # the target; None until `previous` is resolved to a version

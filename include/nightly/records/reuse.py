@@ -1,14 +1,16 @@
 """Cache entries of a node's outputs, and whether a night reused an earlier night's work."""
 
+from typing import ClassVar
+
 from pydantic import AwareDatetime
 
 from nightly.records.base import Contract
 
-REUSE = "{}.reuse.json"  # in the night's folder, for each task that can reuse earlier work
-
 
 class Reuse(Contract):
     """Whether a task reused the work of an earlier run, and why."""
+
+    FILE: ClassVar = "{}.reuse.json"  # of the task, in the night's folder
 
     task: str
     run_id: str = ""  # the earlier run; "" if this run did the work

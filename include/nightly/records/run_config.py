@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nightly.io.hints import did_you_mean
 from nightly.records.section import Section, without_repeats
+from nightly.records.tasks import TASKS, VERDICT
 
 Where = Literal["host", "kubernetes"]
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
@@ -13,9 +14,7 @@ Folder = Annotated[str, Field(pattern=r"^/[^\s]*$")]
 
 # What the config can run elsewhere: a night's tasks with work in the ML environment (of `plan`, its checks), and the
 # DAGs `canary` and `rollback`.
-RUNNABLE: tuple[str, ...] = ("plan", "download", "snapshot", "examples", "schema", "statistics", "example_validator")
-RUNNABLE += ("drift_skew", "data_gate", "data_gate_again", "transform", "trainer", "evaluator", "model_gate", "refit")
-RUNNABLE += ("infra_validator", "release", "canary", "rollback")
+RUNNABLE = (*(task for task in TASKS if task not in ("schema_review", VERDICT)), "canary", "rollback")
 
 
 class Toleration(Section):

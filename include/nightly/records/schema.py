@@ -4,14 +4,13 @@ In a night's folder: schema_proposal.json (SchemaProposal, by the data gate), sc
 Airflow shows), schema_review.json (SchemaReview), and schema_answers.jsonl (earlier answers).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import AwareDatetime
 
 from nightly.records.base import Contract
 from nightly.records.night import Contribution
 
-PROPOSAL, ASKED, REVIEW = "schema_proposal.json", "schema_asked.json", "schema_review.json"
 ANSWERS = "schema_answers.jsonl"
 Kind = Literal["new column", "new values", "type", "range", "presence"]
 
@@ -30,6 +29,9 @@ class SchemaChange(Contract):
 
 class SchemaProposal(Contract):
     """A schema that a held night's data would match. It has no effect until a person approves it."""
+
+    FILE: ClassVar = "schema_proposal.json"
+    ASKED_FILE: ClassVar = "schema_asked.json"
 
     model: str
     run_id: str
@@ -50,6 +52,8 @@ class SchemaProposal(Contract):
 
 class SchemaReview(Contract):
     """A person's answer, or the fact that nobody answered."""
+
+    FILE: ClassVar = "schema_review.json"
 
     decision: Literal["approved", "rejected", "unanswered"]
     by: str  # "" if nobody answered

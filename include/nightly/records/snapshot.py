@@ -1,7 +1,7 @@
 """A snapshot's manifest, and the delivery that it was made from."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import AwareDatetime, model_validator
 
@@ -119,10 +119,12 @@ class CountedLabels(Contract):
 
 
 class SnapshotManifest(CountedLabels):
-    """manifest.json of an immutable snapshot, whose id is the hash of its content.
+    """The manifest of an immutable snapshot, whose id is the hash of its content.
 
     The window, the source and the code are those of the first night that made the snapshot.
     """
+
+    FILE: ClassVar = "manifest.json"  # in the snapshot's folder
 
     snapshot_id: str
     model: str

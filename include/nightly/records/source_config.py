@@ -26,7 +26,8 @@ class _Source(Section):
     """The id of an Airflow connection with the address and the credentials. `bin/night` reads it from the environment
     variable `AIRFLOW_CONN_<ID>`, which Airflow reads, too."""
     ended_on: Annotated[dt.date, Strict(False)] | None = None
-    """The day on which the data ends, for a source that gets no more. A run without a date is as of this day."""
+    """The day on which the data ends, for a source that gets no more. A run that a person starts without a date is as
+    of this day; scheduled nights and backfills have their own dates."""
     settled_days: Annotated[int, Field(ge=0)] | None = None
     """The number of days after which the source's rows do not change any more. A part that was fetched at least so many
     days after its end is not fetched again. By default every part is, unless the source says that it is unchanged."""
@@ -155,8 +156,8 @@ class HttpSource(_Source):
     """The most pages of a request. More are an error, since an API may page for ever."""
     slice_days: Days = 1
     """How many days a request asks for. Fewer days fetch less again, more days need fewer requests."""
-    too_big_statuses: list[int] = [413]
-    """Statuses that mean that a slice is too big. Half of it is requested then."""
+    too_big_statuses: list[int] = []
+    """Statuses that mean that a slice is too big, besides 413. Half of it is requested then."""
     retry_statuses: list[int] = []
     """Statuses after which a request is repeated, besides 408, 425, 429 and those from 500 on."""
     empty_statuses: list[int] = []

@@ -2,18 +2,18 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from nightly.records.base import Contract
 from nightly.records.config import ModelConfig
-
-FILE = "thresholds.json"  # in the night's folder, by the data gate
 
 Value = float | int | str
 
 
 class ThresholdsUsed(Contract):
-    """thresholds.json. Its keys are data_gate.…, model_gate.…, drift.FEATURE and skew.FEATURE, as in overrides."""
+    """The thresholds, by data_gate.…, model_gate.…, drift.FEATURE and skew.FEATURE, as in overrides."""
+
+    FILE: ClassVar = "thresholds.json"  # in the night's folder, by the data gate
 
     values: dict[str, Value]  # including the overrides of this run
     replaced: list[str] = []  # the keys that this run overrides

@@ -1,6 +1,7 @@
 """The verdict: a night's final result."""
 
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import AwareDatetime
 
@@ -18,6 +19,8 @@ class Outcome(StrEnum):
 
 
 class Verdict(Contract):
+    FILE: ClassVar = "verdict.json"  # in the night's folder
+
     model: str
     run_id: str
     outcome: Outcome
@@ -31,7 +34,7 @@ class Verdict(Contract):
     metrics: dict[str, float] = {}
     production_version: int | None = None  # at the time of the verdict
     damage: str = ""  # the damage to the files in production, and what was done about it
-    revised: str = ""  # what has changed at the source since earlier nights fetched it
+    revised: str = ""  # what has changed at the source, or is gone, since earlier nights fetched it
     as_of: AwareDatetime | None = None  # the run's date, for a night that was never planned
     run_url: str = ""  # the run in the Airflow UI
     override_reason: str = ""

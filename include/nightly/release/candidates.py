@@ -16,6 +16,7 @@ from nightly.records.release import ReleaseRecord
 from nightly.release.errors import NotVerifiedYet, ReleaseError, ReleaseNotVerified
 from nightly.release.servers import ServerConfiguration, canary_except, has_address, update_server
 from nightly.release.transitions import Transitions
+from nightly.state import current
 
 LOG = logging.getLogger(__name__)
 
@@ -83,10 +84,10 @@ class Candidates:
     def _not_verified_yet(self, record: ReleaseRecord, error: Exception) -> NotVerifiedYet:
         """Withdraw a version that the server could not verify; return the error to raise."""
         self._withdraw(record, str(error), "unverified")
+        where = "" if current().shared else f" in {self.disk.aside('unverified', record.version)}"
         return NotVerifiedYet(
-            f"{record.model} {record.version} could not be verified, and is out of sight in "
-            f"{self.disk.aside('unverified', record.version)}: {error}. A retry verifies and releases it as it is, and "
-            "so does a later night with the same data."
+            f"{record.model} {record.version} could not be verified, and is out of sight{where}: {error}. A retry "
+            "verifies and releases it as it is, and so does a later night with the same data."
         )
 
     def _withdraw(self, record: ReleaseRecord, why: str, state: str = "quarantined") -> None:

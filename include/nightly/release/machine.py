@@ -11,13 +11,11 @@ from nightly.records.release import Machine
 from nightly.release.shared import of_all_models
 from nightly.state import current, publish
 
-FILE = "machine.json"
-
 
 def this_machine(releases: Path) -> Machine:
     """Return the machine's identity, kept beside the release records of all models. The first call creates it."""
-    path = (of_all_models(releases) if current().shared else releases) / FILE
-    with current().locked(path.with_name(f".{FILE}.lock")):
+    path = (of_all_models(releases) if current().shared else releases) / Machine.FILE
+    with current().locked(path.with_name(f".{Machine.FILE}.lock")):
         current().refresh(path)
         try:
             return Machine.load(path)

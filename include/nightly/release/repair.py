@@ -6,7 +6,7 @@ keeps them), the other versions on disk, and the bucket that the model is releas
 
 import glob
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -36,19 +36,20 @@ def repair(paths: Paths, config: ModelConfig, version: int) -> dict[str, str]:
         copies = {name: copy for name in lost if (copy := _copy(name, record, folders))}
         origins = {name: str(copy) for name, copy in copies.items()}
         if copies.keys() < lost and config.release.gcs:
+            missing = lost - copies.keys()
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nightly-repair-")))
             try:
-                address = _download(record, config.release.gcs, folder)
+                address = _download(record, config.release.gcs, folder, missing)
             except NotPublished as error:
                 why = error.__cause__ or error
                 raise ReleaseError(f"{config.release.gcs} does not say whether it has a copy: {why}") from error
             except DamagedError as error:
                 searched.append(f"{config.release.gcs} ({error})")
             else:
-                origins |= {name: f"{address}/{name}" for name in lost - copies.keys()}
-                copies |= {name: folder / name for name in lost - copies.keys()}
-        if missing := sorted(lost - copies.keys()):
-            wrong = "; ".join(damage[name] for name in missing)
+                origins |= {name: f"{address}/{name}" for name in missing}
+                copies |= {name: folder / name for name in missing}
+        if nowhere := sorted(lost - copies.keys()):
+            wrong = "; ".join(damage[name] for name in nowhere)
             raise DamagedError(
                 f"{config.name} {version} is damaged ({wrong}), and no whole copy is in {' or '.join(searched)}"
             )
@@ -70,13 +71,13 @@ def _copy(name: str, record: ReleaseRecord, folders: Iterable[Path]) -> Path | N
     return None
 
 
-def _download(record: ReleaseRecord, base: str, folder: Path) -> str:
-    """Download the release's files from its bucket into `folder`; return their address.
+def _download(record: ReleaseRecord, base: str, folder: Path, names: Collection[str]) -> str:
+    """Download these files of the release from its bucket into `folder`; return the release's address.
 
     Raises DamagedError if they differ from the record, and NotPublished if the bucket is not reached.
     """
     from nightly.release.google_cloud.gcs import GcsReleases
 
     bucket = GcsReleases(base, record.model)
-    bucket.download(record, folder)
+    bucket.download(record, folder, names)
     return bucket.uri(record)

@@ -75,9 +75,12 @@ class SharedTransitions(Transitions):
 
     def recover(self) -> None:
         self._clear_staging()
-        removed = [record for record in self.disk.records() if record.state == "removed"]
-        for record in removed[-1:]:  # a process may have died before it deleted the files
-            current().remove(self.disk.path(record.version))
+        present = {*current().names(self.disk.folder)}
+        removed = [record.version for record in self.disk.records() if record.state == "removed"]
+        for version in removed:  # a process may have died before it deleted the files
+            for folder in (self.disk.path(version), *(self.disk.aside(state, version) for state in ASIDE)):
+                if folder.name in present:
+                    current().remove(folder)
 
     def check_volume(self) -> None:
         """Do nothing: there is no volume here that may not be mounted."""

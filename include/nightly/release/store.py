@@ -190,6 +190,9 @@ class ReleaseStore:
             except ServerNotReached:
                 server.write(self.disk.production(), self.disk.loadable(), version)
                 raise
+            except ReleaseError:  # the server may have answered wrongly after the labels had moved
+                update_server(self.disk, self.disk.production(), server, version)
+                raise
             record = self.transitions.save(record, state="released", released_at=dt.datetime.now(dt.UTC))
             LOG.info("%s %s was the canary, and is in production", self.model, version)
             return record
@@ -238,7 +241,9 @@ class ReleaseStore:
                 )
             self.disk.verify(to)
             not_reached = update_server(self.disk, to, server)
-            newer = [r for r in reversed(self.disk.records()) if r.version > to and self.disk.in_sight(r)]
+            # The next night would restore a lost version, and so undo the rollback.
+            live = [r for r in reversed(self.disk.records()) if self.disk.in_sight(r) or self.disk.lost(r)]
+            newer = [r for r in live if r.version > to]
             for record in newer:
                 self.transitions.withdraw(record, why)
             not_reached = not_reached or update_server(self.disk, to, server)

@@ -94,7 +94,7 @@ class Volume:
         staging = self._pulled / "work/staging"
         shutil.rmtree(self._pulled / "work", ignore_errors=True)  # left by an interrupted pull
         needed = 2 * source.size(record)  # its download, and the copy
-        check_space({self._pulled: needed}, f"pulling {record.model} {record.version}", SpaceError)
+        check_space({self._pulled: needed}, f"pulling {record.model} {record.version}", SpaceError, "Make room.")
         files = source.download(record, self._pulled / "work/download")
         copy_files(files, staging / str(record.version), staging)
         if hash_version(staging / str(record.version)) != record.files:

@@ -88,7 +88,9 @@ class Handler(socketserver.BaseRequestHandler):
             return  # a client that only checked for a running host
         (output,) = descriptors
         while not message.endswith(b"\n"):
-            message += self.request.recv(1 << 20)
+            if not (rest := self.request.recv(1 << 20)):
+                return  # the client has died
+            message += rest
         request = json.loads(message)
         child = preloaded.fork(lambda: _become_worker(request, output, self.request))
         os.close(output)

@@ -5,9 +5,10 @@ verdict knows its state.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from nightly.io.atomic import write_atomically
 from nightly.io.errors import UserError
@@ -15,10 +16,11 @@ from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.nights.plan import RunRequest, plan
 from nightly.nights.report import report
-from nightly.nights.steps import VERDICT, command_tasks_of
+from nightly.nights.steps import command_tasks_of
 from nightly.nights.verdict import judge, write
 from nightly.records.base import Contract
 from nightly.records.night import Night, utc_now
+from nightly.records.tasks import VERDICT
 from nightly.records.verdict import Outcome, Verdict
 from nightly.runtime import worker
 from nightly.runtime.whole_night import record_error, run_task
@@ -26,12 +28,13 @@ from nightly.state import current
 
 log = logging.getLogger("nightly")
 
-END = "{}.end.json"
 LEFT_NOTHING = "it left no result: its container was killed or never started, and the container's log says more"
 
 
 class TaskEnd(Contract):
     """How a task of the night ended."""
+
+    FILE: ClassVar = "{}.end.json"  # of the task, in the night's folder
 
     task: str
     state: Literal["success", "failed", "skipped"]
@@ -60,12 +63,13 @@ def run(task: str, request: RunRequest, model: str, outputs: Mapping[str, Path])
         folder = paths.night(model, request.run_id)
         if task == VERDICT:
             return _conclude(model, request.run_id, paths)
-        if task == "plan" and not (folder / "request.json").exists():  # a retry keeps the first plan
-            plan(paths, model, request, utc_now()).save(folder / "request.json")
-        if not (folder / "request.json").exists():
-            raise NoSuchNightError(f"{folder / 'request.json'} does not exist: run `plan` of {request.run_id} first")
-        end = _run(task, Night.load(folder / "request.json"), paths)
-        end.save(folder / END.format(task))
+        if task == "plan" and not (folder / Night.FILE).exists():  # a retry keeps the first plan
+            with _recorded(task, folder):
+                plan(paths, model, request, utc_now()).save(folder / Night.FILE)
+        if not (folder / Night.FILE).exists():
+            raise NoSuchNightError(f"{folder / Night.FILE} does not exist: run `plan` of {request.run_id} first")
+        end = _run(task, Night.load(folder / Night.FILE), paths)
+        end.save(folder / TaskEnd.FILE.format(task))
         _write_outputs(end, folder, paths, outputs)
     return None
 
@@ -76,13 +80,20 @@ def _run(task: str, night: Night, paths: Paths) -> TaskEnd:
     if ended_by := next((end.task for end in ends.values() if end.ends_night and end.task != task), None):
         log.info("%s is skipped: %s has ended the night", task, ended_by)
         return TaskEnd(task=task, state="skipped")
-    try:
+    with _recorded(task, night.folder(paths)):
         state, continues = run_task(task, night, paths)
-    except BaseException as error:
-        record_error(task, error, night.folder(paths))
-        TaskEnd(task=task, state="failed").save(night.folder(paths) / END.format(task))
-        raise
     return TaskEnd(task=task, state=state, ends_night=not continues)
+
+
+@contextmanager
+def _recorded(task: str, folder: Path) -> Iterator[None]:
+    """Record an error of the block as the task's, and raise it."""
+    try:
+        yield
+    except BaseException as error:
+        record_error(task, error, folder)
+        TaskEnd(task=task, state="failed").save(folder / TaskEnd.FILE.format(task))
+        raise
 
 
 def _conclude(model: str, run_id: str, paths: Paths) -> Verdict:
@@ -103,7 +114,7 @@ def _conclude(model: str, run_id: str, paths: Paths) -> Verdict:
 
 def _ends(folder: Path, tasks: list[str]) -> dict[str, TaskEnd]:
     """Return the ends of the tasks that have one, in the tasks' order."""
-    files = {task: folder / END.format(task) for task in tasks}
+    files = {task: folder / TaskEnd.FILE.format(task) for task in tasks}
     return {task: TaskEnd.load(file) for task, file in files.items() if file.exists()}
 
 

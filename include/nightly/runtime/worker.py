@@ -22,6 +22,7 @@ from nightly.io import variables
 from nightly.io.atomic import write_atomically
 from nightly.io.paths import Paths
 from nightly.io.secrets import masked
+from nightly.io.space import is_full_disk
 from nightly.runtime.processes import end_with
 from nightly.state import current
 
@@ -80,8 +81,8 @@ def perform(step: str, night_folder: Path) -> tuple[int, dict[str, Any]]:
         return 0, {"value": value}
     except Exception as error:
         log.exception("%s failed after %.1f s", step, time.monotonic() - began)
-        marks = {name: getattr(error, name, default) for name, default in (("retry", True), ("infrastructure", False))}
-        return 1, {"error": describe(error), **marks}
+        infrastructure = getattr(error, "infrastructure", is_full_disk(error))
+        return 1, {"error": describe(error), "retry": getattr(error, "retry", True), "infrastructure": infrastructure}
 
 
 def set_up_logging() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nightly.io.atomic import append_line
-from nightly.records.schema import ANSWERS, REVIEW, SchemaReview
+from nightly.records.schema import ANSWERS, SchemaReview
 
 
 def save_review(folder: Path, review: SchemaReview) -> SchemaReview:
@@ -11,18 +11,18 @@ def save_review(folder: Path, review: SchemaReview) -> SchemaReview:
 
     Repeating the same answer, as a task's second try does, changes nothing.
     """
-    if (folder / REVIEW).exists():
-        saved = SchemaReview.load(folder / REVIEW)
+    if (folder / SchemaReview.FILE).exists():
+        saved = SchemaReview.load(folder / SchemaReview.FILE)
         if saved.model_copy(update={"answered_at": review.answered_at, "earlier": []}) == review:
             return saved
     review = review.model_copy(update={"earlier": set_aside_review(folder)})
-    review.save(folder / REVIEW)
+    review.save(folder / SchemaReview.FILE)
     return review
 
 
 def set_aside_review(folder: Path) -> list[SchemaReview]:
     """Move the answer of the night in `folder` to its earlier answers, and return these, oldest first."""
-    review, answers = folder / REVIEW, folder / ANSWERS
+    review, answers = folder / SchemaReview.FILE, folder / ANSWERS
     lines = answers.read_text().splitlines() if answers.exists() else []
     if review.exists():
         line = SchemaReview.load(review).model_copy(update={"earlier": []}).model_dump_json()

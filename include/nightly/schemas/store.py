@@ -13,7 +13,7 @@ from nightly.io.errors import UserError
 from nightly.io.locks import locked
 from nightly.io.paths import MODELS, Paths
 from nightly.records.night import Night, utc_now
-from nightly.records.schema import PROPOSAL, SchemaProposal, SchemaReview, SchemaVersion
+from nightly.records.schema import SchemaProposal, SchemaReview, SchemaVersion
 from nightly.schemas.reviews import save_review
 
 
@@ -141,15 +141,15 @@ def answer(
 
     Raises FileNotFoundError if the night proposes nothing, or SchemaVersionError.
     """
-    proposal = SchemaProposal.load(night_folder / PROPOSAL)
+    proposal = SchemaProposal.load(night_folder / SchemaProposal.FILE)
     store, version = SchemaStore(paths, model, models), None
     if not reason.strip():
         raise SchemaVersionError("a schema change is not answered without a reason: say why")
     if approved:
         version = store.approve(proposal, by=by, reason=reason).version
-        night = Night.load(night_folder / "request.json")
+        night = Night.load(night_folder / Night.FILE)
         planned = {"schema_version": version, "schema_note": store.note(version)}
-        night.model_copy(update=planned).save(night_folder / "request.json")
+        night.model_copy(update=planned).save(night_folder / Night.FILE)
     review = SchemaReview(
         decision="approved" if approved else "rejected",
         by=by,

@@ -7,16 +7,17 @@ NIGHTLY_SERVING_BASE_PATH (the serving volume as the server sees it) override th
 """
 
 from pathlib import Path
+from typing import ClassVar
 
 from nightly.io import variables
 from nightly.io.paths import Paths
 from nightly.records.base import Contract, ContractError
 
-FILE = "server.json"
-
 
 class ServerAddress(Contract):
-    """<serving>/server.json."""
+    """A model server's address."""
+
+    FILE: ClassVar = "server.json"  # in the serving volume
 
     rest: str  # host:port
     grpc: str  # host:port
@@ -24,7 +25,7 @@ class ServerAddress(Contract):
 
 
 def path(paths: Paths) -> Path:
-    return paths.serving / FILE
+    return paths.serving / ServerAddress.FILE
 
 
 def find_address(paths: Paths) -> ServerAddress | None:

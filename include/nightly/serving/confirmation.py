@@ -6,7 +6,7 @@ from nightly.io.paths import Paths
 from nightly.serving.address import find_address
 from nightly.serving.models_config import FILE, config_folder
 
-NOT_CONFIRMED = 4  # done on disk, in the records and in models.config, but not confirmed by a server
+NOT_CONFIRMED = 4  # done on disk, in the records and in models.config, but not confirmed by a server or published
 
 
 def confirmed(paths: Paths) -> int:

@@ -1,10 +1,12 @@
 """Describe a released version: its signatures, files, record and predictions. The command is nightly.cli.show."""
 
+import base64
 import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from nightly.io.tables import shown
-from nightly.records.golden import GOLDEN, Golden
+from nightly.io.tables import aligned, shown
+from nightly.records.golden import GOLDEN, Api, Golden
 from nightly.records.label_spec import LABEL_SPEC, LabelSpec
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import ReleaseError
@@ -28,7 +30,7 @@ def describe(folder: Path, record: ReleaseRecord) -> list[str]:
         "verified": _verified(record),
         "before it": str(record.previous_version or "nothing"),
     }
-    lines += [f"  {name:<10}{value}" for name, value in facts.items() if value]
+    lines += _indented([(name, value) for name, value in facts.items() if value])
     for meta_graph in saved.meta_graphs:
         release = meta_graph.meta_info_def.tensorflow_version
         lines.append(f"\ntags {', '.join(sorted(meta_graph.meta_info_def.tags))}; TensorFlow {release}")
@@ -36,12 +38,20 @@ def describe(folder: Path, record: ReleaseRecord) -> list[str]:
             if name.startswith("__saved_model"):  # a TF2 export's own bookkeeping
                 continue
             lines.append(f"  {name}  ({signature.method_name})")
-            for direction, tensors in (("in", signature.inputs), ("out", signature.outputs)):
-                lines += [f"    {direction:<4}{key:<32}{_tensor(info)}" for key, info in sorted(tensors.items())]
+            tensors = [
+                (direction, key, _tensor(info))
+                for direction, infos in (("in", signature.inputs), ("out", signature.outputs))
+                for key, info in sorted(infos.items())
+            ]
+            lines += _indented(tensors, spaces=4)
     lines.append("\nassets")
-    assets = {name: size for name, size in files.items() if name.startswith("assets")}
-    lines += [f"  {name:<48}{size:>12,} bytes" for name, size in sorted(assets.items())] or ["  none"]
+    assets = [(name, f"{size:,} bytes") for name, size in sorted(files.items()) if name.startswith("assets")]
+    lines += _indented(assets, right=(1,)) or ["  none"]
     return lines
+
+
+def _indented(rows: Sequence[Sequence[str]], right: Collection[int] = (), spaces: int = 2) -> list[str]:
+    return [" " * spaces + line for line in aligned(rows, right)]
 
 
 def _verified(record: ReleaseRecord) -> str:
@@ -95,15 +105,37 @@ def ask(folder: Path, record: ReleaseRecord, request: Path | None) -> list[str]:
         "signature_name": golden.signature,
         "instances": [{"b64": example.example_base64} for example in golden.examples],
     }
-    rows, worst = [("golden", "now", "features")], 0.0
+    rows, worst = [("golden", "now", "features")], dict.fromkeys(golden.signatures, 0.0)
     for example, row in zip(golden.examples, json.loads(answer(document))["predictions"], strict=True):
-        worst = max(worst, example.difference(row))
+        worst[golden.signature] = max(worst[golden.signature], example.difference(row))
         now = row[golden.output] if isinstance(row, dict) else row
         features = ", ".join(f"{k}={shown(v)}" for k, v in example.features.items() if v is not None)
         rows.append((_numbers(example.outputs[golden.output]), _numbers(now), features[:90]))
-    width = max(len(text) for row in rows for text in row[:2]) + 2
-    lines = [f"  {before:<{width}}{now:<{width}}{features}" for before, now, features in rows]
-    return ["", *lines, f"  largest difference {worst:.3g}"]
+    for api in golden.apis:
+        answers = _by(api, servable, [base64.b64decode(example.example_base64) for example in golden.examples])
+        worst[api] = max(row.difference(now, api) for row, now in zip(golden.examples, answers, strict=True))
+    return [
+        "",
+        *_indented(rows),
+        *(f"  largest difference by {name} {difference:.3g}" for name, difference in worst.items()),
+    ]
+
+
+def _by(api: Api, servable, serialized: list[bytes]) -> list[list[float]]:
+    """Return what Classify or Regress answers to each example: the scores, or a number."""
+    from tensorflow_serving.apis import classification_pb2, regression_pb2
+
+    from nightly_server import inference
+
+    messages = {"classify": classification_pb2.ClassificationRequest, "regress": regression_pb2.RegressionRequest}
+    request = messages[api]()
+    request.model_spec.signature_name = api
+    for example in serialized:
+        request.input.example_list.examples.add().ParseFromString(example)
+    if api == "classify":
+        result = inference.classification_response(servable, request).result
+        return [[entry.score for entry in row.classes] for row in result.classifications]
+    return [[row.value] for row in inference.regression_response(servable, request).result.regressions]
 
 
 def _numbers(values: float | list[float]) -> str:

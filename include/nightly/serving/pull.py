@@ -119,7 +119,11 @@ class Puller:
         records = {}
         for model in self.models or self.source.models():
             self._volumes.setdefault(model, Volume(self.into, model))
-            records[model] = self.source.records(model)
+            try:
+                records[model] = self.source.records(model)
+            except (UserError, OSError) as error:
+                log.error("%s: %s", model, error)
+                failed = error
         config = self.source.models_config()  # after the records, so it labels no version that they say is withdrawn
         for model, each in records.items():
             try:

@@ -18,8 +18,8 @@ from nightly.io.paths import Paths
 from nightly.models import load_config
 from nightly.records.night import utc_now
 from nightly.records.release import Rollback
-from nightly.release.comparisons import comparisons, save_comparison
-from nightly.release.errors import NotConfirmed, ProductionChanged, ReleaseError
+from nightly.release.comparisons import end_comparisons
+from nightly.release.errors import NotConfirmed, NotPublished, ProductionChanged, ReleaseError
 from nightly.release.store import ANY, ReleaseStore
 from nightly.release.targets import retire
 from nightly.release.versions import LIVE
@@ -27,8 +27,6 @@ from nightly.serving.server import find_server
 from nightly.state import publish
 
 log = logging.getLogger("nightly")
-
-REQUEST = "rollback.json"  # in the run's folder
 
 
 def parse_version(text: str) -> int | None:
@@ -42,7 +40,7 @@ def parse_version(text: str) -> int | None:
 
 def step(night_folder: Path, paths: Paths) -> dict[str, Any]:
     """Carry out `rollback.json` in the folder. A second call completes an interrupted one and goes no further back."""
-    return roll_back(paths, night_folder / REQUEST, publish).model_dump(mode="json")
+    return roll_back(paths, night_folder / Rollback.FILE, publish).model_dump(mode="json")
 
 
 def roll_back(paths: Paths, path: Path, written: Callable[[Path], object] = lambda path: None) -> Rollback:
@@ -84,10 +82,7 @@ def roll_back(paths: Paths, path: Path, written: Callable[[Path], object] = lamb
     )
     rollback.save(path)
     written(path)
-    for comparison in comparisons(paths, rollback.model):
-        if comparison.version in rollback.withdrawn and not comparison.decision:
-            stopped = comparison.decided("stop", why, rollback.requested_by)
-            save_comparison(paths, stopped.model_copy(update={"done_at": utc_now()}))
+    end_comparisons(paths, rollback.model, rollback.withdrawn, why, rollback.requested_by)
     retire(config, store)
     if not_confirmed:  # a retry asks the server again, and changes nothing on disk
         raise not_confirmed
@@ -99,9 +94,21 @@ def roll_back(paths: Paths, path: Path, written: Callable[[Path], object] = lamb
 
 
 def roll_back_now(paths: Paths, rollback: Rollback) -> Rollback:
-    """Carry out a rollback from a command line. Raises as `roll_back` does."""
+    """Carry out a rollback from a command line. Raises as `roll_back` does.
+
+    If a target cannot be updated, NotPublished says how to retry: `previous` would go one version further back.
+    """
     with tempfile.TemporaryDirectory(prefix="rollback-") as folder:
-        return roll_back(paths, rollback.save(Path(folder) / REQUEST))
+        path = rollback.save(Path(folder) / Rollback.FILE)
+        try:
+            return roll_back(paths, path)
+        except NotPublished as error:
+            version, bucket = Rollback.load(path).version, load_config(rollback.model).release.gcs
+            raise NotPublished(
+                f"{rollback.model} is rolled back to {version}, and {bucket} is not updated: "
+                f"{error.__cause__ or error}. To update it, run bin/releases rollback {rollback.model} {version} "
+                '--reason "…"'
+            ) from error
 
 
 def _unused(folder: Path) -> Path:

@@ -44,7 +44,7 @@ class ConfigurationFile:
     def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
         """Move the labels `stable` and `canary` in the file. Without a version, remove the model."""
         if not self.live.exists():
-            write(self.paths, self.live.base_path)  # the other models too
+            write(self.paths, self.live.base_path)  # the other models too; a bucket's session knows only this one
         self.write(version, loadable, canary)
 
     def write(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
@@ -117,7 +117,8 @@ class RunningServer(ConfigurationFile):
         """Load `version`, then move the labels `stable` and `canary`. Without a version, remove the model.
 
         Raises ReleaseNotVerified or ServerRefused, with the labels unchanged, if the version does not load or the
-        server refuses the configuration, and ServerNotReached, after which the server's state is unknown.
+        server refuses the configuration. Raises ReleaseNotVerified after the labels have moved, if the server then
+        answers with another version, and ServerNotReached, after which the server's state is unknown.
         """
         configured = self._configured()
         depth = sum(other >= version for other in loadable) if version is not None else 0

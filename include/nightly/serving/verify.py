@@ -4,16 +4,18 @@ The same client speaks to TensorFlow Serving and to the embedded server.
 """
 
 import base64
+import itertools
 import logging
 import math
 import time
 from pathlib import Path
 
-from nightly.records.golden import GOLDEN, Golden
+from nightly.records.golden import GOLDEN, Api, Golden
 from nightly.records.night import utc_now
 from nightly.records.release import Verification
 from nightly.release.errors import NotLoadedInTime, ReleaseError, ReleaseNotVerified, ServerNotReached
 from nightly_client import Client, ServingError
+from nightly_client.protos import Example, features
 
 log = logging.getLogger("nightly")
 
@@ -66,19 +68,19 @@ def verify_release(
     _state_over_rest(rest, model, version)
     seconds = time.monotonic() - began
     log.info("%s %s is AVAILABLE after %.1f s", model, version, seconds)
-    differences = {}
-    for client in (rest, grpc):
-        differences[client.address] = largest_difference(client, model, version, golden)
-        if not differences[client.address] <= tolerance:  # NaN too
+    differences = []
+    for client, api in itertools.product((rest, grpc), (None, *golden.apis)):
+        differences.append(largest_difference(client, model, version, golden, api))
+        if not differences[-1] <= tolerance:  # NaN too
             raise ReleaseNotVerified(
-                f"golden predictions of {model} {version} over {client.address} differ by "
-                f"{differences[client.address]:.3g} from the offline predictions; {tolerance:.3g} is allowed"
+                f"golden predictions of {model} {version} by {api or golden.signature} over {client.address} differ by "
+                f"{differences[-1]:.3g} from the offline predictions; {tolerance:.3g} is allowed"
             )
     p99, previous_p99 = compare_latency(grpc, model, version, previous, golden, latency_factor)
     verification = Verification(
         server=grpc.address,
         golden_examples=len(golden.examples),
-        largest_difference=max(differences.values()),
+        largest_difference=max(differences),
         tolerance=tolerance,
         p99_ms=round(p99, 3),
         previous_p99_ms=None if previous_p99 is None else round(previous_p99, 3),
@@ -86,9 +88,10 @@ def verify_release(
         verified_at=utc_now(),
     )
     log.info(
-        "%s %s answers as offline (%d examples, largest difference %.2g); p99 %.1f ms, before %s",
+        "%s %s answers as offline by %s (%d examples, largest difference %.2g); p99 %.1f ms, before %s",
         model,
         version,
+        ", ".join(golden.signatures),
         verification.golden_examples,
         verification.largest_difference,
         p99,
@@ -140,22 +143,34 @@ def _state_over_rest(rest: Client, model: str, version: int) -> None:
         raise ServerNotReached(f"{model} {version} is AVAILABLE over gRPC, but {state} over REST: is it one server?")
 
 
-def largest_difference(client: Client, model: str, version: int, golden: Golden) -> float:
+def largest_difference(client: Client, model: str, version: int, golden: Golden, api: Api | None = None) -> float:
     """Return the largest difference of the version's answers from the golden predictions; NaN if any answer is NaN.
 
     Raises ReleaseNotVerified or ServerNotReached if the version does not answer.
+
+    :param api: of golden.apis; None: Predict
     """
     examples = [base64.b64decode(example.example_base64) for example in golden.examples]
     try:
-        answers = client.predict(model, examples, signature=golden.signature, version=version).values
+        if api is None:
+            answers = client.predict(model, examples, signature=golden.signature, version=version).values
+        else:
+            ask = {"classify": client.classify, "regress": client.regress}[api]
+            answers = ask(model, list(map(_features, examples)), signature=api, version=version).values
     except ServingError as error:
-        text = f"{model} {version} does not answer the golden requests over {client.address}: {error}"
+        signature = api or golden.signature
+        text = f"{model} {version} does not answer the golden requests by {signature} over {client.address}: {error}"
         raise _refusal(error, text) from None
     try:
-        differences = [row.difference(answer) for row, answer in zip(golden.examples, answers, strict=True)]
+        differences = [row.difference(answer, api) for row, answer in zip(golden.examples, answers, strict=True)]
     except ValueError as error:
         raise ReleaseNotVerified(f"{model} {version} over {client.address}: {error}") from None
     return math.nan if any(map(math.isnan, differences)) else max(differences)
+
+
+def _features(example: bytes) -> dict[str, list]:
+    """Return the values of a serialized example's features, as `classify` and `regress` take them."""
+    return {name: values for name, values in features(Example.FromString(example)).items() if values}
 
 
 def _refusal(error: ServingError, text: str) -> ReleaseError:

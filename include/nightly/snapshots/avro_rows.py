@@ -100,32 +100,44 @@ def _type(schema: Any, name: str, body: Body, named: dict[str, Any]) -> pa.DataT
 
     :param named: the enums and fixed types so far, which later fields name
     """
+    data_type: pa.DataType | None
     if isinstance(schema, list):
-        types = {_type(choice, name, body, named) for choice in schema if choice != "null"}
-        if len(types) == 1:
-            return types.pop()
-        if types and all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in types):
-            return pa.float64()
-        if not types:
-            return pa.null()
-    elif isinstance(schema, str):
-        if schema in PRIMITIVES:
-            return PRIMITIVES[schema]
-        if (known := schema.rpartition(".")[2]) in named:
-            return _type(named[known], name, body, named)
+        data_type = _union_type({_type(choice, name, body, named) for choice in schema if choice != "null"})
+    elif isinstance(schema, dict):
+        data_type = _declared_type(schema, name, body, named)
+    elif schema not in PRIMITIVES and (known := schema.rpartition(".")[2]) in named:
+        data_type = _type(named[known], name, body, named)
     else:
-        if "name" in schema:
-            named[schema["name"].rpartition(".")[2]] = schema
-        if schema.get("logicalType") == "decimal":
-            return pa.decimal128(schema["precision"], schema.get("scale", 0))
-        if schema.get("logicalType") in LOGICAL:
-            return LOGICAL[schema["logicalType"]]
-        if schema["type"] == "array":
-            return pa.list_(_type(schema["items"], name, body, named))
-        if schema["type"] in PRIMITIVES:
-            return PRIMITIVES[schema["type"]]
-    kind = schema["type"] if isinstance(schema, dict) else "a union of several types"
-    raise UnreadableBodyError(f"{body.name}: {name} is {kind}; a column holds values or lists of values: flatten it")
+        data_type = PRIMITIVES.get(schema)
+    if data_type is None:
+        kind = schema["type"] if isinstance(schema, dict) else "a union of several types"
+        raise UnreadableBodyError(
+            f"{body.name}: {name} is {kind}; a column holds values or lists of values: flatten it"
+        )
+    return data_type
+
+
+def _union_type(types: set[pa.DataType]) -> pa.DataType | None:
+    """Return the type that holds the values of each type; None if there is none."""
+    if not types:
+        return pa.null()
+    if len(types) == 1:
+        return types.pop()
+    return pa.float64() if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in types) else None
+
+
+def _declared_type(schema: dict[str, Any], name: str, body: Body, named: dict[str, Any]) -> pa.DataType | None:
+    """Return the type of a schema in full, and remember it by its name, if any; None if no column holds it."""
+    if "name" in schema:
+        named[schema["name"].rpartition(".")[2]] = schema
+    logical = schema.get("logicalType")
+    if logical == "decimal":
+        return pa.decimal128(schema["precision"], schema.get("scale", 0))
+    if logical in LOGICAL:
+        return LOGICAL[logical]
+    if schema["type"] == "array":
+        return pa.list_(_type(schema["items"], name, body, named))
+    return PRIMITIVES.get(schema["type"])
 
 
 def _array(values: list[Any], data_type: pa.DataType, body: Body) -> pa.Array:

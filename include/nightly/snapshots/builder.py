@@ -23,7 +23,6 @@ from nightly.snapshots.labels import LabelCounter
 from nightly.snapshots.order import by_time_and_hash, last_of_each, row_hashes, rows_by_day
 from nightly.snapshots.store import BUILDING, SnapshotStore
 from nightly.snapshots.types import TYPES
-from nightly.snapshots.verification import MANIFEST
 
 SHARD_ROWS = 250_000
 SHARD_BYTES = 128 << 20  # fewer rows in a shard if they are large, as a shard is sorted in memory
@@ -135,7 +134,7 @@ class SnapshotBuilder:
             created_at=utc_now(),
             **details,
         )
-        manifest.save(folder / MANIFEST)
+        manifest.save(folder / SnapshotManifest.FILE)
         sync_path(folder)
         if existing := self.store.add(folder, snapshot_id):
             return existing, False  # another process published the same content first

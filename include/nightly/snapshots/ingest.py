@@ -12,7 +12,7 @@ from nightly.io.files import hash_file
 from nightly.records.config import ModelConfig
 from nightly.records.data_config import Data
 from nightly.records.night import Download, DownloadedFile, Night, SnapshotRef
-from nightly.records.snapshot import Delivery, TruncatedBody
+from nightly.records.snapshot import Delivery, SnapshotManifest, TruncatedBody
 from nightly.snapshots.body import Body, RowTest
 from nightly.snapshots.builder import SnapshotBuilder
 from nightly.snapshots.cleaning import Cleaner
@@ -135,19 +135,29 @@ def _ingest(
             source_sha256=[file.sha256 for file in download.files],
             code_version=night.code_version,
         )
-    duplicates = delivery.rows - manifest.rows - builder.superseded
+    return _reference(store, manifest, created, delivery, builder.superseded)
+
+
+def _reference(
+    store: SnapshotStore, manifest: SnapshotManifest, created: bool, delivery: Delivery, superseded: int
+) -> SnapshotRef:
+    """Return the night's reference to the snapshot, with the delivery's rows that are not in it, and log both.
+
+    :param superseded: rows of which a later version is in the delivery
+    """
+    duplicates = delivery.rows - manifest.rows - superseded
     log.info(
         "snapshot %s %s: %s rows%s, %s duplicates and %s earlier versions left out",
         *(manifest.snapshot_id, "created" if created else "exists already", f"{manifest.rows:,}"),
         f" from {manifest.first_row} to {manifest.last_row}" if manifest.first_row else "",
-        *(f"{duplicates:,}", f"{builder.superseded:,}"),
+        *(f"{duplicates:,}", f"{superseded:,}"),
     )
     return SnapshotRef(
         snapshot_id=manifest.snapshot_id,
         path=str(store.path(manifest.snapshot_id).absolute()),
         rows=manifest.rows,
         created=created,
-        delivery=delivery.model_copy(update={"duplicate_rows": duplicates, "superseded": builder.superseded}),
+        delivery=delivery.model_copy(update={"duplicate_rows": duplicates, "superseded": superseded}),
     )
 
 

@@ -1,6 +1,7 @@
 """Read TFRecord of tf.Example as batches of columns: text, and lists and bytes as they are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from nightly.snapshots.types import is_list, is_text
 
 RECORDS = 10_000  # decoded in one batch at most
 START = 1000  # bytes kept of a damaged record
+Reject = Callable[[int, str, bytes], None]  # of a record: its number, the reason, its bytes
 
 
 def _records(body: Body) -> Iterator[tuple[bytes, bool]]:
@@ -43,34 +45,35 @@ def _examples(body: Body, rejects: Rejects | None) -> Iterator[pa.RecordBatch]:
 
     decoder = ExamplesToRecordBatchDecoder()
 
-    def decode(serialized: list[bytes], numbers: list[int]) -> Iterator[pa.RecordBatch]:
-        try:
-            batch = decoder.DecodeBatch(serialized)
-        except Exception as error:  # pybind11 raises RuntimeError or ValueError
-            if len(serialized) == 1:
-                if rejects:
-                    rejects.add(
-                        "record", "", file=body.name, row=numbers[0], value=str(error), text=repr(serialized[0][:START])
-                    )
-                return
-            half = len(serialized) // 2
-            yield from decode(serialized[:half], numbers[:half])
-            yield from decode(serialized[half:], numbers[half:])
-        else:
-            yield batch.append_column(ROW, pa.array(numbers, pa.int64()))
+    def reject(number: int, why: str, data: bytes) -> None:
+        if rejects:
+            rejects.add("record", "", file=body.name, row=number, value=why, text=repr(data[:START]))
 
     def intact() -> Iterator[tuple[bytes, int]]:
         for number, (data, valid) in enumerate(_records(body), start=1):
             if valid:
                 yield data, number
-            elif rejects:
-                rejects.add(
-                    "record", "", file=body.name, row=number, value="the checksum is wrong", text=repr(data[:START])
-                )
+            else:
+                reject(number, "the checksum is wrong", data)
 
     for chunk in chunks(intact(), RECORDS, lambda record: len(record[0])):
         serialized, numbers = zip(*chunk, strict=True)
-        yield from decode(list(serialized), list(numbers))
+        yield from _decode(decoder, list(serialized), list(numbers), reject)
+
+
+def _decode(decoder: Any, serialized: list[bytes], numbers: list[int], reject: Reject) -> Iterator[pa.RecordBatch]:
+    """Yield the examples as batches, without those that cannot be decoded, which halving finds."""
+    try:
+        batch = decoder.DecodeBatch(serialized)
+    except Exception as error:  # pybind11 raises RuntimeError or ValueError
+        if len(serialized) == 1:
+            reject(numbers[0], str(error), serialized[0])
+            return
+        half = len(serialized) // 2
+        yield from _decode(decoder, serialized[:half], numbers[:half], reject)
+        yield from _decode(decoder, serialized[half:], numbers[half:], reject)
+    else:
+        yield batch.append_column(ROW, pa.array(numbers, pa.int64()))
 
 
 def read_features(body: Body) -> None:

@@ -12,7 +12,6 @@ from nightly.state.errors import DamagedStateError
 
 log = logging.getLogger("nightly")
 
-MANIFEST = "manifest.json"
 REMEDY = (
     "Clear `snapshot` and its downstream tasks (from `download`, if the night's bodies are gone), or run the night "
     "again: this makes the snapshot again."
@@ -22,15 +21,15 @@ REMEDY = (
 def read_manifest(folder: Path) -> SnapshotManifest:
     """Return the manifest in `folder`. Raises DamagedSnapshotError if it is missing or of another snapshot."""
     try:
-        manifest = SnapshotManifest.load(folder / MANIFEST)
+        manifest = SnapshotManifest.load(folder / SnapshotManifest.FILE)
     except (OSError, ContractError) as error:
         missing = isinstance(error, FileNotFoundError)
         problem = str(error)
         if missing:
-            problem = f"its {MANIFEST} is missing" if folder.is_dir() else "it is gone"
+            problem = f"its {SnapshotManifest.FILE} is missing" if folder.is_dir() else "it is gone"
         raise _damaged(folder, [problem]) from error
     if manifest.snapshot_id != folder.name:
-        raise _damaged(folder, [f"its {MANIFEST} is of {manifest.snapshot_id}"])
+        raise _damaged(folder, [f"its {SnapshotManifest.FILE} is of {manifest.snapshot_id}"])
     return manifest
 
 
@@ -58,7 +57,7 @@ def verify_snapshot(folder: Path, *, content: bool = True) -> SnapshotManifest:
 def _compare(folder: Path, *, content: bool) -> SnapshotManifest:
     manifest = read_manifest(folder)
     expected = {file.name: file for file in manifest.files}
-    present = {path.name for path in folder.iterdir() if path.name != MANIFEST}
+    present = {path.name for path in folder.iterdir() if path.name != SnapshotManifest.FILE}
     # Of a snapshot in a bucket, a host may have the manifest alone.
     missing = expected.keys() - present if content or present or not current().shared else set()
     problems = [f"{name} is missing" for name in missing]

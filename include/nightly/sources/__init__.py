@@ -98,7 +98,8 @@ def fetch(
         reused=len(fetching.records) - len(fetching.fetched),
         fetched_bytes=sum(record.bytes for record in fetching.fetched),
         revised=[revision.name for revision in fetching.revised],
-        revised_since=min((revision.since for revision in fetching.revised), default=None),
+        removed=[revision.name for revision in fetching.removed],
+        revised_since=min((revision.since for revision in (*fetching.revised, *fetching.removed)), default=None),
     )
 
 

@@ -3,7 +3,7 @@
 import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
 from nightly.records.connection import Connection
@@ -84,6 +84,23 @@ class Source(Protocol):
         an earlier try of the same run: this one may go on with them.
 
         :param known: the fingerprint of the part's body from an earlier night; "" if there is none
+        """
+        ...
+
+
+@runtime_checkable
+class FileSource(Source, Protocol):
+    """A source whose parts are files: a part that has no rows is a file that is not there.
+
+    :ivar connections: how many parts may be fetched at the same time, in threads
+    """
+
+    connections: int
+
+    def lost(self, name: str) -> Part | None:
+        """Return the part of a file that `parts` does not return, if the window would have it; else None.
+
+        :param name: of a part of some window, which an earlier night has read
         """
         ...
 

@@ -4,27 +4,36 @@ import datetime as dt
 import hashlib
 import logging
 import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from nightly.io.space import SpaceError, check_space, full_disk_explained
 from nightly.records.night import DownloadedFile
 from nightly.records.part import PartRecord
-from nightly.sources.base import Part, Source
+from nightly.sources.base import Fetched, FileSource, Part, Source
+from nightly.sources.files.listing import tell_missing
 from nightly.sources.in_place import read_in_place
 from nightly.sources.part_store import PartStore, begin, discard_bodies, partial_folder
 
 log = logging.getLogger(__name__)
+
+Earlier = Mapping[str, PartRecord | None]  # a part's name -> what an earlier night has fetched of it
 
 
 class Revision(NamedTuple):
     """A part whose rows have changed at the source.
 
     :ivar since: when the rows were read that are replaced
+    :ivar is_gone: it is a file that is not there any more
     """
 
     name: str
     since: dt.datetime
+    is_gone: bool
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,14 @@ class Fetching:
     :ivar records: of the parts, without local files, and without parts that never have rows unless they are `revised`
     :ivar fetched: those that this run has fetched, in this try or in one that failed
     :ivar revised: parts, also local files, whose rows have changed since an earlier night read them
+    :ivar removed: files that an earlier night has read, and that are gone
     """
 
     files: list[DownloadedFile]
     records: list[PartRecord]
     fetched: list[PartRecord]
     revised: list[Revision]
+    removed: list[Revision]
 
 
 def fetch_parts(
@@ -54,24 +65,29 @@ def fetch_parts(
     :param fresh: fetch every part, whatever earlier nights have
     """
     parts = source.parts()
-    local = [part for part in parts if part.path is not None]
-    in_place = read_in_place(local, store, run_id, fresh) if local else {}
+    has_files = isinstance(source, FileSource)
+    lost = source.lost if has_files else lambda name: None
+    files, local = read_in_place([part for part in parts if part.path is not None], lost, store, run_id, fresh)
     remote = [part for part in parts if part.path is None]
+    gone = store.lose(remote, lost, run_id) if has_files else []
     records = _Fetch(source, store, run_id, settled, fresh).records(remote) if remote else {}
-    files = {name: file for name, (file, _) in in_place.items()}
+    if has_files:
+        tell_missing([name for name, record in records.items() if not record.sha256])
     files |= {name: store.file(record) for name, record in records.items() if record.sha256}
     # A source that is one file for all times gets new rows every night: that is no revision.
     whole = len(parts) == 1 and parts[0].end is None and parts[0].rows
     own = [record for record in records.values() if record.run_id == run_id]
-    read = {record.name: record.replaces for record in own}
-    read |= {name: local.replaces for name, (_, local) in in_place.items() if local.run_id == run_id}
-    revised = [Revision(name, since) for name, since in read.items() if since and not whole]
+    read = [(record.name, record) for record in (*own, *gone)]
+    read += [(name, file) for name, file in local.items() if file.run_id == run_id]
+    replaced = [Revision(name, new.replaces, has_files and not new.sha256) for name, new in read if new.replaces]
+    revised = [revision for revision in replaced if not revision.is_gone and not whole]
     without_rows = {part.name for part in remote if not part.rows} - {record.name for record in revised}
     return Fetching(
         files=[_of(part, files[part.name]) for part in parts if part.name in files],
         records=[record for name, record in records.items() if name not in without_rows],
         fetched=[record for record in own if record.name not in without_rows],
         revised=revised,
+        removed=[revision for revision in replaced if revision.is_gone],
     )
 
 
@@ -101,8 +117,14 @@ class _Fetch:
         log.info("%s parts: %s as fetched before, %s to ask for", len(parts), len(parts) - len(missing), len(missing))
         check_space({self.partial: sum(part.bytes for part in missing)}, f"the download of {len(missing)} parts")
         records = {part.name: record for part in parts if (record := earlier[part.name])}
-        for number, part in enumerate(missing, 1):
-            records[part.name] = self._fetch(part, earlier[part.name], f"{number} of {len(missing)}")
+        try:
+            with closing(self._fetched(missing, earlier)) as parts_fetched:
+                for number, (part, fetched) in enumerate(parts_fetched, 1):
+                    position = f"{number} of {len(missing)}"
+                    records[part.name] = self._keep(part, fetched, earlier[part.name], position)
+        except SpaceError:
+            discard_bodies(self.partial)  # a partial body would keep the disk full
+            raise
         shutil.rmtree(self.partial)
         return records
 
@@ -122,23 +144,53 @@ class _Fetch:
         """Return whether a try of this run has fetched the part, and then failed at another one."""
         return record.run_id == self.run_id and record.fetched_at >= self.began
 
-    def _fetch(self, part: Part, earlier: PartRecord | None, number: str) -> PartRecord:
-        target = self.partial / (hashlib.sha256(part.name.encode()).hexdigest()[:16] + part.suffix)
+    def _fetched(self, parts: list[Part], earlier: Earlier) -> Iterator[tuple[Part, Fetched]]:
+        """Yield each part as soon as it is fetched. After an error, yield those that are under way, and raise it."""
+        connections = self.source.connections if isinstance(self.source, FileSource) else 1
+        if connections == 1:
+            yield from ((part, self._fetch(part, earlier[part.name])) for part in parts)
+            return
+        with ThreadPoolExecutor(connections) as pool:
+            futures = {pool.submit(self._fetch, part, earlier[part.name]): part for part in parts}
+            error = None
+            try:
+                for future in as_completed(futures):
+                    if future.cancelled():
+                        continue
+                    if future.exception() is None:
+                        yield futures[future], future.result()
+                    elif error is None:
+                        error = future.exception()
+                        _cancel(futures)
+            finally:
+                _cancel(futures)
+        if error:
+            raise error
+
+    def _fetch(self, part: Part, earlier: PartRecord | None) -> Fetched:
+        target = self._target(part)
         target.unlink(missing_ok=True)  # of a try that was killed; what it can go on with stands beside it
-        known = earlier if earlier and not self.fresh else None
-        try:
-            with full_disk_explained(self.partial, part.name):
-                fetched = self.source.fetch(part, target, known.fingerprint if known else "")
-                if fetched.unchanged and known:
-                    log.info("%s: %s is unchanged", number, part.name)
-                    return self.store.confirm(part, known)
-                fingerprint = fetched.fingerprint or part.fingerprint
-                record = self.store.put(
-                    part, target, fingerprint, self.run_id, earlier=earlier, revised=fetched.revised
-                )
-        except SpaceError:
-            discard_bodies(self.partial)  # a partial body would keep the disk full
-            raise
+        with full_disk_explained(self.partial, part.name):
+            return self.source.fetch(part, target, earlier.fingerprint if earlier and not self.fresh else "")
+
+    def _keep(self, part: Part, fetched: Fetched, earlier: PartRecord | None, number: str) -> PartRecord:
+        """Store what was fetched, and return the part's record."""
+        if fetched.unchanged and earlier:
+            log.info("%s: %s is unchanged", number, part.name)
+            return self.store.confirm(part, earlier)
+        fingerprint, revised = fetched.fingerprint or part.fingerprint, fetched.revised
+        with full_disk_explained(self.partial, part.name):
+            record = self.store.put(
+                part, self._target(part), fingerprint, self.run_id, earlier=earlier, revised=revised
+            )
         content = f"{record.bytes:,} bytes, sha256 {record.sha256[:12]}" if record.sha256 else "no rows"
         log.info("%s: %s: %s", number, part.name, content)
         return record
+
+    def _target(self, part: Part) -> Path:
+        return self.partial / (hashlib.sha256(part.name.encode()).hexdigest()[:16] + part.suffix)
+
+
+def _cancel(futures: Iterable[Future[Fetched]]) -> None:
+    for future in futures:
+        future.cancel()

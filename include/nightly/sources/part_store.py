@@ -19,7 +19,7 @@ import datetime as dt
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -81,20 +81,20 @@ class PartStore:
     def put(
         self,
         part: Part,
-        fetched: Path,
+        fetched: Path | None,
         fingerprint: str,
         run_id: str,
         *,
         earlier: PartRecord | None = None,
         revised: bool = False,
     ) -> PartRecord:
-        """Take over the file `fetched`, or record that the part has no rows if it does not exist.
+        """Take over the file `fetched`, or record that the part has no rows if there is none.
 
         :param earlier: what was known of the part
         :param revised: the source tells that rows have changed since; otherwise the body's hash tells
         """
         body, size, sha256 = "", 0, ""
-        if fetched.exists():
+        if fetched and fetched.exists():
             sha256, size = hash_file(fetched), fetched.stat().st_size
             if not size:
                 raise SourceError(f"{part.name} is empty; a file without rows still has a header line.")
@@ -125,6 +125,28 @@ class PartStore:
         self._save(part, confirmed)
         return confirmed
 
+    def lose(self, parts: list[Part], lost: Callable[[str], Part | None], run_id: str) -> list[PartRecord]:
+        """Record that files which earlier nights have read are gone; return those that this run has found gone.
+
+        Files without a date that were all replaced by others are not among them: such a source is written anew.
+
+        :param parts: all parts that the window has
+        :param lost: see FileSource
+        """
+        present = {self._record(part) for part in parts}
+        stored = set((self.folder / PARTS).glob("*.json"))
+        is_kept = any(
+            record.sha256 and (record.run_id != run_id or record.replaces) for record in _loaded(stored & present)
+        )
+        gone = []
+        for record in _loaded(stored - present):
+            part = lost(record.name) if record.source == self.source else None
+            if part and record.sha256:
+                record = self.put(part, None, "", run_id, earlier=record if part.end or is_kept else None)
+            if part and record.run_id == run_id and record.replaces:
+                gone.append(record)
+        return gone
+
     def file(self, record: PartRecord) -> DownloadedFile:
         """Return the entry of a part with rows for download.json."""
         return DownloadedFile(
@@ -151,6 +173,12 @@ class PartStore:
     def _record(self, part: Part) -> Path:
         key = hashlib.sha256(f"{self.source}\0{part.name}\0{part.suffix}".encode()).hexdigest()[:32]
         return self.folder / PARTS / f"{key}.json"
+
+
+def _loaded(paths: Iterable[Path]) -> Iterator[PartRecord]:
+    for path in sorted(paths):
+        with contextlib.suppress(ContractError):
+            yield PartRecord.load(path)
 
 
 def _is(body: Path, record: PartRecord) -> bool:

@@ -114,6 +114,10 @@ class State(Protocol):
         """
         ...
 
+    def address(self, folder: Path) -> str:
+        """Return where a person finds what was sent to `folder`: the folder, or its address in the bucket."""
+        ...
+
     def send(self, path: Path, folder: Path) -> None:
         """Put a complete file, which is of no run, where `receive` of `folder` has it on all hosts from then on.
 

@@ -10,6 +10,7 @@
 A name is a path below the state's folder, e.g. snapshots/<model>/<id> or nights/<model>/<run>/verdict.json.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -122,8 +123,9 @@ class BucketState:
         self.content.publish(name, replace=True)
 
     def hand_over(self, path: Path) -> None:
-        self.objects.upload(f"parts/{self._name(path)}", path)
-        path.unlink()
+        with contextlib.suppress(FileNotFoundError):  # a worker that does the same work has handed it over
+            self.objects.upload(f"parts/{self._name(path)}", path)
+            path.unlink()
 
     def collect(self, folder: Path) -> None:
         prefix = f"parts/{self._name(folder)}"
@@ -148,6 +150,9 @@ class BucketState:
         copies = self.cache.folder / "received" / name
         receive(self.objects, name, copies, select)
         return copies
+
+    def address(self, folder: Path) -> str:
+        return f"{self.objects.address.rstrip('/')}/{self._name(folder)}"
 
     def send(self, path: Path, folder: Path) -> None:
         send(self.objects, f"{self._name(folder)}/{path.name}", path)
@@ -212,8 +217,17 @@ class BucketState:
             self.cache.hold(session, name)
 
     def _commit(self, folder: Path) -> None:
+        """Commit the records of all models. Raises the first error at the end, and logs the others."""
+        errors = []
         for model in _models(folder):
-            Copy(folder, model, self.content).commit()
+            try:
+                Copy(folder, model, self.content).commit()
+            except StateError as error:
+                errors.append(error)
+        for error in errors[1:]:
+            log.error("%s", error)
+        if errors:
+            raise errors[0]
 
 
 def _session() -> Path | None:

@@ -88,7 +88,8 @@ class Cache:
         files = {name: file for name, file in manifest.files.items() if file.text is not None or not stub}
         missing = {file.sha256: file.bytes for file in files.values() if file.text is None and not self._has_blob(file)}
         if missing:
-            check_space({self.folder: sum(missing.values())}, f"fetching {manifest.name}")
+            remedy = f"Make room, or lower {variables.CACHE_BYTES.name}."
+            check_space({self.folder: sum(missing.values())}, f"fetching {manifest.name}", remedy=remedy)
         with owned_folder(self.folder, BUILDING) as building:
             sources = {name: self._source(manifest, name, building, download) for name in files}
             if target.exists() or WHOLE in files:

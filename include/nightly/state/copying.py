@@ -6,12 +6,11 @@ ML Metadata is no part of it: with a bucket it is in PostgreSQL. Without it, the
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from math import inf
 from pathlib import Path
 
 from nightly.io import variables
@@ -28,7 +27,9 @@ from nightly.state.sweep import manifests, probe_lists
 # Where content is below the state's folder.
 CONTENT = ("snapshots/*/*", "baselines/*/*", "downloads/*/bodies/*", "serving/*/*", "pipeline/*/*/*/*")
 
+CONTENTS = 4  # at the same time; each uploads several blobs
 TIMES_SECONDS = 1  # how exactly a bucket tells an object's time
+NEWEST = 5  # downloads of a model whose order retention asks for
 
 
 @dataclass(frozen=True)
@@ -42,28 +43,29 @@ class Copied:
 def to_bucket(folder: Path, objects: Objects) -> Copied:
     """Copy the state in `folder` to the bucket. Content that is there stays; records are replaced.
 
-    Retention asks for the times of snapshots and of nights' records. So both are written in the order of their times.
+    Retention asks for the times of a model's snapshots and downloads, and of a night's records. So each of these are
+    written in the order of their times: a night's verdict comes after its other records, and these after all content.
     Raises ChangedElsewhereError if the bucket has other content of the same name.
     """
     with _only(folder):
-        contents = sorted(_content(folder), key=_time)
+        contents = [_name(path, folder) for path in sorted(_content(folder), key=_time)]
+        records = [_name(path, folder) for path in sorted(_records(folder), key=_time)]
+        records = [name for name in records if is_record(name)]
         content = Content(objects, Cache(), fresh=timedelta(0))
-        done: dict[Path, float] = {}  # folder of snapshots -> when the last of them was put, by the monotonic clock
-        for path in contents:
-            if path.is_relative_to(folder / "snapshots"):
-                time.sleep(max(0, done.get(path.parent, -inf) + TIMES_SECONDS - time.monotonic()))
-            content.put(_name(path, folder))
-            done[path.parent] = time.monotonic()
-        records = sorted((path for path in _records(folder) if is_record(_name(path, folder))), key=_time)
 
-        def put(path: Path) -> None:
-            objects.put(record_key(_name(path, folder)), path.read_bytes())
+        def put(name: str) -> None:
+            objects.put(record_key(name), (folder / name).read_bytes())
 
-        of_nights = [path for path in records if path.is_relative_to(folder / "nights")]
+        with ThreadPoolExecutor(CONTENTS) as pool:
+            ordered, rest = _split(contents, "snapshots/")
+            _put(pool, content.put, _groups(ordered, 2), apart=len(ordered))
+            _put(pool, content.put, [[name] for name in rest])
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            list(pool.map(put, set(records) - set(of_nights)))
-        for path in of_nights:
-            put(path)
+            ordered, rest = _split(records, "nights/")
+            before, downloads, after = _phases(_groups(ordered, 3))
+            _put(pool, put, [*([name] for name in rest), *before])
+            _put(pool, put, _groups([name for name in ordered if name in downloads], 2), apart=NEWEST)
+            _put(pool, put, after)
         shutil.rmtree(content.cache.folder)
     return Copied(len(contents), len(records))
 
@@ -93,6 +95,50 @@ def to_folder(objects: Objects, folder: Path) -> Copied:
                     write_atomically(path, record.data)
                     os.utime(path, (record.modified.timestamp(),) * 2)
     return Copied(len(stored), len(entries))
+
+
+def _split(names: list[str], top: str) -> tuple[list[str], list[str]]:
+    """Return the names below the folder `top`, and the others."""
+    return [name for name in names if name.startswith(top)], [name for name in names if not name.startswith(top)]
+
+
+def _groups(names: list[str], depth: int) -> list[list[str]]:
+    """Return the names by their first `depth` folders, each group in the order of `names`."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault("/".join(name.split("/")[:depth]), []).append(name)
+    return list(groups.values())
+
+
+def _phases(nights: list[list[str]]) -> tuple[list[list[str]], set[str], list[list[str]]]:
+    """Return each night's records before its download.json, all of these, and each night's records after it.
+
+    Only their download.json orders the nights of a model, so nights can be copied at the same time before and after.
+    """
+    before, downloads, after = [], set(), []
+    for night in nights:
+        at = next((n for n, name in enumerate(night) if name.endswith("/download.json")), len(night))
+        before.append(night[:at])
+        downloads |= set(night[at : at + 1])
+        after.append(night[at + 1 :])
+    return before, downloads, after
+
+
+def _put(
+    pool: ThreadPoolExecutor, put: Callable[[str], object], groups: Iterable[Sequence[str]], apart: int = 0
+) -> None:
+    """Put all groups at the same time, and the names of a group one after another.
+
+    :param apart: the last so many names of a group get different times
+    """
+
+    def put_group(names: Sequence[str]) -> None:
+        for number, name in enumerate(names):
+            if number and len(names) - number < apart:
+                time.sleep(TIMES_SECONDS)
+            put(name)
+
+    list(pool.map(put_group, groups))
 
 
 def _content(folder: Path) -> Iterator[Path]:

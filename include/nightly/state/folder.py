@@ -56,6 +56,9 @@ class FolderState:
     def receive(self, folder: Path, select: Callable[[str, datetime], bool]) -> Path:
         return folder
 
+    def address(self, folder: Path) -> str:
+        return str(folder)
+
     def send(self, path: Path, folder: Path) -> None:
         raise StateAddressError(
             f"the state is a folder, where clients write to {folder} themselves; set NIGHTLY_STATE to the bucket."

@@ -29,9 +29,11 @@ def receive(objects: Objects, name: str, folder: Path, select: Callable[[str, da
     entries = {file: entry for file, entry in listed.items() if "/" not in file and not file.startswith(".")}
     due = {file: entry for file, entry in entries.items() if select(file, entry.modified)}
     for path in folder.iterdir():
-        is_old = path.stat().st_ctime < time.time() - KEPT_SECONDS
-        if is_old if path.name.startswith(".") or path.name in entries.keys() - due.keys() else path.name not in due:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has just completed or removed it
+            is_old = path.stat().st_ctime < time.time() - KEPT_SECONDS
+            is_spared = path.name.startswith(".") or path.name in entries.keys() - due.keys()
+            if is_old if is_spared else path.name not in due:
+                path.unlink()
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         list(pool.map(lambda each: _download(objects, each[1], folder / each[0]), due.items()))
 

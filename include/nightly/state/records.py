@@ -145,8 +145,7 @@ class Copy:
             return None
         moment = int(current.modified.timestamp())
         path = self.versions / _version_name(Entry(entry.key, current.etag, 0, current.modified))
-        write_atomically(path, current.data, durable=False)
-        os.utime(path, (moment, moment))
+        write_atomically(path, current.data, durable=False, modified=moment)
         return path
 
     def _forget(self, entries: Iterable[Entry]) -> None:

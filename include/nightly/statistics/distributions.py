@@ -8,8 +8,6 @@ import numpy as np
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from nightly.records.distributions import (
-    FILE,
-    SERVING_FILE,
     Distance,
     Distributions,
     FeatureDistribution,
@@ -44,24 +42,24 @@ def write_distributions(folder: Path, statistics: str, drift_skew: str) -> Path:
         drift=read_distances(drift_skew, CONTROL) if last else None,
         skew=read_anomalies(drift_skew, "train"),
         control=last.title if last else "",
-    ).save(folder / FILE)
+    ).save(folder / Distributions.FILE)
 
 
-def write_serving_distributions(folder: Path, requests: str, drift_skew: str) -> None:
+def write_serving_distributions(folder: Path, served: str, drift_skew: str) -> None:
     """Write the distributions of logged requests beside the training rows of the same days, if there are requests.
 
-    :param requests: DriftSkewValidator's artifact of request statistics
+    :param served: DriftSkewValidator's artifact of request statistics
     :param drift_skew: DriftSkewValidator's anomalies artifact
     """
-    (folder / SERVING_FILE).unlink(missing_ok=True)
-    about = read_requests(Path(requests))
+    (folder / Distributions.SERVING_FILE).unlink(missing_ok=True)
+    about = read_requests(Path(served))
     if not about.missing:
         build_distributions(
-            read_statistics(requests, SERVING),
-            read_statistics(requests, TRAINING),
+            read_statistics(served, SERVING),
+            read_statistics(served, TRAINING),
             skew=read_distances(drift_skew, SERVING),
             control=about.rows,
-        ).save(folder / SERVING_FILE)
+        ).save(folder / Distributions.SERVING_FILE)
 
 
 def build_distributions(

@@ -9,19 +9,20 @@ from tfx.components.example_validator import executor as example_validator
 from tfx.components.statistics_gen import executor as statistics_gen
 
 from nightly.io.files import differences, hash_files
-from nightly.records.baseline import Control
+from nightly.records.baseline import Baseline, Control
 from nightly.state import current, fetch
 from nightly.state.errors import DamagedStateError
 
 log = logging.getLogger("nightly")
 
-CONTROLS = "controls"  # folder beside the splits: controls.json, and Anomalies for each control
+CONTROLS = "controls"  # folder beside the splits: CONTROLS_FILE, and Anomalies for each control
+CONTROLS_FILE = "controls.json"  # a list of Control
 SERVING, TRAINING = "serving", "training"  # splits: logged requests, and the training rows of the same days
 
 
 def read_controls(folder: str) -> list[Control]:
     """Return the controls of a DriftSkewValidator's anomalies artifact."""
-    path = Path(folder) / CONTROLS / "controls.json"
+    path = Path(folder) / CONTROLS / CONTROLS_FILE
     return [intact(Control.parse(entry, where=str(path))) for entry in json.loads(path.read_text())]
 
 
@@ -48,7 +49,7 @@ def intact(control: Control) -> Control:
 
 def _changes(folder: Path, expected: dict[str, str]) -> dict[str, str]:
     files = hash_files(folder)
-    files.pop("baseline.json", None)
+    files.pop(Baseline.FILE, None)
     return differences(expected, files)
 
 

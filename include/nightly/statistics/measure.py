@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
-from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from nightly.compat.tfdv import extract_statistics_output, get_generators
 from nightly.schemas.features import Sized
 from nightly.statistics.sizes import stats_options
 from nightly.statistics.value_counts import ExactValueCounts
@@ -20,7 +20,7 @@ def statistics_of(
     """
     options = stats_options(sized)
     # The second of TFDV's generators estimates counts by sketches. Behind it are those of the options.
-    basic, _, *others = stats_impl.get_generators(options, in_memory=True)
+    basic, _, *others = get_generators(options, in_memory=True)
     generators = [basic, ExactValueCounts(options), *others]
     accumulators = [generator.create_accumulator() for generator in generators]
     for batch in batches:
@@ -28,4 +28,4 @@ def statistics_of(
             generator.compact(generator.add_input(accumulator, batch))
             for generator, accumulator in zip(generators, accumulators, strict=True)
         ]
-    return stats_impl.extract_statistics_output(accumulators, generators)
+    return extract_statistics_output(accumulators, generators)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,6 @@ from nightly.training.raw_features import MISSING_INT, serving_features
 
 log = logging.getLogger("nightly")
 
-FILE = "requests.json"
 MAX_REQUESTS = 200_000  # sampled for statistics; more do not change a distance
 SEED = "nightly requests"  # 16 characters; a fixed key always samples the same requests
 TYPES = {schema_pb2.INT: pa.int64(), schema_pb2.FLOAT: pa.float32(), schema_pb2.BYTES: pa.binary()}
@@ -42,7 +42,9 @@ Statistics = statistics_pb2.DatasetFeatureStatisticsList
 
 
 class Requests(Contract):
-    """requests.json: which requests were compared with which rows, and what was left out."""
+    """Which requests were compared with which rows, and what was left out."""
+
+    FILE: ClassVar = "requests.json"  # in the artifact of request statistics
 
     folder: str
     start: AwareDatetime  # of the requests, inclusive
@@ -228,4 +230,4 @@ def _rows(
 
 def read_requests(folder: Path) -> Requests:
     """Read requests.json of an artifact of request statistics."""
-    return Requests.load(Path(folder) / FILE)
+    return Requests.load(Path(folder) / Requests.FILE)

@@ -14,12 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow_data_validation as tfdv
 from tensorflow_data_validation import types
-from tensorflow_data_validation.arrow import arrow_util
 from tensorflow_data_validation.statistics.generators import stats_generator
-from tensorflow_data_validation.utils import schema_util, stats_util, top_k_uniques_stats_util
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx_bsl.arrow import array_util
 
+from nightly.compat.tfdv import (
+    FeatureValueCount,
+    enumerate_arrays,
+    get_bytes_features,
+    get_feature_type_from_arrow_type,
+    make_feature_stats_proto_topk_uniques,
+)
 from nightly.io.prefetch import prefetch
 
 MAX_VALUES = 200_000  # of a feature in memory; more go to files
@@ -116,7 +121,7 @@ class ExactValueCounts(stats_generator.CombinerStatsGenerator):
     def __init__(self, options: tfdv.StatsOptions) -> None:
         super().__init__("ExactValueCounts", options.schema)
         self._options = options
-        self._bytes = frozenset(schema_util.get_bytes_features(options.schema) if options.schema else [])
+        self._bytes = frozenset(get_bytes_features(options.schema) if options.schema else [])
         self._folder = tempfile.TemporaryDirectory(prefix="nightly-counts-")
 
     def create_accumulator(self) -> dict[types.FeaturePath, ValueCounts]:
@@ -125,8 +130,8 @@ class ExactValueCounts(stats_generator.CombinerStatsGenerator):
     def add_input(
         self, accumulator: dict[types.FeaturePath, ValueCounts], input_record_batch: pa.RecordBatch
     ) -> dict[types.FeaturePath, ValueCounts]:
-        for path, column, _ in arrow_util.enumerate_arrays(input_record_batch, None, enumerate_leaves_only=True):
-            kind = stats_util.get_feature_type_from_arrow_type(path, column.type)
+        for path, column, _ in enumerate_arrays(input_record_batch, None, enumerate_leaves_only=True):
+            kind = get_feature_type_from_arrow_type(path, column.type)
             if kind == statistics_pb2.FeatureNameStatistics.STRING and path not in self._bytes:
                 values, _ = array_util.flatten_nested(column)
                 folder = Path(self._folder.name) / str(len(accumulator))
@@ -144,8 +149,6 @@ class ExactValueCounts(stats_generator.CombinerStatsGenerator):
         for path, (unique, frequent) in zip(features, counted, strict=True):
             if not unique:
                 continue
-            pairs = [top_k_uniques_stats_util.FeatureValueCount(value, count) for value, count in frequent]
-            statistics.features.append(
-                top_k_uniques_stats_util.make_feature_stats_proto_topk_uniques(path, top, buckets, unique, pairs)
-            )
+            pairs = [FeatureValueCount(value, count) for value, count in frequent]
+            statistics.features.append(make_feature_stats_proto_topk_uniques(path, top, buckets, unique, pairs))
         return statistics

@@ -18,12 +18,14 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 from tfx.types.artifact import Artifact
 
+from nightly.io import variables
 from nightly.io.paths import Paths
 from nightly.models import read_schema_text
 from nightly.nights.plan import RunRequest, plan_night
-from nightly.nights.steps import REVIEW, VERDICT, command_tasks_of, tasks_of
+from nightly.nights.steps import command_tasks_of, tasks_of
 from nightly.records.config import ModelConfig
 from nightly.records.night import Night, utc_now
+from nightly.records.tasks import REVIEW, VERDICT
 from nightly.tfx.metadata import Artifact as StoredArtifact
 from nightly.tfx.metadata import NightlyMetadata
 from nightly.tfx.pipeline import RUN_FN, PipelineInputs, create_nodes
@@ -32,6 +34,7 @@ RUN_ID = "{{$.pipeline_job_uuid}}"  # Kubeflow replaces it by the run's id
 PARAMETERS = {"as_of": "", "release": "no"}  # of a run, which `plan` reads -> their defaults
 SECRET = "nightly"  # the Kubernetes secret with the credentials
 DATABASE = "NIGHTLY_METADATA_DB"
+SERVER = (variables.SERVING_REST, variables.SERVING_GRPC, variables.SERVING_BASE_PATH)
 # Of the bucket, unless the pods' service account may use it.
 CREDENTIALS = {
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION"),
@@ -42,6 +45,8 @@ DAG = "tfx-dag"  # TFX's name for the tasks before the exit handler
 
 def compile_model(config: ModelConfig, image: str, state: str) -> str:
     """Return the YAML of the model's pipeline: its PipelineSpec, and the secrets of its containers.
+
+    The containers get the addresses of the model server that this process has.
 
     :param image: the project's image
     :param state: the bucket of all state, s3://…, gs://… or az://…
@@ -59,15 +64,17 @@ def compile_model(config: ModelConfig, image: str, state: str) -> str:
     spec = runner.run(pipeline, write_out=False)["pipelineSpec"]
     _pass_parameters(spec)
     executors = spec["deploymentSpec"]["executors"]
+    server = {variable.name: variable.read() for variable in SERVER if variable.read()}
+    environment = [{"name": name, "value": value} for name, value in {variables.STATE.name: state, **server}.items()]
     for executor in executors.values():
-        executor["container"]["env"] = [{"name": "NIGHTLY_STATE", "value": state}]
+        executor["container"]["env"] = environment
     platform = {"kubernetes": {"deploymentSpec": {"executors": {name: _secrets(config, state) for name in executors}}}}
     return yaml.safe_dump_all([spec, {"platforms": platform}], sort_keys=True, allow_unicode=True)
 
 
 def contents(night_folder: Path, paths: Paths) -> dict[str, str]:
     """Return NODE/KEY -> the artifact's path below NIGHTLY_VAR, for every artifact of the night."""
-    night = Night.load(night_folder / "request.json")
+    night = Night.load(night_folder / Night.FILE)
     root = paths.pipeline / night.model
     with NightlyMetadata(paths, night.model) as handle:
         run = handle.store.get_context_by_type_and_name("pipeline_run", night.run_id)

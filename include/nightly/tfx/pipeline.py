@@ -97,7 +97,7 @@ def read_inputs(night: Night, paths: Paths) -> PipelineInputs:
 
     Raises DamagedSnapshotError, SchemaVersionError, ContractError, and StateAddressError on a host with other paths.
     """
-    config, snapshot = config_of(night), Path(SnapshotRef.load(night.folder(paths) / "snapshot.json").path)
+    config, snapshot = config_of(night), Path(SnapshotRef.load(night.folder(paths) / SnapshotRef.FILE).path)
     check_path(snapshot, paths.snapshots)
     return PipelineInputs(
         night=night,
@@ -301,7 +301,17 @@ def _production_split(night: Night, paths: Paths) -> Split | None:
 
 def pinned_production(night: Night, paths: Paths) -> Path:
     """Return the folder of the pinned production model. Retention removes it with the night's other artifacts."""
-    return paths.pipeline / night.model / "production_model" / f"{safe_name(night.run_id)}-{night.in_production}"
+    return pinned_models(paths, night.model) / f"{safe_name(night.run_id)}-{night.in_production}"
+
+
+def pinned_models(paths: Paths, model: str) -> Path:
+    """Return the folder of all nights' pinned production models."""
+    return paths.pipeline / model / "production_model"
+
+
+def pinned_run(name: str) -> str:
+    """Return the name of the night's folder from that of its pinned production model."""
+    return name.rpartition("-")[0]
 
 
 def _run_fn(config: ModelConfig) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.records.night import GateResult, Night, utc_now
-from nightly.records.release import NOT_RELEASED, NotReleased
+from nightly.records.release import NotReleased
 from nightly.release.errors import DamagedError, ProductionChanged
 from nightly.release.repair import describe, repair
 from nightly.release.store import ReleaseStore
@@ -24,7 +24,7 @@ from nightly.tfx.runner import run_node
 log = logging.getLogger("nightly")
 
 UNCOMPARED = {  # [model_gate] damaged_production
-    "bounds_only": "the model is judged by floors and ceilings alone, as in a first night",
+    "bounds_only": "the model is judged by its fixed bounds and the constant answer alone, as in a first night",
     "hold": "the model gate holds the model, as [model_gate] damaged_production asks",
 }
 
@@ -56,7 +56,7 @@ def release(night_folder: Path, paths: Paths) -> dict[str, Any]:
         gate = GateResult.parse(model_gate(night_folder, paths), where="the model gate, again")
         if not gate.passed:
             reason = f"the model gate, again, held it: {gate.held_for[0].message}"
-            NotReleased(reason=reason, decided_at=utc_now()).save(night_folder / NOT_RELEASED)
+            NotReleased(reason=reason, decided_at=utc_now()).save(night_folder / NotReleased.FILE)
             return gate.model_dump(mode="json")
 
 
@@ -65,7 +65,7 @@ def follow(night_folder: Path, paths: Paths) -> None:
 
     If only the folder of the night's production is gone, restore it, so that production stays the same.
     """
-    path = night_folder / "request.json"
+    path = night_folder / Night.FILE
     night = Night.load(path)
     store = ReleaseStore(paths.serving, paths.releases, night.model)
     production = store.disk.production()
@@ -91,7 +91,7 @@ def prepare(night_folder: Path, paths: Paths) -> dict[str, Any]:
     decides how it is judged. If the version's whole folder is lost, its predecessor is the baseline.
     Raises ReleaseError if the repair itself fails, as on a full disk: a retry may find an intact copy.
     """
-    path = night_folder / "request.json"
+    path = night_folder / Night.FILE
     planned = night = Night.load(path)
     if night.damaged_version is not None:  # an earlier try could not repair it: a copy may be there now
         night = _with(night, production_version=night.in_production, damaged_version=None, damage="")

@@ -2,17 +2,22 @@
 
 import contextlib
 import logging
+import re
 import shutil
+import time
 from pathlib import Path
 
 from nightly.io.paths import Paths, safe_name
 from nightly.nights.download import remove_old
 from nightly.nights.snapshot import retain
-from nightly.nights.unfinished import unfinished
+from nightly.nights.unfinished import ABANDONED, unfinished
 from nightly.records.config import ModelConfig
 from nightly.release.store import ReleaseStore
-from nightly.state import remove
+from nightly.state import current, remove
 from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata
+from nightly.tfx.pipeline import pinned_models, pinned_run
+
+UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 log = logging.getLogger("nightly")
 
@@ -53,7 +58,21 @@ def prune(handle: NightlyMetadata, paths: Paths, model: str, keep: int) -> int:
     if removed:
         handle.store.put_artifacts(removed)
         log.info("removed %d artifacts of runs before the last %d", len(removed), keep)
+    _remove_pinned(paths, model, active | {safe_name(name) for name in by_use[-keep:]})
     return len(removed)
+
+
+def _remove_pinned(paths: Paths, model: str, kept: set[str]) -> None:
+    """Remove the pinned production models of all nights that this process knows but those in `kept`.
+
+    ML Metadata does not know the one of a night that ended before its evaluator.
+    """
+    ended = {request.parent.name for request in (paths.nights / model).glob("*/request.json")} - kept
+    folder = pinned_models(paths, model)
+    for name in current().names(folder):
+        if pinned_run(name) in ended:
+            with contextlib.suppress(OSError):
+                remove(folder / name)
 
 
 def remove_leftovers(handle: NightlyMetadata, root: Path) -> None:
@@ -61,6 +80,7 @@ def remove_leftovers(handle: NightlyMetadata, root: Path) -> None:
 
     That is what the workers of a Beam job wrote after its execution failed or was canceled, since they may live on for
     a while after their driver died; and TFX's own folders of all that ended, with the temporary files of a killed job.
+    Earlier versions gave working folders random names, which no execution reads any more: they go after ABANDONED.
     """
     outputs = [folder for folder in root.glob("*/*/*") if folder.name.isdecimal()]
     system = [folder for folder in root.glob("*/.system/*/*") if folder.name.isdecimal()]
@@ -73,3 +93,15 @@ def remove_leftovers(handle: NightlyMetadata, root: Path) -> None:
     for folder in system:
         if states.get(int(folder.name), Execution.RUNNING) not in (Execution.NEW, Execution.RUNNING):
             shutil.rmtree(folder, ignore_errors=True)
+    for folder in root.glob("*/.system/stateful_working_dir/*"):
+        if UUID.fullmatch(folder.name) and _is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Return whether nothing in the folder has changed for as long as no unfinished night rests."""
+    oldest = time.time() - ABANDONED.total_seconds()
+    try:
+        return all(path.lstat().st_mtime < oldest for path in (folder, *folder.rglob("*")))
+    except FileNotFoundError:  # something works in it
+        return False

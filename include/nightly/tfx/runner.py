@@ -24,7 +24,7 @@ from nightly.nights import snapshot
 from nightly.nights.space import check_node
 from nightly.records.base import ContractError
 from nightly.records.night import Night
-from nightly.records.reuse import REUSE, Reuse
+from nightly.records.reuse import Reuse
 from nightly.snapshots.errors import DamagedSnapshotError, SnapshotError
 from nightly.state import publish
 from nightly.tfx import metadata, retention, seals
@@ -61,7 +61,7 @@ def _remake_snapshot(night_folder: Path, paths: Paths, damage: DamagedSnapshotEr
 
 
 def _run_node(node_id: str, night_folder: Path, paths: Paths) -> dict[str, Any]:
-    night = Night.load(night_folder / "request.json")
+    night = Night.load(night_folder / Night.FILE)
     pipeline = compiler.Compiler().compile(create_pipeline(read_inputs(night, paths)))
     nodes = {entry.pipeline_node.node_info.id: entry.pipeline_node for entry in pipeline.nodes}
     if node_id not in nodes:
@@ -92,7 +92,7 @@ def _run(
             metadata.close_abandoned(handle, night.model, nodes, paths)
             retention.remove_leftovers(handle, paths.pipeline / night.model)
             retention.prune(handle, paths, night.model, config_of(night).retention.runs)
-    result, reuse_record = folder / f"{node_id}.json", folder / REUSE.format(node_id)
+    result, reuse_record = folder / f"{node_id}.json", folder / Reuse.FILE.format(node_id)
     result.unlink(missing_ok=True)
     reuse_record.unlink(missing_ok=True)
     reuse = _launch(node, pipeline, handle, night)

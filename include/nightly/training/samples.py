@@ -7,14 +7,14 @@ that a release must reproduce.
 
 import base64
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_log_pb2, regression_pb2
 
-from nightly.records.golden import GOLDEN, Golden, GoldenExample
+from nightly.records.golden import GOLDEN, Api, Golden, GoldenExample
 from nightly.records.label_spec import LABEL_SPEC, OUTPUTS, LabelSpec
 from nightly.training.answers import ExportError
 from nightly.training.inputs import NoRowsError
@@ -24,19 +24,39 @@ log = logging.getLogger("nightly")
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 ROWS = 16  # golden examples, and the larger of the two warm-up batches
+OUTPUTS_OF: dict[Api, set[str]] = {"classify": {"classes", "scores"}, "regress": {"outputs"}}
+
+Signature = tf.types.experimental.ConcreteFunction
 
 
-def add_samples(path: str, raw_examples: str, model: str) -> None:
+def apis_of(signatures: Mapping[str, Signature]) -> list[Api]:
+    """Return which APIs besides Predict a SavedModel has: their signatures have the inputs and outputs that they take.
+
+    TensorFlow Serving does not look at the method name by default.
+    """
+    return [
+        api
+        for api, outputs in OUTPUTS_OF.items()
+        if api in signatures
+        and {name: spec.dtype for name, spec in _inputs(signatures[api]).items()} == {"inputs": tf.string}
+        and signatures[api].structured_outputs.keys() <= outputs
+    ]
+
+
+def add_samples(path: str, raw_examples: str, model: str) -> Golden:
     """Write both files into the SavedModel at `path`, from the first rows of the file pattern `raw_examples`.
 
-    The predictions come from the SavedModel on disk, not from the model in memory. Raises NoRowsError.
+    Return the golden predictions. They come from the SavedModel on disk, not from the model in memory. Raises
+    NoRowsError and ExportError.
     """
     signatures = tf.saved_model.load(path).signatures
-    features = signatures["raw_features"].structured_input_signature[1]
+    features = _inputs(signatures["raw_features"])
     examples = [request_part(record, features) for record in _first_records(raw_examples)]
     serialized = [example.SerializeToString() for example in examples]
     outputs = _numbers(signatures["serving_default"](examples=tf.constant(serialized)))
     judged = _judged_output(Path(path), outputs)
+    apis = apis_of(signatures)
+    answers = {api: _numbers(signatures[api](inputs=tf.constant(serialized))) for api in apis}
 
     golden = Golden(
         model=model,
@@ -46,16 +66,22 @@ def add_samples(path: str, raw_examples: str, model: str) -> None:
                 example_base64=base64.b64encode(text).decode(),
                 features={name: json_value(example, name, features[name]) for name in sorted(features)},
                 outputs={name: values[row].tolist() for name, values in outputs.items()},
+                answers={api: values[row].tolist() for api, numbers in answers.items() for values in numbers.values()},
             )
             for row, (text, example) in enumerate(zip(serialized, examples, strict=True))
         ],
     )
     golden.save(Path(path) / GOLDEN)
     with tf.io.TFRecordWriter(str(Path(path) / WARM_UP)) as writer:
-        for request in _warm_up(examples, features, model, list(signatures)):
+        for request in _warm_up(examples, features, model, apis):
             writer.write(request.SerializeToString())
     lowest, highest = outputs[judged].min(), outputs[judged].max()
     log.info("%d golden examples, predictions %.4f to %.4f", len(examples), lowest, highest)
+    return golden
+
+
+def _inputs(signature: Signature) -> dict[str, tf.TensorSpec]:
+    return signature.structured_input_signature[1]
 
 
 def _numbers(outputs: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:
@@ -77,9 +103,9 @@ def _judged_output(path: Path, outputs: dict[str, np.ndarray]) -> str:
 
 
 def _warm_up(
-    examples: list[tf.train.Example], features: dict[str, tf.TensorSpec], model: str, signatures: list[str]
+    examples: list[tf.train.Example], features: dict[str, tf.TensorSpec], model: str, apis: list[Api]
 ) -> Iterator[prediction_log_pb2.PredictionLog]:
-    """Yield a single request and a batch for each of the signatures."""
+    """Yield a single request and a batch for each signature that clients ask."""
     for batch in (examples[:1], examples):
         serialized = [example.SerializeToString() for example in batch]
         yield _predict(model, "serving_default", {"examples": tf.make_tensor_proto(serialized, tf.string)})
@@ -91,7 +117,7 @@ def _warm_up(
             ("classify", "classify_log", classification_pb2.ClassificationRequest()),
             ("regress", "regress_log", regression_pb2.RegressionRequest()),
         ):
-            if signature not in signatures:
+            if signature not in apis:
                 continue
             request.model_spec.name, request.model_spec.signature_name = model, signature
             request.input.example_list.examples.extend(batch)

@@ -206,8 +206,14 @@ class _Interpreter(nodes.Visitor):
         self._graph, self._readers, self._create, self._batches, self._folder = graph, readers, create, batches, folder
 
     def visit(self, operation: nodes.OperationDef, inputs: tuple) -> tuple:
+        for run in (self._phase, self._combine, self._combine_per_key, self._vocabulary):
+            if (outputs := run(operation, inputs)) is not None:
+                return outputs
+        raise UnknownAnalyzer(operation)
+
+    def _phase(self, operation: nodes.OperationDef, inputs: tuple) -> tuple | None:
+        """Apply a model to the data, or bind the analyzers' results into the next model."""
         match operation:
-            # A phase: apply a model to the data, and bind the analyzers' results into the next model.
             case beam_nodes.ExtractInputForSavedModel():
                 return (self._batches,)
             case beam_nodes.CreateSavedModel():
@@ -219,8 +225,11 @@ class _Interpreter(nodes.Visitor):
             case beam_nodes.ExtractFromDict():
                 by_label = isinstance(operation.keys, str)  # the operation packs several combiners
                 return (inputs[0][operation.keys] if by_label else inputs[0],)
+        return None
 
-            # Combiners: sums, means, variances, minima, quantiles, covariances, …
+    def _combine(self, operation: nodes.OperationDef, inputs: tuple) -> tuple | None:
+        """Merge the accumulators of sums, means, variances, minima, quantiles, covariances, …"""
+        match operation:
             case analyzer_nodes.PackedCombineAccumulate():
                 return (inputs[0],)
             case (
@@ -229,8 +238,6 @@ class _Interpreter(nodes.Visitor):
                 | analyzer_nodes.VocabularyAccumulate()
             ):
                 return (inputs[0][operation.label],)
-            case analyzer_nodes.AddKey():
-                return ((operation.key, inputs[0]),)
             case beam_nodes.Flatten():
                 return (inputs,)
             case analyzer_nodes.PackedCombineMerge():
@@ -240,6 +247,13 @@ class _Interpreter(nodes.Visitor):
                 return (_merged(operation.combiner, inputs[0]),)
             case analyzer_nodes.ExtractCombineMergeOutputs() | analyzer_nodes.ExtractPackedCombineMergeOutputs():
                 return tuple(inputs[0])
+        return None
+
+    def _combine_per_key(self, operation: nodes.OperationDef, inputs: tuple) -> tuple | None:
+        """Merge accumulators per key, and format the results."""
+        match operation:
+            case analyzer_nodes.AddKey():
+                return ((operation.key, inputs[0]),)
             case analyzer_nodes.CacheableCombinePerKeyMerge():
                 return ([(key, _merged(operation.combiner, accumulator)) for key, accumulator in inputs[0].items()],)
             case analyzer_nodes.CacheableCombinePerKeyFormatKeys():
@@ -249,7 +263,11 @@ class _Interpreter(nodes.Visitor):
                 return ([(",".join(map(tf.compat.as_str_any, values)), key) for key, values in inputs[0]],)
             case analyzer_nodes.ScaleAndFlattenPerKeyBucketBouandaries():
                 return tft.join_boundary_rows(inputs[0])
+        return None
 
+    def _vocabulary(self, operation: nodes.OperationDef, inputs: tuple) -> tuple | None:
+        """Merge, count, prune, order or write a vocabulary."""
+        match operation:
             case analyzer_nodes.VocabularyMerge():
                 return (vocabularies.merge(operation, inputs[0]),)
             case analyzer_nodes.VocabularyCount():
@@ -260,7 +278,7 @@ class _Interpreter(nodes.Visitor):
                 return (tf_utils.fetch_vocabulary_reserved_tokens(self._graph, operation.name),)
             case analyzer_nodes.VocabularyOrderAndWrite():
                 return (vocabularies.order_and_write(operation, self._folder, *inputs),)
-        raise UnknownAnalyzer(operation)
+        return None
 
     def validate_value(self, value: Any) -> None:
         pass

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from nightly_airflow.pool import POOL
+from nightly_airflow.pool import pool_of_steps
 
 MB = 2**20
 
@@ -42,7 +42,7 @@ class Watch:
         if before is not None and now is not None and now > before:
             return (
                 f" The kernel's out-of-memory killer ended {now - before} processes of this machine meanwhile: "
-                f"use a shorter look-back, or fewer steps at once (the pool `{POOL}`)."
+                f"use a shorter look-back, or fewer steps at once (the pool `{pool_of_steps()}`)."
             )
         free = _available()
         no_kill = "" if before is None else " The kernel's out-of-memory killer ended no process meanwhile;"

@@ -66,7 +66,7 @@ class NightOperator(BaseOperator):
 
     def night(self) -> Night:
         """Return the request that the plan task wrote. Raise FileNotFoundError or ContractError."""
-        return Night.load(self.folder / "request.json")
+        return Night.load(self.folder / Night.FILE)
 
     def settle_releases(self) -> None:
         """Hide a version whose release died before the model server had verified it."""
@@ -107,7 +107,7 @@ class NightOperator(BaseOperator):
         raise raised
 
     def _record_errors(self, work: Callable[[Context], Any], context: Context) -> Any:
-        failure = self.folder / f"{self.task_id}.error.json"
+        failure = self.folder / StepError.FILE.format(self.task_id)
         try:
             if failure.exists():  # gone at once for all hosts: a task that is killed leaves no error of an earlier try
                 failure.unlink()

@@ -17,9 +17,6 @@ from nightly_airflow.operators.base import NightOperator, refuse_unknown_keys, r
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-# Files in the run's folder; include/nightly/canary/decide.py reads the first and writes the second.
-REQUEST, LOOK = "canary.json", "look.json"
-
 
 class CompareOperator(NightOperator):
     """Joins the labels known by now to the predictions logged since the canary began, and compares the two versions.
@@ -56,7 +53,7 @@ class CompareOperator(NightOperator):
             reason=self.reason.strip(),
             requested_by=context["dag_run"].triggering_user_name or "somebody, by the command line",
             run_id=self.run_id,
-        ).save(self.folder / REQUEST)
+        ).save(self.folder / CanaryRequest.FILE)
         result = self.hook.run("nightly.canary.decide:compare_step", self.folder, self.log)
         if not result.get("look") and not result.get("unfinished"):
             raise AirflowSkipException(f"{self.model} has no canary")
@@ -87,7 +84,7 @@ class DecideOperator(NightOperator):
     def perform(self, context: Context) -> dict[str, Any]:
         result = self.hook.run("nightly.canary.decide:decide_step", self.folder, self.log)
         comparison = Comparison.parse(result, where="the result of the decision")
-        look = Look.load(self.folder / LOOK) if (self.folder / LOOK).exists() else None
+        look = Look.load(self.folder / Look.FILE) if (self.folder / Look.FILE).exists() else None
         text = report(self.model, comparison, look)
         for line in text.splitlines():
             self.log.info("%s", line)

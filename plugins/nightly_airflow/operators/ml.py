@@ -153,8 +153,8 @@ class ReleaseOperator(MLStepOperator):
     """Releases the model into the serving volume, if both gates passed and the run is asked to release."""
 
     def check(self) -> None:
-        for name in ("data_gate", "model_gate"):
-            gate = GateResult.load(self.folder / f"{name}.json")
+        for file in (GateResult.DATA_FILE, GateResult.MODEL_FILE):
+            gate = GateResult.load(self.folder / file)
             if not gate.passed:  # a person has marked or cleared tasks by hand
                 raise AirflowFailException(
                     f"the {gate.gate} gate held this night: it is not released. To release it nevertheless, trigger "

@@ -16,7 +16,7 @@ from nightly.nights.space import check_night
 from nightly.records.base import ContractError
 from nightly.records.night import Night, Trigger, utc_now
 from nightly.records.release import ReleaseRecord
-from nightly.records.schema import PROPOSAL
+from nightly.records.schema import SchemaProposal
 from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
 from nightly.schemas.reviews import set_aside_review
@@ -54,8 +54,10 @@ class PlanOperator(NightOperator):
                 night = self._plan(context)
             except ContractError as error:
                 raise AirflowFailException(str(error)) from None  # a retry would raise the same error
-            night.save(self.folder / "request.json")
-            (self.folder / PROPOSAL).unlink(missing_ok=True)  # of an earlier try, whose data may have differed
+            night.save(self.folder / Night.FILE)
+            (self.folder / SchemaProposal.FILE).unlink(
+                missing_ok=True
+            )  # of an earlier try, whose data may have differed
             set_aside_review(self.folder)
         self.settle_releases()
         if load_config(self.model).run.on_hosts:
@@ -102,7 +104,7 @@ class PlanOperator(NightOperator):
         return False
 
     def _released(self) -> bool:
-        record = self.folder / "release.json"
+        record = self.folder / ReleaseRecord.FILE
         return record.exists() and ReleaseRecord.load(record).state in ("released", "canary")
 
     def _plan(self, context: Context) -> Night:

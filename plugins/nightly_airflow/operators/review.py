@@ -12,9 +12,9 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
 from nightly.models import config_of
-from nightly.nights.steps import REVIEW
 from nightly.records.night import GateResult, utc_now
-from nightly.records.schema import ASKED, PROPOSAL, SchemaChange, SchemaProposal, SchemaReview
+from nightly.records.schema import SchemaChange, SchemaProposal, SchemaReview
+from nightly.records.tasks import REVIEW
 from nightly.records.verdict import Outcome, Verdict
 from nightly.release.store import ReleaseStore
 from nightly.schemas.reviews import save_review, set_aside_review
@@ -46,9 +46,9 @@ class DataGateOperator(GateOperator):
         return list({task.task_id: task for task in [*super().tasks_to_skip(context, stop), *tasks]}.values())
 
     def _waits(self) -> bool:
-        if not (self.folder / PROPOSAL).exists():
+        if not (self.folder / SchemaProposal.FILE).exists():
             return False
-        proposal, night = SchemaProposal.load(self.folder / PROPOSAL), self.night()
+        proposal, night = SchemaProposal.load(self.folder / SchemaProposal.FILE), self.night()
         self.log.info("a change of the schema is proposed:\n%s", proposal.diff)
         by_command = f"`bin/schema approve {night.model} '{night.run_id}' --reason …` accepts it for later nights"
         if not proposal.lifts:
@@ -84,9 +84,9 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
         self.hours = hours
 
     def perform(self, context: Context) -> None:
-        proposal = SchemaProposal.load(self.folder / PROPOSAL)
+        proposal = SchemaProposal.load(self.folder / SchemaProposal.FILE)
         set_aside_review(self.folder)
-        asked = self.folder / ASKED
+        asked = self.folder / SchemaProposal.ASKED_FILE
         if asked.exists() and SchemaProposal.load(asked).text != proposal.text:
             # Airflow shows a run's first question even after clearing: a person would approve what is not shown.
             command = f"bin/schema approve {self.model} '{self.run_id}' --reason …"
@@ -130,8 +130,8 @@ class SchemaReviewOperator(NightOperator, ApprovalOperator):
 
     def waiting(self) -> Verdict:
         """Return the notification's verdict: the night waits for an answer."""
-        proposal = SchemaProposal.load(self.folder / PROPOSAL)
-        gate = GateResult.load(self.folder / "data_gate.json")
+        proposal = SchemaProposal.load(self.folder / SchemaProposal.FILE)
+        gate = GateResult.load(self.folder / GateResult.DATA_FILE)
         return Verdict(
             model=self.model,
             run_id=self.run_id,

@@ -14,8 +14,6 @@ from nightly_airflow.operators.base import NightOperator, refuse_unknown_keys
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-REQUEST = "rollback.json"  # in the run's folder; nightly.serving.rollback reads it and writes the result into it
-
 
 class RollbackOperator(NightOperator):
     """Puts `version` into production and quarantines every newer one; no retry releases them again.
@@ -39,8 +37,8 @@ class RollbackOperator(NightOperator):
         return runner_of(self, "rollback")
 
     def perform(self, context: Context) -> dict[str, Any]:
-        if not (self.folder / REQUEST).exists():
-            self._request(context).save(self.folder / REQUEST)
+        if not (self.folder / Rollback.FILE).exists():
+            self._request(context).save(self.folder / Rollback.FILE)
         result = self.hook.run("nightly.serving.rollback:step", self.folder, self.log)
         rollback = Rollback.parse(result, where="the rollback step's result")
         self.log.info(

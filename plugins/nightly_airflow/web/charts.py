@@ -23,7 +23,7 @@ SHADES = 10  # classes of colour in a confusion matrix, as the content security 
 class Cell:
     """Examples of one actual class that were predicted as one class."""
 
-    count: int
+    count: float  # of the examples, or their weight
     share: float  # of the examples of the actual class
     correct: bool
     title: str
@@ -39,7 +39,6 @@ class ActualClass:
     """A row of a confusion matrix."""
 
     name: str
-    examples: int
     cells: list[Cell]
 
 
@@ -50,28 +49,33 @@ class Confusion:
     title: str
     classes: list[str]
     rows: list[ActualClass]
+    weighted: bool
 
     @property
     def summary(self) -> str:
         """Return the matrix in one sentence: how many are right, and the most frequent mistake."""
-        cells = [(row, name, cell) for row in self.rows for name, cell in zip(self.classes, row.cells, strict=True)]
+        cells = [(row, name, cell) for row in self.rows for name, cell in zip(self.classes, row.cells, strict=False)]
         examples = sum(cell.count for _, _, cell in cells)
         right = sum(cell.count for _, _, cell in cells if cell.correct)
-        text = f"{right:,} of {examples:,} examples are right"
+        unit, times = ("of the weight is", "of the weight") if self.weighted else ("examples are", "times")
+        text = f"{plots.number(right)} of {plots.number(examples)} {unit} right"
         wrong = [(cell.count, row.name, name) for row, name, cell in cells if cell.count and not cell.correct]
         if not wrong:
             return text
         count, actual, predicted = max(wrong, key=lambda mistake: mistake[0])
-        return f"{text}; most often {plots.brief(actual)} is taken for {plots.brief(predicted)}, {count:,} times"
+        mistake = f"{plots.brief(actual)} is taken for {plots.brief(predicted)}, {plots.number(count)} {times}"
+        return f"{text}; most often {mistake}"
 
 
 @dataclass
 class ModelCharts:
     """What the page draws of the model and of production; empty where the label's kind has no such chart."""
 
+    weighted: bool  # whether examples count by their weight
     calibration: Markup
     with_production: bool  # whether the plots show production, too
     confusions: list[Confusion]  # the new model's, then production's
+    threshold: float | None  # of a binary label: the probability above which an example is predicted to be positive
     residuals: Markup
 
 
@@ -81,17 +85,20 @@ def charts_of(evaluation: Evaluation | None) -> ModelCharts | None:
         return None
     old = evaluation.charts.get("production") or Charts()
     confusions = [confusion(new, "New model"), confusion(old, f"Production, version {evaluation.production_version}")]
+    unit = "weight" if new.weighted else "examples"
     charts = ModelCharts(
-        calibration=calibration(new.calibration, old.calibration),
+        weighted=new.weighted,
+        calibration=calibration(new.calibration, old.calibration, unit),
         with_production=bool(old.calibration or old.residuals),
         confusions=[matrix for matrix in confusions if matrix],
-        residuals=residuals(new.residuals, old.residuals),
+        threshold=new.threshold,
+        residuals=residuals(new.residuals, old.residuals, unit),
     )
     return charts if charts.calibration or charts.confusions or charts.residuals else None
 
 
-def calibration(new: Sequence[CalibrationBin], old: Sequence[CalibrationBin]) -> Markup:
-    """Return a plot of actual means by predicted means, for each tenth of the examples; "" without any.
+def calibration(new: Sequence[CalibrationBin], old: Sequence[CalibrationBin], unit: str) -> Markup:
+    """Return a plot of actual means by predicted means, for each tenth of the examples or weight; "" without any.
 
     The diagonal is perfect calibration. Filled dots are the new model, hollow ones production.
     """
@@ -113,7 +120,7 @@ def calibration(new: Sequence[CalibrationBin], old: Sequence[CalibrationBin]) ->
             for point in points
         ]
     furthest = max(new, key=lambda point: abs(point.actual - point.predicted))
-    label = f"Calibration by tenths of the examples; the new model is furthest off where it has {_tenth(furthest)}"
+    label = f"Calibration by tenths of the {unit}; the new model is furthest off where it has {_tenth(furthest)}"
     return plots.svg(parts, label, HEIGHT)
 
 
@@ -129,15 +136,16 @@ def confusion(charts: Charts, title: str) -> Confusion | None:
                 count=count,
                 share=count / examples if examples else 0.0,
                 correct=position == column,
-                title=f"{count:,} of {examples:,} of {plots.brief(name)} are predicted as {plots.brief(predicted)}",
+                title=f"{plots.number(count)} of {plots.number(examples)} of {plots.brief(name)} are predicted as "
+                f"{plots.brief(predicted)}",
             )
             for column, (predicted, count) in enumerate(zip(charts.classes, counts, strict=False))
         ]
-        rows.append(ActualClass(name, examples, cells))
-    return Confusion(title, charts.classes, rows)
+        rows.append(ActualClass(name, cells))
+    return Confusion(title, charts.classes, rows, charts.weighted)
 
 
-def residuals(new: Histogram | None, old: Histogram | None) -> Markup:
+def residuals(new: Histogram | None, old: Histogram | None, unit: str) -> Markup:
     """Return a plot of the distributions of prediction minus label; "" without any.
 
     The new model's is filled, production's a stepped line. Areas are shares, since the two have different bins.
@@ -152,9 +160,9 @@ def residuals(new: Histogram | None, old: Histogram | None) -> Markup:
     def y(density: float) -> float:
         return SHORT - 18 - density / tallest * (SHORT - 18 - TOP)
 
-    parts = []
+    parts, total = [], sum(new.rows)
     for (low, high), density, count in zip(pairwise(new.edges), densities[0], new.rows, strict=False):
-        title = f"{plots.number(low)} to {plots.number(high)}: {count:,} examples"
+        title = f"{plots.number(low)} to {plots.number(high)}: {plots.percent(count / total)} of the {unit}"
         parts.append(
             Markup(
                 '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
@@ -184,6 +192,8 @@ def _densities(side: Histogram) -> list[float]:
 
 def _has_area(side: Histogram) -> bool:
     """Return whether the histogram has examples, and bins of a width that can be drawn."""
+    if len(side.edges) != len(side.rows) + 1:
+        return False
     return any(side.rows) and all(low < high for low, high in pairwise(side.edges)) and all(map(_fits, side.edges))
 
 

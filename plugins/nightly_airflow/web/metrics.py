@@ -157,7 +157,9 @@ def model_metrics(details: NightDetails) -> ModelMetrics:
         class_names=names,
         classes=_by_class(of_classes, names, details.evaluation),
         constant=constant_answer(details),
-        as_judged=any(reason.chance is not None for reason in details.reasons),
+        as_judged=any(
+            reason.chance is not None for reason in details.reasons if reason.is_change or reason.check == CONSTANT
+        ),
         with_errors=any(metric.difference for metric in metrics),
         confidence=f"{1 - 2 * _alpha(details):.0%}".replace("%", " %"),
     )
@@ -248,8 +250,8 @@ def reach(difference: Difference, alpha: float) -> float:
     Student's t, by the first terms of its expansion around the normal distribution.
     """
     z = NormalDist().inv_cdf(1 - alpha)
-    freedom = max(difference.freedom or difference.examples - 1, 1.0)
-    t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    freedom = max(float(difference.freedom or difference.examples - 1), 1.0)
+    t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom * freedom)
     return t * difference.error
 
 

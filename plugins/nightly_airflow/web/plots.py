@@ -28,7 +28,7 @@ def number(value: float | int | str | None) -> str:
         return "≈ 0"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.1f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def percent(share: float | None) -> str:
@@ -141,8 +141,13 @@ def _interval(look: Look) -> str:
 
 
 def histogram(bars: Histogram, name: str, with_control: bool) -> Markup:
-    """Return a plot of both sides over the same bins: current as filled bars, control as a stepped line."""
+    """Return a plot of both sides over the same bins: current as filled bars, control as a stepped line.
+
+    "" without bins.
+    """
     bins = len(bars.current)
+    if not bins or not bins == len(bars.control) == len(bars.edges) - 1:
+        return Markup("")
     tallest = max([*bars.current, *bars.control, 1e-9])
     width = (WIDTH - LEFT - RIGHT) / bins
     base = HEIGHT - BOTTOM

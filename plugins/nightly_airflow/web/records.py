@@ -13,16 +13,13 @@ from nightly.io.paths import Paths
 from nightly.models import load_config, model_names
 from nightly.records.base import Contract, ContractError
 from nightly.records.canary import Comparison
-from nightly.records.distributions import FILE as DISTRIBUTIONS
-from nightly.records.distributions import SERVING_FILE, Distributions
+from nightly.records.distributions import Distributions
 from nightly.records.evaluation import Evaluation
-from nightly.records.labels import FILE as LABELS
 from nightly.records.labels import Labels
 from nightly.records.night import Download, GateResult, Night, SnapshotRef, StepError
-from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord, Rollback
-from nightly.records.schema import PROPOSAL, REVIEW, SchemaProposal, SchemaReview
+from nightly.records.release import NotReleased, ReleaseRecord, Rollback
+from nightly.records.schema import SchemaProposal, SchemaReview
 from nightly.records.snapshot import SnapshotManifest
-from nightly.records.thresholds import FILE as THRESHOLDS
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.records.verdict import Verdict
 from nightly.release.comparisons import comparison_path
@@ -92,26 +89,26 @@ class Records:
             latest = ", ".join(record.name for record in self.nights(model)[:3]) or "none yet"
             raise NotFound(f"{model} has no night of that name: no such run has begun. Latest: {latest}.")
         record = self._night(model, folder)
-        errors = [_read(StepError, path, record.problems) for path in sorted(folder.glob("*.error.json"))]
-        release = _read(ReleaseRecord, folder / "release.json", record.problems)
+        errors = [_read(StepError, path, record.problems) for path in sorted(folder.glob(StepError.FILE.format("*")))]
+        release = _read(ReleaseRecord, folder / ReleaseRecord.FILE, record.problems)
         return NightDetails(
             record=record,
-            data_gate=_read(GateResult, folder / "data_gate.json", record.problems),
-            model_gate=_read(GateResult, folder / "model_gate.json", record.problems),
-            download=_read(Download, folder / "download.json", record.problems),
-            snapshot=_read(SnapshotRef, folder / "snapshot.json", record.problems),
+            data_gate=_read(GateResult, folder / GateResult.DATA_FILE, record.problems),
+            model_gate=_read(GateResult, folder / GateResult.MODEL_FILE, record.problems),
+            download=_read(Download, folder / Download.FILE, record.problems),
+            snapshot=_read(SnapshotRef, folder / SnapshotRef.FILE, record.problems),
             release=release,
-            not_released=_read(NotReleased, folder / NOT_RELEASED, record.problems),
+            not_released=_read(NotReleased, folder / NotReleased.FILE, record.problems),
             canary=self._canary(model, release, record.problems),
-            evaluation=_read(Evaluation, folder / "evaluation.json", record.problems),
-            distributions=_read(Distributions, folder / DISTRIBUTIONS, record.problems),
-            thresholds=_read(ThresholdsUsed, folder / THRESHOLDS, record.problems),
+            evaluation=_read(Evaluation, folder / Evaluation.FILE, record.problems),
+            distributions=_read(Distributions, folder / Distributions.FILE, record.problems),
+            thresholds=_read(ThresholdsUsed, folder / ThresholdsUsed.FILE, record.problems),
             judged_before=self._judged_before(record),
-            serving=_read(Distributions, folder / SERVING_FILE, record.problems),
+            serving=_read(Distributions, folder / Distributions.SERVING_FILE, record.problems),
             errors=[error for error in errors if error],
-            proposal=_read(SchemaProposal, folder / PROPOSAL, record.problems),
-            review=_read(SchemaReview, folder / REVIEW, record.problems),
-            labels=_read(Labels, folder / LABELS, record.problems),
+            proposal=_read(SchemaProposal, folder / SchemaProposal.FILE, record.problems),
+            review=_read(SchemaReview, folder / SchemaReview.FILE, record.problems),
+            labels=_read(Labels, folder / Labels.FILE, record.problems),
             history=self._history(record),
         )
 
@@ -120,7 +117,7 @@ class Records:
         folders = _folders(self.view(self._known(model)).snapshots / model)
         folder = next((folder for folder in folders if folder.name == snapshot_id), None)
         problems: list[str] = []
-        manifest = _read(SnapshotManifest, folder / "manifest.json", problems) if folder else None
+        manifest = _read(SnapshotManifest, folder / SnapshotManifest.FILE, problems) if folder else None
         if manifest is None:
             raise NotFound("\n".join(problems) if folder and problems else "That snapshot is not kept any more.")
         return manifest
@@ -149,8 +146,8 @@ class Records:
 
     def _night(self, model: str, folder: Path) -> NightRecord:
         record = NightRecord(model, folder.name)
-        record.night = _read(Night, folder / "request.json", record.problems)
-        record.verdict = _read(Verdict, folder / "verdict.json", record.problems)
+        record.night = _read(Night, folder / Night.FILE, record.problems)
+        record.verdict = _read(Verdict, folder / Verdict.FILE, record.problems)
         return record
 
     def _canary(self, model: str, release: ReleaseRecord | None, problems: list[str]) -> Canary | None:
@@ -164,7 +161,7 @@ class Records:
     def _judged_before(self, shown: NightRecord) -> tuple[NightRecord, ThresholdsUsed] | None:
         for record in self.nights(shown.model):  # newest first
             if _sort_key(record) < _sort_key(shown):
-                path = self.view(shown.model).nights / shown.model / record.name / THRESHOLDS
+                path = self.view(shown.model).nights / shown.model / record.name / ThresholdsUsed.FILE
                 if used := _read(ThresholdsUsed, path, []):
                     return record, used
         return None
@@ -182,9 +179,9 @@ class Records:
         for as_of in sorted(nights)[-NIGHTS:]:
             name = nights[as_of].name
             folder = self.view(shown.model).nights / shown.model / name
-            if gate := _read(GateResult, folder / "data_gate.json", []):
+            if gate := _read(GateResult, folder / GateResult.DATA_FILE, []):
                 history.add_gate(as_of, name, gate)
-            if labels := _read(Labels, folder / LABELS, []):
+            if labels := _read(Labels, folder / Labels.FILE, []):
                 history.add_labels(as_of, name, labels)
         return history
 
@@ -208,7 +205,7 @@ def _folders(root: Path) -> Iterable[Path]:
 
 def _is_night(folder: Path) -> bool:
     """Return whether the folder is a night's; runs of rollbacks have folders, too."""
-    return any((folder / name).exists() for name in ("request.json", "verdict.json", "plan.error.json"))
+    return any((folder / name).exists() for name in (Night.FILE, Verdict.FILE, StepError.FILE.format("plan")))
 
 
 def _read(contract: type[Record], path: Path, problems: list[str]) -> Record | None:

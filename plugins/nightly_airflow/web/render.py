@@ -7,7 +7,7 @@ import calendar
 import datetime as dt
 import hashlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from nightly.records.release import ReleaseRecord
 from nightly.records.verdict import Outcome
 from nightly_airflow.docs import when_it_fails
 from nightly_airflow.web import plots
-from nightly_airflow.web.cards import feature_cards, serving_cards
+from nightly_airflow.web.cards import FeatureCard, feature_cards, serving_cards
 from nightly_airflow.web.charts import charts_of
 from nightly_airflow.web.labels import label_view
 from nightly_airflow.web.metrics import model_metrics
@@ -118,7 +118,7 @@ def night(details: NightDetails, log: str = "") -> dict[str, Any]:
         "night": details.record.night,
         "verdict": details.record.verdict,
         "causes": [(cause, cause.headline in summary) for cause in held_by],
-        "cause_of": {(cause.kind, cause.subject): number for number, cause in enumerate(held_by, 1)},
+        "cause_of": partial(_cause_of, held_by),
         "remedies": _remedies(details, held_by),
         "failed": _failed(details, log),
         "noticed": [reason for reason in reasons if not reason.held and _notable(reason)],
@@ -188,7 +188,11 @@ def months(nights: Sequence[NightRecord]) -> list[tuple[str, list[list[tuple[int
 
 
 def moment(time: dt.datetime | None) -> str:
-    return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if time else "–"
+    """Return a time in UTC; "–" for None, and for the first or last day of the calendar if UTC has not reached it."""
+    try:
+        return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if time else "–"
+    except OverflowError:
+        return "–"
 
 
 def version_time(version: int) -> str:
@@ -226,6 +230,12 @@ def threshold_changes(details: NightDetails) -> str:
     return f"changed since the night of {before.title}: {'; '.join(changes)}"
 
 
+def _cause_of(held_by: Sequence[Cause], card: FeatureCard) -> int:
+    """Return the number of the first cause with a held finding of the feature; that cause may be the delivery."""
+    held = [reason for reason in card.reasons if reason.held]
+    return next(number for number, cause in enumerate(held_by, 1) if any(reason in cause.reasons for reason in held))
+
+
 def _remedies(details: NightDetails, held_by: list[Cause]) -> list[Remedy]:
     if not held_by or details.record.verdict is None:
         return []
@@ -234,15 +244,10 @@ def _remedies(details: NightDetails, held_by: list[Cause]) -> list[Remedy]:
 
 def _request(details: NightDetails) -> Request:
     record = details.record
-    night = record.night
-    backfill = record.name.startswith("backfill__")  # for a night that was never planned: only the name is known
-    return Request(
-        record.model,
-        record.run_id,
-        record.as_of,
-        release=night.release if night else not backfill,
-        by_command=night is not None and night.trigger == "command",
-    )
+    if record.night:
+        return Request.of(record.night)
+    backfill = record.name.startswith("backfill__")  # the night was never planned: only the name is known
+    return Request(record.model, record.run_id, record.as_of, release=not backfill)
 
 
 def _failed(details: NightDetails, log: str) -> dict[str, str] | None:

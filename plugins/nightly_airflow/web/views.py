@@ -183,9 +183,12 @@ class ModelRecord:
 
 
 def _date_of(name: str) -> dt.datetime | None:
-    """Return the time in a folder's name, such as scheduled__2016-01-02T03-00-00-00-00."""
+    """Return the time in a folder's name, such as scheduled__2016-01-02T03-00-00-00-00; None if it has none."""
     match = RUN_TIME.search(name)
     if match is None:
         return None
     year, month, day, hour, minute = map(int, match.groups())
-    return dt.datetime(year, month, day, hour, minute, tzinfo=dt.UTC)
+    try:
+        return dt.datetime(year, month, day, hour, minute, tzinfo=dt.UTC)
+    except ValueError:  # a person may name a run after a date that does not exist
+        return None

@@ -58,9 +58,9 @@ def record(paths: Paths, share: float = 0.3, since: dt.datetime = SINCE) -> Rele
     )
 
 
-def log(paths: Paths, rows: list[tuple], key: str | None = KEY, format: str = "jsonl") -> None:
+def log(paths: Paths, rows: list[tuple], key: str | None = KEY, file_format: str = "jsonl") -> None:
     """Log predictions as a client does: (id, version, label, caller, answer)."""
-    with PredictionLog(paths.predictions / "taxi", format=format, key=key) as file:
+    with PredictionLog(paths.predictions / "taxi", format=file_format, key=key) as file:
         for id_, version, label, caller, answer in rows:
             file.write([{"x": 1.0}], [answer], model="taxi", version=version, label=label, caller=caller, ids=[id_])
 
@@ -122,9 +122,9 @@ def test_without_any_log_there_is_nothing_to_compare_and_that_is_no_error(paths)
     assert found.decision == "wait" and "0 predictions of the canary have a label, and 500 are needed" in found.reason
 
 
-@pytest.mark.parametrize("format", ["tfrecord", "jsonl", "parquet"])
-def test_every_format_of_the_log_gives_the_same_predictions(paths, format):
-    log(paths, [("a", STABLE, "stable", "u1", [0.25]), ("b", CANARY, "canary", "u2", [0.75])], format=format)
+@pytest.mark.parametrize("file_format", ["tfrecord", "jsonl", "parquet"])
+def test_every_format_of_the_log_gives_the_same_predictions(paths, file_format):
+    log(paths, [("a", STABLE, "stable", "u1", [0.25]), ("b", CANARY, "canary", "u2", [0.75])], file_format=file_format)
     predictions = logged(paths.predictions / "taxi", SINCE, *VERSIONS, LOSS)
     assert predictions.rows[["id", "canary"]].to_numpy().tolist() == [["a", False], ["b", True]]
     assert predictions.answers.tolist() == [[0.25], [0.75]]

@@ -53,9 +53,9 @@ def record(paths: Paths, stable: LabelSpec | None, canary: LabelSpec | None) -> 
     return release_record(**how, released_at=SINCE, canary_share=0.3, canary_since=SINCE)
 
 
-def log(paths: Paths, rows: list[tuple], format: str = "jsonl") -> None:
+def log(paths: Paths, rows: list[tuple], file_format: str = "jsonl") -> None:
     """Log predictions as a client does: (id, version, answer), each of a caller of its own."""
-    with PredictionLog(paths.predictions / "taxi", format=format, key=KEY) as file:
+    with PredictionLog(paths.predictions / "taxi", format=file_format, key=KEY) as file:
         for id_, version, answer in rows:
             label = "stable" if version == STABLE else "canary"
             file.write([{"x": 1.0}], [answer], model="taxi", version=version, label=label, caller=id_, ids=[id_])
@@ -116,12 +116,12 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("format", ["tfrecord", "jsonl", "parquet"])
+@pytest.mark.parametrize("file_format", ["tfrecord", "jsonl", "parquet"])
 @pytest.mark.parametrize("kind", ANSWERS)
-def test_answers_are_read_in_each_form_that_clients_log_and_the_others_are_counted(paths, kind, format):
+def test_answers_are_read_in_each_form_that_clients_log_and_the_others_are_counted(paths, kind, file_format):
     spec, expected, usable, unusable = ANSWERS[kind]
     names = {**usable, **unusable}
-    log(paths, [(name, CANARY, answer) for name, answer in names.items()], format)
+    log(paths, [(name, CANARY, answer) for name, answer in names.items()], file_format)
     versions = (Version(STABLE, spec), Version(CANARY, spec))
     predictions = logged(paths.predictions / "taxi", SINCE, *versions, loss_between(spec, spec))
     assert predictions.rows["id"].tolist() == list(usable)

@@ -7,7 +7,7 @@ import pytest
 
 from nightly.baselines import accept
 from nightly.canary import decide as module
-from nightly.canary.decide import REQUEST, compare, compare_step, decide_step
+from nightly.canary.decide import compare, compare_step, decide_step
 from nightly.cli.releases import main
 from nightly.models import load_config
 from nightly.records.baseline import Baseline
@@ -71,7 +71,7 @@ def run(server, name: str, run_id: str, decision: str = "auto", reason: str = ""
     """As the DAG does it: two steps on the run's folder."""
     folder = server.paths.night(name, run_id)
     asked = CanaryRequest(model=name, decision=decision, reason=reason, requested_by="ada", run_id=run_id)
-    asked.save(folder / REQUEST)
+    asked.save(folder / CanaryRequest.FILE)
     compare_step(folder, server.paths)
     return Comparison.parse(decide_step(folder, server.paths), where="test")
 
@@ -148,7 +148,7 @@ def test_a_person_decides_before_it_is_clear_and_the_command_says_how_it_stands(
     shown = capsys.readouterr().out
     assert "WAITING" in shown and "300 from feedback" in shown and str(canary.version) in shown
     assert main(["canary", name, "promote"]) == 2
-    assert "without a reason" in capsys.readouterr().err
+    assert "a reason is required to promote" in capsys.readouterr().err
     assert server.store(name).disk.canary() is not None
     assert main(["canary", name, "promote", "--reason", "the old one cannot be kept"]) == 0
     assert "PROMOTED" in capsys.readouterr().out
@@ -213,7 +213,7 @@ def test_without_a_canary_there_is_nothing_to_decide(server, exports):
     name = "none"
     server.release(name, exports / "good1", "run-1")
     folder = server.paths.night(name, "night-1")
-    CanaryRequest(model=name, decision="stop", reason="why not", requested_by="ada").save(folder / REQUEST)
+    CanaryRequest(model=name, decision="stop", reason="why not", requested_by="ada").save(folder / CanaryRequest.FILE)
     assert compare_step(folder, server.paths) == {"unfinished": False}
     with pytest.raises(ReleaseError, match="no canary any more"):
         decide_step(folder, server.paths)

@@ -6,14 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from nightly.checks.evidence import VALUES, finding
-from nightly.checks.label import balance
-from nightly.checks.label_rows import CLASSES, label_by_value
+from nightly.checks.label import balance, balance_by_value
+from nightly.checks.label_rows import CLASSES, frequent_values, label_by_value
 from nightly.nights import older_findings
 from nightly.nights.causes import causes
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import OTHER, POSITIVE, LabelSummary
+from nightly.snapshots.labels import quantiles
 from tests.support.judged_nights import judge_night
 
 
@@ -88,6 +90,78 @@ def shards_of(folder, **columns):
     half = table.num_rows // 2
     for number, part in enumerate((table.slice(0, half), table.slice(half))):
         pq.write_table(part, folder / f"rows-{number}.parquet", row_group_size=max(1, half // 3))
+
+
+def test_the_frequent_values_of_whole_numbers_are_counted_over_all_files(tmp_path):
+    zips = [60601] * 5 + [None] * 9 + [60602] * 3 + [60610] * 5 + [60699, -1]
+    shards_of(tmp_path, zip=zips, row=list(range(len(zips))))
+    assert frequent_values(tmp_path, ["zip", "row"], 50, 3) == {"zip": ["60601", "60610", "60602"]}
+    assert frequent_values(tmp_path, ["zip"], 2, 3) == {"zip": ["60601", "60610"]}
+    assert frequent_values(tmp_path, ["zip"], 50, 6) == {}
+    assert frequent_values(tmp_path / "empty", ["zip"], 50, 1) == {}
+
+
+def by_value(kind, now, before, allowed):
+    """The findings of a feature `code`, from labels by value on both sides."""
+    label = BinaryLabel(column="y", positive=["1"]) if kind == "binary" else NumberLabel(column="y")
+    sides = [
+        {
+            "code": {
+                str(code): LabelSummary.of(label, dict(Counter(labels.astype(str))), quantiles(np.sort(labels), 20))
+                for code, labels in enumerate(side)
+            }
+        }
+        for side in (now, before)
+    ]
+    baseline = SimpleNamespace(summary=lambda label: label, label_kind=kind, positive=["1"], label_by_value=sides[1])
+    control = SimpleNamespace(name="last_accepted", title="the control", baseline=baseline)
+    evidence = SimpleNamespace(
+        config=SimpleNamespace(data=SimpleNamespace(label=label)),
+        positive=["1"] if kind == "binary" else [],
+        label_by_value=sides[0],
+        present=[SimpleNamespace(control=control)],
+        allowed=lambda key, control: allowed,
+        gate=SimpleNamespace(min_rows_for_value=100),
+        rows=SimpleNamespace(having=lambda *of: []),
+    )
+    return list(balance_by_value(evidence))
+
+
+LABELS = {
+    "binary": lambda random, rows: (random.random(rows) < 0.5).astype(int),
+    "number": lambda random, rows: random.gamma(2.0, 5.0, rows),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_chance_holds_hardly_a_night_however_many_values_a_feature_has(kind):
+    """24 hours with 100 to 150 rows each: by the threshold alone, many nights would be held."""
+    random, held, beyond, nights, allowed = np.random.default_rng(16), 0, 0, 200, 0.15
+    for _ in range(nights):
+        now, before = ([LABELS[kind](random, rows) for rows in random.integers(100, 150, 24)] for _ in range(2))
+        (reason,) = by_value(kind, now, before, allowed)
+        held += reason.held
+        beyond += reason.figure > allowed
+    assert beyond > nights / 4 and held <= 0.02 * nights, (beyond, held)
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_a_fault_of_one_value_among_many_is_found(kind):
+    random = np.random.default_rng(17)
+    now, before = ([LABELS[kind](random, 120) for _ in range(24)] for _ in range(2))
+    now[7] = np.zeros_like(now[7])
+    (reason,) = by_value(kind, now, before, 0.15)
+    assert reason.held and "where code is 7, " in reason.message
+    assert 0.15 < reason.threshold == reason.chance < reason.figure
+    (reason,) = by_value(kind, now, before, 0.4)
+    assert reason.threshold == 0.4 and reason.chance < 0.4
+
+
+def test_a_small_change_of_many_rows_counts_more_than_a_larger_one_that_may_be_chance():
+    before = [np.repeat([0, 1], rows // 2) for rows in (10_000, 100)]
+    now = [np.repeat([0, 1], [3000, 7000]), np.repeat([0, 1], [26, 74])]
+    (reason,) = by_value("binary", now, before, 0.15)
+    assert reason.held and reason.values[0].value == "0" and reason.values[1].value == "1"
 
 
 def test_the_numbers_of_each_value_are_those_of_its_rows(tmp_path):

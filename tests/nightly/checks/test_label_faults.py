@@ -1,6 +1,6 @@
 """Faults planted in the labels of real trips, of each kind of label, and in their weights; each is called by its name.
 
-Labels shifted by one row are seen only where a text feature tells much about the label.
+Labels shifted by one row are seen only where a text, a code or another whole number tells much about the label.
 """
 
 from dataclasses import replace
@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightly.checks import label_values, serving, weights
-from nightly.checks.evidence import Measured, Served, SnapshotRows
+from nightly.checks.evidence import Compared, Measured, Served, SnapshotRows
+from nightly.checks.label import balance_by_value
 from nightly.models import load_config
+from nightly.records.baseline import Control
 from nightly.records.config import ModelConfig
 from nightly.records.label_config import BinaryLabel
 from nightly.records.label_spec import LabelSummary
@@ -65,13 +67,21 @@ def cents(rows):
     return rows.assign(fare=(rows.fare.astype(float) * 100).map(str))
 
 
-def of_one_company(change):
+def where(column, value, change):
     def fault(rows):
-        chosen = rows.company == "Dispatch Taxi Affiliation"
+        chosen = rows[column] == value
         rows.loc[chosen] = change(rows[chosen].copy())
         return rows
 
     return fault
+
+
+def of_one_company(change):
+    return where("company", "Dispatch Taxi Affiliation", change)
+
+
+def flipped(rows):
+    return rows.assign(big_tipper=rows.big_tipper.map({"0": "1", "1": "0"}))
 
 
 def merged(old, new):
@@ -101,6 +111,18 @@ FAULTS = {
         "max_label_change_by_value",
         "where company is Dispatch Taxi Affiliation, 0.0% of the labels are up to 53.85, 100.0% in the last accepted",
     ),
+    "fares in cents in one hour of the day": (
+        "fare",
+        where("trip_start_hour", "17", cents),
+        "max_label_change_by_value",
+        "where trip_start_hour is 17, 0.0% of the labels are ",
+    ),
+    "fares shifted by one row": (
+        "fare",
+        shifted("fare"),
+        "max_label_change_by_value",
+        "where pickup_community_area is 76, ",
+    ),
     "one fare throughout": ("fare", lambda rows: rows.assign(fare="5"), "constant_label", "every recorded fare is 5:"),
     "a negative fare": (
         "fare",
@@ -125,7 +147,13 @@ FAULTS = {
         "payment",
         merged("No Charge", "Cash"),
         "max_lost_classes",
-        "1 class of payment_type in the last accepted snapshot (2015-05-31) is gone: 'No Charge' (0 rows, 23 before)",
+        "1 class of payment_type is gone: 'No Charge' (0 rows, 23 in the last accepted snapshot (2015-05-31))",
+    ),
+    "a rare learned class merged into another": (
+        "payment learned",
+        merged("No Charge", "Cash"),
+        "max_lost_classes",
+        "1 class of payment_type is gone: 'No Charge' (0 rows, 23 in the last accepted snapshot (2015-05-31))",
     ),
     "a class renamed to one that the schema lacks": (
         "payment",
@@ -169,6 +197,18 @@ FAULTS = {
         "max_label_change_by_value",
         "where company is Dispatch Taxi Affiliation, ",
     ),
+    "classes merged in one community area": (
+        "payment",
+        where("pickup_community_area", "8", merged("Credit Card", "Cash")),
+        "max_label_change_by_value",
+        "where pickup_community_area is 8, ",
+    ),
+    "tips flipped in one community area": (
+        "tip",
+        where("dropoff_community_area", "28", flipped),
+        "max_label_change_by_value",
+        "where dropoff_community_area is 28, ",
+    ),
     "tips shifted by one row": (
         "tip",
         shifted("big_tipper"),
@@ -195,10 +235,10 @@ def test_ordinary_labels_of_each_kind_hold_nothing(label, judge):
     assert measured and all(reason.figure is not None for reason in measured)
 
 
-@pytest.mark.parametrize("label", ["fare", "payment"])
-def test_labels_shifted_by_one_row_are_not_seen_where_no_text_feature_tells_much_about_them(label, judge):
-    column = LABELS[label]["column"]
-    assert judge(label, shifted(column)).held == set(), "docs/checks.md says so"
+def test_labels_shifted_by_one_row_are_not_seen_where_no_feature_tells_much_about_them(judge):
+    ignore = [*config_of("payment").data.ignore, "big_tipper"]  # only trips by card have a recorded tip
+    held = judge("payment", shifted("payment_type"), ignore=ignore).held
+    assert held == {("schema", "big_tipper")}, "an ignored column that the schema has; docs/checks.md says the rest"
 
 
 def test_a_few_texts_among_numbers_are_left_out_and_the_first_is_named_with_its_row(judge):
@@ -237,6 +277,62 @@ def test_other_positive_labels_are_not_compared_by_value_with_those_of_a_control
     assert after.held == set()
 
 
+def test_a_baseline_that_lacks_the_counts_of_whole_numbers_is_not_compared_by_them(judge):
+    """Those of earlier versions do."""
+    evidence = judge("tip", where("dropoff_community_area", "28", flipped)).evidence
+
+    def of_texts(compared):
+        baseline = compared.control.baseline
+        texts = {
+            name: values for name, values in baseline.label_by_value.items() if name in ("company", "payment_type")
+        }
+        baseline = baseline.model_copy(update={"label_by_value": texts})
+        return replace(compared, control=compared.control.model_copy(update={"baseline": baseline}))
+
+    older = replace(evidence, compared=[of_texts(compared) for compared in evidence.present])
+    reasons = {reason.subject: reason for reason in balance_by_value(older)}
+    assert set(reasons) == {"company", "payment_type", "big_tipper"} and not any(r.held for r in reasons.values())
+    assert reasons["big_tipper"].figure is None and reasons["big_tipper"].severity == "warning"
+    assert "was not measured: no control has its counts by value of " in reasons["big_tipper"].message
+    assert "dropoff_community_area" in reasons["big_tipper"].message
+    newest, *others = evidence.present
+    mixed = replace(evidence, compared=[newest, *(of_texts(compared) for compared in others)])
+    reasons = list(balance_by_value(mixed))
+    assert [reason.subject for reason in reasons if reason.held] == ["dropoff_community_area"]
+    assert all(reason.figure is not None for reason in reasons), "one control is enough"
+
+
+@pytest.mark.parametrize("kind", ["payment", "payment learned"])
+def test_a_class_that_the_last_night_lacks_too_is_missed_in_production(kind, judge):
+    """As one that fades: each night has a few rows less of it than the night before."""
+    clean, gone = judge(kind), judge(kind, merged("No Charge", "Cash"))
+
+    def lost(**controls):
+        evidence, config = gone.evidence, gone.evidence.config
+        compared = [
+            Compared(Control(name=name, factor=1, folder="trial", baseline=night.baseline()), night.evidence.train)
+            for name, night in controls.items()
+        ]
+        assert config.data_gate.max_lost_classes == 0
+        reasons = label_values.classes(replace(evidence, compared=compared))
+        return next(reason for reason in reasons if reason.check == "max_lost_classes")
+
+    held = lost(last_accepted=gone, production=clean)
+    assert (held.held, held.severity, held.figure) == (True, "error", 1)
+    title = "the snapshot of the model in production (2015-06-01)"
+    assert held.message == f"1 class of payment_type is gone: 'No Charge' (0 rows, 22 in {title})"
+    (value,) = held.values
+    assert (value.value, value.rows, value.share) == ("No Charge", 0, 0.0) and value.control > 0
+    both = lost(last_accepted=clean, production=clean)
+    assert both.figure == 1 and both.message.endswith("22 in the last accepted snapshot (2015-06-01))"), "counted once"
+    accepted = lost(last_accepted=gone, production=gone)
+    assert (accepted.held, accepted.figure) == (False, 0)
+    assert lost(production=clean).held and not lost(last_accepted=gone, same_season=clean).held
+    first = lost()
+    assert (first.held, first.figure) == (False, None)
+    assert "was not measured: there is no control whose classes are known" in first.message
+
+
 def test_a_whole_number_that_hardly_occurs_is_named_without_holding(judge):
     single = judge("day", lambda rows: rows.assign(trip_start_day=rows.trip_start_day.where(few(rows), "1")))
     messages = [reason.message for reason in single.reasons if reason.figure == "1 rare classes"]
@@ -256,6 +352,22 @@ def test_a_whole_number_that_hardly_occurs_is_named_without_holding(judge):
 def test_a_class_is_absent_if_none_has_it_and_chance_does_not_explain_that(now, before, absent):
     summaries = [LabelSummary.of_counts(counts) for counts in before]
     assert label_values._absent(LabelSummary.of_counts(now), summaries) == absent
+
+
+@pytest.mark.parametrize(
+    ("rows", "absent"),
+    [
+        (19, ["b"]),  # too few for a class of its own, and the control expects 40
+        (20, []),
+    ],
+)
+def test_a_class_with_too_few_rows_to_be_learned_is_absent_if_that_is_no_chance(rows, absent):
+    def lacked(control):
+        now = LabelSummary.of_counts({"a": 1000 - rows, "b": rows})
+        return label_values._absent(LabelSummary.of_counts(control), [now], few=20)
+
+    assert lacked({"a": 960, "b": 40}) == absent
+    assert lacked({"a": 962, "b": 38}) == [], "there may be so few by chance"
 
 
 def few(rows):

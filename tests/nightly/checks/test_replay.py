@@ -72,6 +72,13 @@ def test_a_proposal_holds_more_or_less_and_says_for_what(paths):
     assert {r.control for reasons in no_production.values() for r in reasons} <= {"last_accepted", ""}
 
 
+def test_what_chance_explains_holds_under_no_threshold():
+    change = reason("max_label_change_by_value", "hour", 0.28, 0.29, "last_accepted", chance=0.29)
+    thresholds = replay.Thresholds.of("taxi", {"data_gate.max_label_change_by_value": 0.25})
+    assert not change.held and not thresholds.holds(change)
+    assert thresholds.holds(change.model_copy(update={"chance": 0.27}))
+
+
 def test_what_it_suggests_passes_the_nights_that_passed(paths):
     nights = findings(paths, "taxi")
     found = replay.suggest(nights, replay.Thresholds.of("taxi", {}))

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,11 +16,14 @@ from nightly.io.errors import DamageError, UserError
 from nightly.io.paths import ROOT
 from nightly.models import load_config
 from nightly.nights.report import report
-from nightly.nights.steps import REVIEW, tasks_of
+from nightly.nights.steps import tasks_of
 from nightly.nights.verdict import judge
 from nightly.records.night import Download, GateResult, Reason, SnapshotRef, StepError, utc_now
+from nightly.records.tasks import REVIEW
 from nightly.records.verdict import Outcome, Verdict
+from nightly.runtime import whole_night
 from nightly.snapshots.errors import ColumnError
+from nightly.state.errors import StateNotReachedError
 from nightly.tfx.components.infra_validator import ModelNotServable
 from nightly.tfx.seals import DamagedArtifactError
 from nightly.transform.analysis import PreprocessingError, UnknownAnalyzer
@@ -112,6 +116,23 @@ def test_a_held_night_and_one_without_rows_end_with_3(run, paths):
 def test_no_rows_are_no_data(run):
     status, found, _ = run(snapshot=empty)
     assert (status, found.outcome) == (3, Outcome.NO_DATA)
+
+
+@pytest.mark.parametrize("step", ["examples", "data_gate"])
+def test_a_night_whose_bucket_is_away_fails_though_its_verdict_cannot_be_written(run, monkeypatch, capsys, step):
+    def away(model):
+        raise StateNotReachedError("s3://lake does not answer")
+
+    def lose(name, folder, paths):
+        monkeypatch.setattr(whole_night, "current", lambda: SimpleNamespace(session=away))
+        if name == "examples":
+            raise StateNotReachedError("s3://lake does not answer for examples")
+        return held(name, folder, paths)
+
+    status, found, out = run(**{step: lose})
+    assert (status, found) == (1, None)
+    failed = "examples" if step == "examples" else "verdict"
+    assert f"FAILED: {failed} failed: StateNotReachedError: s3://lake does not answer" in out
 
 
 def test_nights_that_start_in_the_same_second_have_a_folder_each(run, paths, monkeypatch):

@@ -1,6 +1,7 @@
 """bin/state against a bucket."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from nightly.cli import state
 from nightly.io.paths import python_path
+from nightly.nights.unfinished import unfinished
 from nightly.state.manifests import blob_key
 from nightly.state.obstore_objects import ObstoreObjects
 from tests.nightly.state.conftest import Hosts, address, hosts, read, s3, write
@@ -73,11 +75,47 @@ def test_the_order_of_last_use_and_of_a_nights_records_stays(filled, address, tm
         assert state.main(["copy", str(filled), address]) == 0
     back = tmp_path / "back"
     assert state.main(["copy", address, str(back)]) == 0
-    times = [(back / "snapshots/taxi" / name).stat().st_mtime for name in snapshots]
-    assert times == sorted(set(times))
-    nights = [back / f"nights/taxi/{n:02}" / name for n in range(40) for name in ("request.json", "verdict.json")]
-    times = [path.stat().st_mtime for path in nights]
-    assert times == sorted(times)
+
+    def times(*names):
+        return [(back / name).stat().st_mtime for name in names]
+
+    used = times(*(f"snapshots/taxi/{name}" for name in snapshots))
+    assert used == sorted(set(used))
+    for n in range(40):
+        own = times(*(f"nights/taxi/{n:02}/{name}.json" for name in ("request", "download", "verdict")))
+        assert own == sorted(own)
+    assert unfinished(back / "nights/taxi") == []
+    downloads = times(*(f"nights/taxi/{n:02}/download.json" for n in range(40)))
+    assert downloads == sorted(downloads)
+    assert len(set(downloads[-5:])) == 5
+
+
+def test_nights_are_copied_at_the_same_time_and_their_verdicts_last(filled, address, s3, monkeypatch):
+    names = ["request.json", "download.json", "snapshot.json", "rejected.parquet", "verdict.json"]
+    for n in range(20):
+        for at, name in enumerate(names):
+            touch(write(filled / f"nights/taxi/{n:02}", {name: b"{}"}) / name, 5000 + 10 * n + at)
+    real, now, most = ObstoreObjects.put, set(), []
+
+    def put(objects, key, data):
+        now.add(key)
+        most.append(len(now))
+        time.sleep(0.05)
+        now.remove(key)
+        return real(objects, key, data)
+
+    monkeypatch.setattr(ObstoreObjects, "put", put)
+    assert state.main(["copy", str(filled), address]) == 0
+    assert max(most) > 2
+    written = [path for method, path, _ in s3.requests if method == "PUT"]
+    content = max(at for at, path in enumerate(written) if "/manifests/" in path or "/blobs/" in path)
+    records = [at for at, path in enumerate(written) if "/records/nights/" in path]
+    verdicts = [at for at in records if re.search(r"/\d\d/verdict\.json$", written[at])]
+    assert content < min(records)
+    assert min(verdicts) > max(at for at in records if written[at].endswith(("request.json", "download.json")))
+    for n in range(20):
+        own = [path for path in written if f"/records/nights/taxi/{n:02}/" in path]
+        assert [path.rpartition("/")[2] for path in own] == [name for name in names if name != "rejected.parquet"]
 
 
 @contextmanager

@@ -1,11 +1,16 @@
 """A model against the best constant answer, and what the page draws of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nightly.evaluation.charts import REST, charts
 from nightly.evaluation.constant import better_than_constant, loss_name
+from nightly.evaluation.measured import Measured, Plan
+from nightly.evaluation.record import values_of
 from nightly.evaluation.scored import Scored
+from nightly.records.evaluation import Charts
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import LabelSpec
 from tests.support.scored import CLASSES, drawn
@@ -65,12 +70,13 @@ def test_a_model_that_names_no_constant_is_not_judged():
 
 def test_calibration_has_a_tenth_of_the_examples_in_each_bin():
     scored = drawn("binary", 1005, seed=4)
+    scored = replace(scored, weights=None)
     found = charts(scored, "candidate", "binary", [])
     assert sum(part.rows for part in found.calibration) == 1005
     assert {part.rows for part in found.calibration} == {100, 101}
     assert [part.predicted for part in found.calibration] == sorted(part.predicted for part in found.calibration)
     assert found.calibration[-1].actual > found.calibration[0].actual
-    assert found.residuals is None and not found.confusion
+    assert found.residuals is None and not found.weighted
 
 
 def test_the_confusion_matrix_has_the_frequent_classes_and_the_rest():
@@ -82,14 +88,49 @@ def test_the_confusion_matrix_has_the_frequent_classes_and_the_rest():
     matrix = np.array(found.confusion)
     assert matrix.sum() == len(labels)
     assert matrix[0, 11] == 20 and matrix[1, 1] == 19 and matrix[11, 11] == sum(range(1, 10))
-    few = charts(drawn("classes", 200, seed=5), "candidate", "classes", CLASSES)
+    few = charts(drawn("classes", 200, seed=5, weighted=False), "candidate", "classes", CLASSES)
     assert sorted(few.classes) == sorted(CLASSES) and np.sum(few.confusion) == 200
 
 
 def test_the_histogram_of_residuals_counts_every_example():
-    scored = drawn("number", 1000, seed=6)
+    scored = drawn("number", 1000, seed=6, weighted=False)
     found = charts(scored, "production", "number", [])
     assert sum(found.residuals.rows) == 1000
     assert len(found.residuals.edges) == len(found.residuals.rows) + 1
     exact = Scored(scored.labels, {"production": scored.labels}, {})
     assert sum(charts(exact, "production", "number", []).residuals.rows) == 1000
+
+
+@pytest.mark.parametrize("kind", ["binary", "classes", "number"])
+def test_a_weight_counts_an_example_as_often_in_every_chart(kind):
+    scored, classes = drawn(kind, 1000, seed=7), CLASSES if kind == "classes" else []
+    weights = np.random.default_rng(7).integers(0, 4, len(scored))
+    repeated = replace(scored.take(np.repeat(np.arange(len(scored)), weights)), weights=None)
+    found = charts(replace(scored, weights=weights), "candidate", kind, classes)
+    expected = charts(repeated, "candidate", kind, classes)
+    assert (found.weighted, expected.weighted) == (True, False)
+    assert (found.classes, found.confusion, found.residuals) == (
+        expected.classes,
+        expected.confusion,
+        expected.residuals,
+    )
+    assert sum(part.rows for part in found.calibration) == (0 if kind == "classes" else (weights > 0).sum())
+    for part, other in zip(found.calibration, expected.calibration, strict=True):
+        assert part.predicted == pytest.approx(other.predicted, rel=0.02), "all of an example is in one tenth"
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_confusion_matrix_of_a_binary_label_has_the_counts_of_its_metrics(weighted):
+    scored = drawn("binary", 800, seed=8, weighted=weighted)
+    at = replace(scored, scores={"candidate": np.round(scored.scores["candidate"], 1)})  # some are 0.5 exactly
+    found = charts(at, "candidate", "binary", [])
+    assert (found.classes, found.threshold) == (["negative", "positive"], 0.5)
+    measured = Measured(Plan("binary", ["candidate"], ["tn", "fp", "fn", "tp"], weighted=weighted)).add(at)
+    counts = values_of(measured)["candidate"][()]
+    assert np.ravel(found.confusion) == pytest.approx([counts[name] for name in ("tn", "fp", "fn", "tp")])
+
+
+@pytest.mark.parametrize("kind", ["binary", "classes", "number"])
+def test_without_any_weight_there_is_nothing_to_draw(kind):
+    scored = replace(drawn(kind, 20, seed=9), weights=np.zeros(20))
+    assert charts(scored, "candidate", kind, CLASSES) == Charts(weighted=True)

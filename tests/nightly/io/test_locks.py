@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 
@@ -41,3 +42,15 @@ def test_a_lock_is_refused_or_waited_for_until_its_holder_dies(tmp_path):
     with locked(path, on_wait=kill_holder):
         assert waited == [True]
     holder.wait()
+
+
+def test_a_lock_whose_holder_removed_its_file_is_held_at_the_new_file(tmp_path):
+    path, holder = tmp_path / "lock", ExitStack()
+    holder.enter_context(locked(path))
+
+    def end_holder():
+        path.unlink()
+        holder.close()
+
+    with locked(path, on_wait=end_holder):
+        assert has_owner(path), "a later process would lock it, too"

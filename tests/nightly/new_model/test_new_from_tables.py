@@ -65,37 +65,69 @@ def test_a_delta_table_in_a_bucket_is_a_table(new, monkeypatch):
         s3.stop()
 
 
-def test_dates_on_a_web_server_are_asked_for_from_today_backwards(new, tmp_path, monkeypatch):
-    header, *lines = rentals(300).splitlines(keepends=True)
-    now = dt.datetime.now(dt.UTC)
-    for number in range(30):
-        day = f"{now - dt.timedelta(days=30 - number + (5 if number < 20 else 0)):%Y-%m-%d}"
-        rows = [line.split(",") for line in lines[number * 10 : number * 10 + 10]]
-        body = "".join(",".join([row[0], f"{day} {row[1][11:]}", *row[2:]]) for row in rows)
-        (tmp_path / f"{day}.csv").write_text(header + body)
-    asked = []
+@pytest.fixture
+def web(tmp_path):
+    """A server of the files in `folder`; `asked` has the status of each answer."""
 
     class Handler(SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def __init__(self, *arguments):
             super().__init__(*arguments, directory=str(tmp_path))
 
         def log_request(self, code="-", size="-"):
-            asked.append(int(code))
+            server.asked.append(int(code))
 
         def log_message(self, *_):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.folder, server.asked, server.daemon_threads = tmp_path, [], True
+    server.url = f"http://127.0.0.1:{server.server_address[1]}/"
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    monkeypatch.setattr("nightly.new_model.creating.GAP_DATES", 20)
-    try:
-        path = f"http://127.0.0.1:{server.server_address[1]}/{{date:%Y-%m-%d}}.csv"
-        source, created = new(source_of(path)).source, new.created[-1]
-    finally:
-        server.shutdown()
-        server.server_close()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def put_rentals(folder, moments, path):
+    """Write ten rentals for each of these times, at its path."""
+    header, *lines = rentals(10 * len(moments)).splitlines(keepends=True)
+    for number, moment in enumerate(moments):
+        rows = [line.split(",") for line in lines[number * 10 : number * 10 + 10]]
+        body = "".join(",".join([row[0], f"{moment:%Y-%m-%d} {row[1][11:]}", *row[2:]]) for row in rows)
+        (folder / f"{moment:{path}}").write_text(header + body)
+
+
+def test_dates_on_a_web_server_are_asked_for_from_today_backwards(new, web, monkeypatch):
+    now = dt.datetime.now(dt.UTC)
+    days = [now - dt.timedelta(days=30 - number + (5 if number < 20 else 0)) for number in range(30)]
+    put_rentals(web.folder, days, "%Y-%m-%d.csv")
+    monkeypatch.setattr("nightly.new_model.creating.GAP", dt.timedelta(days=20))
+    path = web.url + "{date:%Y-%m-%d}.csv"
+    source, created = new(source_of(path)).source, new.created[-1]
     assert (source.path, created.proposal.table.rows) == (path, 300)
-    assert asked.count(200) <= 33 and len(asked) < 100
+    assert web.asked.count(200) <= 33 and len(web.asked) < 100
+
+
+def test_hours_on_a_web_server_are_found_behind_days_without_a_file(new, web, monkeypatch):
+    now = dt.datetime.now(dt.UTC)
+    hours = [now - dt.timedelta(hours=12 * number, days=14 if number < 20 else 21) for number in range(30)]
+    put_rentals(web.folder, hours, "%Y-%m-%d-%H.csv")
+    monkeypatch.setattr("nightly.new_model.creating.GAP", dt.timedelta(days=20))
+    new(source_of(web.url + "{date:%Y-%m-%d-%H}.csv"))
+    assert new.created[-1].proposal.table.rows == 300
+
+
+def test_a_web_server_whose_files_are_too_old_or_not_there_is_said(new, web, monkeypatch):
+    now = dt.datetime.now(dt.UTC)
+    put_rentals(web.folder, [now - dt.timedelta(days=40)], "%Y-%m-%d-%H.csv")
+    monkeypatch.setattr("nightly.new_model.creating.GAP", dt.timedelta(days=20))
+    monkeypatch.setattr("nightly.new_model.creating.MAX_DATES", 600)
+    since = f"{now - dt.timedelta(days=20):%Y-%m-%d}"
+    with pytest.raises(UserError, match=rf"%H\}}\.csv has no file from {since} to today.*download the files into a fo"):
+        new(source_of(web.url + "{date:%Y-%m-%d-%H}.csv?key=planted"))
+    assert set(web.asked) == {404} and 480 <= len(web.asked) <= 482
 
 
 @pytest.fixture

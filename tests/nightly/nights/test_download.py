@@ -71,6 +71,21 @@ def test_the_step_says_what_it_fetched_what_it_reused_and_what_was_revised(night
     assert record.revision in " ".join(report(verdict).split()) and "10 of 10 parts have changed" in note(verdict)
 
 
+def test_the_step_says_which_files_are_gone(paths, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text("day,fare\n2016-02-01,1\n")
+    for run_id in ("first", "second"):
+        given = a_night(run_id=run_id, source_address=str(tmp_path / "*.csv"))
+        given.save(given.folder(paths) / "request.json")
+        result = download.run(given.folder(paths), paths)
+        (tmp_path / "b.csv").unlink(missing_ok=True)
+    assert (result["files"], result["removed"]) == (1, 1)
+    assert f"is gone: {tmp_path}/b.csv" in caplog.text
+    verdict = decide("taxi", "second", given.folder(paths), {"download": "success", "snapshot": "failed"})
+    assert "1 file is gone from the source since" in report(verdict) and "1 file is gone" in note(verdict)
+
+
 def test_a_fresh_night_fetches_everything(night):
     night("first")
     assert night("second", fresh=True)["reused"] == 0

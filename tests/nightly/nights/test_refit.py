@@ -7,7 +7,7 @@ import pytest
 from nightly.records.evaluation import Evaluation
 from nightly.records.label_spec import LABEL_SPEC, LabelSpec
 from nightly.records.release import JUDGED, ReleaseRecord
-from nightly.records.reuse import REUSE
+from nightly.records.reuse import Reuse
 from nightly.records.verdict import Outcome, Verdict
 from nightly.tfx.components.evaluator import judged_model
 from tests.support.data import TAXI
@@ -46,4 +46,4 @@ def test_the_next_night_is_compared_with_the_judged_model(nights, server):
     evaluation = Evaluation.load(nights[1] / "evaluation.json")
     assert evaluation.production_version == first.version
     assert second.outcome in (Outcome.RELEASED, Outcome.HELD_MODEL)
-    assert (nights[1] / REUSE.format("refit")).exists() is (second.outcome is Outcome.RELEASED)
+    assert (nights[1] / Reuse.FILE.format("refit")).exists() is (second.outcome is Outcome.RELEASED)

@@ -1,7 +1,8 @@
 """The tasks of a night follow from the model's config."""
 
 from nightly.models import load_config
-from nightly.nights.steps import STEPS, TASKS, command_tasks_of, nodes_of, tasks_of
+from nightly.nights.steps import STEPS, command_tasks_of, nodes_of, tasks_of
+from nightly.records.tasks import TASKS
 
 TAXI = load_config("taxi")
 REFITTED = TAXI.model_copy(update={"training": TAXI.training.model_copy(update={"refit": True})})

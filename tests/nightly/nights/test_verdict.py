@@ -8,8 +8,8 @@ from nightly.io.paths import Paths
 from nightly.nights.report import report
 from nightly.nights.verdict import decide, judge
 from nightly.records.night import GateResult, Night, Reason, SnapshotRef, StepError, utc_now
-from nightly.records.release import NOT_RELEASED, NotReleased
-from nightly.records.reuse import REUSE, Reuse
+from nightly.records.release import NotReleased
+from nightly.records.reuse import Reuse
 from nightly.records.snapshot import Delivery
 from nightly.records.verdict import Outcome
 from tests.support.nights import a_night
@@ -147,7 +147,7 @@ def test_skipped_without_a_reason_is_no_success(folder):
 def test_a_night_whose_release_waits_for_a_canary_is_accepted_and_says_for_which(folder):
     Night.load(folder / "request.json").model_copy(update={"release": True}).save(folder / "request.json")
     reason = "canary 1480000000 is being compared with production since 2016-01-01 09:00 UTC"
-    NotReleased(reason=reason, decided_at=utc_now()).save(folder / NOT_RELEASED)
+    NotReleased(reason=reason, decided_at=utc_now()).save(folder / NotReleased.FILE)
     found = verdict(folder)
     assert found.outcome is Outcome.ACCEPTED and found.version is None
     assert found.summary == (f"both gates passed, but {reason}; version 1470000000 stays in production")
@@ -169,10 +169,10 @@ def test_a_canary_is_released_and_production_is_still_the_one_before(folder):
 def test_a_night_in_which_nothing_changed_is_accepted_and_says_whose_work_it_took_over(folder):
     Night.load(folder / "request.json").model_copy(update={"release": True}).save(folder / "request.json")
     reason = "nothing has changed since last-night, which released this very model"
-    NotReleased(reason=reason, decided_at=utc_now()).save(folder / NOT_RELEASED)
-    Reuse(task="trainer", run_id="last-night", reason="the same inputs").save(folder / REUSE.format("trainer"))
-    Reuse(task="snapshot", reason="no earlier run of it is known").save(folder / REUSE.format("snapshot"))
-    Reuse(task="data_gate", run_id="other", reason="it did not run").save(folder / REUSE.format("data_gate"))
+    NotReleased(reason=reason, decided_at=utc_now()).save(folder / NotReleased.FILE)
+    Reuse(task="trainer", run_id="last-night", reason="the same inputs").save(folder / Reuse.FILE.format("trainer"))
+    Reuse(task="snapshot", reason="no earlier run of it is known").save(folder / Reuse.FILE.format("snapshot"))
+    Reuse(task="data_gate", run_id="other", reason="it did not run").save(folder / Reuse.FILE.format("data_gate"))
     found = verdict(folder, data_gate="skipped")
     assert (found.outcome, found.reused) == (Outcome.ACCEPTED, {"trainer": "last-night"})
     assert found.summary == f"both gates passed, but {reason}; version 1470000000 stays in production"
@@ -182,7 +182,7 @@ def test_a_night_in_which_nothing_changed_is_accepted_and_says_whose_work_it_too
 def test_a_night_whose_model_was_taken_back_is_held_and_says_what_to_do(folder):
     Night.load(folder / "request.json").model_copy(update={"release": True}).save(folder / "request.json")
     reason = "this very model is version 1480000000, which was taken back (callers complain)"
-    NotReleased(reason=reason, withdrawn=1480000000, decided_at=utc_now()).save(folder / NOT_RELEASED)
+    NotReleased(reason=reason, withdrawn=1480000000, decided_at=utc_now()).save(folder / NotReleased.FILE)
     found = verdict(folder)
     assert found.outcome is Outcome.HELD_MODEL
     assert found.summary == f"{reason}: it is not released again; version 1470000000 stays in production"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nightly.records.golden import GoldenExample
+from nightly.records.golden import Golden, GoldenExample
 
 EXAMPLE = GoldenExample(example_base64="", features={}, outputs={"probabilities": [0.7, 0.3], "other": [0.1]})
 
@@ -37,3 +37,14 @@ def test_an_answer_without_an_output_or_of_another_width_is_refused(row):
 def test_golden_examples_of_older_releases_are_read():
     old = GoldenExample.parse({"example_base64": "", "features": {}, "probability": 0.25}, where="test")
     assert old.outputs == {"probability": [0.25]}
+    golden = Golden(model="m", examples=[old])
+    assert (golden.apis, golden.signatures) == ([], ["serving_default"])
+
+
+def test_classes_with_scores_and_a_number_are_compared_as_the_client_has_them():
+    row = EXAMPLE.model_copy(update={"answers": {"classify": [0.7, 0.3], "regress": [0.7]}})
+    assert Golden(model="m", examples=[row]).signatures == ["serving_default", "classify", "regress"]
+    assert row.difference([("a", 0.7), ("b", 0.2)], "classify") == pytest.approx(0.1)
+    assert row.difference(0.5, "regress") == pytest.approx(0.2)
+    with pytest.raises(ValueError, match=r"'classify' has 2 numbers a row, and not \[\('a', 0.7\)\]"):
+        row.difference([("a", 0.7)], "classify")

@@ -4,15 +4,30 @@ from pathlib import Path
 
 import pytest
 
+from nightly.canary.decide import compare_step, resolve
+from nightly.canary.quarantine import quarantine
 from nightly.io.paths import Paths
-from nightly.records.canary import Comparison
+from nightly.records.canary import CanaryRequest, Comparison
 from nightly.records.night import utc_now
 from nightly.records.release import ReleaseRecord, Rollback
 from nightly.release.comparisons import comparisons, save_comparison
-from nightly.release.errors import CanaryRunning, ReleaseError
+from nightly.release.errors import CanaryRunning, ReleaseError, ReleaseNotVerified
 from nightly.release.store import ReleaseStore
-from nightly.serving.rollback import REQUEST, step
+from nightly.serving.rollback import roll_back_now, step
 from tests.support.releases import NOW, Server, export, names, release
+
+
+@pytest.fixture
+def released(paths: Paths, tmp_path: Path) -> ReleaseStore:
+    """Two released versions in the project of `paths`."""
+    store = ReleaseStore(paths.serving, paths.releases, "taxi")
+    for i in range(2):
+        release(store, export(tmp_path / "export", str(i)), f"run-{i}", NOW + i)
+    return store
+
+
+def compared(version: int) -> Comparison:
+    return Comparison(model="taxi", version=version, stable=NOW + 1, share=0.1, since=utc_now())
 
 
 @pytest.fixture
@@ -77,18 +92,11 @@ def test_a_damaged_canary_is_not_promoted(store, tmp_path):
     assert store.disk.production() == NOW + 1
 
 
-def test_a_rollback_withdraws_the_canary_too_and_ends_its_comparison(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
-    for name in ("SERVING_REST", "SERVING_GRPC", "SERVING", "RELEASES"):
-        monkeypatch.delenv(f"NIGHTLY_{name}", raising=False)
-    paths = Paths.from_environment()
-    store = ReleaseStore(paths.serving, paths.releases, "taxi")
-    for i in range(2):
-        release(store, export(tmp_path / "export", str(i)), f"run-{i}", NOW + i)
-    canary = to_canary(store, tmp_path / "export")
-    save_comparison(paths, Comparison(model="taxi", version=canary.version, stable=NOW + 1, share=0.1, since=utc_now()))
+def test_a_rollback_withdraws_the_canary_too_and_ends_its_comparison(released, paths, tmp_path):
+    store, canary = released, to_canary(released, tmp_path / "export")
+    save_comparison(paths, compared(canary.version))
     folder = paths.night("taxi", "manual__1")
-    Rollback(model="taxi", reason="both are wrong", requested_by="ada").save(folder / REQUEST)
+    Rollback(model="taxi", reason="both are wrong", requested_by="ada").save(folder / Rollback.FILE)
 
     done = Rollback.parse(step(folder, paths), where="test")
 
@@ -96,3 +104,46 @@ def test_a_rollback_withdraws_the_canary_too_and_ends_its_comparison(tmp_path, m
     assert store.disk.canary() is None and store.disk.record(canary.version).state == "quarantined"
     [comparison] = comparisons(paths, "taxi")
     assert (comparison.decision, comparison.decided_by) == ("stop", "ada") and "both are wrong" in comparison.reason
+
+
+@pytest.mark.parametrize("how", ["rollback", "quarantine of production", "quarantine of an older version"])
+def test_a_promotion_that_was_not_completed_ends_with_its_version_and_blocks_no_later_canary(
+    released, paths, tmp_path, how
+):
+    canary = to_canary(released, tmp_path / "export")
+    save_comparison(paths, compared(canary.version).decided("promote", "better", "ada"))
+    released.promote(canary.version, server=Server(released))  # the bucket of the release was away then
+    if how == "rollback":
+        roll_back_now(paths, Rollback(model="taxi", reason="it is wrong", requested_by="bob"))
+    else:
+        if "older" in how:
+            release(released, export(tmp_path / "export", "newer"), "run-newer", NOW + 20)
+        quarantine(paths, "taxi", canary.version, by="bob", reason="it is wrong")
+
+    [comparison] = comparisons(paths, "taxi")
+    assert (comparison.decision, comparison.decided_by) == ("stop", "bob") and comparison.done_at
+    assert [earlier.decision for earlier in comparison.earlier] == ["promote"]
+    folder = paths.night("taxi", "night-9")
+    CanaryRequest(model="taxi", requested_by="the schedule").save(folder / "canary.json")
+    assert compare_step(folder, paths) == {"unfinished": False}
+
+
+@pytest.mark.parametrize("decision", ["stop", "promote"])
+def test_a_decision_of_a_person_needs_a_reason(released, paths, decision):
+    with pytest.raises(ReleaseError, match=f"a reason is required to {decision} the canary of taxi: give one"):
+        resolve(paths, CanaryRequest(model="taxi", decision=decision, requested_by="ada"), None)
+
+
+def test_a_promotion_after_which_the_server_answers_wrongly_restores_the_labels(store, tmp_path):
+    class Wrong(Server):
+        def serve(self, version, loadable, canary=None):
+            super().serve(version, loadable, canary)
+            if version == record.version:
+                raise ReleaseNotVerified(f"stable of taxi is {NOW + 1} after it was moved to {version}")
+
+    record = to_canary(store, tmp_path / "export")
+    server = Wrong(store)
+    with pytest.raises(ReleaseNotVerified, match="after it was moved"):
+        store.promote(record.version, server=server)
+    assert (server.stable.read_text(), server.canary.read_text()) == (str(NOW + 1), str(record.version))
+    assert store.disk.canary() == record and store.disk.production() == NOW + 1

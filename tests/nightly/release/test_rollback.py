@@ -21,7 +21,7 @@ from nightly.release.store import ReleaseStore
 from nightly.serving import models_config as live
 from nightly.serving import verify
 from nightly.serving.confirmation import NOT_CONFIRMED
-from nightly.serving.rollback import REQUEST, step
+from nightly.serving.rollback import step
 from nightly_client import Client, ServingError, example
 from tests.support.live_server import LiveServer
 from tests.support.releases import NOW, export, names, release
@@ -50,7 +50,7 @@ def taxi(paths: Paths) -> ReleaseStore:
 def asked(paths: Paths, version: int | None = None, run: str = "manual__1") -> Path:
     folder = paths.night("taxi", run)
     Rollback(model="taxi", version=version, reason="it says yes to all", requested_by="ada", run_id=run).save(
-        folder / REQUEST
+        folder / Rollback.FILE
     )
     return folder
 
@@ -214,4 +214,16 @@ def test_a_rollback_while_the_server_is_down_is_done_on_disk_and_confirmed_by_it
     wait_for(lambda: server.answer("taxi", "stable") == (0.1, first))
     done = step(folder, server.paths)
     assert done["server"] == server.grpc.address and done["withdrawn"] == [second]
-    assert json.loads((folder / REQUEST).read_text()) == done
+    assert json.loads((folder / Rollback.FILE).read_text()) == done
+
+
+def test_a_rollback_past_a_version_whose_folder_is_gone_withdraws_it_so_that_no_night_restores_it(paths, tmp_path):
+    taxi(paths).disk.path(NOW + 2).rename(tmp_path / "gone")
+    assert taxi(paths).disk.lost_production() == NOW + 2
+
+    done = step(asked(paths, NOW + 1), paths)
+
+    assert (done["version"], done["withdrawn"]) == (NOW + 1, [NOW + 2])
+    assert taxi(paths).disk.lost_production() is None
+    record = taxi(paths).disk.record(NOW + 2)
+    assert record.state == "quarantined" and "it says yes to all" in record.why

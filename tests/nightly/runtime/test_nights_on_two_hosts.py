@@ -12,7 +12,7 @@ from nightly.cli import night as nights
 from nightly.cli import replay, snapshots
 from nightly.io.files import hash_file
 from nightly.io.paths import ROOT
-from nightly.records.reuse import REUSE, Reuse
+from nightly.records.reuse import Reuse
 from nightly.records.verdict import Outcome, Verdict
 from nightly.runtime import whole_night
 from nightly.state import current, fetch
@@ -83,7 +83,9 @@ def test_the_next_night_on_either_host_reuses_what_both_have_computed(hosts, fir
     again = run_night(on="B")
     with hosts.session("A") as paths:
         reuse = {
-            task: path for task in REUSABLE if (path := paths.nights / "taxi" / again / REUSE.format(task)).exists()
+            task: path
+            for task in REUSABLE
+            if (path := paths.nights / "taxi" / again / Reuse.FILE.format(task)).exists()
         }
         assert {task: Reuse.load(path).run_id for task, path in reuse.items()} == dict.fromkeys(reuse, first)
         assert {"examples", "statistics", "transform", "trainer", "evaluator"} <= reuse.keys()

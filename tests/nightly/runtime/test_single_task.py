@@ -6,10 +6,11 @@ import pytest
 
 from nightly.cli import pipeline
 from nightly.nights.plan import RunRequest
+from nightly.records.base import ContractError
 from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
 from nightly.records.verdict import Outcome
 from nightly.runtime import single_task
-from nightly.runtime.single_task import END, NoSuchNightError, OutputRef, TaskEnd
+from nightly.runtime.single_task import NoSuchNightError, OutputRef, TaskEnd
 
 AS_OF = dt.datetime(2014, 2, 1, tzinfo=dt.UTC)
 
@@ -24,7 +25,7 @@ def run(task, outputs=None, **changed):
 
 
 def ended(paths, task, state="success", ends_night=False):
-    TaskEnd(task=task, state=state, ends_night=ends_night).save(paths.night("taxi", "run") / END.format(task))
+    TaskEnd(task=task, state=state, ends_night=ends_night).save(paths.night("taxi", "run") / TaskEnd.FILE.format(task))
 
 
 @pytest.fixture
@@ -71,6 +72,16 @@ def test_a_failed_task_is_recorded_and_the_verdict_quotes_it(planned, monkeypatc
     assert pipeline.main(["run", "verdict", "--model", "taxi", "--run", "run"]) == 1
 
 
+def test_a_plan_that_is_refused_is_recorded_and_may_be_retried(paths):
+    with pytest.raises(ContractError):
+        run("plan", as_of="2999-01-01")
+    verdict = run("verdict")
+    assert (verdict.outcome, verdict.failed_task) == (Outcome.FAILED, "plan")
+    assert verdict.error.startswith("as_of 2999-01-01 is in the future")
+    run("plan")
+    assert TaskEnd.load(paths.night("taxi", "run") / TaskEnd.FILE.format("plan")).state == "success"
+
+
 def test_a_task_whose_container_was_killed_is_named(planned):
     ended(planned, "download")
     verdict = run("verdict")
@@ -101,9 +112,9 @@ def test_with_the_state_in_a_bucket_a_task_needs_nothing_of_another_ones_disk(ho
     with hosts.session("A") as paths:
         folder = paths.night("taxi", "run")
         assert SnapshotRef.load(folder / "snapshot.json").rows > 1000
-        assert [TaskEnd.load(folder / END.format(task)).state for task in ("plan", "download", "snapshot")] == [
-            "success"
-        ] * 3
+        assert [
+            TaskEnd.load(folder / TaskEnd.FILE.format(task)).state for task in ("plan", "download", "snapshot")
+        ] == ["success"] * 3
         ended(paths, "examples", ends_night=True)
     hosts.lose("A")
     run("transform", {"transform_graph": tmp_path / "graph"})

@@ -3,7 +3,7 @@ import datetime as dt
 import pytest
 
 from nightly.io.paths import Paths
-from nightly.records.schema import PROPOSAL, SchemaChange, SchemaProposal
+from nightly.records.schema import SchemaChange, SchemaProposal
 from nightly.schemas.store import SchemaStore, sha256
 from tests.support.nights import a_night
 
@@ -37,12 +37,12 @@ class Bench:
             text=f"{text}{line}\n",
             left=[],
             proposed_at=NOW,
-        ).save(folder / PROPOSAL)
+        ).save(folder / SchemaProposal.FILE)
         a_night(run_id=run, trigger="scheduled").save(folder / "request.json")
         return folder
 
     def proposal(self, *arguments, **keywords):
-        return SchemaProposal.load(self.propose(*arguments, **keywords) / PROPOSAL)
+        return SchemaProposal.load(self.propose(*arguments, **keywords) / SchemaProposal.FILE)
 
 
 @pytest.fixture

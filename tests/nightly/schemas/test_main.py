@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from nightly.cli import schema as command
-from nightly.records.schema import PROPOSAL
+from nightly.records.schema import SchemaProposal
 from nightly.schemas.store import answer
 
 
@@ -26,7 +26,7 @@ def schema(bench, monkeypatch, capsys):
 
 def test_a_proposal_is_looked_at_and_approved(bench, schema):
     folder = bench.propose("b", run="scheduled__2016-03-01T03:00:00+00:00")
-    assert (folder / PROPOSAL).exists()
+    assert (folder / SchemaProposal.FILE).exists()
     run = "scheduled__2016-03-01T03:00:00+00:00"
     assert "b: new column: INT" in schema("diff", "taxi", run)[1]
     assert "the curated schema is in force" in schema("diff", "taxi")[1]

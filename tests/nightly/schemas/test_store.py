@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from nightly.records.night import Night
-from nightly.records.schema import REVIEW, SchemaReview
+from nightly.records.schema import SchemaReview
 from nightly.schemas.reviews import set_aside_review
 from nightly.schemas.store import SchemaStore, SchemaVersionError, answer
 
@@ -111,7 +111,7 @@ def test_an_approved_answer_is_what_the_night_uses_from_now_on(bench):
     review = answer(bench.paths, "taxi", folder, approved=True, by="ann", reason="a new meter", models=bench.models)
     night = Night.load(folder / "request.json")
     assert (night.schema_version, night.schema_note) == (1, "version 1 (approved by ann: a new meter)")
-    assert SchemaReview.load(folder / REVIEW) == review
+    assert SchemaReview.load(folder / SchemaReview.FILE) == review
     assert review.sentence == "ann approved the proposed schema change as version 1: a new meter"
 
 
@@ -127,10 +127,10 @@ def test_answers_are_appended_and_none_is_lost(bench):
     say = partial(answer, bench.paths, "taxi", folder, models=bench.models)
     first = say(approved=True, by="ann", reason="a new meter")
     assert say(approved=True, by="ann", reason="a new meter") == first, "a task's second try"
-    assert set_aside_review(folder) == [first] and not (folder / REVIEW).exists()  # as `plan` does
+    assert set_aside_review(folder) == [first] and not (folder / SchemaReview.FILE).exists()  # as `plan` does
     say(approved=False, by="bob", reason="a fault")
     last = say(approved=False, by="cas", reason="a fault indeed")
-    assert SchemaReview.load(folder / REVIEW) == last
+    assert SchemaReview.load(folder / SchemaReview.FILE) == last
     assert [(review.by, review.decision) for review in last.earlier] == [("ann", "approved"), ("bob", "rejected")]
     assert last.sentence == (
         "cas rejected the proposed schema change: a fault indeed; before that, bob rejected the proposed schema "

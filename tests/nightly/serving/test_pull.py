@@ -11,6 +11,7 @@ from nightly.cli.pull import main
 from nightly.io import atomic, files
 from nightly.io.errors import DamageError
 from nightly.io.space import size_of
+from nightly.records.base import ContractError
 from nightly.release import volume as volumes
 from nightly.release.errors import DamagedError, ServerNotReached, SpaceError
 from nightly.release.store import ReleaseStore
@@ -123,7 +124,7 @@ def test_a_volume_without_room_for_a_version_is_said_before_the_download(hosts, 
     with released(hosts) as (store, _):
         release(store, export(tmp_path / "export", kilobytes=4096))
     puller.into = small_disk / "volume"
-    with pytest.raises(SpaceError, match=rf"has 80 MB free, and pulling taxi {NOW} needs 96 MB\. Make room"):
+    with pytest.raises(SpaceError, match=rf"has 80 MB free, and pulling taxi {NOW} needs 96 MB\. Make room\.$"):
         puller.round()
     assert size_of(small_disk) < 10_000 and size_of(tmp_path / "volume") < 10_000
 
@@ -191,3 +192,19 @@ def test_a_server_never_sees_a_half_version_or_none(hosts, puller, tmp_path):  #
             puller.round()
     seen, broken, emptied, backwards, _ = saw
     assert (seen, broken, emptied, backwards) == ([NOW + number for number in range(4)], [], 0, 0)
+
+
+def test_a_model_with_a_record_that_cannot_be_read_keeps_what_it_has_and_the_others_go_on(hosts, puller, tmp_path):  # noqa: F811
+    for number in (1, 2):
+        for model in ("taxi", "fares"):
+            with released(hosts, model) as (store, label):
+                record = release(store, export(tmp_path / model, f"{model} {number}"), f"run-{number}", NOW + number)
+                label.move(store, record.version)
+        if number == 1:
+            puller.round()
+    with hosts.session("a"):
+        current().objects.put(f"records/releases/fares/{NOW + 2}.json", b"{")
+    with pytest.raises(ContractError, match=rf"fares/{NOW + 2}\.json is not valid"):
+        puller.round()
+    assert loadable(puller.into / "taxi") == [NOW + 1, NOW + 2] and labels(puller) == {"stable": NOW + 2}
+    assert loadable(puller.into / "fares") == [NOW + 1] and labels(puller, "fares") == {"stable": NOW + 1}

@@ -14,7 +14,7 @@ from nightly.cli import show
 from nightly.io.paths import ROOT, Paths, python_path
 from nightly.records.base import ContractError
 from nightly.records.config import Release
-from nightly.records.golden import GOLDEN
+from nightly.records.golden import GOLDEN, Golden
 from nightly.release.errors import CanaryRunning, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from nightly.serving import models_config as live
 from nightly.serving import verify
@@ -89,6 +89,23 @@ def test_a_version_much_slower_than_the_one_before_is_not_released(server, expor
         server.release("slow", exports / "slow", "run-2", latency_factor=1)  # on a loaded machine, both are slow
     assert server.answer("slow", "stable") == (0.1, good.version)
     assert server.release("slow", exports / "slow", "run-3", latency_factor=1e4).verification.p99_ms > 5
+
+
+@pytest.mark.parametrize("api", ["classify", "regress"])
+def test_a_version_must_answer_its_golden_examples_by_every_api_that_it_has(server, exports, tmp_path, api, caplog):
+    caplog.set_level("INFO", "nightly")
+    name = f"{api}_by_golden"
+    good = server.release(name, model(tmp_path / "good", 0.2, apis={"classify": 0, "regress": 0}), "run-1")
+    assert good.verification.largest_difference < 1e-6
+    assert "answers as offline by serving_default, classify, regress (3 examples" in caplog.text
+    with pytest.raises(ReleaseNotVerified, match=rf"by {api} over http://.* differ by 0\.00\d* from the offline"):
+        server.release(name, model(tmp_path / "wrong", 0.3, apis={"classify": 0, "regress": 0, api: 2e-3}), "run-2")
+    with pytest.raises(ReleaseNotVerified, match=rf"does not answer the golden requests by {api} over http://"):
+        source = model(tmp_path / "without", 0.3)
+        asked = Golden.load(model(tmp_path / "with", 0.3, apis={api: 0}) / GOLDEN)
+        asked.save(source / GOLDEN)
+        server.release(name, source, "run-3")
+    assert server.answer(name, "stable") == (0.2, good.version)
 
 
 def test_without_golden_predictions_there_is_nothing_to_verify_by(server, exports, tmp_path):
@@ -252,8 +269,8 @@ def test_the_live_file_is_written_as_the_records_say(server, exports):
     assert {e.name for e in before.model_config_list.config} <= {e.name for e in after.model_config_list.config}
 
 
-def test_a_release_can_be_inspected_and_asked(server, exports, tmp_path, capsys):
-    record = server.release("looked_at", exports / "good1")
+def test_a_release_can_be_inspected_and_asked(server, tmp_path, capsys):
+    record = server.release("looked_at", model(tmp_path / "export", 0.1, apis={"classify": 0, "regress": 4.5e-6}))
     assert show.main(["looked_at", "--golden"]) == 0
     shown = capsys.readouterr().out
     for part in (
@@ -264,7 +281,9 @@ def test_a_release_can_be_inspected_and_asked(server, exports, tmp_path, capsys)
         "float32 (None, 1)",
         GOLDEN,
         "x=2.5",
-        "largest difference",
+        "largest difference by serving_default",
+        "largest difference by classify",
+        "largest difference by regress 4.",  # and not 1e-8
     ):
         assert part in shown, shown
     (tmp_path / "request.json").write_text(json.dumps({"instances": [{"b64": ""}]}))

@@ -32,6 +32,11 @@ def in_production(paths, snapshot_id, state):
     )
 
 
+def accepted(folder):
+    verdict = Verdict(model="taxi", run_id="x", outcome="ACCEPTED", summary="", reasons=[], decided_at=utc(2016, 1, 1))
+    verdict.save(folder / "verdict.json")
+
+
 def test_a_night_gets_its_snapshot(paths):
     folder = plan(paths, "night 1", utc(2015, 1, 1))
     result = step.run(folder, paths)
@@ -79,6 +84,17 @@ def test_retention_spares_what_is_referred_to(paths, monkeypatch):
     assert left == set(ids) - {ids[3], ids[4]}
 
 
+def test_an_unfinished_night_keeps_its_snapshot_however_many_are_accepted_after_it(paths, monkeypatch):
+    config = load_config("taxi").model_copy(update={"retention": Retention(snapshots=1, accepted_snapshots=1)})
+    monkeypatch.setattr(step, "config_of", lambda night: config)
+    unfinished = step.run(plan(paths, "night 1", utc(2015, 3, 1)), paths)["snapshot_id"]
+    for day in (2, 3, 4):
+        folder = plan(paths, f"night {day}", utc(2015, 3, day))
+        step.run(folder, paths)
+        accepted(folder)
+    assert unfinished in {manifest.snapshot_id for manifest in SnapshotStore(paths.snapshots, "taxi").manifests()}
+
+
 def test_accepted_nights_do_not_keep_snapshots_without_end(paths, monkeypatch):
     """Every night is accepted, and the second one's model is in production all the time."""
     bound = {"snapshots": 2, "accepted_snapshots": 4}
@@ -88,10 +104,11 @@ def test_accepted_nights_do_not_keep_snapshots_without_end(paths, monkeypatch):
     for day in range(1, 13):
         folder = plan(paths, f"night {day}", utc(2015, 3, day))
         ids.append(step.run(folder, paths)["snapshot_id"])
-        accepted = Baseline(
+        baseline = Baseline(
             model="taxi", run_id="x", as_of=utc(2015, 3, day), snapshot_id=ids[-1], accepted_at=utc(2016, 1, 1)
         )
-        accepted.save(paths.baselines / f"taxi/201503{day:02}-x/baseline.json")
+        baseline.save(paths.baselines / f"taxi/201503{day:02}-x/baseline.json")
+        accepted(folder)
         if day == 2:
             in_production(paths, ids[-1], "released")
         counts.append(len(SnapshotStore(paths.snapshots, "taxi").manifests()))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -20,10 +21,12 @@ from nightly.records.source_config import FilesSource, PythonSource, SourceConfi
 from nightly.sources import MODULES, fetch, in_place
 from nightly.sources.errors import SourceError
 from nightly.sources.part_store import PARTIAL, alone, retain
+from tests.support.fetched import download, snapshot
 from tests.support.nights import utc
 from tests.support.parts import Days, contents
 
 FIRST, SECOND, THIRD = "2016-01-01", "2016-01-02", "2016-01-03"
+JANUARY = (utc(2016, 1, 1), utc(2016, 2, 1))
 
 
 @pytest.fixture
@@ -246,7 +249,7 @@ def test_local_files_are_hashed_once_until_they_change(tmp_path, monkeypatch):
     assert hashed == ["a.csv", "b.csv"]
 
 
-def test_a_night_of_another_window_leaves_what_is_known_of_other_files(tmp_path):
+def test_a_night_of_another_window_leaves_what_is_known_of_other_files(tmp_path, monkeypatch):
     days = ["2016-01-01", "2016-01-02"]
     for day in days:
         (tmp_path / f"{day}.csv").write_text("day,fare\n2016-01-01,1\n")
@@ -261,8 +264,11 @@ def test_a_night_of_another_window_leaves_what_is_known_of_other_files(tmp_path)
     (tmp_path / f"{days[1]}.csv").write_text("day,fare\n2016-01-01,2\n")
     assert len(night(1).revised) == 1
     (tmp_path / f"{days[0]}.csv").unlink()
-    night(1)
+    assert night(1).removed == []
     (known,) = (tmp_path / "downloads").rglob(in_place.NAME)
+    assert days[0] in known.read_text(), "a night of its window says that it is gone"
+    monkeypatch.setattr(in_place, "EMPTY_KEPT", dt.timedelta(0))
+    night(1)
     assert days[0] not in known.read_text() and days[1] in known.read_text()
 
 
@@ -287,6 +293,75 @@ def test_a_local_file_with_other_rows_is_said(tmp_path):
     assert second.revision.startswith("1 of 3 files has changed at the source since 20")
     assert night("second").revised == second.revised, "the run is tried again"
     assert night("third").revised == night("fourth", fresh=True).revised == []
+
+
+@pytest.fixture
+def trips(tmp_path):
+    """Nights of January 2016 over local files, each with the rows of a day."""
+    folder = tmp_path / "trips"
+
+    def write(*names):
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(f"day,trips,fare,city,card\n{name[:10]},1,2.5,A,0\n")
+
+    def night(run_id, path="{date:%Y-%m-%d}.csv", window=JANUARY):
+        return download(FilesSource(path=f"{folder}/{path}"), tmp_path / "downloads", *window, run_id=run_id)
+
+    write("2016-01-01.csv", "2016-01-02.csv", "2016-01-03.csv", "2016-02-01.csv")
+    return SimpleNamespace(folder=folder, write=write, night=night)
+
+
+def test_a_local_file_that_is_gone_is_said_once_and_its_rows_are_in_no_snapshot(trips, tmp_path):
+    assert snapshot(trips.night("first"), tmp_path / "snapshot").rows == 3
+    (trips.folder / "2016-01-02.csv").unlink()
+    trips.night("of another window", window=(utc(2016, 2, 1), utc(2016, 3, 1)))
+    for _ in range(2):  # the run is tried again
+        second = trips.night("second")
+        assert (second.removed, second.revised) == ([f"{trips.folder}/2016-01-02.csv"], [])
+        assert second.revision.startswith("1 file is gone from the source since 20")
+        assert second.revision.endswith(f"UTC: {trips.folder}/2016-01-02.csv")
+    assert snapshot(second, tmp_path / "snapshot").rows == 2
+    assert trips.night("third").revision == ""
+    trips.write("2016-01-02.csv")
+    assert trips.night("fourth").revised == [f"{trips.folder}/2016-01-02.csv"], "it is back"
+
+
+def test_all_files_of_the_window_are_gone(trips):
+    trips.night("first")
+    for day in (1, 2, 3):
+        (trips.folder / f"2016-01-0{day}.csv").unlink()
+    second = trips.night("second")
+    assert (second.files, len(second.removed)) == ([], 3)
+    assert second.revision.startswith("3 files are gone from the source")
+
+
+def test_a_file_of_a_day_that_was_not_over_may_go(trips):
+    today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    changes = {"window": (today, today + dt.timedelta(days=1)), "path": "{date:%Y-%m-%d}/*.csv"}
+    trips.write(f"{today:%Y-%m-%d}/half.csv")
+    trips.night("first", **changes)
+    (trips.folder / f"{today:%Y-%m-%d}/half.csv").unlink()
+    trips.write(f"{today:%Y-%m-%d}/whole.csv")
+    assert trips.night("second", **changes).removed == []
+
+
+def test_files_without_dates_that_are_all_replaced_are_not_said(trips):
+    for name in ("2016-01-02.csv", "2016-01-03.csv", "2016-02-01.csv"):
+        (trips.folder / name).unlink()
+    trips.night("first", "*.csv")
+    (trips.folder / "2016-01-01.csv").rename(trips.folder / "2016-01-02.csv")
+    assert trips.night("second", "*.csv").removed == []
+    trips.write("2016-01-03.csv")
+    assert trips.night("third", "*.csv").removed == []
+    (trips.folder / "2016-01-02.csv").unlink()
+    assert trips.night("fourth", "*.csv").removed == [f"{trips.folder}/2016-01-02.csv"]
+
+
+def test_a_file_that_the_source_does_not_name_any_more_is_not_gone(trips):
+    trips.night("first", "")
+    for path in ("2016-01-0[12].csv", "{date:%Y-%m-%d}.csv"):
+        assert trips.night(path, path).removed == []
 
 
 def test_another_address_and_another_time_column_have_parts_of_their_own(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,6 +125,40 @@ def test_a_night_fetches_what_it_does_not_have(s3, tmp_path):
     assert s3.bodies() == ["again/2016-03-02.csv"]
     assert second.reused == 2
     assert Path(second.files[1].path).read_bytes() == b"day,a\n2016-03-02,2\n"
+
+
+def test_an_object_that_is_gone_is_said_once(s3, tmp_path):
+    path = "s3://lake/gone/{date:%Y/%m/%d}/*.csv"
+    for name in ("01/a.csv", "01/b.csv", "02/a.csv", "05/a.csv"):
+        s3.put(f"lake/gone/2016/03/{name}", f"day,a\n2016-03-{name[:2]},1\n".encode())
+    download(s3, path, tmp_path, run_id="first", window_end=dt.datetime(2016, 3, 10, tzinfo=dt.UTC))
+    for name in ("01/b.csv", "05/a.csv"):
+        s3.delete(f"lake/gone/2016/03/{name}")
+    s3.put("lake/gone/2016/03/02/a.csv", b"day,a\n2016-03-02,2\n")
+    for _ in range(2):  # the run is tried again
+        second = download(s3, path, tmp_path, run_id="second")
+        assert second.removed == ["s3://lake/gone/2016/03/01/b.csv"]
+        assert second.revised == ["s3://lake/gone/2016/03/02/a.csv"]
+        assert keys(second) == ["gone/2016/03/01/a.csv", "gone/2016/03/02/a.csv"]
+    assert re.fullmatch(
+        r"1 of 2 parts has changed at the source since [^;]*02/a\.csv; 1 file is gone from the source since .*/b\.csv",
+        second.revision,
+    )
+    assert download(s3, path, tmp_path, run_id="third").revision == ""
+    third = download(s3, path, tmp_path, run_id="fourth", window_end=dt.datetime(2016, 3, 10, tzinfo=dt.UTC))
+    assert third.removed == ["s3://lake/gone/2016/03/05/a.csv"], "it is in this window"
+
+
+def test_objects_without_dates_that_are_all_replaced_are_not_said(s3, tmp_path):
+    def night(run_id, *names):
+        for name in set("abc") - set(names):
+            s3.delete(f"lake/export/{name}.csv")
+        for name in names:
+            s3.put(f"lake/export/{name}.csv", f"day,a\n2016-03-01,{name}\n".encode())
+        return download(s3, "s3://lake/export", tmp_path, run_id=run_id).removed
+
+    assert night("first", "a") == night("second", "b") == night("third", "b", "c") == []
+    assert night("fourth", "c") == ["s3://lake/export/b.csv"]
 
 
 def test_a_day_without_a_file_is_said(s3, tmp_path, caplog):

@@ -18,16 +18,33 @@ BODY = gzip.compress(b"day,a\n2016-03-01,1\n")
 
 @pytest.fixture
 def web():
-    """A server of a dictionary of files, each with an ETag; `asked` has the paths of the bodies sent."""
+    """A server of a dictionary of files, each with an ETag; `asked` has the paths of the bodies sent.
+
+    `broken` files answer 500, `connections` counts all connections, and `most` the requests at the same time.
+    """
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self):
+            super().setup()
+            server.connections += 1
+
         def do_GET(self):
+            with counted:
+                server.now += 1
+                server.most = max(server.most, server.now)
+            self.answer()
+            with counted:
+                server.now -= 1
+
+        def answer(self):
             name, value = server.demands
             body = server.files.get(self.path) if self.headers.get(name, "") == value else None
             unchanged = body and self.headers["If-None-Match"] == f'"{hash(body)}"'
             sent = "" if unchanged or self.command == "HEAD" else self.path
             server.asked.append((sent, self.headers["Authorization"]))
-            self.send_response(304 if unchanged else 200 if body else 404)
+            self.send_response(500 if self.path in server.broken else 304 if unchanged else 200 if body else 404)
             body = b"" if unchanged else body or b"not here"
             self.send_header("Content-Length", str(len(body)))
             self.send_header("ETag", f'"{hash(body)}"')
@@ -41,7 +58,9 @@ def web():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.asked, server.demands = {}, [], ("X-Key", "")
+    server.files, server.broken, server.asked, server.demands = {}, set(), [], ("X-Key", "")
+    server.connections = server.now = server.most = 0
+    server.daemon_threads, counted = True, threading.Lock()
     server.address = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield server
@@ -69,6 +88,36 @@ def test_a_file_a_day_of_which_those_that_are_unchanged_are_not_fetched_again(we
     assert second.reused == 1
     assert "/trips/2016-03-01.csv.gz?v=*" not in asked
     assert "/trips/2016-03-03.csv.gz?v=*" in asked
+    del web.files["/trips/2016-03-01.csv.gz?v=*"]
+    third, _ = night("third")
+    assert (third.removed, third.revised) == ([f"{web.address}/trips/2016-03-01.csv.gz?v=*"], [])
+    assert night("fourth")[0].revision == ""
+
+
+def test_hours_are_asked_for_on_a_few_connections(web, tmp_path, caplog):
+    hours = [dt.datetime(2016, 3, 1, tzinfo=dt.UTC) + dt.timedelta(hours=number) for number in range(24 * 30)]
+    web.files = {f"/{hour:%Y/%m/%d/%H}.csv": f"day,a\n{hour:%Y-%m-%d},{hour:%H}\n".encode() for hour in hours[:300]}
+    config = FilesSource(path=web.address + "/{date:%Y/%m/%d/%H}.csv")
+    window = {"window_start": hours[0], "window_end": hours[-1] + dt.timedelta(hours=1)}
+    found = fetch(config, folder=tmp_path, **window)
+    assert [file.origin for file in found.files] == [web.address + path for path in web.files], "in their order"
+    assert 1 < web.most <= 8 and web.connections <= 8
+    assert len(web.asked) == len(hours)
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("420 dates of the window have no file: ")
+
+
+def test_what_other_connections_have_fetched_when_one_fails_is_kept(web, tmp_path, monkeypatch):
+    monkeypatch.setattr("nightly.sources.http.download.FIRST_WAIT_SECONDS", 0)
+    web.files = {f"/2016-03-0{day}.csv": f"day,a\n2016-03-0{day},1\n".encode() for day in (1, 2, 3)}
+    web.broken = {"/2016-03-02.csv"}
+    config = FilesSource(path=web.address + "/{date:%Y-%m-%d}.csv")
+    with pytest.raises(HttpStatusError, match=r"2016-03-02\.csv answered 500"):
+        fetch(config, folder=tmp_path, **WINDOW)
+    web.broken = set()
+    web.asked.clear()
+    assert len(fetch(config, folder=tmp_path, **WINDOW).files) == 3
+    assert [path for path, _ in web.asked] == ["/2016-03-02.csv"]
 
 
 def test_secrets_of_the_url_and_the_connection_are_sent_and_in_no_origin_and_no_log(web, tmp_path, caplog):

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from nightly.io.atomic import write_atomically
 from nightly.io.paths import python_path
-from nightly.state import bucket
+from nightly.state import bucket, records
 from nightly.state.errors import ChangedElsewhereError, StateError
 from tests.nightly.state.conftest import read, write
 
@@ -69,6 +70,22 @@ def test_the_second_of_two_writers_is_told(hosts):
     with hosts.on("b") as (state, _var), state.session("taxi") as paths:
         assert (night(paths) / "1.json").read_bytes() == b"theirs"
         assert (night(paths) / "2.json").exists()
+
+
+@pytest.mark.parametrize("changed", ["taxi", "digits"])
+def test_the_records_of_one_model_are_committed_whatever_becomes_of_anothers(hosts, changed):
+    with (
+        hosts.on("a") as (state, _),
+        pytest.raises(ChangedElsewhereError, match=f"nights/{changed}/run/1.json was changed by another host"),
+        state.session("taxi") as paths,
+        state.session("digits"),
+    ):
+        for model in ("taxi", "digits"):
+            write(paths.nights / model / "run", {"1.json": b"mine"})
+        state.objects.put(f"records/nights/{changed}/run/1.json", b"of another host")
+    other = {"taxi": "digits", "digits": "taxi"}[changed]
+    with hosts.on("b") as (state, _), state.session(other) as paths:
+        assert read(paths.nights / other / "run") == {"1.json": b"mine"}
 
 
 def test_what_another_host_has_changed_is_not_deleted(hosts):
@@ -172,6 +189,21 @@ def test_the_next_session_reads_no_record_again(hosts, s3):
         with state.session("taxi") as paths:
             assert len(list(night(paths).iterdir())) == 30
         assert not [path for _, path, _ in s3.requests if "records/nights/taxi/run/" in path]
+
+
+def test_a_version_of_a_record_has_its_time_as_soon_as_others_can_link_it(hosts, monkeypatch):
+    with hosts.on("a") as (state, _), state.session("taxi") as paths:
+        write(night(paths), {"1.json": b"1"})
+    times = {}
+
+    def write_and_look(path, *args, **options):
+        write_atomically(path, *args, **options)
+        times[path] = path.stat().st_mtime
+
+    monkeypatch.setattr(records, "write_atomically", write_and_look)
+    with hosts.on("b") as (state, var), state.session("taxi"):
+        (version,) = (var / "cache/records/taxi").iterdir()
+        assert times[version] == version.stat().st_mtime
 
 
 def test_a_record_of_all_models(hosts):

@@ -100,3 +100,11 @@ def test_on_a_host_without_the_files_a_worker_fetches_and_hands_over(hosts, tmp_
         there = read(output)
         assert len(there) == 20
         assert not state.objects.list("parts")
+
+
+def test_a_worker_whose_twin_hands_over_first_leaves_it_at_that(hosts):
+    with hosts.on("worker") as (state, var):
+        part = write(var / "pipeline/taxi/examples/examples/1", {"data": b"rows"}) / "data"
+        state.hand_over(part)
+        state.hand_over(part)
+        assert [entry.key for entry in state.objects.list("parts")] == ["parts/pipeline/taxi/examples/examples/1/data"]

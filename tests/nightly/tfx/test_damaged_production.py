@@ -100,7 +100,9 @@ def test_without_a_whole_copy_a_night_is_judged_as_a_first_one_and_releases(path
     planned, verdict = Night.load(folder / "request.json"), Verdict.load(folder / "verdict.json")
     assert (status, verdict.outcome) == (NOT_CONFIRMED, Outcome.RELEASED)
     assert (planned.production_version, planned.damaged_version) == (None, damaged)
-    assert planned.damage.endswith("the model is judged by floors and ceilings alone, as in a first night")
+    assert planned.damage.endswith(
+        "the model is judged by its fixed bounds and the constant answer alone, as in a first night"
+    )
     assert Evaluation.load(folder / "evaluation.json").production is None
     assert (finding(folder).figure, finding(folder).held) == ("damaged", False)
     assert ReleaseRecord.load(folder / "release.json").previous_version == damaged

@@ -154,6 +154,8 @@ def test_a_number_is_evaluated_on_its_own_scale_with_weights(examples, tmp_path)
     assert weighted.candidate[""]["weighted_example_count"] == sum(weights)
     assert weighted.examples == plain.examples
     assert weighted.candidate[""]["mean_absolute_error"] != plain.candidate[""]["mean_absolute_error"]
+    assert sum(plain.charts["candidate"].residuals.rows) == 360
+    assert sum(weighted.charts["candidate"].residuals.rows) == sum(weights)
 
 
 def test_a_production_model_of_another_kind_is_not_measured_and_that_is_recorded(examples, tmp_path):

@@ -1,5 +1,7 @@
 """The infra validator: what would be released answers in a process of its own, or it is not blessed."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from tfx.types import standard_artifacts
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.label_config import ClassesLabel
 from nightly.records.label_spec import LABEL_SPEC, LabelSpec
-from nightly.tfx.components.infra_validator import CleanProcessInfraValidator, ModelNotServable
+from nightly.tfx.components.infra_validator import CleanProcessInfraValidator, ModelNotServable, _link_tree
 from nightly.training.answers import ExportError
 from nightly.training.samples import WARM_UP
 from tests.support.trial_night import write
@@ -25,11 +27,12 @@ def example(x: float) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature={"x": feature})).SerializeToString()
 
 
-def save(folder: Path, score) -> None:
-    save_outputs(folder, lambda x: {"probability": score(x)})
+def save(folder: Path, score, **others) -> None:
+    save_outputs(folder, lambda x: {"probability": score(x)}, **others)
 
 
-def save_outputs(folder: Path, outputs) -> None:
+def save_outputs(folder: Path, outputs, **others) -> None:
+    """Save a model of x. `others`: further signatures of serialized examples, each with its outputs of x."""
     module = tf.Module()
     spec = {"x": tf.io.FixedLenFeature([], tf.float32)}
     module.predict = tf.function(
@@ -38,6 +41,9 @@ def save_outputs(folder: Path, outputs) -> None:
     )
     module.raw = tf.function(outputs, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     signatures = {"serving_default": module.predict, "raw_features": module.raw}
+    for name, outputs_of in others.items():
+        function = tf.function(lambda inputs, outputs_of=outputs_of: outputs_of(tf.io.parse_example(inputs, spec)["x"]))
+        signatures[name] = function.get_concrete_function(tf.TensorSpec([None], tf.string, "inputs"))
     tf.saved_model.save(module, str(folder / "model/Format-Serving"), signatures=signatures)
 
 
@@ -62,6 +68,14 @@ def warm_up_requests(model: Path) -> set[str]:
     return {prediction_log_pb2.PredictionLog.FromString(record).WhichOneof("log_type") for record in records}
 
 
+def scores(x):
+    return tf.stack([1 - x, x], axis=1)
+
+
+def named(x):
+    return tf.tile([["a", "b"]], [tf.size(x), 1])
+
+
 def answers(x):
     return tf.sigmoid(x)[:, tf.newaxis]
 
@@ -74,6 +88,30 @@ def test_a_model_that_answers_is_blessed_with_its_golden_examples_and_warm_up_re
     assert len(Golden.load(servable / GOLDEN).examples) == 16
     assert warm_up_requests(servable) == {"predict_log"}, "the model has no other signatures"
     assert not (tmp_path / "model/Format-Serving" / GOLDEN).exists()  # the trainer's output stays as it was
+
+
+def test_the_golden_examples_are_answered_by_classify_and_regress_if_the_model_has_them(tmp_path):
+    both = {"classify": lambda x: {"classes": named(x), "scores": scores(x)}, "regress": lambda x: {"outputs": x}}
+    save(tmp_path, answers, **both)
+    assert run(tmp_path).get_int_custom_property("blessed") == 1
+    servable = tmp_path / "servable/Format-Serving"
+    golden = Golden.load(servable / GOLDEN)
+    assert golden.signatures == ["serving_default", "classify", "regress"]
+    assert golden.examples[10].answers == {"classify": pytest.approx([0.75, 0.25]), "regress": pytest.approx([0.25])}
+    assert warm_up_requests(servable) == {"predict_log", "classify_log", "regress_log"}
+
+
+def test_a_signature_of_that_name_which_the_api_cannot_ask_is_left_alone(tmp_path):
+    save(tmp_path, answers, classify=lambda x: {"label": named(x)}, regress=lambda x: {"mean": x, "error": x})
+    assert run(tmp_path).get_int_custom_property("blessed") == 1
+    assert Golden.load(tmp_path / "servable/Format-Serving" / GOLDEN).apis == []
+    assert warm_up_requests(tmp_path / "servable/Format-Serving") == {"predict_log"}
+
+
+def test_a_model_that_fails_only_when_it_classifies_is_not_blessed(tmp_path):
+    save(tmp_path, answers, classify=lambda x: {"scores": scores(x) / (x[:, tf.newaxis] - 20 / ROWS)})
+    with pytest.raises(ModelNotServable, match=r"output scores of classify is not finite"):
+        run(tmp_path)
 
 
 def test_every_number_that_a_model_answers_is_golden_and_text_is_not(tmp_path):
@@ -107,3 +145,13 @@ def test_a_model_whose_answer_depends_on_the_rows_beside_it_is_not_blessed(tmp_p
     save(tmp_path, lambda x: answers(x - tf.reduce_mean(x)))
     with pytest.raises(ModelNotServable, match="clean process"):
         run(tmp_path)
+
+
+def test_on_a_volume_without_hard_links_the_model_is_copied(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    write(tmp_path / "model/data.gz", [example(1)])
+    monkeypatch.setattr(os, "link", refuse)
+    _link_tree(tmp_path / "model", tmp_path / "servable")
+    assert (tmp_path / "servable/data.gz").read_bytes() == (tmp_path / "model/data.gz").read_bytes()

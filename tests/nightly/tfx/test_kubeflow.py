@@ -18,12 +18,14 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from nightly.cli import pipeline
 from nightly.io.paths import ROOT, Paths
 from nightly.models import load_config
-from nightly.nights.steps import REVIEW, VERDICT, command_tasks_of, tasks_of
+from nightly.nights.steps import command_tasks_of, tasks_of
 from nightly.records.release import ReleaseRecord
+from nightly.records.tasks import REVIEW, VERDICT
 from nightly.records.verdict import Outcome, Verdict
 from nightly.tfx.kubeflow import DAG, compile_model
 
 IMAGE, STATE = "registry.example.com/nightly-retrain:1", "s3://bucket/nightly"
+ENVIRONMENT = {"NIGHTLY_STATE": STATE, "NIGHTLY_SERVING_REST": "serving:8501", "NIGHTLY_SERVING_GRPC": "serving:8500"}
 PLACEHOLDER = re.compile(r"\{\{\$\.(inputs\.parameters|outputs\.artifacts)\['(\w+)'\](?:\.path)?\}\}")
 
 
@@ -32,7 +34,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The taxi model's pipeline, by the command."""
     output = tmp_path_factory.mktemp("kubeflow") / "taxi.yaml"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NIGHTLY_STATE", STATE)
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
         assert pipeline.main(["compile", "taxi", "--to", "kubeflow", "--image", IMAGE, "--output", str(output)]) == 0
     return output
 
@@ -102,7 +105,7 @@ def test_a_container_has_the_image_the_state_and_the_secret_and_no_path_of_this_
     for executor in spec["deploymentSpec"]["executors"].values():
         container = executor["container"]
         assert container["image"] == IMAGE
-        assert container["env"] == [{"name": "NIGHTLY_STATE", "value": STATE}]
+        assert {entry["name"]: entry["value"] for entry in container["env"]} == ENVIRONMENT
         assert container["command"][:2] == ["bin/pipeline", "run"]
         assert not [word for word in container["command"] if word.startswith("/")]
     secrets = next(

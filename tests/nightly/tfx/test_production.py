@@ -9,7 +9,7 @@ from nightly.cli import night as nights
 from nightly.io.paths import Paths
 from nightly.records.evaluation import Evaluation
 from nightly.records.night import GateResult, Night
-from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord, Split
+from nightly.records.release import NotReleased, ReleaseRecord, Split
 from nightly.release.errors import ProductionChanged
 from nightly.release.store import ReleaseStore
 from nightly.runtime import worker
@@ -113,7 +113,7 @@ def test_a_night_that_is_worse_than_the_new_production_is_held(paths, tmp_path, 
     gate = GateResult.parse(run("release", folder, paths), where="test")
 
     assert not gate.passed and GateResult.load(folder / "model_gate.json") == gate
-    assert "the model gate, again, held it" in NotReleased.load(folder / NOT_RELEASED).reason
+    assert "the model gate, again, held it" in NotReleased.load(folder / NotReleased.FILE).reason
     assert not (folder / "release.json").exists()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+import uuid
 
 import pytest
 
@@ -66,6 +67,23 @@ def test_an_old_night_that_runs_again_after_its_verdict_keeps_its_artifacts(path
     assert sorted(path.name for path in root.iterdir()) == ["0", "3"]
 
 
+def test_the_pinned_production_model_goes_with_its_night(paths):
+    """Also that of a night without data, which has no artifacts."""
+    root = paths.pipeline / "taxi/production_model"
+    for run_id in ("ended/1", "kept", "unfinished", "of-another-host"):
+        folder = paths.night("taxi", run_id)
+        (root / f"{folder.name}-17/variables").mkdir(parents=True)
+        if run_id != "of-another-host":
+            a_night(run_id=run_id).save(folder / "request.json")
+        if run_id != "unfinished":
+            (folder / "verdict.json").parent.mkdir(exist_ok=True)
+            (folder / "verdict.json").touch()
+    with NightlyMetadata(paths, "taxi") as handle:
+        run_with_an_artifact(handle, "kept", paths.pipeline / "taxi/examples/examples/1")
+        prune(handle, paths, "taxi", keep=1)
+    assert sorted(path.name for path in root.iterdir()) == ["kept-17", "of-another-host-17", "unfinished-17"]
+
+
 def test_a_run_is_as_old_as_its_newest_artifact(paths):
     root = paths.pipeline / "taxi/examples/examples"
     with NightlyMetadata(paths, "taxi") as handle:
@@ -109,3 +127,19 @@ def test_what_tfx_keeps_of_an_execution_goes_when_it_has_ended(paths, state, sta
         remove_leftovers(handle, paths.pipeline / "taxi")
     assert [folder.exists() for folder in folders] == [stays, stays]
     assert (system / "executor_execution/4711").exists(), "another database knows it"
+
+
+def test_working_folders_of_earlier_versions_go_when_nothing_has_changed_in_them_for_long(paths):
+    system = paths.pipeline / "taxi/trainer/.system/stateful_working_dir"
+    old, used, new, own = (system / name for name in (*(str(uuid.uuid4()) for _ in range(3)), "of-a-person"))
+    for folder in (old, used, new, own):
+        (folder / "checkpoint").mkdir(parents=True)
+        (folder / "checkpoint/weights").touch()
+    long_ago = time.time() - 31 * 24 * 3600
+    for folder in (old, used, own):
+        for path in (folder / "checkpoint/weights", folder / "checkpoint", folder):
+            os.utime(path, (long_ago, long_ago))
+    (used / "checkpoint/weights").touch()
+    with NightlyMetadata(paths, "taxi") as handle:
+        remove_leftovers(handle, paths.pipeline / "taxi")
+    assert [folder.exists() for folder in (old, used, new, own)] == [False, True, True, True]

@@ -18,7 +18,7 @@ from nightly.io.paths import ROOT
 from nightly.models import config_of, load_config
 from nightly.records.config import Pipeline
 from nightly.records.night import Night, SnapshotRef, utc_now
-from nightly.records.reuse import REUSE, CacheEntry, Reuse
+from nightly.records.reuse import CacheEntry, Reuse
 from nightly.records.schema import SchemaProposal
 from nightly.release.store import ReleaseStore
 from nightly.schemas.store import SchemaStore, sha256
@@ -78,7 +78,7 @@ def run(folder, paths, *nodes) -> dict[str, Reuse]:
     """Run the nodes; what those that can be spared said."""
     for node in nodes:
         run_node(node, folder, paths)
-    files = {node: folder / REUSE.format(node) for node in nodes}
+    files = {node: folder / Reuse.FILE.format(node) for node in nodes}
     return {node: Reuse.load(path) for node, path in files.items() if path.exists()}
 
 
@@ -96,7 +96,7 @@ def made(paths, node, run_id):
 
 
 def test_a_night_that_nobody_has_done_is_computed_and_says_so(first):
-    said = Reuse.load(first / REUSE.format("examples"))
+    said = Reuse.load(first / Reuse.FILE.format("examples"))
     assert (said.run_id, said.reason) == ("", "no earlier run of it is known")
 
 

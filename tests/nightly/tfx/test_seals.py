@@ -13,7 +13,7 @@ from nightly.io.files import hash_files
 from nightly.io.space import SpaceError
 from nightly.records.night import GateResult, Night, SnapshotRef
 from nightly.records.release import ReleaseRecord
-from nightly.records.reuse import REUSE, Reuse
+from nightly.records.reuse import Reuse
 from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
 from nightly.statistics.files import read_controls
@@ -155,5 +155,5 @@ def test_a_damaged_artifact_is_not_reused(folder, paths):
     run_node("examples", later.folder(paths), paths)
     flip(path)
     run_node("statistics", later.folder(paths), paths)
-    reuse = Reuse.load(later.folder(paths) / REUSE.format("statistics"))
+    reuse = Reuse.load(later.folder(paths) / Reuse.FILE.format("statistics"))
     assert not reuse.run_id and "is damaged or missing" in reuse.reason

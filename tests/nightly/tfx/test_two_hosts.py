@@ -59,6 +59,9 @@ def test_an_artifact_is_fetched_checked_and_pruned_from_either_host(hosts):
         run_with_an_artifact(handle, "night-1", root / "examples/examples/2")
         for number in (1, 2):
             current().publish(root / "examples/examples" / str(number))
+        (root / "production_model/night-0-17").mkdir(parents=True)
+        (root / "production_model/night-0-17/saved_model.pb").write_bytes(b"model")
+        current().publish(root / "production_model/night-0-17")
         artifact = standard_artifacts.Examples()
         artifact.uri = str(root / "examples/examples/2")
         seals.seal([artifact.mlmd_artifact], "examples", "night-1")
@@ -66,7 +69,11 @@ def test_an_artifact_is_fetched_checked_and_pruned_from_either_host(hosts):
         assert list(check({"examples": [artifact]})[artifact.uri]) == ["payload"]
         damage(root / "examples/examples/2/payload")
         assert check({"examples": [artifact]}), "its copy is replaced by the bucket's"
+        night = a_night(run_id="night-0")
+        for file in ("request.json", "verdict.json"):
+            night.save(night.folder(paths) / file)
         assert prune(handle, paths, "taxi", keep=1) == 1
+        assert hosts.keys("manifests/pipeline/taxi/production_model/") == []
     with hosts.session("A") as paths:
         assert hosts.keys("manifests/pipeline/taxi/examples/examples/") == [
             "manifests/pipeline/taxi/examples/examples/2.json"

@@ -127,9 +127,11 @@ def test_the_death_of_a_step_is_described_by_all_that_is_known(hook, log, tmp_pa
 def test_an_out_of_memory_kill_is_named(monkeypatch):
     kills = iter([3, 4])
     monkeypatch.setattr("nightly_airflow.hooks.death._oom_kills", lambda: next(kills))
+    monkeypatch.setenv("NIGHTLY_POOL", "gpu")
     text = Watch().describe("trainer", -9, 3 << 30, [])
     assert "It held up to 3,072 MB" in text
     assert "out-of-memory killer ended 1 processes of this machine meanwhile: use a shorter look-back" in text
+    assert "(the pool `gpu`)" in text
 
 
 def running_step(hook, log, folder, step="tests.support.steps:wait_for_a_file"):

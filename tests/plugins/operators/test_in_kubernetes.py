@@ -273,6 +273,15 @@ def test_a_crash_quotes_the_end_of_the_log(night):
     ],
 )
 def test_what_kubernetes_does_to_a_pod_is_an_error_of_the_infrastructure(night, cluster, monkeypatch, how, message):
+    pods, read = [], PodHook._read
+
+    def read_and_remove(*call):
+        pods.append(read(*call))
+        cluster.kubelet.removes.set()
+        return pods[-1]
+
+    monkeypatch.setattr(PodHook, "_read", staticmethod(read_and_remove))
+
     def meanwhile(name: str) -> None:
         running(cluster)(name)
         if how == "memory":
@@ -280,7 +289,7 @@ def test_what_kubernetes_does_to_a_pod_is_an_error_of_the_infrastructure(night, 
         elif how == "evicted":
             cluster.kubelet.evict(name, "The node was low on resource: memory")
         elif how == "drained":  # the pod is still there when the task reads it
-            monkeypatch.setattr(cluster.kubelet, "removal_seconds", 8)
+            cluster.kubelet.removes.clear()
             cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=30)
         else:
             cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
@@ -288,6 +297,7 @@ def test_what_kubernetes_does_to_a_pod_is_an_error_of_the_infrastructure(night, 
     with pytest.raises(MLInfrastructureFailed, match=message):
         night.run(night.task(STEPS + "hang_with_a_child"), meanwhile)
     assert "trainer.error.json" in night.records()
+    assert [pod is None for pod in pods] == [how == "deleted"]
 
     assert night.run(night.task(STEPS + "record"), attempt=2)["connections"] == []  # a retry has a pod of its own
     assert "trainer.error.json" not in night.records()

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from nightly.nights.report import report
 from nightly.nights.verdict import decide
 from nightly.records.night import Contribution, GateResult, Night, Reason, StepError, utc_now
-from nightly.records.schema import ASKED, PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
+from nightly.records.schema import SchemaChange, SchemaProposal, SchemaReview
 from nightly.records.verdict import Outcome
 from nightly_airflow.operators import review
 from nightly_airflow.retrain import retrain_dag
@@ -60,7 +60,7 @@ def held(dag):
             left=list(left),
             proposed_at=NOW,
         )
-        proposal.save(folder / PROPOSAL)
+        proposal.save(folder / SchemaProposal.FILE)
         return folder
 
     return write
@@ -96,7 +96,7 @@ def test_other_held_nights_end_at_once(dag, held, records):
 
 
 def test_a_held_night_without_a_proposal_ends_at_once(dag, held):
-    (held() / PROPOSAL).unlink()
+    (held() / SchemaProposal.FILE).unlink()
     assert "transform" in skipped_by_the_gate(dag)
 
 
@@ -108,7 +108,7 @@ def test_no_night_waits_where_the_config_says_so(dag, held, monkeypatch):
 
 
 def test_the_text_shows_what_the_data_holds_as_text(held):
-    text = review.body(SchemaProposal.load(held() / PROPOSAL), hours=12)
+    text = review.body(SchemaProposal.load(held() / SchemaProposal.FILE), hours=12)
     shown = text[: text.index("### The change")]
     assert r"\<script\>\`x\`\</script\> \*\*\[now\]\(http://x\)\*\*: 1,234 rows (10.0%)" in shown
     assert "rows-00000-of-00001.parquet:7" in shown and "within 12 hours" in shown
@@ -134,22 +134,24 @@ def test_an_answer_without_a_reason_is_an_error_that_the_verdict_can_quote(dag, 
     with pytest.raises(Exception, match="without a reason"):
         dag.get_task("schema_review").execute_complete(context(dag, "schema_review"), event)
     assert "without a reason" in StepError.load(folder / "schema_review.error.json").message
-    assert not (folder / REVIEW).exists()
+    assert not (folder / SchemaReview.FILE).exists()
 
 
 def test_another_proposal_than_the_one_that_airflow_shows_is_not_asked(dag, held):
     folder = held(text="what is proposed now\n")
-    SchemaProposal.load(folder / PROPOSAL).model_copy(update={"text": "what was first"}).save(folder / ASKED)
+    SchemaProposal.load(folder / SchemaProposal.FILE).model_copy(update={"text": "what was first"}).save(
+        folder / SchemaProposal.ASKED_FILE
+    )
     with pytest.raises(DownstreamTasksSkipped):
         dag.get_task("schema_review").perform(context(dag, "schema_review"))
-    assert SchemaReview.load(folder / REVIEW).decision == "unanswered"
-    assert "bin/schema approve taxi 'tonight'" in SchemaReview.load(folder / REVIEW).reason
+    assert SchemaReview.load(folder / SchemaReview.FILE).decision == "unanswered"
+    assert "bin/schema approve taxi 'tonight'" in SchemaReview.load(folder / SchemaReview.FILE).reason
 
 
 def test_an_approved_review_is_in_the_verdict(dag, held):
     folder = held()
     approved = SchemaReview(decision="approved", by="ann", reason="so it is", version=3, answered_at=utc_now())
-    approved.save(folder / REVIEW)
+    approved.save(folder / SchemaReview.FILE)
     night = Night.load(folder / "request.json")
     night.model_copy(update={"schema_version": 3, "schema_note": "version 3 (…)"}).save(folder / "request.json")
     verdict = decide("taxi", "tonight", folder, dict.fromkeys(("plan", "data_gate", "schema_review"), "success"))

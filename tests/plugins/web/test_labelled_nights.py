@@ -4,10 +4,9 @@ import re
 
 import pytest
 
-from nightly.records.distributions import FILE as DISTRIBUTIONS
 from nightly.records.distributions import Distributions, FeatureDistribution, Lengths, ValueShare
 from nightly.records.evaluation import CalibrationBin, Charts, Difference, Evaluation, Histogram
-from nightly.records.labels import FILE as LABELS
+from nightly.records.labels import Labels
 from nightly.records.night import AGAINST_PRODUCTION, CONSTANT, GateResult
 from nightly.records.verdict import Outcome, Verdict
 from nightly_airflow.web.metrics import Metric, reach
@@ -41,7 +40,7 @@ def test_every_kind_is_drawn_and_escaped(ask, paths, kind):
         assert EVIL not in text and "&lt;script&gt;" in text
         assert not re.search(r"<[^>]+ (style|on[a-z]+)=", text), "the policy forbids them"
         assert ("Calibration by tenths of the examples" in text) is (kind != "classes")
-        assert ("Right and wrong, by class" in text) is (kind == "classes")
+        assert ("Right and wrong, by class" in text) is (kind != "number")
         assert ("Prediction minus label: most often" in text) is (kind == "number")
         assert "<h2>The label</h2>" in text
         assert "<strong>target</strong>" in text and "Recorded in 4,0" in text
@@ -82,6 +81,16 @@ def test_where_the_gate_judges_its_own_interval_is_shown(paths):
     assert ">+0.0063 ± 0.0041</td>" in text, "which nothing judges"
 
 
+def test_what_chance_explains_in_the_data_is_no_interval_of_the_model_gate(paths):
+    name = write_labelled_night(paths, 0, "binary")
+    path = paths.nights / "taxi" / name / "verdict.json"
+    verdict = Verdict.load(path)
+    change = reason(check="max_label_change_by_value", subject="company", figure=0.2, threshold=0.25, chance=0.1)
+    verdict.model_copy(update={"reasons": [*verdict.reasons, change]}).save(path)
+    text = drawn(paths, name)
+    assert "± is the" in text and "± is the gate's own interval" not in text
+
+
 def test_the_interval_of_few_examples_is_that_of_student():
     quantiles = {5: 2.01505, 10: 1.81246, 30: 1.69726, 1000: 1.64638}  # of Student's t at 0.95, from tables
     for freedom, quantile in quantiles.items():
@@ -106,6 +115,40 @@ def test_a_confusion_matrix_has_counts_and_shades_by_the_share_of_the_actual_cla
     assert 'title="0 of 24 of Prepaid are predicted as &lt;script&gt;' in text
     assert text.count('class="confusion"') == 2, "production's beside the new model's"
     assert "shade-0" in text
+
+
+def test_a_binary_label_has_a_confusion_matrix_that_names_its_threshold(paths):
+    name = write_labelled_night(paths, 0, "binary")
+    text = drawn(paths, name)
+    assert "a predicted class: positive if the probability is above 0.5. The stronger" in text
+    assert "1,040 of 1,204 examples are right; most often positive is taken for negative, 104 times" in text
+    assert "1,040 of 1,237 examples are right" in text and text.count('class="confusion"') == 2, "production's, too"
+    older = charts("binary", 1.0).model_dump(include={"calibration"})
+    change_evaluation(paths, name, **with_charts(Charts(**older)))
+    text = drawn(paths, name)
+    assert "Calibration by tenths of the examples" in text and "Right and wrong" not in text, "of an older version"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weighted_charts_say_so(paths, kind):
+    name = write_labelled_night(paths, 0, kind)
+    assert "weighted" not in drawn(paths, name).lower()
+    known = charts(kind, 1.0)
+    halves = [[count / 2 for count in counts] for counts in known.confusion]
+    weighted = known.model_copy(update={"weighted": True, "confusion": halves})
+    change_evaluation(paths, name, **with_charts(weighted, weighted))
+    text = drawn(paths, name)
+    if kind != "number":
+        assert "A cell is weighted: the sum of its examples' weights." in text
+    if kind == "binary":
+        assert "520 of 602 of the weight is right; most often positive is taken for negative, 52 of the weight" in text
+    if kind == "classes":
+        assert 'title="20.5 of 212 of Credit card are predicted as Cash">20.5<' in text
+        return
+    assert "Weighted mean label by weighted mean prediction, for each tenth of the weight" in text
+    assert "Calibration by tenths of the weight" in text
+    if kind == "number":
+        assert "Prediction minus label, share of the weight" in text and "% of the weight</title>" in text
 
 
 def test_the_metrics_of_classes_are_folded_and_one_that_held_stands_with_the_rest(paths):
@@ -184,10 +227,10 @@ def test_nights_whose_label_was_another_are_not_in_the_plot_of_the_label(paths):
 
 def test_a_night_of_an_older_version_has_no_section_of_the_label(ask, paths):
     name = write_labelled_night(paths, 0, "binary")
-    (paths.nights / "taxi" / name / LABELS).unlink()
+    (paths.nights / "taxi" / name / Labels.FILE).unlink()
     text = ask(f"/nightly/taxi/nights/{name}").text
     assert "<h2>The label</h2>" not in text and 'id="feature-target"' in text
-    (paths.nights / "taxi" / name / LABELS).write_text("{")
+    (paths.nights / "taxi" / name / Labels.FILE).write_text("{")
     assert "labels.json cannot be read" in ask(f"/nightly/taxi/nights/{name}").text
 
 
@@ -234,7 +277,7 @@ def test_a_release_shows_the_model_as_its_night_measured_it(ask, paths):
 
 def test_long_texts_and_what_is_no_text_are_shown_by_their_size(paths):
     name = write_night(paths, 0, Outcome.RELEASED)
-    path = paths.nights / "taxi" / name / DISTRIBUTIONS
+    path = paths.nights / "taxi" / name / Distributions.FILE
     known = Distributions.load(path)
     values = [
         ValueShare(value=value, current=0.5, control=0.5) for value in ("word " * 100_000, "\x89PNG\x00" * 100_000)
@@ -248,7 +291,7 @@ def test_long_texts_and_what_is_no_text_are_shown_by_their_size(paths):
 
 def test_of_a_feature_with_lists_the_page_says_how_many_values_a_row_has(paths):
     name = write_night(paths, 0, Outcome.RELEASED)
-    path = paths.nights / "taxi" / name / DISTRIBUTIONS
+    path = paths.nights / "taxi" / name / Distributions.FILE
     known = Distributions.load(path)
     words = FeatureDistribution(
         name="words",

@@ -7,8 +7,8 @@ import pytest
 
 from nightly.records.evaluation import Evaluation
 from nightly.records.night import Contribution, Download, DownloadedFile, Night, SnapshotRef, StepError
-from nightly.records.release import NOT_RELEASED, NotReleased
-from nightly.records.schema import PROPOSAL, REVIEW, SchemaChange, SchemaProposal, SchemaReview
+from nightly.records.release import NotReleased
+from nightly.records.schema import SchemaChange, SchemaProposal, SchemaReview
 from nightly.records.snapshot import Delivery
 from nightly.records.verdict import Outcome, Verdict
 from tests.support.written_nights import (
@@ -143,6 +143,7 @@ def test_a_night_says_what_it_fetched_what_it_reused_and_what_was_revised(ask, p
         (local, "<dd>1 file, 3.0 MB</dd>"),
         (local.model_copy(update=fetched), "365 parts: 362 of earlier nights, 3 fetched, 1.2 MB"),
         (local.model_copy(update=fetched | revised), "2 changed at the source since 2016-02-01"),
+        (local.model_copy(update={**fetched, "removed": revised["revised"]}), "2 gone from the source"),
     ):
         download.save(paths.nights / "taxi" / name / "download.json")
         page = ask(f"/nightly/taxi/nights/{name}").text
@@ -168,8 +169,8 @@ def test_a_proposed_change_of_the_schema_stands_on_the_night_with_the_answer(ask
         text="",
         left=[],
         proposed_at=FIRST,
-    ).save(folder / PROPOSAL)
-    SchemaReview(decision="rejected", by="ann", reason=EVIL, answered_at=FIRST).save(folder / REVIEW)
+    ).save(folder / SchemaProposal.FILE)
+    SchemaReview(decision="rejected", by="ann", reason=EVIL, answered_at=FIRST).save(folder / SchemaReview.FILE)
     page = ask(f"/nightly/taxi/nights/{name}").text
     assert "A change was proposed that would let the night go on." in page
     assert '<span class="added">+  value: &#34;&lt;script&gt;' in page
@@ -371,13 +372,25 @@ def test_a_night_shows_what_became_of_its_canary_and_why_another_was_not_release
         text = ask(page).text
         assert "Released as canary" in text and "It is not clear yet, on day 4" in text and "4 looks" in text
     reason = f"canary 1456800100 is being compared with production {EVIL}"
-    path = paths.nights / "taxi" / second / NOT_RELEASED
+    path = paths.nights / "taxi" / second / NotReleased.FILE
     NotReleased(reason=reason, decided_at=FIRST).save(path)
     text = ask(f"/nightly/taxi/nights/{second}").text
     assert "<dt>Not released</dt><dd>canary 1456800100 is being compared with production &lt;script" in text
     assert EVIL not in text
     path.write_text("{")
     assert "not_released.json cannot be read" in ask(f"/nightly/taxi/nights/{second}").text
+
+
+def test_a_feature_whose_rows_were_rejected_leads_to_the_delivery(ask, paths):
+    name = write_night(paths, 0, Outcome.HELD_DATA)
+    path = paths.nights / "taxi" / name / "verdict.json"
+    verdict = Verdict.load(path)
+    rejected = {"check": "max_rejected_share", "subject": "gone", "figure": 0.3, "held": True, "message": "unread"}
+    reasons = [*verdict.reasons, verdict.reasons[0].model_copy(update=rejected)]
+    verdict.model_copy(update={"reasons": reasons}).save(path)
+    text = ask(f"/nightly/taxi/nights/{name}").text
+    card = text[text.index('id="feature-gone"') :]
+    assert 'href="#cause-1"' in card[: card.index("</article>")], "the delivery comes first"
 
 
 def test_what_was_found_of_one_feature_stands_together(ask, paths):
@@ -416,7 +429,8 @@ def test_a_night_that_failed_in_plan_says_when_for_what_and_what_to_do(ask, path
     text = ask(f"/nightly/taxi/nights/{folder.name}").text
     assert "<h1>Night of 2016-03-01</h1>" in text
     assert "In production: version 1456800000." in text
-    assert "there is no such key" in text and "Trigger again." in text
+    assert "there is no such key" in text and "Trigger again with valid values" in text
+    assert "Or the disk is full. Or files in production are damaged and could not be repaired." in text
     assert "bin/airflow dags trigger taxi_retrain" in text and "2016-03-01T03:00:00+00:00" in text
     assert 'href="http://airflow/dags/taxi_retrain/runs/x/tasks/plan"' in text
     assert 'href="http://airflow/dags/taxi_retrain/runs/x"' in text
@@ -428,6 +442,10 @@ def test_a_night_that_an_older_version_left_without_a_date_is_in_the_calendar_by
     folder = paths.nights / "taxi" / "scheduled__2016-03-05T03-00-00-00-00"
     StepError(task="plan", message="no", try_number=1, failed_at=FIRST).save(folder / "plan.error.json")
     assert 'aria-label="2016-03-05: No verdict"' in ask("/nightly/taxi").text
+    no_date = paths.nights / "taxi" / "fix__2026-02-31T10-00"
+    StepError(task="plan", message="no", try_number=1, failed_at=FIRST).save(no_date / "plan.error.json")
+    for page in ("/nightly/", "/nightly/taxi", f"/nightly/taxi/nights/{no_date.name}"):
+        assert ask(page).status_code == 200
     Verdict(
         model="taxi",
         run_id="mine",

@@ -20,7 +20,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -134,17 +134,21 @@ class GcsReleases:
         with self._reported():
             return sum(blob.size for blob in self._blobs(record))
 
-    def download(self, record: ReleaseRecord, folder: Path) -> Path:
-        """Download a release's files into the new `folder`, and return it. Raises DamagedError if they differ."""
+    def download(self, record: ReleaseRecord, folder: Path, names: Collection[str] | None = None) -> Path:
+        """Download a release's files, or those in `names`, into the new `folder`, and return it.
+
+        Raises DamagedError if one of them differs.
+        """
+        names = record.files if names is None else names
         with self._reported():
-            for name in record.files:
+            for name in names:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 try:
                     self._blob(record, name).download_to_filename(str(folder / name), checksum="crc32c")
                 except (NotFound, DataCorruption) as error:
                     raise DamagedError(f"{self.uri(record)}/{name} cannot be used: {error}") from error
         hashes = hash_version(folder)
-        wrong = sorted(name for name in record.files if hashes.get(name) != record.files[name])
+        wrong = sorted(name for name in names if hashes.get(name) != record.files[name])
         if wrong:
             raise DamagedError(f"{self.uri(record)} is not what was released: {', '.join(wrong)} differ")
         return folder

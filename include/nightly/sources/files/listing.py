@@ -2,14 +2,16 @@
 
 import datetime as dt
 import logging
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 from urllib.parse import unquote
 
 from nightly.records.data_config import column_name
-from nightly.records.path_pattern import PathPattern
+from nightly.records.path_pattern import GLOB, PathPattern, glob_regex
 from nightly.records.source_config import FileFormat, FilesSource
 from nightly.sources.base import Context, clock
 from nightly.sources.files.formats import is_hidden, kind_of
@@ -18,6 +20,37 @@ log = logging.getLogger(__name__)
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 SHOWN = 5
+
+
+def tell_missing(missing: Collection[str]) -> None:
+    """Log the dates without a file, which are no error."""
+    if missing:
+        shown = ", ".join(list(missing)[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
+        log.warning("%s dates of the window have no file: %s", f"{len(missing):,}", shown)
+
+
+class Globs:
+    """Paths with or without globs, by what stands before the first glob: a name is compared with few of them.
+
+    :ivar by_beginning: beginning -> its paths
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.by_beginning: dict[str, list[str]] = {}
+        for path in paths:
+            magic = GLOB.search(path)
+            self.by_beginning.setdefault(path[: magic.start()] if magic else path, []).append(path)
+        self._lengths = {len(beginning) for beginning in self.by_beginning}
+
+    def match(self, name: str) -> str | None:
+        """Return the path that the name, or a folder above it, matches; None if none does."""
+        candidates = (path for length in self._lengths for path in self.by_beginning.get(name[:length], []))
+        return next((path for path in candidates if _regex(path).fullmatch(name)), None)
+
+
+@cache
+def _regex(path: str) -> re.Pattern[str]:
+    return re.compile(glob_regex(path) + "(/.*)?")
 
 
 @dataclass(frozen=True)
@@ -59,12 +92,6 @@ class Listing:
         pairs = [folder.partition("=") for folder in below.strip("/").split("/")[:-1]]
         values = {unquote(name): unquote(value) for name, equals, value in pairs if name and equals}
         return {name: None if value in ("", NO_VALUE) else value for name, value in values.items()}
-
-    def tell_missing(self, missing: Collection[str]) -> None:
-        """Log the dates without a file, which are no error."""
-        if self.pattern.step and missing:
-            shown = ", ".join(list(missing)[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
-            log.warning("%s dates of the window have no file: %s", f"{len(missing):,}", shown)
 
     def _in_window(self, partition: dict[str, str | None]) -> bool:
         """Return whether rows of the window may be in a partition, which may be a day of the time column."""

@@ -9,7 +9,9 @@ import subprocess
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from nightly.io.files import hash_file
 from nightly.io.paths import Paths
@@ -17,7 +19,7 @@ from nightly.records.night import DownloadedFile
 from nightly.sources.base import Fetched, Part
 from nightly.sources.errors import NothingFoundError, PathNotFoundError, UnreadableFileError
 from nightly.sources.files.formats import READABLE, compression_of, is_hidden, kind_of, suffix_of
-from nightly.sources.files.listing import Listing
+from nightly.sources.files.listing import Globs, Listing, tell_missing
 from nightly.sources.files.tables import LOG, METADATA, refuse_tables
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -30,22 +32,19 @@ class LocalFiles:
     """A file, a folder, or `package:NAME/PATH` in the ML environment, with globs and dates."""
 
     listing: Listing
+    connections: ClassVar[int] = 1
 
     def parts(self) -> list[Part]:
-        pattern = self.listing.pattern
-        whole = _local(pattern.text)
-        literal = whole.exists()  # a name may have the characters of a glob
-        root = whole if literal else _local(pattern.root)
-        folder = root.parent if root.is_file() else root
-        paths = {whole: None} if literal else {_local(path): end for path, end in self.listing.paths().items()}
+        pattern, whole, literal = self.listing.pattern, self._whole, self._is_literal
+        root, folder, paths = self._root, self._folder, self._paths
         try:
             matches = {path: self._files(path, folder) for path in paths}
         except PermissionError as error:
             raise UnreadableFileError(f"{error.filename} may not be read by this user.") from error
         if not any(matches.values()) and (literal or not pattern.step):
             raise _nothing(whole, root)
-        if not literal:
-            self.listing.tell_missing([str(path) for path, files in matches.items() if not files])
+        if not literal and pattern.step:
+            tell_missing([str(path) for path, files in matches.items() if not files])
         files = {file: paths[path] for path, files in matches.items() for file in files}
         if not root.is_file():
             refuse_tables(_logs({parent for file in files for parent in file.parents if parent.is_relative_to(root)}))
@@ -53,6 +52,44 @@ class LocalFiles:
 
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
         raise NotImplementedError(f"{part.name} is read where it is")
+
+    def lost(self, name: str) -> Part | None:
+        file = Path(name)
+        if self._is_literal:
+            path = self._whole if file.is_relative_to(self._whole) else None
+        else:
+            match = self._globs.match(name)
+            path = Path(match) if match is not None else None
+        if path is None or not self.listing.is_readable(str(file.relative_to(self._folder))):
+            return None
+        return self._part(file, self._folder, self._paths[path])
+
+    @cached_property
+    def _whole(self) -> Path:
+        return _local(self.listing.pattern.text)
+
+    @cached_property
+    def _is_literal(self) -> bool:
+        return self._whole.exists()  # a name may have the characters of a glob
+
+    @cached_property
+    def _root(self) -> Path:
+        return self._whole if self._is_literal else _local(self.listing.pattern.root)
+
+    @property
+    def _folder(self) -> Path:
+        return self._root.parent if self._root.is_file() else self._root
+
+    @cached_property
+    def _paths(self) -> dict[Path, dt.datetime | None]:
+        """Each path of the window -> when its date ends, or None if it has no date."""
+        if self._is_literal:
+            return {self._whole: None}
+        return {_local(path): end for path, end in self.listing.paths().items()}
+
+    @cached_property
+    def _globs(self) -> Globs:
+        return Globs(map(str, self._paths))
 
     def _files(self, path: Path, root: Path) -> set[Path]:
         """Return the readable files at a path: a file, all files of a folder, or what a glob of either matches."""

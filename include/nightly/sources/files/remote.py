@@ -1,19 +1,19 @@
 """Objects in buckets: what a path lists, with each object's ETag."""
 
-import re
-from collections.abc import Iterable, Iterator
+import datetime as dt
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
 import obstore
 
-from nightly.records.path_pattern import GLOB, glob_regex
 from nightly.sources.base import Fetched, Part
 from nightly.sources.errors import NothingFoundError, PathNotFoundError
 from nightly.sources.files.formats import READABLE, is_hidden, kind_of, suffix_of
-from nightly.sources.files.listing import Listing
+from nightly.sources.files.listing import Globs, Listing, tell_missing
 from nightly.sources.files.stores import errors_explained, open_store
 from nightly.sources.files.tables import LOG, METADATA, refuse_tables
 from nightly.sources.files.transfer import fingerprint, receive
@@ -23,6 +23,8 @@ Matches = dict[str, tuple[str, dict[str, Any]]]  # key -> the path that it was l
 
 class ObjectFiles:
     """The objects of a path in a bucket."""
+
+    connections = 1
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -35,10 +37,9 @@ class ObjectFiles:
 
     def parts(self) -> list[Part]:
         pattern = self.listing.pattern
-        root = _key(pattern.root).strip("/")
-        paths = {_key(path).strip("/"): end for path, end in self.listing.paths().items()}
+        root, paths = self._root, self._paths
         with errors_explained(pattern.text, self.connection):
-            matches = self._at(root) if pattern.root == pattern.text else self._matching(paths)
+            matches = self._at(root) if pattern.root == pattern.text else self._matching(self._globs)
             logs = [] if root in matches else self._logs(root)
         refuse_tables(f"{self.bucket}/{key}" for key in (*matches, *logs))
         if root in matches:  # the path is one object
@@ -48,13 +49,33 @@ class ObjectFiles:
             keys = sorted(key for key in matches if self.listing.is_readable(key[len(root) :]))
         if not keys and not pattern.step:
             raise self._nothing(list(matches))
-        present = {matches[key][0] for key in keys}
-        self.listing.tell_missing([f"{self.bucket}/{path}" for path in paths if path not in present])
+        if pattern.step:
+            present = {matches[key][0] for key in keys}
+            tell_missing([f"{self.bucket}/{path}" for path in paths if path not in present])
         return [self._part(key, matches[key][1], root, paths[matches[key][0]]) for key in keys]
 
     def fetch(self, part: Part, target: Path, known: str) -> Fetched:
         key, metadata = _key(part.name), self._metadata[part.name]
         return Fetched(receive(self.store, key, part.name, self.connection, metadata, target))
+
+    def lost(self, name: str) -> Part | None:
+        key = _key(name)
+        path = self._globs.match(key) if name.startswith(f"{self.bucket}/") else None
+        if path is None or not self.listing.is_readable(key[len(self._root) :]):
+            return None
+        return Part(name, suffix_of(key, self.listing.format), end=self._paths[path])
+
+    @cached_property
+    def _root(self) -> str:
+        return _key(self.listing.pattern.root).strip("/")
+
+    @cached_property
+    def _paths(self) -> dict[str, dt.datetime | None]:
+        return {_key(path).strip("/"): end for path, end in self.listing.paths().items()}
+
+    @cached_property
+    def _globs(self) -> Globs:
+        return Globs(self._paths)
 
     def _part(self, key: str, metadata: dict[str, Any], root: str, end: Any) -> Part:
         url = f"{self.bucket}/{key}"
@@ -73,27 +94,20 @@ class ObjectFiles:
                 return {key: (key, obstore.get(self.store, key).meta)}  # its error says why, which HEAD's cannot
         return {item["path"]: (key, item) for item in self._list(key)}
 
-    def _matching(self, globs: Iterable[str]) -> Matches:
+    def _matching(self, globs: Globs) -> Matches:
         """Return the objects, or those of the folders, that any of these globs matches.
 
         One listing goes from the first to the last of them in the order of names, so dates as in `2016/03/01` list only
         the window, and a day costs no request of its own.
         """
-        by_beginning: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-        for glob in globs:
-            magic = GLOB.search(glob)
-            beginning = glob[: magic.start()] if magic else glob
-            by_beginning.setdefault(beginning, []).append((glob, re.compile(glob_regex(glob) + "(/.*)?")))
-        first, last = min(by_beginning), max(by_beginning)
-        lengths = {len(beginning) for beginning in by_beginning}
+        first, last = min(globs.by_beginning), max(globs.by_beginning)
         matches: Matches = {}
         folder = commonprefix([first, last]).rpartition("/")[0]  # noqa: RUF071
         for item in self._list(folder, after=first[:-1]):
             key = item["path"]
             if key > last and not key.startswith(last):
                 break
-            candidates = (pair for length in lengths for pair in by_beginning.get(key[:length], []))
-            path = next((glob for glob, regex in candidates if regex.fullmatch(key)), None)
+            path = globs.match(key)
             if path is not None:
                 matches[key] = (path, item)
         return matches

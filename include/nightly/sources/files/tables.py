@@ -21,12 +21,12 @@ class IsTableError(RefusedError):
     :ivar path: the table's folder
     """
 
-    def __init__(self, format: str, path: str) -> None:
+    def __init__(self, table_format: str, path: str) -> None:
         super().__init__(
-            f"{path} is a {format.capitalize()} table, whose log says which of its files hold rows: set "
-            f'kind = "table", format = "{format}" and its path in [source] of config.toml.'
+            f"{path} is a {table_format.capitalize()} table, whose log says which of its files hold rows: set "
+            f'kind = "table", format = "{table_format}" and its path in [source] of config.toml.'
         )
-        self.format = format
+        self.format = table_format
         self.path = path
 
 

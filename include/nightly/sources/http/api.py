@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 ACCEPT = {"json": "application/json", "jsonl": "application/x-ndjson", "csv": "text/csv"}
 LIMIT = re.compile(r"([1-9]0|25)0*")  # rows that an API may answer at most: 10, 25, 500, 1000
 SAME_ANSWERS = 3  # so many answers with as many rows are no chance
+TOO_BIG = 413  # Content Too Large
 EVERYTHING = Slice(dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC))
 
 
@@ -148,7 +149,8 @@ class HttpApi:
                 )
             except HttpStatusError as error:
                 counted = config.paging and config.paging.kind in ("page", "offset")
-                if error.status in config.too_big_statuses and self.by_window and days.days > 1 and not paging.pages:
+                too_big = error.status in (TOO_BIG, *config.too_big_statuses)
+                if too_big and self.by_window and days.days > 1 and not paging.pages:
                     log.warning("%s Asking for half of it.", error)
                     return False
                 if error.status in config.empty_statuses or (error.status == 404 and counted and paging.pages):

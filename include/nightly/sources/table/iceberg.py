@@ -52,16 +52,9 @@ def _load(path: str, connection: Connection | None) -> IcebergTable:
     if path.startswith(("az://", "abfs://", "abfss://", "wasb://")):
         raise RefusedError(f'{path}: Iceberg on Azure needs pyarrow 20, and TFX allows 18; read it by kind = "sql".')
     try:
-        if "/" in path:
-            scheme = path.partition("://")[0] if "://" in path else ""
-            if not scheme:
-                path = str(Path(path).expanduser().absolute())
-            properties = store_options(connection, scheme).for_iceberg() if scheme else {}
-            return StaticTable.from_metadata(path, properties)
-        if connection is None:
-            return load_catalog().load_table(path)  # that of pyiceberg's own configuration
-        properties = catalog_properties(connection)
-        return load_catalog(properties.pop("catalog_name", "default"), **properties).load_table(path)
+        if "/" in path and "://" not in path:
+            path = str(Path(path).expanduser().absolute())
+        return _from_metadata(path, connection) if "/" in path else _from_catalog(path, connection)
     except SourceError:
         raise
     except (NoSuchTableError, NoSuchNamespaceError):
@@ -81,6 +74,18 @@ def _load(path: str, connection: Connection | None) -> IcebergTable:
             f"the Iceberg table {path} cannot be opened ({type(error).__name__}): check source.path, and the catalog "
             "or object store of source.connection."
         ) from None
+
+
+def _from_metadata(path: str, connection: Connection | None) -> StaticTable:
+    properties = store_options(connection, path.partition("://")[0]).for_iceberg() if "://" in path else {}
+    return StaticTable.from_metadata(path, properties)
+
+
+def _from_catalog(name: str, connection: Connection | None) -> IcebergTable:
+    if connection is None:
+        return load_catalog().load_table(name)  # that of pyiceberg's own configuration
+    properties = catalog_properties(connection)
+    return load_catalog(properties.pop("catalog_name", "default"), **properties).load_table(name)
 
 
 def catalog_properties(connection: Connection) -> dict[str, str]:

@@ -20,12 +20,10 @@ from nightly.io.code import code_version
 from nightly.io.files import hash_files
 from nightly.io.paths import Paths
 from nightly.records.baseline import Baseline
-from nightly.records.labels import FILE as LABELS
 from nightly.records.labels import Labels
 from nightly.records.night import GateResult, Night, SnapshotRef, utc_now
 from nightly.records.release import ReleaseRecord
-from nightly.records.schema import PROPOSAL
-from nightly.records.thresholds import FILE as THRESHOLDS
+from nightly.records.schema import SchemaProposal
 from nightly.records.thresholds import ThresholdsUsed
 from nightly.schemas.curated import comparators, override_thresholds
 from nightly.statistics.distributions import write_distributions, write_serving_distributions
@@ -55,19 +53,19 @@ def DataGate(
     :param night_folder: the folder of request.json and snapshot.json
     """
     folder, paths = Path(night_folder), Paths.from_environment()
-    night, ref = Night.load(folder / "request.json"), SnapshotRef.load(folder / "snapshot.json")
+    night, ref = Night.load(folder / Night.FILE), SnapshotRef.load(folder / SnapshotRef.FILE)
     splits = artifact_utils.decode_split_names(anomalies.split_names)
     inputs = GateInputs(statistics.uri, schema.uri, anomalies.uri, drift_skew.uri, requests.uri, splits)
     evidence = gather(night, ref, inputs, paths)
-    thresholds_used(evidence, inputs.schema_text).save(folder / THRESHOLDS)
+    thresholds_used(evidence, inputs.schema_text).save(folder / ThresholdsUsed.FILE)
     reasons = list(judge(evidence))
     result = GateResult(gate="data", passed=not any(r.held for r in reasons), reasons=reasons, decided_at=utc_now())
-    result.save(folder / "data_gate.json")
+    result.save(folder / GateResult.DATA_FILE)
     bless(blessing, result, log)
     write_distributions(folder, statistics.uri, drift_skew.uri)
-    labels_of(evidence).save(folder / LABELS)
+    labels_of(evidence).save(folder / Labels.FILE)
     write_serving_distributions(folder, requests.uri, drift_skew.uri)
-    (folder / PROPOSAL).unlink(missing_ok=True)
+    (folder / SchemaProposal.FILE).unlink(missing_ok=True)
     if result.passed:
         accept_statistics(evidence, Path(statistics.uri), paths)
     else:
@@ -129,5 +127,5 @@ def propose_schema(evidence: Evidence, inputs: GateInputs, folder: Path) -> None
     """Write the schema change that would let the night pass, if there is one, into its folder."""
     measured = {split: read_statistics(inputs.statistics, split) for split in evidence.anomalies}
     if proposal := propose(evidence, measured, inputs.schema_text):
-        proposal.save(folder / PROPOSAL)
+        proposal.save(folder / SchemaProposal.FILE)
         log.info("a change of the schema is proposed:\n%s", proposal.diff)

@@ -4,18 +4,26 @@ import json
 import logging
 from pathlib import Path
 
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types import artifact_utils, standard_artifacts
+from tfx.types import Artifact, artifact_utils, standard_artifacts
 
 from nightly.io.atomic import write_atomically
 from nightly.records.baseline import Control
 from nightly.records.night import Night, SnapshotRef
 from nightly.schemas.curated import override_thresholds, read_schema
 from nightly.statistics.comparators import distances, write_distances
-from nightly.statistics.files import CONTROLS, SERVING, TRAINING, intact, read_statistics, write_statistics
-from nightly.statistics.serving import FILE as REQUESTS
-from nightly.statistics.serving import compare
+from nightly.statistics.files import (
+    CONTROLS,
+    CONTROLS_FILE,
+    SERVING,
+    TRAINING,
+    intact,
+    read_statistics,
+    write_statistics,
+)
+from nightly.statistics.serving import Requests, compare
 
 log = logging.getLogger("nightly")
 
@@ -53,7 +61,7 @@ def DriftSkewValidator(
     train, held_out = (read_statistics(statistics.uri, split) for split in ("train", "eval"))
     intact_controls = [intact(Control.parse(entry, where="the controls of this run")) for entry in json.loads(controls)]
     text = json.dumps([control.model_dump(mode="json") for control in intact_controls])
-    write_atomically(Path(anomalies.uri) / CONTROLS / "controls.json", text.encode())
+    write_atomically(Path(anomalies.uri) / CONTROLS / CONTROLS_FILE, text.encode())
 
     first = next((control for control in intact_controls if control.folder), None)
     before = read_statistics(first.folder, "train") if first else None
@@ -65,15 +73,24 @@ def DriftSkewValidator(
             drift = distances(train, curated, before=before, factor=control.factor)
             write_distances(drift, Path(anomalies.uri) / CONTROLS / control.name)
 
-    night = Night.load(Path(night_folder) / "request.json")
-    snapshot = SnapshotRef.load(Path(night_folder) / "snapshot.json")
-    about, served, trained = compare(night, curated, Path(predictions), Path(snapshot.path))
-    about.save(Path(requests.uri) / REQUESTS)
+    _measure_requests(
+        Path(night_folder), curated, Path(predictions), requests, Path(anomalies.uri) / CONTROLS / SERVING
+    )
+
+
+def _measure_requests(
+    night_folder: Path, curated: schema_pb2.Schema, predictions: Path, requests: Artifact, distances_folder: Path
+) -> None:
+    """Write the statistics of logged requests and of the training rows of the same days, and their distances."""
+    night = Night.load(night_folder / Night.FILE)
+    snapshot = SnapshotRef.load(night_folder / SnapshotRef.FILE)
+    about, served, trained = compare(night, curated, predictions, Path(snapshot.path))
+    about.save(Path(requests.uri) / Requests.FILE)
     sides = {SERVING: served, TRAINING: trained} if not about.missing else {}
     requests.split_names = artifact_utils.encode_split_names(list(sides))
     for split, side in sides.items():
         write_statistics(requests.uri, split, side)
     if sides:
-        write_distances(distances(trained, curated, beside=served), Path(anomalies.uri) / CONTROLS / SERVING)
+        write_distances(distances(trained, curated, beside=served), distances_folder)
     else:
         log.info("serving: %s", about.missing)

@@ -13,12 +13,12 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from nightly.engines.beam import pipeline_options
-from nightly.evaluation.measured import Plan
+from nightly.evaluation.measured import Measured, Plan
 from nightly.evaluation.metrics import write_results, write_results_on_beam
 from nightly.evaluation.record import BALANCE, CANDIDATE, PRODUCTION, evaluate
 from nightly.evaluation.scoring import RAW, Scorer
 from nightly.examples.reading import Reader, record_batches
-from nightly.records.evaluation import OVERALL
+from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.label_config import Kind, Label
 from nightly.records.label_spec import LabelSpec
 from nightly.records.metrics import OF_CLASSES, of_class
@@ -74,9 +74,8 @@ def SideBySideEvaluator(
         del models[PRODUCTION]
 
     classes = specs[CANDIDATE].classes
-    names = {*json.loads(metrics), *ALWAYS[configured.kind]}
-    names |= {of_class(metric, name) for metric in OF_CLASSES[configured.kind] for name in classes}
-    plan = Plan(configured.kind, list(models), sorted(names), json.loads(slices), classes, bool(weight_column))
+    names = _metric_names(configured.kind, json.loads(metrics), classes)
+    plan = Plan(configured.kind, list(models), names, json.loads(slices), classes, bool(weight_column))
     contents = [artifact.uri for artifact in (model, baseline_model) if artifact is not None]
     scorer = Scorer(
         models, specs, configured, plan.slices, weight_column, classes, contents, id_columns=json.loads(id_columns)
@@ -90,18 +89,28 @@ def SideBySideEvaluator(
         measured, values = write_results(scored, plan, output)
 
     evaluated = evaluate(measured, values, specs[CANDIDATE], production_version or None, unmeasured)
-    evaluated.save(output / "evaluation.json")
+    evaluated.save(output / Evaluation.FILE)
     log.info("scored %d examples with %s", evaluated.examples[OVERALL], " and ".join(models))
-    for name, bad in measured.not_finite.items():
-        log.warning("%s %s: it is not measured", name, bad.describe(measured.examples))
-    for name in measured.sound.models:
-        by_name = getattr(evaluated, name)[OVERALL]
-        log.info("%s: %s", name, ", ".join(f"{k} {v:.4f}" for k, v in by_name.items() if ":" not in k))
+    _log_metrics(measured, evaluated)
 
 
 def judged_model(version: Path) -> Path:
     """Return the model of a version that its gate judged: a version that was trained again has seen these examples."""
     return version / JUDGED if (version / JUDGED).is_dir() else version
+
+
+def _metric_names(kind: Kind, configured: list[str], classes: list[str]) -> list[str]:
+    """Return the configured metrics, and those that are always measured, each class's among them."""
+    names = {*configured, *ALWAYS[kind]}
+    return sorted(names | {of_class(metric, name) for metric in OF_CLASSES[kind] for name in classes})
+
+
+def _log_metrics(measured: Measured, evaluated: Evaluation) -> None:
+    for name, bad in measured.not_finite.items():
+        log.warning("%s %s: it is not measured", name, bad.describe(measured.examples))
+    for name in measured.sound.models:
+        by_name = getattr(evaluated, name)[OVERALL]
+        log.info("%s: %s", name, ", ".join(f"{k} {v:.4f}" for k, v in by_name.items() if ":" not in k))
 
 
 def _check(spec: LabelSpec, label: Label) -> None:

@@ -29,19 +29,19 @@ def ModelGate(
     :param night_folder: the folder of request.json
     """
     folder = Path(night_folder)
-    night = Night.load(folder / "request.json")
-    measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
+    night = Night.load(folder / Night.FILE)
+    measured = Evaluation.load(Path(evaluation.uri) / Evaluation.FILE)
     if measured.production_version != night.production_version:
         raise ProductionChanged(
             f"the night is to be judged against version {night.production_version}, and its model was evaluated beside "
             f"version {measured.production_version}: clear `evaluator` with what is downstream"
         )
-    measured.save(folder / "evaluation.json")  # every metric, for the night's page; the gate judges some
+    measured.save(folder / Evaluation.FILE)  # every metric, for the night's page; the gate judges some
     damaged = f"version {night.damaged_version} in production is damaged" if night.damaged_version else NO_PRODUCTION
     reasons = [*_notes(night), *judge(config_of(night), measured, damaged)]
     passed = not any(reason.held for reason in reasons)
     result = GateResult(gate="model", passed=passed, reasons=reasons, decided_at=utc_now())
-    result.save(folder / "model_gate.json")
+    result.save(folder / GateResult.MODEL_FILE)
     bless(blessing, result, log)
 
 

@@ -13,7 +13,7 @@ from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.night import Night, SnapshotRef, utc_now
-from nightly.records.release import NOT_RELEASED, NotReleased, ReleaseRecord, Split
+from nightly.records.release import NotReleased, ReleaseRecord, Split
 from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import publish
@@ -57,16 +57,16 @@ def Release(
     """
     refuse_unblessed(data_blessing, model_blessing, infra_blessing)
     folder, paths = Path(night_folder), Paths.from_environment()
-    night = Night.load(folder / "request.json")
+    night = Night.load(folder / Night.FILE)
     config, source = config_of(night), Path(path_utils.serving_model_path(model.uri))
     store = ReleaseStore(paths.serving, paths.releases, night.model)
-    snapshot_id = SnapshotRef.load(folder / "snapshot.json").snapshot_id
+    snapshot_id = SnapshotRef.load(folder / SnapshotRef.FILE).snapshot_id
     recipe_hash = recipe(night, snapshot_id, SchemaStore(paths, night.model).path(night.schema_version))
     if not_released := known(store, source, night.run_id, recipe_hash):
         log.warning("nothing is released: %s", not_released.reason)
-        not_released.save(folder / NOT_RELEASED)
+        not_released.save(folder / NotReleased.FILE)
         return
-    measured = Evaluation.load(Path(evaluation.uri) / "evaluation.json")
+    measured = Evaluation.load(Path(evaluation.uri) / Evaluation.FILE)
     record = store.release(
         source,
         run_id=night.run_id,
@@ -82,12 +82,12 @@ def Release(
         validated=files_below(model, source),
     )
     record_address(paths, record)
-    record.save(folder / "release.json")
+    record.save(folder / ReleaseRecord.FILE)
     pushed_model.set_string_custom_property("pushed_destination", record.path)
     pushed_model.set_int_custom_property("pushed_version", record.version)
     store.retain(config.release.keep)
     if record.state != "canary":  # a canary is published when it is promoted
-        publish(config, store, record).save(folder / "release.json")
+        publish(config, store, record).save(folder / ReleaseRecord.FILE)
 
 
 def refuse_unblessed(data: Artifact, model: Artifact, infra: Artifact) -> None:

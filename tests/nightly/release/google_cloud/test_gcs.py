@@ -20,21 +20,42 @@ import nightly.io.files
 import nightly.release.google_cloud.gcs
 import nightly.release.google_cloud.pull
 import nightly.release.volume
+from nightly.canary import quarantine as quarantines
 from nightly.cli import releases
 from nightly.cli.pull import main
-from nightly.release.errors import CollisionError, DamagedError, NotPublished, ReleaseError, SpaceError
+from nightly.records.release import Machine
+from nightly.release.errors import (
+    CollisionError,
+    DamagedError,
+    NotPublished,
+    ReleaseError,
+    ServerNotReached,
+    SpaceError,
+)
 from nightly.release.google_cloud.gcs import GcsReleases, folder_name
 from nightly.release.google_cloud.pull import pull
-from nightly.release.machine import FILE
 from nightly.release.repair import repair
 from nightly.release.targets import publish, retire
+from nightly.serving import rollback as rollbacks
+from nightly.serving.confirmation import NOT_CONFIRMED
 from tests.support.buckets import config, new_project
 from tests.support.deaths import died_at
-from tests.support.releases import FILES, NOW, loadable, names, watching, whole
+from tests.support.releases import FILES, NOW, ApprovingServer, loadable, names, watching, whole
 
 pytestmark = pytest.mark.integration
 
 FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def published(bucket, project, monkeypatch):
+    """A project with three published versions, whose commands use the bucket."""
+    monkeypatch.setenv("NIGHTLY_SERVING", str(project.store.disk.serving))
+    monkeypatch.setenv("NIGHTLY_RELEASES", str(project.store.disk.releases.parent))
+    monkeypatch.setattr(rollbacks, "load_config", lambda name: config(bucket))
+    for i in range(3):
+        publish(config(bucket), project.store, project.release(i))
+    return project
 
 
 def blobs(bucket: str) -> list[storage.Blob]:
@@ -107,7 +128,7 @@ def cloned(project, folder: Path):
     """Another project that takes itself for the same machine, as a copied disk does."""
     other = new_project(folder)
     other.store.disk.releases.parent.mkdir(parents=True)
-    shutil.copy(project.store.disk.releases.parent / FILE, other.store.disk.releases.parent / FILE)
+    shutil.copy(project.store.disk.releases.parent / Machine.FILE, other.store.disk.releases.parent / Machine.FILE)
     return other
 
 
@@ -368,3 +389,53 @@ def test_without_a_configuration_nothing_is_published(project):
     assert publish(config(""), project.store, record) is record
     retire(config(""), project.store)
     assert Path(record.path).is_dir()
+
+
+def test_a_rollback_that_the_bucket_does_not_hear_of_names_the_version_for_its_retry(
+    bucket, published, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(rollbacks, "load_config", lambda name: config("gs://nowhere-at-all"))
+        assert releases.main(["rollback", "taxi", "previous", "--reason", "worse"]) == NOT_CONFIRMED
+    error = capsys.readouterr().err
+    assert f"taxi is rolled back to {NOW + 1}, and gs://nowhere-at-all is not updated: 404" in error
+    assert f"run bin/releases rollback taxi {NOW + 1} --reason" in error
+    assert [record.version for record in GcsReleases(bucket, "taxi").releases()] == [NOW, NOW + 1, NOW + 2]
+
+    releases.main(["rollback", "taxi", str(NOW + 1), "--reason", "worse"])
+    assert published.store.disk.production() == NOW + 1
+    assert [record.version for record in GcsReleases(bucket, "taxi").releases()] == [NOW, NOW + 1]
+
+
+def test_a_machine_does_not_become_the_owner_of_a_bucket_that_is_away(published, monkeypatch, capsys):
+    monkeypatch.setattr(releases, "load_config", lambda name: config("gs://nowhere-at-all"))
+    assert releases.main(["own", "taxi", "--reason", "the old machine is gone"]) == 2
+    assert "gs://nowhere-at-all gets no other owner: 404" in capsys.readouterr().err
+
+
+class AwayServer(ApprovingServer):
+    def serve(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
+        raise ServerNotReached("the model server does not answer")
+
+    def write(self, version: int | None, loadable: list[int], canary: int | None = None) -> None:
+        pass
+
+
+def test_a_quarantined_version_leaves_the_bucket_although_the_server_does_not_answer(bucket, published, monkeypatch):
+    monkeypatch.setattr(quarantines, "load_config", lambda name: config(bucket))
+    monkeypatch.setattr(quarantines, "find_server", lambda *_: AwayServer())
+    assert releases.main(["quarantine", "taxi", str(NOW + 1), "--reason", "damaged"]) == NOT_CONFIRMED
+    assert [record.version for record in GcsReleases(bucket, "taxi").releases()] == [NOW, NOW + 2]
+
+
+def test_a_damaged_object_in_the_bucket_does_not_stop_the_repair_of_another_file(bucket, published, tmp_path):
+    store, (damaged, lost) = published.store, FILES[:2]
+    record = store.disk.record(NOW)
+    name = f"a/prefix/taxi/{folder_name(record)}/{damaged}"
+    storage.Client().bucket(bucket.split("/")[2]).blob(name).upload_from_string(b"flipped")
+    (store.disk.path(NOW) / lost).unlink()
+    paths = SimpleNamespace(
+        serving=store.disk.serving, releases=store.disk.releases.parent, pipeline=tmp_path / "pipeline"
+    )
+    assert repair(paths, config(bucket), NOW) == {lost: f"{bucket}/taxi/{folder_name(record)}/{lost}"}
+    assert store.disk.verify(NOW) == record

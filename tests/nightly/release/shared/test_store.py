@@ -9,10 +9,21 @@ import pytest
 from nightly.cli.state import main as copy
 from nightly.io.files import hash_files
 from nightly.models import load_config
-from nightly.release.errors import CanaryRunning, DamagedError, ReleaseError, WithdrawnError
+from nightly.release.errors import (
+    CanaryRunning,
+    DamagedError,
+    NotVerifiedYet,
+    ReleaseError,
+    ServerNotReached,
+    WithdrawnError,
+)
+from nightly.release.find import store_of
 from nightly.release.machine import this_machine
 from nightly.release.repair import repair
 from nightly.release.store import ReleaseStore
+from nightly.serving.agreement import disagreements
+from nightly.serving.models_config import LiveConfig, config_folder
+from nightly.serving.server import find_server
 from nightly.state import current
 from nightly.state.errors import ChangedElsewhereError, StateNotReachedError
 from tests.support.postgresql import break_locks
@@ -222,3 +233,56 @@ def test_a_state_that_is_copied_to_a_bucket_and_back_serves_the_same_versions(ho
     back = ReleaseStore(tmp_path / "back/serving", tmp_path / "back/releases", "taxi")
     assert back.disk.released() == back.disk.loadable() == [NOW, NOW + 1]
     assert {f"quarantined-{NOW + number}" for number in (2, 3)} <= {*back.disk.names()}
+
+
+def test_what_removals_that_died_have_left_is_deleted_whichever_versions_they_are(hosts, tmp_path):
+    with hosts.store("a") as store:
+        for number in range(4):
+            release(store, export(tmp_path / f"e{number}", str(number)), f"run-{number}", NOW + number)
+        current().publish(export(store.disk.aside("quarantined", NOW), "aside"))  # as copied from a folder
+        with store.disk.locked():
+            for version in (NOW, NOW + 1):  # each process died before it deleted the files
+                store.transitions.save(store.disk.record(version), state="removed")
+    with hosts.store("b") as store:
+        store.retain(2)
+        keys = [entry.key for entry in current().objects.list("manifests/serving/taxi")]
+        assert keys == [f"manifests/serving/taxi/{NOW + 2}.json", f"manifests/serving/taxi/{NOW + 3}.json"]
+
+
+class Away(Server):
+    def verify(self, record, previous):
+        raise ServerNotReached("the model server does not answer")
+
+
+def test_an_unverified_version_is_said_to_be_in_no_folder(hosts, source):
+    with hosts.store("a") as store:
+        with pytest.raises(NotVerifiedYet, match=rf"{NOW} could not be verified, and is out of sight: the model"):
+            verified(store, source, server=Away(store))
+        assert store.disk.record(NOW).state == "unverified"
+
+
+def test_a_name_without_releases_is_refused(hosts, source):
+    with hosts.store("a") as store:
+        release(store, source)
+    with hosts.session("b", "taxy") as paths, pytest.raises(ReleaseError, match="nothing was released for 'taxy'"):
+        store_of(paths, "taxy")
+    with hosts.session("b", "taxi") as paths:
+        assert store_of(paths, "taxi").disk.production() == NOW
+
+
+def test_an_unreadable_models_config_is_named_by_its_object_and_written_again_by_serve(hosts, source):
+    with hosts.session("a") as paths:
+        release(ReleaseStore(paths.serving, paths.releases, "taxi"), source)
+        LiveConfig(config_folder(paths), "/models").replace("model_config_list {")
+    with hosts.session("b") as paths:
+        [wrong] = disagreements(paths, ReleaseStore(paths.serving, paths.releases, "taxi"))
+        assert wrong.what.startswith("records/releases/_all/models.config cannot be read")
+        assert wrong.action == (
+            "delete records/releases/_all/models.config, then bin/releases serve MODEL for each model"
+        )
+        current().objects.delete("records/releases/_all/models.config")
+    with hosts.session("b") as paths:
+        store = ReleaseStore(paths.serving, paths.releases, "taxi")
+        store.serve(server=find_server(paths, "taxi", load_config("taxi").release))
+    with hosts.session("a") as paths:
+        assert disagreements(paths, ReleaseStore(paths.serving, paths.releases, "taxi")) == []

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -112,6 +113,19 @@ def test_a_request_that_is_the_same_for_all_days_of_a_month_is_made_once(tmp_pat
     with PagedApi(ROWS) as api:
         fetched = download(source(api, params={"month": "{start:%Y-%m}"}), tmp_path, START, END)
     assert api.requests == [{"month": "2016-01"}] and ids(fetched) == list(range(20))
+
+
+@pytest.mark.parametrize(("status", "too_big"), [(413, []), (413, [400]), (400, [400])])
+def test_a_slice_that_is_too_big_is_halved(status, too_big, tmp_path):
+    def refuse(handler) -> None:
+        query = parse_qs(urlsplit(handler.path).query)
+        days = dt.date.fromisoformat(query["until"][0]) - dt.date.fromisoformat(query["from"][0])
+        handler._send(*((status, b"", "text/plain") if days.days > 1 else (200, b'[{"id": 1}]', "application/json")))
+
+    with PagedApi(ROWS) as api:
+        api._server.RequestHandlerClass.do_GET = refuse
+        fetched = download(source(api, slice_days=4, too_big_statuses=too_big), tmp_path, START, END)
+    assert [row["id"] for row in rows_of(fetched)] == ["1"] * 5  # one of each day of its slices
 
 
 def test_half_of_a_slice_that_is_as_all_of_it_was_does_not_stand_for_the_slice(tmp_path):
