@@ -30,8 +30,8 @@ class Cell:
 
     @property
     def shade(self) -> int:
-        """The share as a whole number, 0 (none) to SHADES (all)."""
-        return math.ceil(self.share * SHADES - 1e-9)
+        """The share as a whole number, 0 (none, or no share) to SHADES (all)."""
+        return math.ceil(self.share * SHADES - 1e-9) if 0 <= self.share <= 1 else 0
 
 
 @dataclass
