@@ -30,8 +30,8 @@ class Cell:
 
     @property
     def shade(self) -> int:
-        """The share as a whole number, 0 (none) to SHADES (all)."""
-        return math.ceil(self.share * SHADES - 1e-9)
+        """The share as a whole number, 0 (none, or no share) to SHADES (all)."""
+        return math.ceil(self.share * SHADES - 1e-9) if 0 <= self.share <= 1 else 0
 
 
 @dataclass
@@ -192,9 +192,10 @@ def _densities(side: Histogram) -> list[float]:
 
 def _has_area(side: Histogram) -> bool:
     """Return whether the histogram has examples, and bins of a width that can be drawn."""
-    if len(side.edges) != len(side.rows) + 1:
+    if len(side.edges) != len(side.rows) + 1 or not all(count >= 0 for count in side.rows):
         return False
-    return any(side.rows) and all(low < high for low, high in pairwise(side.edges)) and all(map(_fits, side.edges))
+    widths = all(low < high for low, high in pairwise(side.edges))
+    return 0 < sum(side.rows) < math.inf and widths and all(map(_fits, side.edges))
 
 
 def _grid(across: Axis, down: Axis) -> list[Markup]:
