@@ -107,9 +107,8 @@ def test_production_that_was_trained_with_another_split_is_not_compared(paths):
 def test_a_night_that_is_worse_than_the_new_production_is_held(paths, tmp_path, monkeypatch):
     folder = night(paths, "2014-02-04", "infra_validator")
     another_release(paths, tmp_path / "better", "better")
-    monkeypatch.setattr(
-        production, "Night", _Demanding
-    )  # what is in production meanwhile is much better than all bounds allow
+    # What is in production meanwhile is much better than all bounds allow.
+    monkeypatch.setattr(production, "Night", _Demanding)
     gate = GateResult.parse(run("release", folder, paths), where="test")
 
     assert not gate.passed and GateResult.load(folder / "model_gate.json") == gate
@@ -119,6 +118,8 @@ def test_a_night_that_is_worse_than_the_new_production_is_held(paths, tmp_path, 
 
 class _Demanding:
     """Reads the request, and asks more of the model from now on."""
+
+    FILE = Night.FILE
 
     @staticmethod
     def load(path: Path) -> Night:
