@@ -13,6 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from nightly.models import load_config
 from nightly.records.golden import GOLDEN, Golden
+from nightly.training.answers import ExportError
 from nightly.training.run import run_fn
 from nightly.training.samples import WARM_UP, add_samples
 from tests.support.trial_night import night
@@ -70,3 +71,11 @@ def asked_elsewhere(model: Path, examples: Path, label: str) -> dict:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_model_without_a_signature_that_clients_ask_is_refused_by_its_name(tmp_path):
+    module = tf.Module()
+    module.answer = tf.function(lambda examples: {"probability": tf.zeros([1, 1])}, [tf.TensorSpec([None], tf.string)])
+    tf.saved_model.save(module, str(tmp_path), {"serving_default": module.answer})
+    with pytest.raises(ExportError, match="has no signature raw_features: export it as"):
+        add_samples(str(tmp_path), "", "own")

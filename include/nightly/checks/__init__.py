@@ -15,7 +15,8 @@ from nightly.checks import (
     serving,
     weights,
 )
-from nightly.checks.evidence import Evidence, not_measured
+from nightly.checks.evidence import Evidence
+from nightly.checks.findings import not_measured
 from nightly.records.night import Reason
 
 CHECKS = (

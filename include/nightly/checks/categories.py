@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from nightly.checks.evidence import CONTRIBUTIONS, Evidence, finding, worst
+from nightly.checks.evidence import Evidence
+from nightly.checks.findings import CONTRIBUTIONS, finding, worst
 from nightly.checks.schema import counts, domain_of, values_in
 from nightly.records.night import Contribution, Reason
 

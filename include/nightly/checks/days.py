@@ -4,7 +4,8 @@ import datetime as dt
 import statistics
 from collections.abc import Iterator
 
-from nightly.checks.evidence import CONTRIBUTIONS, Evidence, finding, not_measured
+from nightly.checks.evidence import Evidence
+from nightly.checks.findings import CONTRIBUTIONS, finding, not_measured
 from nightly.records.night import Contribution, Reason
 
 WEEKS = 4  # compared before and after a day; near enough to be the same season

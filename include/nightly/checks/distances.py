@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
-from nightly.checks.evidence import CONTRIBUTIONS, Evidence, Measured, SnapshotRows, finding, not_measured
+from nightly.checks.evidence import Evidence, Measured, SnapshotRows
+from nightly.checks.findings import CONTRIBUTIONS, finding, not_measured
 from nightly.checks.schema import counts, values_in
 from nightly.records.night import NEWEST_DAYS, Contribution, Reason
 

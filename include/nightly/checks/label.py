@@ -4,7 +4,8 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nightly.checks.evidence import CONTRIBUTIONS, Evidence, chance_of_change, fault, finding, not_measured, worst
+from nightly.checks.evidence import Evidence
+from nightly.checks.findings import CONTRIBUTIONS, chance_of_change, fault, finding, not_measured, worst
 from nightly.examples.days import rows_by_day
 from nightly.nights.moves import label_change
 from nightly.records.baseline import Control
@@ -107,12 +108,12 @@ def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
         else:
             comparable.append(compared)
     by_feature: dict[str, list[Reason]] = {feature: [] for feature in evidence.label_by_value}
-    for compared in comparable:
-        changes = _changes_by_value(evidence, compared.control)
-        # Of many values, one or another is far from its control by chance.
-        comparisons = sum(map(len, changes.values()))
+    by_control = [(compared.control, _changes_by_value(evidence, compared.control)) for compared in comparable]
+    # Of many values, one or another is far from its control by chance.
+    comparisons = sum(len(of_values) for _, changes in by_control for of_values in changes.values())
+    for control, changes in by_control:
         for feature, of_values in changes.items():
-            by_feature[feature].append(_largest_change(evidence, compared.control, feature, of_values, comparisons))
+            by_feature[feature].append(_largest_change(evidence, control, feature, of_values, comparisons))
     for findings in by_feature.values():
         yield from worst(findings)
     unknown = [

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightly.checks.evidence import CONTRIBUTIONS, Evidence, fault, finding, not_measured
+from nightly.checks.evidence import Evidence
+from nightly.checks.findings import CONTRIBUTIONS, fault, finding, not_measured
 from nightly.checks.schema import counts
 from nightly.records.label_config import BinaryLabel, ClassesLabel, NumberLabel
 from nightly.records.label_spec import OTHER, LabelSummary

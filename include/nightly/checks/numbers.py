@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from nightly.checks.evidence import Compared, Evidence, finding, worst
+from nightly.checks.evidence import Compared, Evidence
+from nightly.checks.findings import finding, worst
 from nightly.records.night import Contribution, Reason
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from nightly.checks.evidence import Compared, Evidence, Measured, chance_of_change, finding, worst
+from nightly.checks.evidence import Compared, Evidence, Measured
+from nightly.checks.findings import chance_of_change, finding, worst
 from nightly.checks.schema import counts, values_in
 from nightly.records.night import Contribution, Reason
 from nightly.statistics.sizes import at_least
@@ -37,7 +38,7 @@ def missing(evidence: Evidence) -> Iterator[Reason]:
 def _lengths(evidence: Evidence, compared: Compared, feature: str, allowed: float) -> Iterator[Reason]:
     """Yield the largest change, over all n, of the share of examples whose list has at least n values.
 
-    Some number is always near the middle, where chance moves shares most. So at least that much is allowed.
+    Some number is always near the middle, where chance moves shares most. So what chance explains is always allowed.
     """
     sides = [at_least(side.features[feature], side.examples) for side in (evidence.train, compared.train)]
     if not all(sides):

@@ -4,7 +4,8 @@ import datetime as dt
 import statistics
 from collections.abc import Iterator
 
-from nightly.checks.evidence import Evidence, finding, not_measured
+from nightly.checks.evidence import Evidence
+from nightly.checks.findings import finding, not_measured
 from nightly.records.night import Reason
 from nightly.records.snapshot import Delivery
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
-from nightly.checks.evidence import CONTRIBUTIONS, Evidence, SnapshotRows, fault
+from nightly.checks.evidence import Evidence, SnapshotRows
+from nightly.checks.findings import CONTRIBUTIONS, fault
 from nightly.records.night import Contribution, Reason
 from nightly.schemas import curated
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from nightly.checks.distances import differences, largest, named
-from nightly.checks.evidence import Evidence, Served, finding, not_measured
+from nightly.checks.evidence import Evidence, Served
+from nightly.checks.findings import finding, not_measured
 from nightly.checks.presence import missing_share
 from nightly.io.hints import did_you_mean
 from nightly.records.night import Reason

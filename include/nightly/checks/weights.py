@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightly.checks.evidence import Evidence, fault
+from nightly.checks.evidence import Evidence
+from nightly.checks.findings import fault
 from nightly.records.night import Reason
 from nightly.snapshots.parsing import are_finite
 

@@ -33,7 +33,7 @@ class Remedy:
 class Request:
     """The parts of a run that are needed to start the same night again.
 
-    :ivar params: what the run was given besides, as in a run's form
+    :ivar params: the run's other parameters, by the keys of a run's form
     :ivar source: the path or URL that was read in place of the config's; only bin/night takes one
     """
 

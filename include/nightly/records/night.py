@@ -106,15 +106,17 @@ class Download(Contract):
     def revision(self) -> str:
         """A sentence about what has changed at the source, and what is gone; "" if nothing has or is."""
         since = f" since {self.revised_since:%Y-%m-%d %H:%M} UTC" if self.revised_since else ""
-        told = []
+        sentences = []
         if self.revised:
             have = "has" if len(self.revised) == 1 else "have"
             parts = f"{self.parts} parts" if self.parts else f"{len(self.files)} files"
-            told.append(f"{len(self.revised)} of {parts} {have} changed at the source{since}: {_names(self.revised)}")
+            sentences.append(
+                f"{len(self.revised)} of {parts} {have} changed at the source{since}: {_names(self.revised)}"
+            )
         if self.removed:
             files = "1 file is" if len(self.removed) == 1 else f"{len(self.removed)} files are"
-            told.append(f"{files} gone from the source{since}: {_names(self.removed)}")
-        return "; ".join(told)
+            sentences.append(f"{files} gone from the source{since}: {_names(self.removed)}")
+        return "; ".join(sentences)
 
 
 def _names(parts: list[str]) -> str:

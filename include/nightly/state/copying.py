@@ -16,6 +16,7 @@ from pathlib import Path
 from nightly.io import variables
 from nightly.io.atomic import write_atomically
 from nightly.io.paths import RECORDS
+from nightly.records.night import Download
 from nightly.state.cache import Cache
 from nightly.state.content import Content
 from nightly.state.manifests import blob_key
@@ -117,7 +118,7 @@ def _phases(nights: list[list[str]]) -> tuple[list[list[str]], set[str], list[li
     """
     before, downloads, after = [], set(), []
     for night in nights:
-        at = next((n for n, name in enumerate(night) if name.endswith("/download.json")), len(night))
+        at = next((n for n, name in enumerate(night) if name.endswith(f"/{Download.FILE}")), len(night))
         before.append(night[:at])
         downloads |= set(night[at : at + 1])
         after.append(night[at + 1 :])

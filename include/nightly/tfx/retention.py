@@ -12,6 +12,7 @@ from nightly.nights.download import remove_old
 from nightly.nights.snapshot import retain
 from nightly.nights.unfinished import ABANDONED, unfinished
 from nightly.records.config import ModelConfig
+from nightly.records.night import Night
 from nightly.release.store import ReleaseStore
 from nightly.state import current, remove
 from nightly.tfx.metadata import Artifact, Execution, NightlyMetadata
@@ -67,7 +68,7 @@ def _remove_pinned(paths: Paths, model: str, kept: set[str]) -> None:
 
     ML Metadata does not know the one of a night that ended before its evaluator.
     """
-    ended = {request.parent.name for request in (paths.nights / model).glob("*/request.json")} - kept
+    ended = {request.parent.name for request in (paths.nights / model).glob(f"*/{Night.FILE}")} - kept
     folder = pinned_models(paths, model)
     for name in current().names(folder):
         if pinned_run(name) in ended:

@@ -50,6 +50,11 @@ def add_samples(path: str, raw_examples: str, model: str) -> Golden:
     NoRowsError and ExportError.
     """
     signatures = tf.saved_model.load(path).signatures
+    if missing := sorted({"serving_default", "raw_features"} - set(signatures)):
+        raise ExportError(
+            f"the exported model has no signature {' and no '.join(missing)}: export it as "
+            "nightly.training.export.export does"
+        )
     features = _inputs(signatures["raw_features"])
     examples = [request_part(record, features) for record in _first_records(raw_examples)]
     serialized = [example.SerializeToString() for example in examples]

@@ -55,9 +55,8 @@ class PlanOperator(NightOperator):
             except ContractError as error:
                 raise AirflowFailException(str(error)) from None  # a retry would raise the same error
             night.save(self.folder / Night.FILE)
-            (self.folder / SchemaProposal.FILE).unlink(
-                missing_ok=True
-            )  # of an earlier try, whose data may have differed
+            # A proposal is of an earlier try, whose data may have differed.
+            (self.folder / SchemaProposal.FILE).unlink(missing_ok=True)
             set_aside_review(self.folder)
         self.settle_releases()
         if load_config(self.model).run.on_hosts:

@@ -70,7 +70,7 @@ class VerdictOperator(NightOperator):
         self.verdict = rendered(text)
         unwritten = write(verdict, self.folder)
         if not unwritten:
-            publish(self.folder / Verdict.FILE)  # before the note, which marks the verdict as given
+            publish(self.folder / Verdict.FILE)  # before the note, which shows that the run has its verdict
         if needs_notice(verdict):
             self.notify_once(partial(notify, verdict), context)
         # After the notification: to missing_verdicts.py, this note marks the run as finished.

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nightly.checks.evidence import VALUES, finding
+from nightly.checks.evidence import VALUES
+from nightly.checks.findings import finding
 from nightly.checks.label import balance, balance_by_value
 from nightly.checks.label_rows import CLASSES, frequent_values, label_by_value
 from nightly.nights import older_findings

@@ -71,21 +71,23 @@ def test_a_model_that_names_no_constant_is_not_judged():
 def test_calibration_has_a_tenth_of_the_examples_in_each_bin():
     scored = drawn("binary", 1005, seed=4)
     scored = replace(scored, weights=None)
-    found = charts(scored, "candidate", "binary", [])
-    assert sum(part.rows for part in found.calibration) == 1005
-    assert {part.rows for part in found.calibration} == {100, 101}
-    assert [part.predicted for part in found.calibration] == sorted(part.predicted for part in found.calibration)
-    assert found.calibration[-1].actual > found.calibration[0].actual
-    assert found.residuals is None and not found.weighted
+    drawn_charts = charts(scored, "candidate", "binary", [])
+    assert sum(part.rows for part in drawn_charts.calibration) == 1005
+    assert {part.rows for part in drawn_charts.calibration} == {100, 101}
+    assert [part.predicted for part in drawn_charts.calibration] == sorted(
+        part.predicted for part in drawn_charts.calibration
+    )
+    assert drawn_charts.calibration[-1].actual > drawn_charts.calibration[0].actual
+    assert drawn_charts.residuals is None and not drawn_charts.weighted
 
 
 def test_the_confusion_matrix_has_the_frequent_classes_and_the_rest():
     names = [f"c{number}" for number in range(20)]
     labels = np.repeat(np.arange(20), np.arange(20, 0, -1))
     scores = np.eye(21, dtype=np.float32)[np.where(labels == 0, 20, labels)]  # c0 is taken for a class of production's
-    found = charts(Scored(labels, {"candidate": scores}, {}), "candidate", "classes", names)
-    assert found.classes == [*names[:11], REST]
-    matrix = np.array(found.confusion)
+    drawn_charts = charts(Scored(labels, {"candidate": scores}, {}), "candidate", "classes", names)
+    assert drawn_charts.classes == [*names[:11], REST]
+    matrix = np.array(drawn_charts.confusion)
     assert matrix.sum() == len(labels)
     assert matrix[0, 11] == 20 and matrix[1, 1] == 19 and matrix[11, 11] == sum(range(1, 10))
     few = charts(drawn("classes", 200, seed=5, weighted=False), "candidate", "classes", CLASSES)
@@ -94,9 +96,9 @@ def test_the_confusion_matrix_has_the_frequent_classes_and_the_rest():
 
 def test_the_histogram_of_residuals_counts_every_example():
     scored = drawn("number", 1000, seed=6, weighted=False)
-    found = charts(scored, "production", "number", [])
-    assert sum(found.residuals.rows) == 1000
-    assert len(found.residuals.edges) == len(found.residuals.rows) + 1
+    drawn_charts = charts(scored, "production", "number", [])
+    assert sum(drawn_charts.residuals.rows) == 1000
+    assert len(drawn_charts.residuals.edges) == len(drawn_charts.residuals.rows) + 1
     exact = Scored(scored.labels, {"production": scored.labels}, {})
     assert sum(charts(exact, "production", "number", []).residuals.rows) == 1000
 
@@ -106,16 +108,16 @@ def test_a_weight_counts_an_example_as_often_in_every_chart(kind):
     scored, classes = drawn(kind, 1000, seed=7), CLASSES if kind == "classes" else []
     weights = np.random.default_rng(7).integers(0, 4, len(scored))
     repeated = replace(scored.take(np.repeat(np.arange(len(scored)), weights)), weights=None)
-    found = charts(replace(scored, weights=weights), "candidate", kind, classes)
+    drawn_charts = charts(replace(scored, weights=weights), "candidate", kind, classes)
     expected = charts(repeated, "candidate", kind, classes)
-    assert (found.weighted, expected.weighted) == (True, False)
-    assert (found.classes, found.confusion, found.residuals) == (
+    assert (drawn_charts.weighted, expected.weighted) == (True, False)
+    assert (drawn_charts.classes, drawn_charts.confusion, drawn_charts.residuals) == (
         expected.classes,
         expected.confusion,
         expected.residuals,
     )
-    assert sum(part.rows for part in found.calibration) == (0 if kind == "classes" else (weights > 0).sum())
-    for part, other in zip(found.calibration, expected.calibration, strict=True):
+    assert sum(part.rows for part in drawn_charts.calibration) == (0 if kind == "classes" else (weights > 0).sum())
+    for part, other in zip(drawn_charts.calibration, expected.calibration, strict=True):
         assert part.predicted == pytest.approx(other.predicted, rel=0.02), "all of an example is in one tenth"
 
 
@@ -123,11 +125,11 @@ def test_a_weight_counts_an_example_as_often_in_every_chart(kind):
 def test_the_confusion_matrix_of_a_binary_label_has_the_counts_of_its_metrics(weighted):
     scored = drawn("binary", 800, seed=8, weighted=weighted)
     at = replace(scored, scores={"candidate": np.round(scored.scores["candidate"], 1)})  # some are 0.5 exactly
-    found = charts(at, "candidate", "binary", [])
-    assert (found.classes, found.threshold) == (["negative", "positive"], 0.5)
+    drawn_charts = charts(at, "candidate", "binary", [])
+    assert (drawn_charts.classes, drawn_charts.threshold) == (["negative", "positive"], 0.5)
     measured = Measured(Plan("binary", ["candidate"], ["tn", "fp", "fn", "tp"], weighted=weighted)).add(at)
     counts = values_of(measured)["candidate"][()]
-    assert np.ravel(found.confusion) == pytest.approx([counts[name] for name in ("tn", "fp", "fn", "tp")])
+    assert np.ravel(drawn_charts.confusion) == pytest.approx([counts[name] for name in ("tn", "fp", "fn", "tp")])
 
 
 @pytest.mark.parametrize("kind", ["binary", "classes", "number"])

@@ -214,9 +214,14 @@ def conf_of(command: str) -> dict:
 
 def test_the_same_night_has_what_its_run_was_given():
     assert conf_of(Request.of(planned()).again()) == {"as_of": AS_OF.isoformat()}, "the config gives the rest"
-    given = {"train_steps": 7, "fresh": True, "overrides": {"data_gate.min_rows": 100}, "override_reason": "a holiday"}
+    parameters = {
+        "train_steps": 7,
+        "fresh": True,
+        "overrides": {"data_gate.min_rows": 100},
+        "override_reason": "a holiday",
+    }
     late = load_config("taxi").data.late_days
-    night = planned(**given, window_start=AS_OF - dt.timedelta(days=late + 12), release=False)
+    night = planned(**parameters, window_start=AS_OF - dt.timedelta(days=late + 12), release=False)
     assert conf_of(Request.of(night).again()) == {
         "as_of": AS_OF.isoformat(),
         "release": "no",
