@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightly.checks.evidence import VALUES
-from nightly.checks.findings import finding
+from nightly.checks.findings import chance_of_change, finding
 from nightly.checks.label import balance, balance_by_value
 from nightly.checks.label_rows import CLASSES, frequent_values, label_by_value
 from nightly.nights import older_findings
@@ -102,8 +102,8 @@ def test_the_frequent_values_of_whole_numbers_are_counted_over_all_files(tmp_pat
     assert frequent_values(tmp_path / "empty", ["zip"], 50, 1) == {}
 
 
-def by_value(kind, now, before, allowed):
-    """The findings of a feature `code`, from labels by value on both sides."""
+def by_value(kind, now, *controls, allowed):
+    """The findings of a feature `code`, from labels by value of the night and of each control."""
     label = BinaryLabel(column="y", positive=["1"]) if kind == "binary" else NumberLabel(column="y")
     sides = [
         {
@@ -112,15 +112,16 @@ def by_value(kind, now, before, allowed):
                 for code, labels in enumerate(side)
             }
         }
-        for side in (now, before)
+        for side in (now, *controls)
     ]
-    baseline = SimpleNamespace(summary=lambda label: label, label_kind=kind, positive=["1"], label_by_value=sides[1])
-    control = SimpleNamespace(name="last_accepted", title="the control", baseline=baseline)
+    common = {"summary": lambda label: label, "label_kind": kind, "positive": ["1"]}
+    baselines = [SimpleNamespace(**common, label_by_value=side) for side in sides[1:]]
+    compared = [SimpleNamespace(name=str(n), title="the control", baseline=each) for n, each in enumerate(baselines)]
     evidence = SimpleNamespace(
         config=SimpleNamespace(data=SimpleNamespace(label=label)),
         positive=["1"] if kind == "binary" else [],
         label_by_value=sides[0],
-        present=[SimpleNamespace(control=control)],
+        present=[SimpleNamespace(control=control) for control in compared],
         allowed=lambda key, control: allowed,
         gate=SimpleNamespace(min_rows_for_value=100),
         rows=SimpleNamespace(having=lambda *of: []),
@@ -140,10 +141,21 @@ def test_chance_holds_hardly_a_night_however_many_values_a_feature_has(kind):
     random, held, beyond, nights, allowed = np.random.default_rng(16), 0, 0, 200, 0.15
     for _ in range(nights):
         now, before = ([LABELS[kind](random, rows) for rows in random.integers(100, 150, 24)] for _ in range(2))
-        (reason,) = by_value(kind, now, before, allowed)
+        (reason,) = by_value(kind, now, before, allowed=allowed)
         held += reason.held
         beyond += reason.figure > allowed
     assert beyond > nights / 4 and held <= 0.02 * nights, (beyond, held)
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_chance_holds_hardly_a_night_however_many_controls_it_has(kind):
+    random, held, rows = np.random.default_rng(18), 0, 110
+    for _ in range(200):
+        now, *controls = ([LABELS[kind](random, rows) for _ in range(24)] for _ in range(5))
+        (reason,) = by_value(kind, now, *controls, allowed=0.15)
+        held += reason.held
+        assert reason.chance == pytest.approx(chance_of_change(rows, rows, 4 * 24), rel=1e-5)
+    assert held <= 2, held
 
 
 @pytest.mark.parametrize("kind", LABELS)
@@ -151,17 +163,17 @@ def test_a_fault_of_one_value_among_many_is_found(kind):
     random = np.random.default_rng(17)
     now, before = ([LABELS[kind](random, 120) for _ in range(24)] for _ in range(2))
     now[7] = np.zeros_like(now[7])
-    (reason,) = by_value(kind, now, before, 0.15)
+    (reason,) = by_value(kind, now, before, allowed=0.15)
     assert reason.held and "where code is 7, " in reason.message
     assert 0.15 < reason.threshold == reason.chance < reason.figure
-    (reason,) = by_value(kind, now, before, 0.4)
+    (reason,) = by_value(kind, now, before, allowed=0.4)
     assert reason.threshold == 0.4 and reason.chance < 0.4
 
 
 def test_a_small_change_of_many_rows_counts_more_than_a_larger_one_that_may_be_chance():
     before = [np.repeat([0, 1], rows // 2) for rows in (10_000, 100)]
     now = [np.repeat([0, 1], [3000, 7000]), np.repeat([0, 1], [26, 74])]
-    (reason,) = by_value("binary", now, before, 0.15)
+    (reason,) = by_value("binary", now, before, allowed=0.15)
     assert reason.held and reason.values[0].value == "0" and reason.values[1].value == "1"
 
 
