@@ -56,7 +56,9 @@ sys.exit(max(process.exitcode for process in processes))
 SEALED = """
 import sys
 from pathlib import Path
+from ml_metadata.proto import metadata_store_pb2
 from tfx.types import standard_artifacts
+from nightly.compat.mlmd import register_execution
 from nightly.io.paths import Paths
 from nightly.tfx import seals
 from nightly.tfx.metadata import NightlyMetadata
@@ -77,6 +79,10 @@ with NightlyMetadata(Paths.from_environment(), "taxi") as handle:
 examples.set_mlmd_artifact(stored)
 assert len(seals.seal_of(examples).files) == 600
 seals.check({"examples": [examples]})
+with NightlyMetadata(Paths.from_environment(), "taxi") as handle:
+    columns = chr(10).join(f"a column of a wide table, number {number}" for number in range(999))
+    kind = metadata_store_pb2.ExecutionType(name="Anything")
+    register_execution(handle, kind, [], exec_properties={"columns": columns})
 path.write_text("another")
 try:
     seals.check({"examples": [examples]})
@@ -177,7 +183,7 @@ def test_processes_that_begin_an_empty_ml_metadata_at_once_register_each_type_on
     assert "ERROR" not in database.log.read_text().removeprefix(before)
 
 
-def test_an_artifact_of_hundreds_of_files_is_sealed(database, tmp_path):
+def test_an_artifact_of_hundreds_of_files_is_sealed_and_a_parameter_of_any_length_is_stored(database, tmp_path):
     """PostgreSQL indexes properties of a few kilobytes at most, and refuses longer ones."""
     database.run("postgres", "CREATE DATABASE sealed")
     environment = {**os.environ, "NIGHTLY_METADATA_DB": database.url("sealed"), "NIGHTLY_RUN": str(tmp_path)}

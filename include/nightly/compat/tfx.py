@@ -5,8 +5,10 @@ from typing import Any, Self
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
-from tfx.orchestration.portable import data_types, execution_publish_utils, launcher, outputs_utils
+from tfx.orchestration.portable import data_types, launcher, outputs_utils
 from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
+
+from nightly.compat.mlmd import divide_properties, register_execution
 
 WORKING_FOLDER = outputs_utils._STATEFUL_WORKING_DIR_INDEX
 
@@ -68,14 +70,13 @@ class RerunLauncher(launcher.Launcher):
         finally:
             self._clean_up_stateless_execution_info(info)
         self._clean_up_stateful_execution_info(info)
+        divide_properties(output)
         self._publish_successful_execution(info.execution_id, prepared.contexts, info.output_dict, output)
         return info
 
     def _register_or_reuse_execution(
         self, metadata_handle: metadata.Metadata, contexts: list[Any], **inputs: Any
     ) -> metadata_store_pb2.Execution:
-        execution = execution_publish_utils.register_execution(
-            metadata_handle, self._pipeline_node.node_info.type, contexts, **inputs
-        )
+        execution = register_execution(metadata_handle, self._pipeline_node.node_info.type, contexts, **inputs)
         execution.custom_properties[WORKING_FOLDER].string_value = str(execution.id)
         return execution

@@ -22,6 +22,7 @@ from tfx.orchestration import metadata
 from tfx.orchestration.portable.mlmd import event_lib
 from tfx.proto.orchestration import pipeline_pb2
 
+from nightly.compat.mlmd import chunk_name, chunks
 from nightly.compat.tfx import PersistentMetadata
 from nightly.io import variables
 from nightly.io.paths import Paths, safe_name
@@ -32,8 +33,6 @@ from nightly.state.names import RUNNING
 from nightly.tfx.artifacts import RENAMED
 
 log = logging.getLogger("nightly")
-
-CHUNK = 2000  # ASCII characters: PostgreSQL's index of properties takes at most 2704 bytes
 
 Artifact = metadata_store_pb2.Artifact
 Execution = metadata_store_pb2.Execution
@@ -111,24 +110,16 @@ class NightlyMetadata(PersistentMetadata):
 
 
 def keep(node: Artifact | Execution, name: str, contract: Contract) -> None:
-    """Store `contract` in the custom property `name` of an artifact or execution.
-
-    Text longer than CHUNK continues in `name`.1, `name`.2, …
-    """
-    text = json.dumps(contract.model_dump(mode="json"))
-    for number, start in enumerate(range(0, len(text), CHUNK)):
-        node.custom_properties[_property_name(name, number)].string_value = text[start : start + CHUNK]
+    """Store `contract` in the custom property `name` of an artifact or execution, and `name`.1, … if it is long."""
+    for part, text in chunks(name, json.dumps(contract.model_dump(mode="json"))).items():
+        node.custom_properties[part].string_value = text
 
 
 def kept(node: Artifact | Execution, name: str) -> str:
     """Return the JSON text that `keep` stored under `name`; "" if there is none."""
-    names = (_property_name(name, number) for number in itertools.count())
+    names = (chunk_name(name, number) for number in itertools.count())
     present = itertools.takewhile(node.custom_properties.__contains__, names)
-    return "".join(node.custom_properties[property_name].string_value for property_name in present)
-
-
-def _property_name(name: str, number: int) -> str:
-    return f"{name}.{number}" if number else name
+    return "".join(node.custom_properties[part].string_value for part in present)
 
 
 def outputs(handle: NightlyMetadata, node: pipeline_pb2.PipelineNode, key: str | None = None) -> list[Artifact]:

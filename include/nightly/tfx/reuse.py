@@ -31,6 +31,7 @@ from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 from tfx.proto.orchestration import executable_spec_pb2, pipeline_pb2
 from tfx.types.artifact import ArtifactState
 
+from nightly.compat.mlmd import register_execution
 from nightly.io.code import sources_of
 from nightly.io.files import hash_files
 from nightly.io.paths import ROOT
@@ -188,8 +189,12 @@ class NodeCache:
         """Publish a CACHED execution of this run, whose outputs are hard links to the files of `theirs`."""
         with self.handle:
             contexts = context_lib.prepare_contexts(metadata_handle=self.handle, node_contexts=self.node.contexts)
-            execution = execution_publish_utils.register_execution(
-                self.handle, self.node.node_info.type, contexts, self.inputs, self.parameters
+            execution = register_execution(
+                self.handle,
+                self.node.node_info.type,
+                contexts,
+                input_artifacts=self.inputs,
+                exec_properties=self.parameters,
             )
             resolver = outputs_utils.OutputsResolver(self.node, self.pipeline.pipeline_info, self.pipeline.runtime_spec)
             ours = resolver.generate_output_artifacts(execution.id)

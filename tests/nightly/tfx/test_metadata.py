@@ -4,13 +4,15 @@ import json
 
 import ml_metadata as mlmd
 import pytest
-from tfx.orchestration.portable import execution_publish_utils
+from ml_metadata.proto import metadata_store_pb2
+from tfx.orchestration.portable import execution_publish_utils, outputs_utils
 from tfx.orchestration.portable.mlmd import context_lib
-from tfx.proto.orchestration import pipeline_pb2
+from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
+from nightly.compat.mlmd import divide_properties, register_execution
 from nightly.io.paths import Paths
 from nightly.records.base import ContractError
-from nightly.tfx.metadata import Execution, NightlyMetadata, close_abandoned, connection_config, resolve_inputs
+from nightly.tfx.metadata import Execution, NightlyMetadata, close_abandoned, connection_config, kept, resolve_inputs
 from tests.support.nights import a_night
 
 
@@ -47,6 +49,23 @@ def test_without_a_url_each_model_has_a_file(monkeypatch, tmp_path):
     monkeypatch.delenv("NIGHTLY_METADATA_DB", raising=False)
     found = connection_config(Paths.from_environment(), "taxi")
     assert found.sqlite.filename_uri == str(tmp_path / "metadata/taxi.sqlite")
+
+
+@pytest.mark.parametrize("text", ["", "a" * 2000, "a" * 2001, "é" * 9999, "🚕" * 1500])
+def test_a_parameter_of_any_length_is_stored_in_parts_that_postgresql_can_index(text, monkeypatch, tmp_path):
+    monkeypatch.setenv("NIGHTLY_VAR", str(tmp_path))
+    kind = metadata_store_pb2.ExecutionType(name="Anything")
+    with NightlyMetadata(Paths.from_environment(), "taxi") as handle:
+        properties = {"columns": text, "steps": 5}
+        execution = register_execution(handle, kind, [], exec_properties=properties)
+        output = execution_result_pb2.ExecutorOutput()
+        outputs_utils.populate_exec_properties(output, properties)
+        divide_properties(output)
+        execution_publish_utils.publish_succeeded_execution(handle, execution.id, [], executor_output=output)
+        (stored,) = handle.store.get_executions_by_id([execution.id])
+    assert stored.custom_properties["steps"].int_value == 5
+    assert kept(stored, "columns") == text
+    assert all(len(value.string_value.encode()) <= 2000 for value in stored.custom_properties.values())
 
 
 def test_an_input_of_another_pipeline_is_left_to_tfx(monkeypatch, tmp_path):
