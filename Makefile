@@ -40,7 +40,7 @@ docs:  ## build the documentation as a site, in var/site
 lint: setup-dev  ## check style, imports between rooms, and types; .pre-commit-config.yaml has the same checks
 	@$(LINT)/ruff check .
 	@$(LINT)/ruff format --check .
-	@env PYTHONPATH=include:plugins:client:server $(LINT)/lint-imports --no-logo --no-cache
+	@$(LINT)/lint-imports --no-logo --no-cache
 	@$(LINT)/mypy
 
 reference: setup  ## write docs/reference/ anew from the code

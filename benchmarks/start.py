@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.common import Goal, Result, interleaved, main, say, spread
 from benchmarks.project import end_hosts
-from nightly.io.paths import ROOT, Paths
+from nightly.io.paths import Paths
 
 ROUNDS, QUICK_ROUNDS = 5, 1
 STEP = "benchmarks.start:ready_at"
@@ -26,7 +26,6 @@ def ready_at(night_folder: Path, paths: Paths) -> dict[str, float]:
 
 
 def run(quick: bool, folder: Path) -> Result:
-    sys.path.insert(0, str(ROOT / "plugins"))
     from nightly_airflow.hooks.ml import MLHook
 
     paths, log = Paths.from_environment(), logging.getLogger("start")

@@ -99,7 +99,7 @@ def install(name: str, *, with_dev: bool) -> None:
     _install(venv, ROOT / LOCKS[name], venv / "installed.txt", anew=True)
     if with_dev and name in ("airflow", "ml"):
         _install(venv, ROOT / LOCKS["dev"], venv / "installed-dev.txt", anew=False)
-    if name in ("airflow", "ml"):
+    if name in ("airflow", "ml", "lint"):
         project.link(venv)
 
 

@@ -7,7 +7,7 @@ installed package: the project's own folder is in the file, too.
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = (".", "include", "client", "server")  # as python_path() of nightly.io.paths has them
+FOLDERS = (".", "include", "client", "server", "plugins")  # as python_path() of nightly.io.paths has them
 NAME = "nightly-retrain.pth"
 
 

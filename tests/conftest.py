@@ -28,7 +28,7 @@ os.environ |= {
     "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in (".", "include", "client", "server")),
+    "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in (".", "include", "client", "server", "plugins")),
 }
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.bucket_hosts"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import or_, select
 from sqlalchemy.exc import OperationalError
 
-from nightly.io.paths import ROOT, Paths, python_path
+from nightly.io.paths import Paths, python_path
 from nightly.io.polling import poll
 from nightly.io.processes import start
 from nightly.models import model_names
@@ -73,7 +73,7 @@ def start_if_missing(session: Session) -> None:
     """
     if runs := without_verdict(session):
         log.warning("no verdict on %s: writing it now", ", ".join(run.run_id for run in runs))
-        path = os.pathsep.join(filter(None, [python_path(), str(ROOT / "plugins"), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [python_path(), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "nightly_airflow.missing_verdicts"]
         start(command, environment={**os.environ, "PYTHONPATH": path})
 

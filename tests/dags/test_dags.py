@@ -134,11 +134,10 @@ def project(tmp_path):
 
 
 def parse_in(project: Path, dag: str) -> dict[str, Any]:
-    plugins = str(project / "plugins")
     return parse(
         project / f"dags/{dag}.py",
-        PYTHONPATH=f"{python_path(project)}{os.pathsep}{plugins}",
-        AIRFLOW__CORE__PLUGINS_FOLDER=plugins,
+        PYTHONPATH=python_path(project),
+        AIRFLOW__CORE__PLUGINS_FOLDER=str(project / "plugins"),
         AIRFLOW__CORE__DAGS_FOLDER=str(project / "dags"),
     )
 

@@ -28,7 +28,7 @@ def environment(folder: Path, project: Path, bucket: Bucket, database: Any, brok
     trips = {"conn_type": "fs", "extra": {"path": str(project / TRIPS)}}
     return {
         **bucket.environment,
-        "PYTHONPATH": os.pathsep.join([python_path(project), str(project / "plugins")]),
+        "PYTHONPATH": python_path(project),
         "NIGHTLY_VAR": str(var),
         "NIGHTLY_SERVING_BASE_PATH": str(folder / "volume"),
         "NIGHTLY_METADATA_DB": database.url("mlmd"),

@@ -37,7 +37,7 @@ def ended(tmp_path_factory):
         (ROOT, [ml_python, "-m", "tests.support.example_models", str(copy)]),
         (copy, [sys.executable, "-m", "tests.support.airflow_nights_of", str(folder / "var"), *asked]),
     ):
-        environment = inherited | {"PYTHONPATH": os.pathsep.join([python_path(code), str(code / "plugins")])}
+        environment = inherited | {"PYTHONPATH": python_path(code)}
         done = subprocess.run(command, cwd=code, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"model"')]

@@ -7,7 +7,7 @@ import pytest
 
 from local.airflow import LocalAirflow
 from local.child import Child
-from nightly.io.paths import ROOT
+from nightly.io.paths import ROOT, python_path
 from nightly.io.polling import poll
 from nightly.records.verdict import Outcome
 from nightly_airflow.web.records import Records
@@ -39,8 +39,7 @@ class ManagedAirflow(LocalAirflow):
     def _component(self, name: str, plugins: Path) -> Child:
         """Start a component. Its Python finds the modules in plugins/ in any case, as DAG files import them."""
         plugins.mkdir(parents=True, exist_ok=True)
-        folders = ":".join(str(ROOT / folder) for folder in (".", "include", "client", "server", "plugins"))
-        environment = self.environment | {"AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins), "PYTHONPATH": folders}
+        environment = self.environment | {"AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins), "PYTHONPATH": python_path()}
         child = Child([str(ROOT / "bin/airflow"), name], self.home / f"{name}.log", environment)
         self.children[name] = child
         return child

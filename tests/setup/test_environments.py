@@ -47,7 +47,7 @@ def test_a_second_run_costs_a_file_comparison(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", "nothing is set up again"
-    assert {path.parts[-5] for path in tmp_path.rglob(project.NAME)} == {"airflow", "ml"}
+    assert {path.parts[-5] for path in tmp_path.rglob(project.NAME)} == {"airflow", "ml", "lint"}
 
 
 @pytest.mark.parametrize("options", [[], ["-P"]])
@@ -55,7 +55,7 @@ def test_the_project_is_imported_from_anywhere_without_settings(options, tmp_pat
     """Each folder that python_path names is in the environment, whatever folder a process starts in."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     project.link(tmp_path / "venv")
-    script = "import include.models, nightly.io.paths, nightly_server.flags; "
+    script = "import include.models, nightly.io.paths, nightly_airflow, nightly_server.flags; "
     script += "print(nightly.io.paths.python_path())"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [tmp_path / "venv/bin/python", *options, "-c", script]

@@ -60,4 +60,4 @@ def safe_name(run_id: str) -> str:
 
 def python_path(root: Path = ROOT) -> str:
     """Return PYTHONPATH for a process that runs the project in the folder `root`."""
-    return os.pathsep.join(str(root / folder) for folder in ("", "include", "client", "server"))
+    return os.pathsep.join(str(root / folder) for folder in ("", "include", "client", "server", "plugins"))

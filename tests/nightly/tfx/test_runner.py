@@ -242,7 +242,7 @@ def test_a_third_model_is_a_folder_and_a_file_of_three_lines(tmp_path):
         env={
             **environment,
             "AIRFLOW_HOME": str(tmp_path / "airflow"),
-            "PYTHONPATH": f"{python_path(project)}:{project / 'plugins'}",
+            "PYTHONPATH": python_path(project),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         },
         capture_output=True,

@@ -229,8 +229,7 @@ def test_a_step_ends_with_its_supervisor(paths, log, tmp_path):
 def test_a_step_ends_with_its_task(paths, log, tmp_path, warm):
     task = subprocess.Popen(
         [sys.executable, "-c", TASK, str(tmp_path)],
-        env=os.environ
-        | {"NIGHTLY_WARM": warm, "NIGHTLY_RUN": str(paths.run), "PYTHONPATH": f"plugins:{python_path()}"},
+        env=os.environ | {"NIGHTLY_WARM": warm, "NIGHTLY_RUN": str(paths.run), "PYTHONPATH": python_path()},
         cwd=ROOT,
     )
     step, _ = read_when_there(tmp_path / "started").split()

@@ -41,7 +41,7 @@ def test_the_whole_request(paths):
     assert container["resources"] == {"requests": {"cpu": "500m", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}
     secrets = [source["secretRef"]["name"] for source in container["envFrom"]]
     assert secrets == ["steps", "of-the-source"]
-    folders = ("", "/include", "/client", "/server")
+    folders = ("", "/include", "/client", "/server", "/plugins")
     assert {variable["name"]: variable.get("value") for variable in container["env"]} == {
         "NIGHTLY_STATE": "s3://state/prefix",
         "NIGHTLY_SERVING_REST": "serving:8501",
