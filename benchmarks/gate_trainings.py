@@ -1,10 +1,11 @@
-"""Small, real trainings for gate_noise, on arrays in memory.
+"""Real trainings for gate_noise, on arrays in memory.
 
-Taxi trips have the preprocessing and the network of the model taxi. Handwritten digits come with scikit-learn.
+The models taxi and fares have their own preprocessing, network and settings. Handwritten digits come with scikit-learn.
 """
 
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nightly.records.data_config import column_name
 from nightly.records.label_spec import OTHER, LabelSpec
 
 INSIDE_TFX = "tfx/examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
+A_NIGHT = ("2014-07-01", "2015-07-01")  # the window of a night as of the second day
 QUARTERS = {
     "top_left": (0, 0),
     "top_right": (0, 4),
@@ -33,22 +35,21 @@ class Task:
     """A label of some rows, and what its gate allows."""
 
     name: str
-    data: str  # taxi or digits
-    label: dict[str, Any]  # data.label
-    useful: str  # the feature whose loss must be noticed
-    steps: int
-    gate: dict[str, Any]  # model_gate
+    config: ModelConfig
+    useful: tuple[str, ...]  # the features whose loss must be noticed, as the network reads them
+    window: tuple[str, str] | None = None  # the first day and the day after the last; None: all rows
     hidden: tuple[str, ...] = ()  # features that tell the label
 
     @property
     def kind(self) -> str:
-        return self.label["kind"]
+        return self.config.data.label.kind
 
-    @property
-    def config(self) -> ModelConfig:
-        text = load_config("taxi").model_dump()
-        text["data"]["label"], text["model_gate"] = self.label, self.gate
-        return ModelConfig.parse(text, where=self.name)
+
+def taxi_with(label: dict[str, Any], gate: dict[str, Any], steps: int) -> ModelConfig:
+    """Return the config of the model taxi, with another label and gate."""
+    values = load_config("taxi").model_dump()
+    values["data"]["label"], values["model_gate"], values["training"]["steps"] = label, gate, steps
+    return ModelConfig.parse(values, where=f"a model of {label['column']}")
 
 
 @dataclass
@@ -81,33 +82,34 @@ class Table:
         """Return the classes as a night learns them."""
         if task.kind != "classes":
             return []
-        counts = self.frame[task.label["column"]][~self.is_eval].value_counts()
-        return [*counts[counts >= task.config.data.label.min_class_rows].index, OTHER]
+        label = task.config.data.label
+        counts = self.frame[label.column][~self.is_eval].value_counts()
+        return [*counts[counts >= label.min_class_rows].index, OTHER]
 
     def splits(self, task: Task) -> tuple[Rows, Rows]:
         """Return the rows to train on, and those to judge by."""
-        classes = self.classes(task)
-        column = self.frame[task.label["column"]]
+        classes, label = self.classes(task), task.config.data.label
+        column = self.frame[label.column]
         if task.kind == "classes":
             labels = column.map({name: index for index, name in enumerate(classes)}).fillna(len(classes) - 1)
             labels = labels.to_numpy(np.int64)
         elif task.kind == "binary":
-            labels = column.astype(str).isin(task.label["positive"]).to_numpy(np.float32)
+            labels = column.astype(str).isin(label.positive).to_numpy(np.float32)
         else:
             labels = column.to_numpy(np.float32)
         train, held_out = (
             Rows(
                 {name: values[rows] for name, values in self.features.items()},
                 labels[rows],
-                {name: pa.array(self.frame[name][rows].fillna("(missing)")) for name in task.config.model_gate.slices},
+                {name: pa.array(self.frame[name][rows].astype(str)) for name in task.config.model_gate.slices},
             ).blind(*task.hidden)
             for rows in (~self.is_eval, self.is_eval)
         )
         return train, held_out
 
 
-def read(data: str, folder: Path) -> Table:
-    return read_digits() if data == "digits" else read_trips(folder)
+def read(task: Task, folder: Path) -> Table:
+    return read_digits() if task.kind == "classes" else read_trips(task, folder)
 
 
 def read_digits() -> Table:
@@ -122,8 +124,8 @@ def read_digits() -> Table:
     return Table(pd.DataFrame({"digit": digits.target.astype(str)}), features, None)
 
 
-def read_trips(folder: Path) -> Table:
-    """Return the real trips of the model taxi, transformed as a night does."""
+def read_trips(task: Task, folder: Path) -> Table:
+    """Return the real trips of the task's window, transformed as a night of its model does."""
     import tensorflow as tf
     import tensorflow_transform as tft
     from tensorflow_transform.tf_metadata import dataset_metadata
@@ -134,7 +136,11 @@ def read_trips(folder: Path) -> Table:
 
     site = Paths.from_environment().ml_python.parent.parent / "lib"
     frame = pd.read_csv(next(site.glob(f"python3*/site-packages/{INSIDE_TFX}"))).rename(columns=column_name)
-    schema = read_schema(load_config("taxi").folder / "schema.pbtxt")
+    if task.window:
+        starts = pd.to_datetime(frame[task.config.data.time_column], unit="s")
+        first, end = (pd.Timestamp(day) for day in task.window)
+        frame = frame[(starts >= first) & (starts < end)].reset_index(drop=True)
+    schema = read_schema(task.config.folder / "schema.pbtxt")
     examples = [_example(row, schema) for row in frame.to_dict("records")]
     split = folder / "Split-train"
     split.mkdir(parents=True)
@@ -142,8 +148,8 @@ def read_trips(folder: Path) -> Table:
         for example in examples:
             writer.write(example)
     graph = folder / "graph"
-    of_taxi = partial(preprocessing_fn, custom_config={"model": "taxi"})
-    write_transform_graph(of_taxi, str(split), dataset_metadata.DatasetMetadata(schema), graph)
+    of_model = partial(preprocessing_fn, custom_config={"model": task.config.name})
+    write_transform_graph(of_model, str(split), dataset_metadata.DatasetMetadata(schema), graph)
     transform = tft.TFTransformOutput(str(graph))
     outputs = transform.transform_raw_features(tf.io.parse_example(examples, transform.raw_feature_spec()))
     return Table(frame, {name: values.numpy() for name, values in outputs.items() if name != LABEL}, transform)
@@ -171,31 +177,21 @@ def _example(row: dict[str, Any], schema: Any) -> bytes:
 class Trainer:
     """Trains one network again and again. It is traced once: a seed only sets weights and the order of rows."""
 
-    def __init__(self, task: Task, table: Table, train: Rows):
+    def __init__(self, task: Task, table: Table):
         self.task, self.table = task, table
-        self.mean = float(np.log1p(train.labels).mean()) if task.kind == "number" else 0.0
-        self.settings = load_config("taxi").training
+        self.settings = task.config.training
         self.model = self._network()
         self.model.optimizer.build(self.model.trainable_variables)
         self.optimizer_state = [variable.numpy() for variable in self.model.optimizer.variables]
         self.names = [tensor.name for tensor in self.model.inputs]
 
     def _network(self) -> Any:
-        if self.task.data == "digits":
+        if self.table.transform is None:
             return digits_network(len(self.table.classes(self.task)))
-        import keras
-
-        from include.models.taxi.model import build_model
-
-        model = build_model(self.table.transform, self.settings.hyperparameters)
-        if self.task.kind == "binary":
-            return model
-        head = next(layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense))
-        last = keras.layers.Dense(1, bias_initializer=keras.initializers.Constant(self.mean))  # on the same network
-        changed = keras.Model(model.inputs, last(head.input))
-        rate = self.settings.hyperparameters["learning_rate"]
-        changed.compile(optimizer=keras.optimizers.Adam(rate), loss="mean_squared_error")
-        return changed
+        module = import_module(f"include.models.{self.task.config.name}.model")
+        model = module.build_model(self.table.transform, self.settings.hyperparameters)
+        is_shipped = self.task.config.data.label == load_config(self.task.config.name).data.label
+        return model if is_shipped else number_network(model, self.settings.hyperparameters["learning_rate"])
 
     def train(self, rows: Rows, labels: np.ndarray, seed: int) -> None:
         import keras
@@ -205,7 +201,7 @@ class Trainer:
         for variable, value in zip(self.model.optimizer.variables, self.optimizer_state, strict=True):
             variable.assign(value)
         batch = self.settings.batch_size
-        random, needed = np.random.default_rng(seed), self.task.steps * batch
+        random, needed = np.random.default_rng(seed), self.settings.steps * batch
         order = np.concatenate([random.permutation(len(labels)) for _ in range(-(-needed // len(labels)))])[:needed]
         target = np.log1p(labels) if self.task.kind == "number" else labels
         inputs = {name: rows.features[name][order] for name in self.names}
@@ -217,6 +213,16 @@ class Trainer:
         if self.task.kind == "classes":
             return answers
         return np.expm1(answers[:, 0]) if self.task.kind == "number" else answers[:, 0]
+
+
+def number_network(model: Any, learning_rate: float) -> Any:
+    """Return the hidden layers of `model` with a number label's output, which learns from the squared error."""
+    import keras
+
+    head = next(layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense))
+    changed = keras.Model(model.inputs, keras.layers.Dense(1)(head.input))
+    changed.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="mean_squared_error")
+    return changed
 
 
 def digits_network(classes: int) -> Any:

@@ -19,8 +19,8 @@ os.environ["TMPDIR"] = str(HOME / "tmp")
 (HOME / "tmp").mkdir()
 tempfile.tempdir = None  # read TMPDIR again
 
-KEPT = ("NIGHTLY_ML_PYTHON", "NIGHTLY_VENVS")  # where the environments are
-for name in [name for name in os.environ if name.startswith(("AIRFLOW", "NIGHTLY_")) and name not in KEPT]:
+KEPT = ("NIGHTLY_ML_PYTHON", "NIGHTLY_VENVS", "NIGHTLY_TEST_BEAM_")  # where the environments are; of one campaign
+for name in [name for name in os.environ if name.startswith(("AIRFLOW", "NIGHTLY_")) and not name.startswith(KEPT)]:
     del os.environ[name]
 os.environ |= {
     "NIGHTLY_VAR": str(HOME / "var"),

@@ -71,6 +71,7 @@ def disk(folder: Path) -> list[tuple]:
 
 
 def _run(pickled: bytes, environment: dict[str, str]) -> None:
+    os.environ.clear()  # what the fork server began with may be another test's
     os.environ.update(environment)
     left, work, traced, state = cloudpickle.loads(pickled)
     last = state()

@@ -15,6 +15,7 @@ from nightly.release import candidates, servers, store, transitions, versions
 from nightly.release.store import ReleaseStore
 from nightly.serving import models_config as live
 from nightly.serving import server, verify
+from tests.support.releases import origin
 
 TRACED = {
     module.__file__ for module in (files, candidates, servers, store, transitions, versions, live, server, verify)
@@ -44,8 +45,7 @@ def release(environment: dict[str, str], name: str, source: Path, run_id: str, d
 
     paths = Paths.from_environment()
     model_server = server.find_server(paths, name, Release(timeout_seconds=30, latency_factor=1000))
-    said = {"run_id": run_id, "snapshot_id": "s", "code_version": "c", "requested_by": "someone", "metrics": {}}
     sys.settrace(trace)
-    ReleaseStore(paths.serving, paths.releases, name).release(Path(source), server=model_server, **said)
+    ReleaseStore(paths.serving, paths.releases, name).release(Path(source), origin(run_id), server=model_server)
     sys.settrace(None)
     reached.send(list(lines))

@@ -16,6 +16,7 @@ from nightly.release.store import ReleaseStore
 from nightly.serving import models_config as live
 from nightly.serving.server import find_server
 from nightly_client import Client, example
+from tests.support.releases import origin
 from tests.support.servers import Server
 
 XS = (0.0, 1.0, 2.5)
@@ -116,14 +117,7 @@ def release(
     """Release as the pipeline does it, verified by the server that the environment names."""
     server = find_server(paths, name, Release(timeout_seconds=timeout_seconds, **config))
     return ReleaseStore(paths.serving, paths.releases, name).release(
-        source,
-        run_id=run_id,
-        snapshot_id=f"snapshot of {run_id}",
-        code_version="c0ffee",
-        requested_by="someone",
-        metrics={"auc": 0.7},
-        server=server,
-        canary_share=canary_share,
+        source, origin(run_id), server=server, canary_share=canary_share
     )
 
 

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from nightly.records.release import ReleaseRecord, Verification
+from nightly.records.release import Origin, ReleaseRecord, Verification
 from nightly.release.store import ReleaseStore
 
 FILES = ("saved_model.pb", "fingerprint.pb", "variables/variables.data-00000-of-00001", "variables/variables.index")
@@ -52,16 +52,19 @@ def loadable(folder: Path) -> list[int]:
     return sorted(numbers)
 
 
-def release(store: ReleaseStore, source: Path, run_id: str = "run-1", now: float = NOW) -> ReleaseRecord:
-    return store.release(
-        source,
+def origin(run_id: str = "run-1", recipe: str = "") -> Origin:
+    return Origin(
         run_id=run_id,
         snapshot_id="5a17",
         code_version="c0ffee",
         requested_by="someone",
         metrics={"auc": 0.7},
-        now=now,
+        recipe=recipe,
     )
+
+
+def release(store: ReleaseStore, source: Path, run_id: str = "run-1", now: float = NOW) -> ReleaseRecord:
+    return store.release(source, origin(run_id), now=now)
 
 
 class ApprovingServer:
@@ -102,8 +105,7 @@ def verified(
     share: float | None = None,
     server: Server | None = None,
 ) -> ReleaseRecord:
-    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
-    return store.release(source, run_id=run_id, now=NOW, server=server or Server(store), canary_share=share, **said)
+    return store.release(source, origin(run_id), now=NOW, server=server or Server(store), canary_share=share)
 
 
 @contextmanager

@@ -46,7 +46,19 @@ class Verification(Contract):
     verified_at: AwareDatetime
 
 
-class ReleaseRecord(Contract):
+class Origin(Contract):
+    """Where a version comes from: the night that trained it, and what that night used and measured."""
+
+    run_id: str
+    snapshot_id: str
+    code_version: str
+    requested_by: str
+    metrics: dict[str, float]  # on the eval split
+    recipe: str = ""  # the fingerprint of its inputs (include/nightly/tfx/recipe.py); "" in records of older versions
+    split: Split | None = None  # that it was trained with; None in records of older versions
+
+
+class ReleaseRecord(Origin):
     """<releases>/<model>/<version>.json, for every version that ever had a number."""
 
     FILE: ClassVar = "release.json"  # in the folder of the night that released it
@@ -57,15 +69,8 @@ class ReleaseRecord(Contract):
     # verifies it. canary: verified, and served to callers of the label `canary` only. released: is or was in
     # production. unverified: moved out of the serving volume, as the server did not answer; a retry moves it back.
     state: Literal["releasing", "verifying", "unverified", "canary", "released", "quarantined", "removed"]
-    run_id: str
-    snapshot_id: str
-    code_version: str
-    requested_by: str
-    metrics: dict[str, float]
     files: dict[str, str]  # path inside the version -> sha256
     path: str
-    recipe: str = ""  # the fingerprint of its inputs (include/nightly/tfx/recipe.py); "" in records of older versions
-    split: Split | None = None  # that it was trained with; None in records of older versions
     previous_version: int | None
     released_at: AwareDatetime  # for a canary until its promotion: when it became the canary
     why: str = ""  # the reason for the quarantine, the removal, or the state `unverified`

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nightly.io.files import differences
-from nightly.records.release import ReleaseRecord, Split
+from nightly.records.release import Origin, ReleaseRecord
 from nightly.release.candidates import Candidates
 from nightly.release.errors import (
     CanaryRunning,
@@ -50,29 +50,21 @@ class ReleaseStore:
     def release(
         self,
         source: Path,
+        origin: Origin,
         *,
-        run_id: str,
-        snapshot_id: str,
-        code_version: str,
-        requested_by: str,
-        metrics: dict[str, float],
         server: ServerConfiguration | None = None,
         canary_share: float | None = None,
-        recipe: str = "",
-        split: Split | None = None,
         judged_against: int | None = ANY,
         validated: dict[str, str] | None = None,
         now: float | None = None,
     ) -> ReleaseRecord:
         """Release the SavedModel in `source` as the newest version, and return its record.
 
-        A retry of this run with the same model returns the same record and makes no second version.
+        A retry of the origin's run with the same model returns the same record and makes no second version.
 
         :param server: verifies the version, which is quarantined if it is refused. A server that does not answer fails
             the release before anything is copied
         :param canary_share: the share of callers who get the version as canary, if there is a version in production
-        :param recipe: the recipe's hash (nightly.tfx.recipe)
-        :param split: the split that the model was trained with
         :param judged_against: the production version that the model was compared with; None if there was none
         :param validated: path -> SHA-256 of the files when they were validated
         :param now: Unix seconds. A clock that went backwards still gives a greater version
@@ -89,13 +81,13 @@ class ReleaseStore:
             self.transitions.recover()
             candidates = Candidates(self.transitions, server)
             same = [record for record in reversed(self.disk.records()) if record.files == files]
-            mine = next((r for r in same if r.run_id == run_id and r.state != "unverified"), None)
+            mine = next((r for r in same if r.run_id == origin.run_id and r.state != "unverified"), None)
             candidates.withdraw_unfinished(but=mine)
             if server is not None:
                 server.check()
             if mine is not None:
                 return candidates.into_production(self._released_before(mine))
-            self._check_allowed(run_id, judged_against, canary_share, server)
+            self._check_allowed(origin.run_id, judged_against, canary_share, server)
             self.transitions.check_volume()
             self.transitions.check_space(source, files)
             production = self.disk.production()
@@ -103,19 +95,13 @@ class ReleaseStore:
                 model=self.model,
                 version=(version := self._version_for(files, time.time() if now is None else now)),
                 state="releasing",
-                run_id=run_id,
-                snapshot_id=snapshot_id,
-                code_version=code_version,
-                requested_by=requested_by,
-                metrics=metrics,
                 files=files,
                 path=str(self.disk.path(version)),
                 previous_version=production,
                 released_at=dt.datetime.now(dt.UTC),
                 server=server.address if server else "",
-                recipe=recipe,
-                split=split,
                 canary_share=canary_share if production is not None else None,
+                **dict(origin),
             )
             record = self.transitions.publish(source, record)
             self.transitions.drop_unverified(record)

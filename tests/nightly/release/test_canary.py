@@ -14,7 +14,7 @@ from nightly.release.comparisons import comparisons, save_comparison
 from nightly.release.errors import CanaryRunning, ReleaseError, ReleaseNotVerified
 from nightly.release.store import ReleaseStore
 from nightly.serving.rollback import roll_back_now, step
-from tests.support.releases import NOW, Server, export, names, release
+from tests.support.releases import NOW, Server, export, names, origin, release
 
 
 @pytest.fixture
@@ -40,8 +40,7 @@ def store(tmp_path: Path) -> ReleaseStore:
 
 
 def to_canary(store: ReleaseStore, source: Path, run_id: str = "run-canary") -> ReleaseRecord:
-    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}, "now": NOW + 9}
-    return store.release(export(source, "c"), run_id=run_id, server=Server(store), canary_share=0.1, **said)
+    return store.release(export(source, "c"), origin(run_id), server=Server(store), canary_share=0.1, now=NOW + 9)
 
 
 def test_it_is_beside_production_and_another_release_waits_for_it(store, tmp_path):
@@ -62,9 +61,8 @@ def test_the_first_version_of_a_model_is_nobodys_canary(tmp_path):
 
 
 def test_without_a_model_server_there_are_no_labels_and_so_no_canary(store, tmp_path):
-    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
     with pytest.raises(ReleaseError, match="NIGHTLY_SERVING_REST"):
-        store.release(export(tmp_path / "export", "c"), run_id="run-9", canary_share=0.1, **said)
+        store.release(export(tmp_path / "export", "c"), origin("run-9"), canary_share=0.1)
     assert len(store.disk.records()) == 2
 
 

@@ -21,7 +21,7 @@ from nightly.serving.confirmation import NOT_CONFIRMED
 from nightly.serving.server import find_server
 from nightly_client import Client, ServingError, example
 from tests.support.live_server import LiveServer
-from tests.support.releases import NOW, export, release
+from tests.support.releases import NOW, export, origin, release
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -201,11 +201,10 @@ def test_the_configuration_is_written_where_no_server_is_known_and_the_status_sa
 
 def test_a_release_that_no_server_verifies_is_in_the_configuration(alone, tmp_path, monkeypatch):
     server = find_server(address.Paths.from_environment(), "taxi", Release())
-    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
-    record = alone.release(export(tmp_path / "export", "new"), run_id="run-9", server=server, **said)
+    record = alone.release(export(tmp_path / "export", "new"), origin("run-9"), server=server)
     assert (record.state, record.server) == ("released", "") and labels(alone) == {"stable": record.version}
     (alone.disk.serving / live.FILE).unlink()  # as if it had died before it was written
-    assert alone.release(export(tmp_path / "export", "new"), run_id="run-9", server=server, **said) == record
+    assert alone.release(export(tmp_path / "export", "new"), origin("run-9"), server=server) == record
     assert labels(alone) == {"stable": record.version}
 
 

@@ -12,7 +12,7 @@ from nightly.io.files import hash_files
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError, ReleaseError, SpaceError, WithdrawnError
 from nightly.release.store import ReleaseStore
-from tests.support.releases import FILES, NOW, export, loadable, names, release, whole
+from tests.support.releases import FILES, NOW, export, loadable, names, origin, release, whole
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_release_has_the_files_of_its_source_and_says_what_it_is_made_of(store
 
 
 def test_the_version_is_the_time_when_no_other_is_given(store, source):
-    record = store.release(source, run_id="r", snapshot_id="s", code_version="c", requested_by="me", metrics={})
+    record = store.release(source, origin())
     assert abs(record.version - time.time()) < 60
 
 

@@ -202,6 +202,7 @@ from nightly.records.config import Release
 from nightly.io.paths import Paths
 from nightly.release.store import ReleaseStore
 from nightly.serving import server, verify
+from tests.support.releases import origin
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -219,8 +220,7 @@ store = ReleaseStore(paths.serving, paths.releases, name)
 if where == "when stable is moved":
     serve = server.serve
     server.serve = lambda *given: (serve(*given), die())
-said = dict(run_id=run_id, snapshot_id="s", code_version="c", requested_by="m", metrics={})
-store.release(Path(source), server=server, **said)
+store.release(Path(source), origin(run_id), server=server)
 """
 
 

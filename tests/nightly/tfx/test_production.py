@@ -15,7 +15,7 @@ from nightly.release.store import ReleaseStore
 from nightly.runtime import worker
 from nightly.serving.confirmation import NOT_CONFIRMED
 from nightly.tfx import production
-from tests.support.releases import NOW, export, release
+from tests.support.releases import NOW, export, origin, release
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -154,14 +154,13 @@ def test_what_a_night_released_itself_is_no_change(paths):
 
 def test_the_store_refuses_a_model_that_was_judged_against_another_version(tmp_path):
     plain = ReleaseStore(tmp_path / "serving", tmp_path / "releases", "taxi")
-    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
     first = release(plain, export(tmp_path / "a", "a"), "run-1")
     for judged_against in (None, NOW - 1):
         with pytest.raises(ProductionChanged, match="meanwhile version"):
-            plain.release(export(tmp_path / "b", "b"), run_id="run-2", judged_against=judged_against, **said)
+            plain.release(export(tmp_path / "b", "b"), origin("run-2"), judged_against=judged_against)
     assert plain.disk.released() == [first.version]
-    second = plain.release(export(tmp_path / "b", "b"), run_id="run-2", judged_against=first.version, **said)
-    again = plain.release(export(tmp_path / "b", "b"), run_id="run-2", judged_against=first.version, **said)
+    second = plain.release(export(tmp_path / "b", "b"), origin("run-2"), judged_against=first.version)
+    again = plain.release(export(tmp_path / "b", "b"), origin("run-2"), judged_against=first.version)
     assert again == second, "a retry of what this run released is no change"
 
 

@@ -337,8 +337,7 @@ def test_the_model_in_production_is_not_released_again_and_one_that_was_taken_ba
 def test_what_was_taken_back_stays_so_when_other_files_come_of_the_same_recipe(tmp_path):
     store = ReleaseStore(tmp_path / "serving", tmp_path / "releases", "taxi")
     models.release(store, models.export(tmp_path / "old", "old"), "run-1")
-    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
-    bad = store.release(models.export(tmp_path / "bad", "bad"), run_id="run-2", recipe="the same", **said)
+    bad = store.release(models.export(tmp_path / "bad", "bad"), models.origin("run-2", recipe="the same"))
     again = models.export(tmp_path / "again", "again")
     assert known(store, again, "run-3", "the same") is None, "it is in production, and this is trained anew"
     store.roll_back(models.NOW, "callers complain")

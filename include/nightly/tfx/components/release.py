@@ -13,7 +13,7 @@ from nightly.io.paths import Paths
 from nightly.models import config_of
 from nightly.records.evaluation import OVERALL, Evaluation
 from nightly.records.night import Night, SnapshotRef, utc_now
-from nightly.records.release import NotReleased, ReleaseRecord, Split
+from nightly.records.release import NotReleased, Origin, ReleaseRecord, Split
 from nightly.release.errors import DamagedError
 from nightly.release.store import ReleaseStore
 from nightly.release.targets import publish
@@ -69,15 +69,17 @@ def Release(
     measured = Evaluation.load(Path(evaluation.uri) / Evaluation.FILE)
     record = store.release(
         source,
-        run_id=night.run_id,
-        snapshot_id=snapshot_id,
-        code_version=night.code_version,
-        requested_by=night.requested_by,
-        metrics=measured.candidate[OVERALL],
+        Origin(
+            run_id=night.run_id,
+            snapshot_id=snapshot_id,
+            code_version=night.code_version,
+            requested_by=night.requested_by,
+            metrics=measured.candidate[OVERALL],
+            recipe=recipe_hash,
+            split=Split.parse(split, where="the parameter split") if split else None,
+        ),
         server=find_server(paths, night.model, config.release),
         canary_share=config.release.canary.share if config.release.canary else None,
-        recipe=recipe_hash,
-        split=Split.parse(split, where="the parameter split") if split else None,
         judged_against=night.in_production if measured.production_version is None else measured.production_version,
         validated=files_below(model, source),
     )
