@@ -1,23 +1,17 @@
 """Compare the records, the disk, models.config and the model server: `bin/releases verify MODEL`."""
 
 from collections.abc import Iterator
-from pathlib import Path
-
-from google.protobuf import text_format
 
 from nightly.io.paths import Paths
 from nightly.records.base import Contract
 from nightly.records.release import ReleaseRecord
 from nightly.release.errors import DamagedError
-from nightly.release.shared import of_all_models
 from nightly.release.store import ReleaseStore
 from nightly.release.versions import LIVE
 from nightly.serving.address import find_address
-from nightly.serving.models_config import CANARY, FILE, STABLE, LiveConfig, config_folder
+from nightly.serving.models_config import CANARY, FILE, STABLE, LiveConfig, UnreadableConfig, config_folder
 from nightly.serving.server import CALL_SECONDS
 from nightly.serving.verify import NOT_REACHED
-from nightly.state import current
-from nightly.state.records import record_key
 from nightly_client import Client, ServingError
 
 
@@ -122,12 +116,8 @@ def _in_file(paths: Paths, store: ReleaseStore) -> Iterator[Disagreement]:
     except FileNotFoundError:
         yield Disagreement(what=f"{live.path} does not exist", action="python -m nightly.cli.configure")
         return
-    except text_format.ParseError as error:
-        path, rewrite = str(live.path), "python -m nightly.cli.configure"
-        if current().shared:  # live.path is this session's copy, and a session has the records of one model
-            path = record_key((of_all_models(Path("releases")) / FILE).as_posix())
-            rewrite = "bin/releases serve MODEL for each model"
-        yield Disagreement(what=f"{path} cannot be read: {error}", action=f"delete {path}, then {rewrite}")
+    except UnreadableConfig as error:
+        yield Disagreement(what=error.what, action=error.action)
         return
     labels = dict(entry.version_labels) if entry is not None else {}
     for label, version in {**dict.fromkeys(labels), **expected}.items():

@@ -33,10 +33,11 @@ from google.protobuf import text_format
 
 from nightly.io.atomic import write_atomically
 from nightly.io.paths import Paths
-from nightly.release.errors import ServerRefused
+from nightly.release.errors import ReleaseError, ServerRefused
 from nightly.release.shared import of_all_models
 from nightly.release.store import ReleaseStore
 from nightly.state import current, publish
+from nightly.state.records import record_key
 from nightly_client.protos import message
 
 FILE = "models.config"
@@ -52,6 +53,30 @@ Config = Any  # a ModelServerConfig of the client's own protos, which need no Te
 def config_folder(paths: Paths) -> Path:
     """Return the folder of the file: the server's volume or, if the state is in a bucket, a session's records."""
     return of_all_models(paths.releases) if current().shared else paths.serving
+
+
+class UnreadableConfig(ReleaseError):
+    """models.config cannot be read.
+
+    :param what: which file, where it is, and why it cannot be read
+    :param action: what a person does
+    """
+
+    def __init__(self, what: str, action: str) -> None:
+        super().__init__(f"{what}; {action}")
+        self.what, self.action = what, action
+
+
+def parse_config(data: bytes, path: str, *, shared: bool) -> Config:
+    """Return the configuration in `data`, the content of the file or object `path`. Raises UnreadableConfig.
+
+    :param shared: whether it is an object in a bucket
+    """
+    try:
+        return text_format.Parse(data.decode(), message("ModelServerConfig")())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        rewrite = "bin/releases serve MODEL for each model" if shared else "python -m nightly.cli.configure"
+        raise UnreadableConfig(f"{path} cannot be read: {error}", f"delete {path}, then {rewrite}") from None
 
 
 class LiveConfig:
@@ -70,9 +95,15 @@ class LiveConfig:
         return self.path.exists()
 
     def read(self) -> Config:
-        """Return the configuration. Raises FileNotFoundError, or text_format.ParseError with the line."""
+        """Return the configuration. Raises FileNotFoundError or UnreadableConfig."""
         missing = not self.exists() and current().shared  # the model server's host then has an empty one
-        return text_format.Parse(EMPTY if missing else self.path.read_text(), message("ModelServerConfig")())
+        return self._parse(EMPTY.encode() if missing else self.path.read_bytes())
+
+    def _parse(self, data: bytes) -> Config:
+        if not current().shared:
+            return parse_config(data, str(self.path), shared=False)
+        # self.path is this session's copy, and a session has the records of one model
+        return parse_config(data, record_key((of_all_models(Path("releases")) / FILE).as_posix()), shared=True)
 
     def has(self, model: str) -> bool:
         return self.entry(model) is not None
@@ -110,13 +141,13 @@ class LiveConfig:
         :param served: False removes the model
         """
         with current().locked(self.path.with_name(f".{FILE}.lock")):  # two models may be released at a time
-            before = self.path.read_text() if self.exists() else EMPTY
+            before = self.path.read_bytes() if self.exists() else EMPTY.encode()
             text = self._changed(before, model, labels, sorted(loadable)[-load:], load, served)
             self.replace(text)
             try:
                 yield text
             except ServerRefused:
-                self.replace(before)
+                self.replace(before.decode())
                 raise
 
     def replace(self, text: str) -> None:
@@ -125,9 +156,9 @@ class LiveConfig:
         publish(self.path)
 
     def _changed(
-        self, before: str, model: str, moved: Mapping[str, int | None], loaded: list[int], load: int, served: bool
+        self, before: bytes, model: str, moved: Mapping[str, int | None], loaded: list[int], load: int, served: bool
     ) -> str:
-        config = text_format.Parse(before, message("ModelServerConfig")())
+        config = self._parse(before)
         config.model_config_list.SetInParent()
         entries = config.model_config_list.config
         labels: dict[str, int] = {}

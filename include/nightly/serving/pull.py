@@ -25,7 +25,7 @@ from nightly.release.errors import ReleaseError, ServerNotReached
 from nightly.release.shared import of_all_models
 from nightly.release.versions import LIVE
 from nightly.release.volume import Volume
-from nightly.serving.models_config import EMPTY, FILE, HEADER
+from nightly.serving.models_config import EMPTY, FILE, HEADER, Config, UnreadableConfig, parse_config
 from nightly.serving.server_files import SETTINGS
 from nightly.state.bucket import BucketState
 from nightly.state.records import record_key
@@ -36,6 +36,8 @@ log = logging.getLogger("nightly")
 
 RELEASES = "releases"
 TELL_SECONDS = 30.0
+
+Entries = dict[str, Any]  # model -> its entry in models.config
 
 
 class StateReleases:
@@ -66,11 +68,11 @@ class StateReleases:
                     self._records[entry.key, record.etag] = parsed
         return sorted((r for r in self._records.values() if r.model == model), key=lambda record: record.version)
 
-    def models_config(self) -> str:
-        """Return models.config as the hosts that release have written it."""
-        name = of_all_models(Path(RELEASES)) / FILE
-        written = self._state.objects.get(record_key(name.as_posix()))
-        return written.data.decode() if written else EMPTY
+    def models_config(self) -> Config:
+        """Return models.config as the hosts that release have written it. Raises UnreadableConfig."""
+        key = record_key((of_all_models(Path(RELEASES)) / FILE).as_posix())
+        written = self._state.objects.get(key)
+        return parse_config(written.data if written else EMPTY.encode(), f"{self.address}/{key}", shared=True)
 
     def size(self, record: ReleaseRecord) -> int:
         """See Source."""
@@ -124,7 +126,11 @@ class Puller:
             except (UserError, OSError) as error:
                 log.error("%s: %s", model, error)
                 failed = error
-        config = self.source.models_config()  # after the records, so it labels no version that they say is withdrawn
+        try:  # after the records, so it labels no version that they say is withdrawn
+            entries = _entries(self.source.models_config())
+        except (UserError, OSError) as error:
+            log.error("%s", error)
+            failed, entries = error, self._written()[1]
         for model, each in records.items():
             try:
                 live = [record for record in reversed(each) if record.state in LIVE]
@@ -132,7 +138,7 @@ class Puller:
             except (UserError, OSError) as error:
                 log.error("%s: %s", model, error)
                 failed = error
-        before, after = self._configure(config)
+        before, after = self._configure(entries)
         if after != self._told:
             try:
                 self.tell(after)
@@ -146,24 +152,33 @@ class Puller:
             raise failed
         return {model: sorted(volume.present()) for model, volume in self._volumes.items()}
 
-    def _configure(self, text: str) -> tuple[str, str]:
+    def _written(self) -> tuple[str, Entries]:
+        """Return the text of the volume's models.config, and its entries by model; none if it cannot be read."""
+        path = self.into / FILE
+        try:
+            data = path.read_bytes() if path.exists() else b""
+            entries = _entries(parse_config(data, str(path), shared=False))
+        except UnreadableConfig as error:
+            log.warning("%s is written anew: %s", path, error.what)
+            return "", {}
+        return data.decode(), entries
+
+    def _configure(self, entries: Entries) -> tuple[str, str]:
         """Write models.config; return its text before and now.
 
         A model's entry stays as it is until all versions that its labels name are here.
         """
-        path = self.into / FILE
-        old = path.read_text() if path.exists() else ""
-        before = _entries(old)
+        old, before = self._written()
         config = message("ModelServerConfig")()
         config.model_config_list.SetInParent()
-        for model, entry in _entries(text).items():
+        for model, entry in entries.items():
             present = self._volumes[model].present() if model in self._volumes else []
             whole = present and {*entry.version_labels.values()} <= {*present}
             if model in self._volumes and (chosen := entry if whole else before.get(model)):
                 config.model_config_list.config.add().CopyFrom(chosen)
         new = HEADER + text_format.MessageToString(config)
         if old != new:
-            write_atomically(path, new.encode())
+            write_atomically(self.into / FILE, new.encode())
         return old, new
 
 
@@ -191,10 +206,9 @@ def teller(address: str) -> Callable[[str], object]:
 
 
 def _labelled(model: str, *texts: str) -> set[int]:
-    entries = [_entries(text).get(model) for text in texts]
+    entries = [_entries(parse_config(text.encode(), FILE, shared=False)).get(model) for text in texts]
     return {version for entry in entries if entry for version in entry.version_labels.values()}
 
 
-def _entries(text: str) -> dict[str, Any]:
-    config = text_format.Parse(text, message("ModelServerConfig")())
+def _entries(config: Config) -> Entries:
     return {entry.name: entry for entry in config.model_config_list.config}

@@ -16,7 +16,7 @@ from nightly.release import volume as volumes
 from nightly.release.errors import DamagedError, ServerNotReached, SpaceError
 from nightly.release.store import ReleaseStore
 from nightly.serving import pull
-from nightly.serving.models_config import LiveConfig, config_folder
+from nightly.serving.models_config import LiveConfig, UnreadableConfig, config_folder
 from nightly.serving.pull import Puller, StateReleases
 from nightly.state import current
 from tests.nightly.release.shared.conftest import bucket, hosts  # noqa: F401  the fixtures
@@ -208,3 +208,32 @@ def test_a_model_with_a_record_that_cannot_be_read_keeps_what_it_has_and_the_oth
         puller.round()
     assert loadable(puller.into / "taxi") == [NOW + 1, NOW + 2] and labels(puller) == {"stable": NOW + 2}
     assert loadable(puller.into / "fares") == [NOW + 1] and labels(puller, "fares") == {"stable": NOW + 1}
+
+
+@pytest.mark.parametrize("damage", [b"model_config_list {", b"\xff\xfe"])
+def test_a_configuration_that_cannot_be_read_leaves_the_volume_s_labels_until_it_is_replaced(
+    hosts,  # noqa: F811
+    puller,
+    tmp_path,
+    damage,
+):
+    key = "records/releases/_all/models.config"
+    with released(hosts) as (store, label):
+        release(store, export(tmp_path / "1", "1"), "run-1", NOW)
+        label.move(store, NOW)
+    puller.round()
+    with hosts.session("a"):
+        current().objects.put(key, damage)
+    with released(hosts) as (store, _):
+        release(store, export(tmp_path / "2", "2"), "run-2", NOW + 1)
+    with pytest.raises(UnreadableConfig, match=f"{key} cannot be read.*; delete .*, then bin/releases serve MODEL"):
+        puller.round()
+    assert loadable(puller.into / "taxi") == [NOW, NOW + 1] and labels(puller) == {"stable": NOW}
+
+    with released(hosts) as (store, label):
+        with pytest.raises(UnreadableConfig, match="cannot be read"):
+            label.move(store, NOW + 1)
+        current().objects.delete(key)
+        label.move(store, NOW + 1)
+    (puller.into / "models.config").write_bytes(damage)
+    assert puller.round() == {"taxi": [NOW, NOW + 1]} and labels(puller) == {"stable": NOW + 1}
