@@ -11,7 +11,7 @@ from nightly.records.config import CanaryConfig
 from nightly.records.golden import GOLDEN, Golden
 from nightly.release.comparisons import comparisons
 from nightly.release.store import ReleaseStore
-from tests.support.releases import NOW, ApprovingServer
+from tests.support.releases import NOW, ApprovingServer, origin
 
 pytestmark = pytest.mark.slow
 
@@ -22,10 +22,7 @@ def released(store: ReleaseStore, export: Path, number: int, share: float | None
     (export / "saved_model.pb").parent.mkdir(exist_ok=True)
     (export / "saved_model.pb").write_text(f"model {number}")
     Golden(model="taxi", examples=[]).save(export / GOLDEN)
-    said = {"snapshot_id": "5a17", "code_version": "c0ffee", "requested_by": "someone", "metrics": {}}
-    store.release(
-        export, run_id=f"run-{number}", now=NOW + number, server=ApprovingServer(), canary_share=share, **said
-    )
+    store.release(export, origin(f"run-{number}"), now=NOW + number, server=ApprovingServer(), canary_share=share)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 
 from nightly.records.release import Rollback
 from nightly.release.store import ReleaseStore
+from tests.support.releases import origin
 
 pytestmark = pytest.mark.slow
 
@@ -28,15 +29,7 @@ def store(paths, tmp_path) -> ReleaseStore:
     (tmp_path / "export").mkdir()
     for i in range(2):
         (tmp_path / "export" / "saved_model.pb").write_text(f"model {i}")
-        store.release(
-            tmp_path / "export",
-            run_id=f"run-{i}",
-            snapshot_id="5a17",
-            code_version="c0ffee",
-            requested_by="someone",
-            metrics={},
-            now=NOW + i,
-        )
+        store.release(tmp_path / "export", origin(f"run-{i}"), now=NOW + i)
     return store
 
 

@@ -212,14 +212,15 @@ def look(version: int, day: int) -> Look:
     )
 
 
-def write_rollback(paths: Paths, version: int, model: str = "taxi") -> None:
+def write_rollback(paths: Paths, version: int, model: str = "taxi", confirmed: bool = True) -> None:
     Rollback(
         model=model,
         version=version,
         reason=f"worse {EVIL}",
         requested_by="ann",
         from_version=version + 1,
-        done_at=FIRST,
+        began_at=FIRST,
+        done_at=FIRST if confirmed else None,
     ).save(paths.releases / model / "rollbacks" / f"{int(FIRST.timestamp())}.json")
 
 

@@ -1,5 +1,6 @@
 """The records of releases, their verification, ownership and rollback."""
 
+import datetime as dt
 from typing import Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, model_validator
@@ -141,7 +142,7 @@ class Releases(Contract):
 class Rollback(Contract):
     """A return to an earlier version: the request, its resolved target, and the result.
 
-    <releases>/<model>/rollbacks/<Unix seconds>.json, and FILE in the run's folder.
+    FILE in the run's folder and, once production has changed, <releases>/<model>/rollbacks/<Unix seconds>-<from>.json.
     """
 
     FILE: ClassVar = "rollback.json"
@@ -155,5 +156,10 @@ class Rollback(Contract):
     from_version: int | None = None
     withdrawn: list[int] = []  # the newer versions, now quarantined
     baselines: list[str] = []  # the snapshots that this removed from the controls for drift
-    server: str = ""  # the model server that confirmed it; "" if none is configured
-    done_at: AwareDatetime | None = None
+    server: str = ""  # the model server that confirmed it; "" if none is configured, or it has not yet
+    began_at: AwareDatetime | None = None  # when the target was resolved; None in records of older versions
+    done_at: AwareDatetime | None = None  # None until the server and the other targets have it
+
+    @property
+    def at(self) -> dt.datetime | None:
+        return self.done_at or self.began_at

@@ -7,9 +7,7 @@ no later statistics than those of its snapshot.
 
 import logging
 import tempfile
-import time
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +79,14 @@ def roll_back(paths: Paths, path: Path, written: Callable[[Path], object] = lamb
         update={"baselines": rollback.baselines + [baseline.snapshot_id for baseline in baselines]}
     )
     rollback.save(path)
+    rollback.save(_listed(paths, rollback))  # production has changed, whoever is not reached below
     written(path)
     end_comparisons(paths, rollback.model, rollback.withdrawn, why, rollback.requested_by)
     retire(config, store)
     if not_confirmed:  # a retry asks the server again, and changes nothing on disk
         raise not_confirmed
     done = rollback.model_copy(update={"server": server.address, "done_at": utc_now()})
-    done.save(_unused(paths.releases / rollback.model / "rollbacks"))
+    done.save(_listed(paths, done))
     done.save(path)
     log.info("%s is rolled back from %s to %s: %s", done.model, done.from_version, done.version, done.reason)
     return done
@@ -111,9 +110,10 @@ def roll_back_now(paths: Paths, rollback: Rollback) -> Rollback:
             ) from error
 
 
-def _unused(folder: Path) -> Path:
-    """Return a path that does not exist yet: two rollbacks may end in the same second."""
-    return next(path for second in count(int(time.time())) if not (path := folder / f"{second}.json").exists())
+def _listed(paths: Paths, rollback: Rollback) -> Path:
+    """Return the rollback's path among the model's. Two in the same second start from different versions."""
+    seconds = int((rollback.began_at or utc_now()).timestamp())
+    return paths.releases / rollback.model / "rollbacks" / f"{seconds}-{rollback.from_version}.json"
 
 
 def _resolved(rollback: Rollback, store: ReleaseStore) -> Rollback:
@@ -136,4 +136,4 @@ def _resolved(rollback: Rollback, store: ReleaseStore) -> Rollback:
             f"{rollback.model} {rollback.version} is {record.state}: production can only go back to {existing}"
         )
     newer = [r.version for r in store.disk.records() if r.version > rollback.version and r.state in LIVE]
-    return rollback.model_copy(update={"from_version": versions[-1], "withdrawn": newer})
+    return rollback.model_copy(update={"from_version": versions[-1], "withdrawn": newer, "began_at": utc_now()})

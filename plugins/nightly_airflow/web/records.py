@@ -69,7 +69,7 @@ class Records:
             description=description,
             nights=self.nights(name),
             releases=sorted(filter(None, records), key=lambda record: -record.version),
-            rollbacks=sorted(filter(None, rollbacks), key=lambda r: r.done_at.timestamp() if r.done_at else 0)[::-1],
+            rollbacks=sorted(filter(None, rollbacks), key=lambda r: r.at.timestamp() if r.at else 0)[::-1],
             canaries=_canaries(filter(None, records), filter(None, comparisons)),
             problems=problems,
         )

@@ -172,7 +172,7 @@ class ModelRecord:
         """The time of the release of, or the last rollback to, the version in production."""
         if self.production is None:
             return None
-        back = [r.done_at for r in self.rollbacks if r.version == self.production.version and r.done_at]
+        back = [r.at for r in self.rollbacks if r.version == self.production.version and r.at]
         return max([self.production.released_at, *back])
 
     @property

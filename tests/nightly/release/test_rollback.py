@@ -16,7 +16,7 @@ from nightly.cli.releases import main
 from nightly.io.paths import ROOT, Paths, python_path
 from nightly.records.baseline import Baseline
 from nightly.records.release import Rollback
-from nightly.release.errors import ReleaseError, ReleaseNotVerified, ServerNotReached, WithdrawnError
+from nightly.release.errors import NotConfirmed, ReleaseError, ReleaseNotVerified, ServerNotReached, WithdrawnError
 from nightly.release.store import ReleaseStore
 from nightly.serving import models_config as live
 from nightly.serving import verify
@@ -116,6 +116,23 @@ def test_what_cannot_be_gone_back_to_is_refused_and_nothing_changes(paths, versi
     assert main(["rollback", "taxi", version, "--reason", "why not"]) == 2
     assert why in capsys.readouterr().err
     assert taxi(paths).disk.released() == [NOW, NOW + 1] and len(accepted(paths)) == 3
+
+
+def test_a_rollback_that_no_server_confirms_is_listed_until_a_retry_completes_it(paths, monkeypatch):
+    def away(*_: object, **__: object) -> None:
+        raise NotConfirmed("the server is away")
+
+    def listed() -> list[Rollback]:
+        return [Rollback.load(path) for path in (paths.releases / "taxi/rollbacks").glob("*.json")]
+
+    folder, roll_back = asked(paths), ReleaseStore.roll_back
+    with monkeypatch.context() as patch:
+        patch.setattr(ReleaseStore, "roll_back", lambda *args, **kwargs: (roll_back(*args, **kwargs), away()))
+        with pytest.raises(NotConfirmed):
+            step(folder, paths)
+    assert [(each.version, each.done_at) for each in listed()] == [(NOW + 1, None)] and listed()[0].at
+    done = Rollback.parse(step(folder, paths), where="test")
+    assert listed() == [done] and done.done_at
 
 
 def test_a_damaged_version_is_not_gone_back_to(paths):

@@ -74,7 +74,9 @@ def test_a_model_shows_its_nights_releases_and_rollbacks(ask, paths):
     assert 'aria-label="2016-03-02: Held: data"' in text
     assert 'version <a href="/nightly/taxi/releases/1456800000">' in text
     assert "2016-03-01 03:00 UTC" in text  # since the rollback
-    assert "quarantined" in text
+    assert "quarantined" in text and "not confirmed" not in text
+    write_rollback(paths, 1456800000, confirmed=False)
+    assert "2016-03-01 03:00 UTC<br>not confirmed" in ask("/nightly/taxi").text
 
 
 def test_a_held_night_says_why_first(ask, paths):
