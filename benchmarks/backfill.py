@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks import complaints
 from benchmarks.common import Goal, Result, main, say
-from benchmarks.project import DAG, Project, project
+from benchmarks.project import DAG, ENDED, Project, project
+from nightly.io.polling import poll
 
 NIGHTS, ROWS_A_DAY, STEPS = 14, 500, 60
 QUICK_NIGHTS = 3
@@ -50,13 +51,19 @@ def run(quick: bool, folder: Path) -> Result:
 
 def wait_for_runs(ours: Project, nights: int) -> list[dict]:
     """Wait until the backfill has ended; return its runs."""
-    deadline = time.monotonic() + SECONDS_A_NIGHT * nights
-    while time.monotonic() < deadline:
-        runs = ours.airflow.api("get", f"dags/{DAG}/dagRuns", params={"limit": 100})["dag_runs"]
-        if len(runs) == nights and all(run["state"] in ("success", "failed") for run in runs):
-            return runs
-        time.sleep(1)
-    raise TimeoutError(f"the backfill did not end; Airflow's log is {ours.airflow.log}")
+
+    def have_ended(runs: list[dict]) -> bool:
+        return len(runs) == nights and all(run["state"] in ENDED for run in runs)
+
+    runs = poll(
+        lambda: ours.airflow.api("get", f"dags/{DAG}/dagRuns", params={"limit": 100})["dag_runs"],
+        until=have_ended,
+        every=1,
+        seconds=SECONDS_A_NIGHT * nights,
+    )
+    if not have_ended(runs):
+        raise TimeoutError(f"the backfill did not end; Airflow's log is {ours.airflow.log}")
+    return runs
 
 
 def lock_errors(folder: Path) -> list[str]:

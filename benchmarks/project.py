@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ from typing import Any
 from local.airflow import LocalAirflow
 from local.serving import LocalModelServer
 from nightly.io.paths import Paths
+from nightly.io.polling import poll
 from nightly.records.verdict import Verdict
 
 DAG = "complaints_retrain"
 NIGHT_SECONDS = 3600
+ENDED = ("success", "failed")
 POLL_SECONDS = 0.1
 
 
@@ -36,13 +37,15 @@ class Project:
 
     def wait(self, dag: str, run_id: str) -> dict[str, Any]:
         """Wait for the end of the run and return it. Raise TimeoutError."""
-        deadline = time.monotonic() + NIGHT_SECONDS
-        while time.monotonic() < deadline:
-            run = self.airflow.api("get", f"dags/{dag}/dagRuns/{run_id}")
-            if run["state"] in ("success", "failed"):
-                return run
-            time.sleep(0.5)
-        raise TimeoutError(f"{run_id} of {dag} did not end; Airflow's log is {self.airflow.log}")
+        run = poll(
+            lambda: self.airflow.api("get", f"dags/{dag}/dagRuns/{run_id}"),
+            until=lambda run: run["state"] in ENDED,
+            every=0.5,
+            seconds=NIGHT_SECONDS,
+        )
+        if run["state"] not in ENDED:
+            raise TimeoutError(f"{run_id} of {dag} did not end; Airflow's log is {self.airflow.log}")
+        return run
 
     def night(self, dag: str, **conf: Any) -> dict[str, Any]:
         """Run a night; return its seconds from the trigger to the end, outcome, tasks, and largest process."""

@@ -125,18 +125,19 @@ def _flask(model: Path, log: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "benchmarks.flask_endpoint", str(model), address.split(":")[1]]
     child = Child(command, log, {**os.environ, "PYTHONPATH": python_path()})
     try:
-        end = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                socket.create_connection(address.split(":"), timeout=1).close()
-                break
-            except OSError:
-                if time.monotonic() > end or not child.running:
-                    raise RuntimeError(f"the Flask endpoint did not start:\n{child.last_lines(20)}") from None
-                time.sleep(0.2)
+        if not child.wait_for(lambda: _accepts(address), START_SECONDS):
+            raise RuntimeError(f"the Flask endpoint did not start:\n{child.last_lines(20)}")
         yield address
     finally:
         child.stop()
+
+
+def _accepts(address: str) -> bool:
+    try:
+        socket.create_connection(address.split(":"), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _http(address: str, path: str, batches: list[list[dict]]) -> tuple[Send, Callable[[bytes], list[float]]]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from random import Random
 
 from nightly.io.hints import did_you_mean
+from nightly.io.polling import poll
 from nightly.records import tasks
 from nightly.records.base import ContractError
 from nightly.records.verdict import Verdict
@@ -266,13 +267,9 @@ class Campaign:
         return result
 
     def _wait_for_health(self, faults: list[str]) -> None:
-        deadline = time.monotonic() + 2 * self.settings.settle
-        while not self.world.healthy():
-            if time.monotonic() > deadline:
-                dead = [s.name for s in self.world.services.values() if not s.processes]
-                self._violated(ITSELF, f"the services did not come back, dead: {dead}", "", faults)
-                return
-            time.sleep(1)
+        if not poll(self.world.healthy, every=1, seconds=2 * self.settings.settle):
+            dead = [s.name for s in self.world.services.values() if not s.processes]
+            self._violated(ITSELF, f"the services did not come back, dead: {dead}", "", faults)
 
     # --- what is told
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nightly.io.paths import ROOT
+from nightly.io.polling import poll
 from nightly.records.release import ReleaseRecord
 from nightly.release.store import ReleaseStore
 from tests.chaos.faults import NotNow, Strike, fault
@@ -60,11 +61,10 @@ def _roll_back(strike: Strike) -> str:
     strike.ledger.withdrawn_runs.update(record.run_id for record in _store(strike).disk.records())
     strike.ledger.withdrawn_runs.add(strike.run_id)
     run_id = strike.world.trigger("rollback", model=MODEL, version="previous", reason="the campaign")
-    deadline = time.monotonic() + strike.world.settings.bound
-    while (state := strike.world.state("rollback", run_id)) not in ENDED:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the rollback {run_id} did not end within {strike.world.settings.bound:.0f} s")
-        time.sleep(1)
+    bound = strike.world.settings.bound
+    state = poll(lambda: strike.world.state("rollback", run_id), until=ENDED.__contains__, every=1, seconds=bound)
+    if state not in ENDED:
+        raise TimeoutError(f"the rollback {run_id} did not end within {bound:.0f} s")
     return f"rolled back to the previous version: {state}"
 
 
@@ -72,10 +72,8 @@ def _decide_canary(decision: str) -> Callable[[Strike], str]:
     def does(strike: Strike) -> str:
         strike.ledger.withdrawn_runs.add(strike.run_id)
         with _canary_configured():
-            while (canary := _canary(strike)) is None:
-                if strike.over():
-                    raise NotNow("the night made no canary")
-                time.sleep(0.2)
+            if not poll(lambda: _canary(strike), until=lambda canary: canary or strike.over(), every=0.2):
+                raise NotNow("the night made no canary")
             done = strike.world.releases("canary", MODEL, decision, "--reason", "the campaign")
             for _ in range(10):  # the server may be away: a person tries again
                 if (canary := _canary(strike)) is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nightly.io.polling import poll
 from nightly.records.base import ContractError
 from nightly.records.night import Night
 from nightly.records.release import ReleaseRecord
@@ -173,18 +174,17 @@ class Invariants:
 
     def after_a_night(self, run_ids: list[str]) -> list[tuple[str, str]]:
         """(invariant, what is wrong) after runs that have ended; waits a while for what follows an end by itself."""
-        deadline = time.monotonic() + self.world.settings.settle
         found = [*_named("whole, increasing", self.whole_and_increasing)]
         found += _named("label", self.labels_answer_for_their_version)
-        while True:
-            unsettled = [
+
+        def unsettled() -> list[tuple[str, str]]:
+            return [
                 *_named("one version a run", self.one_version_a_run),
                 *_named("verdict", lambda: self.verdicts_agree(run_ids)),
                 *_named("agreement", self.records_disk_and_server_agree),
             ]
-            if not unsettled or time.monotonic() > deadline:
-                return found + unsettled
-            time.sleep(2)
+
+        return found + poll(unsettled, until=operator.not_, every=2, seconds=self.world.settings.settle)
 
     def after_an_ordinary_night(self, run_ids: list[str]) -> list[tuple[str, str]]:
         self.take_damaged_versions_back()

@@ -26,6 +26,7 @@ import requests
 from local.airflow import AirflowDidNotStart, LocalAirflow, free_port
 from local.serving import LocalModelServer
 from nightly.io.paths import ROOT, Paths
+from nightly.io.polling import poll
 from nightly.serving import address
 from tests.chaos import processes
 from tests.chaos.clock import Clock, NoClock
@@ -132,13 +133,14 @@ class World(LocalAirflow):
 
     def wait_until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         """Wait until `condition` holds. Raises AirflowDidNotStart; an error of a request counts as not yet."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+
+        def holds() -> bool:
             with contextlib.suppress(requests.RequestException, KeyError, ValueError, OSError):
-                if condition():
-                    return
-            time.sleep(0.5)
-        raise AirflowDidNotStart(f"waited {seconds:.0f} s in vain until {what}; the logs are in {self.logs}")
+                return condition()
+            return False
+
+        if not poll(holds, every=0.5, seconds=seconds):
+            raise AirflowDidNotStart(f"waited {seconds:.0f} s in vain until {what}; the logs are in {self.logs}")
 
     # --- its parts
 

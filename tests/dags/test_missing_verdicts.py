@@ -4,7 +4,6 @@ import datetime as dt
 import sqlite3
 import subprocess
 import sys
-import time
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -209,10 +208,12 @@ def test_the_process_that_the_listener_starts_gives_the_verdict(run_night, lose,
     run = run_of(session, folder)
     NightlyListener().on_dag_run_failed(run, "")
     session.commit()
-    deadline = time.monotonic() + 120
-    while run in without_verdict(session) and time.monotonic() < deadline:
-        session.commit()
-        time.sleep(1)
+
+    def has_verdict():
+        session.commit()  # so that it sees what the process has written
+        return run not in without_verdict(session)
+
+    assert poll(has_verdict, every=1, seconds=120), "the run has no verdict"
     session.expire_all()
     assert run.note.startswith("**! HELD_DATA: labels are few; it drifted")
     assert Verdict.load(folder / "verdict.json").outcome is Outcome.HELD_DATA

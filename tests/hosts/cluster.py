@@ -13,7 +13,6 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -127,13 +126,14 @@ class Cluster(LocalAirflow):
 
     def wait_until(self, condition: Callable[[], Any], seconds: float, what: str) -> None:
         """Wait until `condition` holds. Raises TimeoutError; an error of a request counts as not yet."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+
+        def holds() -> bool:
             with contextlib.suppress(requests.RequestException, KeyError, ValueError, FileNotFoundError):
-                if condition():
-                    return
-            time.sleep(0.5)
-        raise TimeoutError(f"waited {seconds:.0f} s in vain until {what}; the logs are in {self.folder}")
+                return bool(condition())
+            return False
+
+        if not poll(holds, every=0.5, seconds=seconds):
+            raise TimeoutError(f"waited {seconds:.0f} s in vain until {what}; the logs are in {self.folder}")
 
     # --- its hosts
 

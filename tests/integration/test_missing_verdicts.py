@@ -3,7 +3,6 @@
 import json
 import sqlite3
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +15,7 @@ import pytest
 import requests
 
 from local.airflow import LocalAirflow, free_port
+from nightly.io.polling import poll
 from nightly.records.verdict import Outcome, Verdict
 from tests.support.airflow_nights import Nights
 from tests.support.receivers import web_server
@@ -134,9 +134,8 @@ def test_a_night_whose_verdict_never_begins_gets_it_from_the_scheduler(airflow):
     states = nights.wait("taxi_retrain", run)
     assert (states["data_gate"], states["verdict"]) == ("success", "failed")
 
-    deadline = time.monotonic() + 120
-    while not (nights.run("taxi_retrain", run)["note"] and received) and time.monotonic() < deadline:
-        time.sleep(1)
+    has_verdict = poll(lambda: nights.run("taxi_retrain", run)["note"] and received, every=1, seconds=120)
+    assert has_verdict, "the run has no note, or nobody was told"
     assert nights.run("taxi_retrain", run)["note"].startswith("**! HELD_DATA: labels are few; it drifted")
     [message] = told(received)
     assert "HELD_DATA" in message

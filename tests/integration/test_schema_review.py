@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from nightly.io.polling import poll
 from nightly.records.night import GateResult, Night
 from nightly.records.verdict import Outcome
 from nightly.schemas.store import SchemaStore
@@ -31,13 +32,13 @@ def paid_by(nights, trips):
 
 def asked(nights, run, after=0, seconds=NIGHT_SECONDS):
     """What the person sees, once the night waits; in a later try than `after`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for detail in questions(nights, run):
-            if detail["task_instance"]["try_number"] > after:
-                return detail
-        time.sleep(0.5)
-    raise TimeoutError(f"{run} does not wait: {nights.states(DAG, run)}")
+    details = poll(
+        lambda: [d for d in questions(nights, run) if d["task_instance"]["try_number"] > after],
+        every=0.5,
+        seconds=seconds,
+    )
+    assert details, f"{run} does not wait: {nights.states(DAG, run)}"
+    return details[0]
 
 
 def questions(nights, run):

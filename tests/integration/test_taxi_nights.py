@@ -5,12 +5,12 @@ import csv
 import os
 import signal
 import threading
-import time
 
 import pytest
 import requests
 
 from local.airflow import FIRST_PATHS
+from nightly.io.polling import poll
 from nightly.records.golden import GOLDEN, Golden
 from nightly.records.night import GateResult, Night
 from nightly.records.release import ReleaseRecord
@@ -71,10 +71,8 @@ def test_a_release_is_verified_at_the_server_and_served_under_its_label(nights, 
 
 
 def test_the_verdict_stands_in_the_runs_note(nights, released):
-    for _ in range(40):
-        if note := nights.run(DAG, released[1])["note"]:
-            break
-        time.sleep(0.5)
+    note = poll(lambda: nights.run(DAG, released[1])["note"], every=0.5, tries=40)
+    assert note, "the run has no note"
     assert "RELEASED" in note
     assert str(nights.verdict(DAG, released[1]).version) in note
 

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -10,6 +9,7 @@ import pytest
 
 from local.child import Child
 from nightly.io.paths import ROOT
+from nightly.io.polling import poll
 
 FAMILY = ["bash", "-c", "sleep 600 & echo $! $$; wait"]
 STUBBORN = ["bash", "-c", "trap '' TERM; sleep 600 & echo $! $$; while true; do wait; done"]
@@ -25,21 +25,22 @@ time.sleep(600)
 
 def pids(log: Path) -> list[int]:
     """The two that FAMILY tells of."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if log.exists() and len(words := log.read_text().split()) == 2:
-            return [int(word) for word in words]
-        time.sleep(0.05)
-    raise AssertionError("the command did not start")
+    words = poll(
+        lambda: log.read_text().split() if log.exists() else [],
+        until=lambda words: len(words) == 2,
+        every=0.05,
+        seconds=30,
+    )
+    assert len(words) == 2, "the command did not start"
+    return [int(word) for word in words]
 
 
 def gone(family: list[int]) -> bool:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in family):
-            return True
-        time.sleep(0.05)
-    return False
+    return poll(
+        lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in family),
+        every=0.05,
+        seconds=30,
+    )
 
 
 @pytest.mark.parametrize("command", [FAMILY, STUBBORN], ids=["that ends when asked", "that must be made to"])

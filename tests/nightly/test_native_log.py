@@ -6,12 +6,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from nightly.io.paths import python_path
+from nightly.io.polling import poll
 from tests.support.data import TAXI
 
 pytestmark = pytest.mark.slow
@@ -68,10 +68,7 @@ def test_a_process_that_stays_shows_no_native_line(words, ready, environment, tm
     command = [sys.executable, "-m", *(word.format(folder=tmp_path) for word in words)]
     with log.open("wb") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
         try:
-            for _ in range(1800):
-                if ready in log.read_text() or process.poll() is not None:
-                    break
-                time.sleep(0.1)
+            poll(lambda: ready in log.read_text() or process.poll() is not None, every=0.1, seconds=180)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)

@@ -1,13 +1,13 @@
 """Nights in a real Airflow, through its API."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from local.airflow import LocalAirflow
 from local.serving import LocalModelServer
 from nightly.io.paths import Paths
+from nightly.io.polling import poll
 from nightly.records.verdict import Verdict
 
 NIGHT_SECONDS = 900  # beside the tests of the ML side, on two cores
@@ -56,13 +56,14 @@ class Nights:
         self, dag: str, run_id: str, seconds: int = NIGHT_SECONDS, meanwhile: Callable[[], object] = lambda: None
     ) -> dict[str, str]:
         """The tasks' states at the run's end; `meanwhile` is called again and again."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if self.run(dag, run_id)["state"] in ("success", "failed"):
-                return self.states(dag, run_id)
+
+        def has_ended() -> bool:
             meanwhile()
-            time.sleep(0.5)
-        raise TimeoutError(f"{run_id} did not end within {seconds} s: {self.states(dag, run_id)}")
+            return self.run(dag, run_id)["state"] in ("success", "failed")
+
+        if not poll(has_ended, every=0.5, seconds=seconds):
+            raise TimeoutError(f"{run_id} did not end within {seconds} s: {self.states(dag, run_id)}")
+        return self.states(dag, run_id)
 
     def end_all(self) -> None:
         """A model's nights run one at a time: left as it is, a run would hold up those of all later tests."""

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import apache_beam
 import pytest
 
 from nightly.io.paths import ROOT, python_path
+from nightly.io.polling import poll
 from tests.support.namespaces import Host, hosts
 
 ENGINES = ("hosts", "prism", "named")
@@ -121,10 +121,13 @@ def _serving(command: Sequence[str], port: int, log: Path, environment: Mapping[
         process = subprocess.Popen(command, env=dict(environment), stdout=output, stderr=output, start_new_session=True)
     try:
         sockets = [Path(f"/proc/{process.pid}/net/{name}") for name in ("tcp", "tcp6")]  # of its own namespace
-        deadline = time.monotonic() + 300
-        while not any(f":{port:04X} 0000" in path.read_text() for path in sockets):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
-            time.sleep(0.2)
+        listens = poll(
+            lambda: any(f":{port:04X} 0000" in path.read_text() for path in sockets),
+            until=lambda listens: listens or process.poll() is not None,
+            every=0.2,
+            seconds=300,
+        )
+        assert listens, log.read_text()[-2000:]
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)

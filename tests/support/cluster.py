@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,7 +124,8 @@ def _real_api(folder: Path, tokens: dict[str, str]) -> Iterator[str]:
         children.append(Child(server, folder / "api-server.log", dict(os.environ)))
         address = f"https://127.0.0.1:{ports[2]}"
         admin = config.new_client_from_config_dict(_kube_config(address, tokens["admin"]))
-        _wait(client.CoreV1Api(admin), children[1])
+        if not children[1].wait_for(lambda: _answers(client.CoreV1Api(admin)), START_SECONDS):
+            raise RuntimeError(f"the API server did not start: {children[1].last_lines(20)}")
         yield address
     finally:
         for child in reversed(children):
@@ -152,13 +152,9 @@ def _kube_config(address: str, token: str) -> dict[str, Any]:
     }
 
 
-def _wait(api: client.CoreV1Api, server: Child) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            api.read_namespace("kube-system")
-            return
-        except (ApiException, HTTPError):
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the API server did not start: {server.last_lines(20)}") from None
-            time.sleep(0.3)
+def _answers(api: client.CoreV1Api) -> bool:
+    try:
+        api.read_namespace("kube-system")
+    except (ApiException, HTTPError):
+        return False
+    return True

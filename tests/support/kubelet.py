@@ -23,6 +23,8 @@ from urllib.parse import parse_qs, urlsplit
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from nightly.io.polling import poll
+
 NODE = "here"
 LAST = 2048  # bytes of the log that become the message of a container that failed
 POLL_SECONDS = 0.2
@@ -208,9 +210,8 @@ class Kubelet:
         container = self.containers.get(pod.metadata.name)
         if container and container.process.poll() is None:
             container.end(signal.SIGTERM)
-            deadline = time.monotonic() + (pod.metadata.deletion_grace_period_seconds or 0)
-            while container.process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.05)
+            grace = pod.metadata.deletion_grace_period_seconds or 0
+            poll(lambda: container.process.poll() is not None, every=0.05, seconds=grace)
             container.end(signal.SIGKILL)
             container.process.wait()
             self._report(pod, container.state())

@@ -2,11 +2,11 @@
 
 import logging
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from nightly.io.paths import Paths
+from nightly.io.polling import poll
 from nightly.nights import download as step
 from nightly.records.connection import Connection
 from nightly.records.source_config import SourceConfig
@@ -21,8 +21,7 @@ def download(night_folder: Path, paths: Paths) -> dict:
     """Run the step with this source, once the file `go` is there."""
     MODULES["files"] = __name__
     (night_folder / "started").touch()
-    while not (night_folder / "go").exists():
-        time.sleep(0.05)
+    poll((night_folder / "go").exists, every=0.05)
     return {**step.run(night_folder, paths), "modules": sorted(sys.modules)}
 
 

@@ -3,9 +3,9 @@
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pymysql
@@ -40,13 +40,16 @@ def running_mariadb() -> Iterator[Connection]:
 
 
 def _create_database(port: int, child: Child) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
+    connect = partial(pymysql.connect, host="127.0.0.1", port=port, user="root")
+
+    def answers() -> bool:
         try:
-            with pymysql.connect(host="127.0.0.1", port=port, user="root") as session, session.cursor() as cursor:
-                cursor.execute("CREATE DATABASE shop")
-            return
-        except pymysql.err.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"MariaDB did not start: {child.last_lines(20)}") from error
-            time.sleep(0.1)
+            connect().close()
+        except pymysql.err.OperationalError:
+            return False
+        return True
+
+    if not child.wait_for(answers, START_SECONDS):
+        raise RuntimeError(f"MariaDB did not start: {child.last_lines(20)}")
+    with connect() as session, session.cursor() as cursor:
+        cursor.execute("CREATE DATABASE shop")

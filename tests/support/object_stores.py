@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from local.airflow import free_port
+from nightly.io.polling import poll
 from nightly.records.connection import Connection
 
 # Azurite's own account, which its documentation gives.
@@ -217,12 +218,14 @@ def _running(command: list[str], url: str, environment: dict[str, str] | None = 
 
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, **silent)
+
+    def answers() -> bool:
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(url, timeout=5).status_code < 500
+        return False
+
     try:
-        for _ in range(600):
-            with contextlib.suppress(requests.ConnectionError):
-                if requests.get(url, timeout=5).status_code < 500:
-                    break
-            time.sleep(0.1)
+        assert poll(answers, every=0.1, tries=600), f"{command[0]} does not answer at {url}"
         yield
     finally:
         process.terminate()

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 from local.airflow import free_port
 from local.child import Child
 from nightly.io.paths import ROOT
+from nightly.io.polling import poll
 
 try:
     import psycopg2 as driver
@@ -70,16 +70,15 @@ class Database:
 
     def create_databases(self) -> None:
         """Wait for the server, and make compose's two databases. Raises driver.OperationalError."""
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                self.run("postgres", f"CREATE DATABASE {COMPOSE['services']['postgres']['environment']['POSTGRES_DB']}")
-                break
-            except driver.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
+        poll(self._answers, every=0.1, seconds=START_SECONDS)
+        self.run("postgres", f"CREATE DATABASE {COMPOSE['services']['postgres']['environment']['POSTGRES_DB']}")
         self.run("postgres", COMPOSE["configs"]["metadata-database"]["content"])
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.run("postgres", "SELECT 1"))
+        except driver.OperationalError:
+            return False
 
     def url(self, name: str) -> str:
         return f"postgresql://{self.user}:{quote(self.password, safe='')}@{self.address}/{name}"

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tensorflow_serving.apis import (
 )
 
 from nightly.io.paths import ROOT
+from nightly.io.polling import poll
 from nightly_server.server import main
 from tests.support.forks import Fork
 
@@ -187,10 +187,7 @@ class Server:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.05)
+    assert poll(condition, every=0.05, seconds=seconds), "it did not come about in time"
 
 
 def release(exported: Path, base_path: Path, version: int) -> Path:

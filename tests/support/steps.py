@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from nightly.io.polling import poll
+
 log = logging.getLogger("nightly")
 
 
@@ -50,8 +52,7 @@ def leave_files(night_folder, paths):
 
 def wait_for_a_file(night_folder, paths):
     (night_folder / "started").write_text(f"{os.getpid()} {os.getppid()}")
-    while not (night_folder / "go").exists():
-        time.sleep(0.05)
+    poll((night_folder / "go").exists, every=0.05)
     return {"pid": os.getpid()}
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from nightly.cli import state
 from nightly.io.paths import python_path
+from nightly.io.polling import poll
 from nightly.nights.unfinished import unfinished
 from nightly.state.manifests import blob_key
 from nightly.state.obstore_objects import ObstoreObjects
@@ -139,10 +140,15 @@ def test_a_copy_that_was_killed_is_completed_by_another(filled, address, s3, hos
         touch(write(filled / "snapshots/taxi" / name, {"rows": name.encode() * 1000}), 1000 + n)
     code = f"from nightly.cli import state; state.main(['copy', {str(filled)!r}, {address!r}])"
     child = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": python_path()})
-    while len([1 for method, path, _ in s3.requests if method == "PUT" and "/manifests/" in path]) < 4:
-        time.sleep(0.01)
+    copied = poll(
+        lambda: [path for method, path, _ in s3.requests if method == "PUT" and "/manifests/" in path],
+        until=lambda copied: len(copied) >= 4 or child.poll() is not None,
+        every=0.01,
+        seconds=300,
+    )
     child.kill()
     child.wait()
+    assert len(copied) >= 4, f"only {len(copied)} manifests were written"
     with hosts.on("a") as (bucket, _):
         assert 3 <= len(bucket.objects.list("manifests")) < 10
     assert state.main(["copy", str(filled), address]) == 0

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import apache_beam as beam
@@ -18,6 +17,7 @@ from nightly.engines import beam as beam_engine
 from nightly.engines.beam import BeamError, BeamOptionsError, check_reach, pipeline, pipeline_options
 from nightly.examples.encoding import SPLITS, Encoding, RowGroup, Shards, add_counts
 from nightly.io.paths import ROOT, Paths
+from nightly.io.polling import poll
 from nightly.models import load_config
 from nightly.records.config import Pipeline
 from nightly.records.night import Night
@@ -141,19 +141,20 @@ def test_workers_end_with_the_process_group_of_their_task(tmp_path):
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 300
-        while not (pids := [int(path.name) for path in tmp_path.iterdir()]):
-            assert task.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+        pids = poll(
+            lambda: [int(path.name) for path in tmp_path.iterdir()],
+            until=lambda pids: pids or task.poll() is not None,
+            every=0.1,
+            seconds=300,
+        )
+        assert pids, "no worker has begun"
         assert pids != [task.pid]
     finally:
         os.killpg(task.pid, signal.SIGKILL)
         task.wait()
-    deadline = time.monotonic() + 60
-    command = Path(f"/proc/{pids[0]}/cmdline")
-    while command.exists() and command.read_bytes():  # a process that is dead and not yet waited for has no command
-        assert time.monotonic() < deadline, "a worker lives on"
-        time.sleep(0.1)
+    command = Path(f"/proc/{pids[0]}/cmdline")  # empty while a dead process is not yet waited for
+    ended = poll(lambda: not command.exists() or not command.read_bytes(), every=0.1, seconds=60)
+    assert ended, "a worker lives on"
 
 
 def test_a_job_for_dataflow_is_built_without_a_cloud():

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 
 import pandas as pd
@@ -13,6 +12,7 @@ import pytest
 
 from nightly.examples.encoding import SPLITS, Encoding, Shards, add_counts, row_groups
 from nightly.io.paths import ROOT, python_path
+from nightly.io.polling import poll
 from nightly.state.workers import WorkerState
 from tests.nightly.state.conftest import read
 from tests.support import beam_engines
@@ -83,10 +83,13 @@ def test_every_host_does_a_part(network, pools, tmp_path):
 
 def test_workers_that_die_fail_the_job(network, pools, tmp_path):
     task = job(network, tmp_path / "out", "endless", pools)
-    deadline = time.monotonic() + 300
-    while len(pids := [int(path.name) for path in (tmp_path / "out").iterdir()]) < 2:
-        assert task.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
+    pids = poll(
+        lambda: [int(path.name) for path in (tmp_path / "out").iterdir()],
+        until=lambda pids: len(pids) >= 2 or task.poll() is not None,
+        every=0.1,
+        seconds=300,
+    )
+    assert len(pids) >= 2, "the workers have not begun"
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     try:

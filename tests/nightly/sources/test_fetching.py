@@ -14,6 +14,7 @@ from typing import get_args
 import pytest
 
 from nightly.io.paths import ROOT
+from nightly.io.polling import poll
 from nightly.io.space import SpaceError, size_of
 from nightly.records.connection import Connection
 from nightly.records.data_config import Data
@@ -191,8 +192,8 @@ def test_a_run_that_is_killed_anywhere_leaves_nothing_half_made_and_the_next_goe
     pauses, seen = iter([0.005, 0.02, 0.05, 0.1]), []
     for pause in pauses:
         run = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], env=environment)
-        while not (tmp_path / PARTIAL).exists() and run.poll() is None:
-            pass
+        poll(lambda run=run: (tmp_path / PARTIAL).exists() or run.poll() is not None, every=0)
+        assert (tmp_path / PARTIAL).exists(), "the run ended before it fetched"
         try:
             run.wait(pause)
         except subprocess.TimeoutExpired:

@@ -7,12 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from nightly.io.polling import poll
 from nightly.io.space import SpaceError
 from nightly.records.connection import Connection, variable
 from nightly.records.data_config import Data
@@ -248,12 +248,15 @@ def test_a_transfer_that_is_killed_goes_on(s3, large, tmp_path):
     s3.faults.append({"after": 12 << 20, "stall": 30})
     environment = os.environ | {variable("lake"): s3.connection.dump()}
     child = subprocess.Popen([sys.executable, "-c", PROGRAM, large, str(tmp_path)], env=environment)
-    until = time.monotonic() + 60
-    while not any(path.stat().st_size >= 8 << 20 for path in tmp_path.rglob("*.part")) and time.monotonic() < until:
-        assert child.poll() is None
-        time.sleep(0.05)
+    parts = poll(
+        lambda: [path for path in tmp_path.rglob("*.part") if path.stat().st_size >= 8 << 20],
+        until=lambda parts: parts or child.poll() is not None,
+        every=0.05,
+        seconds=60,
+    )
     child.send_signal(signal.SIGKILL)
     child.wait()
+    assert parts, "8 MB were not fetched"
     assert not [*tmp_path.glob("bodies/*")]
     s3.requests.clear()
     (file,) = download(s3, large, tmp_path).files

@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 
 from nightly.io.paths import python_path
+from nightly.io.polling import poll
 from nightly.state import sweeping
 from nightly.state.check import Checked, check
 from nightly.state.errors import ChangedElsewhereError, DamagedStateError, StateError
@@ -201,8 +202,7 @@ def test_a_death_in_the_middle_leaves_nothing_that_matters(hosts, s3, tmp_path, 
     for requests in (2, 5, 9, 14, 21, 23):
         s3.requests.clear()
         child = process(WORK[work], **variables)
-        while child.poll() is None and len(s3.requests) < requests:
-            time.sleep(0.001)
+        poll(lambda child=child, n=requests: child.poll() is not None or len(s3.requests) >= n, every=0.001)
         child.send_signal(signal.SIGKILL)
         child.communicate()
         deaths += child.returncode == -signal.SIGKILL

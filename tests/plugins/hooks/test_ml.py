@@ -18,6 +18,7 @@ import pytest
 
 from nightly.io.owned import owned_folder
 from nightly.io.paths import ROOT, Paths, python_path
+from nightly.io.polling import poll
 from nightly_airflow.hooks.death import Watch
 from nightly_airflow.hooks.ml import MLHook, MLHostNotStarted, MLProcessDied, MLStepFailed
 
@@ -58,17 +59,16 @@ def log(caplog):
     return logging.getLogger("task")
 
 
-def gone(pid, seconds=10):
-    """Whether the process ended; a zombie has."""
-    for _ in range(seconds * 10):
+def gone(pid):
+    """Whether the process ends within ten seconds; a zombie has ended."""
+
+    def has_ended():
         try:
-            with open(f"/proc/{pid}/stat") as stat:
-                if stat.read().rpartition(")")[2].split()[0] == "Z":
-                    return True
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except FileNotFoundError:
             return True
-        time.sleep(0.1)
-    return False
+
+    return poll(has_ended, every=0.1, seconds=10)
 
 
 def test_a_step_returns_its_result_and_streams_its_lines_at_their_levels(hook, log, caplog, tmp_path):
@@ -149,12 +149,10 @@ def running_step(hook, log, folder, step="tests.support.steps:wait_for_a_file"):
     return thread, outcome, [int(pid) for pid in read_when_there(folder / "started").split()]
 
 
-def read_when_there(path, seconds=120):
-    for _ in range(seconds * 20):
-        if path.exists() and (text := path.read_text()):
-            return text
-        time.sleep(0.05)
-    raise AssertionError(f"{path} did not come")
+def read_when_there(path):
+    text = poll(lambda: path.exists() and path.read_text(), every=0.05, seconds=120)
+    assert text, f"{path} did not come"
+    return text
 
 
 def host_process(paths):
@@ -267,12 +265,10 @@ def test_kill_ends_the_step_and_what_it_started(hook, log, tmp_path):
     running = threading.Thread(target=run)
     running.start()
     pids = tmp_path / "pids"
-    for _ in range(600):
-        if pids.exists() and pids.read_text().count(" "):
-            break
-        time.sleep(0.1)
+    started = poll(lambda: pids.exists() and " " in pids.read_text(), every=0.1, seconds=60)
     hook.kill()
     running.join(timeout=20)
+    assert started, "the step did not start its child"
     assert ended
     assert all(gone(pid) for pid in pids.read_text().split())
 

@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException
 
 from nightly.io import secrets
+from nightly.io.polling import poll
 from nightly.records.base import ContractError
 from nightly.records.connection import Connection as Given
 from nightly.records.night import Download, StepError
@@ -124,10 +124,7 @@ def test_the_password_is_nowhere_but_in_the_environment_of_its_process(
     processes = []
 
     def look():
-        for _ in range(600):
-            if (task.folder / "started").exists():
-                break
-            time.sleep(0.1)
+        poll((task.folder / "started").exists, every=0.1, seconds=60)
         processes.extend(search_processes())
         assert all(refused_to_others(folder / "environ") for folder in processes)
         (task.folder / "go").touch()

@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, A
 from kubernetes.client import V1Container
 
 from nightly.io.paths import ROOT, Paths
+from nightly.io.polling import poll
 from nightly.records.night import StepError
 from nightly.records.run_config import Run
 from nightly.state import current
@@ -153,8 +154,7 @@ def running(cluster: Cluster) -> Callable[[str], object]:
     """Return what waits until the pod's process runs."""
 
     def wait(name: str) -> None:
-        while name not in cluster.kubelet.containers:
-            time.sleep(0.1)
+        assert poll(lambda: name in cluster.kubelet.containers, every=0.1, seconds=120), f"the pod {name} did not start"
         time.sleep(1)
 
     return wait
@@ -172,12 +172,7 @@ def ended(cluster: Cluster) -> Callable[[str], object]:
 
 
 def nothing_is_left(cluster: Cluster) -> bool:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if not cluster.api.list_namespaced_pod(NAMESPACE).items:
-            return True
-        time.sleep(0.2)
-    return False
+    return poll(lambda: not cluster.api.list_namespaced_pod(NAMESPACE).items, every=0.2, seconds=60)
 
 
 def test_the_pod_works_in_a_session_of_its_own_and_the_task_gets_its_result(night, cluster):

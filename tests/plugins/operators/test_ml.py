@@ -4,13 +4,13 @@ import datetime as dt
 import json
 import os
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
+from nightly.io.polling import poll
 from nightly.records.night import GateResult, StepError, utc_now
 from nightly_airflow.hooks.ml import MLProcessDied, MLStepFailed
 from nightly_airflow.operators.ml import MLStepOperator, ReleaseOperator
@@ -62,11 +62,11 @@ def test_on_kill_ends_the_step_and_its_children(step):
 
     thread = threading.Thread(target=run)
     thread.start()
-    while not pids.exists() or " " not in pids.read_text():
-        time.sleep(0.05)
+    started = poll(lambda: pids.exists() and " " in pids.read_text(), every=0.05, seconds=120)
     operator.on_kill()
     thread.join(timeout=20)
 
+    assert started, "the step did not start its child"
     assert errors and not any(alive(int(pid)) for pid in pids.read_text().split())
     assert os.getpid()  # and not us
 

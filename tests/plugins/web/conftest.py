@@ -1,8 +1,9 @@
 import socket
 import threading
-import time
 
 import pytest
+
+from nightly.io.polling import poll
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +64,8 @@ def site(airflow):
         server = uvicorn.Server(uvicorn.Config(airflow, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        while not server.started and thread.is_alive():
-            time.sleep(0.01)
+        poll(lambda: server.started or not thread.is_alive(), every=0.01)
+        assert server.started, "the server did not start"
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
         thread.join(10)
