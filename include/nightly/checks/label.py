@@ -107,15 +107,17 @@ def balance_by_value(evidence: Evidence) -> Iterator[Reason]:
             yield not_measured("max_label_change_by_value", why, **details)
         else:
             comparable.append(compared)
-    by_feature: dict[str, list[Reason]] = {feature: [] for feature in evidence.label_by_value}
+    by_feature: dict[str, list[tuple[Control, Reason]]] = {feature: [] for feature in evidence.label_by_value}
     by_control = [(compared.control, _changes_by_value(evidence, compared.control)) for compared in comparable]
     # Of many values, one or another is far from its control by chance.
     comparisons = sum(len(of_values) for _, changes in by_control for of_values in changes.values())
     for control, changes in by_control:
         for feature, of_values in changes.items():
-            by_feature[feature].append(_largest_change(evidence, control, feature, of_values, comparisons))
+            largest = _largest_change(evidence, control, feature, of_values, comparisons)
+            by_feature[feature].append((control, largest))
     for findings in by_feature.values():
-        yield from worst(findings)
+        if findings:
+            yield max(findings, key=lambda pair: _rank(pair[1].figure / pair[0].factor, pair[1]))[1]
     unknown = [
         feature
         for feature, values in evidence.label_by_value.items()
@@ -157,19 +159,24 @@ def _changes_by_value(evidence: Evidence, control: Control) -> dict[str, list[_V
 def _largest_change(
     evidence: Evidence, control: Control, feature: str, changes: list[_ValueChange], comparisons: int
 ) -> Reason:
-    """Return the finding about the value whose change is furthest beyond what is allowed and what chance explains."""
+    """Return the finding about the largest change that chance does not explain, else about the largest.
+
+    So the threshold that lifts this finding lifts those of the other values.
+    """
     allowed = evidence.allowed("max_label_change_by_value", control)
 
     def chance(change: _ValueChange) -> float:
         return chance_of_change(change.now.rows, change.before.rows, comparisons)
 
-    changes = sorted(changes, key=lambda change: (change.figure / max(allowed, chance(change)), change.value))[::-1]
+    changes = sorted(changes, key=lambda c: (c.figure > chance(c), c.figure, c.value), reverse=True)
     most = changes[0]
+    limit = max(allowed, chance(most))
     return finding(
         *("max_label_change_by_value", feature, most.figure, allowed),
         f"where {feature} is {most.value}, {most.now.share(most.label):.1%} of the labels are "
         f"{_named(evidence, most.label)}, {most.before.share(most.label):.1%} in {control.title}",
         more=f"; {medians}" if (medians := _medians(most.now, most.before)) else "",
+        limit=f"a change of {limit:.1%} is allowed" + (", which chance can make" if limit > allowed else ""),
         action=f"Look how the label is recorded where {feature} is {most.value}.",
         control=control.name,
         chance=chance(most),
@@ -185,6 +192,10 @@ def _largest_change(
         label=_named(evidence, most.label),
         rows=lambda: evidence.rows.having(feature, [most.value]),
     )
+
+
+def _rank(figure: float, reason: Reason) -> tuple[bool, bool, float]:
+    return reason.held, reason.figure > (reason.chance or 0), figure
 
 
 def _change(evidence: Evidence, now: LabelSummary, before: LabelSummary) -> tuple[float, str]:

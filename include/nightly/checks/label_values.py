@@ -1,5 +1,6 @@
 """Labels that cannot be learned: of the wrong type, out of range, of classes that are too rare, new or lost."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from nightly.snapshots.parsing import are_finite, parse_numbers
 EXAMPLES = 2  # of a class in a split; of a single one nothing can be learned or said
 LIKELY = 20  # rows that the other side makes likely; of fewer, there may be none by chance
 HARDLY = 0.1  # of the expected rows; a class with fewer counts as absent
+SURELY = 4  # standard deviations of a number of rows: chance makes one of 15,000 numbers smaller by so much
 CLASSES, NUMBERS = ("string", "int64"), ("int64", "float")  # types of a snapshot's columns
 Test = Callable[[pa.Array], pa.Array]
 MISFITS: dict[str, Test] = {  # type -> the values that made the column one of this type; of other types, all
@@ -94,8 +96,9 @@ def _lost(evidence: Evidence, before: dict[str, LabelSummary]) -> Reason:
     label, now = evidence.config.data.label, evidence.label
     titles = {compared.control.name: compared.control.title for compared in evidence.present}
     lost: dict[str, str] = {}  # class -> the control that had it
+    few = label.min_class_rows if label.classes == "learned" else 0
     for control, summary in before.items():
-        lost |= {name: control for name in _absent(summary, [now], label.min_class_rows) if name not in lost}
+        lost |= {name: control for name in _absent(summary, [now], few) if name not in lost}
     names = sorted(lost, key=lambda name: (-before[lost[name]].counts[name], name))
     named = ", ".join(
         f"{name!r} ({now.counts.get(name, 0):,} rows, {before[lost[name]].counts[name]:,} in {titles[lost[name]]})"
@@ -121,13 +124,14 @@ def _lost(evidence: Evidence, before: dict[str, LabelSummary]) -> Reason:
 def _absent(one: LabelSummary, others: list[LabelSummary], few: int = 0) -> list[str]:
     """Return the classes of `one` that all others lack, although one of them is large enough to have them.
 
-    :param few: fewer rows than this are too few, where twice as many are expected
+    :param few: fewer rows than this are too few, where chance would not take so many
     """
     absent = []
     for name in one.counts:
         likely = [(other.counts.get(name, 0), one.share(name) * other.rows) for other in others]
         has = any(
-            rows and rows >= max(HARDLY * expected, few if expected >= 2 * few else 0) for rows, expected in likely
+            rows and rows >= max(HARDLY * expected, few if expected - few > SURELY * math.sqrt(expected) else 0)
+            for rows, expected in likely
         )
         if name != OTHER and not has and max(expected for _, expected in likely) >= LIKELY:
             absent.append(name)

@@ -171,8 +171,8 @@ def _least(reason: Reason, key: str, base: float, used: ThresholdsUsed) -> Decim
     figure = Decimal(str(reason.figure))
     if key.startswith("model_gate."):
         return abs(figure) if reason.is_change else figure
-    # The finding's threshold is `base` times the factor of its control. It may be larger where chance allows more, and
-    # smaller for the lost classes, which have no factor.
+    # The finding's threshold is `base` times the factor of its control. It may be larger where chance allows more.
+    # Lost classes have no factor; records of older versions name a control with them.
     ratio = reason.threshold / base if base and _is_number(reason.threshold) else None
     factors = (used.values.get(f"data_gate.controls.{reason.control}"), ratio)
     return figure / Decimal(str(min((factor for factor in factors if _is_number(factor) and factor > 0), default=1)))

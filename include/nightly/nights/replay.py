@@ -87,14 +87,16 @@ def suggest(
     """Return key -> (a threshold from the nights that passed, the number of values behind it).
 
     The threshold is the 0.99 quantile of the values, each divided by its control's factor, times `margin`. For a min_…
-    key it is the 0.01 quantile divided by it. Keys with fewer than `enough` values, or only zeros, are left out.
+    key it is the 0.01 quantile divided by it. What chance explains counts as 0. Keys with fewer than `enough` values,
+    or only zeros, are left out.
     """
     history: dict[str, list[float]] = defaultdict(list)
     for night in nights:
         for reason in night.result.reasons if night.result.passed else []:
             base, threshold = thresholds.base(key_of(reason)), thresholds.of_reason(reason)
             if is_number(reason.figure) and base and threshold and (reason.sample or math.inf) >= (reason.enough or 0):
-                history[key_of(reason)].append(reason.figure * base / threshold)
+                figure = reason.figure if reason.chance is None or reason.figure > reason.chance else 0.0
+                history[key_of(reason)].append(figure * base / threshold)
     suggestions = {}
     for key, values in sorted(history.items()):
         name = key.partition(".")[2]

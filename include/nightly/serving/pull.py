@@ -10,7 +10,7 @@ seconds by itself would take the label back until then. So each server is told b
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from nightly.release.errors import ReleaseError, ServerNotReached
 from nightly.release.shared import of_all_models
 from nightly.release.versions import LIVE
 from nightly.release.volume import Volume
-from nightly.serving.models_config import EMPTY, FILE, HEADER, Config, UnreadableConfig, parse_config
+from nightly.serving.models_config import FILE, HEADER, Config, UnreadableConfig, parse_config
 from nightly.serving.server_files import SETTINGS
 from nightly.state.bucket import BucketState
 from nightly.state.records import record_key
@@ -68,11 +68,11 @@ class StateReleases:
                     self._records[entry.key, record.etag] = parsed
         return sorted((r for r in self._records.values() if r.model == model), key=lambda record: record.version)
 
-    def models_config(self) -> Config:
-        """Return models.config as the hosts that release have written it. Raises UnreadableConfig."""
+    def models_config(self) -> Config | None:
+        """Return models.config as the hosts that release have written it, if it is there. Raises UnreadableConfig."""
         key = record_key((of_all_models(Path(RELEASES)) / FILE).as_posix())
         written = self._state.objects.get(key)
-        return parse_config(written.data if written else EMPTY.encode(), f"{self.address}/{key}", shared=True)
+        return parse_config(written.data, f"{self.address}/{key}", shared=True) if written else None
 
     def size(self, record: ReleaseRecord) -> int:
         """See Source."""
@@ -126,19 +126,20 @@ class Puller:
             except (UserError, OSError) as error:
                 log.error("%s: %s", model, error)
                 failed = error
+        config, live = None, {model: [r for r in reversed(each) if r.state in LIVE] for model, each in records.items()}
+        added = live
         try:  # after the records, so it labels no version that they say is withdrawn
-            entries = _entries(self.source.models_config())
+            config = self.source.models_config()
         except (UserError, OSError) as error:
             log.error("%s", error)
-            failed, entries = error, self._written()[1]
-        for model, each in records.items():
+            failed, added = error, {}  # without labels of their own, new versions could have the labelled one unloaded
+        for model, versions in added.items():
             try:
-                live = [record for record in reversed(each) if record.state in LIVE]
-                self._volumes[model].add(live, self.source)
+                self._volumes[model].add(versions, self.source)
             except (UserError, OSError) as error:
                 log.error("%s: %s", model, error)
                 failed = error
-        before, after = self._configure(entries)
+        before, after = self._configure(config, {model: {r.version for r in each} for model, each in live.items()})
         if after != self._told:
             try:
                 self.tell(after)
@@ -163,12 +164,20 @@ class Puller:
             return "", {}
         return data.decode(), entries
 
-    def _configure(self, entries: Entries) -> tuple[str, str]:
+    def _configure(self, shared: Config | None, live: Mapping[str, set[int]]) -> tuple[str, str]:
         """Write models.config; return its text before and now.
 
-        A model's entry stays as it is until all versions that its labels name are here.
+        A model's entry stays as it is until all versions that its labels name are here. It also stays if the shared
+        file, which may be being written anew, does not have the model, as long as these versions are live.
+
+        :param shared: as the hosts that release have it; None if it is not there or cannot be read: all entries stay
+        :param live: model -> its live versions
         """
         old, before = self._written()
+        entries = before if shared is None else _entries(shared)
+        for model, entry in before.items():
+            if model not in entries and {*entry.version_labels.values()} <= live.get(model, set()):
+                entries[model] = entry
         config = message("ModelServerConfig")()
         config.model_config_list.SetInParent()
         for model, entry in entries.items():

@@ -126,7 +126,7 @@ class _Fetch:
             discard_bodies(self.partial)  # a partial body would keep the disk full
             raise
         shutil.rmtree(self.partial)
-        return records
+        return {part.name: records[part.name] for part in parts}  # as the source lists them, not as they came
 
     def _is_current(self, record: PartRecord | None, part: Part) -> bool:
         """Return whether the part need not be asked for."""

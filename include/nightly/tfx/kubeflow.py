@@ -65,9 +65,9 @@ def compile_model(config: ModelConfig, image: str, state: str) -> str:
     _pass_parameters(spec)
     executors = spec["deploymentSpec"]["executors"]
     server = {variable.name: variable.read() for variable in SERVER if variable.read()}
-    environment = [{"name": name, "value": value} for name, value in {variables.STATE.name: state, **server}.items()]
+    environment = {variables.STATE.name: state, **server}
     for executor in executors.values():
-        executor["container"]["env"] = environment
+        executor["container"]["env"] = [{"name": name, "value": value} for name, value in environment.items()]
     platform = {"kubernetes": {"deploymentSpec": {"executors": {name: _secrets(config, state) for name in executors}}}}
     return yaml.safe_dump_all([spec, {"platforms": platform}], sort_keys=True, allow_unicode=True)
 

@@ -102,7 +102,7 @@ def test_the_frequent_values_of_whole_numbers_are_counted_over_all_files(tmp_pat
     assert frequent_values(tmp_path / "empty", ["zip"], 50, 1) == {}
 
 
-def by_value(kind, now, *controls, allowed):
+def by_value(kind, now, *controls, allowed, factors=(1, 1, 1, 1)):
     """The findings of a feature `code`, from labels by value of the night and of each control."""
     label = BinaryLabel(column="y", positive=["1"]) if kind == "binary" else NumberLabel(column="y")
     sides = [
@@ -116,13 +116,16 @@ def by_value(kind, now, *controls, allowed):
     ]
     common = {"summary": lambda label: label, "label_kind": kind, "positive": ["1"]}
     baselines = [SimpleNamespace(**common, label_by_value=side) for side in sides[1:]]
-    compared = [SimpleNamespace(name=str(n), title="the control", baseline=each) for n, each in enumerate(baselines)]
+    compared = [
+        SimpleNamespace(name=str(n), title=f"control {n}", baseline=each, factor=factors[n])
+        for n, each in enumerate(baselines)
+    ]
     evidence = SimpleNamespace(
         config=SimpleNamespace(data=SimpleNamespace(label=label)),
         positive=["1"] if kind == "binary" else [],
         label_by_value=sides[0],
         present=[SimpleNamespace(control=control) for control in compared],
-        allowed=lambda key, control: allowed,
+        allowed=lambda key, control: allowed * control.factor,
         gate=SimpleNamespace(min_rows_for_value=100),
         rows=SimpleNamespace(having=lambda *of: []),
     )
@@ -175,6 +178,29 @@ def test_a_small_change_of_many_rows_counts_more_than_a_larger_one_that_may_be_c
     now = [np.repeat([0, 1], [3000, 7000]), np.repeat([0, 1], [26, 74])]
     (reason,) = by_value("binary", now, before, allowed=0.15)
     assert reason.held and reason.values[0].value == "0" and reason.values[1].value == "1"
+
+
+def half_of(rows, positive):
+    return np.repeat([0, 1], [round(rows * (1 - positive)), round(rows * positive)])
+
+
+def test_the_threshold_that_lifts_the_finding_lifts_those_of_all_values_and_controls():
+    before = [half_of(5000, 0.5), half_of(100, 0.5)]
+    now = [half_of(5000, 0.9), half_of(100, 0.95)]
+    (reason,) = by_value("binary", now, before, allowed=0.25)
+    assert (reason.figure, reason.values[0].value) == (0.45, "1"), "not the one that is further beyond chance"
+    assert not by_value("binary", now, before, allowed=0.45)[0].held
+
+    (reason,) = by_value("binary", now, before, [half_of(5000, 0.3), before[1]], allowed=0.1, factors=(1, 2))
+    assert (reason.figure, reason.control) == (0.45, "0"), "0.6 against a control of factor 2 is less"
+
+
+def test_a_finding_by_value_says_what_is_allowed_and_whether_chance_is():
+    before = [half_of(120, 0.5)] * 2
+    (reason,) = by_value("binary", [half_of(120, 0.9), half_of(120, 0.5)], before, allowed=0.15)
+    assert reason.held and f"a change of {reason.chance:.1%} is allowed, which chance can make" in reason.message
+    (reason,) = by_value("binary", [half_of(120, 0.9), half_of(120, 0.5)], before, allowed=0.35)
+    assert reason.held and "a change of 35.0% is allowed" in reason.message and "chance" not in reason.message
 
 
 def test_the_numbers_of_each_value_are_those_of_its_rows(tmp_path):

@@ -357,7 +357,7 @@ def test_a_class_is_absent_if_none_has_it_and_chance_does_not_explain_that(now, 
 @pytest.mark.parametrize(
     ("rows", "absent"),
     [
-        (19, ["b"]),  # too few for a class of its own, and the control expects 40
+        (19, ["b"]),  # too few for a class of its own, and the control expects 60
         (20, []),
     ],
 )
@@ -366,8 +366,20 @@ def test_a_class_with_too_few_rows_to_be_learned_is_absent_if_that_is_no_chance(
         now = LabelSummary.of_counts({"a": 1000 - rows, "b": rows})
         return label_values._absent(LabelSummary.of_counts(control), [now], few=20)
 
-    assert lacked({"a": 960, "b": 40}) == absent
-    assert lacked({"a": 962, "b": 38}) == [], "there may be so few by chance"
+    assert lacked({"a": 940, "b": 60}) == absent
+    assert lacked({"a": 955, "b": 45}) == [], "there may be so few by chance"
+
+
+@pytest.mark.parametrize(("few", "rows"), [(10, 12), (10, 20), (10, 35), (20, 30), (20, 45), (20, 60)])
+def test_chance_makes_no_rare_class_absent(few, rows):
+    random, nights, classes = np.random.default_rng(20), 400, 40
+
+    def night():
+        counts = {f"rare {n}": int(count) for n, count in enumerate(random.poisson(rows, classes))}
+        return LabelSummary.of_counts({**counts, "common": 5000})
+
+    held = sum(bool(label_values._absent(night(), [night()], few)) for _ in range(nights))
+    assert held <= 2, held
 
 
 def few(rows):

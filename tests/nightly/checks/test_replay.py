@@ -79,6 +79,17 @@ def test_what_chance_explains_holds_under_no_threshold():
     assert thresholds.holds(change.model_copy(update={"chance": 0.27}))
 
 
+def test_what_chance_explains_suggests_nothing(paths):
+    nights = [night for night in findings(paths, "taxi") if night.result.passed]
+    change = reason("max_label_change_by_value", "hour", 0.28, 0.29, "last_accepted", chance=0.29)
+    for night in nights:
+        night.result.reasons.append(change)
+    thresholds = replay.Thresholds.of("taxi", {})
+    assert "data_gate.max_label_change_by_value" not in replay.suggest(nights, thresholds)
+    nights[0].result.reasons.append(change.model_copy(update={"figure": 0.32}))
+    assert "data_gate.max_label_change_by_value" in replay.suggest(nights, thresholds)
+
+
 def test_what_it_suggests_passes_the_nights_that_passed(paths):
     nights = findings(paths, "taxi")
     found = replay.suggest(nights, replay.Thresholds.of("taxi", {}))

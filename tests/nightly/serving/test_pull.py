@@ -211,29 +211,40 @@ def test_a_model_with_a_record_that_cannot_be_read_keeps_what_it_has_and_the_oth
 
 
 @pytest.mark.parametrize("damage", [b"model_config_list {", b"\xff\xfe"])
-def test_a_configuration_that_cannot_be_read_leaves_the_volume_s_labels_until_it_is_replaced(
+def test_a_configuration_that_cannot_be_read_leaves_the_volume_as_it_is_until_it_is_written_anew(
     hosts,  # noqa: F811
     puller,
     tmp_path,
     damage,
 ):
-    key = "records/releases/_all/models.config"
-    with released(hosts) as (store, label):
-        release(store, export(tmp_path / "1", "1"), "run-1", NOW)
-        label.move(store, NOW)
+    key, models = "records/releases/_all/models.config", ("fares", "taxi")
+    for model in models:
+        with released(hosts, model) as (store, label):
+            release(store, export(tmp_path / f"{model} 1", f"{model} 1"), "run-1", NOW)
+            label.move(store, NOW)
     puller.round()
     with hosts.session("a"):
         current().objects.put(key, damage)
-    with released(hosts) as (store, _):
-        release(store, export(tmp_path / "2", "2"), "run-2", NOW + 1)
-    with pytest.raises(UnreadableConfig, match=f"{key} cannot be read.*; delete .*, then bin/releases serve MODEL"):
-        puller.round()
-    assert loadable(puller.into / "taxi") == [NOW, NOW + 1] and labels(puller) == {"stable": NOW}
-
     with released(hosts) as (store, label):
+        release(store, export(tmp_path / "2", "2"), "run-2", NOW + 1)
         with pytest.raises(UnreadableConfig, match="cannot be read"):
             label.move(store, NOW + 1)
+    with pytest.raises(UnreadableConfig, match=f"{key} cannot be read.*; delete .*, then bin/releases serve MODEL"):
+        puller.round()
+    assert loadable(puller.into / "taxi") == [NOW], "a newer version could have the labelled one unloaded"
+    assert [labels(puller, model) for model in models] == [{"stable": NOW}] * 2
+
+    with hosts.session("a"):
         current().objects.delete(key)
-        label.move(store, NOW + 1)
+    assert puller.round() == {"fares": [NOW], "taxi": [NOW, NOW + 1]}
+    assert [labels(puller, model) for model in models] == [{"stable": NOW}] * 2
+    with released(hosts) as (store, label):
+        label.move(store, NOW + 1)  # as `bin/releases serve taxi` does
+    puller.round()
+    assert [labels(puller, model) for model in models] == [{"stable": NOW}, {"stable": NOW + 1}]
+
     (puller.into / "models.config").write_bytes(damage)
-    assert puller.round() == {"taxi": [NOW, NOW + 1]} and labels(puller) == {"stable": NOW + 1}
+    with released(hosts, "fares") as (store, label):
+        label.move(store, NOW)
+    puller.round()
+    assert [labels(puller, model) for model in models] == [{"stable": NOW}, {"stable": NOW + 1}]
