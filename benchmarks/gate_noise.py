@@ -83,7 +83,7 @@ def evaluated(plan: Plan, spec: LabelSpec, rows: Rows, answers: dict[str, np.nda
 
 def held_by(config: ModelConfig, measured: Evaluation) -> tuple[list[str], list[str]]:
     """Return the checks that hold the candidate now, and before: by points, and without the constant answer."""
-    points = measured.model_copy(update={"differences": {}, "better_than_constant": None})
+    points = measured.model_copy(update={"differences": {}, "better_than_constant": None, "constant_loss": ""})
     return tuple(
         [reason.check for reason in judge(config, evaluation) if reason.held] for evaluation in (measured, points)
     )
@@ -107,7 +107,7 @@ def campaign(task: Task, data: Table, pairs: int, broken: int) -> Iterator[tuple
     gate, spec = task.config.model_gate, spec_of(task, classes, train.labels)
     names = {*gate.metrics, *gate.slice_metrics, *(f"{m}:{name}" for m in gate.class_metrics for name in classes)}
     plan = Plan(task.kind, [CANDIDATE, PRODUCTION], sorted(names), gate.slices, classes)
-    trainer, productions = Trainer(task, data), []
+    trainer, productions = Trainer(task, data, spec.constant[0]), []
     for seed in range(min(PRODUCTIONS, pairs)):
         trainer.train(train, train.labels, 2 * SEEDS + seed)
         productions.append(trainer.answer(held_out))

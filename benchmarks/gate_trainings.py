@@ -177,8 +177,12 @@ def _example(row: dict[str, Any], schema: Any) -> bytes:
 class Trainer:
     """Trains one network again and again. It is traced once: a seed only sets weights and the order of rows."""
 
-    def __init__(self, task: Task, table: Table):
-        self.task, self.table = task, table
+    def __init__(self, task: Task, table: Table, constant: float):
+        """Trace the network.
+
+        :param constant: the best constant answer, with which a number label's network begins
+        """
+        self.task, self.table, self.constant = task, table, constant
         self.settings = task.config.training
         self.model = self._network()
         self.model.optimizer.build(self.model.trainable_variables)
@@ -186,12 +190,19 @@ class Trainer:
         self.names = [tensor.name for tensor in self.model.inputs]
 
     def _network(self) -> Any:
+        model = self._built()
+        # Small steps take less than the calls between them.
+        model.compile(optimizer=model.optimizer, loss=model.loss, steps_per_execution=50)
+        return model
+
+    def _built(self) -> Any:
         if self.table.transform is None:
             return digits_network(len(self.table.classes(self.task)))
         module = import_module(f"include.models.{self.task.config.name}.model")
         model = module.build_model(self.table.transform, self.settings.hyperparameters)
         is_shipped = self.task.config.data.label == load_config(self.task.config.name).data.label
-        return model if is_shipped else number_network(model, self.settings.hyperparameters["learning_rate"])
+        rate = self.settings.hyperparameters["learning_rate"]
+        return model if is_shipped else number_network(model, self.constant, rate)
 
     def train(self, rows: Rows, labels: np.ndarray, seed: int) -> None:
         import keras
@@ -215,12 +226,13 @@ class Trainer:
         return np.expm1(answers[:, 0]) if self.task.kind == "number" else answers[:, 0]
 
 
-def number_network(model: Any, learning_rate: float) -> Any:
+def number_network(model: Any, constant: float, learning_rate: float) -> Any:
     """Return the hidden layers of `model` with a number label's output, which learns from the squared error."""
     import keras
 
     head = next(layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense))
-    changed = keras.Model(model.inputs, keras.layers.Dense(1)(head.input))
+    last = keras.layers.Dense(1, bias_initializer=keras.initializers.Constant(constant))
+    changed = keras.Model(model.inputs, last(head.input))
     changed.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="mean_squared_error")
     return changed
 
