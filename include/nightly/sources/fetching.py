@@ -4,10 +4,10 @@ import datetime as dt
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,12 +116,14 @@ class _Fetch:
         missing = [part for part in parts if not self._is_current(earlier[part.name], part)]
         log.info("%s parts: %s as fetched before, %s to ask for", len(parts), len(parts) - len(missing), len(missing))
         check_space({self.partial: sum(part.bytes for part in missing)}, f"the download of {len(missing)} parts")
-        records = {part.name: record for part in parts if (record := earlier[part.name])}
+        records, numbers = {part.name: record for part in parts if (record := earlier[part.name])}, count(1)
+
+        def keep(part: Part, fetched: Fetched) -> None:
+            number = f"{next(numbers)} of {len(missing)}"
+            records[part.name] = self._keep(part, fetched, earlier[part.name], number)
+
         try:
-            with closing(self._fetched(missing, earlier)) as parts_fetched:
-                for number, (part, fetched) in enumerate(parts_fetched, 1):
-                    position = f"{number} of {len(missing)}"
-                    records[part.name] = self._keep(part, fetched, earlier[part.name], position)
+            self._fetch_each(missing, earlier, keep)
         except SpaceError:
             discard_bodies(self.partial)  # a partial body would keep the disk full
             raise
@@ -144,28 +146,31 @@ class _Fetch:
         """Return whether a try of this run has fetched the part, and then failed at another one."""
         return record.run_id == self.run_id and record.fetched_at >= self.began
 
-    def _fetched(self, parts: list[Part], earlier: Earlier) -> Iterator[tuple[Part, Fetched]]:
-        """Yield each part as soon as it is fetched. After an error, yield those that are under way, and raise it."""
+    def _fetch_each(self, parts: list[Part], earlier: Earlier, keep: Callable[[Part, Fetched], None]) -> None:
+        """Fetch each part and give it to `keep`. After an error, keep those under way, and raise the error."""
         connections = self.source.connections if isinstance(self.source, FileSource) else 1
         if connections == 1:
-            yield from ((part, self._fetch(part, earlier[part.name])) for part in parts)
+            for part in parts:
+                keep(part, self._fetch(part, earlier[part.name]))
             return
-        with ThreadPoolExecutor(connections) as pool:
-            futures = {pool.submit(self._fetch, part, earlier[part.name]): part for part in parts}
-            error = None
+        failed: list[Exception] = []
+
+        def fetch(part: Part) -> tuple[Part, Fetched | None]:
             try:
-                for future in as_completed(futures):
-                    if future.cancelled():
-                        continue
-                    if future.exception() is None:
-                        yield futures[future], future.result()
-                    elif error is None:
-                        error = future.exception()
-                        _cancel(futures)
-            finally:
-                _cancel(futures)
-        if error:
-            raise error
+                return part, None if failed else self._fetch(part, earlier[part.name])
+            except Exception as error:
+                failed.append(error)
+                return part, None
+
+        with ThreadPool(connections) as pool:  # of daemons: an interrupt does not wait for slow servers
+            for part, fetched in pool.imap_unordered(fetch, parts):
+                try:
+                    if fetched is not None:
+                        keep(part, fetched)
+                except Exception as error:
+                    failed.append(error)
+        if failed:
+            raise failed[0]
 
     def _fetch(self, part: Part, earlier: PartRecord | None) -> Fetched:
         target = self._target(part)
@@ -189,8 +194,3 @@ class _Fetch:
 
     def _target(self, part: Part) -> Path:
         return self.partial / (hashlib.sha256(part.name.encode()).hexdigest()[:16] + part.suffix)
-
-
-def _cancel(futures: Iterable[Future[Fetched]]) -> None:
-    for future in futures:
-        future.cancel()

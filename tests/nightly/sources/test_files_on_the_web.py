@@ -2,11 +2,17 @@
 
 import datetime as dt
 import gzip
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from nightly.io.paths import python_path
 from nightly.records.connection import Connection
 from nightly.records.source_config import FilesSource
 from nightly.sources import fetch
@@ -118,6 +124,35 @@ def test_what_other_connections_have_fetched_when_one_fails_is_kept(web, tmp_pat
     web.asked.clear()
     assert len(fetch(config, folder=tmp_path, **WINDOW).files) == 3
     assert [path for path, _ in web.asked] == ["/2016-03-02.csv"]
+
+
+INTERRUPTED = """
+import datetime as dt, sys
+from pathlib import Path
+from nightly.records.source_config import FilesSource
+from nightly.sources import fetch
+
+address, folder = sys.argv[1:]
+window = {"window_start": dt.datetime(2016, 3, 1, tzinfo=dt.UTC), "window_end": dt.datetime(2016, 3, 4, tzinfo=dt.UTC)}
+fetch(FilesSource(path=address + "/{date:%Y-%m-%d}.csv"), folder=Path(folder), **window)
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupt_does_not_wait_for_a_server_that_does_not_answer(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        child = subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTED, address, tmp_path],
+            env=os.environ | {"PYTHONPATH": python_path()},
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        silent.accept()
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=20)
+    assert "KeyboardInterrupt" in errors, errors
 
 
 def test_secrets_of_the_url_and_the_connection_are_sent_and_in_no_origin_and_no_log(web, tmp_path, caplog):
