@@ -77,9 +77,14 @@ def test_an_ordinary_night_is_not_held(judged, as_of):
 
 @pytest.mark.slow
 def test_fares_that_rise_by_a_tenth_are_held(judged):
-    """Every tariff of the year before is gone: a person says that this is so, or finds the taxes added by mistake."""
+    """Every tariff of the year before is gone: a person says that this is so, or finds the taxes added by mistake.
+
+    Fares from and to the airport, area 76, are so alike that a tenth moves half of them beyond the earlier median.
+    """
     night = judged("2015-06-01", lambda rows: rows.assign(fare=(rows.fare.astype(float) * 1.1).map(str)))
-    assert night.held == {("max_label_change", "fare")}
+    areas = ("pickup_community_area", "dropoff_community_area")
+    assert night.held == {("max_label_change", "fare"), *(("max_label_change_by_value", area) for area in areas)}
+    assert {night.reason("max_label_change_by_value", area).values[0].value for area in areas} == {"76"}
     assert "median is 8.855" in night.reason("max_label_change", "fare").message
 
 
