@@ -135,7 +135,7 @@ def test_a_night_whose_verdict_never_begins_gets_it_from_the_scheduler(airflow):
     assert (states["data_gate"], states["verdict"]) == ("success", "failed")
 
     has_verdict = poll(lambda: nights.run("taxi_retrain", run)["note"] and received, every=1, seconds=120)
-    assert has_verdict, "the run has no note, or nobody was told"
+    assert has_verdict, "the run has no note, or nobody was notified"
     assert nights.run("taxi_retrain", run)["note"].startswith("**! HELD_DATA: labels are few; it drifted")
     [message] = told(received)
     assert "HELD_DATA" in message

@@ -195,3 +195,14 @@ def test_the_locks_are_of_the_pyproject_there_is():
     for name, lock in (("apache-airflow", "requirements.txt"), ("tfx", "requirements-ml.txt")):
         pinned = project.split(f'"{name}==')[1].split('"')[0]
         assert f"\n{name}=={pinned} \\\n    --hash=sha256:" in (ROOT / lock).read_text()
+
+
+def test_the_settings_of_a_campaign_reach_its_tests_and_those_of_a_person_do_not():
+    """See NIGHTLY_TEST_BEAM_ROWS in tests/nightly/engines/test_beam_engines.py."""
+    script = (
+        "import os, tests.conftest; print(os.environ.get('NIGHTLY_TEST_BEAM_ROWS'), os.environ.get('NIGHTLY_STATE'))"
+    )
+    environment = os.environ | {"NIGHTLY_TEST_BEAM_ROWS": "5", "NIGHTLY_STATE": "s3://bucket"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["5", "None"], done.stderr

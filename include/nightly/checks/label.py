@@ -195,6 +195,10 @@ def _largest_change(
 
 
 def _rank(figure: float, reason: Reason) -> tuple[bool, bool, float]:
+    """Return the sort key of a finding: held before others, beyond chance before others, then by its figure.
+
+    :param figure: divided by the factor of the finding's control
+    """
     return reason.held, reason.figure > (reason.chance or 0), figure
 
 

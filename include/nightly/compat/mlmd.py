@@ -41,7 +41,7 @@ def register_execution(
 
 
 def divide_properties(output: execution_result_pb2.ExecutorOutput) -> None:
-    """Divide the long texts among the properties that an executor returns. TFX's return all that they were given."""
+    """Divide the long texts among the properties that an executor returns: TFX's return all their parameters."""
     for name, value in list(output.execution_properties.items()):
         if value.HasField("string_value"):
             for part, text in chunks(name, value.string_value).items():

@@ -34,7 +34,7 @@ class LocalFile(Contract):
     bytes: int
     sha256: str  # "" for a file that is gone
     stamp: str
-    run_id: str = ""  # of the night that first read this content, or missed it; "" in records of older versions
+    run_id: str = ""  # of the night that first read this content, or missed the file; "" in older records
     hashed_at: AwareDatetime | None = None  # when it did
     replaces: AwareDatetime | None = None  # when the other content was read that this one replaced, or that is gone
 

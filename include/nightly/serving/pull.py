@@ -126,8 +126,8 @@ class Puller:
             except (UserError, OSError) as error:
                 log.error("%s: %s", model, error)
                 failed = error
-        config, live = None, {model: [r for r in reversed(each) if r.state in LIVE] for model, each in records.items()}
-        added = live
+        live = {model: [r for r in reversed(each) if r.state in LIVE] for model, each in records.items()}
+        config, added = None, live
         try:  # after the records, so it labels no version that they say is withdrawn
             config = self.source.models_config()
         except (UserError, OSError) as error:
@@ -168,7 +168,7 @@ class Puller:
         """Write models.config; return its text before and now.
 
         A model's entry stays as it is until all versions that its labels name are here. It also stays if the shared
-        file, which may be being written anew, does not have the model, as long as these versions are live.
+        file lacks the model while these versions are live: after a damage, the file gets one model after another.
 
         :param shared: as the hosts that release have it; None if it is not there or cannot be read: all entries stay
         :param live: model -> its live versions

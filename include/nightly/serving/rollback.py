@@ -76,7 +76,10 @@ def roll_back(paths: Paths, path: Path, written: Callable[[Path], object] = lamb
         not_confirmed = error
     baselines = withdraw_after(paths.baselines, rollback.model, restored.run_id, restored.snapshot_id)
     rollback = rollback.model_copy(
-        update={"baselines": rollback.baselines + [baseline.snapshot_id for baseline in baselines]}
+        update={
+            "baselines": rollback.baselines + [baseline.snapshot_id for baseline in baselines],
+            "began_at": rollback.began_at or utc_now(),  # an older version did not record it
+        }
     )
     rollback.save(path)
     rollback.save(_listed(paths, rollback))  # production has changed, whoever is not reached below
@@ -112,7 +115,7 @@ def roll_back_now(paths: Paths, rollback: Rollback) -> Rollback:
 
 def _listed(paths: Paths, rollback: Rollback) -> Path:
     """Return the rollback's path among the model's. Two in the same second start from different versions."""
-    seconds = int((rollback.began_at or utc_now()).timestamp())
+    seconds = int(rollback.began_at.timestamp())
     return paths.releases / rollback.model / "rollbacks" / f"{seconds}-{rollback.from_version}.json"
 
 

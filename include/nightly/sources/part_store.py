@@ -126,7 +126,7 @@ class PartStore:
         return confirmed
 
     def lose(self, parts: list[Part], lost: Callable[[str], Part | None], run_id: str) -> list[PartRecord]:
-        """Record that files which earlier nights have read are gone; return those that this run missed first.
+        """Record that files which earlier nights have read are gone; return those that no earlier run has missed.
 
         Files without a date that were all replaced by others are not among them: such a source is written anew.
 

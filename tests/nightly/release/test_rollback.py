@@ -135,6 +135,14 @@ def test_a_rollback_that_no_server_confirms_is_listed_until_a_retry_completes_it
     assert listed() == [done] and done.done_at
 
 
+def test_a_rollback_that_an_older_version_began_is_listed_once(paths):
+    folder = asked(paths, NOW)
+    begun = Rollback.load(folder / Rollback.FILE).model_copy(update={"from_version": NOW + 2, "withdrawn": [NOW + 1]})
+    begun.save(folder / Rollback.FILE)
+    step(folder, paths)
+    assert len(list((paths.releases / "taxi/rollbacks").glob("*.json"))) == 1
+
+
 def test_a_damaged_version_is_not_gone_back_to(paths):
     (Path(taxi(paths).disk.record(NOW + 1).path) / "saved_model.pb").write_bytes(b"other")
     with pytest.raises(ReleaseError, match=r"saved_model\.pb has changed"):

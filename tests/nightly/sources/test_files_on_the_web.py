@@ -110,7 +110,8 @@ def test_hours_are_asked_for_on_a_few_connections(web, tmp_path, caplog):
     assert 1 < web.most <= 8 and web.connections <= 8
     assert len(web.asked) == len(hours)
     (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert warning.startswith("420 dates of the window have no file: ")
+    missing = [f"{web.address}/{hour:%Y/%m/%d/%H}.csv" for hour in hours[300:305]]
+    assert warning.startswith(f"420 dates of the window have no file: {', '.join(missing)}"), "in their order"
 
 
 def test_what_other_connections_have_fetched_when_one_fails_is_kept(web, tmp_path, monkeypatch):

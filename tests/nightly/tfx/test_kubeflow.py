@@ -55,7 +55,9 @@ def test_kubeflow_reads_the_pipeline_and_its_parameters(file):
 
 @pytest.mark.slow
 def test_pipeline_containers_and_secrets_are_messages_of_kubeflow(file):
-    spec, platform = yaml.safe_load_all(file.read_text())
+    text = file.read_text()
+    assert "&id" not in text and "*id" not in text, "an alias, which a parser of Kubeflow's may not know"
+    spec, platform = yaml.safe_load_all(text)
     json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
     deployment = json_format.ParseDict(spec["deploymentSpec"], pipeline_spec_pb2.PipelineDeploymentConfig())
     json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
